@@ -1,0 +1,78 @@
+# Every target works on a machine that has only Python 3.11 or later, git and make: what it needs
+# goes into .venv, nothing anywhere else. Give arguments as ARGS, an interpreter as PYTHON:
+#   make test ARGS="-k append"        make test PYTHON=python3.12
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench docs sync clean
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
+PINS := requirements/dev.txt
+# Directories that are not there yet are left out.
+TYPED := $(wildcard src tests benchmarks scripts)
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.base  ## see it work, with the base dependencies alone
+	@$(RUN) -m agent_cores.session.examples.demo $(ARGS)
+
+test: $(VENV)/.dev  ## run the tests; ARGS go to pytest
+	$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/.dev  ## format, lint, types and the direction of imports; changes nothing
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy $(TYPED)
+	$(VENV)/bin/lint-imports --no-logo
+
+format: $(VENV)/.dev  ## put the code into shape, and fix what can be fixed by itself
+	$(RUN) -m ruff check --fix --exit-zero --quiet .
+	$(RUN) -m ruff format .
+
+bench: $(VENV)/.dev  ## measure; ARGS go to the benchmarks
+	$(RUN) -m benchmarks $(ARGS)
+
+docs: $(VENV)/.made  ## check that the links between the documents resolve
+	$(RUN) scripts/check_docs.py
+
+sync: $(VENV)/.dev  ## generate the synchronous manager anew from the asynchronous one
+	$(RUN) scripts/generate_sync_manager.py
+
+clean:  ## remove .venv, caches and builds
+	rm -rf $(VENV) benchmarks/.venv-peers build dist
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find $(TYPED) -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# An interpreter counts only if it runs (a version manager's shim may not), is new enough, and can
+# make environments (Debian ships that apart).
+$(VENV)/.made:
+	@found=; bare=; \
+	for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  if $$python -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; \
+	  bare=$$python; \
+	done; \
+	if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+	  echo "$$bare cannot make virtual environments: its venv module is missing or incomplete." >&2; \
+	  echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+	elif [ -z "$$found" ]; then \
+	  echo "No Python 3.11 or later found$(if $(PYTHON), as $(PYTHON)). Install one," \
+	    "or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$found"; \
+	rm -rf $(VENV) && $$found -m venv $(VENV)
+	@touch $@
+
+# Without build isolation, so that the build backend is a pinned one too.
+$(VENV)/.base: $(VENV)/.made $(PINS) pyproject.toml
+	@echo "Installing the package"
+	@$(PIP) --constraint $(PINS) hatchling
+	@$(PIP) --constraint $(PINS) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "Installing the tools"
+	@$(PIP) --requirement $(PINS)
+	@touch $@

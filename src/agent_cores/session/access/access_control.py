@@ -1,0 +1,179 @@
+"""``AccessController``: who may do what with a session. Pure functions of the header; no I/O.
+
+| may | viewer | editor | owner |
+| -- | -- | -- | -- |
+| read header and messages, watch, fork, leave | x | x | x |
+| read context; append; update; take a turn; delete a message one wrote | | x | x |
+| see all grants; share, revoke, visibility, transfer, archive, renew, rewind, delete | | | x |
+
+Who cannot read is told the same as for an id that does not exist. Who can read but not do the thing
+is told so. An expired session is absent for everybody; its owner is told that it ended.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.errors import (
+    AccessDeniedError,
+    SessionExpiredError,
+    SessionMovedError,
+    SessionNotFoundError,
+)
+from agent_cores.session.models.session import (
+    GROUP_PREFIX,
+    AccessRole,
+    Grant,
+    Hold,
+    SessionMetadata,
+    Turn,
+)
+from agent_cores.session.models.values import copy_json
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class Action(Enum):
+    """What can be done with a session: its name in messages, and the role it takes."""
+
+    READ = ("read", AccessRole.VIEWER)
+    FORK = ("fork", AccessRole.VIEWER)
+    LEAVE = ("leave", AccessRole.VIEWER)
+    READ_CONTEXT = ("read the context", AccessRole.EDITOR)
+    APPEND = ("append", AccessRole.EDITOR)
+    UPDATE = ("update", AccessRole.EDITOR)
+    TAKE_TURN = ("take a turn", AccessRole.EDITOR)
+    DELETE_OWN_MESSAGE = ("delete a message", AccessRole.EDITOR)
+    DELETE_MESSAGE = ("delete another's message", AccessRole.OWNER)
+    SHARE = ("share", AccessRole.OWNER)
+    REVOKE = ("revoke", AccessRole.OWNER)
+    SET_VISIBILITY = ("set the visibility", AccessRole.OWNER)
+    TRANSFER = ("transfer", AccessRole.OWNER)
+    ARCHIVE = ("archive", AccessRole.OWNER)
+    RENEW = ("renew", AccessRole.OWNER)
+    REWIND = ("rewind", AccessRole.OWNER)
+    DELETE = ("delete", AccessRole.OWNER)
+
+    def __init__(self, label: str, role: AccessRole) -> None:
+        self.label = label
+        self.role = role
+        self.rank = role.rank
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks. ``groups`` are bare names, ``None`` while they have not been asked for."""
+
+    user_id: str
+    groups: tuple[str, ...] | None = None
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects by which grants reach this caller."""
+        return (self.user_id, *(GROUP_PREFIX + group for group in self.groups or ()))
+
+
+class AccessController:
+    """Decides from a header, a caller and an instant."""
+
+    def role(self, header: SessionMetadata, caller: Caller, at: datetime) -> AccessRole | None:
+        """Return the caller's role, or ``None`` if the session may not even be read."""
+        if header.owner_id == caller.user_id:
+            return AccessRole.OWNER
+        best: AccessRole | None = AccessRole.VIEWER if header.public else None
+        if header.grants:
+            for subject in caller.subjects:
+                grant = header.grants.get(subject)
+                if grant is None or not grant.is_live(at):
+                    continue
+                if best is None or grant.role.rank > best.rank:
+                    best = grant.role
+        return best
+
+    def allows(self, header: SessionMetadata, caller: Caller, action: Action, at: datetime) -> bool:
+        """Whether the caller may do that now: what :meth:`check` does not refuse."""
+        if header.expires_at is not None and at >= header.expires_at:
+            return False
+        if header.hold is Hold.OPENING or header.hold is Hold.MOVED:
+            return False
+        if header.owner_id == caller.user_id:
+            return True
+        role = self.role(header, caller, at)
+        return role is not None and role.rank >= action.rank
+
+    def check(
+        self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
+    ) -> AccessRole:
+        """Return the caller's role if the action is allowed; raise the refusal otherwise.
+
+        Raises ``SessionNotFoundError``, ``SessionExpiredError`` (to the owner),
+        ``SessionMovedError`` (to who may read) or ``AccessDeniedError``.
+        """
+        role = self.role(header, caller, at)
+        if role is None or header.hold is Hold.OPENING:
+            raise SessionNotFoundError
+        if header.is_expired(at):
+            raise SessionExpiredError if role is AccessRole.OWNER else SessionNotFoundError
+        if header.hold is Hold.MOVED:
+            raise SessionMovedError
+        if role.rank < action.rank:
+            detail = f"to {action.label} takes the role {action.role}, yours is {role}"
+            raise AccessDeniedError(detail)
+        return role
+
+    def needs_groups(
+        self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
+    ) -> bool:
+        """Whether the caller's groups could still turn a refusal into a yes."""
+        return (
+            caller.groups is None
+            and not self.allows(header, caller, action, at)
+            and any(subject.startswith(GROUP_PREFIX) for subject in header.grants)
+        )
+
+    def view(
+        self, header: SessionMetadata, caller: Caller, role: AccessRole, at: datetime
+    ) -> SessionMetadata:
+        """Return the header as the caller may see it; it shares nothing that can be changed.
+
+        Without the turn's token and the fields for providers; live grants only, and of these only
+        the caller's own unless the caller is the owner.
+        """
+        return _without_secrets(header, self.visible_grants(header, caller, role, at), at)
+
+    def visible_grants(
+        self, header: SessionMetadata, caller: Caller, role: AccessRole, at: datetime
+    ) -> dict[str, Grant]:
+        """Return the live grants that the caller may see."""
+        live = {subject: grant for subject, grant in header.grants.items() if grant.is_live(at)}
+        if role is AccessRole.OWNER:
+            return live
+        return {subject: live[subject] for subject in caller.subjects if subject in live}
+
+
+def owner_view(header: SessionMetadata, at: datetime) -> SessionMetadata:
+    """Return the header as its owner may see it."""
+    live = {subject: grant for subject, grant in header.grants.items() if grant.is_live(at)}
+    return _without_secrets(header, live, at)
+
+
+def _without_secrets(
+    header: SessionMetadata, grants: dict[str, Grant], at: datetime
+) -> SessionMetadata:
+    turn = header.turn
+    held = turn is not None and at < turn.expires_at
+    return msgspec.structs.replace(
+        header,
+        attributes=copy_json(header.attributes),
+        grants=grants,
+        turn=Turn(None, turn.expires_at) if turn is not None and held else None,
+        access_revision=None,
+        hold=None,
+        request_digest=None,
+        listed_at=None,
+        due_at=None,
+        context_bytes=None,
+    )

@@ -1,0 +1,364 @@
+"""``Engine``: read, decide, apply. Every verb of the manager goes through here, and only here.
+
+A read needs no cache: header and messages come in one round trip. A write goes out on a cached
+header if that allows it; a refusal is decided on a fresh read only. The storage accepts a write
+only if what the decision relied on still stands, so that nothing slips between the check and the
+write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.access.access_control import (
+    AccessController,
+    Action,
+    Caller,
+    owner_view,
+)
+from agent_cores.session.errors import (
+    SessionError,
+    SessionMovedError,
+    SessionNotFoundError,
+    StaleHeaderError,
+    StorageUnavailableError,
+)
+from agent_cores.session.header_cache import HeaderCache
+from agent_cores.session.lifecycle.events import SessionEvent, session_event_name
+from agent_cores.session.models.change import Applied, Change
+from agent_cores.session.models.session import AccessRole, Session, SessionMetadata
+from agent_cores.session.models.snapshot import Snapshot
+from agent_cores.session.storage.codec import decode_message
+
+if TYPE_CHECKING:
+    from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+    from agent_cores.session.models.limits import Limits
+    from agent_cores.session.models.message import Message
+    from agent_cores.session.models.snapshot import Window
+    from agent_cores.session.storage.base import StorageProvider
+
+GroupsOf = Callable[[str], Iterable[str] | Awaitable[Iterable[str]]]
+FIRST_PAUSE = 0.005
+LONGEST_PAUSE = 0.5
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """Where a manager or a view of it works: one namespace, and how its groups are found."""
+
+    namespace: str
+    groups_of: GroupsOf | None = None
+
+    async def with_groups(self, caller: Caller) -> Caller:
+        """Return the caller with their groups."""
+        if self.groups_of is None:
+            return Caller(caller.user_id, ())
+        groups = self.groups_of(caller.user_id)
+        if inspect.isawaitable(groups):
+            groups = await groups
+        return Caller(caller.user_id, tuple(groups))
+
+
+class Decision(msgspec.Struct):
+    """A yes: this caller may do this with the session that ``header`` shows.
+
+    ``fresh``: the header was read for this decision, not taken from the cache.
+    """
+
+    scope: Scope
+    session_id: str
+    caller: Caller
+    action: Action
+    header: SessionMetadata
+    at: datetime
+    fresh: bool
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and session id."""
+        return self.scope.namespace, self.session_id
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What was read, for whom, and as what they read it."""
+
+    snapshot: Snapshot
+    decision: Decision
+    role: AccessRole
+
+
+class Engine:
+    """Reads, decides and applies, for one storage. It knows no verb."""
+
+    def __init__(
+        self,
+        storage: StorageProvider,
+        lifecycle: LifecycleManager,
+        limits: Limits,
+        clock: Callable[[], datetime],
+        *,
+        timeout: float,
+        cached_headers: int,
+    ) -> None:
+        self.storage = storage
+        self.lifecycle = lifecycle
+        self.limits = limits
+        self.clock = clock
+        self.access = AccessController()
+        self._timeout = timeout
+        self._headers = HeaderCache(cached_headers)
+
+    async def look(
+        self,
+        scope: Scope,
+        session_id: str,
+        caller: Caller,
+        action: Action,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Look:
+        """Read the session, and decide on what was read; raises the refusal.
+
+        One round trip to the storage, whether or not the session is there.
+        """
+        snapshot = await self.storage.read(
+            scope.namespace, session_id, context=context, window=window
+        )
+        if snapshot is None:
+            self._headers.forget((scope.namespace, session_id))
+            raise SessionNotFoundError
+        header, at = snapshot.header, self.clock()
+        if self.access.needs_groups(header, caller, action, at):
+            caller = await scope.with_groups(caller)
+        role = self.access.check(header, caller, action, at)
+        self._headers.put((scope.namespace, session_id), header)
+        decision = Decision(scope, session_id, caller, action, header, at, fresh=True)
+        return Look(snapshot, decision, role)
+
+    async def decide(
+        self, scope: Scope, session_id: str, caller: Caller, action: Action
+    ) -> Decision:
+        """Decide for a write: on the cached header if it says yes, else on a fresh read."""
+        header = self._headers.get((scope.namespace, session_id))
+        if header is not None:
+            at = self.clock()
+            if self.access.allows(header, caller, action, at):
+                return Decision(scope, session_id, caller, action, header, at, fresh=False)
+        look = await self.look(scope, session_id, caller, action)
+        return look.decision
+
+    async def apply(
+        self,
+        decision: Decision,
+        change: Change,
+        *,
+        done_if: tuple[type[SessionError], ...] | None = None,
+    ) -> Applied:
+        """Send the change, guarded by what was decided on; look and decide again where that fell.
+
+        ``decision`` is brought up to date on the way. A change with ``done_if`` tells its own
+        repetition and is sent again after a lost answer; then these refusals mean that it had
+        been carried out. Pauses grow, jittered, until ``SESSION_TIMEOUT``; then
+        ``ConflictError``, or ``StorageUnavailableError`` after a lost answer.
+        """
+        attempt = Attempt(Patience(self._timeout), decision.header, done_if)
+        applied: Applied | None = None
+        while applied is None:
+            try:
+                applied = await self.storage.apply(_guarded(change, decision))
+            except StorageUnavailableError as error:
+                await attempt.answer_lost(error)
+            except SessionError as refusal:
+                applied = await self._refused(decision, change, attempt, refusal)
+        await self._acknowledged(decision, change, applied)
+        return applied
+
+    async def _refused(
+        self, decision: Decision, change: Change, attempt: Attempt, refusal: SessionError
+    ) -> Applied | None:
+        """Look and decide again where that may help; ``None`` is to send the change once more."""
+        final = refusal
+        if _worth_a_look(refusal, decision):
+            self._headers.forget(decision.key)
+            if decision.fresh:
+                await attempt.wait(refusal)
+            try:
+                await self._decide_again(decision)
+                attempt.check_same(decision.header)
+            except SessionError as error:
+                final = error
+            else:
+                return None
+        if attempt.proves_done(final):
+            header = attempt.header
+            return Applied(before=header, header=header, deleted=change.delete)
+        if attempt.lost is not None and final is not refusal:
+            raise attempt.lost from final
+        raise final
+
+    async def create(self, scope: Scope, caller: Caller, change: Change) -> Applied:
+        """Send a change that creates a session; after a lost answer, again."""
+        patience = Patience(self._timeout)
+        applied: Applied | None = None
+        lost = False
+        while applied is None:
+            try:
+                applied = await self.storage.apply(change)
+            except StaleHeaderError:
+                if not await patience.pause():
+                    raise
+            except StorageUnavailableError as error:
+                lost = lost or error.outcome_unknown
+                if not lost or not await patience.pause():
+                    error.outcome_unknown = lost
+                    raise
+        decision = Decision(
+            scope, change.session_id, caller, Action.READ, applied.header, change.at, fresh=True
+        )
+        replaced = applied.replaced
+        if replaced is not None:
+            await self.lifecycle.emit_expired(*decision.key, replaced, change.at)
+        await self._acknowledged(decision, change, applied)
+        return applied
+
+    def session(self, header: SessionMetadata, caller: Caller, at: datetime) -> Session | None:
+        """Return a header as the caller may see it; ``None`` if they may not read it (any more)."""
+        role = self.access.role(header, caller, at)
+        if role is None:
+            return None
+        return Session(
+            metadata=self.access.view(header, caller, role, at),
+            access_role=role,
+            visibility=header.visibility_at(at),
+        )
+
+    async def tell(
+        self, name: str, decision: Decision, header: SessionMetadata, *, seq: int | None = None
+    ) -> None:
+        """Run the hooks of an event that a verb, not a single change, makes."""
+        if self.lifecycle.listens_to(name):
+            seen = None if name.startswith("message.") else owner_view(header, decision.at)
+            await self.lifecycle.emit(_event(name, decision, session=seen, seq=seq))
+
+    async def _decide_again(self, decision: Decision) -> None:
+        """Bring a decision up to date; raises the refusal if it no longer stands."""
+        caller = Caller(decision.caller.user_id)
+        look = await self.look(decision.scope, decision.session_id, caller, decision.action)
+        again = look.decision
+        decision.caller, decision.header = again.caller, again.header
+        decision.at, decision.fresh = again.at, True
+
+    async def _acknowledged(self, decision: Decision, change: Change, applied: Applied) -> None:
+        if applied.deleted:
+            self._headers.forget(decision.key)
+        else:
+            self._headers.put(decision.key, applied.header)
+        if applied.replayed or (applied.header.hold is not None and not applied.deleted):
+            return
+        if applied.added and self.lifecycle.listens_to("message.appended"):
+            for stored in applied.added:
+                message = decode_message(stored, *decision.key)
+                event = _event("message.appended", decision, message=message, seq=message.seq)
+                await self.lifecycle.emit(event)
+        name = session_event_name(change, applied)
+        if name is not None:
+            await self.tell(name, decision, applied.header)
+
+
+class Attempt:
+    """One change on its way, perhaps sent more than once."""
+
+    def __init__(
+        self,
+        patience: Patience,
+        header: SessionMetadata,
+        done_if: tuple[type[SessionError], ...] | None,
+    ) -> None:
+        self.header = header
+        self.lost: StorageUnavailableError | None = None
+        self._patience = patience
+        self._done_if = done_if
+
+    async def answer_lost(self, error: StorageUnavailableError) -> None:
+        """Wait before the change is sent again; raise if it must not be, or for too long."""
+        if self.lost is None and (self._done_if is None or not error.outcome_unknown):
+            raise error
+        self.lost = self.lost or error
+        await self.wait(self.lost)
+
+    async def wait(self, refusal: SessionError) -> None:
+        """Pause; raise the refusal, or the lost answer before it, when there is no time left."""
+        if not await self._patience.pause():
+            raise self.lost or refusal
+
+    def check_same(self, header: SessionMetadata) -> None:
+        """After a lost answer, never touch another session that has taken the id since."""
+        if self.lost is not None and header.incarnation != self.header.incarnation:
+            raise SessionNotFoundError
+
+    def proves_done(self, refusal: SessionError) -> bool:
+        """Whether the refusal shows that a sending whose answer was lost had been carried out."""
+        return self.lost is not None and isinstance(refusal, self._done_if or ())
+
+
+class Patience:
+    """Pauses that grow from 5 ms to half a second, jittered, until a deadline."""
+
+    def __init__(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._pause = FIRST_PAUSE
+
+    async def pause(self) -> bool:
+        """Wait a little; ``False``, at once, when there is no time left."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            return False
+        await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1.5)))  # noqa: S311
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        return True
+
+
+def _guarded(change: Change, decision: Decision) -> Change:
+    header = decision.header
+    return msgspec.structs.replace(
+        change,
+        at=decision.at,
+        basis=header,
+        incarnation=header.incarnation,
+        access_revision=header.access_revision,
+    )
+
+
+def _worth_a_look(refusal: SessionError, decision: Decision) -> bool:
+    """Whether a refusal by the storage may fall once the header is read again."""
+    if isinstance(refusal, SessionMovedError):
+        return not decision.fresh
+    return isinstance(refusal, StaleHeaderError | SessionNotFoundError)
+
+
+def _event(
+    name: str,
+    decision: Decision,
+    *,
+    session: SessionMetadata | None = None,
+    message: Message | None = None,
+    seq: int | None = None,
+) -> SessionEvent:
+    return SessionEvent(
+        name=name,
+        at=decision.at,
+        namespace=decision.scope.namespace,
+        session_id=decision.session_id,
+        user_id=decision.caller.user_id,
+        session=session,
+        message=message,
+        seq=seq,
+    )

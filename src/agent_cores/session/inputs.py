@@ -1,0 +1,288 @@
+"""What callers may give: every argument is checked here, named in the error, and encoded once."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from agent_cores.session.errors import InvalidInputError, SessionNotFoundError
+from agent_cores.session.models.message import NewMessage, StoredMessage
+from agent_cores.session.models.session import GROUP_PREFIX, SYSTEM_KEYS
+from agent_cores.session.models.times import whole_millis
+from agent_cores.session.models.values import decode_json, to_json
+from agent_cores.session.storage.codec import encode_body, encode_value
+
+if TYPE_CHECKING:
+    from agent_cores.session.models.limits import Limits
+
+E = TypeVar("E", bound=StrEnum)
+LONGEST_LEASE_SECONDS = 300
+LONGEST_SECONDS = 100 * 366 * 86_400
+_EMPTY = b"{}"
+
+
+class DefaultTtl(float):
+    """The type of ``DEFAULT_TTL_HOURS``: equal to 24, told from a 24 that was given by identity."""
+
+    __slots__ = ()
+
+
+DEFAULT_TTL_HOURS = DefaultTtl(24)
+
+
+def new_id() -> str:
+    """Return 128 random bits as URL-safe text."""
+    return secrets.token_urlsafe(16)
+
+
+def new_incarnation() -> int:
+    """Return 63 random bits."""
+    return secrets.randbits(63)
+
+
+def ttl_seconds(hours: object, field: str = "ttl_hours") -> float | None:
+    """Return hours as seconds, to the millisecond; ``None`` stays ``None``."""
+    if hours is None:
+        return None
+    if isinstance(hours, bool) or not isinstance(hours, int | float) or not math.isfinite(hours):
+        raise InvalidInputError(field, "a number of hours, or None for never")
+    seconds = round(hours * 3600, 3)
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise InvalidInputError(field, "more than 0 and at most a century; None is never")
+    return seconds
+
+
+def lease(seconds: object, field: str = "lease_seconds") -> float:
+    """Return the length of a turn's lease: more than 0, at most 300 seconds."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise InvalidInputError(field, "a number of seconds")
+    if not 0 < seconds <= LONGEST_LEASE_SECONDS:
+        raise InvalidInputError(field, "more than 0 and at most 300 seconds")
+    return float(seconds)
+
+
+def whole_number(value: object, field: str, least: int, most: int | None = None) -> int:
+    """Return an integer within its bounds."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(field, f"an integer, not {type(value).__name__}")
+    if value < least or (most is not None and value > most):
+        bound = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise InvalidInputError(field, f"{value}; it is {bound}")
+    return value
+
+
+def optional_number(value: object, field: str, least: int) -> int | None:
+    """Return an integer within its bounds, or ``None``."""
+    return None if value is None else whole_number(value, field, least)
+
+
+def flag(value: object, field: str) -> bool:
+    """Return a boolean."""
+    if not isinstance(value, bool):
+        raise InvalidInputError(field, f"True or False, not {type(value).__name__}")
+    return value
+
+
+def choice(value: object, kind: type[E], field: str, allowed: Iterable[E] | None = None) -> E:
+    """Return a member of an enum, given as such or as text."""
+    members = list(kind if allowed is None else allowed)
+    for member in members:
+        if value == member:
+            return member
+    raise InvalidInputError(field, f"one of {', '.join(members)}")
+
+
+def future(value: object, field: str, at: datetime) -> datetime | None:
+    """Return an aware instant after ``at``, cut to the millisecond, or ``None``."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise InvalidInputError(field, "an aware datetime, or None")
+    value = whole_millis(value)
+    if value <= at:
+        raise InvalidInputError(field, "in the past")
+    return value
+
+
+class Inputs:
+    """Checks that depend on the limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def name(self, value: object, field: str) -> str:
+        """Return text of 1 to 255 bytes of UTF-8 without control characters or lone surrogates."""
+        if not isinstance(value, str):
+            raise InvalidInputError(field, f"text, not {type(value).__name__}")
+        most = self._limits.name_bytes
+        if value.isascii():
+            size, clean = len(value), value.isprintable()
+        else:
+            try:
+                size = len(value.encode())
+            except UnicodeEncodeError as error:
+                raise InvalidInputError(field, "text with a lone surrogate") from error
+            clean = not any(unicodedata.category(character) == "Cc" for character in value)
+        if not 1 <= size <= most:
+            raise InvalidInputError(field, f"{size} bytes; it is from 1 to {most}")
+        if not clean:
+            raise InvalidInputError(field, "text with control characters")
+        return value
+
+    def new_identifier(self, value: object, field: str) -> str:
+        """Return a name that can stand in a path: no slash or backslash, not ``.`` or ``..``."""
+        name = self.name(value, field)
+        if "/" in name or "\\" in name or name in {".", ".."}:
+            raise InvalidInputError(field, "it holds no / or \\ and is not . or ..")
+        return name
+
+    def session_id(self, value: object) -> str:
+        """Return the id of a session; one that breaks the limits is answered as a missing one."""
+        try:
+            return self.new_identifier(value, "session_id")
+        except InvalidInputError as error:
+            raise SessionNotFoundError from error
+
+    def user_id(self, value: object, field: str = "user_id") -> str:
+        """Return a user id: a name that does not begin with ``group:``."""
+        name = self.name(value, field)
+        if name.startswith(GROUP_PREFIX):
+            raise InvalidInputError(field, f"a user id does not begin with {GROUP_PREFIX}")
+        return name
+
+    def subject(self, value: object, field: str) -> str:
+        """Return a user id or ``group:<name>``."""
+        name = self.name(value, field)
+        if name == GROUP_PREFIX:
+            raise InvalidInputError(field, f"a group is {GROUP_PREFIX}<name>")
+        return name
+
+    def tags(self, value: object, field: str = "tags") -> tuple[str, ...]:
+        """Return tags without repetition, in their order."""
+        if value is None:
+            return ()
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise InvalidInputError(field, f"a list of text, not {type(value).__name__}")
+        tags = tuple(dict.fromkeys(self.name(tag, field) for tag in value))
+        if len(tags) > self._limits.tags:
+            raise InvalidInputError(field, f"{len(tags)}, at most {self._limits.tags}")
+        return tags
+
+    def title(self, value: object, field: str = "title") -> str | None:
+        """Return a title: any text."""
+        if value is not None and not isinstance(value, str):
+            raise InvalidInputError(field, f"text, not {type(value).__name__}")
+        self._json(value, field, self._limits.metadata_bytes)
+        return value
+
+    def metadata(self, value: object, field: str) -> dict[str, Any]:
+        """Return metadata as a change names it: title, tags and the caller's own keys, copied."""
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise InvalidInputError(field, f"a mapping, not {type(value).__name__}")
+        given = dict(value)
+        for key in given:
+            if key in SYSTEM_KEYS:
+                raise InvalidInputError(f"{field}/{key}", "this key belongs to the system")
+        known: dict[str, Any] = {}
+        if "title" in given:
+            known["title"] = self.title(given.pop("title"), f"{field}/title")
+        if "tags" in given:
+            known["tags"] = self.tags(given.pop("tags"), f"{field}/tags")
+        copied = decode_json(self._json(given, field, self._limits.metadata_bytes))
+        return {**copied, **known}
+
+    def context(self, updates: object, field: str = "context_updates") -> dict[str, bytes]:
+        """Return context entries, encoded."""
+        if updates is None:
+            return {}
+        if not isinstance(updates, Mapping):
+            raise InvalidInputError(field, f"a mapping, not {type(updates).__name__}")
+        if len(updates) > self._limits.context_keys:
+            raise InvalidInputError(
+                field, f"{len(updates)} keys, at most {self._limits.context_keys}"
+            )
+        return {
+            self.name(key, field): encode_value(
+                self._json(value, f"{field}/{key}", self._limits.context_bytes)
+            )
+            for key, value in updates.items()
+        }
+
+    def context_removals(self, keys: object, updates: Mapping[str, bytes]) -> tuple[str, ...]:
+        """Return the context keys to drop; one that is also set is refused."""
+        field = "context_removals"
+        if keys == ():
+            return ()
+        if isinstance(keys, str) or not isinstance(keys, Iterable):
+            raise InvalidInputError(field, f"a list of text, not {type(keys).__name__}")
+        removals = tuple(dict.fromkeys(self.name(key, field) for key in keys))
+        if len(removals) + len(updates) > self._limits.context_keys:
+            raise InvalidInputError(field, f"at most {self._limits.context_keys} keys a change")
+        if not updates.keys().isdisjoint(removals):
+            raise InvalidInputError(field, "a key is both set and removed")
+        return removals
+
+    def one_message(self, message: NewMessage, author_id: str, at: datetime) -> StoredMessage:
+        """Return a message to append, encoded; a missing id is drawn."""
+        return self._draft(message, author_id, at, "")
+
+    def messages(self, value: object, author_id: str, at: datetime) -> tuple[StoredMessage, ...]:
+        """Return messages to append, encoded; missing ids are drawn, doubled ones refused."""
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise InvalidInputError("messages", f"a list, not {type(value).__name__}")
+        whole_number(len(value), "messages", 1, self._limits.append_messages)
+        drafts: list[StoredMessage] = []
+        for index, item in enumerate(value):
+            path = f"messages/{index}"
+            message = item if isinstance(item, NewMessage) else _new_message(item, path)
+            drafts.append(self._draft(message, author_id, at, f"{path}/"))
+        if len({draft.id for draft in drafts}) < len(drafts):
+            raise InvalidInputError("messages", "the same id twice")
+        size = sum(len(draft.body) for draft in drafts)
+        if size > self._limits.append_bytes:
+            raise InvalidInputError(
+                "messages", f"{size} bytes, at most {self._limits.append_bytes}"
+            )
+        return tuple(drafts)
+
+    def _draft(self, message: NewMessage, author_id: str, at: datetime, path: str) -> StoredMessage:
+        limits = self._limits
+        role = self.name(message.role, f"{path}role")
+        if not isinstance(message.content, str | list):
+            kind = type(message.content).__name__
+            raise InvalidInputError(f"{path}content", f"text or a list of JSON parts, not {kind}")
+        content = self._json(message.content, f"{path}content", limits.content_bytes)
+        metadata = _EMPTY
+        if message.metadata:
+            if not isinstance(message.metadata, Mapping):
+                raise InvalidInputError(f"{path}metadata", "a mapping")
+            metadata = self._json(dict(message.metadata), f"{path}metadata", limits.metadata_bytes)
+        if message.id is None:
+            message_id = new_id()
+        else:
+            message_id = self.new_identifier(message.id, f"{path}id" if path else "message_id")
+        return StoredMessage(0, message_id, at, encode_body(role, content, author_id, metadata))
+
+    def _json(self, value: object, field: str, at_most: int) -> bytes:
+        return to_json(value, field, depth=self._limits.json_depth, at_most=at_most)
+
+
+def _new_message(item: object, path: str) -> NewMessage:
+    if not isinstance(item, Mapping):
+        raise InvalidInputError(path, f"a mapping or NewMessage, not {type(item).__name__}")
+    unknown = item.keys() - {"role", "content", "id", "metadata"}
+    if unknown:
+        raise InvalidInputError(path, f"unknown keys: {', '.join(sorted(map(str, unknown)))}")
+    missing = {"role", "content"} - item.keys()
+    if missing:
+        raise InvalidInputError(path, f"missing keys: {', '.join(sorted(missing))}")
+    return msgspec.structs.replace(NewMessage("", ""), **item)

@@ -1,0 +1,68 @@
+"""Events: what a hook is told, and which events a change makes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.models.message import Message
+from agent_cores.session.models.session import SessionMetadata
+
+if TYPE_CHECKING:
+    from agent_cores.session.models.change import Applied, Change
+
+EVENT_NAMES = (
+    "session.created",
+    "session.updated",
+    "session.access_changed",
+    "session.archived",
+    "session.unarchived",
+    "session.rewound",
+    "session.expired",
+    "session.deleted",
+    "message.appended",
+    "message.deleted",
+)
+
+
+class SessionEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened, after it was acknowledged.
+
+    ``user_id`` is who did it (``None``: time). ``session`` is the header after it, for
+    ``session.*``; ``None`` where the store had already erased it. ``message`` is set for
+    ``message.appended``, ``seq`` for ``message.*`` and, as the last seq kept, for
+    ``session.rewound``.
+    """
+
+    name: str
+    at: datetime
+    namespace: str
+    session_id: str
+    user_id: str | None = None
+    session: SessionMetadata | None = None
+    message: Message | None = None
+    seq: int | None = None
+
+
+Handler = Callable[[SessionEvent], Awaitable[None] | None]
+
+
+def session_event_name(change: Change, applied: Applied) -> str | None:
+    """Return the name of what a change did to the session itself, or ``None`` if nothing."""
+    before, after = applied.before, applied.header
+    if applied.replayed:
+        return None
+    if applied.deleted:
+        return "session.deleted"
+    if before is None or change.hold is not None:
+        return None if after.hold is not None else "session.created"
+    if before.archived is not after.archived:
+        return "session.archived" if after.archived else "session.unarchived"
+    if before.revision == after.revision:
+        return None
+    if applied.removed:
+        return None
+    return "session.access_changed" if change.access is not None else "session.updated"

@@ -1,0 +1,159 @@
+"""``LifecycleManager``: hooks, and sweeping what has ended.
+
+Sweeping stands here once, for all stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from agent_cores.session.access.access_control import owner_view
+from agent_cores.session.errors import InvalidInputError, SessionError
+from agent_cores.session.lifecycle.events import EVENT_NAMES, Handler, SessionEvent
+from agent_cores.session.models.session import Hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from agent_cores.session.models.query import Ended
+    from agent_cores.session.models.session import SessionMetadata
+    from agent_cores.session.settings import SessionSettings
+    from agent_cores.session.storage.base import StorageProvider
+
+logger = logging.getLogger("agent_cores.session")
+
+SWEEP_BATCH = 200
+SWEEP_LEASE_SECONDS = 60.0
+
+
+class LifecycleManager:
+    """Runs hooks after writes, and removes expired sessions in the background.
+
+    Handlers run in the order they were added, after the write was acknowledged and before the verb
+    returns. ``session.expired`` runs at least once, all others at most once. A handler that fails
+    is logged and stops nothing.
+    """
+
+    def __init__(
+        self,
+        storage: StorageProvider,
+        settings: SessionSettings,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._storage = storage
+        self._settings = settings
+        self._clock = clock
+        self._handlers: dict[str, list[Handler]] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def on(self, name: str, handler: Handler) -> None:
+        """Call ``handler(event)``, sync or async, for every event of that name."""
+        if name not in EVENT_NAMES:
+            raise InvalidInputError("name", f"no such event; known are {', '.join(EVENT_NAMES)}")
+        self._handlers.setdefault(name, []).append(handler)
+
+    def off(self, name: str, handler: Handler) -> None:
+        """Call that handler no more; nothing happens if it was never added."""
+        with suppress(ValueError):
+            self._handlers.get(name, []).remove(handler)
+
+    def listens_to(self, name: str) -> bool:
+        """Whether any handler waits for events of that name."""
+        return bool(self._handlers.get(name))
+
+    async def emit(self, event: SessionEvent) -> None:
+        """Run the handlers of an event, one after another."""
+        for handler in tuple(self._handlers.get(event.name, ())):
+            try:
+                outcome = handler(event)
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except Exception:
+                logger.exception("a handler of %s failed", event.name)
+
+    async def emit_expired(
+        self, namespace: str, session_id: str, header: SessionMetadata | None, at: datetime
+    ) -> None:
+        """Tell that a session has ended, unless it never was opened."""
+        if not self.listens_to("session.expired"):
+            return
+        if header is not None and header.hold is Hold.OPENING:
+            return
+        await self.emit(
+            SessionEvent(
+                name="session.expired",
+                at=at,
+                namespace=namespace,
+                session_id=session_id,
+                session=None if header is None else owner_view(header, at),
+            )
+        )
+
+    def start(self) -> None:
+        """Begin to sweep every ``SESSION_CLEANUP_INTERVAL`` seconds; 0 is never."""
+        if self._settings.cleanup_interval > 0 and self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever())
+
+    async def stop(self) -> None:
+        """End the background sweep."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
+            self._sweeper = None
+
+    async def clock_agrees(self) -> bool:
+        """Whether this clock and the store's agree; logs it if they do not."""
+        before = self._clock()
+        theirs = await self._storage.store_time()
+        if theirs is None:
+            return True
+        after = self._clock()
+        skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
+        if skew <= self._settings.max_clock_skew:
+            return True
+        logger.error(
+            "this clock and the store's are %.1f s apart (SESSION_MAX_CLOCK_SKEW is %s): "
+            "nothing is swept",
+            skew,
+            self._settings.max_clock_skew,
+        )
+        return False
+
+    async def sweep(self) -> list[Ended]:
+        """Remove every session that has ended; any number of processes may do so at once.
+
+        Returns those that this call removed. The cost grows with what came due, not with what is
+        stored.
+        """
+        removed: list[Ended] = []
+        if not await self.clock_agrees():
+            return removed
+        while ended := await self._storage.due(self._clock(), SWEEP_BATCH, SWEEP_LEASE_SECONDS):
+            outcomes = await asyncio.gather(*(self._expire(session) for session in ended))
+            removed.extend(session for session, gone in zip(ended, outcomes, strict=True) if gone)
+        return removed
+
+    async def _expire(self, session: Ended) -> bool:
+        at = self._clock()
+        await self.emit_expired(session.namespace, session.session_id, session.header, at)
+        try:
+            await self._storage.apply(session.removal(self._clock()))
+        except SessionError as error:
+            if session.header is None:
+                return True  # the store had erased it by itself
+            logger.debug("an expired session was not removed: %s", error)
+            return False
+        return True
+
+    async def _sweep_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.cleanup_interval)
+            try:
+                await self.sweep()
+            except SessionError:
+                logger.exception("sweeping failed; the next one is in its turn")

@@ -1,0 +1,424 @@
+"""The meaning of one write: ``apply_change(state, change)``, a pure function, and nowhere else.
+
+A :class:`Change` names one session, what must still stand, and effects. Every provider carries
+out what ``apply_change`` answers; a provider's fast path may only do what it would have done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from agent_cores.session.errors import (
+    ConflictError,
+    InvalidInputError,
+    LastSeqMismatchError,
+    RevisionMismatchError,
+    SessionArchivedError,
+    SessionExistsError,
+    SessionExpiredError,
+    SessionMovedError,
+    SessionNotFoundError,
+    StaleHeaderError,
+    TurnLostError,
+)
+from agent_cores.session.models.effects import (
+    AccessEffect,
+    HoldEffect,
+    RenewEffect,
+    SeqRange,
+    TurnEffect,
+)
+from agent_cores.session.models.expiry import (
+    LISTING_LAG,
+    earlier,
+    end_after_write,
+    fresh_end,
+    renewed_end,
+)
+from agent_cores.session.models.header_changes import (
+    ACCESS_FIELDS,
+    Fields,
+    access_fields,
+    check_metadata_size,
+    context_bytes_after,
+    metadata_fields,
+    ttl_fields,
+    turn_after,
+)
+from agent_cores.session.models.limits import DEFAULT_LIMITS, Limits
+from agent_cores.session.models.message import StoredMessage
+from agent_cores.session.models.session import Hold, SessionMetadata
+from agent_cores.session.models.values import encode_json
+
+_NOTHING: Mapping[str, Any] = {}
+_UNREVISED = frozenset({"hold", "turn", "access_revision"})
+"""Fields that change without raising ``revision``."""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One write to one session, all or nothing.
+
+    Guards are compared only if given. ``expected_hold`` is the hold that the change names; a
+    session with another one refuses it. ``basis`` is the header the change was decided on, for
+    fast paths.
+    """
+
+    namespace: str
+    session_id: str
+    at: datetime
+    limits: Limits = DEFAULT_LIMITS
+    basis: SessionMetadata | None = None
+
+    incarnation: int | None = None
+    access_revision: int | None = None
+    expected_revision: int | None = None
+    expected_last_seq: int | None = None
+    turn: str | None = None
+    expected_hold: Hold | None = None
+    must_be_expired: bool = False
+
+    create: SessionMetadata | None = None
+    overwrite: bool = False
+    append: tuple[StoredMessage, ...] = ()
+    remove: SeqRange | None = None
+    metadata: Mapping[str, Any] = _NOTHING
+    context_set: Mapping[str, bytes] = _NOTHING
+    context_drop: tuple[str, ...] = ()
+    access: AccessEffect | None = None
+    turn_effect: TurnEffect | None = None
+    hold: HoldEffect | None = None
+    renew: RenewEffect | None = None
+    delete: bool = False
+
+    @property
+    def context_keys(self) -> tuple[str, ...]:
+        """The context keys that the change names."""
+        return (*self.context_set, *self.context_drop)
+
+    @property
+    def is_plain_append(self) -> bool:
+        """Whether nothing but messages is written: what a fast path may carry out."""
+        return bool(self.append) and not (
+            self.create
+            or self.remove
+            or self.metadata
+            or self.context_set
+            or self.context_drop
+            or self.access
+            or self.turn_effect
+            or self.hold
+            or self.renew
+            or self.delete
+        )
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``apply_change`` needs to know of the stored session.
+
+    ``context``: the entries of the keys that the change names. ``known``: the stored messages
+    whose ids the change appends. ``removable``: ``(seq, id)`` of the messages in
+    ``change.remove``, the highest seq first, at most ``limits.rewind_messages`` of them.
+    """
+
+    header: SessionMetadata | None = None
+    context: Mapping[str, bytes] = _NOTHING
+    known: Mapping[str, StoredMessage] = _NOTHING
+    removable: tuple[tuple[int, str], ...] = ()
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What a change did, and so what a provider writes.
+
+    ``header`` is the new header, or the last one of a deleted session. ``messages`` answers the
+    append, in its order, with stored ones where they were known; ``added`` are those to write.
+    ``replaced`` is the ended session whose records a create removes first. A replay writes
+    nothing.
+    """
+
+    before: SessionMetadata | None
+    header: SessionMetadata
+    messages: tuple[StoredMessage, ...] = ()
+    added: tuple[StoredMessage, ...] = ()
+    removed: tuple[tuple[int, str], ...] = ()
+    context_set: Mapping[str, bytes] = _NOTHING
+    context_drop: tuple[str, ...] = ()
+    replaced: SessionMetadata | None = None
+    deleted: bool = False
+    replayed: bool = False
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is anything to write."""
+        return self.deleted or self.header != self.before or bool(self.replaced)
+
+
+class HotAppend(msgspec.Struct, frozen=True):
+    """What a fast path writes beside the messages. It keeps the later of these and what is stored.
+
+    ``listed_at`` is ``None`` where the stored one is recent enough.
+    """
+
+    expires_at: datetime | None
+    listed_at: datetime | None
+
+
+def apply_change(state: State, change: Change) -> Applied:
+    """Return what the change does to the stored session, or raise the named refusal.
+
+    The order of checks is part of the meaning: exists and incarnation; ``access_revision``; hold;
+    expired; replay; archived; turn; ``expected_revision``; ``expected_last_seq``; limits.
+    """
+    if change.create is not None:
+        return _create(state.header, change, change.create)
+    header = _standing(state.header, change)
+    replay = _replay(header, state, change)
+    if replay is not None:
+        return replay
+    _allow(header, change)
+    if change.delete:
+        return Applied(before=header, header=header, deleted=True)
+    return _write(header, state, change)
+
+
+def hot_append(change: Change) -> HotAppend | None:
+    """Return what a fast path may write for this change, or ``None`` if it must look first.
+
+    It holds while the basis still has the stored ``incarnation`` and ``access_revision``, no
+    hold, and no id of the append is known: the storage checks these, and that ``at <
+    expires_at``.
+    """
+    header = change.basis
+    if header is None or change.expected_revision is not None or change.expected_hold is not None:
+        return None
+    if header.archived or header.hold is not None or not change.is_plain_append:
+        return None
+    active_at = max(header.last_active_at, change.at)
+    return HotAppend(end_after_write(header, change.at), _listed_at(header, active_at))
+
+
+def _listed_at(header: SessionMetadata, active_at: datetime) -> datetime | None:
+    listed_at = header.listed_at
+    return active_at if listed_at is None or active_at - listed_at >= LISTING_LAG else None
+
+
+def _create(stored: SessionMetadata | None, change: Change, given: SessionMetadata) -> Applied:
+    access_revision = given.access_revision or 1
+    if stored is not None and change.overwrite:
+        access_revision = max(access_revision, (stored.access_revision or 0) + 1)
+    elif stored is not None and not stored.is_expired(change.at):
+        if stored.incarnation == given.incarnation:
+            return Applied(before=stored, header=stored, replayed=True)
+        raise SessionMovedError if stored.hold is not None else SessionExistsError
+    check_metadata_size(len(encode_json(given.attributes)), change.limits)
+    added = _number(change.append, {}, 0, own_seq=True)
+    header = msgspec.structs.replace(
+        given,
+        access_revision=access_revision,
+        context_bytes=context_bytes_after(0, {}, change.context_set, change.limits),
+        last_seq=max(given.last_seq, added[-1].seq if added else 0),
+        message_count=len(added),
+        listed_at=given.listed_at or given.last_active_at,
+        due_at=earlier(given.due_at, given.expires_at),
+    )
+    return Applied(
+        before=None,
+        header=header,
+        messages=added,
+        added=added,
+        context_set=change.context_set,
+        replaced=stored,
+    )
+
+
+def _standing(header: SessionMetadata | None, change: Change) -> SessionMetadata:
+    if header is None:
+        raise SessionNotFoundError
+    if change.incarnation is not None and header.incarnation != change.incarnation:
+        raise StaleHeaderError
+    if change.access_revision is not None and header.access_revision != change.access_revision:
+        raise StaleHeaderError
+    if header.hold is not change.expected_hold:
+        raise SessionMovedError
+    if header.is_expired(change.at) is not change.must_be_expired:
+        raise StaleHeaderError if change.must_be_expired else SessionExpiredError
+    return header
+
+
+def _replay(header: SessionMetadata, state: State, change: Change) -> Applied | None:
+    if state.known:
+        for message in change.append:
+            known = state.known.get(message.id)
+            if known is not None and known.body != message.body:
+                detail = f"message id {message.id!r} is known with other content"
+                raise ConflictError(detail)
+        if all(message.id in state.known for message in change.append):
+            messages = tuple(state.known[message.id] for message in change.append)
+            return Applied(before=header, header=header, messages=messages, replayed=True)
+    effect, turn = change.turn_effect, header.turn
+    if effect is None or turn is None or not effect.take or turn.token != effect.token:
+        return None
+    held = turn.expires_at > change.at
+    return Applied(before=header, header=header, replayed=True) if held else None
+
+
+def _allow(header: SessionMetadata, change: Change) -> None:
+    if header.archived and _needs_unarchived(change):
+        raise SessionArchivedError
+    turn = header.turn
+    if change.turn is not None and (turn is None or turn.token != change.turn):
+        raise TurnLostError
+    expected = change.expected_revision
+    if expected is not None and header.revision != expected:
+        raise RevisionMismatchError(expected, header.revision)
+    expected = change.expected_last_seq
+    if expected is not None and header.last_seq != expected:
+        raise LastSeqMismatchError(expected, header.last_seq)
+
+
+def _needs_unarchived(change: Change) -> bool:
+    effect = change.turn_effect
+    return bool(
+        change.append
+        or change.remove
+        or change.metadata
+        or change.context_set
+        or change.context_drop
+        or (effect is not None and effect.lease_end is not None)
+    )
+
+
+def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
+    own_seq = header.hold is Hold.OPENING
+    removed = state.removable if change.remove is not None else ()
+    added = _number(change.append, state.known, header.last_seq, own_seq=own_seq)
+    if change.is_plain_append:
+        fields: Fields = {}
+        context_set, context_drop = change.context_set, change.context_drop
+    else:
+        context_set = {k: v for k, v in change.context_set.items() if state.context.get(k) != v}
+        context_drop = tuple(key for key in change.context_drop if key in state.context)
+        fields = _fields(header, state, change, {**context_set, **dict.fromkeys(context_drop)})
+    revised = bool(removed or fields.keys() - _UNREVISED)
+    new = msgspec.structs.replace(header, **fields) if fields else header
+    fields = _counted(new, added, removed) if added or removed else {}
+    if added or revised:
+        fields |= _active(new, change.at, revised=revised)
+    fields |= _end(new, _new_end(header, new, change, active=bool(added) or revised))
+    return Applied(
+        before=header,
+        header=msgspec.structs.replace(new, **fields) if fields else new,
+        messages=_answer(change.append, state.known, added),
+        added=added,
+        removed=removed,
+        context_set=context_set,
+        context_drop=context_drop,
+    )
+
+
+def _number(
+    append: tuple[StoredMessage, ...],
+    known: Mapping[str, StoredMessage],
+    last_seq: int,
+    *,
+    own_seq: bool,
+) -> tuple[StoredMessage, ...]:
+    """Return the messages that are new, numbered after ``last_seq``."""
+    added: list[StoredMessage] = []
+    for message in append:
+        if message.id in known:
+            continue
+        if message.seq == 0:
+            last_seq += 1
+        elif own_seq and message.seq > last_seq:
+            last_seq = message.seq
+        else:
+            raise InvalidInputError("seq", "given only while a session is built, and rising")
+        added.append(StoredMessage(last_seq, message.id, message.created_at, message.body))
+    return tuple(added)
+
+
+def _answer(
+    append: tuple[StoredMessage, ...],
+    known: Mapping[str, StoredMessage],
+    added: tuple[StoredMessage, ...],
+) -> tuple[StoredMessage, ...]:
+    if len(added) == len(append):
+        return added
+    new = iter(added)
+    return tuple(known[message.id] if message.id in known else next(new) for message in append)
+
+
+def _fields(
+    header: SessionMetadata, state: State, change: Change, context: Mapping[str, bytes | None]
+) -> Fields:
+    """Return the fields that the effects alter, but for counts, times and the end."""
+    fields: Fields = {}
+    if change.metadata:
+        fields |= metadata_fields(header, change.metadata, change.limits)
+    if context:
+        replaced = {key: state.context[key] for key in context if key in state.context}
+        added = {key: value for key, value in context.items() if value is not None}
+        held = header.context_bytes or 0
+        fields["context_bytes"] = context_bytes_after(held, replaced, added, change.limits)
+    if change.access is not None:
+        fields |= access_fields(header, change.access, change.at, change.limits)
+    if change.renew is not None:
+        fields |= ttl_fields(header, change.renew)
+    if change.hold is not None and change.hold.hold is not header.hold:
+        fields["hold"] = change.hold.hold
+    if not ACCESS_FIELDS.isdisjoint(fields):
+        fields["access_revision"] = (header.access_revision or 0) + 1
+    if change.turn_effect is not None:
+        fields["turn"] = turn_after(header.turn, change.turn_effect, change.at)
+    return fields
+
+
+def _counted(
+    header: SessionMetadata,
+    added: tuple[StoredMessage, ...],
+    removed: tuple[tuple[int, str], ...],
+) -> Fields:
+    return {
+        "last_seq": added[-1].seq if added else header.last_seq,
+        "message_count": header.message_count + len(added) - len(removed),
+    }
+
+
+def _active(header: SessionMetadata, at: datetime, *, revised: bool) -> Fields:
+    """Move the times of activity; ``listed_at`` follows a plain append only once it is behind."""
+    active_at = max(header.last_active_at, at)
+    if not revised:
+        return {
+            "last_active_at": active_at,
+            "listed_at": _listed_at(header, active_at) or header.listed_at,
+        }
+    return {
+        "last_active_at": active_at,
+        "listed_at": active_at,
+        "revision": header.revision + 1,
+        "updated_at": max(header.updated_at, at),
+    }
+
+
+def _new_end(
+    before: SessionMetadata, header: SessionMetadata, change: Change, *, active: bool
+) -> datetime | None:
+    """Return the end after the change; ``header`` has all else that the change altered."""
+    renew = change.renew
+    if before.hold is Hold.OPENING or (renew is not None and renew.ttl_seconds is not UNSET):
+        return fresh_end(header, change.at)
+    if renew is not None:
+        return renewed_end(header, change.at)
+    return end_after_write(header, change.at) if active else header.expires_at
+
+
+def _end(header: SessionMetadata, end: datetime | None) -> Fields:
+    """Move the end; ``due_at`` follows only if it would be later than the end."""
+    if end == header.expires_at:
+        return {}
+    return {"expires_at": end, "due_at": earlier(header.due_at, end)}

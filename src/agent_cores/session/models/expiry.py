@@ -1,0 +1,61 @@
+"""When a session ends. Pure functions of the header and an instant."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from agent_cores.session.models.session import Hold, RenewOn
+
+if TYPE_CHECKING:
+    from agent_cores.session.models.session import SessionMetadata
+
+OPENING_TIME = timedelta(minutes=1)
+LISTING_LAG = timedelta(seconds=1)
+RENEWAL_STEP = 20  # a read renews only if the end moves by more than 1/20 of the idle time
+
+
+def earlier(first: datetime | None, second: datetime | None) -> datetime | None:
+    """Return the earlier of two ends; ``None`` is never."""
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)
+
+
+def later(first: datetime | None, second: datetime | None) -> datetime | None:
+    """Return the later of two ends; ``None`` is never."""
+    return None if first is None or second is None else max(first, second)
+
+
+def fresh_end(header: SessionMetadata, at: datetime) -> datetime | None:
+    """Return the end counted anew from ``at``: idle time, never past the longest lifetime."""
+    if header.hold is Hold.OPENING:
+        return at + OPENING_TIME
+    idle = None if header.ttl_seconds is None else at + timedelta(seconds=header.ttl_seconds)
+    if header.max_lifetime_seconds is None:
+        return idle
+    return earlier(idle, header.created_at + timedelta(seconds=header.max_lifetime_seconds))
+
+
+def renewed_end(header: SessionMetadata, at: datetime) -> datetime | None:
+    """Return the end after a renewal at ``at``: never nearer than it was."""
+    if header.expires_at is None:
+        return None
+    return later(header.expires_at, fresh_end(header, at))
+
+
+def end_after_write(header: SessionMetadata, at: datetime) -> datetime | None:
+    """Return the end after a write: renewed, unless archived or never renewed."""
+    if header.archived or header.renew_on is RenewOn.NEVER:
+        return header.expires_at
+    return renewed_end(header, at)
+
+
+def read_renews(header: SessionMetadata, at: datetime) -> bool:
+    """Whether a read by an owner or editor is worth writing a renewal for."""
+    if header.renew_on is not RenewOn.ACCESS or header.archived or header.hold is not None:
+        return False
+    end = renewed_end(header, at)
+    if header.expires_at is None or end is None or header.ttl_seconds is None:
+        return end != header.expires_at
+    return end - header.expires_at > timedelta(seconds=header.ttl_seconds / RENEWAL_STEP)

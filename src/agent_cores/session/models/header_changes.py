@@ -1,0 +1,121 @@
+"""What each effect does to the fields of a header.
+
+Every function returns the fields that change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET
+
+from agent_cores.session.errors import InvalidInputError, TurnHeldError, TurnLostError
+from agent_cores.session.models.session import Turn, without
+from agent_cores.session.models.values import encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from agent_cores.session.models.effects import AccessEffect, RenewEffect, TurnEffect
+    from agent_cores.session.models.limits import Limits
+    from agent_cores.session.models.session import Grant, SessionMetadata
+
+Fields = dict[str, Any]
+
+ACCESS_FIELDS = frozenset(
+    {
+        "owner_id",
+        "grants",
+        "public",
+        "archived",
+        "hold",
+        "ttl_seconds",
+        "max_lifetime_seconds",
+        "renew_on",
+    }
+)
+"""A change of any of these raises ``access_revision``: it may let a caller write, or no longer."""
+
+
+def _differing(header: SessionMetadata, values: Fields) -> Fields:
+    return {name: value for name, value in values.items() if getattr(header, name) != value}
+
+
+def metadata_fields(header: SessionMetadata, updates: Mapping[str, Any], limits: Limits) -> Fields:
+    """Set title, tags and attributes; ``None`` removes."""
+    fields: Fields = {}
+    if "title" in updates:
+        fields["title"] = updates["title"]
+    if "tags" in updates:
+        fields["tags"] = tuple(updates["tags"] or ())
+    own = without(updates, ("title", "tags"))
+    fields = _differing(header, fields)
+    attributes = {**header.attributes, **own}
+    attributes = {key: value for key, value in attributes.items() if value is not None}
+    encoded = encode_json(attributes)
+    if encoded != encode_json(header.attributes):  # bytes, since 1, 1.0 and True compare equal
+        fields["attributes"] = attributes
+        check_metadata_size(len(encoded), limits)
+    return fields
+
+
+def check_metadata_size(size: int, limits: Limits) -> None:
+    """Raise ``InvalidInputError`` if encoded attributes are too large."""
+    if size > limits.metadata_bytes:
+        raise InvalidInputError("metadata", f"{size} bytes, at most {limits.metadata_bytes}")
+
+
+def access_fields(
+    header: SessionMetadata, effect: AccessEffect, at: datetime, limits: Limits
+) -> Fields:
+    """Set owner, flags and grants. Grants that ran out go whenever grants change."""
+    wanted = {"owner_id": effect.owner_id, "public": effect.public, "archived": effect.archived}
+    fields = _differing(header, {k: value for k, value in wanted.items() if value is not None})
+    grants = {} if effect.revoke_all else without(header.grants, effect.revoke)
+    for grant in effect.grant:
+        if not _same_grant(grants.get(grant.subject), grant):
+            grants[grant.subject] = grant
+    if grants != header.grants:
+        fields["grants"] = live = {k: grant for k, grant in grants.items() if grant.is_live(at)}
+        if len(live) > limits.grants:
+            raise InvalidInputError("grants", f"{len(live)}, at most {limits.grants}")
+    return fields
+
+
+def _same_grant(held: Grant | None, grant: Grant) -> bool:
+    """Whether sharing again would alter nothing but the time of sharing."""
+    return held is not None and msgspec.structs.replace(held, granted_at=grant.granted_at) == grant
+
+
+def turn_after(held: Turn | None, effect: TurnEffect, at: datetime) -> Turn | None:
+    """Return the turn after taking, renewing or releasing it."""
+    if effect.take:
+        if held is not None and held.token != effect.token and held.expires_at > at:
+            raise TurnHeldError(held.expires_at)
+    elif held is None or held.token != effect.token:
+        raise TurnLostError
+    return None if effect.lease_end is None else Turn(effect.token, effect.lease_end)
+
+
+def ttl_fields(header: SessionMetadata, effect: RenewEffect) -> Fields:
+    """Set the idle time, if the effect gives one."""
+    if effect.ttl_seconds is UNSET:
+        return {}
+    return _differing(header, {"ttl_seconds": effect.ttl_seconds})
+
+
+def context_size(entries: Mapping[str, bytes]) -> int:
+    """Return what entries count towards ``context_bytes``: their keys and values."""
+    return sum(len(key.encode()) + len(value) for key, value in entries.items())
+
+
+def context_bytes_after(
+    held: int, replaced: Mapping[str, bytes], added: Mapping[str, bytes], limits: Limits
+) -> int:
+    """Return the size of the context after a change; a growth past the bound is refused."""
+    growth = context_size(added) - context_size(replaced)
+    if growth > 0 and held + growth > limits.context_bytes:
+        raise InvalidInputError("context", f"{held + growth} bytes, at most {limits.context_bytes}")
+    return held + growth

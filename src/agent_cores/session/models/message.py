@@ -1,0 +1,54 @@
+"""Messages: as callers give them, as they read them, and as providers keep them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+USER = "user"
+ASSISTANT = "assistant"
+SYSTEM = "system"
+DEVELOPER = "developer"
+TOOL = "tool"
+
+Content = str | list[Any]
+
+
+class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message to append.
+
+    ``content`` is text or a list of JSON parts; ``id`` makes it repeatable.
+    """
+
+    role: str
+    content: Content
+    id: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored message. ``seq`` counts from 1, in the order of commit; removals leave holes."""
+
+    seq: int
+    id: str
+    role: str
+    content: Content
+    author_id: str
+    created_at: datetime
+    metadata: dict[str, Any] = {}
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """A message as a provider keeps it.
+
+    ``body`` is its role, content, author and metadata, encoded.
+
+    ``seq`` is 0 until the storage has numbered it. Two messages are equal if id and body are.
+    """
+
+    seq: int
+    id: str
+    created_at: datetime
+    body: bytes

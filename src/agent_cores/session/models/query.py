@@ -1,0 +1,145 @@
+"""What a listing means: which headers belong to it, in which order, and where a page goes on."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import datetime
+
+import msgspec
+
+from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.models.change import Change
+from agent_cores.session.models.session import Hold, SessionMetadata, SessionStatus
+from agent_cores.session.models.times import from_millis, to_millis
+
+WALK_LIMIT = 1_000
+"""How many entries past those wanted one page of a listing may look at."""
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """A place in a listing: after the entry with this time and id. It gives no authority."""
+
+    millis: int
+    session_id: str
+    shared: bool = False
+
+    @property
+    def at(self) -> datetime:
+        """The time of the entry."""
+        return from_millis(self.millis)
+
+    def encode(self) -> str:
+        """Return the opaque text that callers carry."""
+        return base64.urlsafe_b64encode(msgspec.json.encode(self)).rstrip(b"=").decode()
+
+    @classmethod
+    def decode(cls, text: str) -> Cursor:
+        """Read what ``encode`` wrote; ``InvalidInputError`` for anything else."""
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            cursor = msgspec.json.decode(raw, type=cls)
+            _ = cursor.at
+        except (ValueError, binascii.Error, msgspec.MsgspecError, OverflowError) as error:
+            raise InvalidInputError("cursor", "not a cursor of this service") from error
+        return cursor
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """A listing of one namespace, newest first.
+
+    With ``subjects`` it lists what others share with any of them, by the time it was shared;
+    otherwise by ``listed_at``, all or one owner's. ``status=None`` means every stored session,
+    expired and unopened ones too. ``namespace=None`` means all namespaces, for direct use of a
+    provider.
+    """
+
+    namespace: str | None
+    at: datetime
+    owner_id: str | None = None
+    subjects: tuple[str, ...] = ()
+    status: SessionStatus | None = None
+    tags: tuple[str, ...] = ()
+    limit: int = 10
+    offset: int = 0
+    after: Cursor | None = None
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that has reached its end, taken by one sweeper.
+
+    ``header`` is ``None`` where the store had erased the session by itself; what is left of it in
+    the store's indexes goes with the delete that the sweeper sends.
+    """
+
+    namespace: str
+    session_id: str
+    incarnation: int
+    header: SessionMetadata | None = None
+
+    @classmethod
+    def of(cls, header: SessionMetadata) -> Ended:
+        """Return the session that this header describes."""
+        return cls(
+            namespace=header.namespace,
+            session_id=header.session_id,
+            incarnation=header.incarnation,
+            header=header,
+        )
+
+    def removal(self, at: datetime) -> Change:
+        """Return the change that removes exactly this session, if it is still expired."""
+        return Change(
+            namespace=self.namespace,
+            session_id=self.session_id,
+            at=at,
+            incarnation=self.incarnation,
+            expected_hold=None if self.header is None else self.header.hold,
+            must_be_expired=True,
+            delete=True,
+        )
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A page of headers; ``next`` is where the listing goes on, or ``None`` at its end.
+
+    A page may be short, even empty, with ``next`` set: a walk is bounded.
+    """
+
+    headers: list[SessionMetadata]
+    next: Cursor | None = None
+
+
+def shared_at(header: SessionMetadata, query: Query) -> datetime | None:
+    """Return when the session was last shared with the query's subjects, by live grants."""
+    grants = (header.grants.get(subject) for subject in query.subjects)
+    times = [grant.granted_at for grant in grants if grant and grant.is_live(query.at)]
+    return max(times, default=None)
+
+
+def matches(header: SessionMetadata, query: Query) -> bool:
+    """Whether the session belongs to the listing."""
+    if query.namespace is not None and header.namespace != query.namespace:
+        return False
+    if query.owner_id is not None and header.owner_id != query.owner_id:
+        return False
+    if query.subjects and shared_at(header, query) is None:
+        return False
+    if query.status is not None:
+        if header.hold in {Hold.OPENING, Hold.MOVED}:
+            return False
+        if header.status_at(query.at) is not query.status:
+            return False
+    return set(query.tags).issubset(header.tags)
+
+
+def order_key(header: SessionMetadata, query: Query) -> tuple[int, str]:
+    """Return the place of a session in the listing; the highest comes first."""
+    when = shared_at(header, query) if query.subjects else header.listed_at
+    return to_millis(when or header.last_active_at), header.session_id
+
+
+def cursor_at(header: SessionMetadata, query: Query) -> Cursor:
+    """Return the cursor that continues after this session."""
+    millis, session_id = order_key(header, query)
+    return Cursor(millis, session_id, shared=bool(query.subjects))

@@ -1,0 +1,30 @@
+"""Instants: aware UTC datetimes of whole milliseconds, and the integers that stores keep."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def to_millis(at: datetime) -> int:
+    """Return milliseconds since 1970 UTC."""
+    return (at - EPOCH) // _MILLISECOND
+
+
+def from_millis(millis: int) -> datetime:
+    """Return the instant that many milliseconds after 1970 UTC."""
+    return EPOCH + timedelta(milliseconds=millis)
+
+
+def whole_millis(at: datetime) -> datetime:
+    """Cut an aware datetime to the millisecond, in UTC."""
+    at = at.astimezone(UTC)
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+
+
+def utc_now() -> datetime:
+    """Return the machine's time; the default clock."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)

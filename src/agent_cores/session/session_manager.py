@@ -1,0 +1,159 @@
+"""``SessionManager``, the one entrance, and ``get_session_manager``, the process-wide way to one.
+
+The verbs stand in :mod:`agent_cores.session.verbs`, one module a topic. Each reads, decides and
+applies through :mod:`agent_cores.session.engine`.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from agent_cores.session.engine import GroupsOf, Scope
+from agent_cores.session.errors import ConfigurationError, InvalidInputError
+from agent_cores.session.models.session import DEFAULT_NAMESPACE
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.runtime import Runtime
+from agent_cores.session.settings import SessionSettings
+from agent_cores.session.storage.base import StorageProvider
+from agent_cores.session.storage.factory import StorageFactory
+from agent_cores.session.verbs.conversations import ConversationVerbs
+from agent_cores.session.verbs.forking import ForkVerbs
+from agent_cores.session.verbs.messages import MessageVerbs
+from agent_cores.session.verbs.sharing import SharingVerbs
+from agent_cores.session.verbs.turns import TurnVerbs
+from agent_cores.session.verbs.upkeep import UpkeepVerbs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from types import TracebackType
+
+    from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+
+Storage = str | type[StorageProvider] | StorageProvider
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class SessionManager(
+    ConversationVerbs, MessageVerbs, SharingVerbs, TurnVerbs, ForkVerbs, UpkeepVerbs
+):
+    """Sessions of one namespace in one storage.
+
+    ``storage`` is a name, a URL, a provider class or an instance; left out,
+    ``SESSION_STORAGE_URL``, ``REDIS_URL`` or embedded SQLite is used, in that order. ``options``
+    go to the provider. ``clock`` gives aware UTC datetimes. ``groups_of(user_id)`` gives a user's
+    groups, bare names, async or not.
+
+    A manager belongs to one event loop. It starts with the first verb, with ``initialize()`` or
+    with ``async with``, and stops with the ``shutdown()`` that matches the last ``initialize()``.
+    """
+
+    def __init__(
+        self,
+        storage: Storage | None = None,
+        *,
+        settings: SessionSettings | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        groups_of: GroupsOf | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        **options: Any,  # noqa: ANN401 - checked by the provider
+    ) -> None:
+        settings = settings or SessionSettings.load()
+        chosen, reason = _choose(storage, settings)
+        provider = StorageFactory.create(chosen, settings=settings, **options)
+        self._runtime = Runtime(provider, settings, clock, reason)
+        self._scope = Scope(_checked_namespace(namespace), groups_of)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that this manager, or view, works in."""
+        return self._scope.namespace
+
+    @property
+    def lifecycle(self) -> LifecycleManager:
+        """Hooks: ``manager.lifecycle.on("session.created", handler)``. Views share them."""
+        return self._runtime.lifecycle
+
+    def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionManager:
+        """Return a view of another namespace that shares storage and hooks.
+
+        Cheap: one a request.
+        """
+        view = object.__new__(type(self))
+        view._runtime = self._runtime
+        view._scope = Scope(_checked_namespace(name), groups_of or self._scope.groups_of)
+        return view
+
+    async def initialize(self) -> None:
+        """Connect to the storage and start sweeping. May be called again, and counts."""
+        await self._runtime.acquire()
+
+    async def shutdown(self) -> None:
+        """Finish what was accepted and close what was opened, once for every ``initialize()``."""
+        await self._runtime.release()
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.shutdown()
+
+
+_managers: list[tuple[tuple[Any, ...], SessionManager]] = []
+_lock = threading.Lock()
+
+
+def get_session_manager(
+    storage_type: Storage | None = None,
+    *,
+    storage: Storage | None = None,
+    settings: SessionSettings | None = None,
+    **options: Any,  # noqa: ANN401 - the manager's, see there
+) -> SessionManager:
+    """Return the process's manager for these arguments: equal arguments, the same manager.
+
+    It lasts until its last ``shutdown()``, or until its event loop is closed. ``storage`` is
+    another name for ``storage_type``; ``options`` are those of :class:`SessionManager`.
+    """
+    if storage_type is not None and storage is not None:
+        detail = "storage_type and storage are two names for one thing; give one"
+        raise ConfigurationError(detail)
+    chosen = storage if storage_type is None else storage_type
+    settings = settings or SessionSettings.load()
+    arguments = (chosen, settings, options)
+    with _lock:
+        _managers[:] = [entry for entry in _managers if not entry[1]._runtime.is_over]  # noqa: SLF001
+        for known, manager in _managers:
+            if known == arguments:
+                return manager
+        manager = SessionManager(chosen, settings=settings, **options)
+        _managers.append((arguments, manager))
+        return manager
+
+
+def _choose(storage: Storage | None, settings: SessionSettings) -> tuple[Storage, str]:
+    """Return the storage to use, and why, for the log."""
+    if storage == "redis" and settings.redis_url:
+        return settings.redis_url, "storage 'redis', at REDIS_URL"
+    if storage is not None:
+        return storage, "given as argument"
+    if settings.storage_url:
+        return settings.storage_url, "by SESSION_STORAGE_URL"
+    if settings.redis_url:
+        return settings.redis_url, "by REDIS_URL"
+    return "sqlite", "the default; set SESSION_STORAGE_URL or REDIS_URL for another"
+
+
+def _checked_namespace(name: str) -> str:
+    if not isinstance(name, str) or _NAMESPACE.fullmatch(name) is None:
+        problem = "lower-case letters, digits, _ and -, at most 63, beginning with letter or digit"
+        raise InvalidInputError("namespace", problem)
+    return name

@@ -1,0 +1,103 @@
+"""``Coalescer``: many waiting callers, one round trip.
+
+While one batch is on its way, new callers queue; the next batch takes all of them. It never waits
+to fill a batch. It knows nothing of what it sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from agent_cores.session.errors import OverloadedError, StorageUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_ITEMS = 500
+MAX_BYTES = 4 * 1024 * 1024
+MAX_QUEUED = 10_000
+
+
+class Coalescer(Generic[Item, Result]):
+    """Collects items from many callers and sends them in batches, one batch at a time.
+
+    ``send`` takes the items of a batch and answers one result or error for each, in order; if it
+    raises, every caller of the batch gets that error. A caller cancelled before its batch left
+    takes its item with it; later, its item goes on without it. Past ``max_queued`` waiting items
+    ``submit`` raises ``OverloadedError`` at once.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        max_items: int = MAX_ITEMS,
+        max_bytes: int = MAX_BYTES,
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
+        self._send = send
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._max_queued = max_queued
+        self._queue: deque[tuple[Item, int, asyncio.Future[Result]]] = deque()
+        self._sender: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def submit(self, item: Item, size: int = 0) -> Result:
+        """Send one item with the next batch and return its result. ``size`` is its bytes."""
+        if self._closed:
+            detail = "the store is shut down"
+            raise StorageUnavailableError(detail)
+        if len(self._queue) >= self._max_queued:
+            detail = f"{len(self._queue)} writes wait already"
+            raise OverloadedError(detail)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._queue.append((item, size, future))
+        if self._sender is None:
+            self._sender = loop.create_task(self._run())
+        return await future
+
+    async def drain(self) -> None:
+        """Take no more, and return once all that was taken is answered."""
+        self._closed = True
+        if self._sender is not None:
+            await asyncio.wait([self._sender])
+
+    async def _run(self) -> None:
+        try:
+            while batch := self._next_batch():
+                await self._deliver(batch)
+        finally:
+            self._sender = None
+
+    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        room = self._max_bytes
+        while self._queue and len(batch) < self._max_items:
+            item, size, future = self._queue[0]
+            if batch and size > room:
+                break
+            self._queue.popleft()
+            if not future.done():
+                room -= size
+                batch.append((item, future))
+        return batch
+
+    async def _deliver(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._send([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - handed to every caller that waits for it
+            results = [error] * len(batch)
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

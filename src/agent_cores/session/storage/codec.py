@@ -1,0 +1,193 @@
+"""Records and bytes: how messages, context values and headers are written down, with their version.
+
+A message body and a context value are one version byte and JSON. A header is a record of named
+fields, each an integer, text, bytes or nothing, so that a store keeps them by name and a write
+touches only what it changes; a field that this version does not know stays as it is.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent_cores.session.errors import CorruptRecordError
+from agent_cores.session.models import Grant, Message, SessionMetadata, StoredMessage, Turn
+from agent_cores.session.models.times import from_millis, to_millis
+from agent_cores.session.models.values import decode_json, encode_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION = b"1"
+FORMAT = 1
+
+Field = int | float | str | bytes | None
+Fields = dict[str, Field]
+
+
+class _Body(msgspec.Struct):
+    role: str
+    content: str | list[Any]
+    author_id: str
+    metadata: dict[str, Any]
+
+
+class _RawBody(msgspec.Struct):
+    role: str
+    content: msgspec.Raw
+    author_id: str
+    metadata: msgspec.Raw
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_grants = msgspec.json.Decoder(dict[str, Grant]).decode
+_decode_title = msgspec.json.Decoder(str | None).decode
+_decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_attributes = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def encode_body(role: str, content: bytes, author_id: str, metadata: bytes) -> bytes:
+    """Return the body of a message; ``content`` and ``metadata`` are JSON already."""
+    body = _RawBody(role, msgspec.Raw(content), author_id, msgspec.Raw(metadata))
+    return VERSION + encode_json(body)
+
+
+def decode_message(stored: StoredMessage, namespace: str, session_id: str) -> Message:
+    """Return the message that a provider keeps; ``CorruptRecordError`` if it cannot be read."""
+    try:
+        body = _decode_body(_unversioned(stored.body))
+    except msgspec.MsgspecError as error:
+        problem = f"message {stored.seq} cannot be read"
+        raise CorruptRecordError(namespace, session_id, problem) from error
+    return Message(
+        seq=stored.seq,
+        id=stored.id,
+        role=body.role,
+        content=body.content,
+        author_id=body.author_id,
+        created_at=stored.created_at,
+        metadata=body.metadata,
+    )
+
+
+def encode_message(message: Message) -> StoredMessage:
+    """Return the message as providers keep it. What the caller gave was checked before."""
+    content, metadata = encode_json(message.content), encode_json(message.metadata)
+    body = encode_body(message.role, content, message.author_id, metadata)
+    return StoredMessage(message.seq, message.id, message.created_at, body)
+
+
+def encode_value(json: bytes) -> bytes:
+    """Return a context value as providers keep it."""
+    return VERSION + json
+
+
+def decode_context(entries: Mapping[str, bytes], namespace: str, session_id: str) -> dict[str, Any]:
+    """Return the context; ``CorruptRecordError`` if a value cannot be read."""
+    try:
+        return {key: decode_json(_unversioned(value)) for key, value in entries.items()}
+    except msgspec.MsgspecError as error:
+        problem = "a context value cannot be read"
+        raise CorruptRecordError(namespace, session_id, problem) from error
+
+
+def _unversioned(record: bytes) -> bytes:
+    if record[:1] != VERSION:
+        detail = "unknown version"
+        raise msgspec.DecodeError(detail)
+    return record[1:]
+
+
+_TIMES = ("created_at", "updated_at", "last_active_at")
+_ENDS = ("expires_at", "listed_at", "due_at")
+_JSON = ("title", "tags", "attributes", "grants")
+_FLAGS = ("archived", "public")
+_PLAIN = tuple(
+    name
+    for name in SessionMetadata.__struct_fields__
+    if name not in {*_TIMES, *_ENDS, *_JSON, *_FLAGS, "turn"}
+)
+HEADER_FIELDS = (
+    "format",
+    *_PLAIN,
+    *_TIMES,
+    *_ENDS,
+    *_FLAGS,
+    *_JSON,
+    "turn_token",
+    "turn_expires_at",
+)
+"""The names of all header fields in a store. Times are milliseconds since 1970, JSON is bytes."""
+
+
+def encode_header(header: SessionMetadata) -> Fields:
+    """Return every field of a header by name."""
+    fields: Fields = {"format": FORMAT}
+    for name in SessionMetadata.__struct_fields__:
+        fields |= _encode_field(name, getattr(header, name))
+    return fields
+
+
+def encode_changes(before: SessionMetadata, after: SessionMetadata) -> Fields:
+    """Return the fields that differ, as they are now."""
+    fields: Fields = {}
+    for name in SessionMetadata.__struct_fields__:
+        value = getattr(after, name)
+        if value is not getattr(before, name) and _differs(getattr(before, name), value):
+            fields |= _encode_field(name, value)
+    return fields
+
+
+def _differs(before: object, after: object) -> bool:
+    if isinstance(after, dict):  # 1, 1.0 and True are equal in Python, not as JSON
+        return encode_json(before) != encode_json(after)
+    return before != after
+
+
+def _encode_field(name: str, value: Any) -> Fields:  # noqa: ANN401 - any field of a header
+    if isinstance(value, datetime):
+        return {name: to_millis(value)}
+    if name == "turn":
+        turn = value or Turn(None, from_millis(0))
+        end = to_millis(turn.expires_at) if value else None
+        return {"turn_token": turn.token, "turn_expires_at": end}
+    if name in _JSON:
+        return {name: encode_json(value)}
+    if name in _FLAGS:
+        return {name: int(value)}
+    return {name: str(value) if isinstance(value, str) else value}
+
+
+def decode_header(fields: Mapping[str, Any], namespace: str, session_id: str) -> SessionMetadata:
+    """Return the header that a store keeps under those names; others are passed over.
+
+    Integers and floats may come as text, as Redis gives them. ``CorruptRecordError`` for what
+    cannot be read, a version that this program does not know included.
+    """
+    try:
+        return _decode_header(fields)
+    except (KeyError, TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        problem = f"its header cannot be read ({type(error).__name__})"
+        raise CorruptRecordError(namespace, session_id, problem) from error
+
+
+def _decode_header(fields: Mapping[str, Any]) -> SessionMetadata:
+    if int(fields["format"]) != FORMAT:
+        raise ValueError
+    values: dict[str, Any] = {name: fields[name] for name in _PLAIN}
+    for name in _TIMES:
+        values[name] = from_millis(int(fields[name]))
+    for name in _ENDS:
+        values[name] = None if fields[name] is None else from_millis(int(fields[name]))
+    for name in _FLAGS:
+        values[name] = bool(int(fields[name]))
+    values["title"] = _decode_title(fields["title"])
+    values["tags"] = _decode_tags(fields["tags"])
+    values["attributes"] = _decode_attributes(fields["attributes"])
+    values["grants"] = _decode_grants(fields["grants"])
+    if fields["turn_token"] is not None:
+        end = from_millis(int(fields["turn_expires_at"]))
+        values["turn"] = Turn(fields["turn_token"], end)
+    return msgspec.convert(values, SessionMetadata, strict=False)

@@ -1,0 +1,109 @@
+"""``StorageFactory``: from a name, URL, class or instance to a provider.
+
+It loads drivers on first use.
+
+The one place that names concrete providers, as strings. Others register with
+``register_provider`` or by an entry point of the group ``agent_cores.session.storage``, whose
+name is the provider's name and its URL scheme.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from agent_cores.session.errors import ConfigurationError, UnknownStorageError
+from agent_cores.session.storage.base import StorageProvider
+
+if TYPE_CHECKING:
+    from agent_cores.session.settings import SessionSettings
+
+ENTRY_POINTS = "agent_cores.session.storage"
+
+_BUILT_IN = {
+    "memory": "agent_cores.session.storage.memory_provider:MemoryProvider",
+    "sqlite": "agent_cores.session.storage.sqlite_provider:SQLiteProvider",
+}
+_SCHEMES: dict[str, str] = {}
+
+
+class StorageFactory:
+    """Names and URL schemes of storage providers."""
+
+    _registered: ClassVar[dict[str, type[StorageProvider]]] = {}
+
+    @classmethod
+    def register_provider(
+        cls, name: str, provider: type[StorageProvider], *, override: bool = False
+    ) -> None:
+        """Make a provider class known by a name, which is its URL scheme too.
+
+        Another class under a taken name is ``ConfigurationError`` unless ``override``.
+        """
+        if not (isinstance(provider, type) and issubclass(provider, StorageProvider)):
+            detail = f"{provider!r} is not a subclass of StorageProvider"
+            raise ConfigurationError(detail)
+        taken = cls._registered.get(name)
+        if not override and (name in _BUILT_IN or taken not in {None, provider}):
+            detail = f"storage {name!r} is registered already; pass override=True to replace it"
+            raise ConfigurationError(detail)
+        cls._registered[name] = provider
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Return every known provider name."""
+        return sorted({*_BUILT_IN, *cls._registered, *(point.name for point in _entry_points())})
+
+    @classmethod
+    def provider_class(cls, name: str) -> type[StorageProvider]:
+        """Return the class behind a name; ``UnknownStorageError`` lists the known ones."""
+        registered = cls._registered.get(name)
+        if registered is not None:
+            return registered
+        if name in _BUILT_IN:
+            module, _, attribute = _BUILT_IN[name].partition(":")
+            found = getattr(importlib.import_module(module), attribute)
+        else:
+            found = next((point.load() for point in _entry_points() if point.name == name), None)
+        if found is None:
+            detail = f"no storage is known as {name!r}; known are {', '.join(cls.names())}"
+            raise UnknownStorageError(detail)
+        if not (isinstance(found, type) and issubclass(found, StorageProvider)):
+            detail = f"storage {name!r} is {found!r}, not a subclass of StorageProvider"
+            raise ConfigurationError(detail)
+        return found
+
+    @classmethod
+    def create(
+        cls,
+        storage: str | type[StorageProvider] | StorageProvider,
+        *,
+        settings: SessionSettings | None = None,
+        **options: Any,  # noqa: ANN401 - checked by the provider
+    ) -> StorageProvider:
+        """Make a provider from a name, a URL or a class; an instance is returned as it is.
+
+        ``options`` go to its constructor, before what the settings say; unknown ones are refused.
+        """
+        if isinstance(storage, StorageProvider):
+            if options:
+                detail = f"options {sorted(options)} given with a provider that is made already"
+                raise ConfigurationError(detail)
+            return storage
+        url = storage if isinstance(storage, str) and ":" in storage else None
+        if isinstance(storage, str):
+            name = storage.partition(":")[0].lower()
+            provider = cls.provider_class(_SCHEMES.get(name, name))
+        else:
+            provider = storage
+        given = {**({} if settings is None else provider.options_from(settings)), **options}
+        try:
+            return provider(**given) if url is None else provider.from_url(url, **given)
+        except TypeError as error:
+            detail = f"{provider.__name__}: {error}"
+            raise ConfigurationError(detail) from error
+
+
+def _entry_points() -> Any:  # noqa: ANN401 - importlib.metadata's own type
+    return entry_points(group=ENTRY_POINTS)

@@ -1,0 +1,125 @@
+"""Whole sessions: how the seven methods' ``Session`` becomes state, snapshot and the session after.
+
+For providers that load and save a session as one thing. Nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.models import Session, SessionMetadata, StoredMessage
+from agent_cores.session.models.change import State
+from agent_cores.session.models.session import without
+from agent_cores.session.models.snapshot import Snapshot
+from agent_cores.session.models.values import encode_json
+from agent_cores.session.storage.codec import (
+    decode_context,
+    decode_message,
+    encode_message,
+    encode_value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from agent_cores.session.models.change import Applied, Change
+    from agent_cores.session.models.snapshot import Window
+
+
+def messages_of(session: Session) -> list[StoredMessage]:
+    """Return all messages, encoded; ``InvalidInputError`` if the session is not whole."""
+    messages = session.messages
+    if messages is None:
+        raise InvalidInputError("session.messages", "left out; a whole session is needed")
+    if len(messages) != session.metadata.message_count:
+        problem = f"{len(messages)}, but message_count is {session.metadata.message_count}"
+        raise InvalidInputError("session.messages", problem)
+    return [encode_message(message) for message in messages]
+
+
+def context_of(session: Session) -> dict[str, bytes]:
+    """Return all context entries, encoded; ``InvalidInputError`` if the session is not whole."""
+    if session.context is None:
+        raise InvalidInputError("session.context", "left out; a whole session is needed")
+    return {key: encode_value(encode_json(value)) for key, value in session.context.items()}
+
+
+def session_of(snapshot: Snapshot) -> Session:
+    """Return a snapshot as a session; what was not asked for is ``None``."""
+    header = snapshot.header
+    names = header.namespace, header.session_id
+    context, messages = snapshot.context, snapshot.messages
+    return Session(
+        metadata=header,
+        context=None if context is None else decode_context(context, *names),
+        messages=None if messages is None else [decode_message(m, *names) for m in messages],
+    )
+
+
+def snapshot(session: Session, *, context: bool, window: Window | None) -> Snapshot:
+    """Return what ``read`` gives of a whole session."""
+    messages, has_more = None, False
+    if window is not None:
+        messages, has_more = window.select(messages_of(session))
+    return Snapshot(
+        header=session.metadata,
+        context=context_of(session) if context else None,
+        messages=messages,
+        has_more=has_more,
+    )
+
+
+def state(session: Session | None, change: Change) -> State:
+    """Return what ``apply_change`` needs of a whole session."""
+    if session is None:
+        return State()
+    messages = messages_of(session)
+    context = context_of(session)
+    wanted = {message.id for message in change.append}
+    removable: tuple[tuple[int, str], ...] = ()
+    if change.remove is not None:
+        first, last = change.remove.first, change.remove.last
+        reached = [(m.seq, m.id) for m in reversed(messages) if first <= m.seq <= last]
+        removable = tuple(reached[: change.limits.rewind_messages])
+    return State(
+        header=session.metadata,
+        context={key: context[key] for key in change.context_keys if key in context},
+        known={message.id: message for message in messages if message.id in wanted},
+        removable=removable,
+    )
+
+
+def after(session: Session | None, applied: Applied) -> Session:
+    """Return the whole session after a change that did not delete it."""
+    header = applied.header
+    names = header.namespace, header.session_id
+    started_anew = session is None or applied.before is None
+    messages = [] if started_anew or session is None else session.messages or []
+    context: Mapping[str, object] = {} if started_anew or session is None else session.context or {}
+    gone = {seq for seq, _ in applied.removed}
+    added = [decode_message(message, *names) for message in applied.added]
+    return Session(
+        metadata=header,
+        context={
+            **without(context, applied.context_drop),
+            **decode_context(applied.context_set, *names),
+        },
+        messages=[message for message in messages if message.seq not in gone] + added,
+    )
+
+
+def is_due(header: SessionMetadata, at: datetime) -> bool:
+    """Whether a sweeper should take the session: ended, and leased to no other."""
+    return header.is_expired(at) and (header.due_at is None or header.due_at <= at)
+
+
+def leased(session: Session, at: datetime, lease_seconds: float) -> Session:
+    """Return the session put off for other sweepers."""
+    due_at = at + timedelta(seconds=lease_seconds)
+    header = msgspec.structs.replace(session.metadata, due_at=due_at)
+    return msgspec.structs.replace(session, metadata=header)

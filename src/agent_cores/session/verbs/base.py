@@ -1,0 +1,105 @@
+"""``Verbs``: what every verb stands on: the way from a caller's arguments to the engine."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from agent_cores.session.access.access_control import Action, Caller
+from agent_cores.session.errors import SessionError, SessionNotFoundError
+from agent_cores.session.models.change import Applied, Change
+from agent_cores.session.models.effects import RenewEffect
+from agent_cores.session.models.expiry import read_renews
+from agent_cores.session.models.session import AccessRole, Session
+from agent_cores.session.models.snapshot import Window
+
+if TYPE_CHECKING:
+    from agent_cores.session.engine import Decision, Engine, Look, Scope
+    from agent_cores.session.inputs import Inputs
+    from agent_cores.session.runtime import Runtime
+
+logger = logging.getLogger("agent_cores.session")
+
+
+class Verbs:
+    """The parts that the verbs of all topics share."""
+
+    _runtime: Runtime
+    _scope: Scope
+
+    @property
+    def _engine(self) -> Engine:
+        return self._runtime.engine
+
+    @property
+    def _inputs(self) -> Inputs:
+        return self._runtime.inputs
+
+    async def _look(
+        self,
+        session_id: str,
+        user_id: str,
+        action: Action,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Look:
+        """Read and decide."""
+        await self._runtime.ready()
+        caller = Caller(self._inputs.user_id(user_id))
+        session_id = self._inputs.session_id(session_id)
+        return await self._engine.look(
+            self._scope, session_id, caller, action, context=context, window=window
+        )
+
+    async def _decide(
+        self, session_id: str, user_id: str, action: Action, field: str = "user_id"
+    ) -> Decision:
+        """Decide for a write."""
+        await self._runtime.ready()
+        caller = Caller(self._inputs.user_id(user_id, field))
+        session_id = self._inputs.session_id(session_id)
+        return await self._engine.decide(self._scope, session_id, caller, action)
+
+    def _change(self, decision: Decision, **parts: Any) -> Change:  # noqa: ANN401 - Change checks
+        """Return a change of the decided session; the engine adds what must still stand."""
+        return Change(
+            namespace=decision.scope.namespace,
+            session_id=decision.session_id,
+            at=decision.at,
+            limits=self._engine.limits,
+            **parts,
+        )
+
+    def _window(
+        self, limit: int, before_seq: int | None = None, after_seq: int | None = None
+    ) -> Window:
+        return Window(
+            limit=limit,
+            before_seq=before_seq,
+            after_seq=after_seq,
+            max_bytes=self._engine.limits.page_bytes,
+        )
+
+    async def _renew_by_reading(self, look: Look) -> None:
+        """Renew a session that lives on by being read; a failure does not spoil the read."""
+        header, decision = look.snapshot.header, look.decision
+        if look.role is AccessRole.VIEWER or not read_renews(header, decision.at):
+            return
+        change = self._change(decision, renew=RenewEffect())
+        try:
+            await self._engine.apply(decision, change)
+        except SessionError:
+            logger.warning("a read did not renew its session", exc_info=True)
+
+    def _header_of(self, decision: Decision, applied: Applied) -> Session:
+        """Return the session after a write, as its caller may see it."""
+        session = self._engine.session(applied.header, decision.caller, decision.at)
+        if session is None:
+            raise SessionNotFoundError
+        return session
+
+    async def _apply_to_header(self, decision: Decision, change: Change) -> Session:
+        """Apply a change and return the session's header after it."""
+        applied = await self._engine.apply(decision, change)
+        return self._header_of(decision, applied)

@@ -1,0 +1,276 @@
+"""Create, read, update, list, archive, renew and delete sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from agent_cores.session.access.access_control import Action, Caller
+from agent_cores.session.errors import (
+    InvalidInputError,
+    SessionError,
+    SessionExistsError,
+    SessionNotFoundError,
+)
+from agent_cores.session.inputs import (
+    DEFAULT_TTL_HOURS,
+    choice,
+    flag,
+    new_id,
+    new_incarnation,
+    optional_number,
+    ttl_seconds,
+    whole_number,
+)
+from agent_cores.session.models.change import Change
+from agent_cores.session.models.effects import AccessEffect, RenewEffect
+from agent_cores.session.models.expiry import fresh_end
+from agent_cores.session.models.query import Cursor, Query
+from agent_cores.session.models.session import (
+    Page,
+    RenewOn,
+    Session,
+    SessionMetadata,
+    SessionStatus,
+)
+from agent_cores.session.storage.codec import decode_context, decode_message
+from agent_cores.session.verbs.base import Verbs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+LISTED = (SessionStatus.ACTIVE, SessionStatus.ARCHIVED)
+
+
+class ConversationVerbs(Verbs):
+    """Verbs on a session as a whole."""
+
+    async def create_session(
+        self,
+        user_id: str,
+        metadata: Mapping[str, Any] | None = None,
+        ttl_hours: float | None = DEFAULT_TTL_HOURS,
+        *,
+        session_id: str | None = None,
+        title: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        public: bool = False,
+        max_lifetime_hours: float | None = None,
+        renew_on: RenewOn | str = RenewOn.WRITE,
+        if_exists: Literal["error", "return"] = "error",
+    ) -> str:
+        """Create a session owned by ``user_id`` and return its id.
+
+        ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's. ``ttl_hours`` is
+        the idle time: left out, ``SESSION_DEFAULT_EXPIRY`` holds; ``None`` never expires.
+        ``if_exists="return"`` gives the id of an existing session that the caller may write.
+
+        Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
+        """
+        await self._runtime.ready()
+        caller = Caller(self._inputs.user_id(user_id))
+        if if_exists not in {"error", "return"}:
+            raise InvalidInputError("if_exists", "one of error, return")
+        if session_id is None:
+            session_id = new_id()
+        else:
+            session_id = self._inputs.new_identifier(session_id, "session_id")
+        header = self._new_header(session_id, caller, metadata, title, ttl_hours)
+        header = msgspec.structs.replace(
+            header,
+            public=flag(public, "public"),
+            renew_on=choice(renew_on, RenewOn, "renew_on"),
+            max_lifetime_seconds=ttl_seconds(max_lifetime_hours, "max_lifetime_hours"),
+        )
+        change = Change(
+            namespace=self._scope.namespace,
+            session_id=session_id,
+            at=header.created_at,
+            limits=self._engine.limits,
+            create=msgspec.structs.replace(header, expires_at=fresh_end(header, header.created_at)),
+            context_set=self._inputs.context(context, "context"),
+        )
+        try:
+            await self._engine.create(self._scope, caller, change)
+        except SessionExistsError as exists:
+            if if_exists == "error":
+                raise
+            try:
+                await self._engine.look(self._scope, session_id, caller, Action.APPEND)
+            except SessionError:
+                raise exists from None
+        return session_id
+
+    def _new_header(
+        self,
+        session_id: str,
+        caller: Caller,
+        metadata: Mapping[str, Any] | None,
+        title: str | None,
+        ttl_hours: float | None,
+    ) -> SessionMetadata:
+        known = self._inputs.metadata(metadata, "metadata")
+        if title is not None:
+            if "title" in known:
+                raise InvalidInputError("title", "given twice, in metadata too")
+            known["title"] = self._inputs.title(title)
+        at = self._engine.clock()
+        own = {k: v for k, v in known.items() if k not in {"title", "tags"} and v is not None}
+        return SessionMetadata(
+            namespace=self._scope.namespace,
+            session_id=session_id,
+            incarnation=new_incarnation(),
+            owner_id=caller.user_id,
+            created_at=at,
+            updated_at=at,
+            last_active_at=at,
+            title=known.get("title"),
+            tags=known.get("tags", ()),
+            attributes=own,
+            ttl_seconds=self._idle_seconds(ttl_hours),
+        )
+
+    def _idle_seconds(self, ttl_hours: float | None) -> float | None:
+        if ttl_hours is DEFAULT_TTL_HOURS:
+            return self._runtime.settings.default_expiry or None
+        return ttl_seconds(ttl_hours)
+
+    async def get_session(
+        self, session_id: str, user_id: str, *, message_limit: int = 50
+    ) -> Session:
+        """Return the session with its latest messages, and its context if the caller may read it.
+
+        ``message_limit=0`` leaves the messages out. Raises ``SessionNotFoundError``.
+        """
+        most = self._engine.limits.page_items
+        await self._runtime.ready()
+        limit = whole_number(message_limit, "message_limit", 0, most)
+        window = self._window(limit) if limit else None
+        look = await self._look(session_id, user_id, Action.READ, context=True, window=window)
+        await self._renew_by_reading(look)
+        decision, snapshot = look.decision, look.snapshot
+        names = decision.key
+        context = None
+        if look.role.rank >= Action.READ_CONTEXT.rank and snapshot.context is not None:
+            context = decode_context(snapshot.context, *names)
+        messages = None
+        if snapshot.messages is not None:
+            messages = [decode_message(message, *names) for message in snapshot.messages]
+        header = self._engine.access.view(snapshot.header, decision.caller, look.role, decision.at)
+        return Session(
+            metadata=header,
+            context=context,
+            messages=messages,
+            access_role=look.role,
+            visibility=snapshot.header.visibility_at(decision.at),
+        )
+
+    async def update_session(
+        self,
+        session_id: str,
+        user_id: str,
+        context_updates: Mapping[str, Any] | None = None,
+        metadata_updates: Mapping[str, Any] | None = None,
+        *,
+        context_removals: Iterable[str] = (),
+        expected_revision: int | None = None,
+    ) -> Session:
+        """Set context keys and metadata keys, drop context keys; return the header after it.
+
+        A metadata key set to ``None`` is removed. Writers of different context keys never undo each
+        other. Raises ``RevisionMismatchError`` if the revision is not the one expected.
+        """
+        decision = await self._decide(session_id, user_id, Action.UPDATE)
+        context_set = self._inputs.context(context_updates)
+        change = self._change(
+            decision,
+            metadata=self._inputs.metadata(metadata_updates, "metadata_updates"),
+            context_set=context_set,
+            context_drop=self._inputs.context_removals(context_removals, context_set),
+            expected_revision=optional_number(expected_revision, "expected_revision", 1),
+        )
+        return await self._apply_to_header(decision, change)
+
+    async def list_user_sessions(
+        self,
+        user_id: str,
+        status: SessionStatus | str | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        *,
+        tags: Sequence[str] | None = None,
+        shared: bool = False,
+        cursor: str | None = None,
+    ) -> Page[Session]:
+        """Return headers of the user's sessions, latest activity first; archived ones on demand.
+
+        ``tags`` means all of them. ``shared=True`` lists what others share with the user,
+        directly or by group, by when it was shared. A page may be short with ``next_cursor`` set;
+        ``cursor`` continues it, at the same cost however far on; ``offset`` costs what it skips.
+        """
+        await self._runtime.ready()
+        caller = Caller(self._inputs.user_id(user_id))
+        after = None if cursor is None else Cursor.decode(cursor)
+        if after is not None and offset:
+            raise InvalidInputError("offset", "not together with cursor")
+        if after is not None and after.shared is not flag(shared, "shared"):
+            raise InvalidInputError("cursor", "of another listing")
+        if flag(shared, "shared"):
+            caller = await self._scope.with_groups(caller)
+        at = self._engine.clock()
+        query = Query(
+            namespace=self._scope.namespace,
+            at=at,
+            owner_id=None if shared else caller.user_id,
+            subjects=caller.subjects if shared else (),
+            status=choice(status or LISTED[0], SessionStatus, "status", LISTED),
+            tags=self._inputs.tags(tags),
+            limit=whole_number(limit, "limit", 1, self._engine.limits.page_items),
+            offset=whole_number(offset, "offset", 0),
+            after=after,
+        )
+        found = await self._runtime.storage.find(query)
+        sessions = (self._engine.session(header, caller, at) for header in found.headers)
+        return Page(
+            (session for session in sessions if session is not None),
+            has_more=found.next is not None,
+            next_cursor=None if found.next is None else found.next.encode(),
+        )
+
+    async def delete_session(
+        self, session_id: str, user_id: str, *, expected_revision: int | None = None
+    ) -> Literal[True]:
+        """Remove the session with all that belongs to it. Its owner only."""
+        decision = await self._decide(session_id, user_id, Action.DELETE)
+        expected = optional_number(expected_revision, "expected_revision", 1)
+        change = self._change(decision, delete=True, expected_revision=expected)
+        await self._engine.apply(decision, change, done_if=(SessionNotFoundError,))
+        return True
+
+    async def archive_session(self, session_id: str, user_id: str) -> Session:
+        """Make the session read-only and take it out of the default listing. Its clock runs on."""
+        return await self._set_archived(session_id, user_id, archived=True)
+
+    async def unarchive_session(self, session_id: str, user_id: str) -> Session:
+        """Make an archived session active again."""
+        return await self._set_archived(session_id, user_id, archived=False)
+
+    async def _set_archived(self, session_id: str, user_id: str, *, archived: bool) -> Session:
+        decision = await self._decide(session_id, user_id, Action.ARCHIVE)
+        change = self._change(decision, access=AccessEffect(archived=archived))
+        return await self._apply_to_header(decision, change)
+
+    async def renew_session(
+        self, session_id: str, user_id: str, *, ttl_hours: float | UnsetType | None = UNSET
+    ) -> Session:
+        """Count the idle time anew.
+
+        A ``ttl_hours`` given becomes the idle time, and the end comes nearer or farther by it;
+        left out, the end never comes nearer.
+        """
+        decision = await self._decide(session_id, user_id, Action.RENEW)
+        seconds = UNSET if ttl_hours is UNSET else self._idle_seconds(ttl_hours)
+        change = self._change(decision, renew=RenewEffect(ttl_seconds=seconds))
+        return await self._apply_to_header(decision, change)

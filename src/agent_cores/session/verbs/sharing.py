@@ -1,0 +1,118 @@
+"""Share, revoke, set the visibility and transfer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent_cores.session.access.access_control import Action
+from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.inputs import choice, future, optional_number
+from agent_cores.session.models.effects import AccessEffect
+from agent_cores.session.models.session import AccessRole, Grant, Session, Visibility
+from agent_cores.session.verbs.base import Verbs
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+GIVEN = (AccessRole.VIEWER, AccessRole.EDITOR)
+
+
+class SharingVerbs(Verbs):
+    """Verbs on who may do what."""
+
+    async def share_session(
+        self,
+        session_id: str,
+        owner_id: str,
+        target_user_id: str,
+        *,
+        role: AccessRole | str = AccessRole.VIEWER,
+        expires_at: datetime | None = None,
+    ) -> Grant:
+        """Give a user, or ``group:<name>``, a role in the session; sharing again replaces it.
+
+        Raises ``AccessDeniedError`` for all but the owner.
+        """
+        decision = await self._decide(session_id, owner_id, Action.SHARE, "owner_id")
+        subject = self._inputs.subject(target_user_id, "target_user_id")
+        if subject == decision.header.owner_id:
+            raise InvalidInputError("target_user_id", "the owner needs no grant")
+        grant = Grant(
+            subject=subject,
+            role=choice(role, AccessRole, "role", GIVEN),
+            granted_by=decision.caller.user_id,
+            granted_at=decision.at,
+            expires_at=future(expires_at, "expires_at", decision.at),
+        )
+        change = self._change(decision, access=AccessEffect(grant=(grant,)))
+        applied = await self._engine.apply(decision, change)
+        return applied.header.grants[subject]
+
+    async def revoke_access(self, session_id: str, user_id: str, target_user_id: str) -> bool:
+        """Take a grant away: the owner anyone's, everybody their own.
+
+        ``False`` if there was none.
+        """
+        action = Action.LEAVE if target_user_id == user_id else Action.REVOKE
+        decision = await self._decide(session_id, user_id, action)
+        subject = self._inputs.subject(target_user_id, "target_user_id")
+        change = self._change(decision, access=AccessEffect(revoke=(subject,)))
+        applied = await self._engine.apply(decision, change)
+        before = applied.before
+        return before is not None and subject in before.grants
+
+    async def set_visibility(
+        self,
+        session_id: str,
+        user_id: str,
+        visibility: Visibility | str,
+        *,
+        expected_revision: int | None = None,
+    ) -> Session:
+        """Make the session public, or not: ``shared`` keeps the grants, ``private`` revokes them.
+
+        Public: every user of the namespace who knows the id may read it. It lists nothing.
+        """
+        decision = await self._decide(session_id, user_id, Action.SET_VISIBILITY)
+        wanted = choice(visibility, Visibility, "visibility")
+        change = self._change(
+            decision,
+            access=AccessEffect(
+                public=wanted is Visibility.PUBLIC, revoke_all=wanted is Visibility.PRIVATE
+            ),
+            expected_revision=optional_number(expected_revision, "expected_revision", 1),
+        )
+        return await self._apply_to_header(decision, change)
+
+    async def transfer_ownership(
+        self,
+        session_id: str,
+        owner_id: str,
+        new_owner_id: str,
+        *,
+        keep_role: AccessRole | str | None = None,
+        expected_revision: int | None = None,
+    ) -> Session | None:
+        """Make another user the owner. The old one keeps ``keep_role``, or nothing.
+
+        Returns the header, or ``None`` if the old owner can no longer read the session.
+        """
+        decision = await self._decide(session_id, owner_id, Action.TRANSFER, "owner_id")
+        new_owner = self._inputs.user_id(new_owner_id, "new_owner_id")
+        old_owner = decision.caller.user_id
+        grants: tuple[Grant, ...] = ()
+        if keep_role is not None and new_owner != old_owner:
+            kept = Grant(
+                subject=old_owner,
+                role=choice(keep_role, AccessRole, "keep_role", GIVEN),
+                granted_by=old_owner,
+                granted_at=decision.at,
+            )
+            grants = (kept,)
+        change = self._change(
+            decision,
+            access=AccessEffect(owner_id=new_owner, revoke=(new_owner,), grant=grants),
+            expected_revision=optional_number(expected_revision, "expected_revision", 1),
+        )
+        applied = await self._engine.apply(decision, change)
+        return self._engine.session(applied.header, decision.caller, decision.at)

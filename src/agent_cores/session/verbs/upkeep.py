@@ -1,0 +1,129 @@
+"""Sweep, count and erase: what operators do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent_cores.session.access.access_control import Action, Caller
+from agent_cores.session.engine import Decision
+from agent_cores.session.errors import ConflictError, SessionMovedError, SessionNotFoundError
+from agent_cores.session.models.effects import AccessEffect
+from agent_cores.session.models.query import Query
+from agent_cores.session.models.session import Hold
+from agent_cores.session.models.times import EPOCH
+from agent_cores.session.verbs.base import Verbs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent_cores.session.models.session import SessionMetadata
+
+PAGE = 100
+ROUNDS = 5
+
+
+class ErasureReceipt(msgspec.Struct, frozen=True):
+    """What an erasure removed.
+
+    ``complete`` is false if something could not be removed: call again.
+    """
+
+    sessions: int
+    messages: int
+    grants: int
+    complete: bool
+
+
+class UpkeepVerbs(Verbs):
+    """Verbs on a whole namespace. They are for the program that runs the service, not for users."""
+
+    async def clean_expired_sessions(self) -> int:
+        """Remove every expired session, hooks included; return how many were of this namespace.
+
+        Sweeps the whole store, as the background does every ``SESSION_CLEANUP_INTERVAL`` seconds.
+        """
+        await self._runtime.ready()
+        removed = await self._runtime.lifecycle.sweep()
+        return sum(session.namespace == self._scope.namespace for session in removed)
+
+    async def get_statistics(self) -> dict[str, Any]:
+        """Return ``sessions`` stored in this namespace, and ``due``, those of them unswept."""
+        await self._runtime.ready()
+        storage, at = self._runtime.storage, self._engine.clock()
+        return msgspec.structs.asdict(await storage.count(self._scope.namespace, at))
+
+    async def erase_user(self, user_id: str) -> ErasureReceipt:
+        """Remove every session that the user owns, and every grant that names them.
+
+        What they wrote in sessions of others stays there, under their id. A session that is being
+        moved cannot be erased; the receipt is not complete then.
+        """
+        await self._runtime.ready()
+        user = self._inputs.user_id(user_id)
+        sessions: list[int] = []
+        grants = found = 0
+        for _ in range(ROUNDS):
+            found = 0
+            async for page in self._pages(owner_id=user):
+                found += len(page)
+                gone = await asyncio.gather(*map(self._erase_session, page))
+                sessions += [h.message_count for h, ok in zip(page, gone, strict=True) if ok]
+            async for page in self._pages(subjects=(user,)):
+                live = [header for header in page if not header.is_expired(self._engine.clock())]
+                found += len(live)
+                grants += sum(await asyncio.gather(*(self._erase_grant(h, user) for h in live)))
+            if not found:
+                break
+        return ErasureReceipt(len(sessions), sum(sessions), grants, complete=not found)
+
+    async def _pages(
+        self, *, owner_id: str | None = None, subjects: tuple[str, ...] = ()
+    ) -> AsyncIterator[list[SessionMetadata]]:
+        """Yield everything stored, page by page.
+
+        Asked as of 1970, so that grants that have run out since are found too.
+        """
+        query = Query(
+            namespace=self._scope.namespace,
+            at=EPOCH,
+            owner_id=owner_id,
+            subjects=subjects,
+            status=None,
+            limit=PAGE,
+        )
+        while True:
+            found = await self._runtime.storage.find(query)
+            yield found.headers
+            if found.next is None:
+                return
+            query = msgspec.structs.replace(query, after=found.next)
+
+    async def _erase_session(self, header: SessionMetadata) -> bool:
+        ended = header.is_expired(self._engine.clock())
+        return await self._erase(header, Action.DELETE, delete=True, must_be_expired=ended)
+
+    async def _erase_grant(self, header: SessionMetadata, user: str) -> bool:
+        return await self._erase(header, Action.REVOKE, access=AccessEffect(revoke=(user,)))
+
+    async def _erase(self, header: SessionMetadata, action: Action, **parts: Any) -> bool:  # noqa: ANN401
+        """Send one change; what another write overtook is found again in the next round."""
+        decision = Decision(
+            self._scope,
+            header.session_id,
+            Caller(header.owner_id),
+            action,
+            header,
+            self._engine.clock(),
+            fresh=True,
+        )
+        unopened = Hold.OPENING if header.hold is Hold.OPENING else None
+        change = self._change(decision, expected_hold=unopened, **parts)
+        done_if = (SessionNotFoundError,) if action is Action.DELETE else None
+        try:
+            await self._engine.apply(decision, change, done_if=done_if)
+        except (ConflictError, SessionNotFoundError, SessionMovedError):
+            return False
+        return True
