@@ -85,6 +85,17 @@ class Decision(msgspec.Struct):
         """Namespace and session id."""
         return self.scope.namespace, self.session_id
 
+    def guard(self, change: Change) -> Change:
+        """Return the change with what must still stand for this decision to hold."""
+        header = self.header
+        return msgspec.structs.replace(
+            change,
+            at=self.at,
+            basis=header,
+            incarnation=header.incarnation,
+            access_revision=header.access_revision,
+        )
+
 
 class Look(msgspec.Struct, frozen=True):
     """What was read, for whom, and as what they read it."""
@@ -170,14 +181,16 @@ class Engine:
         ``ConflictError``, or ``StorageUnavailableError`` after a lost answer.
         """
         attempt = Attempt(Patience(self._timeout), decision.header, done_if)
+        guarded = decision.guard(change)
         applied: Applied | None = None
         while applied is None:
             try:
-                applied = await self.storage.apply(_guarded(change, decision))
+                applied = await self.storage.apply(guarded)
             except StorageUnavailableError as error:
                 await attempt.answer_lost(error)
             except SessionError as refusal:
                 applied = await self._refused(decision, change, attempt, refusal)
+                guarded = decision.guard(change)
         await self._acknowledged(decision, change, applied)
         return applied
 
@@ -324,17 +337,6 @@ class Patience:
         await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1.5)))  # noqa: S311
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
         return True
-
-
-def _guarded(change: Change, decision: Decision) -> Change:
-    header = decision.header
-    return msgspec.structs.replace(
-        change,
-        at=decision.at,
-        basis=header,
-        incarnation=header.incarnation,
-        access_revision=header.access_revision,
-    )
 
 
 def _worth_a_look(refusal: SessionError, decision: Decision) -> bool:

@@ -6,6 +6,7 @@
     │   └── SessionExpiredError               it has ended; only its owner is told so
     ├── MessageNotFoundError (LookupError)    the session holds no such message
     ├── AccessDeniedError (PermissionError)   readable, but this is not allowed to the caller
+    ├── UnauthenticatedError                  a service does not know the caller
     ├── QuotaExceededError                    the store or a user is full
     ├── SessionExistsError                    that id is taken
     ├── ConflictError                         another write was first
@@ -91,6 +92,12 @@ class AccessDeniedError(SessionError, PermissionError):
     """The caller may read the session, but not do this with it."""
 
     code = "access_denied"
+
+
+class UnauthenticatedError(SessionError):
+    """The service does not know the caller: the key or token is wrong, expired or revoked."""
+
+    code = "unauthenticated"
 
 
 class QuotaExceededError(SessionError):

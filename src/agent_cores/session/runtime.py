@@ -51,7 +51,7 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._stopped = False
-        self._starting: asyncio.Lock | None = None
+        self._switch: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     @property
     def is_over(self) -> bool:
@@ -65,35 +65,53 @@ class Runtime:
 
     async def acquire(self) -> None:
         """Start, or count one more user."""
-        await self._start()
         self._users += 1
+        try:
+            await self._start()
+        except BaseException:
+            self._users -= 1
+            raise
 
     async def release(self) -> None:
         """Count one user less; the last one stops everything."""
+        if self._loop is not None:
+            self._check_context()
         self._users = max(self._users - 1, 0)
-        if self._users or self._loop is None:
-            return
-        self._check_context()
-        await self.lifecycle.stop()
-        await self.storage.shutdown()
-        self._loop = None
-        self._stopped = True
+        async with self._switching():
+            if self._users or self._loop is None:
+                return  # others use it, or took it up while this waited
+            try:
+                await self.lifecycle.stop()
+                await self.storage.shutdown()
+            finally:
+                self._loop = None
+                self._stopped = True
 
     async def _start(self) -> None:
         if self._loop is not None:
             self._check_context()
-        if self._starting is None:
-            self._starting = asyncio.Lock()
-        async with self._starting:
+        async with self._switching():
             if self._loop is not None:
+                self._check_context()
                 return
             await self.storage.initialize()
+            try:
+                await self.lifecycle.clock_agrees()
+            except BaseException:
+                await self.storage.shutdown()
+                raise
             self._pid = os.getpid()
             self._loop = asyncio.get_running_loop()
             self._stopped = False
+            self.lifecycle.start()
         logger.info("sessions are kept in %s (%s)", self.storage.describe(), self._reason)
-        await self.lifecycle.clock_agrees()
-        self.lifecycle.start()
+
+    def _switching(self) -> asyncio.Lock:
+        """Return the lock under which this event loop starts and stops."""
+        loop = asyncio.get_running_loop()
+        if self._switch is None or self._switch[0] is not loop:
+            self._switch = loop, asyncio.Lock()
+        return self._switch[1]
 
     def _check_context(self) -> None:
         if self._pid != os.getpid():

@@ -81,7 +81,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         if unknown:
             detail = f"no such setting: {', '.join(sorted(unknown))}"
             raise ConfigurationError(detail)
-        found = _from_files()
+        found = from_files()
         found.update(os.environ)
         values: dict[str, Any] = {}
         for name in cls.__struct_fields__:
@@ -110,7 +110,8 @@ def _named(problem: str) -> str:
     return re.sub(r"`\$\.(\w+)`", lambda match: environment_name(match[1]), problem)
 
 
-def _from_files() -> dict[str, Any]:
+def from_files() -> dict[str, Any]:
+    """Return what ``.env`` and the TOML file named by ``SESSION_CONFIG`` set, by name."""
     dotenv = _dotenv()
     found: dict[str, Any] = {}
     config = os.environ.get("SESSION_CONFIG") or dotenv.get("SESSION_CONFIG")

@@ -155,5 +155,5 @@ class LifecycleManager:
             await asyncio.sleep(self._settings.cleanup_interval)
             try:
                 await self.sweep()
-            except SessionError:
+            except Exception:
                 logger.exception("sweeping failed; the next one is in its turn")

@@ -65,7 +65,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     Guards are compared only if given. ``expected_hold`` is the hold that the change names; a
     session with another one refuses it. ``basis`` is the header the change was decided on, for
-    fast paths.
+    fast paths. ``expected_incarnation`` is what the caller saw, beside ``expected_revision``;
+    ``incarnation`` is what the change was decided on. ``whole_append``: an append of which only
+    some messages are known is refused.
     """
 
     namespace: str
@@ -76,9 +78,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     incarnation: int | None = None
     access_revision: int | None = None
+    expected_incarnation: int | None = None
     expected_revision: int | None = None
     expected_last_seq: int | None = None
     turn: str | None = None
+    whole_append: bool = False
     expected_hold: Hold | None = None
     must_be_expired: bool = False
 
@@ -259,6 +263,9 @@ def _replay(header: SessionMetadata, state: State, change: Change) -> Applied | 
         if all(message.id in state.known for message in change.append):
             messages = tuple(state.known[message.id] for message in change.append)
             return Applied(before=header, header=header, messages=messages, replayed=True)
+        if change.whole_append:
+            detail = "only some of these messages are known"
+            raise ConflictError(detail)
     effect, turn = change.turn_effect, header.turn
     if effect is None or turn is None or not effect.take or turn.token != effect.token:
         return None
@@ -273,7 +280,8 @@ def _allow(header: SessionMetadata, change: Change) -> None:
     if change.turn is not None and (turn is None or turn.token != change.turn):
         raise TurnLostError
     expected = change.expected_revision
-    if expected is not None and header.revision != expected:
+    other = change.expected_incarnation not in {None, header.incarnation}
+    if expected is not None and (other or header.revision != expected):
         raise RevisionMismatchError(expected, header.revision)
     expected = change.expected_last_seq
     if expected is not None and header.last_seq != expected:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_cores.session.access.access_control import Action, Caller
-from agent_cores.session.errors import SessionError, SessionNotFoundError
+from agent_cores.session.errors import InvalidInputError, SessionError, SessionNotFoundError
+from agent_cores.session.inputs import optional_number, whole_number
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.effects import RenewEffect
 from agent_cores.session.models.expiry import read_renews
@@ -14,10 +15,13 @@ from agent_cores.session.models.session import AccessRole, Session
 from agent_cores.session.models.snapshot import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent_cores.session.engine import Decision, Engine, Look, Scope
     from agent_cores.session.inputs import Inputs
     from agent_cores.session.runtime import Runtime
 
+T = TypeVar("T")
 logger = logging.getLogger("agent_cores.session")
 
 
@@ -71,14 +75,35 @@ class Verbs:
             **parts,
         )
 
+    async def _valid(
+        self, check: Callable[[], T], session_id: str, user_id: str, action: Action
+    ) -> T:
+        """Return what a check of arguments gives; who may not do this at all is told that first."""
+        try:
+            return check()
+        except InvalidInputError:
+            await self._look(session_id, user_id, action)
+            raise
+
     def _window(
-        self, limit: int, before_seq: int | None = None, after_seq: int | None = None
-    ) -> Window:
+        self,
+        limit: int,
+        before_seq: int | None = None,
+        after_seq: int | None = None,
+        *,
+        field: str = "limit",
+        least: int = 1,
+    ) -> Window | None:
+        limits = self._engine.limits
+        if before_seq is not None and after_seq is not None:
+            raise InvalidInputError("before_seq", "not together with after_seq")
+        if whole_number(limit, field, least, limits.page_items) == 0:
+            return None
         return Window(
             limit=limit,
-            before_seq=before_seq,
-            after_seq=after_seq,
-            max_bytes=self._engine.limits.page_bytes,
+            before_seq=optional_number(before_seq, "before_seq", 0),
+            after_seq=optional_number(after_seq, "after_seq", 0),
+            max_bytes=limits.page_bytes,
         )
 
     async def _renew_by_reading(self, look: Look) -> None:

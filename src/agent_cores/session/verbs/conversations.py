@@ -24,7 +24,7 @@ from agent_cores.session.inputs import (
     ttl_seconds,
     whole_number,
 )
-from agent_cores.session.models.change import Change
+from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.effects import AccessEffect, RenewEffect
 from agent_cores.session.models.expiry import fresh_end
 from agent_cores.session.models.query import Cursor, Query
@@ -93,7 +93,7 @@ class ConversationVerbs(Verbs):
             context_set=self._inputs.context(context, "context"),
         )
         try:
-            await self._engine.create(self._scope, caller, change)
+            await self._create(caller, change)
         except SessionExistsError as exists:
             if if_exists == "error":
                 raise
@@ -102,6 +102,9 @@ class ConversationVerbs(Verbs):
             except SessionError:
                 raise exists from None
         return session_id
+
+    async def _create(self, caller: Caller, change: Change) -> Applied:
+        return await self._engine.create(self._scope, caller, change)
 
     def _new_header(
         self,
@@ -144,10 +147,12 @@ class ConversationVerbs(Verbs):
 
         ``message_limit=0`` leaves the messages out. Raises ``SessionNotFoundError``.
         """
-        most = self._engine.limits.page_items
-        await self._runtime.ready()
-        limit = whole_number(message_limit, "message_limit", 0, most)
-        window = self._window(limit) if limit else None
+        window = await self._valid(
+            lambda: self._window(message_limit, field="message_limit", least=0),
+            session_id,
+            user_id,
+            Action.READ,
+        )
         look = await self._look(session_id, user_id, Action.READ, context=True, window=window)
         await self._renew_by_reading(look)
         decision, snapshot = look.decision, look.snapshot

@@ -21,6 +21,7 @@ from agent_cores.session.models.effects import HoldEffect
 from agent_cores.session.models.expiry import fresh_end
 from agent_cores.session.models.header_changes import metadata_fields
 from agent_cores.session.models.session import Hold, SessionMetadata
+from agent_cores.session.models.snapshot import Window
 from agent_cores.session.verbs.base import Verbs
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ class ForkVerbs(Verbs):
             source.session_id,
             source.caller,
             Action.FORK,
-            window=self._window(PAGE, after_seq=after_seq),
+            window=Window(
+                limit=PAGE, after_seq=after_seq, max_bytes=self._engine.limits.page_bytes
+            ),
         )
         if look.snapshot.header.incarnation != source.header.incarnation:
             raise SessionNotFoundError

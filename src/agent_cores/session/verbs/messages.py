@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from agent_cores.session.engine import Decision
+    from agent_cores.session.models.change import Applied
     from agent_cores.session.models.message import Content, StoredMessage
 
 
@@ -50,7 +51,7 @@ class MessageVerbs(Verbs):
         draft = self._inputs.one_message(
             NewMessage(role, content, message_id, own), user_id, decision.at
         )
-        messages = await self._append(
+        applied = await self._append(
             decision,
             (draft,),
             context_updates=context_updates,
@@ -59,7 +60,7 @@ class MessageVerbs(Verbs):
             expected_last_seq=expected_last_seq,
             turn=turn,
         )
-        return messages[0]
+        return decode_message(applied.messages[0], *decision.key)
 
     async def add_messages(
         self,
@@ -80,7 +81,7 @@ class MessageVerbs(Verbs):
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
         drafts = self._inputs.messages(messages, user_id, decision.at)
-        return await self._append(
+        applied = await self._append(
             decision,
             drafts,
             context_updates=context_updates,
@@ -89,6 +90,7 @@ class MessageVerbs(Verbs):
             expected_last_seq=expected_last_seq,
             turn=turn,
         )
+        return [decode_message(message, *decision.key) for message in applied.messages]
 
     async def _append(
         self,
@@ -100,7 +102,7 @@ class MessageVerbs(Verbs):
         expected_revision: int | None,
         expected_last_seq: int | None,
         turn: str | None,
-    ) -> list[Message]:
+    ) -> Applied:
         if turn is not None and not isinstance(turn, str):
             raise InvalidInputError("turn", "the token of a turn, as text")
         context_set = self._inputs.context(context_updates)
@@ -113,8 +115,7 @@ class MessageVerbs(Verbs):
             expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
             turn=turn,
         )
-        applied = await self._engine.apply(decision, change, done_if=())
-        return [decode_message(message, *decision.key) for message in applied.messages]
+        return await self._engine.apply(decision, change, done_if=())
 
     async def get_session_messages(
         self,
@@ -129,13 +130,8 @@ class MessageVerbs(Verbs):
 
         A page ends early at 4 MiB (``SESSION_MAX_PAGE_BYTES``), never empty if there is a message.
         """
-        await self._runtime.ready()
-        if before_seq is not None and after_seq is not None:
-            raise InvalidInputError("before_seq", "not together with after_seq")
-        window = self._window(
-            whole_number(limit, "limit", 1, self._engine.limits.page_items),
-            optional_number(before_seq, "before_seq", 0),
-            optional_number(after_seq, "after_seq", 0),
+        window = await self._valid(
+            lambda: self._window(limit, before_seq, after_seq), session_id, user_id, Action.READ
         )
         look = await self._look(session_id, user_id, Action.READ, window=window)
         await self._renew_by_reading(look)
@@ -143,30 +139,26 @@ class MessageVerbs(Verbs):
         return Page(
             (decode_message(message, *look.decision.key) for message in messages),
             has_more=look.snapshot.has_more,
+            last_seq=look.snapshot.header.last_seq,
         )
 
     async def delete_message(self, session_id: str, user_id: str, seq: int) -> Literal[True]:
         """Remove one message: its author while an editor, or the owner.
 
-        Its seq is never used again.
-
-        Raises ``MessageNotFoundError``.
+        Its seq is never used again. Raises ``MessageNotFoundError``.
         """
-        await self._runtime.ready()
-        whole_number(seq, "seq", 1)
+        own = Action.DELETE_OWN_MESSAGE
+        await self._valid(lambda: whole_number(seq, "seq", 1), session_id, user_id, own)
         window = self._window(1, after_seq=seq - 1)
-        look = await self._look(session_id, user_id, Action.READ, window=window)
+        look = await self._look(session_id, user_id, own, window=window)
         decision = look.decision
-        access, header = self._engine.access, decision.header
-        access.check(header, decision.caller, Action.DELETE_OWN_MESSAGE, decision.at)
         found = [m for m in look.snapshot.messages or () if m.seq == seq]
         if not found:
             raise MessageNotFoundError(seq)
-        message = decode_message(found[0], *decision.key)
-        own = message.author_id == user_id
-        action = Action.DELETE_OWN_MESSAGE if own else Action.DELETE_MESSAGE
-        decision.action = action
-        access.check(header, decision.caller, action, decision.at)
+        if decode_message(found[0], *decision.key).author_id != user_id:
+            decision.action = Action.DELETE_MESSAGE
+            header, caller = decision.header, decision.caller
+            self._engine.access.check(header, caller, decision.action, decision.at)
         change = self._change(decision, remove=SeqRange(seq, seq))
         applied = await self._engine.apply(decision, change)
         if not applied.removed:

@@ -1,0 +1,77 @@
+"""What the documents show is true: their code runs, their tables name what there is."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent_cores.session.settings import SessionSettings, environment_name
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+CHINESE_README = ROOT / "README.zh-CN.md"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str | None = None) -> list[str]:
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [code for name, code in found if language in {None, name}]
+
+
+@pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
+def test_a_python_block_of_the_readme_runs(number: int, tmp_path: Path) -> None:
+    code = blocks(README, "python")[number]
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip()
+
+
+def test_both_readmes_show_the_same_code() -> None:
+    assert blocks(README) == blocks(CHINESE_README)
+    assert len(blocks(README, "python")) >= 3
+
+
+def test_both_readmes_have_the_same_shape() -> None:
+    def shape(page: Path) -> list[str]:
+        marks = re.compile(r"^(#+|\||-|```)", re.MULTILINE)
+        return marks.findall(page.read_text(encoding="utf-8"))
+
+    assert shape(README) == shape(CHINESE_README)
+
+
+def test_the_settings_block_of_the_readme_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(blocks(README, "ini")[0], encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name in ("REDIS_URL", "SESSION_STORAGE_URL", "SESSION_DEFAULT_EXPIRY"):
+        monkeypatch.delenv(name, raising=False)
+    settings = SessionSettings.load()
+    assert settings.default_expiry == 86_400
+    assert settings.storage_url == "sqlite:////var/lib/agents/sessions.db"
+
+
+def test_the_settings_page_names_every_setting_with_its_default() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| ?`?(.*?)`? ?\|", page, re.MULTILINE))
+    defaults = SessionSettings()
+    expected = {}
+    for field in SessionSettings.__struct_fields__:
+        value = getattr(defaults, field)
+        whole = isinstance(value, float) and value.is_integer()
+        expected[environment_name(field)] = str(int(value) if whole else value or "")
+    assert rows == expected
