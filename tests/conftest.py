@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 
@@ -9,3 +12,15 @@ import pytest
 def anyio_backend() -> str:
     """Run async tests on asyncio, the one event loop that this package is for."""
     return "asyncio"
+
+
+@pytest.fixture
+def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with no setting of ours in the environment; return the folder."""
+    for name in list(os.environ):
+        if name.startswith("SESSION_") or name == "REDIS_URL":
+            monkeypatch.delenv(name)
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent_cores.session.session_manager import SessionManager, get_session_manager
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage import StorageFactory, StorageProvider
+    from agent_cores.session.sync_manager import SyncSessionManager
     from agent_cores.session.verbs.upkeep import ErasureReceipt
 
 _PACKAGE = "agent_cores.session"
@@ -48,6 +49,7 @@ _HOMES = {
     "SessionStatus": "models",
     "StorageFactory": "storage",
     "StorageProvider": "storage",
+    "SyncSessionManager": "sync_manager",
     "Turn": "models",
     "Visibility": "models",
     "get_session_manager": "session_manager",
@@ -71,6 +73,7 @@ __all__ = [
     "SessionStatus",
     "StorageFactory",
     "StorageProvider",
+    "SyncSessionManager",
     "Turn",
     "Visibility",
     "get_session_manager",

@@ -147,7 +147,8 @@ class Engine:
             self._headers.forget((scope.namespace, session_id))
             raise SessionNotFoundError
         header, at = snapshot.header, self.clock()
-        if self.access.needs_groups(header, caller, action, at):
+        wanted = Action.READ_CONTEXT if context else action  # a stronger role may come by a group
+        if self.access.needs_groups(header, caller, wanted, at):
             caller = await scope.with_groups(caller)
         role = self.access.check(header, caller, action, at)
         self._headers.put((scope.namespace, session_id), header)
@@ -180,19 +181,29 @@ class Engine:
         been carried out. Pauses grow, jittered, until ``SESSION_TIMEOUT``; then
         ``ConflictError``, or ``StorageUnavailableError`` after a lost answer.
         """
-        attempt = Attempt(Patience(self._timeout), decision.header, done_if)
-        guarded = decision.guard(change)
-        applied: Applied | None = None
-        while applied is None:
-            try:
-                applied = await self.storage.apply(guarded)
-            except StorageUnavailableError as error:
-                await attempt.answer_lost(error)
-            except SessionError as refusal:
-                applied = await self._refused(decision, change, attempt, refusal)
-                guarded = decision.guard(change)
+        try:
+            applied = await self.storage.apply(decision.guard(change))
+        except SessionError as refusal:
+            attempt = Attempt(Patience(self._timeout), decision.header, done_if)
+            applied = await self._send_again(decision, change, attempt, refusal)
         await self._acknowledged(decision, change, applied)
         return applied
+
+    async def _send_again(
+        self, decision: Decision, change: Change, attempt: Attempt, refusal: SessionError
+    ) -> Applied:
+        """Send the change until it is carried out, or refused for good."""
+        while True:
+            if isinstance(refusal, StorageUnavailableError):
+                await attempt.answer_lost(refusal)
+            else:
+                applied = await self._refused(decision, change, attempt, refusal)
+                if applied is not None:
+                    return applied
+            try:
+                return await self.storage.apply(decision.guard(change))
+            except SessionError as error:
+                refusal = error
 
     async def _refused(
         self, decision: Decision, change: Change, attempt: Attempt, refusal: SessionError
@@ -274,7 +285,7 @@ class Engine:
             self._headers.forget(decision.key)
         else:
             self._headers.put(decision.key, applied.header)
-        if applied.replayed or (applied.header.hold is not None and not applied.deleted):
+        if applied.replayed or applied.header.hold is not None or not self.lifecycle.listens:
             return
         if applied.added and self.lifecycle.listens_to("message.appended"):
             for stored in applied.added:

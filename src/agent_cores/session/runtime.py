@@ -58,9 +58,14 @@ class Runtime:
         """Whether this was stopped, or its event loop closed without stopping it."""
         return self._stopped or (self._loop is not None and self._loop.is_closed())
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether this runs here, in this event loop and process."""
+        return self._loop is asyncio.get_running_loop() and self._pid == os.getpid()
+
     async def ready(self) -> None:
         """Start if nobody did; ``WrongContextError`` in another event loop or process."""
-        if self._loop is not asyncio.get_running_loop() or self._pid != os.getpid():
+        if not self.is_ready:
             await self._start()
 
     async def acquire(self) -> None:

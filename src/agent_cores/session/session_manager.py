@@ -6,12 +6,13 @@ applies through :mod:`agent_cores.session.engine`.
 
 from __future__ import annotations
 
+import importlib
 import re
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from agent_cores.session.engine import GroupsOf, Scope
-from agent_cores.session.errors import ConfigurationError, InvalidInputError
+from agent_cores.session.errors import ConfigurationError, InvalidInputError, MissingDependencyError
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.runtime import Runtime
@@ -86,6 +87,10 @@ class SessionManager(
         view._scope = Scope(_checked_namespace(name), groups_of or self._scope.groups_of)
         return view
 
+    @property
+    def _is_over(self) -> bool:
+        return self._runtime.is_over
+
     async def initialize(self) -> None:
         """Connect to the storage and start sweeping. May be called again, and counts."""
         await self._runtime.acquire()
@@ -121,7 +126,8 @@ def get_session_manager(
     """Return the process's manager for these arguments: equal arguments, the same manager.
 
     It lasts until its last ``shutdown()``, or until its event loop is closed. ``storage`` is
-    another name for ``storage_type``; ``options`` are those of :class:`SessionManager`.
+    another name for ``storage_type``; ``options`` are those of :class:`SessionManager`. An address
+    that begins with ``https://`` gives a ``SessionClient``, whose ``options`` are its own.
     """
     if storage_type is not None and storage is not None:
         detail = "storage_type and storage are two names for one thing; give one"
@@ -130,13 +136,31 @@ def get_session_manager(
     settings = settings or SessionSettings.load()
     arguments = (chosen, settings, options)
     with _lock:
-        _managers[:] = [entry for entry in _managers if not entry[1]._runtime.is_over]  # noqa: SLF001
+        _managers[:] = [entry for entry in _managers if not entry[1]._is_over]  # noqa: SLF001
         for known, manager in _managers:
             if known == arguments:
                 return manager
-        manager = SessionManager(chosen, settings=settings, **options)
+        manager = _made(chosen, settings, options)
         _managers.append((arguments, manager))
         return manager
+
+
+def _made(
+    chosen: Storage | None, settings: SessionSettings, options: dict[str, Any]
+) -> SessionManager:
+    """Make a manager, or the client of a service, which lies in a layer above."""
+    if not isinstance(chosen, str) or not chosen.startswith(("https://", "http://")):
+        return SessionManager(chosen, settings=settings, **options)
+    try:
+        client = importlib.import_module("agent_cores.session.client")
+    except ImportError as error:
+        raise MissingDependencyError("aiohttp", "client") from error
+    try:
+        made: SessionManager = client.SessionClient(chosen, **options)
+    except TypeError as error:
+        detail = f"SessionClient: {error}"
+        raise ConfigurationError(detail) from error
+    return made
 
 
 def _choose(storage: Storage | None, settings: SessionSettings) -> tuple[Storage, str]:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _COMMENT = re.compile(r"\s+#.*$")
 
 
+_TIMES = frozenset({"default_expiry", "cleanup_interval", "timeout", "max_clock_skew"})
+
+
 class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings. Times are seconds, sizes are bytes. A value out of range is refused by name."""
 
@@ -65,8 +68,16 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         _refuse("table_prefix", wrong, "letters, digits and _, at most 40")
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if type(value) is int:
+            if type(value) is int and name not in _TIMES:
                 _refuse(name, value < 1, "at least 1")
+
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        for name in ("storage_url", "redis_url"):  # they may hold a password
+            if shown[name]:
+                shown[name] = f"{shown[name].partition(':')[0]}:…"
+        fields = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        return f"{type(self).__name__}({fields})"
 
     def limits(self) -> Limits:
         """Return the bounds that these settings give."""
@@ -85,9 +96,11 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         found.update(os.environ)
         values: dict[str, Any] = {}
         for name in cls.__struct_fields__:
-            text = found.get(environment_name(name))
-            if text is not None and text != "":
-                values[name] = _COMMENT.sub("", text).strip() if isinstance(text, str) else text
+            value = found.get(environment_name(name))
+            if isinstance(value, str):
+                value = _COMMENT.sub("", value).strip()
+            if value is not None and value != "":
+                values[name] = value
         try:
             return msgspec.convert(values | arguments, cls, strict=False)
         except msgspec.ValidationError as error:
@@ -131,4 +144,9 @@ def _dotenv() -> Mapping[str, str]:
         return {}
     from dotenv import dotenv_values  # noqa: PLC0415 - only where there is such a file
 
-    return {name: value for name, value in dotenv_values(path).items() if value is not None}
+    try:
+        found = dotenv_values(path)
+    except (OSError, UnicodeDecodeError) as error:
+        detail = f".env in the working folder cannot be read: {error}"
+        raise ConfigurationError(detail) from error
+    return {name: value for name, value in found.items() if value is not None}

@@ -62,6 +62,11 @@ class LifecycleManager:
         with suppress(ValueError):
             self._handlers.get(name, []).remove(handler)
 
+    @property
+    def listens(self) -> bool:
+        """Whether any handler was ever added."""
+        return bool(self._handlers)
+
     def listens_to(self, name: str) -> bool:
         """Whether any handler waits for events of that name."""
         return bool(self._handlers.get(name))

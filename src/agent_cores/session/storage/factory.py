@@ -44,8 +44,10 @@ class StorageFactory:
         if not (isinstance(provider, type) and issubclass(provider, StorageProvider)):
             detail = f"{provider!r} is not a subclass of StorageProvider"
             raise ConfigurationError(detail)
+        name = name.lower()
         taken = cls._registered.get(name)
-        if not override and (name in _BUILT_IN or taken not in {None, provider}):
+        built_in = name in _BUILT_IN or name in _SCHEMES
+        if not override and (built_in or taken not in {None, provider}):
             detail = f"storage {name!r} is registered already; pass override=True to replace it"
             raise ConfigurationError(detail)
         cls._registered[name] = provider
@@ -61,6 +63,7 @@ class StorageFactory:
         registered = cls._registered.get(name)
         if registered is not None:
             return registered
+        name = _SCHEMES.get(name, name)
         if name in _BUILT_IN:
             module, _, attribute = _BUILT_IN[name].partition(":")
             found = getattr(importlib.import_module(module), attribute)
@@ -93,10 +96,14 @@ class StorageFactory:
             return storage
         url = storage if isinstance(storage, str) and ":" in storage else None
         if isinstance(storage, str):
-            name = storage.partition(":")[0].lower()
-            provider = cls.provider_class(_SCHEMES.get(name, name))
-        else:
+            provider = cls.provider_class(storage.partition(":")[0].lower())
+        elif isinstance(storage, type) and issubclass(storage, StorageProvider):
             provider = storage
+        else:
+            detail = (
+                f"storage is a name, a URL, a StorageProvider or its class, not {type(storage)}"
+            )
+            raise ConfigurationError(detail)
         given = {**({} if settings is None else provider.options_from(settings)), **options}
         try:
             return provider(**given) if url is None else provider.from_url(url, **given)

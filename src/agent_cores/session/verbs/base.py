@@ -60,7 +60,8 @@ class Verbs:
         self, session_id: str, user_id: str, action: Action, field: str = "user_id"
     ) -> Decision:
         """Decide for a write."""
-        await self._runtime.ready()
+        if not self._runtime.is_ready:
+            await self._runtime.ready()
         caller = Caller(self._inputs.user_id(user_id, field))
         session_id = self._inputs.session_id(session_id)
         return await self._engine.decide(self._scope, session_id, caller, action)

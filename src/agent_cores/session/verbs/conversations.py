@@ -237,7 +237,8 @@ class ConversationVerbs(Verbs):
             after=after,
         )
         found = await self._runtime.storage.find(query)
-        sessions = (self._engine.session(header, caller, at) for header in found.headers)
+        others = (h for h in found.headers if not shared or h.owner_id != caller.user_id)
+        sessions = (self._engine.session(header, caller, at) for header in others)
         return Page(
             (session for session in sessions if session is not None),
             has_more=found.next is not None,

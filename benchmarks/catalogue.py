@@ -1,0 +1,120 @@
+"""Who takes part and what is measured: a new contender or workload is one file and one entry here.
+
+Contenders are compared within their group, which is the kind of storage underneath. Names only:
+nothing here imports a contender, because each lives in a process, and perhaps an environment, of
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["ours", "limit", "peer"]
+Home = Literal["project", "peers"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One store under measurement; `target` is `module:class` of a `benchmarks.store.Store`."""
+
+    name: str
+    group: str
+    role: Role
+    target: str
+    home: Home = "project"
+    statement: str | None = None
+    """What a user writes to import it; its time is the `import` row."""
+    only: tuple[str, ...] | None = None
+    """The workloads it takes part in; None: every one."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """Workload -> what it does not offer; the reason stands in the table."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One module of `benchmarks.workloads`."""
+
+    name: str
+    module: str
+    title: str
+    in_rounds: bool
+    """Whether contenders take turns in rounds; else one process each, with the turns inside it."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Settings that differ from the defaults, each with a reason beside the entry."""
+
+
+OURS_SQLITE = Contender("agent_cores, SQLite", "sqlite", "ours", "benchmarks.ours:SqliteStore")
+OURS_MEMORY = Contender("agent_cores, memory", "memory", "ours", "benchmarks.ours:MemoryStore")
+LIMIT_SQLITE = Contender(
+    "limit: apsw by hand",
+    "sqlite",
+    "limit",
+    "benchmarks.limits.sqlite_group_commit:SqliteGroupCommit",
+    only=("append", "read"),
+)
+OPENAI_SQLITE = Contender(
+    "openai-agents SQLiteSession",
+    "sqlite",
+    "peer",
+    "benchmarks.peers.openai_agents_sqlite:OpenAIAgentsSqlite",
+    home="peers",
+    statement="from agents import SQLiteSession",
+    lacks={"list": "SQLiteSession lists no sessions", "sweep": "SQLiteSession has no expiry"},
+)
+ADK_SQLITE = Contender(
+    "ADK DatabaseSessionService",
+    "sqlite",
+    "peer",
+    "benchmarks.peers.google_adk:AdkSqlite",
+    home="peers",
+    statement="from google.adk.sessions import DatabaseSessionService",
+    lacks={"sweep": "ADK sessions have no expiry"},
+)
+ADK_MEMORY = Contender(
+    "ADK InMemorySessionService",
+    "memory",
+    "peer",
+    "benchmarks.peers.google_adk:AdkMemory",
+    home="peers",
+    statement="from google.adk.sessions import InMemorySessionService",
+    lacks={"sweep": "ADK sessions have no expiry"},
+)
+ADK_MEMORY_EVENTS_READY = Contender(
+    "ADK in memory, events ready-made",
+    "memory",
+    "peer",
+    "benchmarks.peers.google_adk:AdkMemoryEventsReady",
+    home="peers",
+    only=("append",),
+)
+
+CONTENDERS = (
+    OURS_SQLITE,
+    LIMIT_SQLITE,
+    OPENAI_SQLITE,
+    ADK_SQLITE,
+    OURS_MEMORY,
+    ADK_MEMORY,
+    ADK_MEMORY_EVENTS_READY,
+)
+
+WORKLOADS = (
+    Workload("append", "append", "Append one message, over 200 sessions", in_rounds=True),
+    Workload("read", "read", "Read the last messages of a session", in_rounds=True),
+    Workload("list", "listing", "List a user's newest sessions", in_rounds=False),
+    Workload("length", "length", "Append to a session by its length", in_rounds=False),
+    Workload(
+        "sweep",
+        "sweep",
+        "Sweep expired sessions",
+        in_rounds=False,
+        # The sweep under the clock is the one asked for; one in the background would take its work.
+        environment={"SESSION_CLEANUP_INTERVAL": "0"},
+    ),
+)
+
+IMPORT = "import"
+CRASH = "crash"
+NAMES = (*(workload.name for workload in WORKLOADS), IMPORT, CRASH)

@@ -1,0 +1,173 @@
+"""The figures that this project promises to reach, each held against what this run measured.
+
+It reads results and decides nothing else. A figure whose numbers are missing is neither met nor
+missed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.catalogue import (
+    ADK_MEMORY,
+    ADK_SQLITE,
+    IMPORT,
+    LIMIT_SQLITE,
+    OPENAI_SQLITE,
+    OURS_MEMORY,
+    OURS_SQLITE,
+    Contender,
+)
+from benchmarks.crash import Crashes
+from benchmarks.import_time import PACKAGE
+from benchmarks.records import Settings
+from benchmarks.rounds import Measurement, Results
+from benchmarks.rows import best
+
+MANY = 100
+"""The number of callers at which ours is held against the best of the others."""
+
+RATES: tuple[tuple[Contender, Contender, float], ...] = (
+    (OURS_SQLITE, LIMIT_SQLITE, 0.5),
+    (OURS_SQLITE, OPENAI_SQLITE, 6.0),
+    (OURS_SQLITE, ADK_SQLITE, 40.0),
+    (OURS_MEMORY, ADK_MEMORY, 2.5),
+)
+"""Append: ours with 100 callers is at least this many times the other at its best."""
+
+GROWTH = 1.3
+"""The largest size or length may cost this many times the smallest."""
+
+PROPORTIONAL = 2.0
+"""A sweep is called proportional to what came due while the time for each session that goes stays
+within this factor. One that looked at what is stored would come near ten, since the cases differ
+tenfold in that."""
+
+IMPORT_MILLISECONDS = 100.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One promise: the bound, what this run gave, and whether that meets it (None: no number)."""
+
+    what: str
+    required: str
+    reached: str
+    met: bool | None
+
+
+def figures(
+    results: Results, settings: Settings, drivers: list[str] | None, crashes: Crashes | None
+) -> list[Figure]:
+    """Every figure, in the order in which they were promised."""
+    return [
+        *(_rate(results, *entry) for entry in RATES),
+        *(
+            figure
+            for ours in (OURS_SQLITE, OURS_MEMORY)
+            for figure in _growth(results, settings, ours)
+        ),
+        *(
+            figure
+            for ours in (OURS_SQLITE, OURS_MEMORY)
+            for figure in _sweep(results, settings, ours)
+        ),
+        _import(results),
+        _drivers(drivers),
+        _crash(crashes),
+    ]
+
+
+def _rate(results: Results, ours: Contender, other: Contender, required: float) -> Figure:
+    what = f"append, {MANY} callers: {ours.name} / {other.name} at its best"
+    bound = f">= {required:g} x"
+    rows = results.of("append")
+    of_ours = [row for row in rows if row.contender == ours.name and row.sample.callers == MANY]
+    of_other = [
+        row for row in rows if row.contender == other.name and row.sample.callers not in (None, 1)
+    ]
+    if not of_ours or not of_other:
+        return Figure(what, bound, "not measured", None)
+    mine, its = of_ours[0], best(of_other)
+    each = [a / b for a, b in zip(mine.rounds, its.rounds, strict=False)]
+    ratio = statistics.median(each)
+    reached = f"{ratio:.3g} x (rounds {min(each):.3g} to {max(each):.3g})"
+    return Figure(what, bound, reached, ratio >= required)
+
+
+def _growth(results: Results, settings: Settings, ours: Contender) -> Iterator[Figure]:
+    """The largest against the smallest: of lengths, alone and with 100 at once, and of lists."""
+    short, long = settings.lengths[0], settings.lengths[-1]
+    few, many = settings.list_sizes[0], settings.list_sizes[-1]
+    limit = settings.list_limit
+    for callers in (1, MANY):
+        yield _at_most(
+            f"{ours.name}: append at message {long:,} / at {short:,}, callers: {callers}",
+            GROWTH,
+            _one(results, "length", ours, f"at {long:,}", callers),
+            _one(results, "length", ours, f"at {short:,}", callers),
+        )
+    yield _at_most(
+        f"{ours.name}: list {limit} at {many:,} sessions / at {few:,}",
+        GROWTH,
+        _one(results, "list", ours, f"{limit} of {many:,}", 1),
+        _one(results, "list", ours, f"{limit} of {few:,}", 1),
+    )
+
+
+def _sweep(results: Results, settings: Settings, ours: Contender) -> Iterator[Figure]:
+    """Every case against the first: the time for each session that goes."""
+    cases = [f"{due:,} due of {stored:,}" for due, stored in settings.sweeps]
+    for case in cases[1:]:
+        yield _at_most(
+            f"{ours.name}: sweep, a session: {case} / {cases[0]}",
+            PROPORTIONAL,
+            _one(results, "sweep", ours, case, None),
+            _one(results, "sweep", ours, cases[0], None),
+        )
+
+
+def _at_most(
+    what: str, bound: float, larger: Measurement | None, smaller: Measurement | None
+) -> Figure:
+    if larger is None or smaller is None:
+        return Figure(what, f"<= {bound:g} x", "not measured", None)
+    ratio = larger.sample.value / smaller.sample.value
+    return Figure(what, f"<= {bound:g} x", f"{ratio:.3g} x", ratio <= bound)
+
+
+def _import(results: Results) -> Figure:
+    what, bound = f"import {PACKAGE}", f"< {IMPORT_MILLISECONDS:g} ms"
+    rows = [row for row in results.of(IMPORT) if row.sample.case == what]
+    if not rows:
+        return Figure(what, bound, "not measured", None)
+    taken = rows[0].sample.value
+    return Figure(what, bound, f"{taken:.1f} ms", taken < IMPORT_MILLISECONDS)
+
+
+def _drivers(drivers: list[str] | None) -> Figure:
+    what = f"drivers that import {PACKAGE} loads"
+    if drivers is None:
+        return Figure(what, "none", "not measured", None)
+    return Figure(what, "none", ", ".join(drivers) or "none", not drivers)
+
+
+def _crash(crashes: Crashes | None) -> Figure:
+    what, bound = "acknowledged messages lost / doubled / gaps after SIGKILL", "0 / 0 / 0"
+    if crashes is None:
+        return Figure(what, bound, "not measured", None)
+    found = f"{crashes.lost} / {crashes.doubled} / {crashes.gaps}"
+    reached = f"{found} ({crashes.kills} kills, {crashes.acknowledged:,} acknowledged)"
+    return Figure(what, bound, reached, found == bound)
+
+
+def _one(
+    results: Results, workload: str, ours: Contender, case: str, callers: int | None
+) -> Measurement | None:
+    wanted = (ours.name, case, callers)
+    for row in results.of(workload):
+        if (row.contender, row.sample.case, row.sample.callers) == wanted:
+            return row
+    return None

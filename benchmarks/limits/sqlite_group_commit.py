@@ -1,0 +1,161 @@
+"""The limit on SQLite: the two statements that an append cannot do without, by hand, many a commit.
+
+One writer thread, WAL, synchronous=FULL. While a transaction is on its way, callers queue; the
+next transaction takes all of them; one call to the event loop answers a whole transaction. No
+access rule, no expiry, no replay, no validation, no encoding: what is left is what SQLite and the
+disk cost.
+
+The tables, the indexes, the session rows and the bytes of a message are ours to the letter, because
+our own package creates them: every message written here is a copy of one row that it wrote, under a
+new id. What this file knows of the schema stands in the four statements below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+from pathlib import Path
+from queue import SimpleQueue
+from time import time
+from typing import NamedTuple
+
+import apsw
+
+from agent_cores.session import SessionManager
+from benchmarks.store import Store
+
+NUMBER = """
+    UPDATE sessions
+    SET last_seq = last_seq + 1, message_count = message_count + 1,
+        last_active_at = ?, expires_at = ?
+    WHERE session_key = ? RETURNING last_seq
+"""
+INSERT = "INSERT INTO messages ({columns}) VALUES ({marks})"
+KEYS = "SELECT session_id, session_key FROM sessions"
+READ_LAST = "SELECT * FROM messages WHERE session_key = ? ORDER BY seq DESC LIMIT ?"
+
+PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA cache_size = -16384",
+)
+"""Those that our package sets, so that neither is held down by a default that the other lifts."""
+
+DAY = 86_400_000
+
+
+class Append(NamedTuple):
+    """One caller's message, and where its answer is awaited."""
+
+    session_key: int
+    message_id: str
+    text: str
+    answer: asyncio.Future[apsw.SQLiteValue]
+
+
+class SqliteGroupCommit(Store[int]):
+    """A handle is a session's integer key."""
+
+    packages = ("apsw",)
+
+    async def open(self, directory: Path) -> None:
+        self._path = directory / "sessions.db"
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[Append] = []
+        self._busy = False
+        self._batches: SimpleQueue[list[Append] | None] = SimpleQueue()
+        self._writer: threading.Thread | None = None
+
+    async def create(self, user_id: str, count: int) -> list[int]:
+        manager = SessionManager(f"sqlite:///{self._path}")
+        ids = await asyncio.gather(*(manager.create_session(user_id) for _ in range(count + 1)))
+        await manager.add_message(ids[-1], user_id, "user", "x" * 200)
+        await manager.shutdown()
+        self._reader = _connect(self._path)
+        keys = dict(self._reader.execute(KEYS))
+        self._learn_message_row()
+        self._writer = threading.Thread(target=self._write)
+        self._writer.start()
+        return [keys[session_id] for session_id in ids[:-1]]
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            self._batches.put(None)
+            self._writer.join()
+            self._reader.close()
+
+    async def append(self, session: int, text: str) -> None:
+        answer: asyncio.Future[apsw.SQLiteValue] = self._loop.create_future()
+        self._waiting.append(Append(session, secrets.token_urlsafe(16), text, answer))
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._send)
+        await answer
+
+    async def read_last(self, session: int, limit: int) -> int:
+        """On the event loop itself: nothing by hand is faster than not leaving the thread."""
+        rows = self._reader.execute(READ_LAST, (session, limit)).fetchall()
+        rows.reverse()
+        return len(rows)
+
+    def _learn_message_row(self) -> None:
+        """Take the one message that our package wrote as the model of every other."""
+        cursor = self._reader.execute("SELECT * FROM messages")
+        columns = [name for name, _ in cursor.get_description()]
+        [self._model] = cursor.fetchall()
+        self._session_at = columns.index("session_key")
+        self._seq_at = columns.index("seq")
+        self._id_at = columns.index("id")
+        marks = ", ".join("?" for _ in columns)
+        self._insert = INSERT.format(columns=", ".join(columns), marks=marks)
+
+    def _send(self) -> None:
+        batch, self._waiting = self._waiting, []
+        self._batches.put(batch)
+
+    def _answer(self, batch: list[Append], numbers: list[apsw.SQLiteValue]) -> None:
+        for append, number in zip(batch, numbers, strict=True):
+            append.answer.set_result(number)
+        if self._waiting:
+            self._send()
+        else:
+            self._busy = False
+
+    def _write(self) -> None:
+        """The writer thread: one transaction a batch."""
+        connection = _connect(self._path)
+        while (batch := self._batches.get()) is not None:
+            connection.execute("BEGIN IMMEDIATE")
+            numbers = self._write_batch(connection, batch)
+            connection.execute("COMMIT")
+            self._loop.call_soon_threadsafe(self._answer, batch, numbers)
+        connection.close()
+
+    def _write_batch(
+        self, connection: apsw.Connection, batch: list[Append]
+    ) -> list[apsw.SQLiteValue]:
+        execute = connection.cursor().execute
+        now = int(time() * 1000)
+        numbers: list[apsw.SQLiteValue] = []
+        for append in batch:
+            [[seq]] = execute(NUMBER, (now, now + DAY, append.session_key)).fetchall()
+            execute(self._insert, self._row(append, seq))
+            numbers.append(seq)
+        return numbers
+
+    def _row(self, append: Append, seq: apsw.SQLiteValue) -> list[apsw.SQLiteValue]:
+        row = list(self._model)
+        row[self._session_at] = append.session_key
+        row[self._seq_at] = seq
+        row[self._id_at] = append.message_id
+        return row
+
+
+def _connect(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(5_000)
+    for pragma in PRAGMAS:
+        connection.execute(pragma).fetchall()
+    return connection

@@ -1,0 +1,94 @@
+"""This project as a contender, through its public verbs and with its default settings."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from agent_cores.session import SessionManager
+from benchmarks.store import Store
+
+AT_ONCE = 500
+FEW_AT_ONCE = 50
+"""So few that none expires between its creation and its message."""
+MOST_IN_A_CALL = 1_000
+
+
+class SessionRef(NamedTuple):
+    """Which session, on whose behalf."""
+
+    session_id: str
+    user_id: str
+
+
+class ManagedStore(Store[SessionRef], abc.ABC):
+    """A `SessionManager` of its own over the storage that a subclass names."""
+
+    packages: ClassVar[tuple[str, ...]] = ("agent-cores-session", "msgspec")
+
+    @abc.abstractmethod
+    def url(self, directory: Path) -> str:
+        """The storage URL to give to the manager."""
+
+    async def open(self, directory: Path) -> None:
+        self._manager = SessionManager(self.url(directory))
+        await self._manager.initialize()
+
+    async def close(self) -> None:
+        await self._manager.shutdown()
+
+    async def create(self, user_id: str, count: int) -> list[SessionRef]:
+        sessions: list[SessionRef] = []
+        for start in range(0, count, AT_ONCE):
+            wanted = range(start, min(start + AT_ONCE, count))
+            ids = await asyncio.gather(*(self._manager.create_session(user_id) for _ in wanted))
+            sessions.extend(SessionRef(session_id, user_id) for session_id in ids)
+        return sessions
+
+    async def append(self, session: SessionRef, text: str) -> None:
+        await self._manager.add_message(session.session_id, session.user_id, "user", text)
+
+    async def fill(self, session: SessionRef, count: int, text: str) -> None:
+        for start in range(0, count, MOST_IN_A_CALL):
+            size = min(MOST_IN_A_CALL, count - start)
+            messages = [{"role": "user", "content": text} for _ in range(size)]
+            await self._manager.add_messages(session.session_id, session.user_id, messages)
+
+    async def read_last(self, session: SessionRef, limit: int) -> int:
+        page = await self._manager.get_session_messages(
+            session.session_id, session.user_id, limit=limit
+        )
+        return len(page)
+
+    async def list_newest(self, user_id: str, limit: int) -> int:
+        return len(await self._manager.list_user_sessions(user_id, limit=limit))
+
+    async def create_expiring(self, user_id: str, count: int, seconds: float) -> None:
+        for start in range(0, count, FEW_AT_ONCE):
+            wanted = range(start, min(start + FEW_AT_ONCE, count))
+            await asyncio.gather(*(self._create_one_expiring(user_id, seconds) for _ in wanted))
+
+    async def _create_one_expiring(self, user_id: str, seconds: float) -> None:
+        session_id = await self._manager.create_session(user_id, ttl_hours=seconds / 3600)
+        await self._manager.add_message(session_id, user_id, "user", "soon gone")
+
+    async def sweep(self) -> int:
+        return await self._manager.clean_expired_sessions()
+
+
+class SqliteStore(ManagedStore):
+    """On one SQLite file."""
+
+    packages = (*ManagedStore.packages, "apsw")
+
+    def url(self, directory: Path) -> str:
+        return f"sqlite:///{directory / 'sessions.db'}"
+
+
+class MemoryStore(ManagedStore):
+    """In this process's memory."""
+
+    def url(self, directory: Path) -> str:
+        return "memory://"

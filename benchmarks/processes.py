@@ -1,0 +1,67 @@
+"""Run one contender on one workload in a process of its own, and bring back its report.
+
+A contender that fails is a stop with its last words, never the end of the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+from benchmarks.catalogue import Contender, Workload
+from benchmarks.environments import PeersEnvironmentError, clean_environment, interpreter
+from benchmarks.records import Report, Settings, Stop
+
+TIMEOUT = 240.0
+
+
+class ContenderFailedError(Exception):
+    """The process ended without a report; the message is the last line it wrote."""
+
+
+def run_contender(contender: Contender, workload: Workload, settings: Settings) -> Report:
+    """One process, in an empty folder of its own that is removed afterwards."""
+    largest = settings.peers_hold if contender.role == "peer" else None
+    asked = dataclasses.replace(settings, largest=largest)
+    with tempfile.TemporaryDirectory(prefix="agent-cores-bench-") as directory:
+        stores = Path(directory) / "stores"
+        stores.mkdir()
+        request: dict[str, object] = {
+            "workload": workload.module,
+            "directory": str(stores),
+            "settings": dataclasses.asdict(asked),
+        }
+        try:
+            return _run(contender, workload, request, directory)
+        except (PeersEnvironmentError, ContenderFailedError) as error:
+            return Report(stops=[Stop("", f"failed: {error}")])
+
+
+def _run(
+    contender: Contender, workload: Workload, request: dict[str, object], directory: str
+) -> Report:
+    python = str(interpreter(contender.home))
+    command = [python, "-m", "benchmarks.contender", contender.target, json.dumps(request)]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            env=clean_environment(workload.environment),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ContenderFailedError(f"no answer within {TIMEOUT:g} s") from error
+    if done.returncode:
+        raise ContenderFailedError(_last_line(done.stderr))
+    return Report.from_json(json.loads(_last_line(done.stdout)))
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,65 @@
+"""`Store`: what a contender implements, so that every workload is written once.
+
+It holds no timing and no numbers. A store that does not offer something leaves the method out; its
+entry in `benchmarks.catalogue` says what it lacks, and that stands in the table in place of a
+number. Standard library only.
+"""
+
+from __future__ import annotations
+
+import abc
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
+
+Handle = TypeVar("Handle")
+
+
+class Store(abc.ABC, Generic[Handle]):
+    """One contender. `Handle` is whatever it takes to name one session when calling it."""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    """The distributions whose versions belong beside the numbers."""
+
+    @abc.abstractmethod
+    async def open(self, directory: Path) -> None:
+        """Start on an empty store; files, if any, go into `directory`."""
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Let go of everything."""
+
+    @abc.abstractmethod
+    async def create(self, user_id: str, count: int) -> list[Handle]:
+        """Create `count` empty sessions of one user. Not timed."""
+
+    @abc.abstractmethod
+    async def append(self, session: Handle, text: str) -> None:
+        """Append one message of the user, and return once the store has acknowledged it."""
+
+    async def fill(self, session: Handle, count: int, text: str) -> None:
+        """Append `count` messages by the fastest road offered. Not timed."""
+        for _ in range(count):
+            await self.append(session, text)
+
+    async def read_last(self, session: Handle, limit: int) -> int:
+        """Read the latest `limit` messages in order; returns how many came."""
+        raise NotImplementedError
+
+    async def list_newest(self, user_id: str, limit: int) -> int:
+        """The user's `limit` sessions of newest activity; returns how many came."""
+        raise NotImplementedError
+
+    async def create_expiring(self, user_id: str, count: int, seconds: float) -> None:
+        """Create sessions of one message each that end `seconds` from now. Not timed."""
+        raise NotImplementedError
+
+    async def sweep(self) -> int:
+        """Remove every expired session; returns how many went."""
+        raise NotImplementedError
+
+
+def empty_folder(directory: Path, name: str) -> Path:
+    """A new folder within `directory`, for one more store."""
+    folder = directory / name
+    folder.mkdir()
+    return folder

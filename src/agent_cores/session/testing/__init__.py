@@ -1,0 +1,30 @@
+"""The contract kit: what every storage provider, and every way to the manager, must do.
+
+Subclass :class:`ProviderContract` and :class:`ManagerContract`, override the one fixture ``store``,
+and run pytest. ``pip install 'agent-cores-session[testing]'`` brings what the kit needs.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+# The cases assert in plain words; pytest explains a failure only in modules that it rewrites.
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{module}" for module in ("beside", "manager", "processes", "provider"))
+)
+
+from agent_cores.session.testing.clock import ManualClock  # noqa: E402 - after the registration
+from agent_cores.session.testing.manager import ManagerContract, VerbContract  # noqa: E402
+from agent_cores.session.testing.oracle import Oracle  # noqa: E402
+from agent_cores.session.testing.provider import ProviderContract  # noqa: E402
+from agent_cores.session.testing.store import Store, suite_settings  # noqa: E402
+
+__all__ = [
+    "ManagerContract",
+    "ManualClock",
+    "Oracle",
+    "ProviderContract",
+    "Store",
+    "VerbContract",
+    "suite_settings",
+]

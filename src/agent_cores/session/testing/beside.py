@@ -1,0 +1,148 @@
+"""``Beside``: a provider and the oracle, given the same changes and compared after each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.errors import SessionError
+from agent_cores.session.models import Query, Window, order_key
+from agent_cores.session.testing.oracle import EVERYTHING, Oracle
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent_cores.session.models import Applied, Change, Ended, SessionMetadata
+    from agent_cores.session.storage.base import StorageProvider
+
+_MOST_PAGES = 1_000
+
+
+class Beside:
+    """Carries out each change on both, and fails where they differ.
+
+    One thing may differ: ``listed_at`` after an append on a header that was not the stored one any
+    more. The store keeps the later of its own and the one it was sent.
+    """
+
+    def __init__(self, provider: StorageProvider) -> None:
+        self.provider = provider
+        self.oracle = Oracle()
+
+    async def apply(self, change: Change) -> Applied:
+        """Carry out a change on both; return what both answer, or raise what both raise."""
+        stale = self._is_stale(change)
+        expected: Applied | SessionError
+        try:
+            expected = self.oracle.apply(change)
+        except SessionError as error:
+            expected = error
+        given: Applied | SessionError
+        try:
+            given = await self.provider.apply(change)
+        except SessionError as error:
+            given = error
+        if stale:
+            await self._follow_listed_at(change)
+        if isinstance(expected, SessionError) or isinstance(given, SessionError):
+            assert type(given) is type(expected), f"the provider: {given!r}; meant: {expected!r}"
+        else:
+            _compare_answers(given, expected, stale=stale)
+        await self.compare(change.namespace, change.session_id)
+        if isinstance(expected, SessionError):
+            raise expected
+        return expected
+
+    async def compare(self, namespace: str, session_id: str) -> None:
+        """Compare one session, whole."""
+        await self.compare_window(namespace, session_id, EVERYTHING)
+
+    async def compare_window(self, namespace: str, session_id: str, window: Window) -> None:
+        """Compare header, context and a window of messages, and the header by itself."""
+        expected = self.oracle.read(namespace, session_id, context=True, window=window)
+        given = await self.provider.read(namespace, session_id, context=True, window=window)
+        assert given == expected
+        alone = await self.provider.read(namespace, session_id)
+        assert alone == self.oracle.read(namespace, session_id, context=False, window=None)
+
+    async def compare_listing(self, query: Query) -> None:
+        """Walk a listing page by page and compare it with the whole."""
+        given = await walk(self.provider, query)
+        expected = self.oracle.listed(query)
+        assert given == expected
+
+    async def due(self, at: datetime, lease_seconds: float) -> list[Ended]:
+        """Take what has ended from both, some at a time, and compare; their order is free."""
+        before = {name: kept.header for name, kept in self.oracle.sessions.items()}
+        expected = self.oracle.due(at, lease_seconds)
+        given: list[Ended] = []
+        while taken := await self.provider.due(at, 2, lease_seconds):
+            given += taken
+        # Those of other tests that lie in the same store do not concern this one.
+        given = [ended for ended in given if (ended.namespace, ended.session_id) in before]
+        assert sorted(map(_name, given)) == sorted(map(_name, expected))
+        for name, header in before.items():
+            await self._follow_due_at(name, header)
+            await self.compare(*name)
+        return expected
+
+    def _is_stale(self, change: Change) -> bool:
+        if change.basis is None:
+            return False
+        return change.basis != self.oracle.header(change.namespace, change.session_id)
+
+    async def _follow_listed_at(self, change: Change) -> None:
+        snapshot = await self.provider.read(change.namespace, change.session_id)
+        ours = self.oracle.header(change.namespace, change.session_id)
+        if snapshot is None or ours is None:
+            return
+        listed_at = snapshot.header.listed_at
+        assert listed_at in {ours.listed_at, ours.last_active_at}
+        self.oracle.set_header(msgspec.structs.replace(ours, listed_at=listed_at))
+
+    async def _follow_due_at(self, name: tuple[str, str], before: SessionMetadata) -> None:
+        """A store that scans for what has ended need not put off what lives on."""
+        snapshot = await self.provider.read(*name)
+        ours = self.oracle.header(*name)
+        if snapshot is None or ours is None or ours.due_at != ours.expires_at:
+            return
+        assert snapshot.header.due_at in {before.due_at, ours.due_at}
+        self.oracle.set_header(msgspec.structs.replace(ours, due_at=snapshot.header.due_at))
+
+
+async def walk(provider: StorageProvider, query: Query) -> list[SessionMetadata]:
+    """Return a whole listing, page by page, checking what every page must keep."""
+    headers: list[SessionMetadata] = []
+    for _ in range(_MOST_PAGES):
+        found = await provider.find(query)
+        assert len(found.headers) <= query.limit
+        headers += found.headers
+        if found.next is None:
+            break
+        query = msgspec.structs.replace(query, after=found.next, offset=0)
+    else:
+        message = "the listing does not end"
+        raise AssertionError(message)
+    places = [order_key(header, query) for header in headers]
+    assert places == sorted(places, reverse=True)
+    assert len(places) == len(set(places))
+    return headers
+
+
+def _name(ended: Ended) -> tuple[str, str, int]:
+    return ended.namespace, ended.session_id, ended.incarnation
+
+
+def _compare_answers(given: Applied, expected: Applied, *, stale: bool) -> None:
+    assert given.messages == expected.messages
+    assert given.replayed == expected.replayed
+    assert given.deleted == expected.deleted
+    assert given.removed == expected.removed
+    replaced = [a.replaced and a.replaced.incarnation for a in (given, expected)]
+    assert replaced[0] == replaced[1]
+    if not stale:
+        assert given.header == expected.header
+        return
+    for name in ("incarnation", "revision", "last_seq", "access_revision", "expires_at"):
+        assert getattr(given.header, name) == getattr(expected.header, name), name

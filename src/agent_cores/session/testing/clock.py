@@ -1,0 +1,37 @@
+"""``ManualClock``: starts at real time, stands still, and only moves forward."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from agent_cores.session.models.times import utc_now
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class ManualClock:
+    """A clock that is moved by hand; calling it gives the time.
+
+    It starts at real time, since a store may erase what lies too far in the past by its own clock.
+    """
+
+    def __init__(self) -> None:
+        self._now = utc_now()
+
+    def __call__(self) -> datetime:
+        """Return the instant at which the clock stands."""
+        return self._now
+
+    def advance(self, seconds: float) -> datetime:
+        """Move forward and return the new instant; ``seconds`` are 0 or more."""
+        return self.advance_to(self._now + timedelta(seconds=seconds))
+
+    def advance_to(self, at: datetime) -> datetime:
+        """Move forward to an instant and return it; an earlier one is ``ValueError``."""
+        if at < self._now:
+            detail = "this clock only moves forward"
+            raise ValueError(detail)
+        self._now = at
+        return at

@@ -1,0 +1,44 @@
+"""The manager part of the kit: what a caller of the verbs may rely on, whatever lies beneath."""
+
+from __future__ import annotations
+
+from agent_cores.session.testing.manager.access import AccessCases
+from agent_cores.session.testing.manager.concurrency import ConcurrencyCases
+from agent_cores.session.testing.manager.erasure import ErasureCases
+from agent_cores.session.testing.manager.expiry import ExpiryCases
+from agent_cores.session.testing.manager.forks import ForkCases
+from agent_cores.session.testing.manager.groups import GroupCases
+from agent_cores.session.testing.manager.hooks import HookCases
+from agent_cores.session.testing.manager.isolation import IsolationCases
+from agent_cores.session.testing.manager.limits import LimitCases
+from agent_cores.session.testing.manager.listing import ListingCases
+from agent_cores.session.testing.manager.lost_answers import LostAnswerCases
+from agent_cores.session.testing.manager.messages import MessageCases
+from agent_cores.session.testing.manager.processes import ProcessCases
+from agent_cores.session.testing.manager.secrecy import SecrecyCases
+from agent_cores.session.testing.manager.sessions import SessionCases
+from agent_cores.session.testing.manager.sweeping import SweepCases
+from agent_cores.session.testing.manager.turns import TurnCases
+
+
+class VerbContract(
+    SessionCases,
+    MessageCases,
+    AccessCases,
+    GroupCases,
+    ExpiryCases,
+    ListingCases,
+    TurnCases,
+    ForkCases,
+    ConcurrencyCases,
+    IsolationCases,
+    LimitCases,
+    ErasureCases,
+):
+    """What the verbs do, for whatever has them: a manager, or a client of one elsewhere."""
+
+
+class ManagerContract(
+    VerbContract, HookCases, SweepCases, SecrecyCases, LostAnswerCases, ProcessCases
+):
+    """Everything that a manager must do on a store. Subclass it and override ``store``."""

@@ -1,0 +1,85 @@
+"""Groups: when they are asked for, and that they are never kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent_cores.session.errors import SessionNotFoundError
+from agent_cores.session.testing.manager.cases import ManagerCases, texts
+
+if TYPE_CHECKING:
+    from agent_cores.session.testing.clock import ManualClock
+    from agent_cores.session.testing.store import Store
+
+
+class GroupCases(ManagerCases):
+    """How groups are asked for."""
+
+    async def test_groups_may_be_asked_for_asynchronously_and_are_never_kept(
+        self, opened: Store, clock: ManualClock
+    ) -> None:
+        groups: list[str] = ["team"]
+
+        async def ask(user_id: str) -> list[str]:
+            return list(groups) if user_id == "bob" else []
+
+        manager = await opened.open_manager(clock, groups_of=ask)
+        talk = await manager.create_session("ann")
+        await manager.share_session(talk, "ann", "group:team", role="editor")
+        await manager.add_message(talk, "bob", "user", "1")
+        assert [s.id for s in await manager.list_user_sessions("bob", shared=True)] == [talk]
+        groups.clear()
+        with pytest.raises(SessionNotFoundError):
+            await manager.add_message(talk, "bob", "user", "2")
+        assert await manager.list_user_sessions("bob", shared=True) == []
+        groups.append("group:team")  # bare names only
+        with pytest.raises(SessionNotFoundError):
+            await manager.add_message(talk, "bob", "user", "3")
+        groups.append("team")
+        await manager.add_message(talk, "bob", "user", "4")
+
+    async def test_groups_are_asked_for_only_where_nothing_else_suffices(
+        self, opened: Store, clock: ManualClock
+    ) -> None:
+        asked: list[str] = []
+
+        def ask(user_id: str) -> list[str]:
+            asked.append(user_id)
+            return ["team"]
+
+        manager = await opened.open_manager(clock, groups_of=ask)
+        talk = await manager.create_session("ann")
+        await manager.share_session(talk, "ann", "group:team", role="editor")
+        await manager.share_session(talk, "ann", "bob", role="editor")
+        await manager.set_visibility(talk, "ann", "public")
+        for user_id in ("ann", "bob"):
+            await manager.add_message(talk, user_id, "user", "hi")
+            await manager.get_session(talk, user_id)
+        await manager.get_session_messages(talk, "eve")
+        assert asked == []
+        await manager.add_message(talk, "eve", "user", "hi")
+        assert set(asked) == {"eve"}
+
+    async def test_a_call_fails_if_groups_cannot_be_had(
+        self, opened: Store, clock: ManualClock
+    ) -> None:
+        class DirectoryIsDownError(Exception):
+            pass
+
+        def ask(user_id: str) -> list[str]:
+            raise DirectoryIsDownError(user_id)
+
+        manager = await opened.open_manager(clock, groups_of=ask)
+        talk = await manager.create_session("ann")
+        await manager.share_session(talk, "ann", "group:team", role="editor")
+        await manager.add_message(talk, "ann", "user", "hi")
+        for call in (
+            manager.get_session(talk, "bob"),
+            manager.add_message(talk, "bob", "user", "no"),
+            manager.list_user_sessions("bob", shared=True),
+        ):
+            with pytest.raises(DirectoryIsDownError):
+                await call
+        assert await texts(manager, talk) == ["hi"]

@@ -1,0 +1,220 @@
+"""Lists of one's own sessions and of what others share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.models import AccessRole
+from agent_cores.session.testing.manager.cases import ManagerCases
+
+if TYPE_CHECKING:
+    from agent_cores.session.models import Page, Session
+    from agent_cores.session.session_manager import SessionManager
+    from agent_cores.session.testing.clock import ManualClock
+    from agent_cores.session.testing.store import Store
+
+
+def ids(page: Page[Session]) -> list[str]:
+    """Return the ids of a page."""
+    return [session.id for session in page]
+
+
+async def walk(manager: SessionManager, user_id: str, **arguments: Any) -> list[str]:  # noqa: ANN401
+    """Return the ids of a whole listing, page by page."""
+    found: list[str] = []
+    cursor: str | None = None
+    for _ in range(200):
+        page = await manager.list_user_sessions(user_id, cursor=cursor, **arguments)
+        assert page.has_more == (page.next_cursor is not None)
+        found += ids(page)
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+    message = "the listing does not end"
+    raise AssertionError(message)
+
+
+class ListingCases(ManagerCases):
+    """``list_user_sessions``."""
+
+    @pytest.fixture
+    async def seven(self, manager: SessionManager, clock: ManualClock) -> list[str]:
+        """Create seven sessions of Ann's, s0 to s6; return their ids, newest first."""
+        for number in range(7):
+            clock.advance(1)
+            tags = [
+                tag for tag, step in (("all", 1), ("even", 2), ("third", 3)) if not number % step
+            ]
+            await manager.create_session("ann", {"tags": tags}, session_id=f"s{number}")
+        await manager.create_session("bob", {"tags": ["all"]}, session_id="bob's")
+        return [f"s{number}" for number in reversed(range(7))]
+
+    async def test_a_list_holds_headers_newest_first(
+        self, manager: SessionManager, seven: list[str]
+    ) -> None:
+        page = await manager.list_user_sessions("ann")
+        assert ids(page) == seven
+        assert (page.has_more, page.next_cursor) == (False, None)
+        for session in page:
+            assert (session.context, session.messages) == (None, None)
+            assert session.access_role is AccessRole.OWNER
+        assert await manager.list_user_sessions("nobody") == []
+
+    async def test_cursors_neither_skip_nor_repeat(
+        self, manager: SessionManager, seven: list[str]
+    ) -> None:
+        for limit in (1, 2, 3, 6, 7, 8):
+            assert await walk(manager, "ann", limit=limit) == seven
+            even = await walk(manager, "ann", limit=limit, tags=["even"])
+            assert even == ["s6", "s4", "s2", "s0"]
+
+    async def test_a_list_has_all_the_tags(self, manager: SessionManager, seven: list[str]) -> None:
+        for tags, expected in (
+            ([], seven),
+            (["all"], seven),
+            (["third", "even"], ["s6", "s0"]),
+            (["even", "third", "all"], ["s6", "s0"]),
+            (["even", "odd"], []),
+        ):
+            assert ids(await manager.list_user_sessions("ann", tags=tags)) == expected
+        await manager.update_session("s6", "ann", None, {"tags": ["odd"]})
+        assert ids(await manager.list_user_sessions("ann", tags=["even", "third"])) == ["s0"]
+        assert ids(await manager.list_user_sessions("ann", tags=["odd"])) == ["s6"]
+
+    async def test_an_offset_skips_that_many(
+        self, manager: SessionManager, seven: list[str]
+    ) -> None:
+        for limit, offset in ((3, 0), (3, 2), (3, 5), (3, 7), (10, 99)):
+            page = await manager.list_user_sessions("ann", None, limit, offset)
+            assert ids(page) == seven[offset : offset + limit]
+            assert page.has_more == (offset + limit < 7)
+
+    async def test_a_cursor_goes_on_where_an_offset_began(
+        self, manager: SessionManager, seven: list[str]
+    ) -> None:
+        page = await manager.list_user_sessions("ann", None, 2, 3)
+        rest = await manager.list_user_sessions("ann", cursor=page.next_cursor)
+        assert ids(rest) == seven[5:]
+
+    async def test_what_did_not_change_is_found_by_a_walk_that_others_disturb(
+        self, manager: SessionManager, seven: list[str], clock: ManualClock
+    ) -> None:
+        page = await manager.list_user_sessions("ann", limit=3)
+        clock.advance(5)
+        await manager.delete_session("s5", "ann")
+        await manager.add_message("s6", "ann", "user", "hi")
+        await manager.create_session("ann", session_id="new")
+        await manager.archive_session("s4", "ann")
+        rest = await manager.list_user_sessions("ann", limit=99, cursor=page.next_cursor)
+        assert ids(rest) == ["s3", "s2", "s1", "s0"]
+
+    async def test_an_append_moves_a_session_to_the_front(
+        self, manager: SessionManager, seven: list[str], clock: ManualClock
+    ) -> None:
+        clock.advance(1)
+        await manager.add_message("s2", "ann", "user", "hi")
+        assert (await walk(manager, "ann"))[0] == "s2"
+        clock.advance(0.1)
+        await manager.update_session("s1", "ann", {"k": 1})
+        assert (await walk(manager, "ann"))[0] == "s1"
+        clock.advance(30)
+        await manager.get_session("s3", "ann")
+        await manager.renew_session("s3", "ann")
+        assert (await walk(manager, "ann"))[:2] == ["s1", "s2"]
+
+    async def test_archived_sessions_have_a_list_of_their_own(
+        self, manager: SessionManager, seven: list[str]
+    ) -> None:
+        for session_id in ("s1", "s4"):
+            await manager.archive_session(session_id, "ann")
+        assert await walk(manager, "ann", limit=2) == ["s6", "s5", "s3", "s2", "s0"]
+        assert await walk(manager, "ann", status="active") == ["s6", "s5", "s3", "s2", "s0"]
+        assert set(await walk(manager, "ann", status="archived", limit=1)) == {"s1", "s4"}
+        assert await walk(manager, "ann", status="archived", tags=["even"]) == ["s4"]
+        await manager.unarchive_session("s1", "ann")
+        assert await walk(manager, "ann", status="archived") == ["s4"]
+
+    async def test_what_others_share_is_listed_by_when_it_was_shared(
+        self, opened: Store, seven: list[str], clock: ManualClock
+    ) -> None:
+        manager = await opened.open_manager(clock, groups_of=lambda _: ["team", "other"])
+        for session_id, subject in (
+            ("s3", "bob"),
+            ("s0", "group:team"),
+            ("s5", "group:other"),
+            ("s5", "bob"),
+            ("s1", "eve"),
+            ("s2", "group:secret"),
+            ("s6", "bob"),
+        ):
+            clock.advance(1)
+            await manager.share_session(session_id, "ann", subject)
+        clock.advance(1)
+        await manager.add_message("s3", "ann", "user", "hi")
+        await manager.set_visibility("s4", "ann", "public")
+        expected = ["s6", "s5", "s0", "s3"]
+        for limit in (1, 2, 9):
+            assert await walk(manager, "bob", shared=True, limit=limit) == expected
+        assert await walk(manager, "bob", shared=True, tags=["third"]) == ["s6", "s0", "s3"]
+        assert await walk(manager, "bob") == ["bob's"]
+        page = await manager.list_user_sessions("bob", shared=True)
+        assert all(session.access_role is AccessRole.VIEWER for session in page)
+        assert set(page[1].metadata.grants) == {"bob", "group:other"}
+        await manager.revoke_access("s6", "ann", "bob")
+        await manager.revoke_access("s5", "ann", "bob")
+        assert await walk(manager, "bob", shared=True) == ["s5", "s0", "s3"]
+        await manager.archive_session("s0", "ann")
+        assert await walk(manager, "bob", shared=True) == ["s5", "s3"]
+        assert await walk(manager, "bob", shared=True, status="archived") == ["s0"]
+
+    async def test_ones_own_sessions_are_not_what_others_share(
+        self, opened: Store, clock: ManualClock
+    ) -> None:
+        manager = await opened.open_manager(clock, groups_of=lambda _: ["team"])
+        talk = await manager.create_session("ann")
+        await manager.share_session(talk, "ann", "group:team")
+        assert await walk(manager, "bob", shared=True) == [talk]
+        assert await walk(manager, "ann", shared=True) == []
+
+    async def test_a_cursor_gives_no_authority(
+        self, manager: SessionManager, seven: list[str]
+    ) -> None:
+        page = await manager.list_user_sessions("ann", limit=2)
+        others = await manager.list_user_sessions("eve", cursor=page.next_cursor)
+        assert others == []
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            {"limit": 0},
+            {"limit": 1_001},
+            {"limit": True},
+            {"limit": 1.5},
+            {"offset": -1},
+            {"status": "expired"},
+            {"status": "gone"},
+            {"tags": "x"},
+            {"tags": [""]},
+            {"cursor": "x"},
+            {"cursor": ""},
+            {"cursor": "W10"},
+            {"cursor": "é"},
+        ],
+    )
+    async def test_arguments_out_of_range_are_refused(
+        self, manager: SessionManager, arguments: dict[str, Any]
+    ) -> None:
+        with pytest.raises(InvalidInputError):
+            await manager.list_user_sessions("ann", **arguments)
+
+    async def test_a_cursor_goes_with_its_own_listing_and_no_offset(
+        self, manager: SessionManager, seven: list[str]
+    ) -> None:
+        page = await manager.list_user_sessions("ann", limit=2)
+        with pytest.raises(InvalidInputError):
+            await manager.list_user_sessions("ann", cursor=page.next_cursor, offset=1)
+        with pytest.raises(InvalidInputError):
+            await manager.list_user_sessions("ann", cursor=page.next_cursor, shared=True)

@@ -1,0 +1,157 @@
+"""Two processes on one store, each with a manager of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent_cores.session.errors import (
+    RevisionMismatchError,
+    SessionNotFoundError,
+    TurnHeldError,
+)
+from agent_cores.session.testing.manager.cases import ManagerCases, texts
+from agent_cores.session.testing.processes import RefusedThereError, other_process
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent_cores.session.session_manager import SessionManager
+    from agent_cores.session.testing.clock import ManualClock
+    from agent_cores.session.testing.processes import OtherProcess
+    from agent_cores.session.testing.store import Store
+
+
+class ProcessCases(ManagerCases):
+    """``other`` is another process where the store is shared; else that is declared."""
+
+    @pytest.fixture
+    async def other(
+        self, opened: Store, manager: SessionManager, clock: ManualClock
+    ) -> AsyncIterator[OtherProcess | None]:
+        """Start the other process."""
+        provider = await opened.open()
+        assert provider.capabilities.shared == (opened.url is not None)
+        if opened.url is None:
+            yield None
+            return
+        async with other_process(opened.url, clock) as other:
+            yield other
+
+    async def test_two_processes_append_to_one_session(
+        self, manager: SessionManager, talk: str, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        theirs = asyncio.ensure_future(
+            other.do("say", session_id=talk, user_id="ann", texts=[f"b{n}" for n in range(50)])
+        )
+        ours = await asyncio.gather(
+            *(manager.add_message(talk, "ann", "user", f"a{n}") for n in range(50))
+        )
+        assert sorted([message.seq for message in ours] + await theirs) == list(range(1, 101))
+        expected = [f"{side}{n}" for side in "ab" for n in range(50)]
+        assert sorted(map(str, await texts(manager, talk))) == sorted(expected)
+
+    async def test_a_revoke_here_refuses_the_very_next_write_there(
+        self, manager: SessionManager, talk: str, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        said = {"session_id": talk, "user_id": "bob", "role": "user"}
+        await manager.share_session(talk, "ann", "bob", role="editor")
+        await other.verb("add_message", content="1", **said)
+        await manager.revoke_access(talk, "ann", "bob")
+        with pytest.raises(RefusedThereError) as caught:
+            await other.verb("add_message", content="2", **said)
+        assert caught.value.type is SessionNotFoundError
+        await manager.share_session(talk, "ann", "bob", role="editor")
+        await other.verb("add_message", content="3", **said)
+        assert await texts(manager, talk) == ["1", "3"]
+
+    async def test_a_revoke_there_refuses_the_very_next_write_here(
+        self, manager: SessionManager, talk: str, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        grant = {"session_id": talk, "owner_id": "ann", "target_user_id": "bob", "role": "editor"}
+        with pytest.raises(SessionNotFoundError):
+            await manager.add_message(talk, "bob", "user", "0")
+        await other.verb("share_session", **grant)
+        await manager.add_message(talk, "bob", "user", "1")
+        await other.verb("revoke_access", session_id=talk, user_id="ann", target_user_id="bob")
+        with pytest.raises(SessionNotFoundError):
+            await manager.add_message(talk, "bob", "user", "2")
+        assert await texts(manager, talk) == ["1"]
+
+    async def test_a_session_re_created_there_is_not_met_by_what_is_remembered_here(
+        self, manager: SessionManager, talk: str, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        await manager.add_message(talk, "ann", "user", "old")
+        await other.verb("delete_session", session_id=talk, user_id="ann")
+        await other.verb("create_session", user_id="eve", session_id=talk)
+        for call in (
+            manager.add_message(talk, "ann", "user", "no"),
+            manager.delete_session(talk, "ann"),
+            manager.update_session(talk, "ann", {"k": 1}),
+        ):
+            with pytest.raises(SessionNotFoundError):
+                await call
+        assert await texts(manager, talk, "eve") == []
+
+    async def test_a_turn_and_a_revision_hold_across_processes(
+        self, manager: SessionManager, talk: str, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        turn = await manager.take_turn(talk, "ann")
+        with pytest.raises(RefusedThereError) as caught:
+            await other.verb("take_turn", session_id=talk, user_id="ann")
+        assert caught.value.type is TurnHeldError
+        assert turn.token is not None
+        await manager.release_turn(talk, "ann", turn.token)
+        await other.verb("take_turn", session_id=talk, user_id="ann")
+        with pytest.raises(TurnHeldError):
+            await manager.take_turn(talk, "ann")
+        update = {"session_id": talk, "user_id": "ann", "context_updates": {"k": 1}}
+        await other.verb("update_session", expected_revision=1, **update)
+        with pytest.raises(RevisionMismatchError):
+            await manager.update_session(talk, "ann", {"k": 2}, expected_revision=1)
+
+    async def test_sweeps_of_several_processes_race_a_renewal(
+        self, opened: Store, manager: SessionManager, clock: ManualClock, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        assert opened.url is not None
+        for number in range(20):
+            await manager.create_session("ann", ttl_hours=1, session_id=f"s{number}")
+        async with AsyncExitStack() as stack:
+            third = await stack.enter_async_context(other_process(opened.url, clock))
+            clock.advance(3_599.999)
+            renewals = [
+                asyncio.ensure_future(manager.renew_session(f"s{number}", "ann"))
+                for number in range(0, 20, 4)
+            ]
+            await asyncio.sleep(0)
+            clock.advance(0.001)
+            counts = await asyncio.gather(
+                other.verb("clean_expired_sessions"),
+                third.verb("clean_expired_sessions"),
+                manager.clean_expired_sessions(),
+            )
+            renewed = await asyncio.gather(*renewals, return_exceptions=True)
+        survived = {s.id for s in await manager.list_user_sessions("ann", limit=100)}
+        lived = [
+            f"s{n}"
+            for n, answer in zip(range(0, 20, 4), renewed, strict=True)
+            if not isinstance(answer, BaseException)
+        ]
+        assert survived == set(lived)
+        assert sum(counts) == 20 - len(survived)
+        assert await manager.get_statistics() == {"sessions": len(survived), "due": 0}

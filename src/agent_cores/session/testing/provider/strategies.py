@@ -1,0 +1,43 @@
+"""What the state machine draws from: few names, so that changes meet; small limits; short times."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from agent_cores.session.models import Hold, Limits, RenewOn
+
+LIMITS = Limits(context_bytes=60, metadata_bytes=120, grants=2, rewind_messages=4)
+
+SESSIONS = st.sampled_from(("one", "one", "two", "three"))
+USERS = st.sampled_from(("ann", "bob"))
+SUBJECTS = st.sampled_from(("ann", "bob", "group:team"))
+TOKENS = st.sampled_from(("t1", "t2"))
+ENDING = st.sampled_from((2, 10, 40))
+SECONDS = st.none() | ENDING
+TAGS = st.sampled_from(((), ("x",), ("x", "y")))
+VALUES = st.sampled_from((1, 1.0, True, "\x00😀", [], {"a": [None]}, "x" * 30))
+KEYS = st.sampled_from(("a", "b", "键"))
+CONTEXT = st.dictionaries(KEYS, VALUES, max_size=2)
+METADATA = st.dictionaries(KEYS, st.none() | VALUES, max_size=2)
+MESSAGES = st.lists(
+    st.tuples(st.sampled_from("mnopqrstuvwxyz"), st.sampled_from(("hello",) * 5 + ("other", [1]))),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda message: message[0],
+)
+_NAMES = ("incarnation", "access_revision", "expected_revision", "expected_last_seq", "turn")
+GUARDS = st.sampled_from(
+    (
+        *({},) * 6,
+        {"incarnation": "right", "access_revision": "right"},
+        dict.fromkeys(_NAMES[:4], "right"),
+        dict.fromkeys(_NAMES, "right"),
+        *({name: "wrong"} for name in _NAMES),
+    )
+)
+"""What a change is guarded by; of those that hold and those that do not."""
+SELDOM = st.integers(0, 7).map(lambda number: number == 7)
+BASES = st.sampled_from(("stored", "stored", "bare", "older"))
+HOLDS = st.sampled_from((None, None, Hold.FROZEN, Hold.MOVED))
+RENEW_ON = st.sampled_from(list(RenewOn))
+LASTING = st.none() | st.sampled_from((1, 20))

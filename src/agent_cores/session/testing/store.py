@@ -1,0 +1,89 @@
+"""``Store``: what a suite must know of the store under test. The one thing that a subclass gives.
+
+A store is empty when it is given to a case, and nobody else uses it meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from agent_cores.session.models.session import DEFAULT_NAMESPACE
+from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.settings import SessionSettings
+from agent_cores.session.testing.wrapping import WrappingProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent_cores.session.engine import GroupsOf
+    from agent_cores.session.storage.base import StorageProvider
+    from agent_cores.session.testing.clock import ManualClock
+
+
+def suite_settings(**settings: Any) -> SessionSettings:  # noqa: ANN401 - fields of SessionSettings
+    """Return the settings of the suites: no sweeper of its own, no comparison of clocks."""
+    return SessionSettings(
+        **{"cleanup_interval": 0, "max_clock_skew": math.inf, **settings},
+    )
+
+
+class Store:
+    """One store under test, empty at first.
+
+    ``make`` returns a provider of this store, not yet initialized. ``url`` is what another process
+    opens the same store with, through ``StorageFactory``; ``None`` where the provider declares
+    ``capabilities.shared`` false, and only there.
+    """
+
+    def __init__(self, make: Callable[[], StorageProvider], *, url: str | None = None) -> None:
+        self.url = url
+        self._make = make
+        self._providers: list[StorageProvider] = []
+        self._managers: list[SessionManager] = []
+
+    async def open(self) -> StorageProvider:
+        """Return an initialized provider: a new one each time, the same if it is not shared."""
+        if self.url is None and self._providers:
+            return self._providers[0]
+        provider = self._make()
+        self._providers.append(provider)
+        await provider.initialize()
+        return provider
+
+    async def open_manager(
+        self,
+        clock: ManualClock,
+        *,
+        provider: StorageProvider | None = None,
+        settings: SessionSettings | None = None,
+        groups_of: GroupsOf | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+    ) -> SessionManager:
+        """Return an initialized manager of this store, one more each time.
+
+        ``provider`` wraps an opened one of this store. Without it the manager opens and closes one
+        of its own, or works on the one there is where the store is not shared.
+        """
+        if provider is None:
+            shared = self.url is not None
+            provider = self._make() if shared else WrappingProvider(await self.open())
+        manager = SessionManager(
+            provider,
+            settings=settings or suite_settings(),
+            clock=clock,
+            groups_of=groups_of,
+            namespace=namespace,
+        )
+        self._managers.append(manager)
+        await manager.initialize()
+        return manager
+
+    async def close(self) -> None:
+        """Shut down all that was opened. The suites call it after each case."""
+        for manager in reversed(self._managers):
+            await manager.shutdown()
+        for provider in reversed(self._providers):
+            await provider.shutdown()
+        self._managers.clear()
+        self._providers.clear()

@@ -1,0 +1,173 @@
+"""Providers that wrap another: one counts calls, one loses answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.storage.base import Counts, StorageProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
+
+    from agent_cores.session.models import (
+        Applied,
+        Change,
+        Ended,
+        Found,
+        Query,
+        Session,
+        SessionStatus,
+        Snapshot,
+        Window,
+    )
+
+
+class WrappingProvider(StorageProvider):
+    """Does what the provider inside does. Opening and closing that one is left to who made it."""
+
+    def __init__(self, inner: StorageProvider) -> None:
+        self.inner = inner
+        self.capabilities = inner.capabilities  # type: ignore[misc]  # those of what it wraps
+
+    async def save_session(self, session: Session) -> None:
+        """Pass on."""
+        await self.inner.save_session(session)
+
+    async def load_session(self, session_id: str) -> Session | None:
+        """Pass on."""
+        return await self.inner.load_session(session_id)
+
+    async def delete_session(self, session_id: str) -> bool:
+        """Pass on."""
+        return await self.inner.delete_session(session_id)
+
+    async def list_sessions(
+        self,
+        owner_id: str | None = None,
+        status: SessionStatus | str | None = None,
+        tags: list[str] | None = None,
+        limit: int = 10,
+        offset: int = 0,
+    ) -> list[Session]:
+        """Pass on."""
+        return await self.inner.list_sessions(owner_id, status, tags, limit, offset)
+
+    async def update_metadata(self, session_id: str, metadata_updates: Mapping[str, Any]) -> bool:
+        """Pass on."""
+        return await self.inner.update_metadata(session_id, metadata_updates)
+
+    async def clean_expired_sessions(self) -> int:
+        """Pass on."""
+        return await self.inner.clean_expired_sessions()
+
+    async def get_statistics(self) -> dict[str, Any]:
+        """Pass on."""
+        return await self.inner.get_statistics()
+
+    def describe(self) -> str:
+        """Pass on."""
+        return self.inner.describe()
+
+    async def store_time(self) -> datetime | None:
+        """Pass on."""
+        return await self.inner.store_time()
+
+    async def read(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Snapshot | None:
+        """Pass on."""
+        return await self.inner.read(namespace, session_id, context=context, window=window)
+
+    async def apply(self, change: Change) -> Applied:
+        """Pass on."""
+        return await self.inner.apply(change)
+
+    async def find(self, query: Query) -> Found:
+        """Pass on."""
+        return await self.inner.find(query)
+
+    async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
+        """Pass on."""
+        return await self.inner.due(at, limit, lease_seconds)
+
+    async def count(self, namespace: str | None, at: datetime) -> Counts:
+        """Pass on."""
+        return await self.inner.count(namespace, at)
+
+
+class CountingProvider(WrappingProvider):
+    """Counts the calls of ``read``, ``apply`` and ``find`` in ``calls``."""
+
+    def __init__(self, inner: StorageProvider) -> None:
+        super().__init__(inner)
+        self.calls: Counter[str] = Counter()
+
+    async def read(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Snapshot | None:
+        """Count and pass on."""
+        self.calls["read"] += 1
+        return await super().read(namespace, session_id, context=context, window=window)
+
+    async def apply(self, change: Change) -> Applied:
+        """Count and pass on."""
+        self.calls["apply"] += 1
+        return await super().apply(change)
+
+    async def find(self, query: Query) -> Found:
+        """Count and pass on."""
+        self.calls["find"] += 1
+        return await super().find(query)
+
+
+class LosingProvider(WrappingProvider):
+    """Loses the answers of writes: they are carried out, and then raise.
+
+    ``applied`` holds every change that was carried out, those with lost answers included.
+    """
+
+    def __init__(self, inner: StorageProvider) -> None:
+        super().__init__(inner)
+        self.applied: list[Change] = []
+        self._losses = 0
+        self._meanwhile: Callable[[], Awaitable[None]] | None = None
+        self._refusing = False
+
+    def lose(
+        self, answers: int = 1, *, meanwhile: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Lose the answers of the next writes; ``meanwhile`` happens before the caller hears."""
+        self._losses = answers
+        self._meanwhile = meanwhile
+
+    def refuse(self, *, refusing: bool = True) -> None:
+        """Carry out no write at all, and say so."""
+        self._refusing = refusing
+
+    async def apply(self, change: Change) -> Applied:
+        """Carry out the change; raise if its answer is to be lost."""
+        if self._refusing:
+            detail = "the store is away"
+            raise StorageUnavailableError(detail)
+        applied = await super().apply(change)
+        self.applied.append(change)
+        if self._losses:
+            self._losses -= 1
+            if self._meanwhile is not None:
+                await self._meanwhile()
+            detail = "the answer was lost"
+            raise StorageUnavailableError(detail, outcome_unknown=True)
+        return applied

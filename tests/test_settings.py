@@ -1,0 +1,205 @@
+"""Settings: where each comes from, what is refused, and what is never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_cores.session import SessionManager, SessionSettings
+from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.settings import environment_name
+
+pytestmark = pytest.mark.usefixtures("nothing_set")
+
+SECRET = "hunter2"
+URL = f"redis://ann:{SECRET}@redis.example:6379/0"
+SOURCES = ["argument", "environment", "dotenv", "toml"]
+
+
+def write(source: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Set ``SESSION_TIMEOUT`` in one source, to its place in ``SOURCES``; return the arguments."""
+    seconds = SOURCES.index(source) + 1
+    if source == "argument":
+        return {"timeout": seconds}
+    if source == "environment":
+        monkeypatch.setenv("SESSION_TIMEOUT", str(seconds))
+    elif source == "dotenv":
+        Path(".env").write_text(f"SESSION_TIMEOUT={seconds}\n", encoding="utf-8")
+    else:
+        Path("sessions.toml").write_text(f"SESSION_TIMEOUT = {seconds}\n", encoding="utf-8")
+        monkeypatch.setenv("SESSION_CONFIG", "sessions.toml")
+    return {}
+
+
+# ── where a value comes from ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("first", range(len(SOURCES)))
+def test_the_first_source_that_has_a_value_gives_it(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: dict[str, Any] = {}
+    for source in SOURCES[first:]:
+        arguments |= write(source, monkeypatch)
+    assert SessionSettings.load(**arguments).timeout == first + 1
+
+
+def test_a_default_holds_where_nothing_is_set() -> None:
+    assert SessionSettings.load() == SessionSettings()
+    assert SessionSettings.load().storage_url is None
+
+
+def test_the_dotenv_file_may_name_the_toml_file() -> None:
+    Path("sessions.toml").write_text('SESSION_KEY_PREFIX = "toml:"\n', encoding="utf-8")
+    Path(".env").write_text("SESSION_CONFIG=sessions.toml\n", encoding="utf-8")
+    assert SessionSettings.load().key_prefix == "toml:"
+
+
+@pytest.mark.parametrize("empty", ["", "  ", "   # 过期时间（秒）"])
+def test_an_empty_value_is_none_at_all(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSION_DEFAULT_EXPIRY", empty)
+    assert SessionSettings.load().default_expiry == 86_400
+
+
+def test_a_comment_after_a_value_is_left_out_and_a_fragment_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SESSION_DEFAULT_EXPIRY", "60  # a minute")
+    monkeypatch.setenv("REDIS_URL", "redis://localhost/0#fragment")
+    settings = SessionSettings.load()
+    assert settings.default_expiry == 60
+    assert settings.redis_url == "redis://localhost/0#fragment"
+
+
+def test_a_name_of_others_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSION_COOKIE_NAME", "sid")
+    monkeypatch.setenv("SESSION_MANAGER", "local/host:@/tmp/.ICE-unix/1")
+    assert SessionSettings.load() == SessionSettings()
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("redis_url", "REDIS_URL"),
+        ("storage_url", "SESSION_STORAGE_URL"),
+        ("schema", "SESSION_SCHEMA"),
+    ],
+)
+def test_a_field_is_set_under_its_name_in_capitals(field: str, name: str) -> None:
+    assert environment_name(field) == name
+
+
+async def test_a_manager_takes_its_defaults_from_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SESSION_STORAGE_URL", "memory://")
+    monkeypatch.setenv("SESSION_DEFAULT_EXPIRY", "60")
+    async with SessionManager() as sessions:
+        session_id = await sessions.create_session("ann")
+        assert (await sessions.get_session(session_id, "ann")).metadata.ttl_seconds == 60
+
+
+async def test_an_expiry_of_zero_is_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSION_DEFAULT_EXPIRY", "0")
+    async with SessionManager("memory://") as sessions:
+        session_id = await sessions.create_session("ann")
+        assert (await sessions.get_session(session_id, "ann")).metadata.expires_at is None
+
+
+# ── what is refused ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SESSION_DEFAULT_EXPIRY", "-1"),
+        ("SESSION_DEFAULT_EXPIRY", "nan"),
+        ("SESSION_DEFAULT_EXPIRY", "a day"),
+        ("SESSION_CLEANUP_INTERVAL", "-0.1"),
+        ("SESSION_CLEANUP_INTERVAL", "inf"),
+        ("SESSION_TIMEOUT", "0"),
+        ("SESSION_MAX_CLOCK_SKEW", "0"),
+        ("SESSION_POOL_SIZE", "0"),
+        ("SESSION_POOL_SIZE", "1.5"),
+        ("SESSION_SCHEMA", "drop"),
+        ("SESSION_TABLE_PREFIX", "a-b"),
+        ("SESSION_TABLE_PREFIX", "x" * 41),
+        ("SESSION_MAX_TAGS", "0"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=name):
+        SessionSettings.load()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("default_expiry", 0),
+        ("cleanup_interval", 0),
+        ("timeout", 0.001),
+        ("table_prefix", "x" * 40),
+    ],
+)
+def test_a_value_at_its_bound_is_taken(field: str, value: object) -> None:
+    assert getattr(SessionSettings.load(**{field: value}), field) == value
+
+
+def test_the_longest_clock_skew_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSION_MAX_CLOCK_SKEW", "inf")
+    assert SessionSettings.load().max_clock_skew == float("inf")
+
+
+def test_an_argument_that_is_no_setting_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="colour"):
+        SessionSettings.load(colour="blue")
+
+
+@pytest.mark.parametrize("text", [None, "not = = toml", "\udcff"])
+def test_a_toml_file_that_cannot_be_read_is_named(
+    text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if text is not None:
+        Path("broken.toml").write_text(text, encoding="utf-8", errors="surrogateescape")
+    monkeypatch.setenv("SESSION_CONFIG", "broken.toml")
+    with pytest.raises(ConfigurationError, match=r"SESSION_CONFIG.*broken\.toml"):
+        SessionSettings.load()
+
+
+def test_a_dotenv_file_that_cannot_be_read_is_named() -> None:
+    Path(".env").write_bytes(b"SESSION_TIMEOUT=\xff\n")
+    with pytest.raises(ConfigurationError, match=r"\.env"):
+        SessionSettings.load()
+
+
+# ── what is never shown ──────────────────────────────────────────────────────────────────────────
+
+
+def test_a_password_is_not_in_what_settings_show() -> None:
+    settings = SessionSettings.load(redis_url=URL, storage_url=URL)
+    assert SECRET not in f"{settings} {settings!r}"
+    assert "redis:…" in repr(settings)
+    assert settings.redis_url == URL
+
+
+@pytest.mark.parametrize("name", ["SESSION_STORAGE_URL", "REDIS_URL"])
+def test_a_password_is_not_in_an_error_about_other_settings(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, URL)
+    monkeypatch.setenv("SESSION_TIMEOUT", "soon")
+    with pytest.raises(ConfigurationError) as caught:
+        SessionSettings.load()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_password_is_not_in_an_error_about_an_unknown_scheme() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        SessionManager(URL.replace("redis:", "reddish:"))
+    assert "reddish" in str(caught.value)
+    assert SECRET not in str(caught.value)

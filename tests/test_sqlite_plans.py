@@ -1,0 +1,143 @@
+"""Every statement of the SQLite store finds its rows by an index, and sorts nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import closing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import apsw
+import pytest
+
+from agent_cores.session.models import Grant
+from agent_cores.session.models.session import AccessRole
+from agent_cores.session.storage.sqlite_statements import Statements
+from agent_cores.session.testing.samples import creation, new_context, new_header, new_message
+from tests.sqlite_stores import NOON, opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+SESSIONS = 2_000
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store of some thousand sessions, analysed, so that the planner could be tempted."""
+    path = tmp_path_factory.mktemp("plans") / "sessions.db"
+    asyncio.run(fill(path))
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("ANALYZE")
+    return path
+
+
+async def fill(path: Path) -> None:
+    async with opened(path) as provider:
+        grant = Grant(subject="bob", role=AccessRole.VIEWER, granted_by="ann", granted_at=NOON)
+        await asyncio.gather(
+            *(
+                provider.apply(
+                    creation(
+                        new_header(
+                            f"talk-{number}",
+                            at=NOON + timedelta(seconds=number),
+                            namespace=f"n{number % 3}",
+                            owner_id=f"user-{number % 7}",
+                            tags=("a", f"t{number % 5}"),
+                            grants={"bob": grant},
+                        ),
+                        append=tuple(new_message(f"{n}", at=NOON) for n in range(3)),
+                        context_set=new_context(k=number),
+                    )
+                )
+                for number in range(SESSIONS)
+            )
+        )
+
+
+def statements() -> Iterator[tuple[str, str]]:
+    """Yield every statement with its name."""
+    found = Statements("")
+    for name, value in vars(found).items():
+        if isinstance(value, str) and not name.startswith("_"):
+            yield name, value
+    for name, several in {"hot_append": found.hot_append.values(), "purge": found.purge}.items():
+        for number, value in enumerate(several):
+            yield f"{name}-{number}", value
+    yield "update_session", found.update_session(("title", "listed_at"))
+
+
+ALL = dict(statements())
+SMALL = {"count_all", "next_deleted"}
+"""A row for each namespace; the first row of a queue: these may read a table from its beginning."""
+INSERTS = {"add_session", "add_message", "add_tag", "add_share", "set_context"}
+
+
+@pytest.mark.parametrize("name", sorted(ALL.keys() - SMALL))
+def test_a_statement_finds_its_rows_by_an_index_and_sorts_nothing(path: Path, name: str) -> None:
+    with closing(apsw.Connection(str(path))) as connection:
+        plan = explained(connection, f"EXPLAIN QUERY PLAN {ALL[name]}")
+    steps = [str(step) for *_, step in plan]
+    assert not [step for step in steps if is_slow(step)]
+    assert name in INSERTS or any("SEARCH" in step for step in steps), steps
+
+
+def explained(connection: apsw.Connection, statement: str) -> list[tuple[Any, ...]]:
+    """Return how a statement would be run; as many nothings are bound as it has parameters."""
+    numbered = [int(number) for number in re.findall(r"\?(\d+)", statement)]
+    count = max(numbered, default=statement.count("?"))
+    return connection.execute(statement, [None] * count).fetchall()
+
+
+def is_slow(step: str) -> bool:
+    """Whether a step reads a whole table or sorts; a list given as JSON is read as a whole."""
+    return (
+        ("SCAN" in step and "VIRTUAL TABLE" not in step)
+        or "TEMP B-TREE" in step
+        or "AUTOMATIC" in step
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("walk_owned", "sessions_owned"),
+        ("walk_tagged", "tags_listed"),
+        ("walk_shared", "shares_listed"),
+        ("walk_all", "sessions_listed"),
+        ("due", "sessions_due"),
+        ("count_due", "sessions_due"),
+        ("messages_after", "sqlite_autoindex_messages_1"),
+        ("messages_before", "sqlite_autoindex_messages_1"),
+    ],
+)
+def test_a_walk_uses_the_index_that_was_made_for_it(path: Path, name: str, index: str) -> None:
+    with closing(apsw.Connection(str(path))) as connection:
+        plan = explained(connection, f"EXPLAIN QUERY PLAN {ALL[name]}")
+    assert any(f"INDEX {index} (" in str(step) for *_, step in plan), plan
+
+
+def test_a_plain_append_touches_no_index_of_listings(path: Path) -> None:
+    with closing(apsw.Connection(str(path))) as connection:
+        roots = {
+            root: name
+            for name, root in connection.execute("SELECT name, rootpage FROM sqlite_schema")
+        }
+        written = {
+            listed: {
+                roots[step[3]]
+                for step in explained(connection, f"EXPLAIN {statement}")
+                if step[1] == "OpenWrite"
+            }
+            for (many, listed), statement in Statements("").hot_append.items()
+            if not many
+        }
+    listings = {"sessions_owned", "sessions_listed"}
+    assert not written[False] & {*listings, "sessions_due"}
+    assert listings <= written[True]
+    assert "sessions_due" not in written[True]
