@@ -205,7 +205,7 @@ class StorageProvider(ABC):
             async for session in self._walk()
             if namespace is None or session.metadata.namespace == namespace
         ]
-        return Counts(len(headers), sum(whole.is_due(header, at) for header in headers))
+        return Counts(len(headers), sum(whole.came_due(header, at) for header in headers))
 
     async def _walk(self, owner_id: str | None = None) -> AsyncIterator[Session]:
         """Yield every stored session once, in no promised order."""

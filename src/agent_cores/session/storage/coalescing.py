@@ -92,6 +92,9 @@ class Coalescer(Generic[Item, Result]):
     async def _deliver(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._send([item for item, _ in batch])
+            if len(results) != len(batch):
+                detail = f"{len(results)} answers to {len(batch)} items"
+                raise RuntimeError(detail)  # noqa: TRY301 - so that nobody waits for ever
         except Exception as error:  # noqa: BLE001 - handed to every caller that waits for it
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):

@@ -10,7 +10,6 @@ name is the provider's name and its URL scheme.
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agent_cores.session.errors import ConfigurationError, UnknownStorageError
@@ -113,4 +112,6 @@ class StorageFactory:
 
 
 def _entry_points() -> Any:  # noqa: ANN401 - importlib.metadata's own type
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
+
     return entry_points(group=ENTRY_POINTS)

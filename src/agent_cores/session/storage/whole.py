@@ -113,6 +113,12 @@ def after(session: Session | None, applied: Applied) -> Session:
     )
 
 
+def came_due(header: SessionMetadata, at: datetime) -> bool:
+    """Whether the session is past its due time: a sweeper would look at it, ended or not."""
+    due_at = header.due_at or header.expires_at
+    return due_at is not None and due_at <= at
+
+
 def is_due(header: SessionMetadata, at: datetime) -> bool:
     """Whether a sweeper should take the session: ended, and leased to no other."""
     return header.is_expired(at) and (header.due_at is None or header.due_at <= at)

@@ -229,6 +229,24 @@ class LostAnswerCases(ManagerCases):
         copy = await repeating.fork_session("talk", "ann")
         assert await texts(repeating, copy) == ["1"]
 
+    async def test_a_fork_whose_source_goes_on_the_way_leaves_nothing(
+        self,
+        opened: Store,
+        repeating: SessionManager,
+        losing: LosingProvider,
+        clock: ManualClock,
+    ) -> None:
+        other = await opened.open_manager(clock)
+
+        async def re_create() -> None:
+            await other.delete_session("talk", "ann")
+            await other.create_session("eve", session_id="talk", public=True)
+
+        losing.lose(meanwhile=re_create)
+        with pytest.raises(SessionNotFoundError):
+            await repeating.fork_session("talk", "ann")
+        assert await repeating.get_statistics() == {"sessions": 1, "due": 0}
+
     async def test_a_store_that_does_not_answer_at_all_is_said_so(
         self, repeating: SessionManager, losing: LosingProvider
     ) -> None:

@@ -117,6 +117,19 @@ class SweepingCases(ProviderCases):
         await beside.due(at, 30)
         assert (await count(None, at)).due == 0
 
+    async def test_a_session_that_came_due_is_counted_until_a_sweep_looked_at_it(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        count = beside.provider.count
+        await created(beside, clock, ttl_seconds=10)
+        clock.advance(9)
+        await append(beside, clock, True, "a")  # it lives on until 19; it is due at 10
+        assert (await count("default", clock.advance(0.999))).due == 0
+        assert (await count("default", clock.advance(0.001))).due == 1
+        assert (await count(None, clock.advance(9))).due == 1
+        assert len(await beside.due(clock(), 30)) == 1
+        assert (await count("default", clock())).due == 0
+
     async def test_several_sweepers_at_once_share_the_work(
         self, beside: Beside, clock: ManualClock
     ) -> None:

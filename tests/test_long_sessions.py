@@ -1,0 +1,42 @@
+"""What takes more than one write: rewinding past the bound of a change."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.testing import ManualClock, suite_settings
+from agent_cores.session.testing.wrapping import LosingProvider
+
+
+@pytest.fixture
+async def losing() -> LosingProvider:
+    return LosingProvider(MemoryProvider())
+
+
+@pytest.fixture
+async def manager(losing: LosingProvider) -> SessionManager:
+    return SessionManager(losing, settings=suite_settings(), clock=ManualClock())
+
+
+async def test_a_rewind_past_ten_thousand_messages_takes_the_tail_first(
+    manager: SessionManager, losing: LosingProvider
+) -> None:
+    talk = await manager.create_session("ann")
+    batch = [{"role": "user", "content": "x"}] * 1_000
+    for _ in range(21):
+        await manager.add_messages(talk, "ann", batch)
+    told: list[int | None] = []
+    manager.lifecycle.on("session.rewound", lambda event: told.append(event.seq))
+    before = len(losing.applied)
+    session = await manager.rewind_session(talk, "ann", 500, expected_revision=1)
+    ranges = [change.remove for change in losing.applied[before:]]
+    assert [(part.first, part.last) for part in ranges if part] == [
+        (501, 21_000),
+        (501, 11_000),
+        (501, 1_000),
+    ]
+    assert told == [500]
+    assert (session.metadata.message_count, session.metadata.last_seq) == (500, 21_000)
+    assert (await manager.add_message(talk, "ann", "user", "on")).seq == 21_001
