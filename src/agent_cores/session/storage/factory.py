@@ -22,9 +22,30 @@ ENTRY_POINTS = "agent_cores.session.storage"
 
 _BUILT_IN = {
     "memory": "agent_cores.session.storage.memory_provider:MemoryProvider",
+    "postgres": "agent_cores.session.storage.postgres_provider:PostgresProvider",
+    "redis": "agent_cores.session.storage.redis_provider:RedisProvider",
     "sqlite": "agent_cores.session.storage.sqlite_provider:SQLiteProvider",
 }
-_SCHEMES: dict[str, str] = {}
+_SCHEMES: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "rediss",
+            "redis+sentinel",
+            "rediss+sentinel",
+            "redis+cluster",
+            "rediss+cluster",
+            "valkey",
+            "valkeys",
+            "valkey+sentinel",
+            "valkeys+sentinel",
+            "valkey+cluster",
+            "valkeys+cluster",
+            "unix",
+        ),
+        "redis",
+    ),
+    "postgresql": "postgres",
+}
 
 
 class StorageFactory:

@@ -1,0 +1,173 @@
+"""``PostgresProvider``: sessions in PostgreSQL, through asyncpg. PostgreSQL 13 or later.
+
+This module is the way in; ``postgres_writing`` carries out changes, ``postgres_reading`` reads and
+lists, ``postgres_schema`` makes the tables.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from agent_cores.session.errors import (
+    ConfigurationError,
+    MissingDependencyError,
+    StorageUnavailableError,
+)
+
+try:
+    import asyncpg  # noqa: TC002 - here it is found missing
+except ImportError as error:
+    raise MissingDependencyError("asyncpg", "postgres") from error
+
+from agent_cores.session.models import Applied, Change, Ended, Found, Query, Snapshot, Window
+from agent_cores.session.models.times import from_millis, to_millis
+from agent_cores.session.storage import postgres_statements as sql
+from agent_cores.session.storage.base import Capabilities, Counts
+from agent_cores.session.storage.coalescing import MAX_QUEUED
+from agent_cores.session.storage.codec import decode_header
+from agent_cores.session.storage.native import NativeProvider
+from agent_cores.session.storage.postgres_connection import ClashError, Database
+from agent_cores.session.storage.postgres_names import Names
+from agent_cores.session.storage.postgres_purging import Purger
+from agent_cores.session.storage.postgres_reading import find_page, look
+from agent_cores.session.storage.postgres_schema import apply_schema, check_schema
+from agent_cores.session.storage.postgres_url import split_url, without_password
+from agent_cores.session.storage.postgres_writing import Writer
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent_cores.session.settings import SessionSettings
+
+
+class PostgresProvider(NativeProvider):
+    """Sessions in PostgreSQL.
+
+    ``dsn`` is what asyncpg takes; ``pool`` is an asyncpg pool of the caller's, which stays open.
+    ``timeout`` (seconds) bounds the wait for a connection and each statement. ``schema="check"``
+    never alters tables. ``pooler="transaction"`` keeps nothing in a connection, for PgBouncer and
+    its like.
+    ``fast_path=False`` sends every change by the generic batch.
+    """
+
+    capabilities = Capabilities(shared=True, durable=True, flat=True)
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        *,
+        pool: asyncpg.Pool[asyncpg.Record] | None = None,
+        pool_size: int = 10,
+        timeout: float = 10.0,
+        schema: Literal["apply", "check"] = "apply",
+        table_prefix: str = "",
+        database_schema: str = "public",
+        pooler: Literal["transaction"] | None = None,
+        fast_path: bool = True,
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
+        if (dsn is None) is (pool is None):
+            raise ConfigurationError("give either dsn or pool")
+        if schema not in {"apply", "check"}:
+            raise ConfigurationError("schema is apply or check")
+        if pooler not in {None, "transaction"}:
+            raise ConfigurationError("pooler is transaction, or left out")
+        if not timeout > 0:
+            raise ConfigurationError("timeout is seconds, more than 0")
+        if pool_size < 2:  # noqa: PLR2004 - one for the writes of a batch, one for reads meanwhile
+            raise ConfigurationError("pool_size is at least 2")
+        self._names = Names(database_schema, table_prefix)
+        self._dsn = dsn
+        self._check_only = schema == "check"
+        self.database = Database(
+            names=self._names,
+            dsn=dsn,
+            pool=pool,
+            pool_size=pool_size,
+            timeout=timeout,
+            pooled=pooler is not None,
+        )
+        self._purger = Purger(self.database)
+        self._writer = Writer(
+            self.database,
+            fast_path=fast_path,
+            max_queued=max_queued,
+            on_delete=self._purger.wake,
+        )
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - of __init__
+        """``postgresql://user:password@host:port/database?pooler=transaction&sslmode=require``."""
+        dsn, own = split_url(url)
+        return cls(dsn, **{**options, **own})
+
+    @classmethod
+    def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
+        return {
+            "pool_size": max(2, settings.pool_size),
+            "timeout": settings.timeout,
+            "schema": settings.schema,
+            "table_prefix": settings.table_prefix,
+            "max_queued": settings.max_queued_writes,
+        }
+
+    def describe(self) -> str:
+        if self._dsn is None:
+            return "PostgreSQL, by a pool given"
+        return f"PostgreSQL at {without_password(self._dsn)}"
+
+    async def initialize(self) -> None:
+        await self.database.open()
+        prepare = check_schema if self._check_only else apply_schema
+        try:
+            await prepare(self.database, self._names)
+        except ClashError as error:
+            await self.database.close()
+            raise StorageUnavailableError("another program is preparing the tables") from error
+        except BaseException:
+            await self.database.close()
+            raise
+        self._purger.wake()
+
+    async def shutdown(self) -> None:
+        await self._writer.drain()
+        await self._purger.stop()
+        await self.database.close()
+
+    async def store_time(self) -> datetime:
+        return from_millis((await self.database.fetch(sql.STORE_TIME))[0]["now"])
+
+    async def read(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Snapshot | None:
+        return await look(self.database, namespace, session_id, context=context, window=window)
+
+    async def apply(self, change: Change) -> Applied:
+        return await self._writer.apply(change)
+
+    async def find(self, query: Query) -> Found:
+        return await find_page(self.database, query)
+
+    async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
+        self._purger.wake()  # what another process left behind
+        lease_end = to_millis(at + timedelta(seconds=lease_seconds))
+        taken: list[Ended] = []
+        while wanted := limit - len(taken):
+            rows = await self.database.fetch(
+                sql.TAKE_DUE, to_millis(at), wanted, lease_end, writes=True
+            )
+            headers = [decode_header(row, row["namespace"], row["session_id"]) for row in rows]
+            taken += [Ended.of(header) for header in headers if header.is_expired(at)]
+            if len(rows) < wanted:
+                break
+        return taken
+
+    async def count(self, namespace: str | None, at: datetime) -> Counts:
+        row = (await self.database.fetch(sql.COUNT, namespace, to_millis(at)))[0]
+        return Counts(row["sessions"], row["due"])

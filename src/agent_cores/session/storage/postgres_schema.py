@@ -1,0 +1,84 @@
+"""The tables in PostgreSQL: their names, and how numbered files make them.
+
+The schema table holds ``version``, the number of the last file applied, and ``oldest_program``, the
+oldest schema that a program must know to use the store, so that adjacent releases run side by side.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent_cores.session.errors import StoreFormatError
+from agent_cores.session.storage.schema_files import numbered_files
+
+if TYPE_CHECKING:
+    from agent_cores.session.storage.postgres_connection import Database, Transaction
+    from agent_cores.session.storage.postgres_names import Names
+
+OLDEST_PROGRAM = 1
+"""The oldest schema whose programs can still work with the schema of this one."""
+
+_DIALECT = "postgres"
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+_SCHEMA_KNOWN = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS known"
+_TABLE_KNOWN = """
+SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = $2) AS known
+"""  # not to_regclass, which may answer from before the wait for the lock
+_CREATE_TABLE = """
+CREATE TABLE IF NOT EXISTS {schema}."{prefix}schema" (
+    version integer NOT NULL,
+    oldest_program integer NOT NULL
+)
+"""
+_GET_VERSION = 'SELECT version, oldest_program FROM {schema}."{prefix}schema"'
+_SET_VERSION = 'INSERT INTO {schema}."{prefix}schema" VALUES ($1, $2)'
+
+
+async def check_schema(database: Database, names: Names) -> None:
+    """Raise ``StoreFormatError`` unless the tables are there and this program may use them."""
+    newest = numbered_files(_DIALECT)[-1][0]
+    async with database.transaction() as transaction:
+        version = await _version(transaction, names)
+    if version < newest:
+        raise StoreFormatError(
+            f"the tables are at schema {version}, this program needs {newest}; "
+            "run: agent-sessions migrate"
+        )
+
+
+async def apply_schema(database: Database, names: Names) -> None:
+    """Bring the tables up to this program's schema. Any number of processes may do so at once."""
+    wanted = numbered_files(_DIALECT)
+    newest = wanted[-1][0]
+    async with database.transaction() as transaction:
+        if await _version(transaction, names) >= newest:
+            return
+    async with database.transaction() as transaction:
+        await transaction.execute(_LOCK, f"agent-cores-session {names.schema}")
+        version = await _version(transaction, names)
+        if version >= newest:
+            return
+        if not (await transaction.fetch(_SCHEMA_KNOWN, names.schema))[0]["known"]:
+            await transaction.execute("CREATE SCHEMA {schema}")
+        await transaction.execute(_CREATE_TABLE)
+        for number, text in wanted:
+            if number > version:
+                await transaction.execute(text)
+        await transaction.execute('DELETE FROM {schema}."{prefix}schema"')
+        await transaction.execute(_SET_VERSION, newest, OLDEST_PROGRAM)
+
+
+async def _version(transaction: Transaction, names: Names) -> int:
+    """Return the version of the tables, 0 where there are none; refuse to be too old for them."""
+    table = names.schema, f"{names.prefix}schema"
+    if not (await transaction.fetch(_TABLE_KNOWN, *table))[0]["known"]:
+        return 0
+    newest = numbered_files(_DIALECT)[-1][0]
+    for row in await transaction.fetch(_GET_VERSION):
+        if row["oldest_program"] > newest:
+            raise StoreFormatError(
+                f"the tables are at schema {row['version']} and need a program that knows schema "
+                f"{row['oldest_program']}; this one knows {newest}: upgrade agent-cores-session"
+            )
+        return int(row["version"])
+    return 0

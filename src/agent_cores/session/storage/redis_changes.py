@@ -1,0 +1,230 @@
+"""How one change is carried out: in one round trip where possible, else look, decide, write.
+
+``apply.lua`` guards every write with what was relied on. It says yes or "look again"; every "no"
+is said by ``apply_change``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from agent_cores.session.errors import (
+    CorruptRecordError,
+    SessionError,
+    StaleHeaderError,
+    StoreFormatError,
+)
+from agent_cores.session.models.change import Applied, Change, State, apply_change, hot_append
+from agent_cores.session.storage.redis_commands import APPLY, READ
+from agent_cores.session.storage.redis_records import (
+    Look,
+    Seen,
+    Write,
+    Written,
+    applied_as_written,
+    change_write,
+    create_write,
+    delete_write,
+    encode_msgpack,
+    hot_applied,
+    hot_write,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+    from agent_cores.session.models.session import SessionMetadata
+    from agent_cores.session.storage.redis_due import DueQueue
+    from agent_cores.session.storage.redis_indexes import Indexes, Place
+    from agent_cores.session.storage.redis_keys import Keys, SessionKeys
+    from agent_cores.session.storage.redis_wire import Wire
+
+_FIRST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.1
+_ABSENT = State()
+
+_log = logging.getLogger(__name__)
+
+
+class Changes:
+    """Carries changes out. ``timeout``: how long another process may be first, again and again."""
+
+    def __init__(
+        self, keys: Keys, wire: Wire, indexes: Indexes, due: DueQueue, *, timeout: float
+    ) -> None:
+        self._keys = keys
+        self._wire = wire
+        self._indexes = indexes
+        self._due = due
+        self._timeout = timeout
+        self._locks: WeakValueDictionary[SessionKeys, asyncio.Lock] = WeakValueDictionary()
+
+    async def look(self, namespace: str, session_id: str, look: Look) -> Seen:
+        """Look at one session, in one round trip."""
+        keys = self._keys.session(namespace, session_id)
+        try:
+            answer = await self._wire.call(READ.on(keys, encode_msgpack(look)))
+        except StoreFormatError as error:
+            raise CorruptRecordError(namespace, session_id, str(error)) from error
+        return Seen.of(namespace, session_id, answer)
+
+    async def append_hot(self, change: Change) -> Applied | None:
+        """Append in one round trip, or return ``None`` if the session must be looked at first."""
+        hot, basis = hot_append(change), change.basis
+        if hot is None or basis is None or not _is_decided_on(change, basis):
+            return None
+        append = self._write(change, hot_write(change, basis, hot))
+        moved = None
+        if hot.listed_at is not None:
+            moved = self._indexes.moved(basis, (), hot.listed_at, hot.expires_at)
+        if moved is None:
+            written = await append
+        else:
+            written, _ = await asyncio.gather(append, _tried(self._wire.call(moved)))
+        if written is None:
+            return None
+        if written.tags:
+            ends = written.expires_at
+            moved = self._indexes.moved(basis, written.tags, written.listed_at, ends)
+            if moved is not None:
+                await _tried(self._wire.call(moved))
+        return hot_applied(change, basis, written)
+
+    async def carry_out(self, change: Change) -> Applied:
+        """Look, decide, write, until no other process writes in between."""
+        keys = self._keys.session(change.namespace, change.session_id)
+        lock = self._locks.get(keys)
+        if lock is None:
+            lock = self._locks[keys] = asyncio.Lock()
+        async with lock:
+            return await _Undertaking(self, change).carry_out(self._timeout)
+
+    async def state(self, change: Change) -> State:
+        """Return what ``apply_change`` needs of the stored session."""
+        look = Look.before_change(change)
+        return (await self.look(change.namespace, change.session_id, look)).state(change)
+
+    async def write(self, change: Change, applied: Applied) -> Applied | None:
+        """Write what was decided, or return ``None`` if what it relied on no longer stands."""
+        before = applied.before or applied.replaced
+        if applied.deleted:
+            written = await self._write(change, delete_write(applied.header, change))
+        elif applied.before is None:
+            written = await self._write(change, create_write(applied))
+        else:
+            written = await self._write(change, change_write(applied.before, applied, change))
+        if written is None:
+            return None
+        if before is not None:
+            after = None if applied.deleted else applied.header
+            await _tried(self._indexes.leave(before, after))
+        if applied.deleted or applied.before is None:
+            return applied
+        return applied_as_written(applied, written)
+
+    async def enter(self, applied: Applied) -> Sequence[Place]:
+        """Put the session into the lists where it will stand."""
+        if applied.deleted:
+            return ()
+        return await self._indexes.enter(applied.before or applied.replaced, applied.header)
+
+    async def withdraw(
+        self, entered: Sequence[Place], wanted: SessionMetadata, stands: SessionMetadata | None
+    ) -> None:
+        """Take back what was entered for a change that was refused in the end."""
+        await _tried(self._indexes.withdraw(entered, wanted, stands))
+
+    async def forget(self, change: Change) -> None:
+        """Remove what is left of a session that is gone already."""
+        await _tried(self._due.forget(change))
+
+    async def _write(self, change: Change, write: Write) -> Written | None:
+        keys = self._keys.session(change.namespace, change.session_id)
+        try:
+            answer = await self._wire.call(APPLY.on(keys, encode_msgpack(write)))
+        except StoreFormatError as error:
+            problem = str(error)
+            raise CorruptRecordError(change.namespace, change.session_id, problem) from error
+        return None if answer is None else Written.of(answer)
+
+
+class _Undertaking:
+    """One change on the long road, with what its attempts have left in the lists."""
+
+    def __init__(self, changes: Changes, change: Change) -> None:
+        self._changes = changes
+        self._change = change
+        self._entered: list[Place] = []
+        self._wanted: SessionMetadata | None = None
+
+    async def carry_out(self, timeout: float) -> Applied:  # noqa: ASYNC109 - of all attempts together
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + timeout, _FIRST_PAUSE
+        applied = await self._attempt(self._likely_state())
+        while applied is None:
+            if loop.time() >= deadline:
+                await self._withdraw(None)
+                raise StaleHeaderError
+            applied = await self._attempt(None)
+            if applied is None:
+                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not a secret
+                pause = min(pause * 2, _LONGEST_PAUSE)
+        return applied
+
+    def _likely_state(self) -> State | None:
+        """A session to be created is not there, most likely: the first attempt need not look."""
+        is_new = self._change.create is not None and not self._change.overwrite
+        return _ABSENT if is_new else None
+
+    async def _attempt(self, state: State | None) -> Applied | None:
+        """Decide and write once; ``None``: look again."""
+        change = self._change
+        try:
+            if state is None:
+                state = await self._changes.state(change)
+            applied = apply_change(state, change)
+        except SessionError:
+            if state is _ABSENT:
+                return None  # guessed, and a guess may not say no
+            await self._tidy(state)
+            raise
+        if applied.replayed or not applied.writes:
+            return applied
+        self._entered += await self._changes.enter(applied)
+        self._wanted = applied.header
+        return await self._changes.write(change, applied)
+
+    async def _tidy(self, state: State | None) -> None:
+        """After a refusal, leave nothing in the lists that leads nowhere."""
+        stands = None if state is None else state.header
+        await self._withdraw(stands)
+        change = self._change
+        if not (change.delete and change.must_be_expired) or state is None:
+            return
+        if stands is None or stands.incarnation != change.incarnation:
+            await self._changes.forget(change)
+
+    async def _withdraw(self, stands: SessionMetadata | None) -> None:
+        if self._wanted is not None and self._entered:
+            await self._changes.withdraw(self._entered, self._wanted, stands)
+
+
+async def _tried(work: Awaitable[object]) -> None:
+    """Do what may fail without harm: the write itself is done, and readers mend the lists."""
+    try:
+        await work
+    except SessionError as error:
+        _log.warning("a list of sessions lags behind: %s", error)
+
+
+def _is_decided_on(change: Change, basis: SessionMetadata) -> bool:
+    """Whether a change names the cached header's guards, or none, and numbers nothing itself."""
+    return (
+        change.incarnation in {None, basis.incarnation}
+        and change.access_revision in {None, basis.access_revision}
+        and not any(message.seq for message in change.append)
+    )

@@ -1,0 +1,74 @@
+"""What this package takes from redis-py and hiredis. The only module that imports them."""
+
+from __future__ import annotations
+
+from agent_cores.session.errors import MissingDependencyError
+
+try:
+    from hiredis import pack_command
+    from redis.asyncio import ConnectionPool, Redis, RedisCluster
+    from redis.asyncio.cluster import ClusterNode
+    from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
+    from redis.asyncio.retry import Retry
+    from redis.asyncio.sentinel import Sentinel
+    from redis.backoff import NoBackoff
+    from redis.crc import key_slot
+    from redis.exceptions import (
+        AskError,
+        AuthenticationError,
+        AuthorizationError,
+        BusyLoadingError,
+        ClusterDownError,
+        MovedError,
+        NoScriptError,
+        OutOfMemoryError,
+        ReadOnlyError,
+        RedisClusterException,
+        RedisError,
+        ResponseError,
+        TryAgainError,
+    )
+except ImportError as error:
+    package = "redis and hiredis"
+    raise MissingDependencyError(package, "redis") from error
+
+
+async def is_stale(connection: AbstractConnection) -> bool:
+    """Whether a connection must be opened anew before it is used.
+
+    The server has hung up, has sent what nobody waits for, or redis-py has marked it, after a
+    change of the cluster. Older releases name the one question otherwise and lack the other.
+    """
+    has_unread = getattr(connection, "can_read", None) or connection.can_read_destructive
+    is_marked = getattr(connection, "should_reconnect", None)
+    return bool((is_marked is not None and is_marked()) or await has_unread())
+
+
+__all__ = [
+    "AbstractConnection",
+    "AskError",
+    "AuthenticationError",
+    "AuthorizationError",
+    "BusyLoadingError",
+    "ClusterDownError",
+    "ClusterNode",
+    "ConnectionPool",
+    "MovedError",
+    "NoBackoff",
+    "NoScriptError",
+    "OutOfMemoryError",
+    "ReadOnlyError",
+    "Redis",
+    "RedisCluster",
+    "RedisClusterException",
+    "RedisError",
+    "ResponseError",
+    "Retry",
+    "SSLConnection",
+    "Sentinel",
+    "TryAgainError",
+    "is_stale",
+    "key_slot",
+    "pack_command",
+    "parse_url",
+]

@@ -1,0 +1,98 @@
+r"""Which keys hold what: one layout on every topology.
+
+    session:{default/abc}                                 hash: the header's fields, context:<key>
+    session:{default/abc}:messages                        stream, one entry a message, id <seq>-0
+    session:{default/abc}:ids                             hash: message id -> seq
+    session:owner:{default/user123}:active                sorted set: an owner's sessions, listed_at
+    session:owner:{default/user123}:active:tag:<tag>      those of them with a tag
+    session:owner:{default/user123}:archived[:tag:<tag>]  the archived ones
+    session:subject:{default/user456}                     what is shared with a subject, granted_at
+    session:due:{default/3}                               a shard of the due queue, due_at
+    session:due:namespaces                                set: the namespaces that have due queues
+
+What stands in braces is the hash tag: keys with the same one live in the same cluster slot. A
+user's text is percent-encoded in keys, so that it can neither end a tag nor look like another key.
+
+A member of a sorted set is ``<session_id>\0<incarnation>``. Ids hold no control characters, so
+members of equal score stand in the order of session ids; and an entry of a session that was deleted
+is never taken for one of a later session with the same id.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import quote
+from zlib import crc32
+
+from agent_cores.session.errors import ConfigurationError
+
+DUE_SHARDS = 8
+"""A power of two that is never changed: it decides in which shard a session is looked for."""
+
+CONTEXT_PREFIX = b"context:"
+_SEPARATOR = b"\0"
+
+
+class SessionKeys(NamedTuple):
+    """The three keys of one session, in one slot."""
+
+    header: bytes
+    messages: bytes
+    ids: bytes
+
+
+class Keys:
+    """The names of all keys under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        if re.search(r"[{}]", prefix):
+            detail = "SESSION_KEY_PREFIX holds a brace, which would move the cluster's hash tags"
+            raise ConfigurationError(detail)
+        self.prefix = prefix
+        self.namespaces = f"{prefix}due:namespaces".encode()
+
+    def session(self, namespace: str, session_id: str) -> SessionKeys:
+        """Return the keys of a session."""
+        header = f"{self.prefix}{{{_quoted(namespace)}/{_quoted(session_id)}}}"
+        return SessionKeys(header.encode(), f"{header}:messages".encode(), f"{header}:ids".encode())
+
+    def owned(
+        self, namespace: str, owner_id: str, *, archived: bool, tag: str | None = None
+    ) -> bytes:
+        """Return the list of an owner's active or archived sessions, or of those with a tag."""
+        shelf = "archived" if archived else "active"
+        key = f"{self.prefix}owner:{{{_quoted(namespace)}/{_quoted(owner_id)}}}:{shelf}"
+        return (key if tag is None else f"{key}:tag:{_quoted(tag)}").encode()
+
+    def shared_with(self, namespace: str, subject: str) -> bytes:
+        """Return the list of what is shared with a subject."""
+        return f"{self.prefix}subject:{{{_quoted(namespace)}/{_quoted(subject)}}}".encode()
+
+    def due(self, namespace: str, session_id: str) -> bytes:
+        """Return the shard of the due queue that holds a session."""
+        return self._due_shard(namespace, crc32(session_id.encode()) % DUE_SHARDS)
+
+    def due_shards(self, namespace: str) -> list[bytes]:
+        """Return all shards of a namespace's due queue."""
+        return [self._due_shard(namespace, shard) for shard in range(DUE_SHARDS)]
+
+    def _due_shard(self, namespace: str, shard: int) -> bytes:
+        return f"{self.prefix}due:{{{_quoted(namespace)}/{shard}}}".encode()
+
+
+def member_of(session_id: str, incarnation: int) -> bytes:
+    """Return the name of a session in a sorted set."""
+    return session_id.encode() + _SEPARATOR + str(incarnation).encode()
+
+
+def split_member(member: bytes) -> tuple[str, int]:
+    """Return the session id and the incarnation behind a name."""
+    session_id, _, incarnation = member.rpartition(_SEPARATOR)
+    return session_id.decode(), int(incarnation)
+
+
+@lru_cache(maxsize=16_384)
+def _quoted(text: str) -> str:
+    return quote(text, safe="")

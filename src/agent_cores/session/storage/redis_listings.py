@@ -1,0 +1,273 @@
+"""Pages of listings: names from the lists, then the headers, two round trips.
+
+What a list says is judged by the header. An entry that leads nowhere, or to a session that no
+longer belongs there, is passed over, and removed once it is a minute old: until then its session
+may be on the way. The place of an entry in its list, not the header's time, is where the next page
+goes on.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from heapq import nlargest
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.models.query import (
+    WALK_LIMIT,
+    Cursor,
+    Found,
+    Query,
+    cursor_at,
+    matches,
+    order_key,
+)
+from agent_cores.session.models.session import SessionMetadata, SessionStatus
+from agent_cores.session.models.times import to_millis
+from agent_cores.session.storage.codec import HEADER_FIELDS
+from agent_cores.session.storage.redis_commands import PAGE, SETTLE, Command
+from agent_cores.session.storage.redis_keys import split_member
+from agent_cores.session.storage.redis_records import header_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from agent_cores.session.storage.redis_due import DueQueue
+    from agent_cores.session.storage.redis_indexes import Indexes
+    from agent_cores.session.storage.redis_keys import Keys
+    from agent_cores.session.storage.redis_wire import Wire
+
+MENDED_AFTER = timedelta(minutes=1)
+_CHUNK = 500
+
+Place = tuple[int, str]
+"""Score and session id, the order of a listing; the highest comes first."""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One session in one list. ``key`` is the list, ``subject`` whose it is, if a subject's."""
+
+    score: int
+    session_id: str
+    incarnation: int
+    member: bytes
+    key: bytes
+    subject: str | None
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return self.score, self.session_id
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Lists in one slot, of which the common members are wanted."""
+
+    keys: tuple[bytes, ...]
+    subject: str | None = None
+
+
+class Listings:
+    """Finds what a query asks for."""
+
+    def __init__(self, keys: Keys, wire: Wire, indexes: Indexes, due: DueQueue) -> None:
+        self._keys = keys
+        self._wire = wire
+        self._indexes = indexes
+        self._due = due
+
+    async def find(self, query: Query) -> Found:
+        """Return one page."""
+        if query.namespace is None or not (query.owner_id or query.subjects):
+            return await self._find_anywhere(query)
+        return await self._find_listed(query, query.namespace)
+
+    async def _find_listed(self, query: Query, namespace: str) -> Found:
+        page = _Page(query)
+        sources = list(self._sources(query, namespace))
+        after = None if query.after is None else (query.after.millis, query.after.session_id)
+        wanted = page.missing
+        while True:
+            entries, after = await self._next_entries(sources, after, wanted)
+            headers = await self.headers(namespace, [entry.session_id for entry in entries])
+            await self._mend(entries, headers, query.at)
+            for entry, header in zip(entries, headers, strict=True):
+                if header is not None and page.offer(entry, header):
+                    return page.found(has_more=True)
+            if after is None:
+                return page.found(has_more=False)
+            if page.walked > WALK_LIMIT + query.offset:
+                return Found(page.headers, Cursor(*after, shared=bool(query.subjects)))
+            wanted = min(2 * wanted, _CHUNK)  # much of this list does not belong to the listing
+
+    async def _next_entries(
+        self, sources: Sequence[Source], after: Place | None, wanted: int
+    ) -> tuple[list[Entry], Place | None]:
+        """Return entries after a place, and the place where to go on, ``None`` at the end."""
+        bound = "+inf" if after is None else after[0]
+        answers = await self._wire.call_all(
+            PAGE.on(source.keys, bound, wanted, WALK_LIMIT) for source in sources
+        )
+        entries: list[Entry] = []
+        floor: Place | None = None
+        for source, (found, broke_off) in zip(sources, answers, strict=True):
+            entries += _entries(source, found)
+            if broke_off is not None:
+                place = int(broke_off[1]), split_member(broke_off[0])[0]
+                floor = place if floor is None else max(floor, place)
+        ahead = [
+            entry
+            for entry in entries
+            if (after is None or entry.place < after) and (floor is None or entry.place >= floor)
+        ]
+        ahead.sort(key=lambda entry: entry.place, reverse=True)
+        return ahead, floor
+
+    def _sources(self, query: Query, namespace: str) -> Iterable[Source]:
+        """Yield the lists that together hold every session of the listing."""
+        for subject in query.subjects:
+            yield Source((self._keys.shared_with(namespace, subject),), subject)
+        if query.owner_id is None or query.subjects:
+            return
+        both = query.status in {None, SessionStatus.EXPIRED}
+        shelves = (False, True) if both else (query.status is SessionStatus.ARCHIVED,)
+        for archived in shelves:
+            tags = query.tags or (None,)
+            yield Source(
+                tuple(
+                    self._keys.owned(namespace, query.owner_id, archived=archived, tag=tag)
+                    for tag in tags
+                )
+            )
+
+    async def headers(
+        self, namespace: str, session_ids: Iterable[str]
+    ) -> list[SessionMetadata | None]:
+        """Return the headers of sessions, ``None`` for those that are not there."""
+        session_ids = list(session_ids)
+        keys = [self._keys.session(namespace, session_id).header for session_id in session_ids]
+        answers = await self._wire.call_all(
+            Command.read("HMGET", key, *HEADER_FIELDS, key=key) for key in keys
+        )
+        return [
+            header_of(namespace, session_id, values)
+            for session_id, values in zip(session_ids, answers, strict=True)
+        ]
+
+    async def _mend(
+        self, entries: Sequence[Entry], headers: Sequence[SessionMetadata | None], at: datetime
+    ) -> None:
+        """Remove entries that are wrong and old enough, move up those that lag behind."""
+        oldest = to_millis(at - MENDED_AFTER)
+        repairs: dict[bytes, list[bytes | int | str]] = {}
+        for entry, header in zip(entries, headers, strict=True):
+            score = self._right_score(entry, header)
+            if score is None and entry.score <= oldest:
+                wanted: int | str = ""
+            elif score is not None and score > entry.score:
+                wanted = score
+            else:
+                continue
+            repair = repairs.setdefault(entry.key, [])
+            repair += [entry.member, entry.score, entry.score, wanted]
+        await self._wire.call_all(SETTLE.on((key,), *each) for key, each in repairs.items())
+
+    def _right_score(self, entry: Entry, header: SessionMetadata | None) -> int | None:
+        if header is None:
+            return None
+        return self._indexes.places(header).get((entry.key, entry.member))
+
+    async def _find_anywhere(self, query: Query) -> Found:
+        """List without an owner: a look at every session of the namespace, or of the store."""
+        page: list[SessionMetadata] = []
+        wanted = query.offset + query.limit + 1
+        after = None if query.after is None else (query.after.millis, query.after.session_id)
+        async for namespace, members in self._due.members(query.namespace):
+            for first in range(0, len(members), _CHUNK):
+                chunk = members[first : first + _CHUNK]
+                for header in await self._known(namespace, chunk, query.at):
+                    before_bound = after is None or order_key(header, query) < after
+                    if before_bound and matches(header, query):
+                        page.append(header)
+                page = nlargest(wanted, page, key=lambda header: order_key(header, query))
+        more = len(page) == wanted
+        page = page[query.offset : query.offset + query.limit]
+        return Found(page, cursor_at(page[-1], query) if page and more else None)
+
+    async def _known(
+        self, namespace: str, members: Sequence[bytes], at: datetime
+    ) -> list[SessionMetadata]:
+        """Return the headers behind names of the due queue; put names without one in doubt."""
+        names = [split_member(member) for member in members]
+        headers = await self.headers(namespace, [session_id for session_id, _ in names])
+        known = []
+        for member, (_, incarnation), header in zip(members, names, headers, strict=True):
+            if header is not None and header.incarnation == incarnation:
+                known.append(header)
+            else:
+                await self._due.doubt(namespace, member, at)
+        return known
+
+
+class _Page:
+    """A page as it fills."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._skip = query.offset
+        self._seen: set[str] = set()
+        self._last: Place | None = None
+        self.headers: list[SessionMetadata] = []
+        self.walked = 0
+
+    @property
+    def missing(self) -> int:
+        """How many more entries are wanted: one past the page tells whether it is the last."""
+        return self._skip + self._query.limit - len(self.headers) + 1
+
+    def offer(self, entry: Entry, header: SessionMetadata) -> bool:
+        """Take what belongs; return whether the page was full without it."""
+        self.walked += 1
+        if header.session_id in self._seen or not self._belongs(entry, header):
+            return False
+        if len(self.headers) == self._query.limit:
+            return True
+        self._seen.add(header.session_id)
+        if self._skip:
+            self._skip -= 1
+        else:
+            self.headers.append(header)
+            self._last = entry.place
+        return False
+
+    def _belongs(self, entry: Entry, header: SessionMetadata) -> bool:
+        if header.incarnation != entry.incarnation or not matches(header, self._query):
+            return False
+        return entry.subject is None or _is_latest_grant(header, entry.subject, self._query)
+
+    def found(self, *, has_more: bool) -> Found:
+        """Return the page."""
+        if not has_more or self._last is None:
+            return Found(self.headers)
+        return Found(self.headers, Cursor(*self._last, shared=bool(self._query.subjects)))
+
+
+def _is_latest_grant(header: SessionMetadata, subject: str, query: Query) -> bool:
+    """Whether, of all that share the session with the query's subjects, this one did so last."""
+    grant = header.grants.get(subject)
+    if grant is None or not grant.is_live(query.at):
+        return False
+    others = (header.grants.get(other) for other in query.subjects)
+    return all(
+        other.granted_at <= grant.granted_at
+        for other in others
+        if other is not None and other.is_live(query.at)
+    )
+
+
+def _entries(source: Source, found: Sequence[bytes]) -> Iterable[Entry]:
+    for member, score in zip(found[::2], found[1::2], strict=True):
+        session_id, incarnation = split_member(member)
+        yield Entry(int(score), session_id, incarnation, member, source.keys[0], source.subject)

@@ -1,0 +1,333 @@
+"""Sending commands: batches over redis-py's connections, a flight at a time, answers item by item.
+
+Below redis-py's command API, since that one waits for each answer; its connections bring the pool,
+TLS, authentication and the parser. Nothing is repeated whose outcome is unknown, unless it is
+repeatable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent_cores.session.errors import (
+    QuotaExceededError,
+    SessionError,
+    StorageError,
+    StorageUnavailableError,
+    StoreFormatError,
+)
+from agent_cores.session.storage.coalescing import Coalescer
+from agent_cores.session.storage.redis_driver import (
+    AbstractConnection,
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from agent_cores.session.storage.redis_commands import Command
+
+
+class NotSentError(StorageError):
+    """No connection: nothing was sent. Never leaves this module."""
+
+
+class LostAnswerError(StorageError):
+    """Sent, and no answer came. Never leaves this module."""
+
+
+ALONE_BYTES = 64 * 1024
+"""A command this large goes alone: it would hold up those that wait with it."""
+
+_REPLIES = (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError)
+"""Errors that a server answers, though redis-py derives some from its ``ConnectionError``."""
+_FAILURES = (NotSentError, LostAnswerError, RedisClusterException, *_REPLIES)
+_LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
+_PASSING = (
+    NotSentError,
+    LostAnswerError,
+    RedisClusterException,
+    AskError,
+    TryAgainError,
+    BusyLoadingError,
+    ClusterDownError,
+    ReadOnlyError,
+)
+"""What may be over soon: a failover, a slot on its way, a server that has just started."""
+_PASSING_WORDS = ("BUSY ", "NOREPLICAS ")  # of which redis-py makes no class
+_QUICK_REDIRECTS = 5
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.2
+
+
+_log = logging.getLogger(__name__)
+
+
+class Topology(Protocol):
+    """Which nodes there are, which of them has a key, and connections to them."""
+
+    async def open(self) -> None:
+        """Find the nodes."""
+
+    def node_of(self, key: bytes | None) -> str:
+        """Return the address of the primary that has a key; of any for ``None``."""
+
+    def redirected(self, error: MovedError | AskError) -> str | None:
+        """Note where a slot is, and return the address; ``None`` if it is not known yet."""
+
+    def primaries(self) -> Sequence[str]:
+        """Return the addresses of all primaries."""
+
+    async def refresh(self, address: str | None) -> None:
+        """Find the nodes anew, after the one at that address failed or is no primary any more."""
+
+    async def acquire(self, address: str) -> AbstractConnection:
+        """Return an open connection for one flight."""
+
+    async def release(self, address: str, connection: AbstractConnection) -> None:
+        """Give a connection back."""
+
+    async def close(self) -> None:
+        """Close what was opened here, and only that."""
+
+
+class Node:
+    """One server: two queues whose callers share flights, and a way for large commands."""
+
+    def __init__(
+        self, topology: Topology, address: str, *, pool_size: int, timeout: float, max_queued: int
+    ) -> None:
+        self._topology = topology
+        self._address = address
+        self._timeout = timeout
+        self._free = asyncio.Semaphore(pool_size)
+        self._writes: Coalescer[Command, Any] = Coalescer(self._exchange, max_queued=max_queued)
+        self._reads: Coalescer[Command, Any] = Coalescer(self._exchange, max_queued=max_queued)
+
+    async def send(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Return the answer, or raise the one error."""
+        size = len(command.packed)
+        if size > ALONE_BYTES:
+            answer = (await self._exchange([command]))[0]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        return await (self._reads if command.reads else self._writes).submit(command, size)
+
+    async def drain(self) -> None:
+        """Take no more, and return once all is answered."""
+        await self._writes.drain()
+        await self._reads.drain()
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one flight; return an answer or an error for each."""
+        async with self._free:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    connection = await self._topology.acquire(self._address)
+            except (*_LOST, RedisClusterException) as error:
+                raise NotSentError(_told(error)) from error
+            try:
+                return await self._talk(connection, commands)
+            finally:
+                await self._topology.release(self._address, connection)
+
+    async def _talk(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
+        answers: list[Any] = []
+        try:
+            async with asyncio.timeout(self._timeout):
+                packed = b"".join([command.packed for command in commands])
+                await connection.send_packed_command(packed, check_health=False)
+                for command in commands:
+                    for _ in range(command.replies - 1):
+                        await _reply(connection)
+                    answers.append(await _reply(connection))
+        except _LOST as error:
+            await connection.disconnect(nowait=True)
+            lost = LostAnswerError(_told(error))
+            lost.__cause__ = error
+            answers += [lost] * (len(commands) - len(answers))
+        except BaseException:
+            await connection.disconnect(nowait=True)  # answers nobody reads are on their way
+            raise
+        return answers
+
+
+async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as above
+    """Read one answer; what the server refuses is an answer too.
+
+    The base class's method: Sentinel's own one closes the connection on READONLY, and with it loses
+    what the rest of the flight was answered.
+    """
+    try:
+        return await AbstractConnection.read_response(
+            connection, disable_decoding=True, disconnect_on_error=False
+        )
+    except _REPLIES as error:
+        return error
+
+
+class Wire:
+    """All nodes. Sends each command to the right one, and again where that is safe and may help."""
+
+    def __init__(
+        self, topology: Topology, *, pool_size: int, timeout: float, max_queued: int
+    ) -> None:
+        self._topology = topology
+        self._pool_size = pool_size
+        self._timeout = timeout
+        self._max_queued = max_queued
+        self._nodes: dict[str, Node] = {}
+        self._closed = False
+
+    async def open(self) -> None:
+        """Find the nodes; ``StorageUnavailableError`` if none answers."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._topology.open()
+        except (*_LOST, RedisClusterException) as error:
+            detail = f"Redis does not answer: {_told(error)}"
+            raise StorageUnavailableError(detail) from error
+
+    async def close(self) -> None:
+        """Finish what was taken, then close what was opened."""
+        self._closed = True
+        for node in list(self._nodes.values()):
+            await node.drain()
+        await self._topology.close()
+
+    async def call(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Send a command until it is answered, and return the answer.
+
+        ``StorageUnavailableError`` once the timeout has passed, or with ``outcome_unknown`` as soon
+        as an answer was lost that must not be asked for twice.
+        """
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        try:
+            return await self._node(self._topology.node_of(command.key)).send(command)
+        except _FAILURES as error:
+            delivery, failure = _Delivery(command, deadline), error
+        while True:
+            await self._redeliver(delivery, failure)
+            try:
+                address = delivery.address or self._topology.node_of(command.key)
+                return await self._node(address).send(delivery.command)
+            except _FAILURES as error:
+                failure = error
+
+    async def call_all(self, commands: Iterable[Command]) -> list[Any]:
+        """Send commands, those for one node in one flight, and return their answers in order."""
+        return await asyncio.gather(*map(self.call, commands))
+
+    async def call_primaries(self, command: Command) -> list[Any]:
+        """Send a command to every primary, once."""
+        addresses = self._topology.primaries()
+        try:
+            return await asyncio.gather(*(self._node(name).send(command) for name in addresses))
+        except _FAILURES as error:
+            raise _translated(error) from error
+
+    async def _redeliver(self, delivery: _Delivery, error: Exception) -> None:
+        """Prepare the next try, or raise what there is to tell."""
+        _log.debug("no answer to a command yet: %s: %s", type(error).__name__, error)
+        failed, delivery.address = delivery.address, None
+        delivery.asking = False
+        if isinstance(error, NoScriptError) and not delivery.in_full:
+            delivery.in_full = True
+            return
+        if isinstance(error, AskError):  # MovedError is a kind of it
+            delivery.address = self._topology.redirected(error)
+            delivery.asking = not isinstance(error, MovedError)
+            delivery.redirects += 1
+            if delivery.address is not None and delivery.redirects <= _QUICK_REDIRECTS:
+                return
+        lost = isinstance(error, LostAnswerError)
+        if lost and not delivery.repeatable:
+            detail = f"Redis did not answer: {error}"
+            raise StorageUnavailableError(detail, outcome_unknown=True) from error
+        if not isinstance(error, _PASSING) and not str(error).startswith(_PASSING_WORDS):
+            raise _translated(error) from error
+        await delivery.pause(error)
+        if not isinstance(error, TryAgainError | BusyLoadingError):
+            await self._refresh(failed)
+
+    async def _refresh(self, address: str | None) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._topology.refresh(address)
+        except (*_LOST, RedisClusterException):
+            return  # the next try finds out, and says so in the end
+
+    def _node(self, address: str) -> Node:
+        node = self._nodes.get(address)
+        if node is None:
+            if self._closed:
+                detail = "the store is shut down"
+                raise StorageUnavailableError(detail)
+            node = self._nodes[address] = Node(
+                self._topology,
+                address,
+                pool_size=self._pool_size,
+                timeout=self._timeout,
+                max_queued=self._max_queued,
+            )
+        return node
+
+
+class _Delivery:
+    """One command on its way: where it goes next, in which form, and until when it is tried."""
+
+    def __init__(self, command: Command, deadline: float) -> None:
+        self._command = command
+        self._deadline = deadline
+        self._pause = _FIRST_PAUSE
+        self.address: str | None = None
+        self.asking = False
+        self.in_full = False
+        self.redirects = 0
+
+    @property
+    def repeatable(self) -> bool:
+        return self._command.repeatable
+
+    @property
+    def command(self) -> Command:
+        command = self._command.with_script() if self.in_full else self._command
+        return command.asking() if self.asking else command
+
+    async def pause(self, error: Exception) -> None:
+        """Wait a little longer each time; raise once the time is over."""
+        if asyncio.get_running_loop().time() >= self._deadline:
+            raise _translated(error) from error
+        await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - not a secret
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+
+def _translated(error: Exception) -> SessionError:
+    """Return the error that callers are told. What a server refuses, it has not carried out."""
+    told = _told(error)
+    if isinstance(error, OutOfMemoryError):
+        return QuotaExceededError(f"Redis is full: {told}")
+    if told.startswith("WRONGTYPE"):
+        return StoreFormatError(f"a key holds something else: {told}")
+    known = isinstance(error, NotSentError | LostAnswerError)
+    return StorageUnavailableError(f"Redis {'does not answer' if known else 'refuses'}: {told}")
+
+
+def _told(error: BaseException) -> str:
+    return str(error) or type(error).__name__

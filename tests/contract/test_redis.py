@@ -1,0 +1,56 @@
+"""The contract on Redis and Valkey, alone and as a cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.testing import ManagerContract, ProviderContract, Store
+from tests.servers.redis import empty_store, shared_cluster, shared_redis, shared_valkey
+
+
+def _store(address: str, **options: bool) -> Store:
+    url = empty_store(address)
+    return Store(lambda: RedisProvider.from_url(url, **options), url=url)
+
+
+class TestRedisProviderOnValkey(ProviderContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return _store(shared_valkey().url)
+
+
+class TestRedisProviderWithoutItsFastPath(ProviderContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return _store(shared_valkey().url, fast_path=False)
+
+
+class TestRedisProviderOnRedis7(ProviderContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return _store(shared_redis().url)
+
+
+class TestRedisProviderOnACluster(ProviderContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return _store(shared_cluster().url)
+
+
+class TestManagerOnValkey(ManagerContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return _store(shared_valkey().url)
+
+
+class TestManagerOnRedis7(ManagerContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return _store(shared_redis().url)
+
+
+class TestManagerOnACluster(ManagerContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return _store(shared_cluster().url)

@@ -1,0 +1,121 @@
+"""The plans of the statements that requests wait for, where one user has 100,000 sessions."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent_cores.session.storage import postgres_statements as sql
+from agent_cores.session.storage.postgres_provider import PostgresProvider
+from tests.postgres.support import connected
+from tests.servers.postgres import empty_store, shared_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    import asyncpg
+
+pytestmark = pytest.mark.anyio
+
+SESSIONS = 100_000
+FILL = """
+INSERT INTO sessions (format, namespace, session_id, incarnation, owner_id, title, tags, attributes,
+    grants, archived, public, created_at, updated_at, last_active_at, expires_at, renew_on,
+    last_seq, message_count, revision, access_revision, listed_at, due_at)
+SELECT 1, 'default', 's' || n, n, 'ann', 'null', '[]', '{}', '{}', 0, 0, n, n, n, n, 'write',
+    2, 2, 1, 1, n, n
+FROM generate_series(1, 100000) AS n;
+INSERT INTO owned SELECT session_key, mark, 'ann', 'default', 0, listed_at, session_id
+FROM sessions, (VALUES (''), ('=x')) AS marks(mark);
+INSERT INTO shared SELECT session_key, 'bob', 'default', listed_at, session_id FROM sessions;
+INSERT INTO messages SELECT session_key, seq, 'm' || seq, listed_at, 'body'
+FROM sessions, generate_series(1, 3) AS seq;
+INSERT INTO context SELECT session_key, 'key', 'value' FROM sessions;
+INSERT INTO counters VALUES ('default', 0, 100000);
+ANALYZE;
+"""
+
+ITEM = {
+    "namespace": "default", "session_id": "s500", "incarnation": 500, "access_revision": 1,
+    "turn": None, "expected_last_seq": None, "at": 1, "expires_at": 1, "listed_at": 1, "item": 0,
+}  # fmt: skip
+SENT = {"item": 0, "leads": True, "id": "new", "created_at": 1}
+LAST = 2**62
+
+STATEMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "hot append": (sql.HOT_APPEND, (json.dumps([ITEM]), json.dumps([SENT]), [b"body"])),
+    "lock": (sql.LOCK, (["default"] * 3, ["s1", "s2", "s3"])),
+    "known ids": (sql.KNOWN, ([1, 2], ["m1", "m9"])),
+    "context": (sql.CONTEXT, ([1, 2], ["key", "other"])),
+    "removable": (sql.REMOVABLE, (7, 1, 3, 10)),
+    "update headers": (sql.update_headers(("revision",)), ([1, 2], [3, 4])),
+    "move in lists": (sql.MOVE_OWNED, ([1, 2], [3, 4])),
+    "delete headers": (sql.DELETE_HEADERS, ([1, 2],)),
+    "latest messages": (
+        sql.read_session(context=True, forward=False),
+        ("default", "s500", LAST, 51, 4_000_000),
+    ),
+    "messages after": (
+        sql.read_session(context=False, forward=True),
+        ("default", "s500", 1, 51, 4_000_000),
+    ),
+    "list": (sql.FIND_OWNED, ("ann", "default", [0], "", LAST, "", 11)),
+    "list all": (sql.FIND_OWNED, ("ann", "default", [0, 1], "", LAST, "", 11)),
+    "list by tag": (sql.FIND_OWNED, ("ann", "default", [0], "=x", 50_000, "s50000", 11)),
+    "list shared": (sql.FIND_SHARED, ("default", ["bob", "group:team"], LAST, "", 11)),
+    "due": (sql.TAKE_DUE, (100, 50, 30_100)),
+    "count": (sql.COUNT, ("default", 100)),
+    "purge": (sql.PURGE_MESSAGES, ([1, 2], 5_000)),
+}
+
+
+@pytest.fixture(scope="module")
+async def store() -> AsyncIterator[tuple[PostgresProvider, asyncpg.Connection[asyncpg.Record]]]:
+    url = empty_store(shared_server().url())
+    provider = PostgresProvider.from_url(url)
+    await provider.initialize()
+    async with connected(url) as connection:
+        await connection.execute(FILL)
+        yield provider, connection
+    await provider.shutdown()
+
+
+@pytest.mark.parametrize("generic", [False, True], ids=["these values", "any values"])
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_no_table_is_read_from_end_to_end(
+    store: tuple[PostgresProvider, asyncpg.Connection[asyncpg.Record]], name: str, generic: bool
+) -> None:
+    provider, connection = store
+    statement, arguments = STATEMENTS[name]
+    statement = provider.database.filled(statement)
+    if generic:
+        explained = shared_server().sql(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}")
+    else:
+        rows = await connection.fetch(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)
+        explained = rows[0][0]
+    plan = json.loads(explained)[0]["Plan"]
+    whole = [
+        node["Relation Name"]
+        for node in nodes(plan)
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] != "counters"
+    ]
+    assert whole == [], json.dumps(plan, indent=1)
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from nodes(part)
+
+
+async def test_listing_ten_of_many_reads_only_about_ten(
+    store: tuple[PostgresProvider, asyncpg.Connection[asyncpg.Record]],
+) -> None:
+    provider, connection = store
+    statement, arguments = STATEMENTS["list"]
+    statement = provider.database.filled(statement)
+    rows = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
+    plan = json.loads(rows[0][0])[0]["Plan"]
+    assert max(node["Actual Rows"] for node in nodes(plan)) <= 11

@@ -1,0 +1,120 @@
+"""Making the tables, and refusing those of another release."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from agent_cores.session.errors import ConfigurationError, StoreFormatError
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.storage.postgres_provider import PostgresProvider
+from tests.postgres.support import append, connected, create, message_ids
+from tests.servers.postgres import shared_server
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_ten_programs_that_start_at_once_leave_one_clean_schema(url: str) -> None:
+    providers = [PostgresProvider.from_url(url, pool_size=2) for _ in range(10)]
+    await asyncio.gather(*(provider.initialize() for provider in providers))
+    header = await create(providers[0])
+    for number, provider in enumerate(providers):
+        await provider.apply(append(header, f"m{number}"))
+    assert len(await message_ids(providers[0])) == 10
+    for provider in providers:
+        await provider.shutdown()
+    async with connected(url) as connection:
+        assert [tuple(row) for row in await connection.fetch("SELECT * FROM schema")] == [(1, 1)]
+
+
+async def test_check_alters_nothing_and_says_what_to_do(url: str) -> None:
+    provider = PostgresProvider.from_url(url, schema="check")
+    with pytest.raises(StoreFormatError, match="agent-sessions migrate"):
+        await provider.initialize()
+    async with connected(url) as connection:
+        schemas = await connection.fetch("SELECT nspname FROM pg_namespace")
+        here = await connection.fetchval("SHOW search_path")
+        assert here not in {row["nspname"] for row in schemas}
+
+
+async def test_check_accepts_tables_that_are_there(url: str, provider: PostgresProvider) -> None:
+    checking = PostgresProvider.from_url(url, schema="check")
+    await checking.initialize()
+    assert (await checking.count(None, utc_now())).sessions == 0
+    await checking.shutdown()
+
+
+@pytest.mark.parametrize("mode", ["apply", "check"])
+async def test_a_program_that_is_too_old_is_refused_by_name_and_touches_nothing(
+    url: str, provider: PostgresProvider, mode: str
+) -> None:
+    async with connected(url) as connection:
+        await connection.execute("UPDATE schema SET version = 9, oldest_program = 8")
+        old = PostgresProvider.from_url(url, schema=mode)
+        with pytest.raises(StoreFormatError, match="upgrade agent-cores-session"):
+            await old.initialize()
+        assert [tuple(row) for row in await connection.fetch("SELECT * FROM schema")] == [(9, 8)]
+
+
+async def test_a_newer_schema_that_this_program_still_knows_is_used_as_it_is(
+    url: str, provider: PostgresProvider
+) -> None:
+    async with connected(url) as connection:
+        await connection.execute("UPDATE schema SET version = 9")
+        await connection.execute("ALTER TABLE sessions ADD COLUMN colour text DEFAULT 'red'")
+        beside = PostgresProvider.from_url(url)
+        await beside.initialize()
+        header = await create(beside)
+        await connection.execute("UPDATE sessions SET colour = 'blue'")
+        await beside.apply(append(header, "m"))
+        assert await connection.fetchval("SELECT colour FROM sessions") == "blue"
+        await beside.shutdown()
+
+
+async def test_two_prefixes_are_two_stores_in_one_schema(url: str) -> None:
+    first = PostgresProvider.from_url(url, table_prefix="First_")
+    second = PostgresProvider.from_url(url, table_prefix="second_")
+    for provider in (first, second):
+        await provider.initialize()
+    await create(first)
+    assert (await first.count(None, utc_now())).sessions == 1
+    assert (await second.count(None, utc_now())).sessions == 0
+    for provider in (first, second):
+        await provider.shutdown()
+
+
+async def test_a_pool_that_was_given_stays_open(url: str) -> None:
+    async with asyncpg.create_pool(shared_server().url(), min_size=1) as pool:
+        schema = url.rpartition("=")[2]
+        provider = PostgresProvider(pool=pool, database_schema=schema)
+        await provider.initialize()
+        header = await create(provider)
+        await provider.apply(append(header, "m"))
+        await provider.shutdown()
+        assert await pool.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("pool_sizee=3", "pool_sizee"),
+        ("pool_size=many", "pool_size"),
+        ("pool_size=1", "pool_size"),
+        ("pooler=session", "pooler"),
+        ("schema=create", "schema"),
+        ("table_prefix=a-b", "table_prefix"),
+        ("database_schema=a%22b", "database_schema"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(option: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        PostgresProvider.from_url(f"postgresql://localhost/db?{option}")
+
+
+def test_a_description_holds_no_password() -> None:
+    provider = PostgresProvider.from_url(
+        "postgresql://me:s3cret@db.example:6432/chat?sslmode=require"
+    )
+    assert provider.describe() == "PostgreSQL at db.example:6432/chat"

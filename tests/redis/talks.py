@@ -1,0 +1,116 @@
+"""Sessions for the tests: created, appended to by the fast path, and read back."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.models import Change, SessionMetadata, StoredMessage, Window
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ALL = Window(limit=100_000, after_seq=0)
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[RedisProvider]:
+    """Open a provider, and close it."""
+    provider = RedisProvider.from_url(url)
+    await provider.initialize()
+    try:
+        yield provider
+    finally:
+        await provider.shutdown()
+
+
+async def start(
+    provider: RedisProvider,
+    session_id: str = "talk",
+    **fields: Any,  # noqa: ANN401 - fields of a header
+) -> SessionMetadata:
+    """Create a session and return its header."""
+    applied = await provider.apply(creation(new_header(session_id, at=utc_now(), **fields)))
+    return applied.header
+
+
+def append(header: SessionMetadata, message_id: str) -> Change:
+    """Return the change by which a manager appends a message, on its cached header."""
+    at = utc_now()
+    message = new_message(message_id, at=at)
+    guards = {"access_revision": header.access_revision, "basis": header}
+    return change_of(header, at, append=(message,), **guards)
+
+
+async def messages(provider: RedisProvider, session_id: str = "talk") -> list[StoredMessage]:
+    """Return all messages of a session."""
+    snapshot = await provider.read("default", session_id, window=ALL)
+    assert snapshot is not None
+    assert snapshot.messages is not None
+    return snapshot.messages
+
+
+class Writers:
+    """Tasks that append without end and repeat what got no answer, as a manager does."""
+
+    def __init__(self, provider: RedisProvider, headers: list[SessionMetadata]) -> None:
+        self._provider = provider
+        self._headers = headers
+        self._stopping = False
+        self.acknowledged: dict[str, list[str]] = {header.session_id: [] for header in headers}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._write(header)) for header in self._headers]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+
+    @property
+    def count(self) -> int:
+        """How many appends were acknowledged."""
+        return sum(map(len, self.acknowledged.values()))
+
+    async def more(self, number: int = 200) -> None:
+        """Return once that many more appends were acknowledged."""
+        goal = self.count + number
+        while self.count < goal:
+            failed = [task for task in self._tasks if task.done()]
+            for task in failed:
+                task.result()
+            await asyncio.sleep(0.01)
+
+    async def _write(self, header: SessionMetadata) -> None:
+        number = 0
+        while not self._stopping:
+            number += 1
+            change = append(header, f"m{number}")
+            while True:
+                try:
+                    header = (await self._provider.apply(change)).header
+                    break
+                except StorageUnavailableError:
+                    await asyncio.sleep(0.01)
+            self.acknowledged[header.session_id].append(f"m{number}")
+
+    def so_far(self) -> set[tuple[str, str]]:
+        """Return what was acknowledged until now, as session and message ids."""
+        return {(talk, name) for talk, names in self.acknowledged.items() for name in names}
+
+    async def assert_stored(self, promised: set[tuple[str, str]] | None = None) -> None:
+        """Hold what is stored against what was acknowledged; all of it is promised by default."""
+        promised = self.so_far() if promised is None else promised
+        for session_id, acknowledged in self.acknowledged.items():
+            stored = await messages(self._provider, session_id)
+            names = [message.id for message in stored]
+            assert [message.seq for message in stored] == list(range(1, len(stored) + 1))
+            assert len(set(names)) == len(names)
+            assert names == [name for name in acknowledged if name in set(names)]
+            assert {name for talk, name in promised if talk == session_id} <= set(names)

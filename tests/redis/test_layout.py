@@ -1,0 +1,295 @@
+"""What lies in Redis: the exact keys and values of one session, and nothing that nobody needs."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent_cores.session.errors import SessionExistsError
+from agent_cores.session.models import (
+    AccessEffect,
+    AccessRole,
+    Change,
+    Grant,
+    Query,
+    SessionMetadata,
+    SessionStatus,
+    TurnEffect,
+)
+from agent_cores.session.models.times import to_millis, utc_now
+from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.testing.samples import (
+    change_of,
+    creation,
+    new_context,
+    new_header,
+    new_message,
+)
+from tests.redis.talks import append, opened
+from tests.servers.redis import RedisServer
+
+AT = datetime(2100, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"layout-{secrets.token_hex(4)}:"
+
+
+def dump(server: RedisServer, prefix: str) -> dict[str, object]:
+    """Return every key under a prefix with its value."""
+    with server.client() as client:
+        keys: list[bytes] = sorted(client.scan_iter(f"{prefix}*", count=1_000))
+        return {key.decode().removeprefix(prefix): _value(client, key) for key in keys}
+
+
+def _value(client: Any, key: bytes) -> object:  # noqa: ANN401 - redis-py's types say too little
+    kind = client.type(key)
+    if kind == b"hash":
+        return {name.decode(): value for name, value in client.hgetall(key).items()}
+    if kind == b"zset":
+        return list(client.zrange(key, 0, -1, withscores=True))
+    if kind == b"set":
+        return client.smembers(key)
+    return [(entry, *fields.items()) for entry, fields in client.xrange(key)]
+
+
+async def test_one_session_is_kept_like_this(server: RedisServer, prefix: str) -> None:
+    grant = Grant(subject="group:ops", role=AccessRole.EDITOR, granted_by="{a}:b", granted_at=AT)
+    header = new_header(
+        "to/do {1}",
+        at=AT,
+        incarnation=2**62 + 1,
+        owner_id="{a}:b",
+        ttl_seconds=86_400,
+        tags=("t:1",),
+        title="计划",
+        attributes={"k": [1, None]},
+        grants={"group:ops": grant},
+    )
+    message = new_message("m1", "你好", at=AT)
+    async with opened(f"{server.url}?prefix={prefix}") as provider:
+        await provider.apply(creation(header, context_set=new_context(plan={"step": 1})))
+        await provider.apply(change_of(header, AT, append=(message,)))
+        await provider.apply(
+            change_of(
+                header, AT, turn_effect=TurnEffect(token="t0ken", lease_end=AT + DAY, take=True)
+            )
+        )
+    begin, end = str(to_millis(AT)).encode(), str(to_millis(AT + DAY)).encode()
+    member = b"to/do {1}\x004611686018427387905"
+    owner = "owner:{default/%7Ba%7D%3Ab}"
+    session = "{default/to%2Fdo%20%7B1%7D}"
+    grants = (
+        '{"group:ops":{"subject":"group:ops","role":"editor","granted_by":"{a}:b",'
+        '"granted_at":"2100-01-02T03:04:05.678000Z","expires_at":null}}'
+    )
+    assert dump(server, prefix) == {
+        "due:namespaces": {b"default"},
+        "due:{default/1}": [(member, to_millis(AT + DAY))],
+        f"{owner}:active": [(member, to_millis(AT))],
+        f"{owner}:active:tag:t%3A1": [(member, to_millis(AT))],
+        "subject:{default/group%3Aops}": [(member, to_millis(AT))],
+        session: {
+            "format": b"1",
+            "namespace": b"default",
+            "session_id": b"to/do {1}",
+            "incarnation": b"4611686018427387905",
+            "owner_id": b"{a}:b",
+            "created_at": begin,
+            "updated_at": begin,
+            "last_active_at": begin,
+            "listed_at": begin,
+            "title": '"计划"'.encode(),
+            "tags": b'["t:1"]',
+            "attributes": b'{"k":[1,null]}',
+            "archived": b"0",
+            "public": b"0",
+            "grants": grants.encode(),
+            "expires_at": end,
+            "due_at": end,
+            "ttl_seconds": b"86400",
+            "renew_on": b"write",
+            "last_seq": b"1",
+            "message_count": b"1",
+            "revision": b"1",
+            "access_revision": b"1",
+            "context_bytes": b"15",
+            "turn_token": b"t0ken",
+            "turn_expires_at": end,
+            "context:plan": b'1{"step":1}',
+        },
+        f"{session}:ids": {"m1": b"1"},
+        f"{session}:messages": [
+            (b"1-0", (b"i", b"m1"), (b"t", begin), (b"b", message.body)),
+        ],
+    }
+
+
+async def test_every_key_of_a_session_goes_five_minutes_after_its_end(
+    server: RedisServer, prefix: str
+) -> None:
+    header = new_header(at=utc_now(), ttl_seconds=600)
+    async with opened(f"{server.url}?prefix={prefix}") as provider:
+        header = (await provider.apply(creation(header))).header
+        header = (await provider.apply(append(header, "m1"))).header
+        header = (await provider.apply(append(header, "m2"))).header
+    assert header.expires_at is not None
+    erased_at = to_millis(header.expires_at + timedelta(minutes=5))
+    for key in ("", ":messages", ":ids"):
+        assert server.command("PEXPIRETIME", f"{prefix}{{default/talk}}{key}") == erased_at
+    for key in ("active",):
+        listed_until = server.command("PEXPIRETIME", f"{prefix}owner:{{default/ann}}:{key}")
+        assert listed_until >= to_millis(header.expires_at + timedelta(hours=1)) - 1_000
+
+
+async def test_nothing_is_left_behind_and_nothing_leads_nowhere(
+    server: RedisServer, prefix: str
+) -> None:
+    at = utc_now()
+    async with opened(f"{server.url}?prefix={prefix}") as provider:
+        await _mixed_workload(provider, at)
+        later = at + timedelta(seconds=90)
+        while ended := await provider.due(later, 10, 30):
+            for session in ended:
+                await provider.apply(session.removal(later))
+        for owner in ("ann", "bob"):
+            for status in (None, SessionStatus.ACTIVE, SessionStatus.ARCHIVED):
+                await provider.find(
+                    Query(namespace="default", at=later, owner_id=owner, status=status)
+                )
+            await provider.find(Query(namespace="default", at=later, subjects=(owner,)))
+        kept = await provider.find(Query(namespace=None, at=later, limit=1_000))
+        _check_every_key(server, prefix, kept.headers)
+        for header in kept.headers:
+            await provider.apply(change_of(header, later, delete=True))
+        assert dump(server, prefix) == {"due:namespaces": {b"default"}}
+
+
+async def _mixed_workload(provider: RedisProvider, at: datetime) -> None:
+    """Create, write, share, tag, archive, transfer, delete, re-create, refuse and let expire."""
+    grant = Grant(subject="bob", role=AccessRole.VIEWER, granted_by="ann", granted_at=at)
+    for number in range(24):
+        ttl = (None, 30, 3_600)[number % 3]
+        name = f"talk-{number}"
+        header = new_header(name, at=at, incarnation=number + 1, ttl_seconds=ttl, tags=("x", "y"))
+        header = (await provider.apply(creation(header))).header
+        header = (await provider.apply(append(header, "m1"))).header
+        change = (
+            change_of(header, at, access=AccessEffect(grant=(grant,))),
+            change_of(header, at, metadata={"tags": ["y", "z"]}),
+            change_of(header, at, access=AccessEffect(archived=True)),
+            change_of(header, at, access=AccessEffect(owner_id="bob")),
+        )[number % 4]
+        header = (await provider.apply(change)).header
+        if number % 5 == 0:
+            await provider.apply(change_of(header, at, delete=True))
+            again = new_header(name, at=at, incarnation=100 + number, ttl_seconds=ttl)
+            await provider.apply(creation(again, append=(new_message("m1", at=at),)))
+        elif number % 5 == 1:
+            with pytest.raises(SessionExistsError):
+                await provider.apply(
+                    creation(new_header(name, at=at, incarnation=999, tags=("q",)))
+                )
+
+
+def _check_every_key(server: RedisServer, prefix: str, headers: list[SessionMetadata]) -> None:
+    """Check that each key belongs to a session that is there, and ends if that one does."""
+    ends = {f"{{default/{header.session_id}}}": header.expires_at for header in headers}
+    members = {f"{header.session_id}\0{header.incarnation}".encode() for header in headers}
+    assert len(ends) > 10
+    with server.client() as client:
+        for key in client.scan_iter(f"{prefix}*", count=1_000):
+            name = key.decode().removeprefix(prefix)
+            if name.startswith("{"):
+                end = ends[name.partition(":")[0]]
+                assert (client.ttl(key) == -1) == (end is None), name
+            elif name != "due:namespaces":
+                entries = client.zrange(key, 0, -1)
+                assert set(entries) <= members, name
+                if name.startswith("owner:"):
+                    never = any(_end(entry, headers) is None for entry in entries)
+                    assert client.ttl(key) != -1 or never, name
+
+
+def _end(member: bytes, headers: list[SessionMetadata]) -> datetime | None:
+    session_id = member.partition(b"\0")[0].decode()
+    return next(header.expires_at for header in headers if header.session_id == session_id)
+
+
+async def test_a_reader_between_the_two_writes_of_a_create_removes_nothing(
+    server: RedisServer, prefix: str
+) -> None:
+    at = utc_now()
+    query = Query(namespace="default", at=at, owner_id="ann")
+    async with opened(f"{server.url}?prefix={prefix}") as provider:
+        applied = await provider.apply(creation(new_header(at=at)))
+        with server.client() as client:
+            record = client.dump(f"{prefix}{{default/talk}}")
+            assert isinstance(record, bytes)
+            client.delete(f"{prefix}{{default/talk}}")
+            assert (await provider.find(query)).headers == []
+            client.restore(f"{prefix}{{default/talk}}", 0, record)
+        assert (await provider.find(query)).headers == [applied.header]
+
+
+async def test_an_entry_that_leads_nowhere_is_removed_once_it_is_a_minute_old(
+    server: RedisServer, prefix: str
+) -> None:
+    at = utc_now()
+    owned = f"{prefix}owner:{{default/ann}}:active"
+    async with opened(f"{server.url}?prefix={prefix}") as provider:
+        await provider.apply(creation(new_header(at=at)))
+        server.command("DEL", f"{prefix}{{default/talk}}")
+        for seconds, left in ((59, 1), (60, 0)):
+            later = at + timedelta(seconds=seconds)
+            await provider.find(Query(namespace="default", at=later, owner_id="ann"))
+            assert server.command("ZCARD", owned) == left
+
+
+async def test_a_field_of_a_later_version_survives(server: RedisServer, prefix: str) -> None:
+    at = utc_now()
+    async with opened(f"{server.url}?prefix={prefix}") as provider:
+        header = (await provider.apply(creation(new_header(at=at)))).header
+        server.command("HSET", f"{prefix}{{default/talk}}", "novelty", "kept")
+        header = (await provider.apply(append(header, "m1"))).header
+        await provider.apply(change_of(header, at, metadata={"title": "new"}))
+    assert server.command("HGET", f"{prefix}{{default/talk}}", "novelty") == "kept"
+
+
+async def test_a_change_that_this_process_loses_to_another_is_decided_anew(
+    server: RedisServer, prefix: str
+) -> None:
+    at = utc_now()
+    async with (
+        opened(f"{server.url}?prefix={prefix}") as one,
+        opened(f"{server.url}?prefix={prefix}") as other,
+    ):
+        header = (await one.apply(creation(new_header(at=at)))).header
+        changes = [
+            Change(
+                namespace="default",
+                session_id="talk",
+                at=at,
+                incarnation=header.incarnation,
+                context_set=new_context(**{f"key{number}": number}),
+            )
+            for number in range(40)
+        ]
+        providers = (one, other) * 20
+
+        await asyncio.gather(
+            *(provider.apply(change) for provider, change in zip(providers, changes, strict=True))
+        )
+        snapshot = await one.read("default", "talk", context=True)
+    assert snapshot is not None
+    assert snapshot.context is not None
+    assert len(snapshot.context) == 40
+    assert snapshot.header.revision == header.revision + 40
+    assert msgspec.json.decode(snapshot.context["key7"][1:]) == 7

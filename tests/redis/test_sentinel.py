@@ -1,0 +1,42 @@
+"""Sentinel: a failover while writes are in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from tests.redis.talks import Writers, opened, start
+from tests.servers.redis import RedisServer, SentinelServers, wait_until
+
+
+def _offset(server: RedisServer) -> int:
+    lines = server.command("INFO", "replication").splitlines()
+    return int(dict(line.split(":") for line in lines if ":" in line)["master_repl_offset"])
+
+
+def _has_taken_over(servers: SentinelServers) -> bool:
+    """Whether the replica is the primary, and the old one has seen that it lost its replica."""
+    left_alone = "connected_slaves:0" in servers.primary.command("INFO", "replication")
+    return left_alone and servers.replica.command("ROLE")[0] == b"master"
+
+
+async def test_a_failover_is_survived(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis_wire")
+    with SentinelServers() as servers:
+        async with opened(f"{servers.url}?timeout=20") as provider:
+            headers = [await start(provider, f"talk-{number}") for number in range(5)]
+            async with Writers(provider, headers) as writers:
+                await writers.more()
+                before, offset = writers.so_far(), _offset(servers.primary)
+                wait_until(lambda: _offset(servers.replica) >= offset, "all was replicated")
+                servers.sentinels[0].command("SENTINEL", "FAILOVER", servers.service)
+                await asyncio.to_thread(
+                    wait_until, lambda: _has_taken_over(servers), "the replica has taken over"
+                )
+                lost_at_most = writers.so_far()
+                await writers.more(500)
+            after = writers.so_far() - lost_at_most
+            await writers.assert_stored(before | after)
+    assert "no answer to a command yet" in caplog.text

@@ -1,0 +1,162 @@
+"""What of a URL reaches the server, and what of it is refused."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
+from agent_cores.session.settings import SessionSettings
+from agent_cores.session.storage import StorageFactory
+from agent_cores.session.storage.redis_provider import RedisProvider
+from tests.redis.talks import append, messages, opened, start
+from tests.servers.redis import RedisServer, free_port, redis_program, shared_cluster
+
+SCHEMES = (
+    "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
+    "valkey", "valkeys", "valkey+sentinel", "valkeys+sentinel", "valkey+cluster", "valkeys+cluster",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_is_known_to_the_factory(scheme: str) -> None:
+    hosts = "127.0.0.1:1,127.0.0.2:2" if "+" in scheme else "there"
+    path = "/talks/3" if "sentinel" in scheme else ""
+    assert isinstance(StorageFactory.create(f"{scheme}://{hosts}{path}"), RedisProvider)
+
+
+def test_a_socket_of_the_machine_is_a_url_too() -> None:
+    assert isinstance(StorageFactory.create("unix:///run/redis.sock?db=2"), RedisProvider)
+
+
+def test_the_settings_reach_the_provider() -> None:
+    settings = SessionSettings(key_prefix="mine:", pool_size=3, timeout=2, max_queued_writes=7)
+    assert RedisProvider.options_from(settings) == {
+        "prefix": "mine:",
+        "pool_size": 3,
+        "timeout": 2,
+        "max_queued": 7,
+    }
+
+
+def test_without_a_url_it_is_the_redis_of_this_machine() -> None:
+    assert RedisProvider().describe() == "Redis, redis://localhost:6379/0"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://there?colour=blue",
+        "redis+cluster://there,here?colour=blue",
+        "redis+sentinel://there,here/talks?colour=blue",
+        "redis+sentinel://there,here",
+        "redis+cluster://",
+        "redis://there?pool_size=none",
+        "redis://there?pool_size=0",
+        "redis://there:port",
+        "redis://there?prefix={a}",
+        "redis+cluster://there/7",
+    ],
+)
+def test_what_nobody_understands_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        RedisProvider.from_url(url)
+
+
+def test_a_password_is_not_described() -> None:
+    for url in ("redis://ann:s3cret@there/1?password=s3cret", "redis+cluster://:s3cret@there,here"):
+        assert "s3cret" not in RedisProvider.from_url(url).describe()
+
+
+async def test_user_password_database_and_name_reach_the_server() -> None:
+    with RedisServer() as server:
+        server.command("ACL", "SETUSER", "worker", "on", ">s3cret/", "allkeys", "+@all")
+        server.command("ACL", "SETUSER", "default", "resetpass", ">other")
+        url = f"redis://worker:s3cret%2F@127.0.0.1:{server.port}/3?client_name=talks&protocol=2"
+        async with opened(url) as provider:
+            await start(provider)
+            with server.client(password="other") as client:
+                (ours,) = [one for one in client.client_list() if one["name"] == "talks"]
+                assert (ours["user"], ours["db"], ours["resp"]) == ("worker", "3", "2")
+                assert client.execute_command("ACL", "WHOAMI") == b"default"
+
+
+async def test_a_user_who_may_not_ask_about_memory_can_work() -> None:
+    with RedisServer() as server:
+        server.command("ACL", "SETUSER", "worker", "on", ">s3cret", "allkeys", "+@all", "-info")
+        async with opened(f"redis://worker:s3cret@127.0.0.1:{server.port}") as provider:
+            assert (await start(provider)).session_id == "talk"
+
+
+async def test_a_socket_is_spoken_to(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with RedisServer("--unixsocket", str(path)):
+        async with opened(f"unix://{path}?db=1&pool_size=2") as provider:
+            header = await start(provider)
+            await provider.apply(append(header, "m1"))
+            assert len(await messages(provider)) == 1
+
+
+async def test_tls_is_spoken_and_certificates_are_checked(tmp_path: Path) -> None:
+    key, certificate = _self_signed(tmp_path)
+    port = free_port()
+    tls = ("--tls-port", str(port), "--tls-auth-clients", "no")
+    files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    with RedisServer(*tls, *files, program=redis_program()):
+        url = f"rediss://127.0.0.1:{port}"
+        async with opened(f"{url}?ssl_ca_certs={certificate}") as provider:
+            assert (await start(provider)).session_id == "talk"
+        distrustful = RedisProvider.from_url(f"{url}?timeout=0.5")
+        with pytest.raises(StorageUnavailableError, match=r"(?i)certificate"):
+            await distrustful.initialize()
+
+
+def _self_signed(folder: Path) -> tuple[Path, Path]:
+    """Make a key and a certificate for this machine."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    openssl = shutil.which("openssl")
+    assert openssl is not None
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return key, certificate
+
+
+async def test_a_cluster_is_found_by_any_of_its_servers() -> None:
+    gone = free_port()
+    here = shared_cluster().primaries[1].port
+    url = f"valkey+cluster://127.0.0.1:{gone},127.0.0.1:{here}?prefix=any:&client_name=talks"
+    async with opened(url) as provider:
+        for number in range(10):
+            assert (await start(provider, f"talk-{number}")).session_id == f"talk-{number}"
+
+
+def test_nothing_of_redis_is_imported_before_it_is_asked_for() -> None:
+    code = (
+        "import sys, agent_cores.session\n"
+        "sys.exit('redis' in sys.modules or 'hiredis' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_missing_driver_is_named_with_its_cure() -> None:
+    code = (
+        "import sys; sys.modules['hiredis'] = None\n"
+        "from agent_cores.session.errors import MissingDependencyError\n"
+        "from agent_cores.session.storage import StorageFactory\n"
+        "try:\n    StorageFactory.create('redis://there')\n"
+        "except MissingDependencyError as error:\n"
+        '    sys.exit("agent-cores-session[redis]" not in str(error))\n'
+        "sys.exit(2)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,119 @@
+"""``CuttingProxy``: stands before a PostgreSQL server, counts round trips and loses answers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from asyncio import StreamReader, StreamWriter
+
+_READY = b"Z\x00\x00\x00\x05"
+"""How the server ends a round trip; the byte after it tells whether a transaction is open."""
+
+
+class CuttingProxy:
+    """Passes bytes between clients and a server on this machine.
+
+    ``lose_answer(marker)`` lets the next request with the marker reach the server, waits until it
+    was carried out, and cuts the connection instead of answering; ``lose_request(marker)`` cuts
+    before the server sees it. ``round_trips`` counts the answers that the server finished.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = 0
+        self.round_trips = 0
+        self.cuts = 0
+        self._server_port = port
+        self._marker: bytes | None = None
+        self._passes_request = False
+        self._listener: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def lose_answer(self, marker: bytes) -> None:
+        """Cut the connection after the next request with the marker was carried out."""
+        self._marker, self._passes_request = marker, True
+
+    def lose_request(self, marker: bytes) -> None:
+        """Cut the connection before the next request with the marker."""
+        self._marker, self._passes_request = marker, False
+
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        connection = _Connection(self, server_writer, writer)
+        answers = asyncio.create_task(connection.pass_answers(server_reader))
+        try:
+            with suppress(ConnectionError):
+                await connection.pass_requests(reader)
+            await connection.finish(answers)
+        finally:
+            answers.cancel()
+            for end in (writer, server_writer):
+                end.close()
+            self._tasks.discard(task)
+
+    def takes(self, request: bytes) -> bool:
+        """Whether this is the request to lose, or to lose the answer of."""
+        if self._marker is None or self._marker not in request:
+            return False
+        self._marker = None
+        self.cuts += 1
+        return True
+
+    @property
+    def passes_request(self) -> bool:
+        """Whether the request that is cut reaches the server."""
+        return self._passes_request
+
+
+class _Connection:
+    def __init__(self, proxy: CuttingProxy, server: StreamWriter, client: StreamWriter) -> None:
+        self._proxy = proxy
+        self._server = server
+        self._client = client
+        self._cut = False
+        self._carried_out = asyncio.Event()
+
+    async def pass_requests(self, reader: StreamReader) -> None:
+        while data := await reader.read(1 << 16):
+            if self._proxy.takes(data):
+                self._cut = True
+                if self._proxy.passes_request:
+                    self._server.write(data)
+                return
+            self._server.write(data)
+
+    async def pass_answers(self, reader: StreamReader) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                self._proxy.round_trips += data.count(_READY)
+                if not self._cut:
+                    self._client.write(data)
+                elif _READY in data:
+                    break
+        self._carried_out.set()
+        if not self._cut:
+            self._client.close()  # as the server did
+
+    async def finish(self, answers: asyncio.Task[None]) -> None:
+        if self._cut and self._proxy.passes_request:
+            await self._carried_out.wait()
+        if not self._cut:
+            return
+        self._client.transport.abort()

