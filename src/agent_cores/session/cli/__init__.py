@@ -1,0 +1,7 @@
+"""The command ``agent-sessions``."""
+
+from __future__ import annotations
+
+from agent_cores.session.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,151 @@
+"""``agent-sessions keys``: make, list and revoke API keys."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table
+
+from agent_cores.session.errors import ConfigurationError, InvalidInputError
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.service.api_keys import ApiKey, Keys, hashed, key_text, new_secret
+from agent_cores.session.service.settings import ServiceSettings
+from agent_cores.session.service.workings import key_places
+from agent_cores.session.session_manager import SessionManager
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
+keys = App(name="keys", help="Make, list and revoke API keys.")
+
+
+@keys.command
+def create(
+    name: str,
+    *,
+    namespace: str = "default",
+    right: Annotated[list[str] | None, Parameter(negative=())] = None,
+    user: str | None = None,
+    user_prefix: str = "",
+    group: Annotated[list[str] | None, Parameter(negative=())] = None,
+    expires_in_days: float | None = None,
+    storage: str | None = None,
+) -> None:
+    """Make a key and print it. It is shown once.
+
+    Parameters
+    ----------
+    name
+        What the key is for.
+    namespace
+        The one namespace that it opens.
+    right
+        read, write, admin or act-as; may be repeated. Left out: read and write, and act-as unless
+        a user is given.
+    user
+        The one user that the key speaks for.
+    user_prefix
+        With act-as: only users whose ids begin so.
+    group
+        With act-as: only these groups; may be repeated.
+    expires_in_days
+        When the key runs out. Left out: never.
+    storage
+        The storage URL, instead of the one that is set.
+    """
+    key_id, secret = new_secret()
+    at = utc_now()
+    rights = right or (["read", "write"] if user else ["read", "write", "act-as"])
+    key = ApiKey(
+        id=key_id,
+        name=name,
+        namespace=namespace,
+        secret_hash=hashed(secret),
+        rights=tuple(dict.fromkeys(rights)),
+        user_id=user,
+        user_prefix=user_prefix,
+        groups=None if group is None else tuple(group),
+        created_at=at,
+        expires_at=None if expires_in_days is None else at + timedelta(days=expires_in_days),
+    )
+    with_keys(storage, lambda kept: kept.add(key), namespace=namespace)
+    Console(stderr=True).print("This key is shown once; keep it as you would a password.")
+    sys.stdout.write(key_text(key_id, secret) + "\n")
+
+
+@keys.command(name="list")
+def list_keys(*, storage: str | None = None) -> None:
+    """List the keys that there are, without their secrets.
+
+    Parameters
+    ----------
+    storage
+        The storage URL, instead of the one that is set.
+    """
+    table = Table("id", "name", "namespace", "rights", "user", "created", "expires", "last used")
+    for key in with_keys(storage, lambda kept: kept.all()):
+        table.add_row(
+            key.id,
+            key.name,
+            key.namespace,
+            " ".join(key.rights),
+            key.user_id or (key.user_prefix + "*" if "act-as" in key.rights else "-"),
+            _day(key.created_at),
+            _day(key.expires_at),
+            _day(key.last_used_at),
+        )
+    Console().print(table)
+
+
+@keys.command
+def revoke(key_id: str, *, storage: str | None = None) -> None:
+    """Revoke a key: every worker refuses it within 5 seconds.
+
+    Parameters
+    ----------
+    key_id
+        The id, or the key itself.
+    storage
+        The storage URL, instead of the one that is set.
+    """
+    if key_id.startswith("ask_"):
+        key_id = key_id.split("_")[1]
+    if not with_keys(storage, lambda kept: kept.revoke(key_id)):
+        raise InvalidInputError("key_id", "there is no such key")
+    Console(stderr=True).print("The key is revoked.")
+
+
+def with_keys(
+    storage: str | None, use: Callable[[Keys], Awaitable[T]], *, namespace: str = "default"
+) -> T:
+    """Open where keys are kept, use it, and close it."""
+    return asyncio.run(_with_keys(storage, use, namespace))
+
+
+async def _with_keys(storage: str | None, use: Callable[[Keys], Awaitable[T]], namespace: str) -> T:
+    manager = SessionManager(storage, namespace=namespace)
+    settings = ServiceSettings.load()
+    kept = key_places(manager, settings)[0]
+    if settings.keys_file is not None:
+        return await use(kept)
+    provider = manager._runtime.storage  # noqa: SLF001 - keys live below the namespaces
+    if not provider.capabilities.durable:
+        raise ConfigurationError(
+            "this store forgets with its process; name another one with --storage or"
+            " SESSION_STORAGE_URL, or keep keys in a file with SESSION_SERVICE_KEYS_FILE"
+        )
+    await provider.initialize()
+    try:
+        return await use(kept)
+    finally:
+        await provider.shutdown()
+
+
+def _day(at: datetime | None) -> str:
+    return "-" if at is None else at.strftime("%Y-%m-%d %H:%M")

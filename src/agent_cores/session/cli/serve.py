@@ -1,0 +1,207 @@
+"""``agent-sessions serve``: the HTTP service in one process or several."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_secret
+from agent_cores.session.service.app import create_app
+from agent_cores.session.service.logs import log_config
+from agent_cores.session.service.settings import ServiceSettings, environment_name
+from agent_cores.session.service.stopping import announce_stop
+from agent_cores.session.service.workings import key_places
+from agent_cores.session.session_manager import SessionManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent_cores.session.service.app import Service
+
+MAKE_A_KEY = "agent-sessions keys create NAME"
+
+
+def serve(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int | None = None,
+    storage: str | None = None,
+) -> None:
+    """Serve sessions over HTTP, on 127.0.0.1:8080 and embedded SQLite unless told otherwise.
+
+    Parameters
+    ----------
+    host
+        The address to listen on.
+    port
+        The port; 0 takes a free one.
+    workers
+        How many processes.
+    storage
+        The storage URL, instead of the one that is set.
+    """
+    given = {"host": host, "port": port, "workers": workers}
+    settings = ServiceSettings.load(**{k: v for k, v in given.items() if v is not None})
+    if settings.workers > 1:
+        _serve_workers(settings, storage)
+        return
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, storage))
+
+
+async def _serve(settings: ServiceSettings, storage: str | None) -> None:
+    manager = SessionManager(storage)
+    await manager.initialize()
+    try:
+        key, secret = None, ""
+        if not await _knows_callers(manager, settings):
+            key, secret = _first_run_key(settings)
+        app = create_app(
+            manager,
+            settings=settings,
+            keys=() if key is None else (key,),
+            only_loopback_hosts=key is not None,
+        )
+        announce_stop(app)
+        server = _Server(_config(app, settings), key, secret)
+        await server.serve()
+    finally:
+        await manager.shutdown()
+
+
+def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
+    asyncio.run(_check_for_workers(settings, storage))
+    if storage is not None:
+        os.environ["SESSION_STORAGE_URL"] = storage
+    for name in ("host", "port", "workers"):
+        os.environ[environment_name(name)] = str(getattr(settings, name))
+    config = _config("agent_cores.session.cli.serve:worker", settings)
+    uvicorn.run(
+        "agent_cores.session.cli.serve:worker",
+        factory=True,
+        host=config.host,
+        port=config.port,
+        workers=settings.workers,
+        log_config=log_config(),
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=config.timeout_graceful_shutdown,
+    )
+
+
+async def _check_for_workers(settings: ServiceSettings, storage: str | None) -> None:
+    manager = SessionManager(storage)
+    provider = manager._runtime.storage  # noqa: SLF001 - what the store can do is its provider's to say
+    if not provider.capabilities.shared:
+        raise ConfigurationError(
+            f"{provider.describe()} cannot be shared by {settings.workers} workers;"
+            " take one worker, or another store"
+        )
+    async with manager:
+        if not await _knows_callers(manager, settings):
+            raise ConfigurationError(f"there is no key yet; make one: {MAKE_A_KEY}")
+
+
+def worker() -> Service:
+    """Return the application of one worker; its settings are in the environment."""
+    app = create_app(settings=ServiceSettings.load())
+    announce_stop(app)
+    return app
+
+
+async def _knows_callers(manager: SessionManager, settings: ServiceSettings) -> bool:
+    """Whether there is any way to call: an issuer of tokens, or a key."""
+    if settings.jwt_issuers:
+        return True
+    return bool(await key_places(manager, settings)[0].all())
+
+
+def _first_run_key(settings: ServiceSettings) -> tuple[ApiKey, str]:
+    """Return a key for this run; on an address that others reach there is none."""
+    if not _is_loopback(settings.host):
+        raise ConfigurationError(
+            f"there is no key yet, and {settings.host} is no loopback address;"
+            f" make a key first: {MAKE_A_KEY}"
+        )
+    key_id, secret = new_secret()
+    key = ApiKey(
+        id=key_id,
+        name="this run",
+        namespace="default",
+        secret_hash=hashed(secret),
+        rights=("read", "write", "act-as"),
+        created_at=utc_now(),
+    )
+    return key, secret
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _config(app: Service | str, settings: ServiceSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=log_config(),
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
+    )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop  # noqa: PLC0415 - not there on every platform
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens and how to call it, once it listens."""
+
+    def __init__(self, config: uvicorn.Config, key: ApiKey | None, secret: str) -> None:
+        super().__init__(config)
+        self._key = key
+        self._secret = secret
+
+    async def startup(self, sockets: object = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets)  # type: ignore[arg-type]  # passed on as it came
+        if self.should_exit or not self.servers:
+            return
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        sys.stdout.write(f"Listening on {place}; {place}/docs describes what it answers.\n")
+        if self._key is not None:
+            sys.stdout.write(_how_to_call(place, key_text(self._key.id, self._secret)))
+        sys.stdout.flush()
+
+
+def _how_to_call(place: str, key: str) -> str:
+    return f"""There is no API key yet. This one lasts until the service stops:
+
+export AGENT_SESSIONS_KEY={key}
+
+curl -s {place}/v1/sessions -H "Authorization: Bearer $AGENT_SESSIONS_KEY" \\
+  -H 'X-User-Id: ann' -H 'Content-Type: application/json' -d '{{"title": "Hello"}}'
+
+To keep one: {MAKE_A_KEY}
+"""

@@ -1,0 +1,133 @@
+"""What callers give, made fit for the wire. What JSON cannot say is refused here, by name.
+
+All else is left to the service, so that each rule stands in one place.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.inputs import DEFAULT_TTL_HOURS, new_id
+from agent_cores.session.models.message import NewMessage
+from agent_cores.session.models.times import whole_millis
+from agent_cores.session.models.values import to_json
+
+_DEEPEST = 500
+"""Deeper than any service allows, and not so deep that looking fails."""
+
+
+def raw(value: object, field: str) -> msgspec.Raw:
+    """Return a value as JSON; refuses what is no plain JSON."""
+    return msgspec.Raw(to_json(value, field, depth=_DEEPEST, at_most=sys.maxsize))
+
+
+def mapping(value: object, field: str, *, by_key: bool = False) -> msgspec.Raw | dict[str, Any]:
+    """Return a mapping as JSON. ``by_key``: an error names the key."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(field, f"a mapping, not {type(value).__name__}")
+    if not by_key:
+        given = dict(value)
+        tags = given.get("tags")
+        if isinstance(tags, Iterable) and not isinstance(tags, str | bytes | Mapping):
+            given["tags"] = list(tags)
+            raw(given["tags"], f"{field}/tags")
+        return raw(given, field)
+    if not all(isinstance(key, str) for key in value):
+        raise InvalidInputError(field, "keys are text")
+    raw(list(value), field)
+    return {key: raw(item, f"{field}/{key}") for key, item in value.items()}
+
+
+def names(value: object, field: str) -> msgspec.Raw:
+    """Return a list of text."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidInputError(field, f"a list of text, not {type(value).__name__}")
+    return raw(list(value), field)
+
+
+def integer(value: object, field: str) -> int:
+    """Return an integer; its bounds are the service's to know."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(field, f"an integer, not {type(value).__name__}")
+    return value
+
+
+def revision(value: object) -> dict[str, str]:
+    """Return the header that says which revision is expected."""
+    if value is None:
+        return {}
+    expected = integer(value, "expected_revision")
+    if not 1 <= expected < 10**18:
+        raise InvalidInputError("expected_revision", f"{expected}; it is at least 1")
+    return {"If-Match": f'"{expected}"'}
+
+
+def seconds(hours: object, field: str) -> int | None:
+    """Return hours in whole seconds, rounded up: finer ones do not go over the wire."""
+    if hours is None:
+        return None
+    if isinstance(hours, bool) or not isinstance(hours, int | float) or not math.isfinite(hours):
+        raise InvalidInputError(field, "a number of hours, or None for never")
+    return math.ceil(round(hours * 3600, 3))
+
+
+def ttl(hours: object, field: str = "ttl_hours") -> dict[str, int | None]:
+    """Return the field that says the idle time; none where it was left out."""
+    return {} if hours is DEFAULT_TTL_HOURS else {"ttl_seconds": seconds(hours, field)}
+
+
+def lease(value: object) -> int:
+    """Return the length of a lease in whole seconds, rounded up."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidInputError("lease_seconds", "a number of seconds")
+    return math.ceil(value)
+
+
+def instant(value: object, field: str) -> str | None:
+    """Return an aware datetime, to the millisecond."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise InvalidInputError(field, "an aware datetime, or None")
+    try:
+        return whole_millis(value).isoformat()
+    except OverflowError as error:
+        raise InvalidInputError(field, "outside the years that there are") from error
+
+
+def message(item: object, path: str) -> dict[str, Any]:
+    """Return a message to append; one without an id gets one, so that it may be sent again."""
+    if isinstance(item, NewMessage):
+        item = {name: getattr(item, name) for name in NewMessage.__struct_fields__}
+    if not isinstance(item, Mapping):
+        raise InvalidInputError(path, f"a mapping or NewMessage, not {type(item).__name__}")
+    given = {str(key): value for key, value in item.items()}
+    if given.get("id") is None:
+        given["id"] = new_id()
+    if isinstance(given.get("metadata"), Mapping):
+        given["metadata"] = dict(given["metadata"])
+    prefix = f"{path}/" if path else ""
+    fields = {} if path else {"id": "message_id"}
+    return {key: raw(value, prefix + fields.get(key, key)) for key, value in given.items()}
+
+
+def messages(items: object) -> list[dict[str, Any]]:
+    """Return messages to append."""
+    if not isinstance(items, Sequence) or isinstance(items, str | bytes):
+        raise InvalidInputError("messages", f"a list, not {type(items).__name__}")
+    return [message(item, f"messages/{index}") for index, item in enumerate(items)]
+
+
+def segment(text: str) -> str:
+    """Return text as one step of a path."""
+    return quote(text, safe="").replace(".", "%2E") if text in {".", ".."} else quote(text, safe="")

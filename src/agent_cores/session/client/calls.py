@@ -1,0 +1,176 @@
+"""``Calls``: what the verbs of all topics share: who asks, where, and what a refusal is about."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from agent_cores.session.access.access_control import Caller
+from agent_cores.session.client.arguments import segment
+from agent_cores.session.client.reading import Me, read_me
+from agent_cores.session.engine import Scope
+from agent_cores.session.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    SessionExpiredError,
+    SessionNotFoundError,
+)
+from agent_cores.session.inputs import Inputs
+from agent_cores.session.models.limits import DEFAULT_LIMITS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from agent_cores.session.client.transport import Reply, Transport
+    from agent_cores.session.engine import GroupsOf
+
+ACT_AS = "act-as"
+_PLAIN = "._~@:|+=-"
+_NO_NAMES: Mapping[str, str] = {}
+_INPUTS = Inputs(DEFAULT_LIMITS)
+
+
+class Request(msgspec.Struct):
+    """What a verb sends."""
+
+    body: dict[str, Any] | None = None
+    query: dict[str, Any] = {}
+    headers: dict[str, str] = {}
+    tail: str = ""
+
+
+class Calls:
+    """A service, the credential that it is asked with, and how its answers are read."""
+
+    _transport: Transport
+    _groups_of: GroupsOf | None
+    _me: Me | None
+    _starting: asyncio.Lock | None
+
+    async def _known(self) -> Me:
+        """Return who the service says that the credential is; it is asked once."""
+        if self._me is None:
+            if self._starting is None:
+                self._starting = asyncio.Lock()
+            async with self._starting:
+                if self._me is None:
+                    reply = await self._transport.send("GET", "/v1/me", repeatable=True)
+                    self._me = read_me(reply.body)
+        return self._me
+
+    async def _acting(self, user_id: str, field: str) -> dict[str, str]:
+        """Return the headers that say who does it."""
+        me = await self._known()
+        _INPUTS.user_id(user_id, field)
+        if ACT_AS not in me.rights:
+            if user_id != me.user_id:
+                raise AccessDeniedError("this key speaks for one user, who is another one")
+            return {}
+        return {"X-User-Id": quote(user_id, safe=_PLAIN)}
+
+    async def _groups(self, user_id: str) -> dict[str, str]:
+        """Return the header that says which groups the user is in; none if there are none."""
+        me = await self._known()
+        if self._groups_of is None or ACT_AS not in me.rights:
+            return {}
+        caller = await Scope("", self._groups_of).with_groups(Caller(user_id))
+        groups = ",".join(quote(group, safe=_PLAIN) for group in caller.groups or ())
+        return {"X-User-Groups": groups} if groups else {}
+
+    async def _with_groups(
+        self, user_id: str, send: Callable[[dict[str, str]], Awaitable[Reply]]
+    ) -> Reply:
+        """Send without groups; where that is refused, ask for them and send once more."""
+        try:
+            return await send({})
+        except SessionExpiredError:
+            raise
+        except (SessionNotFoundError, AccessDeniedError):
+            groups = await self._groups(user_id)
+            if not groups:
+                raise
+        return await send(groups)
+
+    async def _ask(
+        self,
+        method: str,
+        session_id: str,
+        user_id: str,
+        tail: str,
+        request: Callable[[], Request],
+        *,
+        names: Mapping[str, str] = _NO_NAMES,
+        repeatable: bool = False,
+        user_field: str = "user_id",
+    ) -> Reply:
+        """Send a request about a session.
+
+        Who may not do this at all is told that before what is wrong with the arguments: a request
+        that cannot be made is replaced by one that the service refuses for its shape.
+        """
+        headers = await self._acting(user_id, user_field)
+        path = f"/v1/sessions/{segment(_INPUTS.session_id(session_id))}"
+        try:
+            given = request()
+        except InvalidInputError as wrong:
+            wrong_shape = f"{path}{tail}?_="
+            try:
+                await self._with_groups(
+                    user_id,
+                    lambda groups: self._transport.send(
+                        method, wrong_shape, headers={**headers, **groups}
+                    ),
+                )
+            except InvalidInputError:
+                raise wrong from None
+            raise
+        given.headers |= headers
+        path += given.tail or tail
+
+        async def send(groups: dict[str, str]) -> Reply:
+            asked = msgspec.structs.replace(given, headers={**given.headers, **groups})
+            return await self._send(method, path, asked, names=names, repeatable=repeatable)
+
+        return await self._with_groups(user_id, send)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        request: Request,
+        *,
+        names: Mapping[str, str] = _NO_NAMES,
+        repeatable: bool = False,
+    ) -> Reply:
+        """Send a request; an argument that is refused is called by its name in the manager."""
+        query = {name: value for name, value in request.query.items() if value is not None}
+        if query:
+            path = f"{path}?{urlencode(query, doseq=True)}"
+        body = None if request.body is None else msgspec.json.encode(request.body)
+        try:
+            return await self._transport.send(
+                method,
+                path,
+                body,
+                headers=request.headers,
+                repeatable=repeatable or method == "GET",
+            )
+        except InvalidInputError as wrong:
+            field = _renamed(wrong.field, names)
+            if field == wrong.field:
+                raise
+            raise InvalidInputError(field, wrong.problem) from wrong
+
+
+def _renamed(field: str, names: Mapping[str, str]) -> str:
+    """Give a field its name in the manager; the longest path that is known counts."""
+    for wire, ours in names.items():
+        if field == wire:
+            return ours
+        if field.startswith(f"{wire}/"):
+            rest = field[len(wire) + 1 :]
+            return f"{ours}/{rest}" if ours else rest
+    return field

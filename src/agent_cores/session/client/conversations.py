@@ -1,0 +1,239 @@
+"""The client's verbs on a session as a whole."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec import UNSET
+
+from agent_cores.session.client import arguments
+from agent_cores.session.client.calls import Calls, Request
+from agent_cores.session.client.reading import read_session, read_sessions
+from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.inputs import DEFAULT_TTL_HOURS
+from agent_cores.session.models.session import AccessRole, RenewOn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from msgspec import UnsetType
+
+    from agent_cores.session.client.transport import Reply
+    from agent_cores.session.models.session import Page, Session, SessionStatus
+
+_CREATED = {
+    "id": "session_id",
+    "ttl_seconds": "ttl_hours",
+    "max_lifetime_seconds": "max_lifetime_hours",
+}
+
+
+class ConversationCalls(Calls):
+    """Create, read, update, list, archive, renew, fork and delete."""
+
+    async def create_session(
+        self,
+        user_id: str,
+        metadata: Mapping[str, Any] | None = None,
+        ttl_hours: float | None = DEFAULT_TTL_HOURS,
+        *,
+        session_id: str | None = None,
+        title: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        public: bool = False,
+        max_lifetime_hours: float | None = None,
+        renew_on: RenewOn | str = RenewOn.WRITE,
+        if_exists: Literal["error", "return"] = "error",
+    ) -> str:
+        """Create a session. ``session_id`` takes a key that may act as others."""
+        headers = await self._acting(user_id, "user_id")
+        given: dict[str, Any] = {
+            "metadata": arguments.mapping(metadata, "metadata"),
+            "context": arguments.mapping(context, "context", by_key=True),
+            "public": arguments.raw(public, "public"),
+            "max_lifetime_seconds": arguments.seconds(max_lifetime_hours, "max_lifetime_hours"),
+            "renew_on": arguments.raw(renew_on, "renew_on"),
+            "if_exists": arguments.raw(if_exists, "if_exists"),
+            **arguments.ttl(ttl_hours),
+        }
+        if title is not None:
+            given["title"] = arguments.raw(title, "title")
+        if session_id is not None:
+            given["id"] = arguments.raw(session_id, "session_id")
+        headers["Idempotency-Key"] = str(uuid.uuid4())
+        request = Request(given, headers=headers)
+        reply = await self._send("POST", "/v1/sessions", request, names=_CREATED, repeatable=True)
+        return self._read(reply).id
+
+    async def get_session(
+        self, session_id: str, user_id: str, *, message_limit: int = 50
+    ) -> Session:
+        """Return the session with its latest messages, and its context if it may be read."""
+
+        def request() -> Request:
+            limit = arguments.integer(message_limit, "message_limit")
+            return Request(query={"message_limit": limit})
+
+        session = self._read(await self._ask("GET", session_id, user_id, "", request))
+        if session.access_role is AccessRole.VIEWER:
+            groups = await self._groups(user_id)
+            if groups:  # which may make the caller an editor, who reads the context too
+                reply = await self._ask(
+                    "GET",
+                    session_id,
+                    user_id,
+                    "",
+                    lambda: msgspec.structs.replace(request(), headers=groups),
+                )
+                return self._read(reply)
+        return session
+
+    async def update_session(
+        self,
+        session_id: str,
+        user_id: str,
+        context_updates: Mapping[str, Any] | None = None,
+        metadata_updates: Mapping[str, Any] | None = None,
+        *,
+        context_removals: Iterable[str] = (),
+        expected_revision: int | None = None,
+    ) -> Session:
+        """Set context keys and metadata keys, drop context keys; return the header after it."""
+        reply = await self._ask(
+            "PATCH",
+            session_id,
+            user_id,
+            "",
+            lambda: Request(
+                {
+                    "context_updates": arguments.mapping(
+                        context_updates, "context_updates", by_key=True
+                    ),
+                    "metadata_updates": arguments.mapping(metadata_updates, "metadata_updates"),
+                    "context_removals": arguments.names(context_removals, "context_removals"),
+                },
+                headers=arguments.revision(expected_revision),
+            ),
+        )
+        return self._read(reply)
+
+    async def list_user_sessions(
+        self,
+        user_id: str,
+        status: SessionStatus | str | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        *,
+        tags: Sequence[str] | None = None,
+        shared: bool = False,
+        cursor: str | None = None,
+    ) -> Page[Session]:
+        """Return headers of the user's sessions, or of those that others share with them."""
+        headers = await self._acting(user_id, "user_id")
+        if not isinstance(shared, bool):
+            raise InvalidInputError("shared", f"True or False, not {type(shared).__name__}")
+        query: dict[str, Any] = {
+            "status": None if not status else _text(status, "status"),
+            "limit": arguments.integer(limit, "limit"),
+            "offset": arguments.integer(offset, "offset") or None,
+            "shared": "true" if shared else None,
+            "cursor": None if cursor is None else _text(cursor, "cursor"),
+        }
+        if tags is not None:
+            if isinstance(tags, str):
+                raise InvalidInputError("tags", "a list of text, not str")
+            query["tag"] = [_text(tag, "tags") for tag in tags]
+        if shared:
+            headers |= await self._groups(user_id)
+        request = Request(query=query, headers=headers)
+        reply = await self._send("GET", "/v1/sessions", request, names={"tag": "tags"})
+        return read_sessions(reply.body, self._namespace)
+
+    async def delete_session(
+        self, session_id: str, user_id: str, *, expected_revision: int | None = None
+    ) -> Literal[True]:
+        """Remove the session with all that belongs to it. Its owner only."""
+        await self._ask(
+            "DELETE",
+            session_id,
+            user_id,
+            "",
+            lambda: Request(headers=arguments.revision(expected_revision)),
+        )
+        return True
+
+    async def archive_session(self, session_id: str, user_id: str) -> Session:
+        """Make the session read-only and take it out of the default listing."""
+        reply = await self._ask("POST", session_id, user_id, "/archive", Request, repeatable=True)
+        return self._read(reply)
+
+    async def unarchive_session(self, session_id: str, user_id: str) -> Session:
+        """Make an archived session active again."""
+        reply = await self._ask("POST", session_id, user_id, "/unarchive", Request, repeatable=True)
+        return self._read(reply)
+
+    async def renew_session(
+        self, session_id: str, user_id: str, *, ttl_hours: float | UnsetType | None = UNSET
+    ) -> Session:
+        """Count the idle time anew; a ``ttl_hours`` given becomes the idle time."""
+
+        def request() -> Request:
+            if ttl_hours is UNSET:
+                return Request({})
+            return Request({"ttl_seconds": arguments.seconds(ttl_hours, "ttl_hours")})
+
+        names = {"ttl_seconds": "ttl_hours"}
+        reply = await self._ask("POST", session_id, user_id, "/renew", request, names=names)
+        return self._read(reply)
+
+    async def fork_session(
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        new_session_id: str | None = None,
+        up_to_seq: int | None = None,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        ttl_hours: float | None = DEFAULT_TTL_HOURS,
+    ) -> str:
+        """Copy a session that the caller may read into a new one of theirs; return its id."""
+
+        def request() -> Request:
+            body: dict[str, Any] = {
+                "metadata": arguments.mapping(metadata, "metadata"),
+                **arguments.ttl(ttl_hours),
+            }
+            for name, value, field in (
+                ("id", new_session_id, "new_session_id"),
+                ("up_to_seq", up_to_seq, "up_to_seq"),
+                ("title", title, "title"),
+            ):
+                if value is not None:
+                    body[name] = arguments.raw(value, field)
+            return Request(body, headers={"Idempotency-Key": str(uuid.uuid4())})
+
+        names = {"id": "new_session_id", "ttl_seconds": "ttl_hours"}
+        reply = await self._ask(
+            "POST", session_id, user_id, "/fork", request, names=names, repeatable=True
+        )
+        return self._read(reply).id
+
+    def _read(self, reply: Reply) -> Session:
+        return read_session(reply.body, reply.headers.get("etag"), self._namespace)
+
+    @property
+    def _namespace(self) -> str:
+        return "" if self._me is None else self._me.namespace
+
+
+def _text(value: object, field: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidInputError(field, f"text, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(field, "text with a lone surrogate") from error
+    return str(value)

@@ -1,0 +1,172 @@
+"""The client's verbs on the messages of a session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from agent_cores.session.client import arguments
+from agent_cores.session.client.calls import Request
+from agent_cores.session.client.conversations import ConversationCalls
+from agent_cores.session.client.reading import read_messages
+from agent_cores.session.errors import MessageNotFoundError
+from agent_cores.session.inputs import whole_number
+from agent_cores.session.models.message import NewMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from agent_cores.session.models.message import Content, Message
+    from agent_cores.session.models.session import Page, Session
+
+_ONE = {"messages/0/id": "message_id", "messages/0": ""}
+
+
+class MessageCalls(ConversationCalls):
+    """Append, read and remove messages."""
+
+    async def add_message(
+        self,
+        session_id: str,
+        user_id: str,
+        role: str,
+        content: Content,
+        *,
+        message_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        context_updates: Mapping[str, Any] | None = None,
+        context_removals: Iterable[str] = (),
+        expected_revision: int | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> Message:
+        """Append one message and return it as stored; one without an id is given one."""
+
+        def messages() -> list[dict[str, Any]]:
+            given = NewMessage(role, content, message_id, metadata)  # type: ignore[arg-type]  # any mapping
+            return [arguments.message(given, "")]
+
+        found = await self._send_messages(
+            session_id,
+            user_id,
+            messages,
+            _ONE,
+            expected_revision,
+            context_updates=context_updates,
+            context_removals=context_removals,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
+        )
+        return found[0]
+
+    async def add_messages(
+        self,
+        session_id: str,
+        user_id: str,
+        messages: Sequence[NewMessage | Mapping[str, Any]],
+        *,
+        context_updates: Mapping[str, Any] | None = None,
+        context_removals: Iterable[str] = (),
+        expected_revision: int | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> list[Message]:
+        """Append many messages in one write, all or nothing; return them as stored."""
+        return await self._send_messages(
+            session_id,
+            user_id,
+            lambda: arguments.messages(messages),
+            {},
+            expected_revision,
+            context_updates=context_updates,
+            context_removals=context_removals,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
+        )
+
+    async def _send_messages(
+        self,
+        session_id: str,
+        user_id: str,
+        messages: Any,  # noqa: ANN401 - a function that gives them
+        names: Mapping[str, str],
+        expected_revision: int | None,
+        *,
+        context_updates: Mapping[str, Any] | None,
+        context_removals: Iterable[str],
+        expected_last_seq: int | None,
+        turn: str | None,
+    ) -> list[Message]:
+        def request() -> Request:
+            body: dict[str, Any] = {"messages": messages()}
+            if context_updates is not None:
+                body["context_updates"] = arguments.mapping(
+                    context_updates, "context_updates", by_key=True
+                )
+            if context_removals != ():
+                body["context_removals"] = arguments.names(context_removals, "context_removals")
+            if expected_last_seq is not None:
+                body["expected_last_seq"] = arguments.raw(expected_last_seq, "expected_last_seq")
+            if turn is not None:
+                body["turn"] = arguments.raw(turn, "turn")
+            return Request(body, headers=arguments.revision(expected_revision))
+
+        reply = await self._ask(
+            "POST", session_id, user_id, "/messages", request, names=names, repeatable=True
+        )
+        return list(read_messages(reply.body))
+
+    async def get_session_messages(
+        self,
+        session_id: str,
+        user_id: str,
+        limit: int = 50,
+        *,
+        before_seq: int | None = None,
+        after_seq: int | None = None,
+    ) -> Page[Message]:
+        """Return the latest ``limit`` messages, or those next to a seq; always ascending."""
+
+        def request() -> Request:
+            query: dict[str, Any] = {"limit": arguments.integer(limit, "limit")}
+            for field, value in (("before_seq", before_seq), ("after_seq", after_seq)):
+                if value is not None:
+                    query[field] = arguments.integer(value, field)
+            return Request(query=query)
+
+        reply = await self._ask("GET", session_id, user_id, "/messages", request)
+        return read_messages(reply.body)
+
+    async def delete_message(self, session_id: str, user_id: str, seq: int) -> Literal[True]:
+        """Remove one message: its author while an editor, or the owner."""
+        try:
+            await self._ask(
+                "DELETE",
+                session_id,
+                user_id,
+                "/messages/0",
+                lambda: Request(tail=f"/messages/{whole_number(seq, 'seq', 1)}"),
+            )
+        except MessageNotFoundError:
+            raise MessageNotFoundError(seq) from None
+        return True
+
+    async def rewind_session(
+        self,
+        session_id: str,
+        user_id: str,
+        to_seq: int,
+        *,
+        expected_revision: int | None = None,
+    ) -> Session:
+        """Remove every message after ``to_seq``; return the header after it."""
+        reply = await self._ask(
+            "POST",
+            session_id,
+            user_id,
+            "/rewind",
+            lambda: Request(
+                {"to_seq": arguments.raw(to_seq, "to_seq")},
+                headers=arguments.revision(expected_revision),
+            ),
+        )
+        return self._read(reply)

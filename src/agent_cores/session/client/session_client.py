@@ -1,0 +1,123 @@
+"""``SessionClient``: the manager's verbs over HTTP.
+
+Code that was written for ``SessionManager`` moves to the service by changing one line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent_cores.session.client.calls import Request
+from agent_cores.session.client.messages import MessageCalls
+from agent_cores.session.client.reading import read_receipt
+from agent_cores.session.client.sharing import SharingCalls
+from agent_cores.session.client.transport import Transport
+from agent_cores.session.errors import ConfigurationError, UnsupportedError
+from agent_cores.session.inputs import Inputs
+from agent_cores.session.models.limits import DEFAULT_LIMITS
+from agent_cores.session.session_manager import SessionManager
+
+if TYPE_CHECKING:
+    from agent_cores.session.engine import GroupsOf
+    from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+    from agent_cores.session.verbs.upkeep import ErasureReceipt
+
+_INPUTS = Inputs(DEFAULT_LIMITS)
+
+
+class SessionClient(MessageCalls, SharingCalls, SessionManager):
+    """Sessions of the namespace that the key opens, at the service at ``base_url``.
+
+    With a key that may act as others, ``user_id`` is whom a verb acts as, and ``groups_of`` gives
+    their groups; with a key of one user it has to be that user.
+
+    Idle times and leases are whole seconds over HTTP, rounded up. Hooks and sweeping belong to the
+    service: ``lifecycle`` and ``clean_expired_sessions`` raise ``UnsupportedError``. A request that
+    did not leave is sent again, up to ``retries`` times, and one whose answer was lost if it is
+    safe to repeat; otherwise ``StorageUnavailableError`` says that the outcome is unknown.
+    ``timeout`` is seconds a request.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        groups_of: GroupsOf | None = None,
+        timeout: float = 30.0,
+        retries: int = 2,
+        pool_size: int = 100,
+    ) -> None:
+        if not base_url.startswith(("http://", "https://")):
+            raise ConfigurationError("base_url begins with https:// or http://")
+        if not api_key.isascii() or not api_key.isprintable() or not api_key:
+            raise ConfigurationError("api_key is an API key or a token, in ASCII")
+        self._transport = Transport(
+            base_url, api_key, timeout=timeout, retries=retries, pool_size=pool_size
+        )
+        self._groups_of = groups_of
+        self._me = None
+        self._starting = None
+        self._users = 0
+        self._stopped = False
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the key; known once ``initialize()`` or a verb has asked for it."""
+        if self._me is None:
+            raise ConfigurationError("the namespace is known after initialize()")
+        return self._me.namespace
+
+    @property
+    def lifecycle(self) -> LifecycleManager:
+        """There are no hooks over HTTP."""
+        raise UnsupportedError("hooks run where the sessions are kept, in the service")
+
+    @property
+    def _is_over(self) -> bool:
+        return self._stopped or self._transport.is_over
+
+    @property
+    def _inputs(self) -> Inputs:
+        return _INPUTS
+
+    def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionClient:
+        """Return a view with other groups; another namespace takes another key."""
+        if self._me is None or name != self._me.namespace:
+            raise UnsupportedError("the key decides about the namespace; make another client")
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view._groups_of = groups_of or self._groups_of
+        return view
+
+    async def initialize(self) -> None:
+        """Ask the service whether it knows the key. May be called again, and counts."""
+        await self._known()
+        self._stopped = False
+        self._users += 1
+
+    async def shutdown(self) -> None:
+        """Close the connections, once for every ``initialize()``."""
+        self._users = max(self._users - 1, 0)
+        if not self._users:
+            await self._transport.close()
+            self._stopped = True
+
+    async def clean_expired_sessions(self) -> int:
+        """Raise ``UnsupportedError``: the service sweeps by itself."""
+        raise UnsupportedError("the service removes what has ended by itself")
+
+    async def get_statistics(self) -> dict[str, Any]:
+        """Return ``sessions`` stored in the namespace, and ``due``; takes the right ``admin``."""
+        reply = await self._send("GET", "/v1/statistics", Request())
+        counts: dict[str, Any] = msgspec.json.decode(reply.body)
+        return {"sessions": counts["sessions"], "due": counts["due"]}
+
+    async def erase_user(self, user_id: str) -> ErasureReceipt:
+        """Remove what the user owns, and the grants that name them; takes the right ``admin``."""
+        _INPUTS.user_id(user_id)
+        request = Request({"user_id": user_id})
+        reply = await self._send("POST", "/v1/users/erase", request)
+        return read_receipt(reply.body)

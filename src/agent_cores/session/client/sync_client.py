@@ -1,0 +1,27 @@
+"""``SyncSessionClient``: the client for blocking code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent_cores.session.client.session_client import SessionClient
+from agent_cores.session.portal import Portal
+from agent_cores.session.sync_manager import SyncSessionManager
+
+if TYPE_CHECKING:
+    from agent_cores.session.engine import GroupsOf
+
+
+class SyncSessionClient(SyncSessionManager):
+    """``SyncSessionManager`` over HTTP; the arguments are those of ``SessionClient``."""
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        groups_of: GroupsOf | None = None,
+        **options: Any,  # noqa: ANN401 - SessionClient's, which checks them
+    ) -> None:
+        self._manager = SessionClient(base_url, api_key, groups_of=groups_of, **options)
+        self._portal = Portal(self._manager)

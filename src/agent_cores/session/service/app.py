@@ -1,0 +1,265 @@
+"""``create_app``: the service as a plain ASGI application, and the order in which it checks.
+
+A request is routed (404, 405), then checked: headers (431) and size (413), authentication (401),
+the right of the key (403), rate (429), what it accepts (406) and its headers (400), the body (413,
+415, 400). All of that is the same for every id. Then the manager decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from agent_cores.session.errors import AccessDeniedError, SessionError
+from agent_cores.session.service.call import Answer, Call, encode
+from agent_cores.session.service.checks import check_accept, check_host, check_size
+from agent_cores.session.service.problems import Refusal, ShapeError, problem_of
+from agent_cores.session.service.routes import ROUTES
+from agent_cores.session.service.routing import Route, Router
+from agent_cores.session.service.settings import ServiceSettings
+from agent_cores.session.service.workings import Workings
+from agent_cores.session.session_manager import SessionManager
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from starlette.types import Receive, Scope, Send
+
+    from agent_cores.session.service.api_keys import ApiKey
+    from agent_cores.session.settings import SessionSettings
+
+logger = logging.getLogger("agent_cores.session.service")
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+_ROUTER = Router(ROUTES)
+_EVERY = [(b"cache-control", b"no-store"), (b"vary", b"Authorization, X-User-Id")]
+
+
+class Service:
+    """An ASGI application over one manager.
+
+    It starts with its first request, or with the lifespan of the server; a mounted one gets no
+    lifespan, so give ``lifespan`` to the application that it is mounted in, or call ``aclose()``.
+    """
+
+    def __init__(
+        self,
+        manager: SessionManager,
+        settings: ServiceSettings,
+        *,
+        keys: Iterable[ApiKey] = (),
+        only_loopback_hosts: bool = False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.manager = manager
+        self.settings = settings
+        self.draining = False
+        self._only_loopback_hosts = only_loopback_hosts
+        self._workings = Workings(manager, settings, tuple(keys), now)
+        self._starters: list[Callable[[], None]] = []
+
+    def on_start(self, starter: Callable[[], None]) -> None:
+        """Call that when the server's lifespan begins."""
+        self._starters.append(starter)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or go through a server's lifespan."""
+        if scope["type"] == "lifespan":
+            await self._server_lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._respond(scope, receive, send)
+        else:  # a web socket: there are none here
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Start before the first request and close after the last: a lifespan for a parent."""
+        del app  # the parent, of which nothing is needed
+        self.draining = False
+        await self._workings.start()
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Refuse to be ready, finish the requests at work, and close the manager."""
+        self.draining = True
+        await self._workings.close()
+
+    async def is_ready(self) -> bool:
+        """Whether requests may be sent here."""
+        return not self.draining and await self._workings.store_answers()
+
+    async def _server_lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self.draining = False
+        try:
+            await self._workings.start()
+            for starter in self._starters:
+                starter()
+        except Exception as error:
+            logger.exception("the service could not start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        route: Route | None = None
+        call: Call | None = None
+        try:
+            route, path = _ROUTER.find(scope)
+            call = Call(
+                scope,
+                receive,
+                route,
+                path,
+                manager=self.manager,
+                settings=self.settings,
+                is_ready=self.is_ready,
+            )
+            answer = await self._answer(call)
+        except ConnectionResetError:
+            return
+        except Exception as error:  # noqa: BLE001 - every failure has an answer
+            answer = self._refusal(error, route, request_id)
+        await _send(answer, request_id, scope, receive, send)
+        if logger.isEnabledFor(logging.INFO):
+            _log(
+                scope,
+                call,
+                route,
+                status=answer.status,
+                request_id=request_id,
+                started=started,
+            )
+
+    async def _answer(self, call: Call) -> Answer:
+        check_size(call.scope, self.settings)
+        if self._only_loopback_hosts:
+            check_host(call.scope)
+        route = call.route
+        if route.right == "open":
+            return await route.handler(call)
+        workings = await self._workings.start()
+        client = call.scope.get("client")
+        principal = await workings.authentication.principal(
+            call.scope["headers"], client[0] if client else "", needs_user=route.needs_user
+        )
+        call.admit(principal)
+        if route.right != "any" and route.right not in principal.rights:
+            raise AccessDeniedError(f"this takes the right {route.right}")
+        place = workings.callers.enter(principal)
+        try:
+            check_accept(call.scope)
+            call.read_headers()
+            if route.request is not None:
+                await call.read_body()
+            with workings.in_flight:
+                return await self._handled(call)
+        finally:
+            workings.callers.leave(place)
+
+    async def _handled(self, call: Call) -> Answer:
+        """Run the handler. A wrong shape is told only to those who may do the thing at all."""
+        route = call.route
+        try:
+            if not route.query and call.scope.get("query_string"):
+                call.query()
+            return await route.handler(call)
+        except ShapeError:
+            if route.action is not None:
+                await call.view.check(call.session_id, call.user_id, route.action)
+            raise
+
+    def _refusal(self, error: Exception, route: Route | None, request_id: bytes) -> Answer:
+        names = route.names if route is not None else {}
+        clock = self._workings.clock
+        if not isinstance(error, SessionError | Refusal):
+            logger.error("request %s failed", request_id.decode("latin-1"), exc_info=error)
+        status, headers, problem = problem_of(error, names, clock())
+        if status >= 500 and isinstance(error, SessionError):  # noqa: PLR2004
+            logger.error("request %s: %s", request_id.decode("latin-1"), error)
+        extra = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        return Answer(status, encode(problem), extra, b"application/problem+json")
+
+
+def create_app(
+    source: SessionManager | SessionSettings | None = None,
+    *,
+    settings: ServiceSettings | None = None,
+    keys: Iterable[ApiKey] = (),
+    only_loopback_hosts: bool = False,
+) -> Service:
+    """Return the service as an ASGI application.
+
+    ``source`` is a manager, or the settings to make one from; left out, they are loaded. ``keys``
+    are known beside those that are kept. A manager given is counted in and out like by any user.
+    """
+    if not isinstance(source, SessionManager):
+        source = SessionManager(settings=source)
+    return Service(
+        source,
+        settings or ServiceSettings.load(),
+        keys=keys,
+        only_loopback_hosts=only_loopback_hosts,
+    )
+
+
+async def _send(
+    answer: Answer, request_id: bytes, scope: Scope, receive: Receive, send: Send
+) -> None:
+    response = Response(status_code=answer.status)
+    response.body = answer.body
+    response.raw_headers = [*_EVERY, (b"x-request-id", request_id), *answer.headers]
+    if answer.status != 204:  # noqa: PLR2004
+        response.raw_headers += [
+            (b"content-type", answer.content_type),
+            (b"content-length", str(len(answer.body)).encode()),
+        ]
+    await response(scope, receive, send)
+
+
+def _request_id(scope: Scope) -> bytes:
+    """Return the id that a proxy gave the request, or a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return bytes(value)
+    return secrets.token_hex(8).encode()
+
+
+def _log(
+    scope: Scope,
+    call: Call | None,
+    route: Route | None,
+    *,
+    status: int,
+    request_id: bytes,
+    started: float,
+) -> None:
+    """Log what was asked and how it went: no ids of sessions or users, and nothing of the body."""
+    principal = getattr(call, "principal", None)
+    logger.info(
+        "%s %s",
+        route.name if route is not None else scope["method"],
+        status,
+        extra={
+            "request_id": request_id.decode("latin-1"),
+            "route": route.name if route is not None else None,
+            "status": status,
+            "duration_ms": round((time.perf_counter() - started) * 1000, 2),
+            "credential": principal.source if principal is not None else None,
+        },
+    )

@@ -1,0 +1,191 @@
+"""``Authentication``: from the headers of a request to a ``Principal``.
+
+Nothing else says who is calling: the namespace, the user, the groups and the rights all come from
+the credential, or from the headers that a key with ``act-as`` may send.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from agent_cores.session.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    InvalidInputError,
+    StorageUnavailableError,
+    UnauthenticatedError,
+)
+from agent_cores.session.service.api_keys import split_key
+from agent_cores.session.service.problems import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from agent_cores.session.inputs import Inputs
+    from agent_cores.session.service.api_keys import ApiKey
+    from agent_cores.session.service.jwt_issuers import Issuers
+    from agent_cores.session.service.key_cache import KeyCache
+    from agent_cores.session.service.rate_limits import FailedLogins
+
+_ENCODED = re.compile(rb"(?:[A-Za-z0-9._~@:|+=-]|%[0-9A-Fa-f]{2})*")
+_TOKEN_RIGHTS = ("read", "write")
+_UNKNOWN = "the credential is missing, wrong, expired or revoked"
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is calling. ``user_id`` is ``None`` for keys that speak for nobody."""
+
+    namespace: str
+    user_id: str | None
+    groups: tuple[str, ...]
+    rights: tuple[str, ...]
+    source: str
+    key_id: str | None = None
+    roles: tuple[str, ...] | None = None
+
+
+class Authentication:
+    """Checks credentials."""
+
+    def __init__(
+        self,
+        keys: KeyCache,
+        issuers: Issuers,
+        inputs: Inputs,
+        *,
+        clock: Callable[[], datetime],
+        failures: FailedLogins,
+        jwt_roles: tuple[str, ...],
+    ) -> None:
+        self._keys = keys
+        self._issuers = issuers
+        self._inputs = inputs
+        self._clock = clock
+        self._failures = failures
+        self._jwt_roles = jwt_roles
+
+    async def principal(self, headers: Headers, address: str, *, needs_user: bool) -> Principal:
+        """Return who is calling; ``needs_user``: a route that somebody does something on.
+
+        Raises ``UnauthenticatedError``, ``AccessDeniedError`` for headers that the credential may
+        not send, or a refusal of malformed ones.
+        """
+        credential = _bearer(headers)
+        if credential is None:
+            raise UnauthenticatedError(_UNKNOWN)
+        key_parts = split_key(credential)
+        if key_parts is not None and not self._keys.knows(key_parts[0]):
+            self._failures.check(address)
+        try:
+            if key_parts is not None:
+                return await self._by_key(*key_parts, headers, needs_user=needs_user)
+            return await self._by_token(credential, headers)
+        except UnauthenticatedError:
+            self._failures.check(address)
+            self._failures.count(address)
+            raise
+
+    async def _by_key(
+        self, key_id: str, secret: str, headers: Headers, *, needs_user: bool
+    ) -> Principal:
+        try:
+            key = await self._keys.get(key_id)
+        except ConfigurationError as error:
+            raise StorageUnavailableError(str(error)) from error
+        at = self._clock()
+        if key is None or not key.opens(secret) or key.is_expired(at):
+            raise UnauthenticatedError(_UNKNOWN)
+        self._keys.note_use(key, at)
+        user_id: str | None = key.user_id
+        groups: tuple[str, ...] = ()
+        if "act-as" in key.rights:
+            user_id, groups = self._acted(key, headers)
+            if user_id is None and needs_user:
+                raise Refusal("malformed_request", "X-User-Id is missing")
+        else:
+            _refuse_acting(headers)
+        return Principal(
+            namespace=key.namespace,
+            user_id=user_id,
+            groups=groups,
+            rights=key.rights,
+            source=key.id,
+            key_id=key.id,
+        )
+
+    async def _by_token(self, token: str, headers: Headers) -> Principal:
+        claims = await self._issuers.check(token)
+        _refuse_acting(headers)
+        try:
+            user_id = self._inputs.user_id(claims.user_id)
+            groups = tuple(self._inputs.name(group, "groups") for group in claims.groups)
+        except InvalidInputError as error:
+            raise UnauthenticatedError("the token names a user or group out of bounds") from error
+        return Principal(
+            namespace=claims.namespace,
+            user_id=user_id,
+            groups=groups,
+            rights=_TOKEN_RIGHTS,
+            source=claims.issuer,
+            roles=self._jwt_roles,
+        )
+
+    def _acted(self, key: ApiKey, headers: Headers) -> tuple[str | None, tuple[str, ...]]:
+        user = _single(headers, b"x-user-id")
+        listed = _single(headers, b"x-user-groups")
+        user_id = None if user is None else _decoded(user, "X-User-Id")
+        groups: tuple[str, ...] = ()
+        if listed:
+            groups = tuple(_decoded(part.strip(), "X-User-Groups") for part in listed.split(b","))
+        try:
+            if user_id is not None:
+                self._inputs.user_id(user_id)
+            for group in groups:
+                self._inputs.name(group, "X-User-Groups")
+        except InvalidInputError as error:
+            raise Refusal(
+                "malformed_request", f"X-User-Id or X-User-Groups: {error.problem}"
+            ) from error
+        if user_id is not None and not user_id.startswith(key.user_prefix):
+            raise AccessDeniedError("this key may not act as that user")
+        if key.groups is not None and not set(groups) <= set(key.groups):
+            raise AccessDeniedError("this key may not act for that group")
+        return user_id, groups
+
+
+def _bearer(headers: Headers) -> str | None:
+    given = [value for name, value in headers if name == b"authorization"]
+    if len(given) != 1:
+        return None
+    scheme, _, credential = given[0].partition(b" ")
+    if scheme.lower() != b"bearer" or not credential.isascii():
+        return None
+    return credential.strip().decode("ascii") or None
+
+
+def _single(headers: Headers, name: bytes) -> bytes | None:
+    given = [value for key, value in headers if key == name]
+    if len(given) > 1:
+        raise Refusal("malformed_request", f"{name.decode()} is given twice")
+    return given[0] if given else None
+
+
+def _decoded(value: bytes, header: str) -> str:
+    if _ENCODED.fullmatch(value) is None:
+        raise Refusal("malformed_request", f"{header} is percent-encoded UTF-8")
+    try:
+        return unquote_to_bytes(value).decode()
+    except UnicodeDecodeError as error:
+        raise Refusal("malformed_request", f"{header} is percent-encoded UTF-8") from error
+
+
+def _refuse_acting(headers: Headers) -> None:
+    if any(name in {b"x-user-id", b"x-user-groups"} for name, _ in headers):
+        raise AccessDeniedError("this credential may not send X-User-Id or X-User-Groups")

@@ -1,0 +1,239 @@
+"""``Call``: one request on its way through the service, and ``Answer``, what goes back."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from agent_cores.session.service import shapes
+from agent_cores.session.service.idempotency import IdempotencyKey, key_text
+from agent_cores.session.service.preconditions import NOTHING, etag, expected
+from agent_cores.session.service.problems import Refusal, ShapeError
+from agent_cores.session.service.request_view import RequestView
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.types import Message as AsgiMessage
+    from starlette.types import Receive, Scope
+
+    from agent_cores.session import models
+    from agent_cores.session.service.authentication import Principal
+    from agent_cores.session.service.routing import Route
+    from agent_cores.session.service.settings import ServiceSettings
+    from agent_cores.session.session_manager import SessionManager
+
+T = TypeVar("T")
+encode = msgspec.json.Encoder().encode
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_PLACE = re.compile(r"^(.*?)(?: - at `(?:key in )?\$(.*)`)?$", re.DOTALL)
+_INTEGER = re.compile(r"-?[0-9]{1,19}")
+_MOST_FIELDS = 200
+
+
+class Answer(msgspec.Struct):
+    """Status, body and headers beside those that every response has."""
+
+    status: int
+    body: bytes = b""
+    headers: list[tuple[bytes, bytes]] = msgspec.field(default_factory=list)
+    content_type: bytes = b"application/json"
+
+
+class Call:
+    """One request. The route's handler reads it and returns an ``Answer``."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        route: Route,
+        path: list[str],
+        *,
+        manager: SessionManager,
+        settings: ServiceSettings,
+        is_ready: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self.scope = scope
+        self.route = route
+        self.manager = manager
+        self.settings = settings
+        self.is_ready = is_ready
+        self.path = path
+        self.principal: Principal
+        self.user_id = ""
+        self.raw = b""
+        self._receive = receive
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return every value of a header."""
+        return [value for key, value in self.scope["headers"] if key == name]
+
+    @property
+    def session_id(self) -> str:
+        """The session that the path names, or nothing."""
+        return self.path[0] if self.path else ""
+
+    @cached_property
+    def view(self) -> RequestView:
+        """The manager, in the namespace and with the groups of the caller."""
+        view = RequestView.of(self.manager, self.principal.namespace, self.principal.groups)
+        view.expected = self.expected
+        return view
+
+    def admit(self, principal: Principal) -> None:
+        """Note who is calling."""
+        self.principal = principal
+        self.user_id = principal.user_id or ""
+
+    def read_headers(self) -> None:
+        """Read the headers that the route takes; refuses malformed ones, the same for every id."""
+        given = self.values(b"if-match")
+        self.expected = expected(given) if self.route.if_match else NOTHING
+        if given and not self.route.if_match and self.route.right == "write":
+            raise Refusal("malformed_request", "If-Match is not taken here")
+        text = key_text(self.values(b"idempotency-key")) if self.route.idempotent else None
+        self.key = (
+            None
+            if text is None
+            else IdempotencyKey(self.principal, self.route.name, self.session_id, text)
+        )
+
+    async def read_body(self) -> None:
+        """Read the body, within its bounds of size and time, and check that it is JSON."""
+        try:
+            async with asyncio.timeout(self.settings.body_timeout or None):
+                self.raw = await self._receive_all()
+        except TimeoutError as error:
+            raise Refusal(
+                "overloaded", "the body did not arrive in time", headers={"Connection": "close"}
+            ) from error
+        if self.raw:
+            self._check_media_type()
+
+    async def _receive_all(self) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message: AsgiMessage = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError("the caller went away")
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self.settings.max_body_bytes:
+                raise Refusal(
+                    "payload_too_large",
+                    f"the body has more than {self.settings.max_body_bytes} bytes",
+                    headers={"Connection": "close"},
+                )
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _check_media_type(self) -> None:
+        given = self.values(b"content-type")
+        media_type = given[0].partition(b";")[0].strip().lower() if given else b""
+        if media_type != b"application/json":
+            raise Refusal("unsupported_media_type", "the body is application/json")
+
+    def body(self) -> Any:  # noqa: ANN401 - of the type that the route names
+        """Return the body as the route's type.
+
+        Raises a refusal for what is not JSON at all, ``ShapeError`` for JSON of another shape.
+        """
+        kind = self.route.request
+        if kind is None:
+            return None
+        raw = self.raw or b"{}"
+        try:
+            return _decoder(kind).decode(raw)
+        except msgspec.ValidationError as error:
+            _check_syntax(raw)
+            raise _shape_error(str(error)) from error
+        except RecursionError as error:
+            raise ShapeError("", "nested too deeply") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Refusal("malformed_request", "the body is not JSON") from error
+
+    def query(self) -> dict[str, Any]:
+        """Return the query parameters that the route takes; ``ShapeError`` for others."""
+        text = self.scope.get("query_string", b"")
+        if not text:
+            return {}
+        try:
+            pairs = parse_qsl(
+                text.decode("ascii"),
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=_MOST_FIELDS,
+            )
+        except (ValueError, UnicodeError) as error:
+            raise ShapeError("query", "not a query string of UTF-8") from error
+        values: dict[str, Any] = {}
+        for name, value in pairs:
+            kind = self.route.query.get(name)
+            if kind is None:
+                raise ShapeError(name, "no such parameter")
+            if kind == "texts":
+                values.setdefault(name, []).append(value)
+            elif name in values:
+                raise ShapeError(name, "given twice")
+            else:
+                values[name] = _converted(name, value, kind)
+        return values
+
+    def session(
+        self, session: models.Session, status: int = 200, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Return the answer that is a session."""
+        extra = [(b"etag", etag(session.metadata).encode())]
+        extra += [
+            (name.lower().encode(), value.encode()) for name, value in (headers or {}).items()
+        ]
+        return Answer(status, encode(shapes.session_shape(session)), extra)
+
+    def json(self, value: object, status: int = 200) -> Answer:
+        """Return the answer that is any other shape."""
+        return Answer(status, encode(value))
+
+
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - a type
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    return decoder
+
+
+def _check_syntax(raw: bytes) -> None:
+    """Refuse what is not JSON; a decoder of a type may stop at a wrong type before it sees that."""
+    try:
+        msgspec.json.decode(raw)
+    except RecursionError:
+        return
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal("malformed_request", "the body is not JSON") from error
+
+
+def _shape_error(text: str) -> ShapeError:
+    """Turn the words of the decoder into a field and what is wrong with it."""
+    match = _PLACE.match(text)
+    problem, place = (match[1], match[2] or "") if match else (text, "")
+    field = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", place).lstrip(".").replace(".", "/")
+    return ShapeError(field, problem)
+
+
+def _converted(name: str, value: str, kind: str) -> Any:  # noqa: ANN401 - by kind
+    if kind == "integer":
+        if _INTEGER.fullmatch(value) is None or abs(int(value)) > shapes.MOST:
+            raise ShapeError(name, "a whole number")
+        return int(value)
+    if kind == "flag":
+        if value not in {"true", "false"}:
+            raise ShapeError(name, "true or false")
+        return value == "true"
+    return value

@@ -1,0 +1,56 @@
+"""Checks of a request that look at nothing but its head."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from agent_cores.session.service.problems import Refusal
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+    from agent_cores.session.service.settings import ServiceSettings
+
+_LOOPBACK = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
+_ACCEPTED = frozenset({b"*/*", b"application/*", b"application/json", b"application/problem+json"})
+_PER_HEADER = 4
+
+
+def check_size(scope: Scope, settings: ServiceSettings) -> None:
+    """Refuse too many or too long headers (the path counts in), and a body said to be too long."""
+    headers = scope["headers"]
+    size = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
+    length: bytes | None = None
+    for name, value in headers:
+        size += len(name) + len(value) + _PER_HEADER
+        if name == b"content-length":
+            length = value
+    if len(headers) > settings.max_header_count or size > settings.max_header_bytes:
+        raise Refusal("headers_too_large", "the headers and the path are too many or too long")
+    if length is not None and (not length.isdigit() or int(length) > settings.max_body_bytes):
+        raise Refusal(
+            "payload_too_large",
+            f"the body has more than {settings.max_body_bytes} bytes",
+            headers={"Connection": "close"},
+        )
+
+
+def check_accept(scope: Scope) -> None:
+    """Refuse a caller who wants something else than JSON."""
+    given = [value for name, value in scope["headers"] if name == b"accept"]
+    if not given:
+        return
+    for choice in b",".join(given).split(b","):
+        media_type, _, parameters = choice.partition(b";")
+        weight = re.search(rb"q=0(?:\.0*)?\s*(?:;|$)", parameters)
+        if media_type.strip().lower() in _ACCEPTED and weight is None:
+            return
+    raise Refusal("not_acceptable", "answers are application/json")
+
+
+def check_host(scope: Scope) -> None:
+    """Refuse a name that is not this machine's own: a page elsewhere may have it point here."""
+    given = [value for name, value in scope["headers"] if name == b"host"]
+    if len(given) != 1 or _LOOPBACK.fullmatch(given[0].strip()) is None:
+        raise Refusal("malformed_request", "the Host is not a loopback address")

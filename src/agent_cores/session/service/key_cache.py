@@ -1,0 +1,123 @@
+"""``KeyCache``: keys as they stood a moment ago, so that a request costs no look at the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.errors import SessionError
+from agent_cores.session.service.api_keys import ApiKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from agent_cores.session.service.api_keys import Keys
+
+logger = logging.getLogger("agent_cores.session.service")
+
+REFRESH_SECONDS = 2.0
+"""The age at which a key is read again while the known one is still used."""
+TRUSTED_SECONDS = 4.0
+"""The age past which a key is used no more: a revoked one is out within 5 s, everywhere."""
+USED_SECONDS = 60.0
+_MOST = 10_000
+
+
+class Seen(msgspec.Struct):
+    """A key, and when it was read and its use noted, by the monotonic clock."""
+
+    key: ApiKey
+    read_at: float
+    noted_at: float = float("-inf")
+
+
+class KeyCache:
+    """Looks keys up in all places they may be kept in."""
+
+    def __init__(self, places: tuple[Keys, ...], now: Callable[[], float] = time.monotonic) -> None:
+        self._places = places
+        self._now = now
+        self._seen: dict[str, Seen] = {}
+        self._readings: dict[str, asyncio.Task[ApiKey | None]] = {}
+        self._notes: set[asyncio.Task[None]] = set()
+
+    def knows(self, key_id: str) -> bool:
+        """Whether the key was found before."""
+        return key_id in self._seen
+
+    async def get(self, key_id: str) -> ApiKey | None:
+        """Return the key as it stood at most 4 seconds ago."""
+        seen = self._seen.get(key_id)
+        if seen is None:
+            return await self._read(key_id)
+        age = self._now() - seen.read_at
+        if age >= TRUSTED_SECONDS:
+            return await self._read(key_id)
+        if age >= REFRESH_SECONDS:
+            self._reading(key_id)
+        return seen.key
+
+    def note_use(self, key: ApiKey, at: datetime) -> None:
+        """Write down, in the background and at most once a minute, that the key was used."""
+        seen = self._seen.get(key.id)
+        now = self._now()
+        if seen is None or now - seen.noted_at < USED_SECONDS:
+            return
+        seen.noted_at = now
+        if key.last_used_at is not None and (at - key.last_used_at).total_seconds() < USED_SECONDS:
+            return
+        task = asyncio.get_running_loop().create_task(self._note(key, at))
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
+
+    async def finish(self) -> None:
+        """Wait for what is under way."""
+        tasks = [*self._notes, *self._readings.values()]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _read(self, key_id: str) -> ApiKey | None:
+        return await asyncio.shield(self._reading(key_id))
+
+    def _reading(self, key_id: str) -> asyncio.Task[ApiKey | None]:
+        """Return the reading of a key that is under way, or start one."""
+        task = self._readings.get(key_id)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._look_up(key_id))
+            self._readings[key_id] = task
+            task.add_done_callback(lambda done: self._read_done(key_id, done))
+        return task
+
+    def _read_done(self, key_id: str, task: asyncio.Task[ApiKey | None]) -> None:
+        self._readings.pop(key_id, None)
+        if not task.cancelled() and task.exception() is not None:
+            logger.warning("a key could not be read again: %s", task.exception())
+
+    async def _look_up(self, key_id: str) -> ApiKey | None:
+        asked_at = self._now()
+        for place in self._places:
+            key = await place.get(key_id)
+            if key is not None:
+                self._keep(key, asked_at)
+                return key
+        self._seen.pop(key_id, None)
+        return None
+
+    def _keep(self, key: ApiKey, read_at: float) -> None:
+        before = self._seen.pop(key.id, None)
+        noted_at = before.noted_at if before else float("-inf")
+        self._seen[key.id] = Seen(key, read_at, noted_at)
+        if len(self._seen) > _MOST:
+            del self._seen[next(iter(self._seen))]
+
+    async def _note(self, key: ApiKey, at: datetime) -> None:
+        try:
+            for place in self._places:
+                await place.used(key, at)
+        except SessionError as error:
+            logger.warning("the last use of a key could not be noted: %s", error)

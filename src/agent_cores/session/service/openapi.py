@@ -1,0 +1,190 @@
+"""The description of the interface, OpenAPI 3.1, made from the routes and their types."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent_cores.session.service import shapes
+from agent_cores.session.service.problems import STATUSES, reason
+
+if TYPE_CHECKING:
+    from agent_cores.session.service.routing import Route
+
+_REF = "#/components/schemas/{name}"
+_JSON = "application/json"
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_KINDS: dict[str, dict[str, Any]] = {
+    "integer": {"type": "integer", "format": "int64"},
+    "flag": {"type": "boolean"},
+    "text": {"type": "string"},
+    "texts": {
+        "type": "array",
+        "items": {"type": "string", "minLength": 1, **shapes.NAME_SCHEMA},
+    },
+    "status": {"type": "string", "enum": ["active", "archived"]},
+}
+_BOUNDS = {
+    "limit": {"minimum": 1, "maximum": 1000},
+    "message_limit": {"minimum": 0, "maximum": 1000},
+    "offset": {"minimum": 0},
+    "after_seq": {"minimum": 0},
+    "before_seq": {"minimum": 0},
+}
+_PATH = {
+    "id": {"type": "string", "minLength": 1},
+    "seq": {"type": "integer", "format": "int64", "minimum": 1},
+    "turn": {"type": "string", "minLength": 1},
+}
+_ENCODED = "([A-Za-z0-9._~@:|+=-]|%[2-6][0-9A-Fa-f]|%7[0-9A-Ea-e])"
+_USER = {"type": "string", "pattern": f"^{_ENCODED}{{1,255}}$"}
+_GROUPS = {"type": "string", "pattern": f"^({_ENCODED}{{1,60}}(,{_ENCODED}{{1,60}})*)?$"}
+_ALWAYS = (400, 401, 403, 406, 413, 415, 422, 429, 431, 500, 503)
+_OF_SESSION = (404, 410)
+_OF_WRITE = (409, 501)
+
+
+def document(routes: tuple[Route, ...], root: str = "") -> bytes:
+    """Return the document as JSON; ``root`` is where the service is mounted."""
+    kinds = [shapes.Problem, *_kinds(routes)]
+    _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
+    schemas["Content"] = {
+        "description": "What a message says: text, or a list of JSON parts.",
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {}}],
+    }
+    for name in ("Message", "NewMessage"):
+        schemas[name]["properties"]["content"] = {"$ref": "#/components/schemas/Content"}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "agent-sessions",
+                "version": _version(),
+                "description": "Sessions of AI agents: create, talk, share, list, expire.",
+            },
+            "servers": [{"url": root or "/"}],
+            "security": [{"bearer": []}],
+            "paths": paths,
+            "components": {
+                "schemas": schemas,
+                "securitySchemes": {
+                    "bearer": {
+                        "type": "http",
+                        "scheme": "bearer",
+                        "description": "An API key (ask_…) or a JWT.",
+                    }
+                },
+            },
+        }
+    )
+
+
+def codes_of(status: int) -> list[str]:
+    """Return the codes of problems that come with a status."""
+    return [code for code, its in STATUSES.items() if its == status]
+
+
+def _kinds(routes: tuple[Route, ...]) -> list[Any]:
+    found: dict[Any, None] = {}
+    for route in routes:
+        for kind in (route.request, *route.responses.values()):
+            if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+                found[kind] = None
+    return list(found)
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(route),
+        "summary": route.summary,
+        "x-right": route.right,
+        "x-role": route.role,
+        "parameters": _parameters(route),
+        "responses": _responses(route),
+    }
+    if route.right == "open":
+        operation["security"] = []
+    if route.request is not None:
+        schema = {"$ref": _REF.format(name=route.request.__name__)}
+        operation["requestBody"] = {
+            "required": _is_required(route.request),
+            "content": {_JSON: {"schema": schema}},
+        }
+    return operation
+
+
+def _is_required(kind: Any) -> bool:  # noqa: ANN401 - a type
+    return any(field.required for field in msgspec.structs.fields(kind))
+
+
+def _operation_id(route: Route) -> str:
+    return route.handler.__name__
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": _PATH[name]}
+        for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+    for name, kind in route.query.items():
+        schema = {**_KINDS[kind], **_BOUNDS.get(name, {})}
+        parameters.append({"name": name, "in": "query", "schema": schema})
+    if route.if_match:
+        schema = {
+            "type": "string",
+            "pattern": r'^"([0-9]{1,18}\.[0-9]{1,18}\.[0-9]{1,18}|[1-9][0-9]{0,17})"$',
+        }
+        parameters.append({"name": "If-Match", "in": "header", "schema": schema})
+    if route.idempotent:
+        schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}
+        parameters.append({"name": "Idempotency-Key", "in": "header", "schema": schema})
+    if route.right != "open":
+        parameters += [
+            {"name": "X-User-Id", "in": "header", "schema": _USER},
+            {"name": "X-User-Groups", "in": "header", "schema": _GROUPS},
+        ]
+    return parameters
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, kind in sorted(route.responses.items()):
+        response: dict[str, Any] = {"description": reason(status)}
+        if kind is str:
+            response["content"] = {"text/html": {"schema": {"type": "string"}}}
+        elif kind is dict:
+            response["content"] = {_JSON: {"schema": {"type": "object"}}}
+        elif kind is not None:
+            schema = {"$ref": _REF.format(name=kind.__name__)}
+            response["content"] = {_JSON: {"schema": schema}}
+        responses[str(status)] = response
+    for status in _problems(route):
+        codes = ", ".join(codes_of(status))
+        responses.setdefault(str(status), {"description": codes, "content": _PROBLEM})
+    return responses
+
+
+def _problems(route: Route) -> list[int]:
+    if route.right == "open":
+        return [404, 413, 431]
+    statuses = [*_ALWAYS]
+    if "{id}" in route.path:
+        statuses += _OF_SESSION
+    if route.right == "write":
+        statuses += _OF_WRITE
+    if route.if_match:
+        statuses.append(412)
+    return sorted(statuses)
+
+
+def _version() -> str:
+    try:
+        return version("agent-cores-session")
+    except PackageNotFoundError:
+        return "0"

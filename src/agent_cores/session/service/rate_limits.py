@@ -1,0 +1,135 @@
+"""What one process takes on at a time: requests at work, requests of one caller, failed logins.
+
+All of it is counted per process: with several workers the bounds hold for each of them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.errors import OverloadedError
+from agent_cores.session.service.problems import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent_cores.session.service.authentication import Principal
+    from agent_cores.session.service.settings import ServiceSettings
+
+_MINUTE = 60.0
+_MOST = 10_000
+
+
+class Bucket(msgspec.Struct):
+    """Tokens that come back with time; one is taken at a time."""
+
+    tokens: float
+    filled_at: float
+
+
+class Buckets:
+    """A bucket each for many keys, holding ``size``, refilled at ``rate`` a second.
+
+    Bounded: the bucket that was used least lately is forgotten first.
+    """
+
+    def __init__(self, rate: float, size: float, now: Callable[[], float]) -> None:
+        self._rate = rate
+        self._size = size
+        self._now = now
+        self._buckets: dict[object, Bucket] = {}
+
+    def left(self, key: object) -> float:
+        """Return how many tokens the key has."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            return self._size
+        return min(self._size, bucket.tokens + (self._now() - bucket.filled_at) * self._rate)
+
+    def take(self, key: object) -> None:
+        """Take one, even where less than one is left."""
+        left = self.left(key)
+        self._buckets.pop(key, None)
+        self._buckets[key] = Bucket(max(left - 1, 0.0), self._now())
+        if len(self._buckets) > _MOST:
+            del self._buckets[next(iter(self._buckets))]
+
+    def wait(self, key: object) -> int:
+        """Return in how many seconds there is one."""
+        return max(1, math.ceil((1 - self.left(key)) / self._rate))
+
+
+class FailedLogins:
+    """Bounds the failed authentications of an address.
+
+    A key that was seen before, and a valid token, are let through all the same.
+    """
+
+    def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._buckets = Buckets(per_minute / _MINUTE, per_minute, now)
+
+    def check(self, address: str) -> None:
+        """Refuse an address that has failed too often."""
+        if self._buckets.left(address) < 1:
+            raise Refusal(
+                "rate_limited",
+                "too many failed authentications from this address",
+                wait=self._buckets.wait(address),
+            )
+
+    def count(self, address: str) -> None:
+        """Note a failure."""
+        self._buckets.take(address)
+
+
+class CallerLimits:
+    """Bounds the requests of one caller: at a time, and a second."""
+
+    def __init__(
+        self, settings: ServiceSettings, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._at_once = settings.max_in_flight_per_caller
+        self._in_flight: dict[tuple[str, str | None], int] = {}
+        rate = settings.requests_per_second
+        self._buckets = Buckets(rate, max(1.0, rate), now) if rate else None
+
+    def enter(self, principal: Principal) -> tuple[str, str | None]:
+        """Count a request in, and return what to pass to :meth:`leave`; refuses one too many."""
+        key = (principal.source, principal.user_id)
+        if self._buckets is not None:
+            if self._buckets.left(key) < 1:
+                raise Refusal("rate_limited", "too many requests", wait=self._buckets.wait(key))
+            self._buckets.take(key)
+        at_work = self._in_flight.get(key, 0)
+        if at_work >= self._at_once:
+            raise Refusal("rate_limited", "too many requests at once")
+        self._in_flight[key] = at_work + 1
+        return key
+
+    def leave(self, key: tuple[str, str | None]) -> None:
+        """Count a request out."""
+        left = self._in_flight[key] - 1
+        if left:
+            self._in_flight[key] = left
+        else:
+            del self._in_flight[key]
+
+
+class InFlight:
+    """Bounds the requests that are at work in the store at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.count = 0
+
+    def __enter__(self) -> None:
+        if self.count >= self._most:
+            raise OverloadedError("too many requests are at work in the store")
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1

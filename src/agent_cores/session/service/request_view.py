@@ -1,0 +1,119 @@
+"""``RequestView``: the manager as one request sees it, with what only the wire knows of."""
+
+# ruff: noqa: ANN401, SLF001 - it hands on what the manager hands it, and is made of one
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent_cores.session.access.access_control import Action
+from agent_cores.session.engine import Scope
+from agent_cores.session.models.message import Message
+from agent_cores.session.service.preconditions import NOTHING, Expected
+from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.storage.codec import decode_message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent_cores.session.access.access_control import Caller
+    from agent_cores.session.engine import Decision, Look
+    from agent_cores.session.models import (
+        Applied,
+        Change,
+        NewMessage,
+        Session,
+        SessionMetadata,
+    )
+
+
+class Append(msgspec.Struct, frozen=True):
+    """What an append did."""
+
+    messages: list[Message]
+    last_seq: int
+    revision: int
+    replayed: bool
+
+
+class RequestView(SessionManager):
+    """A view of the caller's namespace, with the groups of the credential alone.
+
+    ``digest`` is kept with what the request creates, ``whole`` makes its append all or nothing new,
+    and ``expected`` holds what ``If-Match`` names.
+    """
+
+    digest: str | None
+    whole: bool
+    expected: Expected
+    created: Session | None
+
+    @classmethod
+    def of(cls, manager: SessionManager, namespace: str, groups: tuple[str, ...]) -> RequestView:
+        """Return a view for one request."""
+        view = object.__new__(cls)
+        view._runtime = manager._runtime
+        view._scope = Scope(namespace, lambda _: groups)
+        view.digest = view.created = None
+        view.whole = False
+        view.expected = NOTHING
+        return view
+
+    async def check(self, session_id: str, user_id: str, action: Action) -> None:
+        """Raise what the caller would be told, if they may not do that."""
+        await self._decide(session_id, user_id, action)
+
+    async def look_at(self, session_id: str, user_id: str, action: Action) -> Look:
+        """Read the header, the fields for providers included."""
+        return await self._look(session_id, user_id, action)
+
+    async def append(
+        self,
+        session_id: str,
+        user_id: str,
+        messages: Sequence[NewMessage],
+        *,
+        context_updates: Mapping[str, Any],
+        context_removals: Sequence[str],
+        expected_last_seq: int | None,
+        turn: str | None,
+    ) -> Append:
+        """Append, like ``add_messages``, and tell where the session stands after it."""
+        decision = await self._decide(session_id, user_id, Action.APPEND)
+        applied = await self._append(
+            decision,
+            self._inputs.messages(messages, user_id, decision.at),
+            context_updates=context_updates or None,
+            context_removals=context_removals or (),
+            expected_revision=self.expected.revision,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
+        )
+        return Append(
+            [decode_message(message, *decision.key) for message in applied.messages],
+            applied.header.last_seq,
+            applied.header.revision,
+            applied.replayed,
+        )
+
+    def _change(self, decision: Decision, **parts: Any) -> Change:
+        if parts.get("expected_revision") is not None:
+            parts["expected_incarnation"] = self.expected.incarnation
+        if self.whole and "append" in parts:
+            parts["whole_append"] = True
+        return super()._change(decision, **parts)
+
+    def _new_header(self, *arguments: Any) -> SessionMetadata:
+        header = super()._new_header(*arguments)
+        return msgspec.structs.replace(header, request_digest=self.digest)
+
+    def _copied_header(self, *arguments: Any) -> SessionMetadata:
+        header = super()._copied_header(*arguments)
+        return msgspec.structs.replace(header, request_digest=self.digest)
+
+    async def _create(self, caller: Caller, change: Change) -> Applied:
+        applied = await super()._create(caller, change)
+        self.created = self._engine.session(applied.header, caller, change.at)
+        return applied

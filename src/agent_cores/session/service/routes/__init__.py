@@ -1,0 +1,14 @@
+"""The table of routes: every request that the service answers."""
+
+from __future__ import annotations
+
+from agent_cores.session.service.routes.lifecycle import ROUTES as LIFECYCLE
+from agent_cores.session.service.routes.messages import ROUTES as MESSAGES
+from agent_cores.session.service.routes.operations import ROUTES as OPERATIONS
+from agent_cores.session.service.routes.sessions import ROUTES as SESSIONS
+from agent_cores.session.service.routes.sharing import ROUTES as SHARING
+from agent_cores.session.service.routes.turns import ROUTES as TURNS
+
+ROUTES = (*SESSIONS, *MESSAGES, *SHARING, *LIFECYCLE, *TURNS, *OPERATIONS)
+
+__all__ = ["ROUTES"]

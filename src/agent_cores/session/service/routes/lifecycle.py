@@ -1,0 +1,124 @@
+"""The life of a session: archive, renew, fork."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from agent_cores.session.access.access_control import Action
+from agent_cores.session.errors import SessionExistsError
+from agent_cores.session.service import shapes
+from agent_cores.session.service.routes.sessions import (
+    REPLAYED,
+    S,
+    created_answer,
+    hours,
+    is_replay,
+    may_choose_id,
+)
+from agent_cores.session.service.routing import Route
+
+if TYPE_CHECKING:
+    from agent_cores.session.service.call import Answer, Call
+
+
+async def archive_session(call: Call) -> Answer:
+    """Make a session read-only."""
+    call.body()
+    return call.session(await call.view.archive_session(call.session_id, call.user_id))
+
+
+async def unarchive_session(call: Call) -> Answer:
+    """Make it active again."""
+    call.body()
+    return call.session(await call.view.unarchive_session(call.session_id, call.user_id))
+
+
+async def renew_session(call: Call) -> Answer:
+    """Count the idle time anew."""
+    body: shapes.RenewSession = call.body()
+    ttl_hours = UNSET if body.ttl_seconds is UNSET else hours(body.ttl_seconds)
+    return call.session(
+        await call.view.renew_session(call.session_id, call.user_id, ttl_hours=ttl_hours)
+    )
+
+
+async def fork_session(call: Call) -> Answer:
+    """Copy a session."""
+    body: shapes.ForkSession = call.body()
+    view = call.view
+    if body.id is not None:
+        await view.check(call.session_id, call.user_id, Action.FORK)
+        may_choose_id(call, body.id)
+    derived = body.id is None and call.key is not None
+    target = call.key.derived_id() if derived and call.key is not None else body.id
+    view.digest = call.key.digest(call.raw) if call.key is not None else None
+    try:
+        forked = await view.fork_session(
+            call.session_id,
+            call.user_id,
+            new_session_id=target,
+            up_to_seq=body.up_to_seq,
+            title=body.title,
+            metadata=body.metadata,
+            ttl_hours=hours(body.ttl_seconds),
+        )
+    except SessionExistsError as exists:
+        if target is None or view.digest is None:
+            raise
+        if not await is_replay(call, view, target, exists, derived=derived):
+            raise
+        return await created_answer(call, target, REPLAYED)
+    return await created_answer(call, forked)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path=f"{S}/archive",
+        handler=archive_session,
+        right="write",
+        role="owner",
+        action=Action.ARCHIVE,
+        summary="Make a session read-only",
+        request=shapes.Empty,
+        responses={200: shapes.Session},
+    ),
+    Route(
+        method="POST",
+        path=f"{S}/unarchive",
+        handler=unarchive_session,
+        right="write",
+        role="owner",
+        action=Action.ARCHIVE,
+        summary="Make an archived session active again",
+        request=shapes.Empty,
+        responses={200: shapes.Session},
+    ),
+    Route(
+        method="POST",
+        path=f"{S}/renew",
+        handler=renew_session,
+        right="write",
+        role="owner",
+        action=Action.RENEW,
+        summary="Count the idle time anew",
+        request=shapes.RenewSession,
+        responses={200: shapes.Session},
+        names={"ttl_hours": "ttl_seconds"},
+    ),
+    Route(
+        method="POST",
+        path=f"{S}/fork",
+        handler=fork_session,
+        right="write",
+        role="viewer",
+        action=Action.FORK,
+        summary="Copy a session into one of one's own",
+        request=shapes.ForkSession,
+        responses={201: shapes.Session},
+        names={"new_session_id": "id", "ttl_hours": "ttl_seconds"},
+        idempotent=True,
+    ),
+)

@@ -1,0 +1,185 @@
+"""Messages: append, read, remove, rewind."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from agent_cores.session import models
+from agent_cores.session.access.access_control import Action
+from agent_cores.session.errors import AccessDeniedError, ConflictError, MessageNotFoundError
+from agent_cores.session.service import shapes
+from agent_cores.session.service.call import Answer, Call
+from agent_cores.session.service.idempotency import mismatch
+from agent_cores.session.service.routes.sessions import S
+from agent_cores.session.service.routing import Route
+from agent_cores.session.service.shapes import message_shape
+
+if TYPE_CHECKING:
+    from agent_cores.session.service.request_view import Append
+
+_SEQ = re.compile(r"[1-9][0-9]{0,18}")
+
+
+async def append_messages(call: Call) -> Answer:
+    """Append messages."""
+    body: shapes.AppendMessages = call.body()
+    await _check_roles(call, body)
+    messages = [
+        models.NewMessage(
+            given.role, given.content, _message_id(call, given, index), given.metadata
+        )
+        for index, given in enumerate(body.messages)
+    ]
+    view = call.view
+    view.whole = call.key is not None
+    try:
+        done = await view.append(
+            call.session_id,
+            call.user_id,
+            messages,
+            context_updates=body.context_updates,
+            context_removals=body.context_removals,
+            expected_last_seq=body.expected_last_seq,
+            turn=body.turn,
+        )
+    except ConflictError as error:
+        if call.key is not None and type(error) is ConflictError:
+            raise mismatch() from error
+        raise
+    return _appended(call, done)
+
+
+async def _check_roles(call: Call, body: shapes.AppendMessages) -> None:
+    """Refuse roles that the credential may not append; who may not append at all is told that."""
+    allowed = call.principal.roles
+    if allowed is None or all(message.role in allowed for message in body.messages):
+        return
+    await call.view.check(call.session_id, call.user_id, Action.APPEND)
+    raise AccessDeniedError("this credential may not append messages of that role")
+
+
+def _message_id(call: Call, given: shapes.NewMessage, index: int) -> str | None:
+    if given.id is not None or call.key is None:
+        return given.id
+    return call.key.derived_id(index)
+
+
+def _appended(call: Call, done: Append) -> Answer:
+    data = [message_shape(message) for message in done.messages]
+    answer = call.json(shapes.Appended(data, done.last_seq, done.revision), 201)
+    if done.replayed and call.key is not None:
+        answer.headers.append((b"idempotent-replayed", b"true"))
+    return answer
+
+
+async def list_messages(call: Call) -> Answer:
+    """Read a page of messages."""
+    query = call.query()
+    page = await call.view.get_session_messages(
+        call.session_id,
+        call.user_id,
+        query.get("limit", 50),
+        before_seq=query.get("before_seq"),
+        after_seq=query.get("after_seq"),
+    )
+    data = [message_shape(message) for message in page]
+    return call.json(shapes.MessagePage(data, page.has_more, page.last_seq or 0))
+
+
+async def get_message(call: Call) -> Answer:
+    """Read one message."""
+    seq = await _seq(call, Action.READ)
+    page = await call.view.get_session_messages(call.session_id, call.user_id, 1, after_seq=seq - 1)
+    if not page or page[0].seq != seq:
+        raise MessageNotFoundError(seq)
+    return call.json(message_shape(page[0]))
+
+
+async def delete_message(call: Call) -> Answer:
+    """Remove one message."""
+    seq = await _seq(call, Action.DELETE_OWN_MESSAGE)
+    await call.view.delete_message(call.session_id, call.user_id, seq)
+    return Answer(204)
+
+
+async def _seq(call: Call, action: Action) -> int:
+    """Return the seq that the path names; one that no message can have is a missing message."""
+    text = call.path[1]
+    if _SEQ.fullmatch(text) is not None and int(text) <= shapes.MOST:
+        return int(text)
+    await call.view.check(call.session_id, call.user_id, action)
+    raise MessageNotFoundError(0)
+
+
+async def rewind_session(call: Call) -> Answer:
+    """Remove every message after a seq."""
+    body: shapes.RewindSession = call.body()
+    return call.session(
+        await call.view.rewind_session(
+            call.session_id,
+            call.user_id,
+            body.to_seq,
+            expected_revision=call.expected.revision,
+        )
+    )
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path=f"{S}/messages",
+        handler=append_messages,
+        right="write",
+        role="editor",
+        action=Action.APPEND,
+        summary="Append messages",
+        request=shapes.AppendMessages,
+        responses={201: shapes.Appended},
+        if_match=True,
+        idempotent=True,
+    ),
+    Route(
+        method="GET",
+        path=f"{S}/messages",
+        handler=list_messages,
+        right="read",
+        role="viewer",
+        action=Action.READ,
+        summary="Read messages, the latest first or next to a seq",
+        query={"limit": "integer", "after_seq": "integer", "before_seq": "integer"},
+        responses={200: shapes.MessagePage},
+    ),
+    Route(
+        method="GET",
+        path=f"{S}/messages/{{seq}}",
+        handler=get_message,
+        right="read",
+        role="viewer",
+        action=Action.READ,
+        summary="Read one message",
+        responses={200: shapes.Message},
+    ),
+    Route(
+        method="DELETE",
+        path=f"{S}/messages/{{seq}}",
+        handler=delete_message,
+        right="write",
+        role="owner, or the editor who wrote it",
+        action=Action.DELETE_OWN_MESSAGE,
+        summary="Delete a message",
+        responses={204: None},
+    ),
+    Route(
+        method="POST",
+        path=f"{S}/rewind",
+        handler=rewind_session,
+        right="write",
+        role="owner",
+        action=Action.REWIND,
+        summary="Remove every message after a seq",
+        request=shapes.RewindSession,
+        responses={200: shapes.Session},
+        if_match=True,
+    ),
+)

@@ -1,0 +1,124 @@
+"""Who is calling, erasure, statistics, and what needs no credential."""
+
+from __future__ import annotations
+
+from agent_cores.session.service import shapes
+from agent_cores.session.service.call import Answer, Call
+from agent_cores.session.service.problems import Refusal
+from agent_cores.session.service.routing import Route
+
+
+async def me(call: Call) -> Answer:
+    """Say who the credential says is calling."""
+    who = call.principal
+    return call.json(
+        shapes.Me(who.namespace, who.user_id, list(who.groups), list(who.rights), who.key_id)
+    )
+
+
+async def erase_user(call: Call) -> Answer:
+    """Erase what a user owns, and their grants."""
+    body: shapes.EraseUser = call.body()
+    receipt = await call.view.erase_user(body.user_id)
+    return call.json(
+        shapes.Erased(receipt.sessions, receipt.messages, receipt.grants, receipt.complete)
+    )
+
+
+async def statistics(call: Call) -> Answer:
+    """Count the sessions of the namespace."""
+    counts = await call.view.get_statistics()
+    return call.json(shapes.Statistics(counts["sessions"], counts["due"]))
+
+
+async def openapi(call: Call) -> Answer:
+    """Return the description of this interface."""
+    if not call.settings.docs:
+        raise Refusal("not_found", "no such path")
+    from agent_cores.session.service.openapi import document  # noqa: PLC0415 - built on demand
+    from agent_cores.session.service.routes import ROUTES as ALL  # noqa: PLC0415
+
+    return Answer(200, document(ALL, call.scope.get("root_path", "")))
+
+
+async def docs(call: Call) -> Answer:
+    """Return the description of this interface as a page; it loads nothing from elsewhere."""
+    if not call.settings.docs:
+        raise Refusal("not_found", "no such path")
+    from agent_cores.session.service.docs_page import page  # noqa: PLC0415 - built on demand
+    from agent_cores.session.service.routes import ROUTES as ALL  # noqa: PLC0415
+
+    return Answer(200, page(ALL), content_type=b"text/html; charset=utf-8")
+
+
+async def healthz(call: Call) -> Answer:
+    """Say that the process answers."""
+    return call.json(shapes.Health("ok"))
+
+
+async def readyz(call: Call) -> Answer:
+    """Say whether requests may be sent here: started, not about to stop, and the store answers."""
+    if await call.is_ready():
+        return call.json(shapes.Health("ok"))
+    return call.json(shapes.Health("unavailable"), 503)
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/me",
+        handler=me,
+        right="any",
+        summary="Who is calling",
+        responses={200: shapes.Me},
+    ),
+    Route(
+        method="POST",
+        path="/v1/users/erase",
+        handler=erase_user,
+        right="admin",
+        summary="Erase a user",
+        request=shapes.EraseUser,
+        responses={200: shapes.Erased},
+    ),
+    Route(
+        method="GET",
+        path="/v1/statistics",
+        handler=statistics,
+        right="admin",
+        summary="Count the sessions of the namespace",
+        responses={200: shapes.Statistics},
+    ),
+    Route(
+        method="GET",
+        path="/v1/openapi.json",
+        handler=openapi,
+        right="open",
+        summary="This description",
+        responses={200: dict},
+    ),
+    Route(
+        method="GET",
+        path="/docs",
+        handler=docs,
+        right="open",
+        summary="This description, as a page",
+        responses={200: str},
+    ),
+    Route(
+        method="GET",
+        path="/healthz",
+        handler=healthz,
+        right="open",
+        summary="Whether the process answers",
+        responses={200: shapes.Health},
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        handler=readyz,
+        right="open",
+        summary="Whether requests may be sent here",
+        responses={200: shapes.Health, 503: shapes.Health},
+    ),
+)

@@ -1,0 +1,238 @@
+"""Sessions as a whole: create, list, read, change, delete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from msgspec import UNSET, UnsetType
+
+from agent_cores.session.access.access_control import Action
+from agent_cores.session.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    SessionError,
+    SessionExistsError,
+)
+from agent_cores.session.inputs import DEFAULT_TTL_HOURS
+from agent_cores.session.service import shapes
+from agent_cores.session.service.call import Answer, Call
+from agent_cores.session.service.idempotency import mismatch
+from agent_cores.session.service.routing import Route
+from agent_cores.session.service.shapes import session_shape
+
+if TYPE_CHECKING:
+    from agent_cores.session.service.request_view import RequestView
+
+S = "/v1/sessions/{id}"
+REPLAYED = {"Idempotent-Replayed": "true"}
+
+
+async def create_session(call: Call) -> Answer:
+    """Create a session, or return the one that there is."""
+    body: shapes.CreateSession = call.body()
+    may_choose_id(call, body.id)
+    view = call.view
+    derived = body.id is None and call.key is not None
+    session_id = call.key.derived_id() if derived and call.key is not None else body.id
+    view.digest = call.key.digest(call.raw) if call.key is not None else None
+    try:
+        created = await _create(view, call.user_id, body, session_id)
+    except SessionExistsError as exists:
+        if session_id is None or view.digest is None:
+            raise
+        if await is_replay(call, view, session_id, exists, derived=derived):
+            return await created_answer(call, session_id, REPLAYED)
+        created = await _create(view, call.user_id, body, session_id, if_exists=body.if_exists)
+    if view.created is None:
+        return call.session(await view.get_session(created, call.user_id, message_limit=0))
+    return call.session(view.created, 201, location(call, created))
+
+
+async def _create(
+    view: RequestView,
+    user_id: str,
+    body: shapes.CreateSession,
+    session_id: str | None,
+    *,
+    if_exists: Any = None,  # noqa: ANN401 - one of two words
+) -> str:
+    """Create; with a key to tell repetitions by, an existing session is looked at first."""
+    if if_exists is None:
+        if_exists = "error" if view.digest is not None else body.if_exists
+    metadata = dict(body.metadata)
+    if body.tags is not UNSET:
+        if "tags" in metadata:
+            raise InvalidInputError("tags", "given twice, in metadata too")
+        metadata["tags"] = body.tags
+    return await view.create_session(
+        user_id,
+        metadata,
+        hours(body.ttl_seconds),
+        session_id=session_id,
+        title=body.title,
+        context=body.context,
+        public=body.public,
+        max_lifetime_hours=hours(body.max_lifetime_seconds),
+        renew_on=body.renew_on,
+        if_exists=if_exists,
+    )
+
+
+def may_choose_id(call: Call, session_id: str | None) -> None:
+    """Refuse an id that the caller chose and may not."""
+    if session_id is None or "act-as" in call.principal.rights or call.settings.client_ids:
+        return
+    raise AccessDeniedError("this credential may not choose the id of a session")
+
+
+async def is_replay(
+    call: Call, view: RequestView, session_id: str, exists: SessionExistsError, *, derived: bool
+) -> bool:
+    """Whether this very request made the session before, and the caller may still read it."""
+    try:
+        look = await view.look_at(session_id, call.user_id, Action.READ)
+    except SessionError:
+        raise exists from None
+    if look.snapshot.header.request_digest == view.digest:
+        return True
+    if derived:
+        raise mismatch()
+    return False
+
+
+async def created_answer(
+    call: Call, session_id: str, headers: dict[str, str] | None = None
+) -> Answer:
+    """Return 201 and the session as it stands now."""
+    session = await call.view.get_session(session_id, call.user_id, message_limit=0)
+    return call.session(session, 201, {**location(call, session_id), **(headers or {})})
+
+
+def location(call: Call, session_id: str) -> dict[str, str]:
+    """Return the header that says where the new session is."""
+    root = call.scope.get("root_path", "")
+    return {"Location": f"{root}/v1/sessions/{quote(session_id, safe='')}"}
+
+
+def hours(seconds: float | UnsetType | None) -> Any:  # noqa: ANN401 - the default is told by identity
+    """Return seconds as the manager takes them; what was left out stays left out."""
+    if seconds is UNSET:
+        return DEFAULT_TTL_HOURS
+    return None if seconds is None else seconds / 3600
+
+
+async def list_sessions(call: Call) -> Answer:
+    """List the caller's sessions, or those shared with them."""
+    query = call.query()
+    page = await call.view.list_user_sessions(
+        call.user_id,
+        query.get("status"),
+        query.get("limit", 10),
+        query.get("offset", 0),
+        tags=query.get("tag"),
+        shared=query.get("shared", False),
+        cursor=query.get("cursor"),
+    )
+    data = [session_shape(session) for session in page]
+    return call.json(shapes.SessionPage(data, page.has_more, page.next_cursor))
+
+
+async def get_session(call: Call) -> Answer:
+    """Read a session, with its latest messages if asked."""
+    limit = call.query().get("message_limit", 0)
+    return call.session(
+        await call.view.get_session(call.session_id, call.user_id, message_limit=limit)
+    )
+
+
+async def update_session(call: Call) -> Answer:
+    """Change metadata and context."""
+    body: shapes.UpdateSession = call.body()
+    session = await call.view.update_session(
+        call.session_id,
+        call.user_id,
+        body.context_updates,
+        body.metadata_updates,
+        context_removals=body.context_removals,
+        expected_revision=call.expected.revision,
+    )
+    return call.session(session)
+
+
+async def delete_session(call: Call) -> Answer:
+    """Remove a session."""
+    await call.view.delete_session(
+        call.session_id, call.user_id, expected_revision=call.expected.revision
+    )
+    return Answer(204)
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/sessions",
+        handler=create_session,
+        right="write",
+        summary="Create a session",
+        request=shapes.CreateSession,
+        responses={201: shapes.Session, 200: shapes.Session},
+        names={
+            "session_id": "id",
+            "ttl_hours": "ttl_seconds",
+            "max_lifetime_hours": "max_lifetime_seconds",
+        },
+        idempotent=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/sessions",
+        handler=list_sessions,
+        right="read",
+        summary="List sessions of one's own, or those that others share",
+        query={
+            "status": "status",
+            "tag": "texts",
+            "shared": "flag",
+            "limit": "integer",
+            "cursor": "text",
+            "offset": "integer",
+        },
+        responses={200: shapes.SessionPage},
+        names={"tags": "tag"},
+    ),
+    Route(
+        method="GET",
+        path=S,
+        handler=get_session,
+        right="read",
+        role="viewer",
+        action=Action.READ,
+        summary="Read a session",
+        query={"message_limit": "integer"},
+        responses={200: shapes.Session},
+    ),
+    Route(
+        method="PATCH",
+        path=S,
+        handler=update_session,
+        right="write",
+        role="editor",
+        action=Action.UPDATE,
+        summary="Change metadata and context",
+        request=shapes.UpdateSession,
+        responses={200: shapes.Session},
+        if_match=True,
+    ),
+    Route(
+        method="DELETE",
+        path=S,
+        handler=delete_session,
+        right="write",
+        role="owner",
+        action=Action.DELETE,
+        summary="Delete a session",
+        responses={204: None},
+        if_match=True,
+    ),
+)

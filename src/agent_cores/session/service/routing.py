@@ -1,0 +1,120 @@
+"""``Route`` and ``Router``: which requests there are, and how a path finds its own.
+
+Paths are split before they are decoded, so that an id that holds an encoded slash is one id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from agent_cores.session.access.access_control import Action
+from agent_cores.session.service.call import Answer, Call
+from agent_cores.session.service.problems import Refusal
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table of routes.
+
+    ``right`` is the key's: ``read``, ``write``, ``admin``, ``any`` credential, or ``open`` to all.
+    ``action`` is the least that the route does with the session that its path names; a request of
+    a wrong shape is told so only to who may do that. ``role`` says the same for readers.
+    ``query`` maps parameters to ``integer``, ``flag``, ``text`` or ``texts``. ``names`` maps the
+    manager's names of arguments to those of the wire.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    right: str
+    summary: str
+    role: str = ""
+    action: Action | None = None
+    request: type | None = None
+    query: Mapping[str, str] = {}
+    responses: Mapping[int, Any] = {}
+    names: Mapping[str, str] = {}
+    if_match: bool = False
+    idempotent: bool = False
+
+    @property
+    def name(self) -> str:
+        """The method and the template of the path: what logs and derived ids go by."""
+        return f"{self.method} {self.path}"
+
+    @property
+    def needs_user(self) -> bool:
+        """Whether somebody must be named who does it."""
+        return self.right in {"read", "write"}
+
+
+class _Node:
+    """A step of a path."""
+
+    __slots__ = ("children", "parameter", "routes")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}
+        self.parameter: _Node | None = None
+        self.routes: dict[str, Route] = {}
+
+
+class Router:
+    """Finds the route of a request."""
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self._root = _Node()
+        for route in routes:
+            self._add(route)
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        for part in route.path.strip("/").split("/"):
+            if part.startswith("{"):
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.children.setdefault(part, _Node())
+        node.routes[route.method] = route
+
+    def find(self, scope: Scope) -> tuple[Route, list[str]]:
+        """Return the route and the decoded parameters of the path; refuses with 404 or 405."""
+        node: _Node | None = self._root
+        parameters: list[str] = []
+        for part in _relative_path(scope)[1:].split("/"):
+            if node is None:
+                break
+            child = node.children.get(part)
+            if child is None and node.parameter is not None and part:
+                parameters.append(unquote(part, errors="surrogateescape"))
+                child = node.parameter
+            node = child
+        if node is None or not node.routes:
+            raise Refusal("not_found", "no such path")
+        method = scope["method"]
+        route = node.routes.get("GET" if method == "HEAD" else method)
+        if route is None:
+            allowed = ", ".join(sorted(node.routes))
+            raise Refusal("method_not_allowed", f"allowed: {allowed}", headers={"Allow": allowed})
+        return route, parameters
+
+
+def _relative_path(scope: Scope) -> str:
+    """Return the path below where the service is mounted, still encoded."""
+    root = scope.get("root_path", "")
+    raw = scope.get("raw_path")
+    path = raw.decode("latin-1") if raw else quote(scope["path"], safe="/%:@!$&'()*+,;=~")
+    if not root:
+        return path
+    for prefix in (root, quote(root)):
+        if path.startswith(prefix + "/") or path == prefix:
+            return path[len(prefix) :] or "/"
+    return path

@@ -1,0 +1,118 @@
+"""``ServiceSettings``: what may be set about the HTTP service, each as ``SESSION_SERVICE_<NAME>``.
+
+They come from the same places, in the same order, as the settings of the library.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import msgspec
+
+from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.service.jwt_issuers import Issuer
+from agent_cores.session.settings import SessionSettings, from_files
+
+_COMMENT = re.compile(r"\s+#.*$")
+_MIB = 1_048_576
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Times are seconds, sizes are bytes. What is said to be per process is not shared by workers.
+
+    ``keys_file``: the keys, instead of those in the store. ``jwt_issuers``: JSON, or tables in the
+    TOML file. ``client_ids``: callers without ``act-as`` may choose the ids of sessions.
+    ``docs``: ``/docs`` and ``/v1/openapi.json`` are served.
+
+    ``max_in_flight`` (per process) bounds requests at work in the store,
+    ``max_in_flight_per_caller`` and ``requests_per_second`` (per process; 0 is no bound) those of
+    one caller, and ``failed_logins_per_minute`` (per process) the failed authentications of one
+    address.
+
+    ``drain_seconds`` is how long ``/readyz`` says 503 before connections are closed, and
+    ``shutdown_timeout`` how long requests at work may then take.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    keys_file: str | None = None
+    jwt_issuers: tuple[Issuer, ...] = ()
+    jwt_roles: tuple[str, ...] = ("user",)
+    client_ids: bool = False
+    docs: bool = True
+    max_body_bytes: int = 16 * _MIB
+    max_header_count: int = 100
+    max_header_bytes: int = 32_768
+    body_timeout: float = 20.0
+    max_in_flight: int = 1_000
+    max_in_flight_per_caller: int = 200
+    requests_per_second: float = 0.0
+    failed_logins_per_minute: int = 60
+    drain_seconds: float = 0.0
+    shutdown_timeout: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range, and issuers that could be taken for one another."""
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if type(value) is int and value < (0 if name == "port" else 1):
+                raise ConfigurationError(f"{environment_name(name)} is at least 1")
+            if type(value) is float and not 0 <= value < float("inf"):
+                raise ConfigurationError(f"{environment_name(name)} is 0 or more")
+        _check_issuers(self.jwt_issuers)
+
+    @classmethod
+    def load(cls, **arguments: Any) -> ServiceSettings:  # noqa: ANN401 - checked against the fields
+        """Read every source; arguments are fields of this class and come first."""
+        unknown = arguments.keys() - set(cls.__struct_fields__)
+        if unknown:
+            raise ConfigurationError(f"no such setting: {', '.join(sorted(unknown))}")
+        found = from_files()
+        found.update(os.environ)
+        values: dict[str, Any] = {}
+        for name in cls.__struct_fields__:
+            text = found.get(environment_name(name))
+            if text is not None and text != "":
+                values[name] = _read(name, text)
+        try:
+            return msgspec.convert(values | arguments, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"SESSION_SERVICE_*: {error}") from error
+
+
+def environment_name(field: str) -> str:
+    """Return the name under which a field is set."""
+    return f"SESSION_SERVICE_{field.upper()}"
+
+
+def _read(name: str, text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    text = _COMMENT.sub("", text).strip()
+    if name == "jwt_roles":
+        return [role.strip() for role in text.split(",")]
+    if name == "jwt_issuers":
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise ConfigurationError(f"{environment_name(name)} is a JSON list") from error
+    return text
+
+
+def _check_issuers(issuers: tuple[Issuer, ...]) -> None:
+    if len({issuer.issuer for issuer in issuers}) < len(issuers):
+        raise ConfigurationError("SESSION_SERVICE_JWT_ISSUERS names an issuer twice")
+    for index, one in enumerate(issuers):
+        for other in issuers[index + 1 :]:
+            shared = set(one.namespaces) & set(other.namespaces)
+            if shared and one.user_prefix == other.user_prefix:
+                raise ConfigurationError(
+                    f"issuers {one.issuer} and {other.issuer} share the namespace"
+                    f" {min(shared)} and so must differ in user_prefix"
+                )
+
+
+__all__ = ["ServiceSettings", "SessionSettings", "environment_name"]

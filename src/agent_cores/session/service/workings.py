@@ -1,0 +1,106 @@
+"""``Workings``: what a service has once it has started: keys, limits, and the manager at work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from agent_cores.session.errors import SessionError
+from agent_cores.session.service.api_keys import NAMESPACE, HeldKeys, KeyFile, Keys, StoredKeys
+from agent_cores.session.service.authentication import Authentication
+from agent_cores.session.service.jwt_issuers import Issuers
+from agent_cores.session.service.key_cache import KeyCache
+from agent_cores.session.service.rate_limits import CallerLimits, FailedLogins, InFlight
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent_cores.session.service.api_keys import ApiKey
+    from agent_cores.session.service.settings import ServiceSettings
+    from agent_cores.session.session_manager import SessionManager
+
+_ASK_AGAIN_SECONDS = 1.0
+_PROBE_TIMEOUT = 2.0
+
+
+class Workings:
+    """Starts once, by whoever comes first; closes once."""
+
+    def __init__(
+        self,
+        manager: SessionManager,
+        settings: ServiceSettings,
+        keys: tuple[ApiKey, ...],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        runtime = manager._runtime  # noqa: SLF001 - keys live below the namespaces of the manager
+        self.clock = runtime.clock
+        self.in_flight = InFlight(settings.max_in_flight)
+        self.callers = CallerLimits(settings, now)
+        self.keys = KeyCache(key_places(manager, settings, keys), now)
+        self.authentication = Authentication(
+            self.keys,
+            Issuers(settings.jwt_issuers, self.clock),
+            runtime.inputs,
+            clock=self.clock,
+            failures=FailedLogins(settings.failed_logins_per_minute, now),
+            jwt_roles=settings.jwt_roles,
+        )
+        self._manager = manager
+        self._storage = runtime.storage
+        self._timeout = settings.shutdown_timeout
+        self._started = False
+        self._starting = asyncio.Lock()
+        self._asked_at = float("-inf")
+        self._answers = False
+
+    async def start(self) -> Workings:
+        """Start the manager if that has not been done; any number of callers may ask at once."""
+        if not self._started:
+            async with self._starting:
+                if not self._started:
+                    await self._manager.initialize()
+                    self._started = True
+        return self
+
+    async def close(self) -> None:
+        """Let the requests at work finish, within a bound, and stop the manager."""
+        if not self._started:
+            return
+        self._started = False
+        deadline = time.monotonic() + self._timeout
+        while self.in_flight.count and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(0.01)
+        await self.keys.finish()
+        await self._manager.shutdown()
+
+    async def store_answers(self) -> bool:
+        """Whether the store answers; it is asked once a second at most."""
+        if not self._started:
+            try:
+                await self.start()
+            except (SessionError, OSError):
+                return False
+        if time.monotonic() - self._asked_at >= _ASK_AGAIN_SECONDS:
+            self._asked_at = time.monotonic()
+            try:
+                async with asyncio.timeout(_PROBE_TIMEOUT):
+                    await self._storage.read(NAMESPACE, "ready")
+            except (SessionError, TimeoutError):
+                self._answers = False
+            else:
+                self._answers = True
+        return self._answers
+
+
+def key_places(
+    manager: SessionManager, settings: ServiceSettings, keys: tuple[ApiKey, ...] = ()
+) -> tuple[Keys, ...]:
+    """Return where keys are looked for: those of this process, and the file or else the store."""
+    if settings.keys_file is not None:
+        kept: Keys = KeyFile(settings.keys_file)
+    else:
+        runtime = manager._runtime  # noqa: SLF001 - keys live below the namespaces of the manager
+        kept = StoredKeys(runtime.storage, runtime.clock)
+    return (HeldKeys(keys), kept) if keys else (kept,)

@@ -1,0 +1,48 @@
+"""One right request for every route with a session in its path, and one of the wrong shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from agent_cores.session.service.routes import ROUTES
+from agent_cores.session.service.routing import Route
+
+OF_SESSION = [route for route in ROUTES if "{id}" in route.path]
+
+_BODIES: dict[str, Any] = {
+    "update_session": {"metadata_updates": {"a": 1}},
+    "append_messages": {"messages": [{"role": "user", "content": "x"}]},
+    "rewind_session": {"to_seq": 0},
+    "share_session": {"subject": "zoe", "role": "viewer"},
+    "set_visibility": {"visibility": "shared"},
+    "take_turn": {"turn": "t"},
+    "transfer_ownership": {"owner_id": "zoe"},
+}
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """A request, ready to be sent about some session."""
+
+    route: Route
+    body: Any
+
+    def path(self, session_id: str, *, seq: object = 1, turn: str = "t") -> str:
+        """Return the path for a session."""
+        path = self.route.path.replace("{id}", session_id)
+        return path.replace("{seq}", str(seq)).replace("{turn}", turn)
+
+    @property
+    def name(self) -> str:
+        """The name of the route."""
+        return self.route.name
+
+
+def requests_of(user_id: str) -> list[Ready]:
+    """Return a right request for every route; ``user_id`` is who sends it."""
+    bodies = {**_BODIES, "revoke_access": {"subject": user_id}}
+    return [
+        Ready(route, bodies.get(route.handler.__name__, {} if route.request else None))
+        for route in OF_SESSION
+    ]

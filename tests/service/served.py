@@ -1,0 +1,140 @@
+"""A live service over the store of a contract suite, with one client more for every manager."""
+
+# ruff: noqa: ANN401, SLF001 - tests look behind the service, and send what no type allows
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+
+from agent_cores.session.client import SessionClient
+from agent_cores.session.engine import GroupsOf
+from agent_cores.session.lifecycle import LifecycleManager
+from agent_cores.session.models.session import DEFAULT_NAMESPACE
+from agent_cores.session.service import Service, ServiceSettings
+from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_secret
+from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.settings import SessionSettings
+from agent_cores.session.storage.base import StorageProvider
+from agent_cores.session.testing import ManualClock, Store
+
+NAMESPACES = (DEFAULT_NAMESPACE, "team-a", "team-b")
+
+
+class Live:
+    """A service on a free port of this machine, in this event loop."""
+
+    def __init__(self, service: Any) -> None:
+        self._server = uvicorn.Server(
+            uvicorn.Config(service, port=0, log_config=None, lifespan="on", ws="none")
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> str:
+        """Listen, and return the address."""
+        self._server.config.load()
+        self._server.lifespan = self._server.config.lifespan_class(self._server.config)
+        await self._server.startup()
+        self._serving = asyncio.create_task(self._server.main_loop())
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+        await self._server.shutdown()
+
+
+class ServedClient(SessionClient):
+    """A client of a service in the same process, whose hooks and sweeper the suite may use."""
+
+    behind: SessionManager
+    keys: dict[str, str]
+    address: str
+    others: list[SessionClient]
+
+    @property
+    def lifecycle(self) -> LifecycleManager:
+        """The hooks of the service."""
+        return self.behind.lifecycle
+
+    def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> ServedClient:
+        """Return a client with a key of that namespace."""
+        behind = self.behind.for_namespace(name)
+        client = ServedClient(
+            self.address, self.keys.get(name, "none"), groups_of=groups_of or self._groups_of
+        )
+        client.behind, client.keys, client.address = behind, self.keys, self.address
+        client.others = self.others
+        client._me = None
+        self.others.append(client)
+        return client
+
+    @property
+    def namespace(self) -> str:
+        """The namespace, known before any call."""
+        return self.behind.namespace
+
+    async def clean_expired_sessions(self) -> int:
+        """Let the service sweep."""
+        return await self.behind.clean_expired_sessions()
+
+
+class ServedStore(Store):
+    """A store whose managers are clients of services."""
+
+    def __init__(self, make: Any, *, url: str | None = None) -> None:
+        super().__init__(make, url=url)
+        self._lives: list[Live] = []
+        self._clients: list[SessionClient] = []
+
+    async def open_manager(
+        self,
+        clock: ManualClock,
+        *,
+        provider: StorageProvider | None = None,
+        settings: SessionSettings | None = None,
+        groups_of: GroupsOf | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+    ) -> SessionManager:
+        """Start a service over one manager more, and return a client of it."""
+        behind = await super().open_manager(
+            clock, provider=provider, settings=settings, namespace=namespace
+        )
+        keys, texts = [], {}
+        for name in {*NAMESPACES, namespace, "a" * 63}:
+            key_id, secret = new_secret()
+            keys.append(
+                ApiKey(
+                    id=key_id,
+                    name="suite",
+                    namespace=name,
+                    secret_hash=hashed(secret),
+                    rights=("read", "write", "act-as", "admin"),
+                    created_at=clock(),
+                )
+            )
+            texts[name] = key_text(key_id, secret)
+        live = Live(Service(behind, ServiceSettings(), keys=keys))
+        self._lives.append(live)
+        address = await live.start()
+        client = ServedClient(address, texts[namespace], groups_of=groups_of)
+        client.behind, client.keys, client.address = behind, texts, address
+        client.others = self._clients
+        self._clients.append(client)
+        await client.initialize()
+        return client
+
+    async def close(self) -> None:
+        """Close the clients, then the services, then what is behind them."""
+        for client in self._clients:
+            await client._transport.close()
+        for live in self._lives:
+            await live.stop()
+        self._clients.clear()
+        self._lives.clear()
+        await super().close()

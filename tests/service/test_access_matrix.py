@@ -1,0 +1,195 @@
+"""Every route, every kind of caller, every visibility, against the table of who may do what."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+
+from agent_cores.session.service.api_keys import split_key
+from tests.service.requests_of import OF_SESSION, Ready, requests_of
+from tests.service.tokens import ISSUER, token
+from tests.service.wire import Caller, Reply, Wire
+
+RANKS = {None: 0, "viewer": 1, "editor": 2, "owner": 3}
+
+NEEDED = {
+    "GET S": "viewer",
+    "PATCH S": "editor",
+    "DELETE S": "owner",
+    "POST S/messages": "editor",
+    "GET S/messages": "viewer",
+    "GET S/messages/{seq}": "viewer",
+    "DELETE S/messages/{seq}": "owner",
+    "POST S/rewind": "owner",
+    "GET S/grants": "viewer",
+    "PUT S/grants": "owner",
+    "POST S/grants/revoke": "viewer",
+    "PUT S/visibility": "owner",
+    "PUT S/owner": "owner",
+    "POST S/archive": "owner",
+    "POST S/unarchive": "owner",
+    "POST S/renew": "owner",
+    "POST S/fork": "viewer",
+    "POST S/turn": "editor",
+    "PUT S/turn/{turn}": "editor",
+    "DELETE S/turn/{turn}": "editor",
+}
+"""The least role for the request of each route: message 1 is the owner's, the grant one's own."""
+
+Maker = Callable[[Wire], Awaitable[Caller]]
+
+
+def acting(user_id: str, **headers: str) -> Maker:
+    async def make(wire: Wire) -> Caller:
+        return await wire.caller(user_id, **headers)
+
+    return make
+
+
+async def other_namespace(wire: Wire) -> Caller:
+    return Caller(wire.service, "olga", await wire.key(namespace="other"), {})
+
+
+async def expired_key(wire: Wire) -> Caller:
+    key = await wire.key(expires_at=wire.clock() + timedelta(seconds=10))
+    return Caller(wire.service, "olga", key, {})
+
+
+async def revoked_key(wire: Wire) -> Caller:
+    caller = Caller(wire.service, "olga", await wire.key(), {})
+    assert (await caller("GET", "/v1/me")).status == 200
+    parts = split_key(caller.headers["Authorization"].removeprefix("Bearer "))
+    assert parts is not None
+    await wire.keys.revoke(parts[0])
+    return caller
+
+
+async def not_acting(wire: Wire) -> Caller:
+    return Caller(wire.service, "olga", await wire.key("read", "write", user_id="olga"), {})
+
+
+async def fixed_user(wire: Wire) -> Caller:
+    return Caller(wire.service, None, await wire.key("read", "write", user_id="olga"), {})
+
+
+async def good_token(wire: Wire) -> Caller:
+    return Caller(wire.service, None, token(wire.clock(), sub="olga"), {})
+
+
+async def expired_token(wire: Wire) -> Caller:
+    text = token(wire.clock(), sub="olga", exp=int(wire.clock().timestamp()) + 5)
+    return Caller(wire.service, None, text, {})
+
+
+async def unlisted_token(wire: Wire) -> Caller:
+    return Caller(wire.service, None, token(wire.clock(), sub="olga", namespace="other"), {})
+
+
+async def nobody(wire: Wire) -> Caller:
+    return Caller(wire.service, None, None, {})
+
+
+ROLES: dict[str, tuple[Maker, str, str | None]] = {
+    "owner": (acting("olga"), "olga", "owner"),
+    "owner by a key of one user": (fixed_user, "olga", "owner"),
+    "owner by a token": (good_token, "olga", "owner"),
+    "editor": (acting("ed"), "ed", "editor"),
+    "viewer": (acting("vic"), "vic", "viewer"),
+    "group member": (acting("gus", **{"X-User-Groups": "team"}), "gus", "viewer"),
+    "expired grant": (acting("xena"), "xena", None),
+    "stranger": (acting("sam"), "sam", None),
+}
+REFUSED: dict[str, tuple[Maker, int, str]] = {
+    "expired key": (expired_key, 401, "unauthenticated"),
+    "revoked key": (revoked_key, 401, "unauthenticated"),
+    "key that may not act": (not_acting, 403, "access_denied"),
+    "expired token": (expired_token, 401, "unauthenticated"),
+    "token of an unlisted namespace": (unlisted_token, 401, "unauthenticated"),
+    "nobody": (nobody, 401, "unauthenticated"),
+    "other namespace": (other_namespace, 404, "session_not_found"),
+}
+
+
+async def prepared(wire: Wire, visibility: str, session_id: str) -> None:
+    """Make the session: olga's, with one message, a turn, and who may see it."""
+    olga = await wire.caller("olga")
+    path = f"/v1/sessions/{session_id}"
+    await olga("POST", "/v1/sessions", {"id": session_id, "public": visibility == "public"})
+    if visibility != "private":
+        soon = (wire.clock() + timedelta(seconds=10)).isoformat()
+        for subject, role, end in (
+            ("ed", "editor", None),
+            ("vic", "viewer", None),
+            ("group:team", "viewer", None),
+            ("xena", "editor", soon),
+        ):
+            grant = {"subject": subject, "role": role, "expires_at": end}
+            assert (await olga("PUT", f"{path}/grants", grant)).status == 200
+    await olga.say(session_id)
+    await olga("POST", f"{path}/turn", {"turn": "t", "lease_seconds": 300})
+
+
+def role_in(visibility: str, role: str | None) -> str | None:
+    if role == "owner":
+        return role
+    if visibility == "private":
+        return None
+    return role or ("viewer" if visibility == "public" else None)
+
+
+def test_the_table_of_roles_has_every_route() -> None:
+    paths = {f"{r.method} {r.path.replace('/v1/sessions/{id}', 'S')}" for r in OF_SESSION}
+    assert paths == set(NEEDED)
+
+
+@pytest.fixture
+async def tokens_wire() -> Wire:
+    return Wire(jwt_issuers=(ISSUER,))
+
+
+@pytest.mark.parametrize("visibility", ["private", "shared", "public"])
+@pytest.mark.parametrize("who", ROLES)
+async def test_a_role_opens_what_the_table_says(
+    tokens_wire: Wire, who: str, visibility: str
+) -> None:
+    make, user_id, granted = ROLES[who]
+    role = role_in(visibility, granted)
+    caller = await make(tokens_wire)
+    for number in range(len(requests_of(user_id))):
+        await prepared(tokens_wire, visibility, f"s{number}")
+    tokens_wire.clock.advance(20)
+    for number, ready in enumerate(requests_of(user_id)):
+        reply = await send(caller, ready, f"s{number}")
+        needed = NEEDED[ready.name.replace("/v1/sessions/{id}", "S")]
+        said = reply.status if reply.status < 400 else reply.code
+        if role is None:
+            assert said == "session_not_found", ready.name
+        elif RANKS[role] < RANKS[needed]:
+            assert said == "access_denied", ready.name
+        else:
+            assert said in ready.route.responses, (ready.name, reply)
+        if "context" in reply.body.decode() and ready.name == "GET /v1/sessions/{id}":
+            assert RANKS[role] >= RANKS["editor"]
+
+
+@pytest.mark.parametrize("visibility", ["private", "shared", "public"])
+@pytest.mark.parametrize("who", REFUSED)
+async def test_a_credential_that_does_not_count_opens_nothing(
+    tokens_wire: Wire, who: str, visibility: str
+) -> None:
+    make, status, code = REFUSED[who]
+    caller = await make(tokens_wire)
+    await prepared(tokens_wire, visibility, "it")
+    tokens_wire.clock.advance(20)
+    tokens_wire.steps.now += 5
+    for ready in requests_of("olga"):
+        for session_id in ("it", "missing"):
+            reply = await send(caller, ready, session_id)
+            tokens_wire.steps.now += 1
+            assert (reply.status, reply.code) == (status, code), ready.name
+
+
+async def send(caller: Caller, ready: Ready, session_id: str) -> Reply:
+    return await caller(ready.route.method, ready.path(session_id), ready.body)

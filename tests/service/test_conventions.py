@@ -1,0 +1,328 @@
+"""What holds for every request: headers, preconditions, the order of checks, limits."""
+
+# ruff: noqa: ANN401, SLF001 - tests look behind the service, and send what no type allows
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+
+from tests.service.pausing import PausingProvider
+from tests.service.wire import Caller, Wire
+
+S = "/v1/sessions"
+
+
+async def test_every_response_has_the_headers_that_every_response_has(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    for reply in (
+        await ann("GET", S),
+        await ann("GET", f"{S}/nope"),
+        await wire.request("GET", S),
+        await wire.request("GET", "/nowhere"),
+        await ann("DELETE", f"{S}/{await ann.new_session()}"),
+    ):
+        assert reply.headers["cache-control"] == "no-store"
+        assert reply.headers["vary"] == "Authorization, X-User-Id"
+        assert re.fullmatch(r"[0-9a-f]{16}", reply.headers["x-request-id"])
+    given = await ann("GET", S, headers={"X-Request-Id": "from-proxy-1"})
+    assert given.headers["x-request-id"] == "from-proxy-1"
+    forged = await ann("GET", S, headers={"X-Request-Id": "a b"})
+    assert forged.headers["x-request-id"] != "a b"
+
+
+async def test_an_etag_stands_for_one_state_of_one_session(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    await ann.new_session(id="it")
+    path = f"{S}/it"
+    tag = (await ann("GET", path)).headers["etag"]
+    changed = await ann("PATCH", path, {"metadata_updates": {"a": 1}}, {"If-Match": tag})
+    assert changed.status == 200
+    stale = await ann("PATCH", path, {"metadata_updates": {"a": 2}}, {"If-Match": tag})
+    assert (stale.status, stale.code) == (412, "revision_mismatch")
+    assert stale.json()["values"] == {"expected": 1, "actual": 2}
+    bare = await ann("PATCH", path, {"metadata_updates": {"a": 3}}, {"If-Match": '"2"'})
+    assert bare.json()["revision"] == 3
+    await ann.say("it")
+    moved_on = await ann("PATCH", path, {}, {"If-Match": bare.headers["etag"]})
+    assert moved_on.status == 200, "a plain append changes no revision"
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["cached", "read"])
+async def test_an_etag_of_a_deleted_session_does_not_fit_its_namesake(
+    wire: Wire, seen: bool
+) -> None:
+    ann = await wire.caller("ann")
+    await ann.new_session(id="it")
+    tag = (await ann("GET", f"{S}/it")).headers["etag"]
+    await ann("DELETE", f"{S}/it")
+    await ann.new_session(id="it")
+    if seen:
+        await ann("GET", f"{S}/it")
+    for method, path, body in (
+        ("PATCH", "", {"metadata_updates": {"a": 1}}),
+        ("POST", "/messages", {"messages": [{"role": "user", "content": "x"}]}),
+        ("POST", "/rewind", {"to_seq": 0}),
+        ("PUT", "/visibility", {"visibility": "public"}),
+        ("PUT", "/owner", {"owner_id": "ben"}),
+        ("DELETE", "", None),
+    ):
+        reply = await ann(method, f"{S}/it{path}", body, {"If-Match": tag})
+        assert (reply.status, reply.code) == (412, "revision_mismatch"), path
+
+
+async def test_a_namesake_made_between_look_and_write_is_not_touched() -> None:
+    wire = Wire()
+    ann = await wire.caller("ann")
+    await ann.new_session(id="it")
+    tag = (await ann("GET", f"{S}/it")).headers["etag"]
+    runtime = wire.manager._runtime
+    pausing = PausingProvider(runtime.storage, lambda change: bool(change.metadata))
+    runtime.engine.storage = pausing
+    pausing.arm()
+    late = asyncio.create_task(
+        ann("PATCH", f"{S}/it", {"metadata_updates": {"a": 1}}, {"If-Match": tag})
+    )
+    await pausing.reached.wait()
+    await ann("DELETE", f"{S}/it")
+    await ann.new_session(id="it")
+    pausing.go.set()
+    assert (await late).code == "revision_mismatch"
+    assert (await ann("GET", f"{S}/it")).json()["metadata"] == {}
+
+
+@pytest.mark.parametrize("value", ["abc", '"a"', '"1.2"', 'W/"1.2.3"', '"1", "2"', ""])
+async def test_an_if_match_that_is_no_etag_of_ours_is_malformed(wire: Wire, value: str) -> None:
+    ann = await wire.caller("ann")
+    path = f"{S}/{await ann.new_session()}"
+    assert (await ann("PATCH", path, {}, {"If-Match": value})).code == "malformed_request"
+
+
+async def test_if_match_is_refused_where_it_would_not_be_looked_at(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    path = f"{S}/{await ann.new_session()}"
+    for method, tail in (("POST", "/archive"), ("PUT", "/grants"), ("POST", "/turn")):
+        reply = await ann(method, path + tail, {}, {"If-Match": '"1"'})
+        assert reply.code == "malformed_request"
+
+
+BROKEN = b'{"messages": 5, "x": '
+
+
+async def test_the_checks_come_in_their_order(wire: Wire) -> None:
+    """Each request is wrong in every way that is left; the first way decides."""
+    ann, ben = await wire.caller("ann"), await wire.caller("ben")
+    read_only = Caller(wire.service, None, await wire.key("read", user_id="ann"), {})
+    small = wire.another(max_body_bytes=2_000)
+    path = f"{S}/{await ann.new_session()}/messages"
+    await ann("PUT", path.replace("messages", "grants"), {"subject": "ben", "role": "viewer"})
+    nobody = Caller(small, None, "ask_x_y", {})
+    for caller in (nobody, read_only, ann, ben):
+        caller.service = small
+    codes = [
+        (await nobody("POST", path, b"[" * 3_000)).code,
+        (await nobody("POST", path, BROKEN)).code,
+        (await read_only("POST", path, BROKEN)).code,
+        (await ben("POST", path, BROKEN)).code,
+        (await ben("POST", path + "x", {"messages": 5})).code,
+        (await ben("POST", f"{S}/nope/messages", {"messages": 5})).code,
+        (await ben("POST", path, {"messages": 5})).code,
+        (await ann("POST", path, {"messages": 5}, {"If-Match": '"9"'})).code,
+        (await ann.say(path.split("/")[3], expected_last_seq=4)).code,
+    ]
+    assert codes == [
+        "payload_too_large",
+        "unauthenticated",
+        "access_denied",
+        "malformed_request",
+        "not_found",
+        "session_not_found",
+        "access_denied",
+        "invalid_input",
+        "last_seq_mismatch",
+    ]
+
+
+async def test_an_id_that_breaks_the_limits_is_a_missing_one(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    for strange in ("a%2Fb", "%2E%2E", "%FF", "%00", "x" * 300, "a%5Cb"):
+        reply = await ann("GET", f"{S}/{strange}")
+        assert (reply.status, reply.code) == (404, "session_not_found"), strange
+        assert (await ann("POST", f"{S}/{strange}/rewind", {})).code == "session_not_found"
+    for wrong in ("a/b", "", "..", "x" * 256):
+        assert (await ann("POST", S, {"id": wrong})).code == "invalid_input"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"messages": [{"role": 1, "content": "x"}]}, "/messages/0/role"),
+        ({"messages": [{"role": "user"}]}, "/messages/0"),
+        ({"messages": [{"role": "user", "content": 5}]}, "/messages/0/content"),
+        ({"messages": []}, "/messages"),
+        ({"messages": [{"role": "user", "content": "x"}], "nope": 1}, "/"),
+        ({"messages": [{"role": "user", "content": "x", "seq": 1}]}, "/messages/0"),
+        ({"messages": [{"role": "", "content": "x"}]}, "/messages/0/role"),
+        ({"messages": [{"role": "a\nb", "content": "x"}]}, "/messages/0/role"),
+    ],
+)
+async def test_a_wrong_body_names_its_field(wire: Wire, body: Any, field: str) -> None:
+    ann = await wire.caller("ann")
+    reply = await ann("POST", f"{S}/{await ann.new_session()}/messages", body)
+    assert (reply.status, reply.code) == (422, "invalid_input")
+    assert reply.json()["errors"][0]["field"] == field
+    assert reply.headers["content-type"] == "application/problem+json"
+
+
+async def test_arguments_are_called_by_their_names_on_the_wire(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    path = f"{S}/{await ann.new_session()}"
+    cases: list[tuple[str, str, Any, str]] = [
+        ("POST", S, {"id": "a/b"}, "/id"),
+        ("POST", S, {"title": "a", "metadata": {"title": "b"}}, "/title"),
+        ("POST", S, {"tags": ["a"], "metadata": {"tags": ["b"]}}, "/tags"),
+        ("POST", S, {"metadata": {"owner_id": "x"}}, "/metadata/owner_id"),
+        ("PUT", f"{path}/grants", {"subject": "ann", "role": "viewer"}, "/subject"),
+        ("PUT", f"{path}/owner", {"owner_id": "group:x"}, "/owner_id"),
+        ("POST", f"{path}/fork", {"id": "a/b"}, "/id"),
+        ("POST", f"{path}/turn", {"turn": "a\nb"}, "/turn"),
+        ("GET", f"{S}?limit=x", None, "/limit"),
+        ("GET", f"{S}?limit=1&limit=2", None, "/limit"),
+        ("GET", f"{S}?limit=1001", None, "/limit"),
+        ("GET", f"{S}?nope=1", None, "/nope"),
+        ("GET", f"{S}?tag=%00", None, "/tag"),
+        ("GET", f"{S}?cursor=x", None, "/cursor"),
+        ("GET", f"{S}?shared=1", None, "/shared"),
+        ("GET", f"{S}?status=expired", None, "/status"),
+        ("GET", f"{path}?nope=1", None, "/nope"),
+        ("GET", f"{path}/messages?after_seq=1&before_seq=2", None, "/before_seq"),
+        ("GET", f"{path}/messages?after_seq=-1", None, "/after_seq"),
+        ("GET", f"{path}/messages?after_seq={2**63}", None, "/after_seq"),
+        ("DELETE", f"{path}?force=true", None, "/force"),
+        (
+            "PUT",
+            f"{path}/grants",
+            {"subject": "b", "role": "viewer", "expires_at": "9999-12-31T23:59:59-14:00"},
+            "/expires_at",
+        ),
+    ]
+    for method, where, body, field in cases:
+        reply = await ann(method, where, body)
+        assert reply.status == 422, (method, where, reply)
+        assert reply.json()["errors"][0]["field"] == field
+
+
+async def test_paths_methods_and_media_types_that_are_not_there(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    path = f"{S}/{await ann.new_session()}"
+    for nowhere in ("/", "/v1", "/v1/", "/v2/sessions", f"{S}/", f"{path}/nope", f"{path}/"):
+        assert (await ann("GET", nowhere)).code == "not_found", nowhere
+    wrong = await ann("PUT", path, {})
+    assert (wrong.code, wrong.headers["allow"]) == ("method_not_allowed", "DELETE, GET, PATCH")
+    assert (await ann("GET", path, headers={"Accept": "text/html"})).code == "not_acceptable"
+    assert (await ann("GET", path, headers={"Accept": "text/html, */*;q=0.1"})).status == 200
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert (await ann("PATCH", path, {}, form)).code == "unsupported_media_type"
+    charset = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert (await ann("PATCH", path, {}, charset)).status == 200
+    assert (await ann("HEAD", path)).status == 200
+
+
+@pytest.mark.parametrize("raw", [b"{", b'{"a": NaN}', b"\xff", b'"\\ud800"', b"{} x"])
+async def test_what_is_no_json_is_malformed(wire: Wire, raw: bytes) -> None:
+    ann = await wire.caller("ann")
+    path = f"{S}/{await ann.new_session()}"
+    reply = await ann("PATCH", path, raw)
+    assert (reply.status, reply.code) == (400, "malformed_request")
+
+
+async def test_json_too_deep_is_invalid(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    path = f"{S}/{await ann.new_session()}"
+    for depth in (101, 5_000, 100_000):
+        raw = b'{"metadata_updates": {"a": ' + b"[" * depth + b"]" * depth + b"}}"
+        reply = await ann("PATCH", path, raw)
+        assert (reply.status, reply.code) == (422, "invalid_input"), depth
+        missing = await ann("PATCH", f"{S}/nope", raw)
+        assert (missing.status, missing.code) == (404, "session_not_found"), depth
+
+
+async def test_headers_that_are_too_many_or_too_long_are_refused(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    many = {f"X-{n}": "1" for n in range(101)}
+    assert (await ann("GET", S, headers=many)).status == 431
+    assert (await ann("GET", S, headers={"X-Long": "1" * 40_000})).code == "headers_too_large"
+    assert (await ann("GET", f"{S}?cursor={'a' * 40_000}")).code == "headers_too_large"
+
+
+async def test_a_body_is_bounded_whether_or_not_its_length_is_told(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    ann.service = wire.another(max_body_bytes=100)
+    told = await ann("POST", S, {"title": "x" * 100})
+    untold = await ann("POST", S, {"title": "x" * 100}, {"Transfer-Encoding": "chunked"})
+    for reply in (told, untold):
+        assert (reply.status, reply.code) == (413, "payload_too_large")
+        assert reply.headers["connection"] == "close"
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    ann.service = wire.another(body_timeout=0.01)
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    reply = await ann("POST", S, {"a": 1}, receive=never)
+    assert (reply.status, reply.code) == (503, "overloaded")
+    assert reply.headers["retry-after"] == "1"
+
+
+async def test_a_caller_has_a_bound_a_second_and_others_their_own(wire: Wire) -> None:
+    ann, ben = await wire.caller("ann"), await wire.caller("ben")
+    ann.service = ben.service = wire.another(requests_per_second=2)
+    assert [(await ann("GET", S)).status for _ in range(3)] == [200, 200, 429]
+    late = await ann("GET", S)
+    assert (late.code, late.headers["retry-after"]) == ("rate_limited", "1")
+    assert (await ben("GET", S)).status == 200
+    wire.steps.now += 0.5
+    assert [(await ann("GET", S)).status for _ in range(2)] == [200, 429]
+
+
+async def test_requests_at_once_are_bounded_for_a_caller_and_for_the_store() -> None:
+    wire = Wire()
+    ann, ben = await wire.caller("ann"), await wire.caller("ben")
+    runtime = wire.manager._runtime
+    pausing = PausingProvider(runtime.storage, lambda change: bool(change.create))
+    runtime.engine.storage = pausing
+    for bounds, who, wanted in (
+        ({"max_in_flight_per_caller": 1}, ann, (429, "rate_limited")),
+        ({"max_in_flight": 1}, ben, (503, "overloaded")),
+    ):
+        ann.service = ben.service = wire.another(**bounds)
+        pausing.arm()
+        first = asyncio.create_task(ann("POST", S, {}))
+        await pausing.reached.wait()
+        reply = await who("GET", S)
+        assert (reply.status, reply.code) == wanted
+        assert "retry-after" in reply.headers
+        pausing.go.set()
+        assert (await first).status == 201
+        assert (await who("GET", S)).status == 200
+
+
+async def test_failed_logins_are_bounded_and_lock_nobody_known_out(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    ann.service = wire.another(failed_logins_per_minute=3)
+    assert (await ann("GET", S)).status == 200
+    guesser = Caller(ann.service, "ann", "ask_ab_wrong", {})
+    assert [(await guesser("GET", S)).status for _ in range(4)] == [401, 401, 401, 429]
+    refused = await guesser("GET", S)
+    assert (refused.code, int(refused.headers["retry-after"]) > 0) == ("rate_limited", True)
+    assert (await ann("GET", S)).status == 200
+    elsewhere = await guesser("GET", S, client=("127.0.0.2", 1))
+    assert elsewhere.status == 401
+    wire.steps.now += 21
+    assert (await guesser("GET", S)).status == 401

@@ -1,0 +1,132 @@
+"""The tables of docs/http.md and the OpenAPI document say the same, row by row."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent_cores.session.service.openapi import document
+from agent_cores.session.service.problems import STATUSES
+from agent_cores.session.service.routes import ROUTES
+from tests.service.wire import Wire
+
+TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+DOCUMENT: dict[str, Any] = msgspec.json.decode(document(ROUTES))
+SCHEMAS = DOCUMENT["components"]["schemas"]
+
+
+def rows(title: str) -> list[list[str]]:
+    """Return the cells of the table under a heading."""
+    section = TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    return [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+TABLE = rows("Routes")
+
+
+def operation(cell: str) -> tuple[str, str, dict[str, Any]]:
+    method, path, *_ = cell.split()
+    path = re.sub(r"^S(?=/|$)", "/v1/sessions/{id}", path)
+    return method, path, DOCUMENT["paths"][path][method.lower()]
+
+
+def fields(text: str) -> set[str]:
+    inner = re.search(r"\{(.*)\}", text)
+    return set() if inner is None else {name.strip() for name in inner[1].split(",")}
+
+
+def schema_fields(schema: dict[str, Any]) -> set[str]:
+    schema = SCHEMAS[schema["$ref"].rpartition("/")[2]]
+    required = schema.get("required", [])
+    return {name + ("" if name in required else "?") for name in schema["properties"]}
+
+
+def test_the_table_has_every_operation_and_no_other() -> None:
+    described = {(m.upper(), p) for p, ms in DOCUMENT["paths"].items() for m in ms}
+    assert {operation(row[0])[:2] for row in TABLE} == described
+    assert len(TABLE) == len(described)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
+def test_a_row_says_what_the_operation_says(row: list[str]) -> None:
+    cell, needs, takes, gives = row
+    _, _, found = operation(cell)
+    right, _, role = needs.partition("; ")
+    assert (found["x-right"], found["x-role"]) == (right, role)
+
+    body = found.get("requestBody", {}).get("content", {}).get("application/json", {})
+    named = {p["name"] for p in found["parameters"] if p["in"] == "query"}
+    if takes.startswith("`?"):
+        assert set(re.findall(r"(\w+)=", takes)) == named
+        assert not body
+    else:
+        assert not named
+        empty = body.get("schema", {}).get("$ref", "").endswith("/Empty")
+        assert fields(takes) == (schema_fields(body["schema"]) if body and not empty else set())
+
+    answers = {int(part[:3]): part[3:] for part in re.split(r", (?=\d{3})", gives)}
+    good = {int(s): r for s, r in found["responses"].items() if _is_answer(r)}
+    assert set(answers) == set(good)
+    for status, text in answers.items():
+        schema = good[status].get("content", {}).get("application/json", {}).get("schema", {})
+        if "{" in text:
+            assert fields(text) == schema_fields(schema)
+        elif text.strip():
+            assert schema["$ref"].rpartition("/")[2] == text.split()[0]
+
+    headers = {p["name"] for p in found["parameters"] if p["in"] == "header"}
+    assert ("¹" in cell) == ("If-Match" in headers)
+    assert ("²" in cell) == ("Idempotency-Key" in headers)
+
+
+def _is_answer(response: dict[str, Any]) -> bool:
+    return "application/problem+json" not in response.get("content", {})
+
+
+@pytest.mark.parametrize("name", ["Session", "NewMessage", "Message", "Grant", "Problem"])
+def test_a_shape_has_the_fields_that_the_page_gives_it(name: str) -> None:
+    given = re.search(rf"- `{name}`[^=]*=\s*`({{.*?}})`", TEXT, re.DOTALL)
+    assert given is not None
+    assert fields(given[1]) == schema_fields({"$ref": name})
+
+
+def test_the_errors_have_the_codes_that_the_service_has() -> None:
+    table = {
+        code: int(row[0]) for row in rows("Errors") for code in re.findall(r"`([a-z_]+)`", row[1])
+    }
+    assert table == STATUSES
+
+
+def test_content_is_one_component() -> None:
+    for name in ("Message", "NewMessage"):
+        assert SCHEMAS[name]["properties"]["content"] == {"$ref": "#/components/schemas/Content"}
+
+
+def test_the_limits_are_the_settings_with_their_defaults() -> None:
+    from agent_cores.session.service import ServiceSettings
+
+    settings = ServiceSettings()
+    for row in rows("Limits"):
+        name = re.search(r"`([A-Z_]+)`", row[0])
+        assert name is not None
+        assert getattr(settings, name[1].lower()) == float(row[1])
+
+
+async def test_the_document_and_its_page_are_open_and_load_nothing(wire: Wire) -> None:
+    reply = await wire.request("GET", "/v1/openapi.json")
+    assert (reply.status, reply.json()["openapi"]) == (200, "3.1.0")
+    page = await wire.request("GET", "/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert b"http" not in page.body.replace(b"https://", b"http://").split(b"</style>")[0]
+    assert b"src=" not in page.body
+
+
+async def test_the_document_can_be_closed(wire: Wire) -> None:
+    service = wire.another(docs=False)
+    for path in ("/v1/openapi.json", "/docs"):
+        assert (await wire.request("GET", path, service=service)).status == 404

@@ -1,0 +1,107 @@
+"""A session that the caller may not read cannot be told from one that does not exist."""
+
+# ruff: noqa: SLF001 - tests look behind the service, and send what no type allows
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent_cores.session.testing.wrapping import CountingProvider
+from tests.service.requests_of import OF_SESSION, requests_of
+from tests.service.wire import Caller, Reply, Wire
+
+HIDDEN, MISSING = "hidden-1", "missing-1"
+
+WAYS: dict[str, tuple[dict[str, str], Any]] = {
+    "as it should be": ({}, None),
+    "with If-Match": ({"If-Match": '"1"'}, None),
+    "with an ETag": ({"If-Match": '"1.1.1"'}, None),
+    "with an Idempotency-Key": ({"Idempotency-Key": "k"}, None),
+    "with a wrong shape": ({}, {"nope": 1}),
+    "with broken JSON": ({}, b"{"),
+    "with the wrong media type": ({"Content-Type": "text/plain"}, b"x"),
+    "with an unknown parameter": ({}, "?nope=1"),
+}
+
+
+async def hidden(wire: Wire, kind: str) -> None:
+    """Make a session that sam may not read."""
+    olga = await wire.caller("olga")
+    await olga("POST", "/v1/sessions", {"id": HIDDEN, "ttl_seconds": 60, "public": kind == "ended"})
+    await olga.say(HIDDEN)
+    await olga("POST", f"/v1/sessions/{HIDDEN}/turn", {"turn": "t", "lease_seconds": 300})
+    if kind == "archived":
+        await olga("POST", f"/v1/sessions/{HIDDEN}/archive")
+    if kind == "shared with others":
+        grant = {"subject": "group:team", "role": "editor"}
+        await olga("PUT", f"/v1/sessions/{HIDDEN}/grants", grant)
+    if kind == "ended":
+        wire.clock.advance(60)
+
+
+@pytest.mark.parametrize("kind", ["private", "archived", "shared with others", "ended"])
+@pytest.mark.parametrize("way", WAYS)
+async def test_status_body_headers_and_calls_are_the_same(wire: Wire, way: str, kind: str) -> None:
+    await hidden(wire, kind)
+    sam = await wire.caller("sam")
+    await sam("GET", "/v1/me")
+    counting = CountingProvider(wire.manager._runtime.storage)
+    wire.manager._runtime.engine.storage = counting
+    wire.manager._runtime.storage = counting
+    headers, extra = WAYS[way]
+    for ready in requests_of("sam"):
+        seen: list[tuple[Any, ...]] = []
+        for session_id in (HIDDEN, MISSING):
+            counting.calls.clear()
+            path = ready.path(session_id) + (extra if isinstance(extra, str) else "")
+            body = ready.body if extra is None or isinstance(extra, str) else extra
+            reply = await sam(ready.route.method, path, body, headers)
+            assert session_id not in reply.body.decode()
+            seen.append((*told(reply), dict(counting.calls)))
+        assert seen[0] == seen[1], ready.name
+        assert 400 <= seen[0][0] < 500
+
+
+async def test_methods_that_are_not_there_say_the_same(wire: Wire) -> None:
+    await hidden(wire, "private")
+    sam = await wire.caller("sam")
+    paths = {ready.route.path: ready for ready in requests_of("sam")}
+    for ready in paths.values():
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
+            replies = [
+                await sam(method, ready.path(session_id), {"nope": 1})
+                for session_id in (HIDDEN, MISSING)
+            ]
+            assert told(replies[0]) == told(replies[1]), (method, ready.name)
+
+
+async def test_messages_of_a_hidden_session_are_as_hidden(wire: Wire) -> None:
+    await hidden(wire, "private")
+    sam = await wire.caller("sam")
+    for seq in (1, 2, 0, "x", 10**30):
+        for route in (r for r in OF_SESSION if "{seq}" in r.path):
+            answers = []
+            for session_id in (HIDDEN, MISSING):
+                path = route.path.replace("{id}", session_id).replace("{seq}", str(seq))
+                answers.append(told(await sam(route.method, path)))
+            assert answers[0] == answers[1]
+            assert answers[0][0] == 404
+
+
+async def test_an_admin_key_cannot_tell_either(wire: Wire) -> None:
+    await hidden(wire, "private")
+    admin = Caller(wire.service, None, await wire.key("admin"), {})
+    for ready in requests_of("sam"):
+        replies = [
+            await admin(ready.route.method, ready.path(session_id), ready.body)
+            for session_id in (HIDDEN, MISSING)
+        ]
+        assert told(replies[0]) == told(replies[1])
+        assert replies[0].code == "access_denied"
+
+
+def told(reply: Reply) -> tuple[Any, ...]:
+    headers = {k: v for k, v in reply.headers.items() if k not in {"x-request-id", "date"}}
+    return reply.status, headers, reply.body

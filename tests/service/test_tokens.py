@@ -1,0 +1,259 @@
+"""JWT: who is believed, and what a token may."""
+
+# ruff: noqa: ANN401 - tests look behind the service, and send what no type allows
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
+
+from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.service import ServiceSettings
+from agent_cores.session.service import jwt_issuers as module
+from agent_cores.session.service.jwt_issuers import Issuer
+from tests.service.tokens import ISSUER, SECRET, claims, token
+from tests.service.wire import Caller, Reply, Wire
+
+S = "/v1/sessions"
+
+
+async def asked(wire: Wire, text: str, path: str = "/v1/me", **headers: str) -> Reply:
+    return await Caller(wire.service, None, text, headers)("GET", path)
+
+
+async def test_a_token_says_who_is_calling() -> None:
+    wire = Wire(jwt_issuers=(ISSUER,))
+    reply = await asked(wire, token(wire.clock(), sub="安", groups=["a", "b"]))
+    assert reply.json() == {
+        "namespace": "default",
+        "user_id": "安",
+        "groups": ["a", "b"],
+        "rights": ["read", "write"],
+        "key_id": None,
+    }
+    refused = await asked(wire, token(wire.clock()), **{"X-User-Id": "ben"})
+    assert (refused.status, refused.code) == (403, "access_denied")
+    assert (await asked(wire, token(wire.clock()), "/v1/statistics")).status == 403
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": None},
+        {"iss": "https://elsewhere.test"},
+        {"iss": ["https://issuer.test"]},
+        {"aud": None},
+        {"aud": "other"},
+        {"exp": None},
+        {"exp": 1},
+        {"exp": "never"},
+        {"sub": None},
+        {"sub": ""},
+        {"sub": 5},
+        {"sub": "group:x"},
+        {"sub": "a\nb"},
+        {"namespace": None},
+        {"namespace": "other"},
+        {"namespace": ["default"]},
+        {"nbf": 99_999_999_999},
+        {"groups": [1]},
+        {"groups": {"a": 1}},
+    ],
+    ids=str,
+)
+async def test_a_token_with_one_thing_wrong_is_not_believed(changes: dict[str, Any]) -> None:
+    wire = Wire(jwt_issuers=(ISSUER,))
+    reply = await asked(wire, token(wire.clock(), **changes))
+    assert (reply.status, reply.code) == (401, "unauthenticated")
+
+
+async def test_a_token_ends_at_its_end() -> None:
+    wire = Wire(jwt_issuers=(ISSUER,))
+    text = token(wire.clock())
+    assert (await asked(wire, text)).status == 200
+    wire.clock.advance(61)
+    assert (await asked(wire, text)).status == 401
+
+
+async def test_a_token_that_was_not_signed_by_the_issuer_is_not_believed() -> None:
+    wire = Wire(jwt_issuers=(ISSUER,))
+    good = token(wire.clock())
+    head, body, signature = good.split(".")
+    other = jwt.encode({"alg": "HS256"}, claims(wire.clock()), OctKey.import_key("x" * 32))
+    none = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
+    for text in (
+        other,
+        f"{head}.{body}.",
+        f"{none}.{body}.",
+        f"{none}.{body}.{signature}",
+        good[:-4] + "AAAA",
+        f"{good}.x",
+    ):
+        assert (await asked(wire, text)).status == 401
+
+
+async def test_keys_that_a_token_brings_along_are_not_looked_at(tmp_path: Path) -> None:
+    trusted, own = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
+    wire = Wire(jwt_issuers=(public_issuer(tmp_path, [trusted], ("RS256",)),))
+    public = own.as_dict(private=False)
+    for header in (
+        {"jwk": public},
+        {"jku": "https://evil.test/jwks"},
+        {"x5u": "https://evil.test"},
+    ):
+        text = jwt.encode({"alg": "RS256", **header}, claims(wire.clock()), own)
+        assert (await asked(wire, text)).status == 401
+    assert (
+        await asked(wire, jwt.encode({"alg": "RS256"}, claims(wire.clock()), trusted))
+    ).status == 200
+
+
+def public_issuer(folder: Path, keys: list[Any], algorithms: tuple[str, ...]) -> Issuer:
+    path = folder / "jwks.json"
+    path.write_text(json.dumps(KeySet(keys).as_dict(private=False)))
+    return Issuer(
+        issuer=ISSUER.issuer,
+        audience=ISSUER.audience,
+        algorithms=algorithms,
+        namespaces=("default",),
+        jwks=str(path),
+    )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key"),
+    [
+        ("RS256", RSAKey.generate_key(2048)),
+        ("ES256", ECKey.generate_key("P-256")),
+        ("EdDSA", OKPKey.generate_key("Ed25519")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_each_algorithm_works_where_it_is_named(
+    tmp_path: Path, algorithm: str, key: Any
+) -> None:
+    wire = Wire(jwt_issuers=(public_issuer(tmp_path, [key], (algorithm,)),))
+    with warnings.catch_warnings(action="ignore", category=SecurityWarning):  # of the name EdDSA
+        text = jwt.encode({"alg": algorithm}, claims(wire.clock()), key, algorithms=[algorithm])
+    assert (await asked(wire, text)).status == 200
+    other = "RS256" if algorithm != "RS256" else "ES256"
+    wire = Wire(jwt_issuers=(public_issuer(tmp_path, [key], (other,)),))
+    assert (await asked(wire, text)).status == 401
+
+
+async def test_a_public_key_is_never_taken_for_a_secret(tmp_path: Path) -> None:
+    key = RSAKey.generate_key(2048)
+    wire = Wire(jwt_issuers=(public_issuer(tmp_path, [key], ("RS256",)),))
+    head, body, _ = token(wire.clock()).split(".")
+    signed = hmac.digest(key.as_pem(private=False), f"{head}.{body}".encode(), "sha256")
+    text = f"{head}.{body}.{base64.urlsafe_b64encode(signed).rstrip(b'=').decode()}"
+    assert (await asked(wire, text)).status == 401
+
+
+async def test_keys_are_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = RSAKey.generate_key(2048, {"kid": "old"})
+    new = RSAKey.generate_key(2048, {"kid": "new"})
+    wire = Wire(jwt_issuers=(public_issuer(tmp_path, [old], ("RS256",)),))
+    tokens = [
+        jwt.encode({"alg": "RS256", "kid": key.kid}, claims(wire.clock()), key)
+        for key in (old, new)
+    ]
+    assert [(await asked(wire, text)).status for text in tokens] == [200, 401]
+    public_issuer(tmp_path, [old, new], ("RS256",))
+    assert (await asked(wire, tokens[1])).status == 401, "keys are not fetched for every token"
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    assert [(await asked(wire, text)).status for text in tokens] == [200, 200]
+    (tmp_path / "jwks.json").unlink()
+    monkeypatch.setattr(module, "FRESH_SECONDS", 0.0)
+    assert (await asked(wire, tokens[0])).status == 200, "known keys outlive their source"
+
+
+async def test_a_token_appends_only_the_roles_it_may() -> None:
+    wire = Wire(jwt_issuers=(ISSUER,))
+    ann = Caller(wire.service, None, token(wire.clock()), {})
+    path = f"{S}/{await ann.new_session()}/messages"
+    for role, status in (("user", 201), ("assistant", 403), ("system", 403)):
+        reply = await ann("POST", path, {"messages": [{"role": role, "content": "x"}]})
+        assert reply.status == status
+    missing = await ann("POST", f"{S}/no/messages", {"messages": [{"role": "tool", "content": ""}]})
+    assert missing.status == 404
+    wire.service = wire.another(jwt_issuers=(ISSUER,), jwt_roles=("user", "assistant"))
+    ann.service = wire.service
+    reply = await ann("POST", path, {"messages": [{"role": "assistant", "content": "x"}]})
+    assert reply.status == 201
+
+
+async def test_a_token_chooses_no_id_unless_a_setting_allows() -> None:
+    wire = Wire(jwt_issuers=(ISSUER,))
+    ann = Caller(wire.service, None, token(wire.clock()), {})
+    assert (await ann("POST", S, {"id": "mine"})).code == "access_denied"
+    session_id = await ann.new_session()
+    assert (await ann("POST", f"{S}/{session_id}/fork", {"id": "f"})).code == "access_denied"
+    ann.service = wire.another(jwt_issuers=(ISSUER,), client_ids=True)
+    assert (await ann("POST", S, {"id": "mine"})).status == 201
+
+
+async def test_users_of_two_issuers_are_told_apart_by_a_prefix() -> None:
+    fields = {name: getattr(ISSUER, name) for name in Issuer.__struct_fields__}
+    other = Issuer(**{**fields, "issuer": "https://two.test"})
+    with pytest.raises(ConfigurationError):
+        ServiceSettings(jwt_issuers=(ISSUER, other))
+    prefixed = Issuer(**{**fields, "issuer": "https://two.test", "user_prefix": "two:"})
+    wire = Wire(jwt_issuers=(ISSUER, prefixed))
+    text = token(wire.clock(), iss="https://two.test")
+    assert (await asked(wire, text)).json()["user_id"] == "two:ann"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"algorithms": ()},
+        {"algorithms": ("none",)},
+        {"algorithms": ("HS256", "RS256")},
+        {"algorithms": ("RS256",)},
+        {"secret": None, "jwks": "x"},
+        {"jwks": "x"},
+        {"secret": "short"},
+        {"namespaces": ()},
+    ],
+    ids=str,
+)
+def test_an_issuer_that_could_be_forged_is_refused(fields: dict[str, Any]) -> None:
+    given = {name: getattr(ISSUER, name) for name in Issuer.__struct_fields__}
+    with pytest.raises(ConfigurationError):
+        Issuer(**{**given, **fields})
+
+
+def test_issuers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "issuer": "i",
+        "audience": "a",
+        "algorithms": ["HS256"],
+        "namespaces": ["n"],
+        "secret": SECRET,
+    }
+    monkeypatch.setenv("SESSION_SERVICE_JWT_ISSUERS", json.dumps([given]))
+    monkeypatch.setenv("SESSION_SERVICE_JWT_ROLES", "user, tool")
+    monkeypatch.setenv("SESSION_SERVICE_PORT", "9000")
+    settings = ServiceSettings.load()
+    assert settings.jwt_issuers[0].issuer == "i"
+    assert (settings.jwt_roles, settings.port) == (("user", "tool"), 9000)
+    monkeypatch.setenv("SESSION_SERVICE_JWT_ISSUERS", json.dumps([{**given, "secret": "x"}]))
+    with pytest.raises(ConfigurationError):
+        ServiceSettings.load()
+
+
+async def test_forged_tokens_are_bounded_and_lock_no_valid_one_out() -> None:
+    wire = Wire(jwt_issuers=(ISSUER,), failed_logins_per_minute=2)
+    forged = token(wire.clock(), aud="other")
+    assert [(await asked(wire, forged)).status for _ in range(3)] == [401, 401, 429]
+    assert (await asked(wire, token(wire.clock()))).status == 200

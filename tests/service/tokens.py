@@ -1,0 +1,41 @@
+"""Tokens for tests, signed here."""
+
+# ruff: noqa: ANN401 - tests look behind the service, and send what no type allows
+
+from __future__ import annotations
+
+from typing import Any
+
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
+from agent_cores.session.service.jwt_issuers import Issuer
+
+SECRET = "0123456789abcdef0123456789abcdef"
+ISSUER = Issuer(
+    issuer="https://issuer.test",
+    audience="agent-sessions",
+    algorithms=("HS256",),
+    namespaces=("default",),
+    groups_claim="groups",
+    secret=SECRET,
+)
+
+
+def claims(at: Any, **changes: Any) -> dict[str, Any]:
+    """Return the claims of a token that is right, with changes; ``None`` leaves one out."""
+    given = {
+        "iss": ISSUER.issuer,
+        "aud": ISSUER.audience,
+        "sub": "ann",
+        "namespace": "default",
+        "exp": int(at.timestamp()) + 60,
+        **changes,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def token(at: Any, *, header: dict[str, Any] | None = None, **changes: Any) -> str:
+    """Return a token signed by the issuer."""
+    key = OctKey.import_key(SECRET)
+    return jwt.encode(header or {"alg": "HS256"}, claims(at, **changes), key)
