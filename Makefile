@@ -3,7 +3,7 @@
 #   make test ARGS="-k append"        make test PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs sync clean
+.PHONY: help demo test check format fuzz bench docs sync clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -30,6 +30,9 @@ check: $(VENV)/.dev  ## format, lint, types and the direction of imports; change
 format: $(VENV)/.dev  ## put the code into shape, and fix what can be fixed by itself
 	$(RUN) -m ruff check --fix --exit-zero --quiet .
 	$(RUN) -m ruff format .
+
+fuzz: $(VENV)/.dev  ## call the service by its own OpenAPI document, 10,000 times and more
+	$(RUN) tests/fuzz/run.py $(ARGS)
 
 bench: $(VENV)/.dev  ## measure; ARGS go to the benchmarks
 	$(RUN) -m benchmarks $(ARGS)

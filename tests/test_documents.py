@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from agent_cores.session.service.settings import ServiceSettings
+from agent_cores.session.service.settings import environment_name as service_name
 from agent_cores.session.settings import SessionSettings, environment_name
 
 ROOT = Path(__file__).parent.parent
@@ -74,4 +76,13 @@ def test_the_settings_page_names_every_setting_with_its_default() -> None:
         value = getattr(defaults, field)
         whole = isinstance(value, float) and value.is_integer()
         expected[environment_name(field)] = str(int(value) if whole else value or "")
+    for field in ServiceSettings.__struct_fields__:
+        value = getattr(ServiceSettings(), field)
+        if isinstance(value, tuple):
+            value = ",".join(map(str, value))
+        elif isinstance(value, bool):
+            value = str(value).lower()
+        elif isinstance(value, float):
+            value = int(value)
+        expected[service_name(field)] = str("" if value is None else value)
     assert rows == expected

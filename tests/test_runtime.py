@@ -162,6 +162,8 @@ async def test_a_manager_taken_up_while_it_stops_starts_again(
     await sessions.initialize()
     store.closing = asyncio.Event()
     leaving = asyncio.create_task(sessions.shutdown())
+    for _ in range(5):  # until it waits in the store's own shutdown
+        await asyncio.sleep(0)
     arriving = asyncio.create_task(sessions.initialize())
     await asyncio.sleep(0)
     store.closing.set()

@@ -379,7 +379,7 @@ async def test_what_lies_in_the_tables_changes_only_on_purpose(tmp_path: Path) -
                 "max_lifetime_seconds": None,
                 "renew_on": "write",
                 "public": 0,
-                "context_bytes": 9,
+                "context_bytes": 8,
                 "request_digest": "digest",
                 "format": 1,
                 "title": '"你好"'.encode(),

@@ -90,7 +90,7 @@ EXPECTED = {
             "revision": 1,
             "access_revision": 1,
             "hold": None,
-            "context_bytes": 13,
+            "context_bytes": 12,
             "request_digest": None,
             "listed_at": 1_800_000_000_000,
             "due_at": 1_800_003_600_000,

@@ -9,7 +9,7 @@ import pytest
 
 from agent_cores.session.storage import postgres_statements as sql
 from agent_cores.session.storage.postgres_provider import PostgresProvider
-from tests.postgres.support import connected
+from tests.postgres.support import append, connected, create
 from tests.servers.postgres import empty_store, shared_server
 
 if TYPE_CHECKING:
@@ -119,3 +119,22 @@ async def test_listing_ten_of_many_reads_only_about_ten(
     rows = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
     plan = json.loads(rows[0][0])[0]["Plan"]
     assert max(node["Actual Rows"] for node in nodes(plan)) <= 11
+
+
+async def test_appends_leave_every_index_of_the_header_alone(
+    provider: PostgresProvider, url: str
+) -> None:
+    header = await create(provider)
+    for number in range(20):
+        header = (await provider.apply(append(header, f"m{number}"))).header
+    await provider.shutdown()  # the server counts what a connection did once it ends
+    async with connected(url) as connection:
+        query = (
+            "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"
+            " WHERE relid = 'sessions'::regclass"
+        )
+        while (await connection.fetchval(query)) < 20:
+            await connection.execute("SELECT pg_stat_clear_snapshot()")
+        row = await connection.fetchrow(query)
+    assert row is not None
+    assert tuple(row) == (20, 20)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import asyncpg
 import pytest
 
-from agent_cores.session.errors import ConfigurationError, StoreFormatError
+from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres_provider import PostgresProvider
 from tests.postgres.support import append, connected, create, message_ids
-from tests.servers.postgres import shared_server
 
 pytestmark = pytest.mark.anyio
 
@@ -83,38 +81,3 @@ async def test_two_prefixes_are_two_stores_in_one_schema(url: str) -> None:
     assert (await second.count(None, utc_now())).sessions == 0
     for provider in (first, second):
         await provider.shutdown()
-
-
-async def test_a_pool_that_was_given_stays_open(url: str) -> None:
-    async with asyncpg.create_pool(shared_server().url(), min_size=1) as pool:
-        schema = url.rpartition("=")[2]
-        provider = PostgresProvider(pool=pool, database_schema=schema)
-        await provider.initialize()
-        header = await create(provider)
-        await provider.apply(append(header, "m"))
-        await provider.shutdown()
-        assert await pool.fetchval("SELECT 1") == 1
-
-
-@pytest.mark.parametrize(
-    ("option", "problem"),
-    [
-        ("pool_sizee=3", "pool_sizee"),
-        ("pool_size=many", "pool_size"),
-        ("pool_size=1", "pool_size"),
-        ("pooler=session", "pooler"),
-        ("schema=create", "schema"),
-        ("table_prefix=a-b", "table_prefix"),
-        ("database_schema=a%22b", "database_schema"),
-    ],
-)
-def test_a_wrong_option_is_refused_by_name(option: str, problem: str) -> None:
-    with pytest.raises(ConfigurationError, match=problem):
-        PostgresProvider.from_url(f"postgresql://localhost/db?{option}")
-
-
-def test_a_description_holds_no_password() -> None:
-    provider = PostgresProvider.from_url(
-        "postgresql://me:s3cret@db.example:6432/chat?sslmode=require"
-    )
-    assert provider.describe() == "PostgreSQL at db.example:6432/chat"

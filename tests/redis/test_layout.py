@@ -120,7 +120,7 @@ async def test_one_session_is_kept_like_this(server: RedisServer, prefix: str) -
             "message_count": b"1",
             "revision": b"1",
             "access_revision": b"1",
-            "context_bytes": b"15",
+            "context_bytes": b"14",
             "turn_token": b"t0ken",
             "turn_expires_at": end,
             "context:plan": b'1{"step":1}',

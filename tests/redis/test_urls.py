@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,12 +11,16 @@ from pathlib import Path
 import pytest
 
 from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
+from agent_cores.session.models import AccessEffect, Query
+from agent_cores.session.models.times import utc_now
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage import StorageFactory
 from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.testing.samples import change_of
 from tests.redis.talks import append, messages, opened, start
 from tests.servers.redis import RedisServer, free_port, redis_program, shared_cluster
 
+ROOT = Path(__file__).parents[2]
 SCHEMES = (
     "redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
     "valkey", "valkeys", "valkey+sentinel", "valkeys+sentinel", "valkey+cluster", "valkeys+cluster",
@@ -90,6 +95,27 @@ async def test_a_user_who_may_not_ask_about_memory_can_work() -> None:
         server.command("ACL", "SETUSER", "worker", "on", ">s3cret", "allkeys", "+@all", "-info")
         async with opened(f"redis://worker:s3cret@127.0.0.1:{server.port}") as provider:
             assert (await start(provider)).session_id == "talk"
+
+
+async def test_the_rights_that_the_documentation_names_are_enough() -> None:
+    (rights,) = re.findall(r"`(\+@hash[^`]*)`", (ROOT / "docs/redis.md").read_text("utf-8"))
+    with RedisServer() as server:
+        keys = "~session:*"
+        server.command("ACL", "SETUSER", "worker", "on", ">s3cret", keys, *rights.split())
+        async with opened(f"redis://worker:s3cret@127.0.0.1:{server.port}") as provider:
+            header = await start(provider, tags=("x",))
+            header = (await provider.apply(append(header, "m1"))).header
+            at = utc_now()
+            assert await provider.store_time() is not None
+            assert (await provider.find(Query(namespace="default", at=at, owner_id="ann"))).headers
+            assert (await provider.find(Query(namespace=None, at=at))).headers
+            await provider.apply(change_of(header, at, access=AccessEffect(archived=True)))
+            assert header.expires_at is not None
+            (ended,) = await provider.due(header.expires_at, 10, 30)
+            await provider.apply(ended.removal(header.expires_at))
+            assert (await provider.count(None, at)).sessions == 0
+        refused = {entry[b"object"] for entry in server.command("ACL", "LOG")}
+        assert refused == {b"info"}  # which only warns
 
 
 async def test_a_socket_is_spoken_to(tmp_path: Path) -> None:

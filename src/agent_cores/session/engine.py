@@ -25,6 +25,7 @@ from agent_cores.session.access.access_control import (
     owner_view,
 )
 from agent_cores.session.errors import (
+    ConfigurationError,
     SessionError,
     SessionMovedError,
     SessionNotFoundError,
@@ -63,6 +64,9 @@ class Scope(msgspec.Struct, frozen=True):
         groups = self.groups_of(caller.user_id)
         if inspect.isawaitable(groups):
             groups = await groups
+        if isinstance(groups, str):
+            detail = "groups_of gives a list of names, not one text"
+            raise ConfigurationError(detail)
         return Caller(caller.user_id, tuple(groups))
 
 
@@ -184,7 +188,7 @@ class Engine:
         try:
             applied = await self.storage.apply(decision.guard(change))
         except SessionError as refusal:
-            attempt = Attempt(Patience(self._timeout), decision.header, done_if)
+            attempt = Attempt(Patience(self._timeout), change, decision.header, done_if)
             applied = await self._send_again(decision, change, attempt, refusal)
         await self._acknowledged(decision, change, applied)
         return applied
@@ -230,6 +234,7 @@ class Engine:
 
     async def create(self, scope: Scope, caller: Caller, change: Change) -> Applied:
         """Send a change that creates a session; after a lost answer, again."""
+        told = await self._tell_of_predecessor(scope, change)
         patience = Patience(self._timeout)
         applied: Applied | None = None
         lost = False
@@ -248,10 +253,24 @@ class Engine:
             scope, change.session_id, caller, Action.READ, applied.header, change.at, fresh=True
         )
         replaced = applied.replaced
-        if replaced is not None:
+        if replaced is not None and replaced.incarnation != told:
             await self.lifecycle.emit_expired(*decision.key, replaced, change.at)
         await self._acknowledged(decision, change, applied)
         return applied
+
+    async def _tell_of_predecessor(self, scope: Scope, change: Change) -> int | None:
+        """Tell that the session which the new one replaces has ended; return its incarnation.
+
+        Before the write, since its answer may be lost, and the hook runs at least once.
+        """
+        if not self.lifecycle.listens_to("session.expired"):
+            return None
+        snapshot = await self.storage.read(scope.namespace, change.session_id)
+        if snapshot is None or not snapshot.header.is_expired(change.at):
+            return None
+        key = scope.namespace, change.session_id
+        await self.lifecycle.emit_expired(*key, snapshot.header, change.at)
+        return snapshot.header.incarnation
 
     def session(self, header: SessionMetadata, caller: Caller, at: datetime) -> Session | None:
         """Return a header as the caller may see it; ``None`` if they may not read it (any more)."""
@@ -271,6 +290,11 @@ class Engine:
         if self.lifecycle.listens_to(name):
             seen = None if name.startswith("message.") else owner_view(header, decision.at)
             await self.lifecycle.emit(_event(name, decision, session=seen, seq=seq))
+
+    async def confirm(self, decision: Decision) -> None:
+        """Decide on a fresh read if that was not done: before a refusal is told, whatever it is."""
+        if not decision.fresh:
+            await self._decide_again(decision)
 
     async def _decide_again(self, decision: Decision) -> None:
         """Bring a decision up to date; raises the refusal if it no longer stands."""
@@ -303,12 +327,14 @@ class Attempt:
     def __init__(
         self,
         patience: Patience,
+        change: Change,
         header: SessionMetadata,
         done_if: tuple[type[SessionError], ...] | None,
     ) -> None:
         self.header = header
         self.lost: StorageUnavailableError | None = None
         self._patience = patience
+        self._names_seqs = change.remove is not None
         self._done_if = done_if
 
     async def answer_lost(self, error: StorageUnavailableError) -> None:
@@ -324,8 +350,13 @@ class Attempt:
             raise self.lost or refusal
 
     def check_same(self, header: SessionMetadata) -> None:
-        """After a lost answer, never touch another session that has taken the id since."""
-        if self.lost is not None and header.incarnation != self.header.incarnation:
+        """Never touch another session that has taken the id since, where that would do harm.
+
+        So after a lost answer, and for a removal, whose seqs mean messages of the first session.
+        """
+        if (
+            self.lost is not None or self._names_seqs
+        ) and header.incarnation != self.header.incarnation:
             raise SessionNotFoundError
 
     def proves_done(self, refusal: SessionError) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=StrEnum)
 LONGEST_LEASE_SECONDS = 300
+LARGEST_NUMBER = 2**63 - 2
+"""The largest seq or revision that may be named: one more still fits 64 bits."""
 LONGEST_SECONDS = 100 * 366 * 86_400
 _EMPTY = b"{}"
 
@@ -51,10 +52,10 @@ def ttl_seconds(hours: object, field: str = "ttl_hours") -> float | None:
     """Return hours as seconds, to the millisecond; ``None`` stays ``None``."""
     if hours is None:
         return None
-    if isinstance(hours, bool) or not isinstance(hours, int | float) or not math.isfinite(hours):
+    if isinstance(hours, bool) or not isinstance(hours, int | float):
         raise InvalidInputError(field, "a number of hours, or None for never")
-    seconds = round(hours * 3600, 3)
-    if not 0 < seconds <= LONGEST_SECONDS:
+    seconds = round(hours * 3600.0, 3) if 0 < hours <= LONGEST_SECONDS / 3600 else 0.0
+    if seconds == 0:
         raise InvalidInputError(field, "more than 0 and at most a century; None is never")
     return seconds
 
@@ -68,14 +69,13 @@ def lease(seconds: object, field: str = "lease_seconds") -> float:
     return float(seconds)
 
 
-def whole_number(value: object, field: str, least: int, most: int | None = None) -> int:
-    """Return an integer within its bounds."""
+def whole_number(value: object, field: str, least: int, most: int = LARGEST_NUMBER) -> int:
+    """Return an integer within its bounds, which every store can keep."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidInputError(field, f"an integer, not {type(value).__name__}")
-    if value < least or (most is not None and value > most):
-        bound = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise InvalidInputError(field, f"{value}; it is {bound}")
-    return value
+    if not least <= value <= most:
+        raise InvalidInputError(field, f"out of range; it is from {least} to {most}")
+    return int(value)
 
 
 def optional_number(value: object, field: str, least: int) -> int | None:
@@ -105,7 +105,10 @@ def future(value: object, field: str, at: datetime) -> datetime | None:
         return None
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise InvalidInputError(field, "an aware datetime, or None")
-    value = whole_millis(value)
+    try:
+        value = whole_millis(value)
+    except OverflowError as error:
+        raise InvalidInputError(field, "out of range") from error
     if value <= at:
         raise InvalidInputError(field, "in the past")
     return value
@@ -233,7 +236,9 @@ class Inputs:
 
     def one_message(self, message: NewMessage, author_id: str, at: datetime) -> StoredMessage:
         """Return a message to append, encoded; a missing id is drawn."""
-        return self._draft(message, author_id, at, "")
+        draft = self._draft(message, author_id, at, "")
+        self._check_append_size(len(draft.body))
+        return draft
 
     def messages(self, value: object, author_id: str, at: datetime) -> tuple[StoredMessage, ...]:
         """Return messages to append, encoded; missing ids are drawn, doubled ones refused."""
@@ -247,12 +252,13 @@ class Inputs:
             drafts.append(self._draft(message, author_id, at, f"{path}/"))
         if len({draft.id for draft in drafts}) < len(drafts):
             raise InvalidInputError("messages", "the same id twice")
-        size = sum(len(draft.body) for draft in drafts)
-        if size > self._limits.append_bytes:
-            raise InvalidInputError(
-                "messages", f"{size} bytes, at most {self._limits.append_bytes}"
-            )
+        self._check_append_size(sum(len(draft.body) for draft in drafts))
         return tuple(drafts)
+
+    def _check_append_size(self, size: int) -> None:
+        most = self._limits.append_bytes
+        if size > most:
+            raise InvalidInputError("messages", f"{size} bytes, at most {most}")
 
     def _draft(self, message: NewMessage, author_id: str, at: datetime, path: str) -> StoredMessage:
         limits = self._limits
@@ -262,9 +268,10 @@ class Inputs:
             raise InvalidInputError(f"{path}content", f"text or a list of JSON parts, not {kind}")
         content = self._json(message.content, f"{path}content", limits.content_bytes)
         metadata = _EMPTY
-        if message.metadata:
+        if message.metadata is not None:
             if not isinstance(message.metadata, Mapping):
-                raise InvalidInputError(f"{path}metadata", "a mapping")
+                kind = type(message.metadata).__name__
+                raise InvalidInputError(f"{path}metadata", f"a mapping, not {kind}")
             metadata = self._json(dict(message.metadata), f"{path}metadata", limits.metadata_bytes)
         if message.id is None:
             message_id = new_id()

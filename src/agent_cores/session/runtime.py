@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.engine import Engine
 from agent_cores.session.errors import WrongContextError
@@ -13,7 +13,7 @@ from agent_cores.session.inputs import Inputs
 from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from datetime import datetime
 
     from agent_cores.session.settings import SessionSettings
@@ -51,6 +51,7 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
         self._stopped = False
+        self._finishing: set[asyncio.Task[None]] = set()
         self._switch: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     @property
@@ -82,15 +83,33 @@ class Runtime:
         if self._loop is not None:
             self._check_context()
         self._users = max(self._users - 1, 0)
+        if self.lifecycle.is_sweeping:
+            detail = "a hook of the sweeper cannot shut its manager down: it would wait for itself"
+            raise WrongContextError(detail)
+        await self.finish(self._stop())
+
+    async def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run to its end what must not stop half way, even if its caller is cancelled."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        await asyncio.shield(task)
+
+    async def _stop(self) -> None:
         async with self._switching():
             if self._users or self._loop is None:
                 return  # others use it, or took it up while this waited
+            others = self._finishing - {asyncio.current_task()}
+            if others:
+                await asyncio.wait(others)
             try:
                 await self.lifecycle.stop()
-                await self.storage.shutdown()
             finally:
-                self._loop = None
-                self._stopped = True
+                try:
+                    await self.storage.shutdown()
+                finally:
+                    self._loop = None
+                    self._stopped = True
 
     async def _start(self) -> None:
         if self._loop is not None:

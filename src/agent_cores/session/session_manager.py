@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agent_cores.session.engine import GroupsOf, Scope
 from agent_cores.session.errors import ConfigurationError, InvalidInputError, MissingDependencyError
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
-from agent_cores.session.models.times import utc_now
+from agent_cores.session.models.times import utc_now, whole_millis
 from agent_cores.session.runtime import Runtime
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage.base import StorageProvider
@@ -64,7 +64,7 @@ class SessionManager(
         settings = settings or SessionSettings.load()
         chosen, reason = _choose(storage, settings)
         provider = StorageFactory.create(chosen, settings=settings, **options)
-        self._runtime = Runtime(provider, settings, clock, reason)
+        self._runtime = Runtime(provider, settings, _in_millis(clock), reason)
         self._scope = Scope(_checked_namespace(namespace), groups_of)
 
     @property
@@ -174,6 +174,11 @@ def _choose(storage: Storage | None, settings: SessionSettings) -> tuple[Storage
     if settings.redis_url:
         return settings.redis_url, "by REDIS_URL"
     return "sqlite", "the default; set SESSION_STORAGE_URL or REDIS_URL for another"
+
+
+def _in_millis(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """Return the clock cut to milliseconds, which is what stores keep."""
+    return clock if clock is utc_now else lambda: whole_millis(clock())
 
 
 def _checked_namespace(name: str) -> str:

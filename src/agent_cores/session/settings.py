@@ -8,7 +8,6 @@ since others use that prefix too.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tomllib
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 _COMMENT = re.compile(r"\s+#.*$")
 
 
+_DAY = 86_400
+_CENTURY = 100 * 366 * _DAY
 _TIMES = frozenset({"default_expiry", "cleanup_interval", "timeout", "max_clock_skew"})
 
 
@@ -60,8 +61,8 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         for name in ("default_expiry", "cleanup_interval"):
-            _refuse(name, not 0 <= getattr(self, name) < math.inf, "0 or more")
-        _refuse("timeout", not 0 < self.timeout < math.inf, "more than 0")
+            _refuse(name, not 0 <= getattr(self, name) <= _CENTURY, "0 or more, at most a century")
+        _refuse("timeout", not 0 < self.timeout <= _DAY, "more than 0, at most a day")
         _refuse("max_clock_skew", not self.max_clock_skew > 0, "more than 0")
         _refuse("schema", self.schema not in {"apply", "check"}, "apply or check")
         wrong = re.fullmatch(r"[A-Za-z0-9_]{0,40}", self.table_prefix) is None

@@ -42,7 +42,7 @@ class MessageCalls(ConversationCalls):
         """Append one message and return it as stored; one without an id is given one."""
 
         def messages() -> list[dict[str, Any]]:
-            given = NewMessage(role, content, message_id, metadata)  # type: ignore[arg-type]  # any mapping
+            given = NewMessage(role, content, message_id, metadata)
             return [arguments.message(given, "")]
 
         found = await self._send_messages(

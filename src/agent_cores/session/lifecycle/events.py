@@ -53,7 +53,7 @@ Handler = Callable[[SessionEvent], Awaitable[None] | None]
 def session_event_name(change: Change, applied: Applied) -> str | None:
     """Return the name of what a change did to the session itself, or ``None`` if nothing."""
     before, after = applied.before, applied.header
-    if applied.replayed:
+    if applied.replayed or change.is_plain_append:
         return None
     if applied.deleted:
         return "session.deleted"

@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import logging
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from agent_cores.session.access.access_control import owner_view
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.base import StorageProvider
 
 logger = logging.getLogger("agent_cores.session")
+
+_in_background: ContextVar[bool] = ContextVar("in_background", default=False)
 
 SWEEP_BATCH = 200
 SWEEP_LEASE_SECONDS = 60.0
@@ -78,6 +81,11 @@ class LifecycleManager:
                 outcome = handler(event)
                 if inspect.isawaitable(outcome):
                     await outcome
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise  # it is this task that was cancelled, not something of the handler's
+                logger.exception("a handler of %s failed", event.name)
             except Exception:
                 logger.exception("a handler of %s failed", event.name)
 
@@ -155,7 +163,13 @@ class LifecycleManager:
             return False
         return True
 
+    @property
+    def is_sweeping(self) -> bool:
+        """Whether this runs inside the background sweep, as a hook of it does."""
+        return _in_background.get()
+
     async def _sweep_for_ever(self) -> None:
+        _in_background.set(True)
         while True:
             await asyncio.sleep(self._settings.cleanup_interval)
             try:

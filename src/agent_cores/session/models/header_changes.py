@@ -107,8 +107,8 @@ def ttl_fields(header: SessionMetadata, effect: RenewEffect) -> Fields:
 
 
 def context_size(entries: Mapping[str, bytes]) -> int:
-    """Return what entries count towards ``context_bytes``: their keys and values."""
-    return sum(len(key.encode()) + len(value) for key, value in entries.items())
+    """Return what entries count towards ``context_bytes``; a value's version byte does not."""
+    return sum(len(key.encode()) + len(value) - 1 for key, value in entries.items())
 
 
 def context_bytes_after(

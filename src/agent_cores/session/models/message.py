@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     role: str
     content: Content
     id: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,6 +36,8 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def decode(cls, text: str) -> Cursor:
         """Read what ``encode`` wrote; ``InvalidInputError`` for anything else."""
+        if not isinstance(text, str):
+            raise InvalidInputError("cursor", f"text, not {type(text).__name__}")
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             cursor = msgspec.json.decode(raw, type=cls)

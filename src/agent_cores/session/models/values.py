@@ -60,4 +60,4 @@ def to_json(value: object, field: str, *, depth: int, at_most: int) -> bytes:
 
 def copy_json(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, an equal one out
     """Return an equal value that shares nothing with the one given."""
-    return decode_json(encode_json(value)) if value else value
+    return decode_json(encode_json(value))

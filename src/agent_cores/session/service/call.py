@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -69,6 +68,7 @@ class Call:
         self.user_id = ""
         self.raw = b""
         self._receive = receive
+        self._view: RequestView | None = None
 
     def values(self, name: bytes) -> list[bytes]:
         """Return every value of a header."""
@@ -79,11 +79,14 @@ class Call:
         """The session that the path names, or nothing."""
         return self.path[0] if self.path else ""
 
-    @cached_property
+    @property
     def view(self) -> RequestView:
         """The manager, in the namespace and with the groups of the caller."""
-        view = RequestView.of(self.manager, self.principal.namespace, self.principal.groups)
-        view.expected = self.expected
+        view = self._view
+        if view is None:
+            principal = self.principal
+            view = self._view = RequestView.of(self.manager, principal.namespace, principal.groups)
+            view.expected = self.expected
         return view
 
     def admit(self, principal: Principal) -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from agent_cores.session.settings import SessionSettings
 
 _PAGE = 100
+_WALKED_PAGES = 1_000_000
+"""A walk that something moves again and again still ends."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,15 +188,17 @@ class StorageProvider(ABC):
         Others that ask meanwhile do not get them. One that came due but lives on is put off.
         """
         taken: list[Ended] = []
-        ended = [s.metadata async for s in self._walk() if whole.is_due(s.metadata, at)]
-        for header in ended:
+        came_due = [s.metadata async for s in self._walk() if whole.came_due(s.metadata, at)]
+        for header in came_due:
             if len(taken) == limit:
                 break
             stored_id = storage_id(header.namespace, header.session_id)
             async with self._lock(stored_id):
                 session = await self.load_session(stored_id)
-                if session is not None and whole.is_due(session.metadata, at):
-                    await self.save_session(whole.leased(session, at, lease_seconds))
+                if session is None or not whole.came_due(session.metadata, at):
+                    continue
+                await self.save_session(whole.put_off(session, at, lease_seconds))
+                if session.metadata.is_expired(at):
                     taken.append(Ended.of(_decoded(session).metadata))
         return taken
 
@@ -208,15 +212,27 @@ class StorageProvider(ABC):
         return Counts(len(headers), sum(whole.came_due(header, at) for header in headers))
 
     async def _walk(self, owner_id: str | None = None) -> AsyncIterator[Session]:
-        """Yield every stored session once, in no promised order."""
+        """Yield every stored session once, in no promised order.
+
+        Each page begins with the last entry of the one before. Where it does not, something moved,
+        and what came before could have slipped past: the walk begins anew.
+        """
         seen: set[str] = set()
-        offset = 0
-        while page := await self.list_sessions(owner_id=owner_id, limit=_PAGE, offset=offset):
-            offset += len(page)
+        offset, last = 0, None
+        for _ in range(_WALKED_PAGES):
+            page = await self.list_sessions(owner_id=owner_id, limit=_PAGE, offset=offset)
+            if last is not None and (not page or page[0].id != last):
+                offset, last = 0, None
+                continue
             for session in page:
                 if session.id not in seen:
                     seen.add(session.id)
                     yield _decoded(session)
+            if not page or page[-1].id == last:
+                return
+            offset, last = offset + max(len(page) - 1, 1), page[-1].id
+            if len(page) == 1:
+                last = None
 
     def _lock(self, stored_id: str) -> asyncio.Lock:
         locks = self._locks

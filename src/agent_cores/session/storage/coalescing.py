@@ -63,6 +63,10 @@ class Coalescer(Generic[Item, Result]):
             self._sender = loop.create_task(self._run())
         return await future
 
+    def reopen(self) -> None:
+        """Take items again, after ``drain``."""
+        self._closed = False
+
     async def drain(self) -> None:
         """Take no more, and return once all that was taken is answered."""
         self._closed = True

@@ -120,11 +120,12 @@ class MemoryProvider(NativeProvider):
     async def find(self, query: Query) -> Found:
         """Return one page of a listing."""
         headers: list[SessionMetadata] = []
-        skip = query.offset
+        skip, seen = query.offset, (0, "")
         for walked, (place, kept) in enumerate(self._walk_places(query)):
             header = kept.header
             if walked >= WALK_LIMIT + query.offset + query.limit:
-                return Found(headers, Cursor(*place, shared=bool(query.subjects)))
+                return Found(headers, Cursor(*seen, shared=bool(query.subjects)))
+            seen = place
             if order_key(header, query) != place or not matches(header, query):
                 continue
             if skip:
@@ -309,16 +310,11 @@ def _add_messages(kept: _Kept, added: tuple[StoredMessage, ...]) -> None:
 
 def _copied(header: SessionMetadata) -> SessionMetadata:
     """Return a header that shares nothing mutable with the one given."""
-    if not header.attributes and not header.grants:
-        return header
-    return msgspec.structs.replace(
-        header, attributes=copy_json(header.attributes), grants=dict(header.grants)
-    )
+    attributes = copy_json(header.attributes) if header.attributes else {}
+    return msgspec.structs.replace(header, attributes=attributes, grants=dict(header.grants))
 
 
 def _answer(applied: Applied) -> Applied:
     """Return what was done, with nothing in it that the store keeps."""
-    if not applied.header.attributes and not applied.header.grants:
-        return applied
     before = None if applied.before is None else _copied(applied.before)
     return msgspec.structs.replace(applied, before=before, header=_copied(applied.header))

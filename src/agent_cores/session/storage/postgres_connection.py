@@ -122,6 +122,11 @@ class Database:
                 reset=_keep,
                 **self._session_options(),
             )
+        except asyncpg.ProtocolViolationError as error:
+            detail = (
+                "the server refuses our session settings; behind a pooler, say pooler=transaction"
+            )
+            raise StorageUnavailableError(detail) from error
         except (*_DRIVER_ERRORS, ValueError) as error:
             raise _unavailable(error, may_be_done=False) from error
 

@@ -128,6 +128,8 @@ class PostgresProvider(NativeProvider):
         except BaseException:
             await self.database.close()
             raise
+        self._writer.reopen()
+        self._purger.reopen()
         self._purger.wake()
 
     async def shutdown(self) -> None:

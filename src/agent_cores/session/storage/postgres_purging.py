@@ -38,6 +38,10 @@ class Purger:
         if self._task is None and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
+    def reopen(self) -> None:
+        """Work again, after ``stop``."""
+        self._closed = False
+
     async def stop(self) -> None:
         """Finish the transaction under way and no other."""
         self._closed = True

@@ -73,6 +73,12 @@ class Writer:
             return await self._run_apart(change)
         return await self._changes.submit(change, size)
 
+    def reopen(self) -> None:
+        """Take changes again, after ``drain``."""
+        self._closed = False
+        self._appends.reopen()
+        self._changes.reopen()
+
     async def drain(self) -> None:
         """Take no more, and return once all that was taken is answered."""
         self._closed = True

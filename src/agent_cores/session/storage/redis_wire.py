@@ -203,12 +203,14 @@ class Wire:
         except (*_LOST, RedisClusterException) as error:
             detail = f"Redis does not answer: {_told(error)}"
             raise StorageUnavailableError(detail) from error
+        self._closed = False
 
     async def close(self) -> None:
         """Finish what was taken, then close what was opened."""
         self._closed = True
         for node in list(self._nodes.values()):
             await node.drain()
+        self._nodes.clear()
         await self._topology.close()
 
     async def call(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers

@@ -123,6 +123,7 @@ class SQLiteProvider(NativeProvider):
     def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
         return {
             "timeout": settings.timeout,
+            "pool_size": settings.pool_size,
             "max_queued": settings.max_queued_writes,
             "schema": settings.schema,
             "table_prefix": settings.table_prefix,

@@ -139,10 +139,11 @@ class Readers:
 
     def _find(self, query: Query, connection: apsw.Connection) -> Found:
         headers: list[SessionMetadata] = []
-        skip = query.offset
+        skip, seen = query.offset, (0, "")
         for walked, (place, row) in enumerate(self._walk(query, connection)):
             if walked >= WALK_LIMIT + query.offset + query.limit:
-                return Found(headers, Cursor(*place, shared=bool(query.subjects)))
+                return Found(headers, Cursor(*seen, shared=bool(query.subjects)))
+            seen = place
             header = decode_row(row)
             if order_key(header, query) != place or not matches(header, query):
                 continue

@@ -119,13 +119,10 @@ def came_due(header: SessionMetadata, at: datetime) -> bool:
     return due_at is not None and due_at <= at
 
 
-def is_due(header: SessionMetadata, at: datetime) -> bool:
-    """Whether a sweeper should take the session: ended, and leased to no other."""
-    return header.is_expired(at) and (header.due_at is None or header.due_at <= at)
-
-
-def leased(session: Session, at: datetime, lease_seconds: float) -> Session:
-    """Return the session put off for other sweepers."""
-    due_at = at + timedelta(seconds=lease_seconds)
+def put_off(session: Session, at: datetime, lease_seconds: float) -> Session:
+    """Return a session that came due: leased if it has ended, due at its end if it lives on."""
+    due_at = session.metadata.expires_at
+    if session.metadata.is_expired(at):
+        due_at = at + timedelta(seconds=lease_seconds)
     header = msgspec.structs.replace(session.metadata, due_at=due_at)
     return msgspec.structs.replace(session, metadata=header)

@@ -86,6 +86,17 @@ class Verbs:
             await self._look(session_id, user_id, action)
             raise
 
+    async def _checked(self, decision: Decision, check: Callable[[], T]) -> T:
+        """Return what a check of arguments gives, for a write that was decided on.
+
+        The decision may stand on a cached header: before arguments are refused, it is made afresh.
+        """
+        try:
+            return check()
+        except InvalidInputError:
+            await self._engine.confirm(decision)
+            raise
+
     def _window(
         self,
         limit: int,
@@ -114,7 +125,7 @@ class Verbs:
             return
         change = self._change(decision, renew=RenewEffect())
         try:
-            await self._engine.apply(decision, change)
+            await self._engine.storage.apply(decision.guard(change))
         except SessionError:
             logger.warning("a read did not renew its session", exc_info=True)
 

@@ -71,7 +71,7 @@ class ConversationVerbs(Verbs):
         """
         await self._runtime.ready()
         caller = Caller(self._inputs.user_id(user_id))
-        if if_exists not in {"error", "return"}:
+        if if_exists not in ("error", "return"):
             raise InvalidInputError("if_exists", "one of error, return")
         if session_id is None:
             session_id = new_id()
@@ -188,15 +188,18 @@ class ConversationVerbs(Verbs):
         other. Raises ``RevisionMismatchError`` if the revision is not the one expected.
         """
         decision = await self._decide(session_id, user_id, Action.UPDATE)
-        context_set = self._inputs.context(context_updates)
-        change = self._change(
-            decision,
-            metadata=self._inputs.metadata(metadata_updates, "metadata_updates"),
-            context_set=context_set,
-            context_drop=self._inputs.context_removals(context_removals, context_set),
-            expected_revision=optional_number(expected_revision, "expected_revision", 1),
-        )
-        return await self._apply_to_header(decision, change)
+
+        def change() -> Change:
+            context_set = self._inputs.context(context_updates)
+            return self._change(
+                decision,
+                metadata=self._inputs.metadata(metadata_updates, "metadata_updates"),
+                context_set=context_set,
+                context_drop=self._inputs.context_removals(context_removals, context_set),
+                expected_revision=optional_number(expected_revision, "expected_revision", 1),
+            )
+
+        return await self._apply_to_header(decision, await self._checked(decision, change))
 
     async def list_user_sessions(
         self,
@@ -230,7 +233,7 @@ class ConversationVerbs(Verbs):
             at=at,
             owner_id=None if shared else caller.user_id,
             subjects=caller.subjects if shared else (),
-            status=choice(status or LISTED[0], SessionStatus, "status", LISTED),
+            status=choice(LISTED[0] if status is None else status, SessionStatus, "status", LISTED),
             tags=self._inputs.tags(tags),
             limit=whole_number(limit, "limit", 1, self._engine.limits.page_items),
             offset=whole_number(offset, "offset", 0),
@@ -250,7 +253,9 @@ class ConversationVerbs(Verbs):
     ) -> Literal[True]:
         """Remove the session with all that belongs to it. Its owner only."""
         decision = await self._decide(session_id, user_id, Action.DELETE)
-        expected = optional_number(expected_revision, "expected_revision", 1)
+        expected = await self._checked(
+            decision, lambda: optional_number(expected_revision, "expected_revision", 1)
+        )
         change = self._change(decision, delete=True, expected_revision=expected)
         await self._engine.apply(decision, change, done_if=(SessionNotFoundError,))
         return True
@@ -277,6 +282,8 @@ class ConversationVerbs(Verbs):
         left out, the end never comes nearer.
         """
         decision = await self._decide(session_id, user_id, Action.RENEW)
-        seconds = UNSET if ttl_hours is UNSET else self._idle_seconds(ttl_hours)
+        seconds = await self._checked(
+            decision, lambda: UNSET if ttl_hours is UNSET else self._idle_seconds(ttl_hours)
+        )
         change = self._change(decision, renew=RenewEffect(ttl_seconds=seconds))
         return await self._apply_to_header(decision, change)

@@ -8,7 +8,12 @@ import msgspec
 
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.engine import Decision, Look
-from agent_cores.session.errors import SessionError, SessionNotFoundError
+from agent_cores.session.errors import (
+    ConflictError,
+    InvalidInputError,
+    SessionError,
+    SessionNotFoundError,
+)
 from agent_cores.session.inputs import (
     DEFAULT_TTL_HOURS,
     new_id,
@@ -27,9 +32,9 @@ from agent_cores.session.verbs.base import Verbs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent_cores.session.models.message import StoredMessage
 
 PAGE = 1_000
+TRIES = 5
 
 
 class ForkVerbs(Verbs):
@@ -53,9 +58,7 @@ class ForkVerbs(Verbs):
         over the copied ones. The copy cannot be seen before it is whole.
         """
         look = await self._look(session_id, user_id, Action.FORK, context=True)
-        source, last = look.decision, look.snapshot.header.last_seq
         bound = optional_number(up_to_seq, "up_to_seq", 0)
-        last = last if bound is None else min(bound, last)
         target_id = (
             new_id()
             if new_session_id is None
@@ -63,18 +66,35 @@ class ForkVerbs(Verbs):
         )
         updates = self._inputs.metadata(metadata, "metadata")
         if title is not None:
+            if "title" in updates:
+                raise InvalidInputError("title", "given twice, in metadata too")
             updates["title"] = self._inputs.title(title)
-        header = self._copied_header(look, target_id, updates, ttl_hours)
+        for _ in range(TRIES):
+            header = self._copied_header(look, target_id, updates, ttl_hours)
+            if await self._copy(look, header, bound):
+                return target_id
+            look = await self._look(session_id, user_id, Action.FORK, context=True)
+        detail = "messages of the session were removed again and again while it was copied"
+        raise ConflictError(detail)
+
+    async def _copy(self, look: Look, header: SessionMetadata, bound: int | None) -> bool:
+        """Build the copy; ``False``, with nothing left, if messages were removed meanwhile."""
         target = await self._open_target(look, header)
+        last = look.snapshot.header.last_seq if bound is None else bound
         try:
-            await self._copy_messages(source, target, last)
-            lifted = self._change(target, hold=HoldEffect(None), expected_hold=Hold.OPENING)
-            target.at = self._engine.clock()
-            await self._engine.apply(target, lifted)
+            whole = await self._copy_messages(
+                look, target, min(last, look.snapshot.header.last_seq)
+            )
+            if whole:
+                target.at = self._engine.clock()
+                lifted = self._change(target, hold=HoldEffect(None), expected_hold=Hold.OPENING)
+                await self._engine.apply(target, lifted)
+                return True
         except BaseException:
-            await self._abandon(target)
+            await self._runtime.finish(self._abandon(target))
             raise
-        return target_id
+        await self._abandon(target)
+        return False
 
     def _copied_header(
         self, look: Look, target_id: str, updates: Mapping[str, Any], ttl_hours: float | None
@@ -122,39 +142,44 @@ class ForkVerbs(Verbs):
             fresh=True,
         )
 
-    async def _copy_messages(self, source: Decision, target: Decision, last: int) -> None:
-        seq = 0
-        while seq < last:
-            page = await self._page(source, seq)
-            messages = tuple(message for message in page if message.seq <= last)
+    async def _copy_messages(self, look: Look, target: Decision, last: int) -> bool:
+        """Copy page by page what the caller may still read of this very session.
+
+        ``False`` if messages were removed since the first look: it would be of no one instant.
+        """
+        source, seq = look.snapshot.header, 0
+        while True:
+            page = await self._engine.look(
+                self._scope,
+                look.decision.session_id,
+                look.decision.caller,
+                Action.FORK,
+                window=Window(limit=PAGE, after_seq=seq, max_bytes=self._engine.limits.page_bytes),
+            )
+            if page.snapshot.header.incarnation != source.incarnation:
+                raise SessionNotFoundError
+            if _holes(page.snapshot.header) != _holes(source):
+                return False
+            found = page.snapshot.messages or ()
+            messages = tuple(message for message in found if message.seq <= last)
             if not messages:
-                return
+                return True
             seq = messages[-1].seq
             target.at = self._engine.clock()
             change = self._change(target, append=messages, expected_hold=Hold.OPENING)
             applied = await self._engine.apply(target, change, done_if=())
             target.header = applied.header
 
-    async def _page(self, source: Decision, after_seq: int) -> list[StoredMessage]:
-        """Read on, as far as the caller may still read this very session."""
-        look = await self._engine.look(
-            self._scope,
-            source.session_id,
-            source.caller,
-            Action.FORK,
-            window=Window(
-                limit=PAGE, after_seq=after_seq, max_bytes=self._engine.limits.page_bytes
-            ),
-        )
-        if look.snapshot.header.incarnation != source.header.incarnation:
-            raise SessionNotFoundError
-        return look.snapshot.messages or []
-
     async def _abandon(self, target: Decision) -> None:
         """Remove a copy that was not finished; what this leaves is swept within a minute."""
         target.at = self._engine.clock()
         change = self._change(target, delete=True, expected_hold=Hold.OPENING)
         try:
-            await self._engine.storage.apply(change)
+            await self._engine.storage.apply(target.guard(change))
         except SessionError:
             return
+
+
+def _holes(header: SessionMetadata) -> int:
+    """Return how many seqs were given and stand no more; only a removal changes it."""
+    return header.last_seq - header.message_count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent_cores.session.access.access_control import Action
-from agent_cores.session.errors import InvalidInputError, MessageNotFoundError
+from agent_cores.session.errors import MessageNotFoundError
 from agent_cores.session.inputs import optional_number, whole_number
 from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from agent_cores.session.engine import Decision
-    from agent_cores.session.models.change import Applied
+    from agent_cores.session.models.change import Applied, Change
     from agent_cores.session.models.message import Content, StoredMessage
 
 
@@ -47,9 +47,9 @@ class MessageVerbs(Verbs):
         or not at all. Costs the same at the 10th and at the 100,000th message.
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
-        own = None if metadata is None else dict(metadata)
-        draft = self._inputs.one_message(
-            NewMessage(role, content, message_id, own), user_id, decision.at
+        message = NewMessage(role, content, message_id, metadata)
+        draft = await self._checked(
+            decision, lambda: self._inputs.one_message(message, user_id, decision.at)
         )
         applied = await self._append(
             decision,
@@ -80,7 +80,9 @@ class MessageVerbs(Verbs):
         ``metadata``. Known ids with equal messages are returned as stored, new ones are added.
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
-        drafts = self._inputs.messages(messages, user_id, decision.at)
+        drafts = await self._checked(
+            decision, lambda: self._inputs.messages(messages, user_id, decision.at)
+        )
         applied = await self._append(
             decision,
             drafts,
@@ -103,19 +105,19 @@ class MessageVerbs(Verbs):
         expected_last_seq: int | None,
         turn: str | None,
     ) -> Applied:
-        if turn is not None and not isinstance(turn, str):
-            raise InvalidInputError("turn", "the token of a turn, as text")
-        context_set = self._inputs.context(context_updates)
-        change = self._change(
-            decision,
-            append=drafts,
-            context_set=context_set,
-            context_drop=self._inputs.context_removals(context_removals, context_set),
-            expected_revision=optional_number(expected_revision, "expected_revision", 1),
-            expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
-            turn=turn,
-        )
-        return await self._engine.apply(decision, change, done_if=())
+        def change() -> Change:
+            context_set = self._inputs.context(context_updates)
+            return self._change(
+                decision,
+                append=drafts,
+                context_set=context_set,
+                context_drop=self._inputs.context_removals(context_removals, context_set),
+                expected_revision=optional_number(expected_revision, "expected_revision", 1),
+                expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
+                turn=None if turn is None else self._inputs.name(turn, "turn"),
+            )
+
+        return await self._engine.apply(decision, await self._checked(decision, change), done_if=())
 
     async def get_session_messages(
         self,

@@ -14,6 +14,9 @@ from agent_cores.session.verbs.base import Verbs
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from agent_cores.session.engine import Decision
+    from agent_cores.session.models.change import Change
+
 GIVEN = (AccessRole.VIEWER, AccessRole.EDITOR)
 
 
@@ -34,19 +37,26 @@ class SharingVerbs(Verbs):
         Raises ``AccessDeniedError`` for all but the owner.
         """
         decision = await self._decide(session_id, owner_id, Action.SHARE, "owner_id")
-        subject = self._inputs.subject(target_user_id, "target_user_id")
-        if subject == decision.header.owner_id:
-            raise InvalidInputError("target_user_id", "the owner needs no grant")
-        grant = Grant(
-            subject=subject,
-            role=choice(role, AccessRole, "role", GIVEN),
-            granted_by=decision.caller.user_id,
-            granted_at=decision.at,
-            expires_at=future(expires_at, "expires_at", decision.at),
-        )
+
+        def new_grant() -> Grant:
+            subject = self._inputs.subject(target_user_id, "target_user_id")
+            if subject == decision.header.owner_id:
+                raise InvalidInputError("target_user_id", "the owner needs no grant")
+            return Grant(
+                subject=subject,
+                role=choice(role, AccessRole, "role", GIVEN),
+                granted_by=decision.caller.user_id,
+                granted_at=decision.at,
+                expires_at=future(expires_at, "expires_at", decision.at),
+            )
+
+        grant = await self._checked(decision, new_grant)
         change = self._change(decision, access=AccessEffect(grant=(grant,)))
         applied = await self._engine.apply(decision, change)
-        return applied.header.grants[subject]
+        given = applied.header.grants.get(grant.subject)
+        if given is None:  # it ran out while the write waited
+            raise InvalidInputError("expires_at", "in the past")
+        return given
 
     async def revoke_access(self, session_id: str, user_id: str, target_user_id: str) -> bool:
         """Take a grant away: the owner anyone's, everybody their own.
@@ -55,7 +65,9 @@ class SharingVerbs(Verbs):
         """
         action = Action.LEAVE if target_user_id == user_id else Action.REVOKE
         decision = await self._decide(session_id, user_id, action)
-        subject = self._inputs.subject(target_user_id, "target_user_id")
+        subject = await self._checked(
+            decision, lambda: self._inputs.subject(target_user_id, "target_user_id")
+        )
         change = self._change(decision, access=AccessEffect(revoke=(subject,)))
         applied = await self._engine.apply(decision, change)
         before = applied.before
@@ -74,15 +86,18 @@ class SharingVerbs(Verbs):
         Public: every user of the namespace who knows the id may read it. It lists nothing.
         """
         decision = await self._decide(session_id, user_id, Action.SET_VISIBILITY)
-        wanted = choice(visibility, Visibility, "visibility")
-        change = self._change(
-            decision,
-            access=AccessEffect(
-                public=wanted is Visibility.PUBLIC, revoke_all=wanted is Visibility.PRIVATE
-            ),
-            expected_revision=optional_number(expected_revision, "expected_revision", 1),
-        )
-        return await self._apply_to_header(decision, change)
+
+        def change() -> Change:
+            wanted = choice(visibility, Visibility, "visibility")
+            return self._change(
+                decision,
+                access=AccessEffect(
+                    public=wanted is Visibility.PUBLIC, revoke_all=wanted is Visibility.PRIVATE
+                ),
+                expected_revision=optional_number(expected_revision, "expected_revision", 1),
+            )
+
+        return await self._apply_to_header(decision, await self._checked(decision, change))
 
     async def transfer_ownership(
         self,
@@ -98,6 +113,24 @@ class SharingVerbs(Verbs):
         Returns the header, or ``None`` if the old owner can no longer read the session.
         """
         decision = await self._decide(session_id, owner_id, Action.TRANSFER, "owner_id")
+        expected = await self._checked(
+            decision, lambda: optional_number(expected_revision, "expected_revision", 1)
+        )
+        effect = await self._checked(
+            decision, lambda: self._transfer(decision, new_owner_id, keep_role)
+        )
+        change = self._change(decision, access=effect, expected_revision=expected)
+        applied = await self._engine.apply(decision, change)
+        header, caller, at = applied.header, decision.caller, decision.at
+        session = self._engine.session(header, caller, at)
+        if session is None and self._engine.access.needs_groups(header, caller, Action.READ, at):
+            caller = await self._scope.with_groups(caller)
+            session = self._engine.session(header, caller, at)
+        return session
+
+    def _transfer(
+        self, decision: Decision, new_owner_id: str, keep_role: AccessRole | str | None
+    ) -> AccessEffect:
         new_owner = self._inputs.user_id(new_owner_id, "new_owner_id")
         old_owner = decision.caller.user_id
         grants: tuple[Grant, ...] = ()
@@ -109,10 +142,4 @@ class SharingVerbs(Verbs):
                 granted_at=decision.at,
             )
             grants = (kept,)
-        change = self._change(
-            decision,
-            access=AccessEffect(owner_id=new_owner, revoke=(new_owner,), grant=grants),
-            expected_revision=optional_number(expected_revision, "expected_revision", 1),
-        )
-        applied = await self._engine.apply(decision, change)
-        return self._engine.session(applied.header, decision.caller, decision.at)
+        return AccessEffect(owner_id=new_owner, revoke=(new_owner,), grant=grants)

@@ -17,6 +17,7 @@ from agent_cores.session.verbs.base import Verbs
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from agent_cores.session.engine import Decision
     from agent_cores.session.models.change import Applied
     from agent_cores.session.models.session import Turn
 
@@ -40,23 +41,30 @@ class TurnVerbs(Verbs):
         still held after ``wait_seconds``.
         """
         seconds = lease(lease_seconds)
-        if isinstance(wait_seconds, bool) or not wait_seconds >= 0:
+        if not isinstance(wait_seconds, int | float) or not wait_seconds >= 0:
             raise InvalidInputError("wait_seconds", "0 or more seconds")
-        held = await self._wait_for_turn(session_id, user_id, seconds, wait_seconds)
-        token = held.token or ""
-        renewal = asyncio.create_task(self._keep_turn(session_id, user_id, token, seconds))
+        token = new_id()
+        renewal: asyncio.Task[None] | None = None
         try:
+            held = await self._wait_for_turn(session_id, user_id, token, seconds, wait_seconds)
+            renewal = asyncio.create_task(self._keep_turn(session_id, user_id, token, seconds))
             yield held
         finally:
+            # Even if this task is cancelled, and while it took the turn: else nobody answers here.
+            await self._runtime.finish(self._let_go(session_id, user_id, token, renewal))
+
+    async def _let_go(
+        self, session_id: str, user_id: str, token: str, renewal: asyncio.Task[None] | None
+    ) -> None:
+        if renewal is not None:
             renewal.cancel()
             await asyncio.wait([renewal])
-            with suppress(SessionError):  # lost or gone: there is nothing left to release
-                await self.release_turn(session_id, user_id, token)
+        with suppress(SessionError):  # lost, gone or never had: there is nothing left to release
+            await self.release_turn(session_id, user_id, token)
 
     async def _wait_for_turn(
-        self, session_id: str, user_id: str, seconds: float, wait_seconds: float
+        self, session_id: str, user_id: str, token: str, seconds: float, wait_seconds: float
     ) -> Turn:
-        token = new_id()
         patience = Patience(wait_seconds)
         while True:
             try:
@@ -88,9 +96,10 @@ class TurnVerbs(Verbs):
         Raises ``TurnHeldError`` while another holds it.
         """
         decision = await self._decide(session_id, user_id, Action.TAKE_TURN)
-        chosen = new_id() if token is None else self._inputs.name(token, "token")
-        end = decision.at + timedelta(seconds=lease(lease_seconds))
-        effect = TurnEffect(token=chosen, lease_end=end, take=True)
+        chosen = new_id() if token is None else token
+        effect = await self._checked(
+            decision, lambda: self._effect(decision, chosen, lease_seconds, take=True)
+        )
         applied = await self._engine.apply(
             decision, self._change(decision, turn_effect=effect), done_if=()
         )
@@ -101,21 +110,28 @@ class TurnVerbs(Verbs):
     ) -> Turn:
         """Count the lease anew. Raises ``TurnLostError`` if another has the turn."""
         decision = await self._decide(session_id, user_id, Action.TAKE_TURN)
-        held = self._inputs.name(token, "token")
-        end = decision.at + timedelta(seconds=lease(lease_seconds))
-        effect = TurnEffect(token=held, lease_end=end)
+        effect = await self._checked(
+            decision, lambda: self._effect(decision, token, lease_seconds, take=False)
+        )
         applied = await self._engine.apply(
             decision, self._change(decision, turn_effect=effect), done_if=()
         )
-        return _held(applied, held)
+        return _held(applied, token)
 
     async def release_turn(self, session_id: str, user_id: str, token: str) -> bool:
         """Give the turn back. Raises ``TurnLostError`` if it is not held with this token."""
         decision = await self._decide(session_id, user_id, Action.TAKE_TURN)
-        effect = TurnEffect(token=self._inputs.name(token, "token"), lease_end=None)
+        held = await self._checked(decision, lambda: self._inputs.name(token, "token"))
+        effect = TurnEffect(token=held, lease_end=None)
         change = self._change(decision, turn_effect=effect)
         await self._engine.apply(decision, change, done_if=(TurnLostError,))
         return True
+
+    def _effect(
+        self, decision: Decision, token: str, lease_seconds: float, *, take: bool
+    ) -> TurnEffect:
+        end = decision.at + timedelta(milliseconds=round(lease(lease_seconds) * 1000))
+        return TurnEffect(token=self._inputs.name(token, "token"), lease_end=end, take=take)
 
 
 def _held(applied: Applied, token: str) -> Turn:

@@ -102,7 +102,12 @@ class UpkeepVerbs(Verbs):
             query = msgspec.structs.replace(query, after=found.next)
 
     async def _erase_session(self, header: SessionMetadata) -> bool:
-        ended = header.is_expired(self._engine.clock())
+        at = self._engine.clock()
+        ended = header.is_expired(at)
+        if ended:
+            await self._runtime.lifecycle.emit_expired(
+                header.namespace, header.session_id, header, at
+            )
         return await self._erase(header, Action.DELETE, delete=True, must_be_expired=ended)
 
     async def _erase_grant(self, header: SessionMetadata, user: str) -> bool:

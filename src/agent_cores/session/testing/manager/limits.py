@@ -126,7 +126,7 @@ class LimitCases(ManagerCases):
         assert (await manager.get_session(talk, "ann")).metadata.attributes == longest
 
     async def test_context_of_one_mib(self, manager: SessionManager, talk: str) -> None:
-        most = "x" * (MIB // 2 - 4)  # the key, a version byte and two quotes count
+        most = "x" * (MIB // 2 - 3)  # the key and two quotes count
         await manager.update_session(talk, "ann", {"a": most})
         await manager.update_session(talk, "ann", {"b": most})
         await refused(manager.update_session(talk, "ann", {"c": 1}), "context")

@@ -1,0 +1,82 @@
+"""How a provider is made: URLs, pools that were given, and a driver that is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import asyncpg
+import pytest
+
+from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
+from agent_cores.session.settings import SessionSettings
+from agent_cores.session.storage import StorageFactory
+from agent_cores.session.storage.postgres_provider import PostgresProvider
+from tests.postgres.support import append, create
+from tests.servers.postgres import shared_pooler, shared_server
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_pool_that_was_given_stays_open(url: str) -> None:
+    async with asyncpg.create_pool(shared_server().url(), min_size=1) as pool:
+        schema = url.rpartition("=")[2]
+        provider = PostgresProvider(pool=pool, database_schema=schema)
+        await provider.initialize()
+        header = await create(provider)
+        await provider.apply(append(header, "m"))
+        await provider.shutdown()
+        assert await pool.fetchval("SELECT 1") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("pool_sizee=3", "pool_sizee"),
+        ("pool_size=many", "pool_size"),
+        ("pool_size=1", "pool_size"),
+        ("pooler=session", "pooler"),
+        ("schema=create", "schema"),
+        ("table_prefix=a-b", "table_prefix"),
+        ("database_schema=a%22b", "database_schema"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_name(option: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        PostgresProvider.from_url(f"postgresql://localhost/db?{option}")
+
+
+def test_a_description_holds_no_password() -> None:
+    provider = PostgresProvider.from_url(
+        "postgresql://me:s3cret@db.example:6432/chat?sslmode=require"
+    )
+    assert provider.describe() == "PostgreSQL at db.example:6432/chat"
+
+
+async def test_a_pooler_that_was_not_announced_is_named_as_the_cause() -> None:
+    address = shared_pooler().url().partition("?")[0]
+    with pytest.raises(StorageUnavailableError, match="pooler=transaction"):
+        await PostgresProvider.from_url(address).initialize()
+
+
+@pytest.mark.parametrize("name", ["postgres://localhost/db", "postgresql://localhost/db"])
+def test_both_schemes_and_the_settings_make_this_provider(name: str) -> None:
+    made = StorageFactory.create(name, settings=SessionSettings(pool_size=1))
+    assert isinstance(made, PostgresProvider)
+
+
+def test_without_the_driver_the_error_says_what_to_install() -> None:
+    program = """
+import sys
+sys.modules["asyncpg"] = None
+from agent_cores.session.errors import MissingDependencyError
+from agent_cores.session.storage import StorageFactory
+try:
+    StorageFactory.create("postgresql://localhost/db")
+except MissingDependencyError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert "pip install 'agent-cores-session[postgres]'" in done.stdout

@@ -1,0 +1,25 @@
+"""Programs that no Python wheel carries: servers and tools of the machine.
+
+Where one is missing, a developer's run leaves its tests out and says so; a run of CI, which
+installs them, fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+_MORE_PLACES = "/usr/sbin:/usr/local/sbin"
+
+
+def program(name: str, *, package: str) -> str:
+    """Return the path of a program that Debian has in ``package``."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{_MORE_PLACES}")
+    if found is None:
+        message = f"{name} is not on this machine: apt-get install {package}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
