@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from agent_cores.session.examples.custom_provider import CustomStorageProvider
 from agent_cores.session.testing import ManagerContract, ProviderContract, Store
-from tests.contract.dict_provider import DictProvider
 
 
 class TestSevenMethodProvider(ProviderContract):
     @pytest.fixture
     def store(self) -> Store:
-        return Store(DictProvider)
+        return Store(CustomStorageProvider)
 
 
 class TestSevenMethodManager(ManagerContract):
     @pytest.fixture
     def store(self) -> Store:
-        return Store(DictProvider)
+        return Store(CustomStorageProvider)
