@@ -36,6 +36,7 @@ from agent_cores.session.storage.redis_records import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
+    from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
     from agent_cores.session.storage.redis_due import DueQueue
@@ -86,6 +87,8 @@ class Changes:
         else:
             written, _ = await asyncio.gather(append, _tried(self._wire.call(moved)))
         if written is None:
+            if moved is not None and hot.listed_at is not None:
+                await _tried(self._move_back(change, hot.listed_at))
             return None
         if written.tags:
             ends = written.expires_at
@@ -93,6 +96,13 @@ class Changes:
             if moved is not None:
                 await _tried(self._wire.call(moved))
         return hot_applied(change, basis, written)
+
+    async def _move_back(self, change: Change, moved_to: datetime) -> None:
+        """Put a session that was moved up for an append that did not go through where it was."""
+        look = Look.at_session(context=False, window=None)
+        header = (await self.look(change.namespace, change.session_id, look)).header
+        if header is not None:
+            await self._indexes.move_back(header, moved_to)
 
     async def carry_out(self, change: Change) -> Applied:
         """Look, decide, write, until no other process writes in between."""

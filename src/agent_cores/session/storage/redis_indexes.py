@@ -105,6 +105,18 @@ class Indexes:
         member = member_of(header.session_id, header.incarnation)
         return INDEX.on(keys, "move", member, to_millis(at), _end(ends)) if keys else None
 
+    async def move_back(self, header: SessionMetadata, moved_to: datetime) -> None:
+        """Undo ``moved`` for an append that was not written: ``header`` is what stands.
+
+        Only where the score is still that of the append; whoever wrote another one knew better.
+        """
+        member = member_of(header.session_id, header.incarnation)
+        right = to_millis(header.listed_at or header.last_active_at)
+        wrong = to_millis(moved_to)
+        if right < wrong:
+            key = next(iter(self._owned(header, ())))
+            await self._wire.call(SETTLE.on((key,), member, wrong, wrong, right))
+
     def _additions(
         self,
         before: SessionMetadata | None,
