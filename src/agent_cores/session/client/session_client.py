@@ -5,6 +5,7 @@ Code that was written for ``SessionManager`` moves to the service by changing on
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +21,8 @@ from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.session_manager import SessionManager
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from agent_cores.session.engine import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
     from agent_cores.session.verbs.upkeep import ErasureReceipt
@@ -62,6 +65,13 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         self._starting = None
         self._users = 0
         self._stopped = False
+        self._finishing: set[asyncio.Task[None]] = set()
+
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        await asyncio.shield(task)
 
     @property
     def namespace(self) -> str:

@@ -15,7 +15,7 @@ from agent_cores.session.models.session import AccessRole, Session
 from agent_cores.session.models.snapshot import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from agent_cores.session.engine import Decision, Engine, Look, Scope
     from agent_cores.session.inputs import Inputs
@@ -38,6 +38,10 @@ class Verbs:
     @property
     def _inputs(self) -> Inputs:
         return self._runtime.inputs
+
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run to its end what must not stop half way, even if its caller is cancelled."""
+        await self._runtime.finish(work)
 
     async def _look(
         self,

@@ -51,7 +51,7 @@ class TurnVerbs(Verbs):
             yield held
         finally:
             # Even if this task is cancelled, and while it took the turn: else nobody answers here.
-            await self._runtime.finish(self._let_go(session_id, user_id, token, renewal))
+            await self._finish(self._let_go(session_id, user_id, token, renewal))
 
     async def _let_go(
         self, session_id: str, user_id: str, token: str, renewal: asyncio.Task[None] | None
