@@ -67,6 +67,10 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         self._stopped = False
         self._finishing: set[asyncio.Task[None]] = set()
 
+    @property
+    def _is_running(self) -> bool:
+        return not self._stopped
+
     async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._finishing.add(task)

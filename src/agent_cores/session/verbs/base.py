@@ -39,6 +39,11 @@ class Verbs:
     def _inputs(self) -> Inputs:
         return self._runtime.inputs
 
+    @property
+    def _is_running(self) -> bool:
+        """Whether this was started, and not stopped since."""
+        return self._runtime.is_ready
+
     async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
         """Run to its end what must not stop half way, even if its caller is cancelled."""
         await self._runtime.finish(work)

@@ -59,7 +59,9 @@ class TurnVerbs(Verbs):
         if renewal is not None:
             renewal.cancel()
             await asyncio.wait([renewal])
-        with suppress(SessionError):  # lost, gone or never had: there is nothing left to release
+        if not self._is_running:
+            return  # shut down meanwhile: the lease ends by itself, and nothing is started for it
+        with suppress(SessionError, RuntimeError):  # lost, gone, never had, or closing down
             await self.release_turn(session_id, user_id, token)
 
     async def _wait_for_turn(
