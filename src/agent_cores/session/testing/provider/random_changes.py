@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = 60
 STEPS = 40
+SHRINK = "CI" not in os.environ
+"""In CI the steps to the first difference are shown at once: the shortest way takes minutes."""
 
 
 class StateMachineCases(ProviderCases):
@@ -41,7 +43,7 @@ def run_machine(
     *,
     fast_path: bool,
     examples: int = EXAMPLES,
-    shrink: bool = True,
+    shrink: bool = SHRINK,
 ) -> None:
     """Run the machine on a store, in an event loop of its own.
 
