@@ -34,7 +34,7 @@ INSERT INTO messages SELECT session_key, seq, 'm' || seq, listed_at, 'body'
 FROM sessions, generate_series(1, 3) AS seq;
 INSERT INTO context SELECT session_key, 'key', 'value' FROM sessions;
 INSERT INTO counters VALUES ('default', 0, 100000);
-ANALYZE;
+ANALYZE sessions, owned, shared, messages, context, counters;
 """
 
 ITEM = {
