@@ -76,10 +76,12 @@ async def store() -> AsyncIterator[tuple[PostgresProvider, asyncpg.Connection[as
     url = empty_store(shared_server().url())
     provider = PostgresProvider.from_url(url)
     await provider.initialize()
-    async with connected(url) as connection:
-        await connection.execute(FILL)
-        yield provider, connection
-    await provider.shutdown()
+    try:
+        async with connected(url) as connection:
+            await connection.execute(FILL)
+            yield provider, connection
+    finally:
+        await provider.shutdown()
 
 
 @pytest.mark.parametrize("generic", [False, True], ids=["these values", "any values"])
