@@ -13,6 +13,7 @@ from typing import Literal
 
 Role = Literal["ours", "limit", "peer"]
 Home = Literal["project", "peers"]
+Server = Literal["valkey", "postgres"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Contender:
     role: Role
     target: str
     home: Home = "project"
+    server: Server | None = None
+    """What must run beside it."""
     statement: str | None = None
     """What a user writes to import it; its time is the `import` row."""
     only: tuple[str, ...] | None = None
@@ -89,6 +92,71 @@ ADK_MEMORY_EVENTS_READY = Contender(
     home="peers",
     only=("append",),
 )
+OURS_REDIS = Contender(
+    "agent_cores, Redis", "redis", "ours", "benchmarks.ours:RedisStore", server="valkey"
+)
+LIMIT_REDIS = Contender(
+    "limit: hiredis by hand",
+    "redis",
+    "limit",
+    "benchmarks.limits.redis_one_connection:RedisOneConnection",
+    server="valkey",
+    only=("append",),
+)
+OPENAI_REDIS = Contender(
+    "openai-agents RedisSession",
+    "redis",
+    "peer",
+    "benchmarks.peers.openai_agents_redis:OpenAIAgentsRedis",
+    home="peers",
+    server="valkey",
+    statement="from agents.extensions.memory import RedisSession",
+    lacks={"list": "RedisSession lists no sessions", "sweep": "Redis itself expires its keys"},
+)
+LLAMA_INDEX_REDIS = Contender(
+    "LlamaIndex RedisChatStore",
+    "redis",
+    "peer",
+    "benchmarks.peers.llama_index_redis:LlamaIndexRedis",
+    home="peers",
+    server="valkey",
+    statement="from llama_index.storage.chat_store.redis import RedisChatStore",
+    lacks={"list": "RedisChatStore lists keys, all of them", "sweep": "Redis itself expires keys"},
+)
+OURS_POSTGRES = Contender(
+    "agent_cores, PostgreSQL",
+    "postgres",
+    "ours",
+    "benchmarks.ours:PostgresStore",
+    server="postgres",
+)
+LIMIT_POSTGRES = Contender(
+    "limit: asyncpg by hand",
+    "postgres",
+    "limit",
+    "benchmarks.limits.postgres_group_commit:PostgresGroupCommit",
+    server="postgres",
+    only=("append",),
+)
+OPENAI_POSTGRES = Contender(
+    "openai-agents SQLAlchemySession",
+    "postgres",
+    "peer",
+    "benchmarks.peers.openai_agents_postgres:OpenAIAgentsPostgres",
+    home="peers",
+    server="postgres",
+    statement="from agents.extensions.memory import SQLAlchemySession",
+    lacks={"list": "SQLAlchemySession lists no sessions", "sweep": "it has no expiry"},
+)
+ADK_POSTGRES = Contender(
+    "ADK on PostgreSQL",
+    "postgres",
+    "peer",
+    "benchmarks.peers.google_adk:AdkPostgres",
+    home="peers",
+    server="postgres",
+    lacks={"sweep": "ADK sessions have no expiry"},
+)
 
 CONTENDERS = (
     OURS_SQLITE,
@@ -98,6 +166,14 @@ CONTENDERS = (
     OURS_MEMORY,
     ADK_MEMORY,
     ADK_MEMORY_EVENTS_READY,
+    OURS_REDIS,
+    LIMIT_REDIS,
+    OPENAI_REDIS,
+    LLAMA_INDEX_REDIS,
+    OURS_POSTGRES,
+    LIMIT_POSTGRES,
+    OPENAI_POSTGRES,
+    ADK_POSTGRES,
 )
 
 WORKLOADS = (

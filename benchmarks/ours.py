@@ -7,8 +7,10 @@ import asyncio
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+from redis.asyncio import Redis
+
 from agent_cores.session import SessionManager
-from benchmarks.store import Store
+from benchmarks.store import Store, server_address
 
 AT_ONCE = 500
 FEW_AT_ONCE = 50
@@ -92,3 +94,33 @@ class MemoryStore(ManagedStore):
 
     def url(self, directory: Path) -> str:
         return "memory://"
+
+
+class RedisStore(ManagedStore):
+    """On a Redis server, emptied when a store opens."""
+
+    packages = (*ManagedStore.packages, "redis", "hiredis")
+
+    def url(self, directory: Path) -> str:
+        return server_address()
+
+    async def open(self, directory: Path) -> None:
+        self._server = Redis.from_url(server_address())
+        await self._server.flushall()
+        await super().open(directory)
+
+    async def close(self) -> None:
+        await super().close()
+        await self._server.aclose()
+
+    async def bytes_in_use(self) -> int:
+        return int((await self._server.info("memory"))["used_memory"])
+
+
+class PostgresStore(ManagedStore):
+    """On PostgreSQL, each store in a schema of its own."""
+
+    packages = (*ManagedStore.packages, "asyncpg")
+
+    def url(self, directory: Path) -> str:
+        return f"{server_address()}?database_schema=store_{directory.name}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.catalogue import Contender, Workload
 from benchmarks.environments import PeersEnvironmentError, clean_environment, interpreter
 from benchmarks.records import Report, Settings, Stop
+from benchmarks.servers import running
 
 TIMEOUT = 240.0
 
@@ -46,15 +47,16 @@ def _run(
     python = str(interpreter(contender.home))
     command = [python, "-m", "benchmarks.contender", contender.target, json.dumps(request)]
     try:
-        done = subprocess.run(
-            command,
-            cwd=directory,
-            env=clean_environment(workload.environment),
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            check=False,
-        )
+        with running(contender.server) as told:
+            done = subprocess.run(
+                command,
+                cwd=directory,
+                env=clean_environment({**workload.environment, **told}),
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                check=False,
+            )
     except subprocess.TimeoutExpired as error:
         raise ContenderFailedError(f"no answer within {TIMEOUT:g} s") from error
     if done.returncode:

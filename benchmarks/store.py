@@ -8,10 +8,14 @@ number. Standard library only.
 from __future__ import annotations
 
 import abc
+import os
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 Handle = TypeVar("Handle")
+
+ADDRESS = "BENCHMARK_SERVER"
+"""The variable with the URL of the server that was started for a contender."""
 
 
 class Store(abc.ABC, Generic[Handle]):
@@ -49,6 +53,10 @@ class Store(abc.ABC, Generic[Handle]):
         """The user's `limit` sessions of newest activity; returns how many came."""
         raise NotImplementedError
 
+    async def bytes_in_use(self) -> int:
+        """The memory that the server holds all sessions in."""
+        raise NotImplementedError
+
     async def create_expiring(self, user_id: str, count: int, seconds: float) -> None:
         """Create sessions of one message each that end `seconds` from now. Not timed."""
         raise NotImplementedError
@@ -56,6 +64,11 @@ class Store(abc.ABC, Generic[Handle]):
     async def sweep(self) -> int:
         """Remove every expired session; returns how many went."""
         raise NotImplementedError
+
+
+def server_address() -> str:
+    """The URL of the server that was started for this process."""
+    return os.environ[ADDRESS]
 
 
 def empty_folder(directory: Path, name: str) -> Path:

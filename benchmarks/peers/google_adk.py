@@ -1,4 +1,4 @@
-"""The session services of google-adk: in memory, and the database one on SQLite.
+"""The session services of google-adk: in memory, and the database one on SQLite and PostgreSQL.
 
 As its documentation shows them: `create_session(app_name=…, user_id=…)`, then
 `append_event(session, Event(…))`; reads by
@@ -28,6 +28,7 @@ from google.adk.sessions.base_session_service import (  # type: ignore[import-no
 from google.genai import types  # type: ignore[import-not-found, unused-ignore]
 from sqlalchemy import event as engine_event  # type: ignore[import-not-found, unused-ignore]
 
+from benchmarks.peers.on_postgres import new_database
 from benchmarks.store import Store
 
 APP = "benchmark"
@@ -120,6 +121,29 @@ class AdkSqlite(AdkStore):
         service = DatabaseSessionService(self._url)
         engine_event.listen(service.db_engine.sync_engine, "connect", _do_not_wait_for_the_disk)
         return service
+
+    async def _filled(self, service: BaseSessionService) -> None:
+        await service.close()
+
+
+class AdkPostgres(AdkStore):
+    """On PostgreSQL through SQLAlchemy and asyncpg, on the engine that the service makes.
+
+    Filling is not timed, and goes through a second service that does not wait for the disk.
+    """
+
+    packages = ("google-adk", "SQLAlchemy", "asyncpg")
+
+    async def open(self, directory: Path) -> None:
+        self._url = await new_database(directory)
+        self._service = DatabaseSessionService(self._url)
+
+    async def close(self) -> None:
+        await self._service.close()
+
+    def _service_to_fill(self) -> BaseSessionService:
+        not_waiting = {"server_settings": {"synchronous_commit": "off"}}
+        return DatabaseSessionService(self._url, connect_args=not_waiting)
 
     async def _filled(self, service: BaseSessionService) -> None:
         await service.close()

@@ -1,0 +1,96 @@
+"""The limit on PostgreSQL: one statement on one connection that appends for all who wait, by hand.
+
+While a statement and its commit are on their way, callers queue; the next one takes all of them. No
+access rule, no expiry, no replay, no validation, no encoding: what is left is what PostgreSQL, its
+driver and the disk cost.
+
+The tables, the indexes, the session rows and the bytes of a message are ours to the letter, because
+our own package creates them: every message is a copy of one that it wrote, under a new id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from pathlib import Path
+from time import time
+from typing import NamedTuple
+
+import asyncpg
+
+from agent_cores.session import SessionManager
+from benchmarks.store import Store, server_address
+
+APPEND = """
+WITH sent AS MATERIALIZED (
+    SELECT *, row_number() OVER (PARTITION BY session_key ORDER BY place) AS nth
+    FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS each(session_key, id, place)
+), numbered AS (
+    UPDATE sessions s
+    SET last_seq = s.last_seq + new.many, message_count = s.message_count + new.many,
+        last_active_at = $3, expires_at = $4
+    FROM (SELECT session_key, count(*) AS many FROM sent GROUP BY session_key) AS new
+    WHERE s.session_key = new.session_key
+    RETURNING s.session_key, s.last_seq - new.many AS before
+), written AS (
+    INSERT INTO messages (session_key, seq, id, created_at, body)
+    SELECT session_key, before + nth, id, $3, $5 FROM sent JOIN numbered USING (session_key)
+)
+SELECT before + nth FROM sent JOIN numbered USING (session_key) ORDER BY place
+"""
+KEYS = "SELECT session_id, session_key FROM sessions"
+MODEL = "SELECT body FROM messages"
+DAY = 86_400_000
+
+
+class Append(NamedTuple):
+    """One caller's message, and where its answer is awaited."""
+
+    session_key: int
+    message_id: str
+    answer: asyncio.Future[int]
+
+
+class PostgresGroupCommit(Store[int]):
+    """A handle is a session's integer key."""
+
+    packages = ("asyncpg",)
+
+    async def open(self, directory: Path) -> None:
+        self._schema = f"limit_{directory.name}"
+        self._waiting: list[Append] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def create(self, user_id: str, count: int) -> list[int]:
+        async with SessionManager(f"{server_address()}?database_schema={self._schema}") as manager:
+            new = (manager.create_session(user_id) for _ in range(count + 1))
+            *ids, model_id = await asyncio.gather(*new)
+            await manager.add_message(model_id, user_id, "user", "x" * 200)
+        settings = {"search_path": self._schema}
+        self._connection = await asyncpg.connect(server_address(), server_settings=settings)
+        self._body: bytes = await self._connection.fetchval(MODEL)
+        self._append = await self._connection.prepare(APPEND)
+        keys = {row["session_id"]: row["session_key"] for row in await self._connection.fetch(KEYS)}
+        return [keys[session_id] for session_id in ids]
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def append(self, session: int, text: str) -> None:
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Append(session, secrets.token_urlsafe(16), answer))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+        await answer
+
+    async def _write(self) -> None:
+        """Write until nobody waits: one statement, one commit a batch."""
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            keys = [append.session_key for append in batch]
+            ids = [append.message_id for append in batch]
+            now = int(time() * 1000)
+            rows = await self._append.fetch(keys, ids, now, now + DAY, self._body)
+            for append, (seq,) in zip(batch, rows, strict=True):
+                append.answer.set_result(seq)
+        self._writer = None

@@ -1,0 +1,139 @@
+"""The limit on Redis: our own script, packed by hiredis onto one connection, and nothing else.
+
+What waits goes out in one piece once a turn of the event loop; answers are given out in order. No
+access rule, no validation, no encoding, no retry: what is left is what Redis and the wire cost.
+
+The sessions are made by our own package, and so are the keys and arguments of every call: what an
+append sends is what our package would send, under a new message id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import hiredis
+
+from agent_cores.session import SessionManager
+from agent_cores.session.models.change import Change, hot_append
+from agent_cores.session.models.message import StoredMessage
+from agent_cores.session.models.session import SessionMetadata
+from agent_cores.session.models.snapshot import Window
+from agent_cores.session.settings import SessionSettings
+from agent_cores.session.storage.redis_commands import APPLY
+from agent_cores.session.storage.redis_keys import Keys
+from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis_records import encode_msgpack, hot_write
+from benchmarks.store import Store, server_address
+
+ID = "i" * 22
+"""Stands for the message id, in a call made beforehand."""
+
+
+class Prepared(NamedTuple):
+    """The call that appends to one session, but for the message id between `before` and `after`."""
+
+    keys: tuple[bytes, ...]
+    before: bytes
+    after: bytes
+
+
+class RedisOneConnection(Store[Prepared]):
+    """A handle is the call that appends to a session."""
+
+    packages = ("hiredis",)
+
+    async def open(self, directory: Path) -> None:
+        address = urlsplit(server_address())
+        loop = asyncio.get_running_loop()
+        where = str(address.hostname), int(address.port or 0)
+        _, self._pipe = await loop.create_connection(_Pipe, *where)
+        await self._pipe.call(("FLUSHALL",))
+
+    async def close(self) -> None:
+        self._pipe.close()
+
+    async def create(self, user_id: str, count: int) -> list[Prepared]:
+        async with SessionManager(server_address()) as manager:
+            new = (manager.create_session(user_id) for _ in range(count + 1))
+            *ids, model_id = await asyncio.gather(*new)
+            await manager.add_message(model_id, user_id, "user", "x" * 200)
+        provider = RedisProvider.from_url(server_address())
+        await provider.initialize()
+        snapshot = await provider.read("default", model_id, window=Window(limit=1))
+        assert snapshot is not None
+        [model] = snapshot.messages or []
+        prepared = []
+        for session_id in ids:
+            snapshot = await provider.read("default", session_id)
+            assert snapshot is not None
+            prepared.append(await self._prepare(snapshot.header, model))
+        await provider.shutdown()
+        return prepared
+
+    async def append(self, session: Prepared, text: str) -> None:
+        argument = session.before + secrets.token_urlsafe(16).encode() + session.after
+        keys = session.keys
+        answer = await self._pipe.call((b"EVALSHA", self._sha, len(keys), *keys, argument))
+        assert answer
+
+    async def _prepare(self, header: SessionMetadata, model: StoredMessage) -> Prepared:
+        """Encode the write of a plain append as our package does, and load its script."""
+        at = datetime.now(UTC)
+        change = Change(
+            namespace=header.namespace,
+            session_id=header.session_id,
+            at=at,
+            incarnation=header.incarnation,
+            access_revision=header.access_revision,
+            basis=header,
+            append=(StoredMessage(0, ID, at, model.body),),
+        )
+        hot = hot_append(change)
+        assert hot is not None
+        before, after = encode_msgpack(hot_write(change, header, hot)).split(ID.encode())
+        keys = Keys(SessionSettings().key_prefix).session(header.namespace, header.session_id)
+        text = str(APPLY.on(keys).in_full[1])
+        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        assert await self._pipe.call(("SCRIPT", "LOAD", text)) == self._sha.encode()
+        return Prepared(keys, before, after)
+
+
+class _Pipe(asyncio.Protocol):
+    """One connection that many callers share."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader()
+        self._waiting: list[bytes] = []
+        self._answers: deque[asyncio.Future[object]] = deque()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def call(self, command: tuple[bytes | str | int, ...]) -> asyncio.Future[object]:
+        answer: asyncio.Future[object] = self._loop.create_future()
+        if not self._waiting:
+            self._loop.call_soon(self._send)
+        self._waiting.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub
+        self._answers.append(answer)
+        return answer
+
+    def _send(self) -> None:
+        self._transport.write(b"".join(self._waiting))
+        self._waiting.clear()
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (answer := self._reader.gets()) is not False:
+            self._answers.popleft().set_result(answer)
+
+    def close(self) -> None:
+        self._transport.close()

@@ -1,0 +1,31 @@
+"""The servers that some contenders need: one of its own for each contender's process.
+
+They are the tests' own: Valkey and PostgreSQL from their wheels, on a free port of 127.0.0.1, in a
+folder that goes with them. A contender, in whichever environment, is told the address in
+`ADDRESS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.catalogue import Server
+from benchmarks.store import ADDRESS
+
+
+@contextmanager
+def running(server: Server | None) -> Iterator[dict[str, str]]:
+    """Start a server, and stop it at the end; yields what to add to the contender's environment."""
+    if server is None:
+        yield {}
+    elif server == "valkey":
+        from tests.servers.redis import RedisServer
+
+        with RedisServer() as valkey:
+            yield {ADDRESS: valkey.url}
+    else:
+        from tests.servers.postgres import PostgresServer
+
+        with PostgresServer() as postgres:
+            yield {ADDRESS: postgres.url()}
