@@ -44,6 +44,8 @@ class Workload:
     title: str
     in_rounds: bool
     """Whether contenders take turns in rounds; else one process each, with the turns inside it."""
+    groups: tuple[str, ...] | None = None
+    """The groups that take part; None: all."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Settings that differ from the defaults, each with a reason beside the entry."""
 
@@ -188,6 +190,13 @@ WORKLOADS = (
         in_rounds=False,
         # The sweep under the clock is the one asked for; one in the background would take its work.
         environment={"SESSION_CLEANUP_INTERVAL": "0"},
+    ),
+    Workload(
+        "memory",
+        "memory",
+        "Memory for each byte of the messages",
+        in_rounds=False,
+        groups=("redis",),
     ),
 )
 

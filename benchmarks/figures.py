@@ -12,11 +12,19 @@ from dataclasses import dataclass
 
 from benchmarks.catalogue import (
     ADK_MEMORY,
+    ADK_POSTGRES,
     ADK_SQLITE,
     IMPORT,
+    LIMIT_POSTGRES,
+    LIMIT_REDIS,
     LIMIT_SQLITE,
+    LLAMA_INDEX_REDIS,
+    OPENAI_POSTGRES,
+    OPENAI_REDIS,
     OPENAI_SQLITE,
     OURS_MEMORY,
+    OURS_POSTGRES,
+    OURS_REDIS,
     OURS_SQLITE,
     Contender,
 )
@@ -29,16 +37,34 @@ from benchmarks.rows import best
 MANY = 100
 """The number of callers at which ours is held against the best of the others."""
 
-RATES: tuple[tuple[Contender, Contender, float], ...] = (
-    (OURS_SQLITE, LIMIT_SQLITE, 0.5),
-    (OURS_SQLITE, OPENAI_SQLITE, 6.0),
-    (OURS_SQLITE, ADK_SQLITE, 40.0),
-    (OURS_MEMORY, ADK_MEMORY, 2.5),
+RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
+    ("append", OURS_SQLITE, LIMIT_SQLITE, 0.5),
+    ("append", OURS_SQLITE, OPENAI_SQLITE, 6.0),
+    ("append", OURS_SQLITE, ADK_SQLITE, 40.0),
+    ("append", OURS_MEMORY, ADK_MEMORY, 2.5),
+    ("append", OURS_REDIS, LIMIT_REDIS, 0.35),
+    ("append", OURS_REDIS, OPENAI_REDIS, 12.0),
+    ("append", OURS_REDIS, LLAMA_INDEX_REDIS, 2.5),
+    ("read", OURS_REDIS, OPENAI_REDIS, 1.5),
+    ("append", OURS_POSTGRES, LIMIT_POSTGRES, 0.35),
+    ("append", OURS_POSTGRES, OPENAI_POSTGRES, 30.0),
+    ("append", OURS_POSTGRES, ADK_POSTGRES, 30.0),
+    ("read", OURS_POSTGRES, OPENAI_POSTGRES, 2.0),
 )
-"""Append: ours with 100 callers is at least this many times the other at its best."""
+"""Ours with 100 callers does at least this many times what the other does at its best."""
 
-GROWTH = 1.3
+GROWTH: tuple[tuple[Contender, float], ...] = (
+    (OURS_SQLITE, 1.3),
+    (OURS_MEMORY, 1.3),
+    (OURS_REDIS, 1.3),
+    (OURS_POSTGRES, 1.5),
+)
 """The largest size or length may cost this many times the smallest."""
+
+SWEPT = (OURS_SQLITE, OURS_MEMORY)
+
+MEMORY = 3.2
+"""The server may take this many times the bytes of the messages."""
 
 PROPORTIONAL = 2.0
 """A sweep is called proportional to what came due while the time for each session that goes stays
@@ -64,26 +90,21 @@ def figures(
     """Every figure, in the order in which they were promised."""
     return [
         *(_rate(results, *entry) for entry in RATES),
-        *(
-            figure
-            for ours in (OURS_SQLITE, OURS_MEMORY)
-            for figure in _growth(results, settings, ours)
-        ),
-        *(
-            figure
-            for ours in (OURS_SQLITE, OURS_MEMORY)
-            for figure in _sweep(results, settings, ours)
-        ),
+        *(figure for entry in GROWTH for figure in _growth(results, settings, *entry)),
+        *(figure for ours in SWEPT for figure in _sweep(results, settings, ours)),
+        _memory(results),
         _import(results),
         _drivers(drivers),
         _crash(crashes),
     ]
 
 
-def _rate(results: Results, ours: Contender, other: Contender, required: float) -> Figure:
-    what = f"append, {MANY} callers: {ours.name} / {other.name} at its best"
+def _rate(
+    results: Results, workload: str, ours: Contender, other: Contender, required: float
+) -> Figure:
+    what = f"{workload}, {MANY} callers: {ours.name} / {other.name} at its best"
     bound = f">= {required:g} x"
-    rows = results.of("append")
+    rows = results.of(workload)
     of_ours = [row for row in rows if row.contender == ours.name and row.sample.callers == MANY]
     of_other = [
         row for row in rows if row.contender == other.name and row.sample.callers not in (None, 1)
@@ -97,7 +118,9 @@ def _rate(results: Results, ours: Contender, other: Contender, required: float) 
     return Figure(what, bound, reached, ratio >= required)
 
 
-def _growth(results: Results, settings: Settings, ours: Contender) -> Iterator[Figure]:
+def _growth(
+    results: Results, settings: Settings, ours: Contender, bound: float
+) -> Iterator[Figure]:
     """The largest against the smallest: of lengths, alone and with 100 at once, and of lists."""
     short, long = settings.lengths[0], settings.lengths[-1]
     few, many = settings.list_sizes[0], settings.list_sizes[-1]
@@ -105,13 +128,13 @@ def _growth(results: Results, settings: Settings, ours: Contender) -> Iterator[F
     for callers in (1, MANY):
         yield _at_most(
             f"{ours.name}: append at message {long:,} / at {short:,}, callers: {callers}",
-            GROWTH,
+            bound,
             _one(results, "length", ours, f"at {long:,}", callers),
             _one(results, "length", ours, f"at {short:,}", callers),
         )
     yield _at_most(
         f"{ours.name}: list {limit} at {many:,} sessions / at {few:,}",
-        GROWTH,
+        bound,
         _one(results, "list", ours, f"{limit} of {many:,}", 1),
         _one(results, "list", ours, f"{limit} of {few:,}", 1),
     )
@@ -127,6 +150,15 @@ def _sweep(results: Results, settings: Settings, ours: Contender) -> Iterator[Fi
             _one(results, "sweep", ours, case, None),
             _one(results, "sweep", ours, cases[0], None),
         )
+
+
+def _memory(results: Results) -> Figure:
+    what, bound = f"{OURS_REDIS.name}: memory / bytes of the messages", f"<= {MEMORY:g} x"
+    rows = [row for row in results.of("memory") if row.contender == OURS_REDIS.name]
+    if not rows:
+        return Figure(what, bound, "not measured", None)
+    ratio = rows[0].sample.value
+    return Figure(what, bound, f"{ratio:.3g} x", ratio <= MEMORY)
 
 
 def _at_most(

@@ -7,6 +7,7 @@ import asyncio
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import asyncpg
 from redis.asyncio import Redis
 
 from agent_cores.session import SessionManager
@@ -16,6 +17,16 @@ AT_ONCE = 500
 FEW_AT_ONCE = 50
 """So few that none expires between its creation and its message."""
 MOST_IN_A_CALL = 1_000
+
+
+CROWD = 100
+"""Sessions of others, where a store is asked to hold many messages besides."""
+CROWD_IN = """
+INSERT INTO messages (session_key, seq, id, created_at, body)
+SELECT s.session_key, nth, 'copy-' || nth, model.created_at, model.body
+FROM sessions s, generate_series(2, {each}) AS nth, (SELECT * FROM messages LIMIT 1) AS model;
+UPDATE sessions SET last_seq = {each}, message_count = {each};
+"""
 
 
 class SessionRef(NamedTuple):
@@ -123,4 +134,16 @@ class PostgresStore(ManagedStore):
     packages = (*ManagedStore.packages, "asyncpg")
 
     def url(self, directory: Path) -> str:
-        return f"{server_address()}?database_schema=store_{directory.name}"
+        self._schema = f"store_{directory.name}"
+        return f"{server_address()}?database_schema={self._schema}"
+
+    async def crowd(self, messages: int) -> None:
+        """Copy one message into sessions of others, by SQL; then let the planner know."""
+        each = messages // CROWD
+        others = await self.create("others", CROWD)
+        await self.append(others[0], "x" * 200)
+        settings = {"search_path": self._schema}
+        connection = await asyncpg.connect(server_address(), server_settings=settings)
+        await connection.execute(CROWD_IN.format(each=each))
+        await connection.execute("VACUUM ANALYZE")
+        await connection.close()

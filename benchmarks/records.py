@@ -32,6 +32,10 @@ class Settings:
     list_sizes: tuple[int, ...] = (10, 1_000, 10_000, 100_000)
     lengths: tuple[int, ...] = (10, 1_000, 10_000, 100_000)
     blocks: int = 200
+    crowd: int = 1_000_000
+    """Messages of others that the store holds besides, in `list` and `length`, where it can."""
+    held_sessions: int = 1_000
+    held_length: int = 20
     sweeps: tuple[tuple[int, int], ...] = ((1_000, 10_000), (1_000, 100_000), (10_000, 100_000))
     sweep_repeats: int = 2
     imports: int = 21
@@ -62,6 +66,7 @@ QUICK = Settings(
     list_sizes=(10, 1_000, 10_000),
     lengths=(10, 1_000, 10_000),
     blocks=30,
+    crowd=10_000,
     sweeps=((500, 2_000), (500, 10_000), (2_000, 10_000)),
     sweep_repeats=1,
     imports=5,

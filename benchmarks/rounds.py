@@ -64,6 +64,8 @@ def measure(
     for contender in contenders:
         if contender.only is not None and workload.name not in contender.only:
             continue
+        if workload.groups is not None and contender.group not in workload.groups:
+            continue
         if (why := contender.lacks.get(workload.name)) is not None:
             results.stops.append(Stopped(workload.name, contender.name, "", why))
             continue

@@ -53,6 +53,9 @@ class Store(abc.ABC, Generic[Handle]):
         """The user's `limit` sessions of newest activity; returns how many came."""
         raise NotImplementedError
 
+    async def crowd(self, messages: int) -> None:
+        """Have the store hold that many messages of others. Not timed; most leave it out."""
+
     async def bytes_in_use(self) -> int:
         """The memory that the server holds all sessions in."""
         raise NotImplementedError

@@ -63,6 +63,34 @@ async def test_a_lone_item_leaves_at_once_and_the_next_batch_takes_all_that_wait
     assert await asyncio.gather(*first, *rest) == [1, 2, 3, 4]
 
 
+async def test_with_two_lanes_each_takes_half_and_the_one_goes_on_without_the_other(
+    wire: Wire,
+) -> None:
+    coalescer = Coalescer(wire.send, lanes=2)
+    tasks = await submitted(coalescer, *range(20))
+    assert wire.batches == [[*range(10)], [*range(10, 20)]]
+    wire.go.release()
+    await turns()
+    assert [task.done() for task in tasks] == [True] * 10 + [False] * 10
+    tasks += await submitted(coalescer, *range(20, 30))
+    assert wire.batches[2:] == [[*range(20, 30)]]
+    tasks += await submitted(coalescer, 30, 31)
+    assert len(wire.batches) == 3
+    for _ in range(4):
+        wire.go.release()
+    assert await asyncio.gather(*tasks) == [*range(32)]
+    assert wire.batches[3:] == [[30, 31]]
+    await coalescer.drain()
+
+
+async def test_with_two_lanes_a_few_items_stay_together(wire: Wire) -> None:
+    coalescer = Coalescer(wire.send, lanes=2)
+    tasks = await submitted(coalescer, 1, 2, 3)
+    assert wire.batches == [[1, 2, 3]]
+    wire.go.release()
+    await asyncio.gather(*tasks)
+
+
 async def test_a_batch_ends_at_its_items_and_at_its_bytes(wire: Wire) -> None:
     coalescer = Coalescer(wire.send, max_items=3, max_bytes=25)
     tasks = await submitted(coalescer, *range(6))

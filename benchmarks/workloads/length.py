@@ -29,6 +29,7 @@ async def run(make: Callable[[], Store[Handle]], settings: Settings, directory: 
     report = Report()
     store = make()
     await store.open(directory)
+    await store.crowd(settings.crowd)
     lengths = [length for length in settings.lengths if settings.within(length)]
     ready = [await _sessions(store, settings, length) for length in lengths]
     for callers in (1, CALLERS_AT_ONCE):

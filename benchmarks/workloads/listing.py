@@ -20,6 +20,7 @@ async def run(make: Callable[[], Store[Handle]], settings: Settings, directory: 
     report = Report()
     store = make()
     await store.open(directory)
+    await store.crowd(settings.crowd)
     sizes = [size for size in settings.list_sizes if settings.within(size)]
     await _check_the_limit(store, settings)
     for size in sizes:

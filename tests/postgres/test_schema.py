@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from asyncio.subprocess import DEVNULL
 
 import pytest
 
@@ -14,7 +16,16 @@ from tests.postgres.support import append, connected, create, message_ids
 pytestmark = pytest.mark.anyio
 
 
-async def test_ten_programs_that_start_at_once_leave_one_clean_schema(url: str) -> None:
+async def test_ten_processes_that_start_at_once_leave_one_clean_schema(url: str) -> None:
+    program = (sys.executable, "-m", "agent_cores.session.cli", "migrate", "--storage", url)
+    starting = (asyncio.create_subprocess_exec(*program, stdout=DEVNULL) for _ in range(10))
+    processes = await asyncio.gather(*starting)
+    assert await asyncio.gather(*(process.wait() for process in processes)) == [0] * 10
+    async with connected(url) as connection:
+        assert [tuple(row) for row in await connection.fetch("SELECT * FROM schema")] == [(1, 1)]
+
+
+async def test_ten_programs_that_start_at_once_find_one_store(url: str) -> None:
     providers = [PostgresProvider.from_url(url, pool_size=2) for _ in range(10)]
     await asyncio.gather(*(provider.initialize() for provider in providers))
     header = await create(providers[0])
@@ -23,8 +34,6 @@ async def test_ten_programs_that_start_at_once_leave_one_clean_schema(url: str) 
     assert len(await message_ids(providers[0])) == 10
     for provider in providers:
         await provider.shutdown()
-    async with connected(url) as connection:
-        assert [tuple(row) for row in await connection.fetch("SELECT * FROM schema")] == [(1, 1)]
 
 
 async def test_check_alters_nothing_and_says_what_to_do(url: str) -> None:

@@ -8,6 +8,7 @@ from cyclopts import App
 from rich.console import Console
 
 from agent_cores.session.cli.keys import keys
+from agent_cores.session.cli.migrate import migrate
 from agent_cores.session.cli.serve import serve
 from agent_cores.session.errors import SessionError
 
@@ -17,6 +18,7 @@ app = App(
 )
 app.command(serve)
 app.command(keys)
+app.command(migrate)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """``Coalescer``: many waiting callers, one round trip.
 
-While one batch is on its way, new callers queue; the next batch takes all of them. It never waits
-to fill a batch. It knows nothing of what it sends.
+While a batch is on its way in every lane, new callers queue; the next batch takes the lane's share
+of them. It never waits to fill a batch. It knows nothing of what it sends.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ Result = TypeVar("Result")
 MAX_ITEMS = 500
 MAX_BYTES = 4 * 1024 * 1024
 MAX_QUEUED = 10_000
+WORTH_A_LANE = 8
+"""Fewer items than this go in one batch: what one caller sends together stays together."""
 
 
 class Coalescer(Generic[Item, Result]):
-    """Collects items from many callers and sends them in batches, one batch at a time.
+    """Collects items from many callers and sends them in batches, at most ``lanes`` at a time.
+
+    With two lanes the callers of one batch go on while the server has the other: each takes half of
+    all that wait or are on their way, or a few.
 
     ``send`` takes the items of a batch and answers one result or error for each, in order; if it
     raises, every caller of the batch gets that error. A caller cancelled before its batch left
@@ -36,16 +41,19 @@ class Coalescer(Generic[Item, Result]):
         self,
         send: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
+        lanes: int = 1,
         max_items: int = MAX_ITEMS,
         max_bytes: int = MAX_BYTES,
         max_queued: int = MAX_QUEUED,
     ) -> None:
         self._send = send
+        self._lanes = lanes
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._max_queued = max_queued
         self._queue: deque[tuple[Item, int, asyncio.Future[Result]]] = deque()
-        self._sender: asyncio.Task[None] | None = None
+        self._senders: set[asyncio.Task[None]] = set()
+        self._on_their_way = 0
         self._closed = False
 
     async def submit(self, item: Item, size: int = 0) -> Result:
@@ -59,8 +67,8 @@ class Coalescer(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._queue.append((item, size, future))
-        if self._sender is None:
-            self._sender = loop.create_task(self._run())
+        if len(self._senders) < self._lanes:
+            self._senders.add(loop.create_task(self._run()))
         return await future
 
     def reopen(self) -> None:
@@ -70,20 +78,27 @@ class Coalescer(Generic[Item, Result]):
     async def drain(self) -> None:
         """Take no more, and return once all that was taken is answered."""
         self._closed = True
-        if self._sender is not None:
-            await asyncio.wait([self._sender])
+        while self._senders:
+            await asyncio.wait(self._senders)
 
     async def _run(self) -> None:
+        sender = asyncio.current_task()
         try:
             while batch := self._next_batch():
-                await self._deliver(batch)
+                self._on_their_way += len(batch)
+                try:
+                    await self._deliver(batch)
+                finally:
+                    self._on_their_way -= len(batch)
         finally:
-            self._sender = None
+            self._senders.discard(sender)
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
         room = self._max_bytes
-        while self._queue and len(batch) < self._max_items:
+        share = -(-(len(self._queue) + self._on_their_way) // self._lanes)
+        most = min(max(share, WORTH_A_LANE), self._max_items)
+        while self._queue and len(batch) < most:
             item, size, future = self._queue[0]
             if batch and size > room:
                 break

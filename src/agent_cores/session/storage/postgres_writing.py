@@ -52,7 +52,7 @@ class Writer:
         self._max_queued = max_queued
         self._on_delete = on_delete
         self._appends: Coalescer[Append, Applied | None] = Coalescer(
-            self._send_appends, max_queued=max_queued
+            self._send_appends, lanes=2, max_queued=max_queued
         )
         self._changes: Coalescer[Change, Applied] = Coalescer(
             self._send_changes, max_queued=max_queued

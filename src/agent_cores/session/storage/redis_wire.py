@@ -116,7 +116,9 @@ class Node:
         self._address = address
         self._timeout = timeout
         self._free = asyncio.Semaphore(pool_size)
-        self._writes: Coalescer[Command, Any] = Coalescer(self._exchange, max_queued=max_queued)
+        self._writes: Coalescer[Command, Any] = Coalescer(
+            self._exchange, lanes=2, max_queued=max_queued
+        )
         self._reads: Coalescer[Command, Any] = Coalescer(self._exchange, max_queued=max_queued)
 
     async def send(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers

@@ -176,7 +176,7 @@ class SQLiteProvider(NativeProvider):
         if version < newest_version() and self._schema == "check":
             raise StoreFormatError(
                 f"{self.path} has schema {version}, this program needs {newest_version()};"
-                " open it once with SESSION_SCHEMA=apply"
+                " run: agent-sessions migrate"
             )
         try:
             mode = 0o700 if self._is_default else 0o777  # the umask takes its share

@@ -1,0 +1,51 @@
+"""``agent-sessions migrate``: bring the tables up to this program's schema, or look at them.
+
+For stores that the service itself may not alter (``SESSION_SCHEMA=check``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.settings import SessionSettings
+
+_OPTION = "schema"
+
+
+def migrate(*, check: bool = False, storage: str | None = None) -> None:
+    """Bring the tables up to this program's schema; run it as a user who may alter tables.
+
+    Parameters
+    ----------
+    check
+        Alter nothing; fail if the tables are missing, behind, or too new for this program.
+    storage
+        The storage URL, instead of the one that is set.
+    """
+    asyncio.run(_migrate("check" if check else "apply", storage))
+
+
+async def _migrate(schema: str, storage: str | None) -> None:
+    settings = SessionSettings.load(schema=schema)
+    url = storage or settings.storage_url
+    manager = SessionManager(url and _without_option(url), settings=settings)
+    provider = manager._runtime.storage  # noqa: SLF001 - what a schema is, is its provider's to say
+    if _OPTION not in provider.options_from(settings):
+        _say(f"{provider.describe()}: there is no schema to migrate")
+        return
+    await provider.initialize()
+    await provider.shutdown()
+    _say(f"{provider.describe()}: the schema is the one that this program needs")
+
+
+def _without_option(url: str) -> str:
+    """Return the URL without ``schema=``, which says what the service may do, not this command."""
+    address, _, query = url.partition("?")
+    kept = [each for each in query.split("&") if each.partition("=")[0] not in {"", _OPTION}]
+    return "?".join((address, "&".join(kept))) if kept else address
+
+
+def _say(what: str) -> None:
+    sys.stdout.write(what + "\n")
