@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -26,6 +28,26 @@ INSERT INTO messages (session_key, seq, id, created_at, body)
 SELECT s.session_key, nth, 'copy-' || nth, model.created_at, model.body
 FROM sessions s, generate_series(2, {each}) AS nth, (SELECT * FROM messages LIMIT 1) AS model;
 UPDATE sessions SET last_seq = {each}, message_count = {each};
+"""
+MOST_CREATED = 10_000
+"""More sessions than this are copied from one, where creating each takes a commit."""
+COPY_SESSION = """
+WITH model AS (
+    SELECT * FROM sessions WHERE session_id = $1
+), copied AS (
+    INSERT INTO sessions ({columns})
+    SELECT {values} FROM model, generate_series(1, $2::int) AS nth
+    RETURNING session_key, owner_id, namespace, archived, listed_at, session_id
+), listed AS (
+    INSERT INTO owned (session_key, mark, owner_id, namespace, archived, listed_at, session_id)
+    SELECT session_key, '', owner_id, namespace, archived, listed_at, session_id FROM copied
+)
+UPDATE counters SET sessions = sessions + $2
+WHERE (namespace, shard) = (SELECT namespace, min(shard) FROM counters GROUP BY namespace)
+"""
+COLUMNS = """
+SELECT column_name AS name FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_name = 'sessions' AND is_identity = 'NO'
 """
 
 
@@ -139,11 +161,36 @@ class PostgresStore(ManagedStore):
 
     async def crowd(self, messages: int) -> None:
         """Copy one message into sessions of others, by SQL; then let the planner know."""
-        each = messages // CROWD
         others = await self.create("others", CROWD)
         await self.append(others[0], "x" * 200)
+        async with self._connected() as connection:
+            await connection.execute(CROWD_IN.format(each=messages // CROWD))
+            await connection.execute("VACUUM ANALYZE")
+
+    async def create(self, user_id: str, count: int) -> list[SessionRef]:
+        """Create sessions; of very many, one, and copies of it by SQL."""
+        if count <= MOST_CREATED:
+            return await super().create(user_id, count)
+        [model] = await super().create(user_id, 1)
+        async with self._connected() as connection:
+            names = [row["name"] for row in await connection.fetch(COLUMNS)]
+            differing = {
+                "session_id": "session_id || nth",
+                "incarnation": "incarnation + nth",
+                "listed_at": "listed_at - nth",
+            }
+            values = [differing.get(name, name) for name in names]
+            copy = COPY_SESSION.format(columns=", ".join(names), values=", ".join(values))
+            await connection.execute(copy, model.session_id, count - 1)
+            await connection.execute("VACUUM ANALYZE")
+        copies = [f"{model.session_id}{nth}" for nth in range(1, count)]
+        return [model, *(SessionRef(session_id, user_id) for session_id in copies)]
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         settings = {"search_path": self._schema}
         connection = await asyncpg.connect(server_address(), server_settings=settings)
-        await connection.execute(CROWD_IN.format(each=each))
-        await connection.execute("VACUUM ANALYZE")
-        await connection.close()
+        try:
+            yield connection
+        finally:
+            await connection.close()

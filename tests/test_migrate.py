@@ -34,19 +34,24 @@ def migrate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 
 async def test_it_makes_what_a_service_that_may_not_alter_tables_needs(url: str) -> None:
-    checking = f"{url}{'&' if '?' in url else '?'}schema=check"
     behind = migrate("--check", "--storage", url)
     assert behind.returncode == 1
     assert "agent-sessions migrate" in " ".join(behind.stderr.split())
     assert migrate("--check", "--storage", url).returncode == 1  # it altered nothing
-    done = migrate(SESSION_STORAGE_URL=checking, SESSION_SCHEMA="check")
+    done = migrate(SESSION_STORAGE_URL=url, SESSION_SCHEMA="check")
     assert done.returncode == 0, done.stderr
     assert migrate("--check", "--storage", url).returncode == 0
-    async with SessionManager(checking) as manager:
+    async with SessionManager(url, schema="check") as manager:
         assert await manager.create_session("ann")
     assert migrate("--storage", url).returncode == 0  # and again does no harm
-    async with SessionManager(checking) as manager:
+    async with SessionManager(url, schema="check") as manager:
         assert len(await manager.list_user_sessions("ann")) == 1
+
+
+def test_the_url_of_the_service_may_say_that_the_service_only_checks() -> None:
+    url = f"{empty_store(shared_server().url())}&schema=check"
+    done = migrate("--storage", url)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("--check",)])
