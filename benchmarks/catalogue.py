@@ -159,6 +159,31 @@ ADK_POSTGRES = Contender(
     server="postgres",
     lacks={"sweep": "ADK sessions have no expiry"},
 )
+SERVICE_MEMORY = Contender(
+    "agent_cores service, memory",
+    "http",
+    "ours",
+    "benchmarks.ours_over_http:ServiceOnMemory",
+    only=("http",),
+)
+SERVICE_SQLITE = Contender(
+    "agent_cores service, SQLite",
+    "http-sqlite",
+    "ours",
+    "benchmarks.ours_over_http:ServiceOnSqlite",
+    only=("http", "http-create"),
+)
+LIMIT_HTTP = Contender(
+    "limit: Starlette echo", "http", "limit", "benchmarks.limits.http_echo:HttpEcho", only=("http",)
+)
+ADK_SERVER = Contender(
+    "adk api_server, SQLite",
+    "http-sqlite",
+    "peer",
+    "benchmarks.peers.google_adk_server:AdkServer",
+    home="peers",
+    only=("http-create",),
+)
 
 CONTENDERS = (
     OURS_SQLITE,
@@ -176,6 +201,10 @@ CONTENDERS = (
     LIMIT_POSTGRES,
     OPENAI_POSTGRES,
     ADK_POSTGRES,
+    SERVICE_MEMORY,
+    LIMIT_HTTP,
+    SERVICE_SQLITE,
+    ADK_SERVER,
 )
 
 WORKLOADS = (
@@ -197,6 +226,20 @@ WORKLOADS = (
         "Memory for each byte of the messages",
         in_rounds=False,
         groups=("redis",),
+    ),
+    Workload(
+        "http",
+        "http_append",
+        "Append one message over HTTP",
+        in_rounds=True,
+        groups=("http", "http-sqlite"),
+    ),
+    Workload(
+        "http-create",
+        "http_create",
+        "Create a session over HTTP",
+        in_rounds=True,
+        groups=("http-sqlite",),
     ),
 )
 

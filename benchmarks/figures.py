@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from benchmarks.catalogue import (
     ADK_MEMORY,
     ADK_POSTGRES,
+    ADK_SERVER,
     ADK_SQLITE,
     IMPORT,
+    LIMIT_HTTP,
     LIMIT_POSTGRES,
     LIMIT_REDIS,
     LIMIT_SQLITE,
@@ -26,16 +28,21 @@ from benchmarks.catalogue import (
     OURS_POSTGRES,
     OURS_REDIS,
     OURS_SQLITE,
+    SERVICE_MEMORY,
+    SERVICE_SQLITE,
     Contender,
 )
 from benchmarks.crash import Crashes
 from benchmarks.import_time import PACKAGE
+from benchmarks.over_http import CONNECTIONS
 from benchmarks.records import Settings
 from benchmarks.rounds import Measurement, Results
 from benchmarks.rows import best
 
 MANY = 100
 """The number of callers at which ours is held against the best of the others."""
+OVER_HTTP = ("http", "http-create")
+"""There the callers are as many as the connections."""
 
 RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("append", OURS_SQLITE, LIMIT_SQLITE, 0.5),
@@ -50,6 +57,9 @@ RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("append", OURS_POSTGRES, OPENAI_POSTGRES, 30.0),
     ("append", OURS_POSTGRES, ADK_POSTGRES, 30.0),
     ("read", OURS_POSTGRES, OPENAI_POSTGRES, 2.0),
+    ("http", SERVICE_MEMORY, LIMIT_HTTP, 0.5),
+    ("http", SERVICE_SQLITE, LIMIT_HTTP, 0.35),
+    ("http-create", SERVICE_SQLITE, ADK_SERVER, 12.0),
 )
 """Ours with 100 callers does at least this many times what the other does at its best."""
 
@@ -102,10 +112,11 @@ def figures(
 def _rate(
     results: Results, workload: str, ours: Contender, other: Contender, required: float
 ) -> Figure:
-    what = f"{workload}, {MANY} callers: {ours.name} / {other.name} at its best"
+    callers = CONNECTIONS if workload in OVER_HTTP else MANY
+    what = f"{workload}, {callers} callers: {ours.name} / {other.name} at its best"
     bound = f">= {required:g} x"
     rows = results.of(workload)
-    of_ours = [row for row in rows if row.contender == ours.name and row.sample.callers == MANY]
+    of_ours = [row for row in rows if row.contender == ours.name and row.sample.callers == callers]
     of_other = [
         row for row in rows if row.contender == other.name and row.sample.callers not in (None, 1)
     ]
