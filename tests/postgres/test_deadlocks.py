@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-SECONDS = os.environ.get("POSTGRES_HAMMER_SECONDS", "6")
+SECONDS = "60" if os.environ.get("CI") else "6"
 PROCESSES = 4
 CALLERS = 25
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
