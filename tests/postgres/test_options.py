@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 
 import asyncpg
 import pytest
 
+from agent_cores.session import SessionManager
 from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage import StorageFactory
@@ -63,6 +65,15 @@ async def test_a_pooler_that_was_not_announced_is_named_as_the_cause() -> None:
 def test_both_schemes_and_the_settings_make_this_provider(name: str) -> None:
     made = StorageFactory.create(name, settings=SessionSettings(pool_size=1))
     assert isinstance(made, PostgresProvider)
+
+
+async def test_the_settings_say_where_the_tables_are() -> None:
+    name = f"case_{secrets.token_hex(8)}"
+    settings = SessionSettings(database_schema=name, table_prefix="Ours_")
+    async with SessionManager(shared_server().url(), settings=settings) as manager:
+        await manager.create_session("ann")
+    count = f'SELECT count(*) FROM "{name}"."Ours_sessions"'
+    assert shared_server().sql(count).strip() == "1"
 
 
 def test_without_the_driver_the_error_says_what_to_install() -> None:

@@ -42,6 +42,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 10.0
     schema: str = "apply"
     table_prefix: str = ""
+    database_schema: str = "public"
     max_clock_skew: float = 5.0
     max_cached_headers: int = 10_000
     max_queued_writes: int = 10_000
@@ -67,6 +68,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         _refuse("schema", self.schema not in {"apply", "check"}, "apply or check")
         wrong = re.fullmatch(r"[A-Za-z0-9_]{0,40}", self.table_prefix) is None
         _refuse("table_prefix", wrong, "letters, digits and _, at most 40")
+        _refuse("database_schema", not self.database_schema, "the name of a PostgreSQL schema")
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if type(value) is int and name not in _TIMES:

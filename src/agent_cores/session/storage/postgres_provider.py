@@ -109,6 +109,7 @@ class PostgresProvider(NativeProvider):
             "timeout": settings.timeout,
             "schema": settings.schema,
             "table_prefix": settings.table_prefix,
+            "database_schema": settings.database_schema,
             "max_queued": settings.max_queued_writes,
         }
 
