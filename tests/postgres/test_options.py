@@ -72,7 +72,7 @@ async def test_the_settings_say_where_the_tables_are() -> None:
     settings = SessionSettings(database_schema=name, table_prefix="Ours_")
     async with SessionManager(shared_server().url(), settings=settings) as manager:
         await manager.create_session("ann")
-    count = f'SELECT count(*) FROM "{name}"."Ours_sessions"'
+    count = f'SELECT count(*) FROM "{name}"."Ours_sessions"'  # noqa: S608 - named above
     assert shared_server().sql(count).strip() == "1"
 
 

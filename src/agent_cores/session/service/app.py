@@ -14,8 +14,6 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from starlette.responses import Response
-
 from agent_cores.session.errors import AccessDeniedError, SessionError
 from agent_cores.session.service.call import Answer, Call, encode
 from agent_cores.session.service.checks import check_accept, check_host, check_size
@@ -135,7 +133,7 @@ class Service:
             return
         except Exception as error:  # noqa: BLE001 - every failure has an answer
             answer = self._refusal(error, route, request_id)
-        await _send(answer, request_id, scope, receive, send)
+        await _send(answer, request_id, send)
         if logger.isEnabledFor(logging.INFO):
             _log(
                 scope,
@@ -218,18 +216,15 @@ def create_app(
     )
 
 
-async def _send(
-    answer: Answer, request_id: bytes, scope: Scope, receive: Receive, send: Send
-) -> None:
-    response = Response(status_code=answer.status)
-    response.body = answer.body
-    response.raw_headers = [*_EVERY, (b"x-request-id", request_id), *answer.headers]
+async def _send(answer: Answer, request_id: bytes, send: Send) -> None:
+    headers = [*_EVERY, (b"x-request-id", request_id), *answer.headers]
     if answer.status != 204:  # noqa: PLR2004
-        response.raw_headers += [
+        headers += [
             (b"content-type", answer.content_type),
-            (b"content-length", str(len(answer.body)).encode()),
+            (b"content-length", b"%d" % len(answer.body)),
         ]
-    await response(scope, receive, send)
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 def _request_id(scope: Scope) -> bytes:
@@ -251,15 +246,16 @@ def _log(
 ) -> None:
     """Log what was asked and how it went: no ids of sessions or users, and nothing of the body."""
     principal = getattr(call, "principal", None)
-    logger.info(
-        "%s %s",
-        route.name if route is not None else scope["method"],
-        status,
-        extra={
-            "request_id": request_id.decode("latin-1"),
-            "route": route.name if route is not None else None,
-            "status": status,
-            "duration_ms": round((time.perf_counter() - started) * 1000, 2),
-            "credential": principal.source if principal is not None else None,
-        },
+    name = route.name if route is not None else None
+    extra = {
+        "request_id": request_id.decode("latin-1"),
+        "route": name,
+        "status": status,
+        "duration_ms": round((time.perf_counter() - started) * 1000, 2),
+        "credential": principal.source if principal is not None else None,
+    }
+    # As logger.info() would, but for the search of the calling line, which nobody asks for.
+    words = name or scope["method"], status
+    logger.handle(
+        logger.makeRecord(logger.name, logging.INFO, __file__, 0, "%s %s", words, None, extra=extra)
     )

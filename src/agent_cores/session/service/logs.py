@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
+GATHERED_SECONDS = 0.2
 _FIELDS = ("request_id", "route", "status", "duration_ms", "credential")
 
 
@@ -29,6 +32,39 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
+class GatheringHandler(logging.StreamHandler[TextIO]):
+    """Writes the lines of a moment in one piece, since a write for each would cost as much as they.
+
+    A warning is written at once, and so is everything where no event loop runs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line for at most ``GATHERED_SECONDS``."""
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+        except Exception:  # noqa: BLE001 - a line that cannot be made must not fail a request
+            self.handleError(record)
+            return
+        loop = asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
+        if loop is None or record.levelno >= logging.WARNING:
+            self.flush()
+        elif self._timer is None or self._timer.when() < loop.time():
+            self._timer = loop.call_later(GATHERED_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        with self.lock or nullcontext():
+            lines, self._lines = self._lines, []
+            if lines:
+                self.stream.write("".join(lines))
+            super().flush()
+
+
 def log_config() -> dict[str, Any]:
     """Return what ``logging.config.dictConfig`` takes: everything to standard error, as JSON."""
     quiet = {"handlers": ["stderr"], "level": "INFO", "propagate": False}
@@ -36,6 +72,6 @@ def log_config() -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": JsonFormatter}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "handlers": {"stderr": {"()": GatheringHandler, "formatter": "json"}},
         "loggers": {"agent_cores": quiet, "uvicorn": quiet},
     }
