@@ -113,11 +113,15 @@ async def test_a_client_belongs_to_one_event_loop(wire: Wire, served: str) -> No
 
 
 class Flaky:
-    """A server that loses the answers it is told to lose, after the service has given them."""
+    """A server that loses the answers it is told to lose, after the service has given them.
+
+    With a ``status`` it stands for a proxy, which says so.
+    """
 
     def __init__(self, service: Any) -> None:
         self.service = service
         self.lose = 0
+        self.status = 0
         self.seen: list[str] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -135,6 +139,10 @@ class Flaky:
             return
 
         await self.service(scope, receive, lost)
+        if self.status:
+            await send({"type": "http.response.start", "status": self.status, "headers": []})
+            await send({"type": "http.response.body", "body": b"<html>Bad Gateway</html>"})
+            return
         headers = [(b"content-length", b"100")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"{", "more_body": True})
@@ -180,6 +188,24 @@ async def test_what_is_safe_to_repeat_is_repeated(
     assert [message.content for message in session.messages or []] == ["once"]
     assert turn.token is not None
     assert len(await wire.manager.list_user_sessions("ann")) == 2
+
+
+@pytest.mark.parametrize("status", [502, 504])
+async def test_an_answer_that_a_proxy_lost_is_asked_for_again(
+    wire: Wire, flaky: tuple[Flaky, SessionClient], quiet: None, status: int
+) -> None:
+    app, client = flaky
+    talk = await client.create_session("ann")
+    app.lose, app.status = 1, status
+    await client.add_message(talk, "ann", "user", "once")
+    assert (await client.get_session(talk, "ann")).metadata.message_count == 1
+    app.lose = 1
+    with pytest.raises(StorageUnavailableError, match=str(status)) as caught:
+        await client.update_session(talk, "ann", {"k": 1})
+    assert caught.value.outcome_unknown
+    app.lose = 2
+    with pytest.raises(StorageUnavailableError, match=str(status)):
+        await client.get_session(talk, "ann")
 
 
 async def test_what_is_not_safe_to_repeat_has_an_unknown_outcome(

@@ -17,6 +17,8 @@ from agent_cores.session.errors import StorageUnavailableError, WrongContextErro
 
 FIRST_PAUSE = 0.05
 LONG_BYTES = 65_536
+GATEWAY_ERRORS = frozenset({502, 504})
+"""What a proxy answers that lost the service's answer; the service itself never does."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -63,8 +65,8 @@ class Transport:
     ) -> Reply:
         """Send a request and return its answer; raise the error that a refusal stands for.
 
-        A request that did not leave is sent again. So is one whose answer was lost, if it is
-        ``repeatable``; if it is not, its outcome is unknown.
+        A request that did not leave is sent again. So is one whose answer was lost, here or by a
+        proxy, if it is ``repeatable``; if it is not, its outcome is unknown.
         """
         session = self._opened()
         given = {**self._headers, **(headers or {})}
@@ -78,7 +80,9 @@ class Transport:
                     method, url, data=_payload(body), headers=given, allow_redirects=False
                 ) as answer:
                     raw = await answer.read()
-                    return _checked(answer.status, answer.headers, raw)
+                    lost = answer.status in GATEWAY_ERRORS
+                    if not (lost and left and repeatable):
+                        return _checked(answer.status, answer.headers, raw)
             except aiohttp.ClientConnectorError as error:
                 if not left:
                     raise _unavailable(error, unknown=False) from error
