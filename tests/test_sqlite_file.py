@@ -166,7 +166,7 @@ async def test_damage_found_later_is_named_too(tmp_path: Path) -> None:
 
 async def test_check_makes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "sessions.db"
-    with pytest.raises(StoreFormatError, match="SESSION_SCHEMA=apply"):
+    with pytest.raises(StoreFormatError, match="agent-sessions migrate"):
         await SQLiteProvider(path, schema="check").initialize()
     assert not path.parent.exists()
 
