@@ -217,14 +217,12 @@ async def test_what_is_not_safe_to_repeat_has_an_unknown_outcome(
     for call in (
         client.update_session(talk, "ann", {"k": 1}),
         client.share_session(talk, "ann", "ben"),
-        client.delete_session(talk, "ann"),
     ):
         app.lose = 1
         with pytest.raises(StorageUnavailableError) as caught:
             await call
         assert caught.value.outcome_unknown
-    assert app.seen == ["PATCH", "PUT", "DELETE"]
-    assert await wire.manager.list_user_sessions("ann") == []
+    assert app.seen == ["PATCH", "PUT"]
 
 
 async def test_a_service_that_is_not_there_is_unavailable_and_nothing_happened() -> None:

@@ -24,8 +24,10 @@ from agent_cores.session.models.limits import DEFAULT_LIMITS
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from agent_cores.session.client.transport import Reply, Transport
+    from agent_cores.session.client.pool import Reply
+    from agent_cores.session.client.transport import Transport
     from agent_cores.session.engine import GroupsOf
+    from agent_cores.session.errors import SessionError
 
 ACT_AS = "act-as"
 _PLAIN = "._~@:|+=-"
@@ -104,6 +106,7 @@ class Calls:
         *,
         names: Mapping[str, str] = _NO_NAMES,
         repeatable: bool = False,
+        done_if: type[SessionError] | None = None,
         user_field: str = "user_id",
     ) -> Reply:
         """Send a request about a session.
@@ -132,7 +135,9 @@ class Calls:
 
         async def send(groups: dict[str, str]) -> Reply:
             asked = msgspec.structs.replace(given, headers={**given.headers, **groups})
-            return await self._send(method, path, asked, names=names, repeatable=repeatable)
+            return await self._send(
+                method, path, asked, names=names, repeatable=repeatable, done_if=done_if
+            )
 
         return await self._with_groups(user_id, send)
 
@@ -144,6 +149,7 @@ class Calls:
         *,
         names: Mapping[str, str] = _NO_NAMES,
         repeatable: bool = False,
+        done_if: type[SessionError] | None = None,
     ) -> Reply:
         """Send a request; an argument that is refused is called by its name in the manager."""
         query = {name: value for name, value in request.query.items() if value is not None}
@@ -157,6 +163,7 @@ class Calls:
                 body,
                 headers=request.headers,
                 repeatable=repeatable or method == "GET",
+                done_if=done_if,
             )
         except InvalidInputError as wrong:
             field = _renamed(wrong.field, names)

@@ -11,7 +11,12 @@ from msgspec import UNSET
 from agent_cores.session.client import arguments
 from agent_cores.session.client.calls import Calls, Request
 from agent_cores.session.client.reading import read_session, read_sessions
-from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.errors import (
+    InvalidInputError,
+    SessionError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+)
 from agent_cores.session.inputs import DEFAULT_TTL_HOURS
 from agent_cores.session.models.session import AccessRole, RenewOn
 
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 
     from msgspec import UnsetType
 
-    from agent_cores.session.client.transport import Reply
+    from agent_cores.session.client.pool import Reply
     from agent_cores.session.models.session import Page, Session, SessionStatus
 
 _CREATED = {
@@ -154,15 +159,35 @@ class ConversationCalls(Calls):
     async def delete_session(
         self, session_id: str, user_id: str, *, expected_revision: int | None = None
     ) -> Literal[True]:
-        """Remove the session with all that belongs to it. Its owner only."""
-        await self._ask(
-            "DELETE",
-            session_id,
-            user_id,
-            "",
-            lambda: Request(headers=arguments.revision(expected_revision)),
-        )
+        """Remove the session with all that belongs to it. Its owner only.
+
+        It is not sent again after a lost answer: another session may have taken the id since. That
+        it is gone shows that it was deleted.
+        """
+        try:
+            await self._ask(
+                "DELETE",
+                session_id,
+                user_id,
+                "",
+                lambda: Request(headers=arguments.revision(expected_revision)),
+            )
+        except StorageUnavailableError as error:
+            if not error.outcome_unknown or not await self._is_gone(session_id, user_id):
+                raise
         return True
+
+    async def _is_gone(self, session_id: str, user_id: str) -> bool:
+        """Whether the session can be seen to be there no longer, by the one who owned it."""
+        headers = await self._acting(user_id, "user_id")
+        path = f"/v1/sessions/{arguments.segment(session_id)}"
+        try:
+            await self._send("GET", path, Request(headers=headers))
+        except SessionNotFoundError:
+            return True
+        except SessionError:
+            return False
+        return False
 
     async def archive_session(self, session_id: str, user_id: str) -> Session:
         """Make the session read-only and take it out of the default listing."""

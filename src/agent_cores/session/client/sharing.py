@@ -8,6 +8,7 @@ from agent_cores.session.client import arguments
 from agent_cores.session.client.calls import Request
 from agent_cores.session.client.conversations import ConversationCalls
 from agent_cores.session.client.reading import read_grant, read_turn
+from agent_cores.session.errors import TurnLostError
 from agent_cores.session.inputs import Inputs, new_id
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.models.session import AccessRole
@@ -156,6 +157,8 @@ class SharingCalls(ConversationCalls):
             "/turn/-",
             lambda: Request(tail=_held(token)),
             names=_TOKEN,
+            repeatable=True,
+            done_if=TurnLostError,
         )
         return True
 

@@ -1,0 +1,102 @@
+"""``Pool``: open connections to a service. A request goes out on one of them once, not repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import aiohttp
+import msgspec
+
+from agent_cores.session.client.refusals import error_of
+from agent_cores.session.errors import SessionError, StorageUnavailableError
+
+if TYPE_CHECKING:
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+    from yarl import URL
+
+LONG_BYTES = 65_536
+GATEWAY_ERRORS = frozenset({502, 504})
+"""What a proxy answers that lost the service's answer; the service itself never does."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer of the service that is no refusal."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A request that was refused, did not leave (``unsent``), or whose answer was ``lost``."""
+
+    error: SessionError
+    cause: Exception | None = None
+    unsent: bool = False
+    lost: bool = False
+
+
+class AnswerLostError(aiohttp.ClientError):
+    """The connection broke after the request had left, perhaps."""
+
+
+class Pool:
+    """Connections of one event loop of one process."""
+
+    def __init__(self, *, timeout: float, size: int) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pid = os.getpid()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=size),
+            timeout=aiohttp.ClientTimeout(total=timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(_once,),
+        )
+
+    async def request(
+        self, method: str, url: URL, body: bytes | None, headers: dict[str, str]
+    ) -> Reply | Failure:
+        """Send a request once; return what came of it."""
+        try:
+            async with self._session.request(
+                method, url, data=_payload(body), headers=headers, allow_redirects=False
+            ) as answer:
+                raw = await answer.read()
+                status, given = answer.status, answer.headers
+        except aiohttp.ClientConnectorError as error:
+            return Failure(_unavailable(error), error, unsent=True)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return Failure(_unavailable(error), error, lost=True)
+        if 200 <= status < 300:  # noqa: PLR2004
+            return Reply(status, {name.lower(): value for name, value in given.items()}, raw)
+        return Failure(error_of(status, raw), lost=status in GATEWAY_ERRORS)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
+async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Keep aiohttp from sending GET, PUT and DELETE again by itself when a connection breaks.
+
+    The service would carry them out twice, and the second answer would be taken for the first.
+    """
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise AnswerLostError(type(error).__name__) from error
+
+
+def _payload(body: bytes | None) -> bytes | BytesIO | None:
+    """Return what is sent: a long body in pieces, so that the event loop is not held up."""
+    return BytesIO(body) if body is not None and len(body) > LONG_BYTES else body
+
+
+def _unavailable(error: Exception) -> StorageUnavailableError:
+    kind = str(error) if isinstance(error, AnswerLostError) else type(error).__name__
+    return StorageUnavailableError(f"the session service did not answer ({kind})")

@@ -1,0 +1,188 @@
+"""Answers that are lost on the way: what the client sends again, and what it tells."""
+
+# ruff: noqa: SLF001 - a test takes a proxy apart
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from agent_cores.session.client import SessionClient
+from agent_cores.session.errors import SessionNotFoundError, StorageUnavailableError, TurnLostError
+from tests.service.served import Live
+from tests.service.wire import Wire
+
+Do = Callable[[], Awaitable[object]]
+
+
+class Cutter:
+    """A proxy that cuts connections before the first byte of an answer, if told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.lose = 0
+        self.meanwhile: Do | None = None
+        self._port = 0
+        self._listener: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, address: str) -> str:
+        """Stand before a service, and return the address to use instead."""
+        self._port = int(address.rpartition(":")[2])
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"http://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+
+    async def stop(self) -> None:
+        assert self._listener is not None
+        self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                while True:
+                    request = await _one(reader)
+                    up_writer.write(request)
+                    answer = await _one(up_reader)
+                    method, path, _ = request.split(b" ", 2)
+                    if path != b"/v1/me":
+                        self.seen.append(method.decode())
+                        if self.lose:
+                            self.lose -= 1
+                            if self.meanwhile is not None:
+                                await self.meanwhile()
+                            writer.transport.abort()
+                            return
+                    writer.write(answer)
+        finally:
+            writer.close()
+            up_writer.close()
+            self._tasks.discard(task)
+
+
+async def _one(reader: asyncio.StreamReader) -> bytes:
+    """Read one request, or one answer."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    size = 0
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            size = int(line.partition(b":")[2])
+    return head + await reader.readexactly(size)
+
+
+@pytest.fixture
+async def cutter(wire: Wire) -> AsyncIterator[tuple[Cutter, SessionClient]]:
+    live, cutter = Live(wire.service), Cutter()
+    address = await cutter.start(await live.start())
+    async with SessionClient(address, await wire.key(), retries=2, timeout=5) as client:
+        await client.create_session("ann", session_id="talk")
+        await client.add_message("talk", "ann", "user", "hi")
+        await client.take_turn("talk", "ann", token="held")
+        cutter.seen.clear()
+        yield cutter, client
+    await cutter.stop()
+    await live.stop()
+
+
+ONCE: dict[str, tuple[str, Callable[[SessionClient], Awaitable[Any]]]] = {
+    "share": ("PUT", lambda c: c.share_session("talk", "ann", "ben")),
+    "visibility": ("PUT", lambda c: c.set_visibility("talk", "ann", "public")),
+    "transfer": ("PUT", lambda c: c.transfer_ownership("talk", "ann", "ben")),
+    "delete_message": ("DELETE", lambda c: c.delete_message("talk", "ann", 1)),
+    "update": ("PATCH", lambda c: c.update_session("talk", "ann", {"k": 1})),
+    "rewind": ("POST", lambda c: c.rewind_session("talk", "ann", 0)),
+}
+
+
+@pytest.mark.parametrize("verb", ONCE)
+async def test_what_cannot_be_repeated_is_sent_once_and_its_outcome_is_unknown(
+    cutter: tuple[Cutter, SessionClient], verb: str
+) -> None:
+    proxy, client = cutter
+    method, call = ONCE[verb]
+    proxy.lose = 1
+    with pytest.raises(StorageUnavailableError) as caught:
+        await call(client)
+    assert caught.value.outcome_unknown
+    assert proxy.seen == [method]
+
+
+async def test_a_turn_is_renewed_and_released_though_answers_were_lost(
+    cutter: tuple[Cutter, SessionClient],
+) -> None:
+    proxy, client = cutter
+    proxy.lose = 1
+    assert (await client.renew_turn("talk", "ann", "held")).token == "held"
+    assert proxy.seen == ["PUT", "PUT"]
+    proxy.seen.clear()
+    proxy.lose = 1
+    assert await client.release_turn("talk", "ann", "held") is True
+    assert proxy.seen == ["DELETE", "DELETE"]
+    with pytest.raises(TurnLostError):
+        await client.release_turn("talk", "ann", "held")
+    await client.take_turn("talk", "ann")
+
+
+async def test_a_delete_whose_answer_was_lost_is_looked_for_and_not_sent_again(
+    wire: Wire, cutter: tuple[Cutter, SessionClient]
+) -> None:
+    proxy, client = cutter
+    proxy.lose = 1
+    assert await client.delete_session("talk", "ann") is True
+    assert proxy.seen == ["DELETE", "GET"]
+    with pytest.raises(SessionNotFoundError):
+        await client.delete_session("talk", "ann")
+
+
+async def test_a_session_that_took_the_id_of_a_deleted_one_is_left_alone(
+    wire: Wire, cutter: tuple[Cutter, SessionClient]
+) -> None:
+    proxy, client = cutter
+
+    async def re_create() -> None:
+        await wire.manager.create_session("ann", session_id="talk")
+
+    proxy.lose, proxy.meanwhile = 1, re_create
+    with pytest.raises(StorageUnavailableError) as caught:
+        await client.delete_session("talk", "ann")
+    assert caught.value.outcome_unknown
+    assert proxy.seen == ["DELETE", "GET"]
+    assert (await wire.manager.get_session("talk", "ann")).metadata.last_seq == 0
+
+
+async def test_a_lost_answer_is_not_forgotten_when_the_service_goes_away(
+    cutter: tuple[Cutter, SessionClient],
+) -> None:
+    proxy, client = cutter
+
+    async def leave() -> None:
+        assert proxy._listener is not None
+        proxy._listener.close()
+
+    proxy.lose, proxy.meanwhile = 1, leave
+    with pytest.raises(StorageUnavailableError, match="ClientConnector") as caught:
+        await client.add_message("talk", "ann", "user", "there, perhaps")
+    assert caught.value.outcome_unknown
+
+
+async def test_a_read_is_repeated_and_never_of_unknown_outcome(
+    cutter: tuple[Cutter, SessionClient],
+) -> None:
+    proxy, client = cutter
+    proxy.lose = 2
+    assert (await client.get_session("talk", "ann")).metadata.last_seq == 1
+    assert proxy.seen == ["GET", "GET", "GET"]
+    proxy.lose = 3
+    with pytest.raises(StorageUnavailableError) as caught:
+        await client.get_session("talk", "ann")
+    assert not caught.value.outcome_unknown
