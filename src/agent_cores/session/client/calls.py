@@ -83,9 +83,18 @@ class Calls:
         return {"X-User-Groups": groups} if groups else {}
 
     async def _with_groups(
-        self, user_id: str, send: Callable[[dict[str, str]], Awaitable[Reply]]
+        self,
+        user_id: str,
+        send: Callable[[dict[str, str]], Awaitable[Reply]],
+        *,
+        at_once: bool,
     ) -> Reply:
-        """Send without groups; where that is refused, ask for them and send once more."""
+        """Send without groups; where that is refused, ask for them and send once more.
+
+        ``at_once``: ask for them first, and send once.
+        """
+        if at_once:
+            return await send(await self._groups(user_id))
         try:
             return await send({})
         except SessionExpiredError:
@@ -108,8 +117,11 @@ class Calls:
         repeatable: bool = False,
         done_if: type[SessionError] | None = None,
         user_field: str = "user_id",
+        groups_tell: bool = False,
     ) -> Reply:
         """Send a request about a session.
+
+        ``groups_tell``: what it gives where it is allowed depends on the groups of the caller too.
 
         Who may not do this at all is told that before what is wrong with the arguments: a request
         that cannot be made is replaced by one that the service refuses for its shape.
@@ -126,6 +138,7 @@ class Calls:
                     lambda groups: self._transport.send(
                         method, wrong_shape, headers={**headers, **groups}
                     ),
+                    at_once=groups_tell,
                 )
             except InvalidInputError:
                 raise wrong from None
@@ -139,7 +152,7 @@ class Calls:
                 method, path, asked, names=names, repeatable=repeatable, done_if=done_if
             )
 
-        return await self._with_groups(user_id, send)
+        return await self._with_groups(user_id, send, at_once=groups_tell)
 
     async def _send(
         self,

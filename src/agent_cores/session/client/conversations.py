@@ -242,7 +242,14 @@ class ConversationCalls(Calls):
 
         names = {"id": "new_session_id", "ttl_seconds": "ttl_hours"}
         reply = await self._ask(
-            "POST", session_id, user_id, "/fork", request, names=names, repeatable=True
+            "POST",
+            session_id,
+            user_id,
+            "/fork",
+            request,
+            names=names,
+            repeatable=True,
+            groups_tell=True,
         )
         return self._read(reply).id
 

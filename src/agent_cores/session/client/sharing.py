@@ -111,6 +111,7 @@ class SharingCalls(ConversationCalls):
             ),
             names={"owner_id": "new_owner_id"},
             user_field="owner_id",
+            groups_tell=True,
         )
         return None if reply.status == _NO_CONTENT else self._read(reply)
 

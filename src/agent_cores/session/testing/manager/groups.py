@@ -62,6 +62,32 @@ class GroupCases(ManagerCases):
         await manager.add_message(talk, "eve", "user", "hi")
         assert set(asked) == {"eve"}
 
+    async def test_a_fork_takes_the_context_along_for_an_editor_by_group(
+        self, opened: Store, clock: ManualClock
+    ) -> None:
+        manager = await opened.open_manager(
+            clock, groups_of=lambda user_id: ["team"] if user_id == "val" else []
+        )
+        talk = await manager.create_session("ann", context={"k": 1})
+        await manager.share_session(talk, "ann", "val")
+        await manager.share_session(talk, "ann", "bob")
+        await manager.share_session(talk, "ann", "group:team", role="editor")
+        forks = {user: await manager.fork_session(talk, user) for user in ("val", "bob")}
+        assert (await manager.get_session(forks["val"], "val")).context == {"k": 1}
+        assert (await manager.get_session(forks["bob"], "bob")).context == {}
+
+    async def test_an_old_owner_who_still_reads_by_group_is_given_the_session(
+        self, opened: Store, clock: ManualClock
+    ) -> None:
+        manager = await opened.open_manager(clock, groups_of=lambda _: ["team"])
+        talk = await manager.create_session("ann")
+        await manager.share_session(talk, "ann", "group:team")
+        session = await manager.transfer_ownership(talk, "ann", "bob")
+        assert session is not None
+        assert (session.owner_id, session.access_role) == ("bob", "viewer")
+        await manager.revoke_access(talk, "bob", "group:team")
+        assert await manager.transfer_ownership(talk, "bob", "ann") is None
+
     async def test_a_call_fails_if_groups_cannot_be_had(
         self, opened: Store, clock: ManualClock
     ) -> None:
