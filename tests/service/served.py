@@ -70,7 +70,6 @@ class ServedClient(SessionClient):
         )
         client.behind, client.keys, client.address = behind, self.keys, self.address
         client.others = self.others
-        client._me = None
         self.others.append(client)
         return client
 

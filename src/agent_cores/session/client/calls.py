@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -10,7 +9,6 @@ import msgspec
 
 from agent_cores.session.access.access_control import Caller
 from agent_cores.session.client.arguments import segment
-from agent_cores.session.client.reading import Me, read_me
 from agent_cores.session.engine import Scope
 from agent_cores.session.errors import (
     AccessDeniedError,
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from agent_cores.session.client.pool import Reply
+    from agent_cores.session.client.reading import Me
+    from agent_cores.session.client.runtime import ClientRuntime
     from agent_cores.session.client.transport import Transport
     from agent_cores.session.engine import GroupsOf
     from agent_cores.session.errors import SessionError
@@ -47,21 +47,16 @@ class Request(msgspec.Struct):
 class Calls:
     """A service, the credential that it is asked with, and how its answers are read."""
 
-    _transport: Transport
+    _shared: ClientRuntime
     _groups_of: GroupsOf | None
-    _me: Me | None
-    _starting: asyncio.Lock | None
+
+    @property
+    def _transport(self) -> Transport:
+        return self._shared.transport
 
     async def _known(self) -> Me:
-        """Return who the service says that the credential is; it is asked once."""
-        if self._me is None:
-            if self._starting is None:
-                self._starting = asyncio.Lock()
-            async with self._starting:
-                if self._me is None:
-                    reply = await self._transport.send("GET", "/v1/me", repeatable=True)
-                    self._me = read_me(reply.body)
-        return self._me
+        """Return who the service says that the credential is."""
+        return await self._shared.known()
 
     async def _acting(self, user_id: str, field: str) -> dict[str, str]:
         """Return the headers that say who does it."""

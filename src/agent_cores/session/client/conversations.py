@@ -258,7 +258,8 @@ class ConversationCalls(Calls):
 
     @property
     def _namespace(self) -> str:
-        return "" if self._me is None else self._me.namespace
+        me = self._shared.me
+        return "" if me is None else me.namespace
 
 
 def _text(value: object, field: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from agent_cores.session.client.refusals import error_of
 from agent_cores.session.errors import SessionError, StorageUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
     from yarl import URL
 
@@ -49,6 +52,8 @@ class Pool:
     def __init__(self, *, timeout: float, size: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.pid = os.getpid()
+        self._at_work = 0
+        self._idle = asyncio.Event()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=size),
             timeout=aiohttp.ClientTimeout(total=timeout),
@@ -60,6 +65,8 @@ class Pool:
         self, method: str, url: URL, body: bytes | None, headers: dict[str, str]
     ) -> Reply | Failure:
         """Send a request once; return what came of it."""
+        if self._session.closed:
+            return Failure(StorageUnavailableError("the client was shut down meanwhile"))
         try:
             async with self._session.request(
                 method, url, data=_payload(body), headers=headers, allow_redirects=False
@@ -74,8 +81,27 @@ class Pool:
             return Reply(status, {name.lower(): value for name, value in given.items()}, raw)
         return Failure(error_of(status, raw), lost=status in GATEWAY_ERRORS)
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count a request, its repetitions included, among those to wait for."""
+        self._at_work += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+            if not self._at_work:
+                self._idle.set()
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until no request is at work, for so long at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._at_work:
+                    await self._idle.wait()
+
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections. What is still at work has lost its answer."""
         await self._session.close()
 
 

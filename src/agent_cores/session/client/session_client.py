@@ -5,7 +5,6 @@ Code that was written for ``SessionManager`` moves to the service by changing on
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +12,7 @@ import msgspec
 from agent_cores.session.client.calls import Request
 from agent_cores.session.client.messages import MessageCalls
 from agent_cores.session.client.reading import read_receipt
+from agent_cores.session.client.runtime import ClientRuntime
 from agent_cores.session.client.sharing import SharingCalls
 from agent_cores.session.client.transport import Transport
 from agent_cores.session.errors import ConfigurationError, UnsupportedError
@@ -57,32 +57,26 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
             raise ConfigurationError("base_url begins with https:// or http://")
         if not api_key.isascii() or not api_key.isprintable() or not api_key:
             raise ConfigurationError("api_key is an API key or a token, in ASCII")
-        self._transport = Transport(
+        transport = Transport(
             base_url, api_key, timeout=timeout, retries=retries, pool_size=pool_size
         )
+        self._shared = ClientRuntime(transport)
         self._groups_of = groups_of
-        self._me = None
-        self._starting = None
-        self._users = 0
-        self._stopped = False
-        self._finishing: set[asyncio.Task[None]] = set()
 
     @property
     def _is_running(self) -> bool:
-        return not self._stopped
+        return self._transport.is_open
 
     async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
-        await asyncio.shield(task)
+        await self._shared.finish(work)
 
     @property
     def namespace(self) -> str:
         """The namespace of the key; known once ``initialize()`` or a verb has asked for it."""
-        if self._me is None:
+        me = self._shared.me
+        if me is None:
             raise ConfigurationError("the namespace is known after initialize()")
-        return self._me.namespace
+        return me.namespace
 
     @property
     def lifecycle(self) -> LifecycleManager:
@@ -91,7 +85,7 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
 
     @property
     def _is_over(self) -> bool:
-        return self._stopped or self._transport.is_over
+        return self._transport.is_over
 
     @property
     def _inputs(self) -> Inputs:
@@ -99,7 +93,8 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
 
     def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionClient:
         """Return a view with other groups; another namespace takes another key."""
-        if self._me is None or name != self._me.namespace:
+        me = self._shared.me
+        if me is None or name != me.namespace:
             raise UnsupportedError("the key decides about the namespace; make another client")
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
@@ -108,16 +103,15 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
 
     async def initialize(self) -> None:
         """Ask the service whether it knows the key. May be called again, and counts."""
-        await self._known()
-        self._stopped = False
-        self._users += 1
+        await self._shared.acquire()
 
     async def shutdown(self) -> None:
-        """Close the connections, once for every ``initialize()``."""
-        self._users = max(self._users - 1, 0)
-        if not self._users:
-            await self._transport.close()
-            self._stopped = True
+        """Finish the requests at work and close, once for every ``initialize()``.
+
+        They are waited for as long as one of them may take; what is cut then is told as a lost
+        answer.
+        """
+        await self._shared.release()
 
     async def clean_expired_sessions(self) -> int:
         """Raise ``UnsupportedError``: the service sweeps by itself."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 
+import msgspec
 from yarl import URL
 
 from agent_cores.session.client.pool import Failure, Pool, Reply
@@ -27,11 +28,12 @@ class Transport:
         self._retries = retries
         self._pool_size = pool_size
         self._pool: Pool | None = None
+        self._was_closed = False
 
     @property
     def is_over(self) -> bool:
-        """Whether the event loop that this worked in is closed."""
-        return self._pool is not None and self._pool.loop.is_closed()
+        """Whether this was closed and not used since, or its event loop was closed without it."""
+        return self._was_closed if self._pool is None else self._pool.loop.is_closed()
 
     @property
     def is_open(self) -> bool:
@@ -54,40 +56,67 @@ class Transport:
         proxy, if it is ``repeatable``; if it is not, its outcome is unknown. After a lost answer,
         the refusal ``done_if`` shows that the request had been carried out.
         """
-        pool = self._opened()
         given = {**self._headers, **(headers or {})}
         if body is not None:
             given["Content-Type"] = "application/json"
-        url = URL(self._base + path, encoded=True)
+        pool = self._opened()
+        with pool.at_work():
+            attempt = _Attempt(pool, method, URL(self._base + path, encoded=True), body, given)
+            return await self._sent(attempt, repeatable=repeatable, done_if=done_if)
+
+    async def _sent(
+        self, attempt: _Attempt, *, repeatable: bool, done_if: type[SessionError] | None
+    ) -> Reply:
         pause = FIRST_PAUSE
         lost = False
         for left in range(self._retries, -1, -1):
-            answer = await pool.request(method, url, body, given)
+            answer = await attempt.send()
             if isinstance(answer, Reply):
                 return answer
             if lost and done_if is not None and isinstance(answer.error, done_if):
                 return Reply(NO_CONTENT, {}, b"")
             lost = lost or answer.lost
             if not left or not (answer.unsent or (answer.lost and repeatable)):
-                raise _told(answer, lost=lost and method != "GET") from answer.cause
+                raise _told(answer, lost=lost and attempt.method != "GET") from answer.cause
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
             pause *= 2
         raise AssertionError("unreachable")
+
+    async def finish(self) -> None:
+        """Wait for the requests at work, for the time of one at most."""
+        pool = self._pool
+        if pool is not None and pool.loop is asyncio.get_running_loop():
+            await pool.finish(self._timeout)
 
     async def close(self) -> None:
         """Close the connections."""
         pool, self._pool = self._pool, None
         if pool is not None:
+            self._was_closed = True
             await pool.close()
 
     def _opened(self) -> Pool:
         if self._pool is None:
             self._pool = Pool(timeout=self._timeout, size=self._pool_size)
+            self._was_closed = False
         elif self._pool.pid != os.getpid():
             raise WrongContextError("this client was used in another process; make a new one")
         elif self._pool.loop is not asyncio.get_running_loop():
             raise WrongContextError("this client belongs to another event loop; make one for each")
         return self._pool
+
+
+class _Attempt(msgspec.Struct, frozen=True):
+    """A request to send, perhaps more than once."""
+
+    pool: Pool
+    method: str
+    url: URL
+    body: bytes | None
+    headers: dict[str, str]
+
+    async def send(self) -> Reply | Failure:
+        return await self.pool.request(self.method, self.url, self.body, self.headers)
 
 
 def _told(failure: Failure, *, lost: bool) -> SessionError:
