@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from agent_cores.session.client import arguments
 from agent_cores.session.client.calls import Calls, Request
-from agent_cores.session.client.reading import read_session, read_sessions
+from agent_cores.session.client.reading import read_nothing, read_session, read_sessions
 from agent_cores.session.errors import (
     InvalidInputError,
     SessionError,
@@ -154,7 +154,7 @@ class ConversationCalls(Calls):
             headers |= await self._groups(user_id)
         request = Request(query=query, headers=headers)
         reply = await self._send("GET", "/v1/sessions", request, names={"tag": "tags"})
-        return read_sessions(reply.body, self._namespace)
+        return read_sessions(reply, self._namespace)
 
     async def delete_session(
         self, session_id: str, user_id: str, *, expected_revision: int | None = None
@@ -165,13 +165,14 @@ class ConversationCalls(Calls):
         it is gone shows that it was deleted.
         """
         try:
-            await self._ask(
+            reply = await self._ask(
                 "DELETE",
                 session_id,
                 user_id,
                 "",
                 lambda: Request(headers=arguments.revision(expected_revision)),
             )
+            read_nothing(reply)
         except StorageUnavailableError as error:
             if not error.outcome_unknown or not await self._is_gone(session_id, user_id):
                 raise
@@ -254,7 +255,7 @@ class ConversationCalls(Calls):
         return self._read(reply).id
 
     def _read(self, reply: Reply) -> Session:
-        return read_session(reply.body, reply.headers.get("etag"), self._namespace)
+        return read_session(reply, self._namespace)
 
     @property
     def _namespace(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agent_cores.session.client import arguments
 from agent_cores.session.client.calls import Request
 from agent_cores.session.client.conversations import ConversationCalls
-from agent_cores.session.client.reading import read_messages
+from agent_cores.session.client.reading import read_messages, read_nothing
 from agent_cores.session.errors import MessageNotFoundError
 from agent_cores.session.inputs import whole_number
 from agent_cores.session.models.message import NewMessage
@@ -113,7 +113,7 @@ class MessageCalls(ConversationCalls):
         reply = await self._ask(
             "POST", session_id, user_id, "/messages", request, names=names, repeatable=True
         )
-        return list(read_messages(reply.body))
+        return list(read_messages(reply))
 
     async def get_session_messages(
         self,
@@ -134,12 +134,12 @@ class MessageCalls(ConversationCalls):
             return Request(query=query)
 
         reply = await self._ask("GET", session_id, user_id, "/messages", request)
-        return read_messages(reply.body)
+        return read_messages(reply)
 
     async def delete_message(self, session_id: str, user_id: str, seq: int) -> Literal[True]:
         """Remove one message: its author while an editor, or the owner."""
         try:
-            await self._ask(
+            reply = await self._ask(
                 "DELETE",
                 session_id,
                 user_id,
@@ -148,6 +148,7 @@ class MessageCalls(ConversationCalls):
             )
         except MessageNotFoundError:
             raise MessageNotFoundError(seq) from None
+        read_nothing(reply)
         return True
 
     async def rewind_session(

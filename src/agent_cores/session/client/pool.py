@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import msgspec
 
-from agent_cores.session.client.refusals import error_of
+from agent_cores.session.client.refusals import error_of, read_problem
 from agent_cores.session.errors import SessionError, StorageUnavailableError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
 LONG_BYTES = 65_536
+NO_CONTENT = 204
 GATEWAY_ERRORS = frozenset({502, 504})
 """What a proxy answers that lost the service's answer; the service itself never does."""
 
@@ -28,6 +29,7 @@ GATEWAY_ERRORS = frozenset({502, 504})
 class Reply(msgspec.Struct, frozen=True):
     """An answer of the service that is no refusal."""
 
+    method: str
     status: int
     headers: dict[str, str]
     body: bytes
@@ -78,8 +80,10 @@ class Pool:
         except (aiohttp.ClientError, TimeoutError) as error:
             return Failure(_unavailable(error), error, lost=True)
         if 200 <= status < 300:  # noqa: PLR2004
-            return Reply(status, {name.lower(): value for name, value in given.items()}, raw)
-        return Failure(error_of(status, raw), lost=status in GATEWAY_ERRORS)
+            return Reply(
+                method, status, {name.lower(): value for name, value in given.items()}, raw
+            )
+        return Failure(error_of(method, status, read_problem(raw)), lost=status in GATEWAY_ERRORS)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

@@ -1,13 +1,19 @@
-"""From the shapes of the wire to the types of the library; fields not known are passed over."""
+"""From the shapes of the wire to the types of the library.
+
+Fields and values that are not known, of a later version, are passed over. What is no answer of the
+service at all raises ``StorageUnavailableError``.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from agent_cores.session.client.pool import NO_CONTENT
+from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.models import (
     AccessRole,
     Grant,
@@ -19,9 +25,20 @@ from agent_cores.session.models import (
     Turn,
     Visibility,
 )
-from agent_cores.session.verbs.upkeep import ErasureReceipt
+
+if TYPE_CHECKING:
+    from agent_cores.session.client.pool import Reply
 
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
+
+
+class _Grant(msgspec.Struct, kw_only=True):
+    subject: str
+    role: str
+    granted_by: str
+    granted_at: datetime
+    expires_at: datetime | None = None
 
 
 class _Session(msgspec.Struct, kw_only=True):
@@ -45,7 +62,7 @@ class _Session(msgspec.Struct, kw_only=True):
     revision: int
     turn_expires_at: datetime | None = None
     context: dict[str, Any] | None = None
-    grants: list[Grant] = []
+    grants: list[_Grant] = []
     messages: list[Message] | None = None
 
 
@@ -74,23 +91,40 @@ class Me(msgspec.Struct):
     user_id: str | None = None
 
 
-_session = msgspec.json.Decoder(_Session).decode
-_sessions = msgspec.json.Decoder(_Sessions).decode
-_messages = msgspec.json.Decoder(_Messages).decode
-_turn = msgspec.json.Decoder(_Turn).decode
-read_me = msgspec.json.Decoder(Me).decode
-read_grant = msgspec.json.Decoder(Grant).decode
-read_receipt = msgspec.json.Decoder(ErasureReceipt).decode
+class Statistics(msgspec.Struct):
+    """How many sessions there are."""
+
+    sessions: int
+    due: int
 
 
-def read_session(body: bytes, etag: str | None, namespace: str) -> Session:
+def read(reply: Reply, kind: type[T]) -> T:
+    """Return the body as a shape; one that is not of the service may stand for anything."""
+    try:
+        return msgspec.json.decode(reply.body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_ours(reply) from error
+
+
+def read_nothing(reply: Reply) -> None:
+    """Check that the answer is the one without a body."""
+    if reply.status != NO_CONTENT:
+        raise _not_ours(reply)
+
+
+def read_grant(reply: Reply) -> Grant:
+    """Return a grant."""
+    return _grant_of(read(reply, _Grant))
+
+
+def read_session(reply: Reply, namespace: str) -> Session:
     """Return a session; its incarnation stands in the ETag."""
-    return _session_of(_session(body), namespace, _incarnation(etag))
+    return _session_of(read(reply, _Session), namespace, _incarnation(reply.headers.get("etag")))
 
 
-def read_sessions(body: bytes, namespace: str) -> Page[Session]:
+def read_sessions(reply: Reply, namespace: str) -> Page[Session]:
     """Return a page of headers. Their incarnations are 0: a listing does not tell them."""
-    page = _sessions(body)
+    page = read(reply, _Sessions)
     return Page(
         (_session_of(shape, namespace, 0) for shape in page.data),
         has_more=page.has_more,
@@ -98,16 +132,33 @@ def read_sessions(body: bytes, namespace: str) -> Page[Session]:
     )
 
 
-def read_messages(body: bytes) -> Page[Message]:
+def read_messages(reply: Reply) -> Page[Message]:
     """Return messages, with the last seq of their session."""
-    page = _messages(body)
+    page = read(reply, _Messages)
     return Page(page.data, has_more=page.has_more, last_seq=page.last_seq)
 
 
-def read_turn(body: bytes) -> Turn:
+def read_turn(reply: Reply) -> Turn:
     """Return the turn that the caller holds."""
-    turn = _turn(body)
+    turn = read(reply, _Turn)
     return Turn(turn.turn, turn.expires_at)
+
+
+def _not_ours(reply: Reply) -> StorageUnavailableError:
+    return StorageUnavailableError(
+        f"what answered {reply.status} is not the session service; check base_url and proxies",
+        outcome_unknown=reply.method != "GET",
+    )
+
+
+def _grant_of(shape: _Grant) -> Grant:
+    return Grant(
+        subject=shape.subject,
+        role=_known(AccessRole, shape.role, AccessRole.VIEWER),
+        granted_by=shape.granted_by,
+        granted_at=shape.granted_at,
+        expires_at=shape.expires_at,
+    )
 
 
 def _session_of(shape: _Session, namespace: str, incarnation: int) -> Session:
@@ -125,7 +176,7 @@ def _session_of(shape: _Session, namespace: str, incarnation: int) -> Session:
         attributes=shape.metadata,
         archived=shape.status == "archived",
         public=shape.visibility == Visibility.PUBLIC,
-        grants={grant.subject: grant for grant in shape.grants},
+        grants={grant.subject: _grant_of(grant) for grant in shape.grants},
         expires_at=shape.expires_at,
         ttl_seconds=shape.ttl_seconds,
         max_lifetime_seconds=shape.max_lifetime_seconds,

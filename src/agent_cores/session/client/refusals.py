@@ -38,20 +38,26 @@ class _Field(msgspec.Struct):
     message: str = ""
 
 
-class _Problem(msgspec.Struct):
+class Problem(msgspec.Struct):
+    """What a refusal says; without a ``code`` it is not the service's own."""
+
     code: str = ""
     detail: str = ""
     errors: list[_Field] = []
     values: dict[str, Any] = {}
 
 
-def error_of(status: int, body: bytes) -> errors.SessionError:
-    """Return the error that a refusal stands for; what is no problem of ours is unavailability."""
+def read_problem(body: bytes) -> Problem:
+    """Return the problem that a body holds, or an empty one."""
     try:
-        problem = msgspec.json.decode(body, type=_Problem)
-    except msgspec.MsgspecError:
-        problem = _Problem()
-    code, detail, values = problem.code, problem.detail, problem.values
+        return msgspec.json.decode(body, type=Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return Problem()
+
+
+def error_of(method: str, status: int, problem: Problem) -> errors.SessionError:
+    """Return the error that a refusal stands for; what is no problem of ours is unavailability."""
+    code, detail = problem.code, problem.detail
     if code in _BARE:
         return _BARE[code]()
     if code in _PLAIN:
@@ -59,32 +65,47 @@ def error_of(status: int, body: bytes) -> errors.SessionError:
     if code == errors.InvalidInputError.code:
         first = problem.errors[0] if problem.errors else _Field("", detail)
         return errors.InvalidInputError(first.field.removeprefix("/"), first.message)
+    if code in {"malformed_request", "payload_too_large", "headers_too_large"}:
+        return errors.InvalidInputError("request", detail)
     if code == errors.MessageNotFoundError.code:
         return errors.MessageNotFoundError(0)
     if code == errors.CorruptRecordError.code:
         return errors.CorruptRecordError("", "", detail)
-    return _with_values(status, code, detail, values)
+    if code == errors.StorageUnavailableError.code:
+        unknown = method != "GET" and bool(problem.values.get("outcome_unknown", True))
+        return errors.StorageUnavailableError(detail, outcome_unknown=unknown)
+    return _with_values(code, problem.values) or _foreign(method, status, problem)
 
 
-def _with_values(
-    status: int, code: str, detail: str, values: dict[str, Any]
-) -> errors.SessionError:
+def _with_values(code: str, values: dict[str, Any]) -> errors.SessionError | None:
     if code == errors.RevisionMismatchError.code:
         return errors.RevisionMismatchError(values.get("expected", 0), values.get("actual", 0))
     if code == errors.LastSeqMismatchError.code:
         return errors.LastSeqMismatchError(values.get("expected", 0), values.get("actual", 0))
     if code == errors.TurnHeldError.code:
-        end = values.get("expires_at")
-        return errors.TurnHeldError(
-            datetime.now(UTC) if end is None else datetime.fromisoformat(end)
+        return errors.TurnHeldError(_instant(values.get("expires_at")))
+    return None
+
+
+def _foreign(method: str, status: int, problem: Problem) -> errors.SessionError:
+    """Return the error for a code that is not known here, or for what is not of the service."""
+    if problem.code:
+        return errors.SessionError(
+            f"the session service answered {status} {problem.code}: {problem.detail}"
         )
-    if code == errors.StorageUnavailableError.code:
-        unknown = bool(values.get("outcome_unknown", True))
-        return errors.StorageUnavailableError(detail, outcome_unknown=unknown)
-    if code in {"malformed_request", "payload_too_large", "headers_too_large"}:
-        return errors.InvalidInputError("request", detail)
-    if code or status < _SERVER_ERROR:
-        return errors.SessionError(f"the session service answered {status} {code}: {detail}")
+    if status < _SERVER_ERROR:
+        return errors.SessionError(
+            f"what answered {status} is not the session service; check base_url and proxies"
+        )
     return errors.StorageUnavailableError(
-        f"the session service answered {status}", outcome_unknown=True
+        f"the session service answered {status}", outcome_unknown=method != "GET"
     )
+
+
+def _instant(text: object) -> datetime:
+    """Return the time that a refusal tells; one that cannot be read is now."""
+    try:
+        instant = datetime.fromisoformat(str(text))
+    except ValueError:
+        return datetime.now(UTC)
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.client.reading import Me, read_me
+from agent_cores.session.client.reading import Me, read
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -71,7 +71,7 @@ class ClientRuntime:
     async def _ask(self) -> Me:
         try:
             reply = await self.transport.send("GET", "/v1/me", repeatable=True)
-            self.me = read_me(reply.body)
+            self.me = read(reply, Me)
             return self.me
         finally:
             if self._asking is asyncio.current_task():

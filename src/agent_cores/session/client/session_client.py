@@ -11,7 +11,7 @@ import msgspec
 
 from agent_cores.session.client.calls import Request
 from agent_cores.session.client.messages import MessageCalls
-from agent_cores.session.client.reading import read_receipt
+from agent_cores.session.client.reading import Statistics, read
 from agent_cores.session.client.runtime import ClientRuntime
 from agent_cores.session.client.sharing import SharingCalls
 from agent_cores.session.client.transport import Transport
@@ -19,13 +19,13 @@ from agent_cores.session.errors import ConfigurationError, UnsupportedError
 from agent_cores.session.inputs import Inputs
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.verbs.upkeep import ErasureReceipt
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from agent_cores.session.engine import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
-    from agent_cores.session.verbs.upkeep import ErasureReceipt
 
 _INPUTS = Inputs(DEFAULT_LIMITS)
 
@@ -120,12 +120,11 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
     async def get_statistics(self) -> dict[str, Any]:
         """Return ``sessions`` stored in the namespace, and ``due``; takes the right ``admin``."""
         reply = await self._send("GET", "/v1/statistics", Request())
-        counts: dict[str, Any] = msgspec.json.decode(reply.body)
-        return {"sessions": counts["sessions"], "due": counts["due"]}
+        return msgspec.structs.asdict(read(reply, Statistics))
 
     async def erase_user(self, user_id: str) -> ErasureReceipt:
         """Remove what the user owns, and the grants that name them; takes the right ``admin``."""
         _INPUTS.user_id(user_id)
         request = Request({"user_id": user_id})
         reply = await self._send("POST", "/v1/users/erase", request)
-        return read_receipt(reply.body)
+        return read(reply, ErasureReceipt)

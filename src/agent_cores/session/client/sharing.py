@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from agent_cores.session.client import arguments
 from agent_cores.session.client.calls import Request
 from agent_cores.session.client.conversations import ConversationCalls
-from agent_cores.session.client.reading import read_grant, read_turn
+from agent_cores.session.client.pool import NO_CONTENT
+from agent_cores.session.client.reading import read_grant, read_nothing, read_turn
 from agent_cores.session.errors import TurnLostError
 from agent_cores.session.inputs import Inputs, new_id
 from agent_cores.session.models.limits import DEFAULT_LIMITS
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.session import Grant, Session, Turn, Visibility
 
-_NO_CONTENT = 204
 _SUBJECT = {"subject": "target_user_id"}
 _TOKEN = {"turn": "token"}
 _INPUTS = Inputs(DEFAULT_LIMITS)
@@ -52,7 +52,7 @@ class SharingCalls(ConversationCalls):
             names=_SUBJECT,
             user_field="owner_id",
         )
-        return read_grant(reply.body)
+        return read_grant(reply)
 
     async def revoke_access(self, session_id: str, user_id: str, target_user_id: str) -> bool:
         """Take a grant away: the owner anyone's, everybody their own. ``False``: there was none."""
@@ -64,6 +64,7 @@ class SharingCalls(ConversationCalls):
             lambda: Request({"subject": arguments.raw(target_user_id, "target_user_id")}),
             names=_SUBJECT,
         )
+        read_nothing(reply)
         return reply.headers.get("had-grant") == "true"
 
     async def set_visibility(
@@ -113,7 +114,7 @@ class SharingCalls(ConversationCalls):
             user_field="owner_id",
             groups_tell=True,
         )
-        return None if reply.status == _NO_CONTENT else self._read(reply)
+        return None if reply.status == NO_CONTENT else self._read(reply)
 
     async def take_turn(
         self,
@@ -132,7 +133,7 @@ class SharingCalls(ConversationCalls):
         reply = await self._ask(
             "POST", session_id, user_id, "/turn", request, names=_TOKEN, repeatable=True
         )
-        return read_turn(reply.body)
+        return read_turn(reply)
 
     async def renew_turn(
         self, session_id: str, user_id: str, token: str, *, lease_seconds: float = 30
@@ -147,11 +148,11 @@ class SharingCalls(ConversationCalls):
             names=_TOKEN,
             repeatable=True,
         )
-        return read_turn(reply.body)
+        return read_turn(reply)
 
     async def release_turn(self, session_id: str, user_id: str, token: str) -> bool:
         """Give the turn back. Raises ``TurnLostError`` if it is not held with this token."""
-        await self._ask(
+        reply = await self._ask(
             "DELETE",
             session_id,
             user_id,
@@ -161,6 +162,7 @@ class SharingCalls(ConversationCalls):
             repeatable=True,
             done_if=TurnLostError,
         )
+        read_nothing(reply)
         return True
 
 

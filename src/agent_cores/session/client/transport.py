@@ -9,11 +9,10 @@ import random
 import msgspec
 from yarl import URL
 
-from agent_cores.session.client.pool import Failure, Pool, Reply
+from agent_cores.session.client.pool import NO_CONTENT, Failure, Pool, Reply
 from agent_cores.session.errors import SessionError, StorageUnavailableError, WrongContextError
 
 FIRST_PAUSE = 0.05
-NO_CONTENT = 204
 
 
 class Transport:
@@ -74,7 +73,7 @@ class Transport:
             if isinstance(answer, Reply):
                 return answer
             if lost and done_if is not None and isinstance(answer.error, done_if):
-                return Reply(NO_CONTENT, {}, b"")
+                return Reply(attempt.method, NO_CONTENT, {}, b"")
             lost = lost or answer.lost
             if not left or not (answer.unsent or (answer.lost and repeatable)):
                 raise _told(answer, lost=lost and attempt.method != "GET") from answer.cause
