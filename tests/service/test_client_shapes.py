@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -281,3 +282,35 @@ async def test_no_redirect_is_followed_with_the_key(
     with pytest.raises(errors.SessionError, match="base_url"):
         await client.get_session("talk", "ann")
     assert len(server.seen) == 1
+
+
+async def test_the_key_is_in_no_representation_log_or_error(
+    stranger: tuple[Stranger, SessionClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    server, client = stranger
+    caplog.set_level(0)
+    shown = [repr(client), str(client), repr(client._transport)]  # noqa: SLF001
+    for status, body in ((401, {"code": "unauthenticated"}), (500, b"x"), (200, b"x")):
+        server.says(status, body)
+        shown += await _told(client)
+    server.says(200, b"x", Content_Encoding="gzip")
+    shown += await _told(client)
+    server.says(200, b"x", Bad="a\0b")  # no HTTP: aiohttp's error holds the headers of the request
+    shown += await _told(client)
+    with pytest.raises(errors.ConfigurationError) as caught:
+        SessionClient(server.address, f"{KEY}\n")
+    shown += [str(caught.value), caplog.text]
+    assert "ClientResponseError" in " ".join(shown)
+    assert not [text for text in shown if KEY in text or "c2VjcmV0" in text]
+
+
+async def _told(client: SessionClient) -> list[str]:
+    """Return all that an error and those behind it say."""
+    with pytest.raises(errors.SessionError) as caught:
+        await client.get_session("talk", "ann")
+    texts = ["".join(traceback.format_exception(caught.value))]
+    error: BaseException | None = caught.value
+    while error is not None:
+        texts += [repr(error), str(error), repr(vars(error))]
+        error = error.__cause__ or error.__context__
+    return texts

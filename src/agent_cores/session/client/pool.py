@@ -78,7 +78,7 @@ class Pool:
         except aiohttp.ClientConnectorError as error:
             return Failure(_unavailable(error), error, unsent=True)
         except (aiohttp.ClientError, TimeoutError) as error:
-            return Failure(_unavailable(error), error, lost=True)
+            return Failure(_unavailable(error), _without_key(error), lost=True)
         if 200 <= status < 300:  # noqa: PLR2004
             return Reply(
                 method, status, {name.lower(): value for name, value in given.items()}, raw
@@ -120,6 +120,11 @@ async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientRes
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise AnswerLostError(type(error).__name__) from error
+
+
+def _without_key(error: Exception) -> Exception | None:
+    """Return the error, but none that holds the headers of the request, the key among them."""
+    return None if isinstance(error, aiohttp.ClientResponseError) else error
 
 
 def _payload(body: bytes | None) -> bytes | BytesIO | None:
