@@ -11,6 +11,12 @@ import msgspec
 
 from agent_cores.session.client.calls import Request
 from agent_cores.session.client.messages import MessageCalls
+from agent_cores.session.client.options import (
+    checked_count,
+    checked_key,
+    checked_seconds,
+    checked_url,
+)
 from agent_cores.session.client.reading import Statistics, read
 from agent_cores.session.client.runtime import ClientRuntime
 from agent_cores.session.client.sharing import SharingCalls
@@ -53,12 +59,14 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         retries: int = 2,
         pool_size: int = 100,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise ConfigurationError("base_url begins with https:// or http://")
-        if not api_key.isascii() or not api_key.isprintable() or not api_key:
-            raise ConfigurationError("api_key is an API key or a token, in ASCII")
+        if groups_of is not None and not callable(groups_of):
+            raise ConfigurationError("groups_of is a function from a user id to names of groups")
         transport = Transport(
-            base_url, api_key, timeout=timeout, retries=retries, pool_size=pool_size
+            checked_url(base_url),
+            checked_key(api_key),
+            timeout=checked_seconds(timeout, "timeout"),
+            retries=checked_count(retries, "retries", 0),
+            pool_size=checked_count(pool_size, "pool_size", 1),
         )
         self._shared = ClientRuntime(transport)
         self._groups_of = groups_of

@@ -21,7 +21,7 @@ class Transport:
     def __init__(
         self, base_url: str, api_key: str, *, timeout: float, retries: int, pool_size: int
     ) -> None:
-        self._base = base_url.rstrip("/")
+        self._base = base_url
         self._headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
         self._timeout = timeout
         self._retries = retries

@@ -1,0 +1,57 @@
+"""What a client is made with, checked. No message repeats it: an address may hold a password."""
+
+from __future__ import annotations
+
+from yarl import URL
+
+from agent_cores.session.errors import ConfigurationError
+
+_DAY = 86_400
+
+
+def checked_url(value: object) -> str:
+    """Return the address that paths are put behind; it may have a path of its own."""
+    if not isinstance(value, str) or not value.lower().startswith(("https://", "http://")):
+        raise ConfigurationError("base_url begins with https:// or http://")
+    if not value.isprintable() or " " in value or "\\" in value:
+        raise ConfigurationError("base_url has no spaces, backslashes or control characters")
+    try:
+        url = URL(value)
+    except ValueError:
+        url = URL()
+    if not url.host or url.port == 0:
+        raise ConfigurationError("base_url has a host and, perhaps, a port from 1 to 65535")
+    if url.user is not None or url.password is not None:
+        raise ConfigurationError("base_url holds no user or password; the service takes an api_key")
+    if "?" in value or "#" in value:
+        raise ConfigurationError("base_url has no query and no fragment")
+    return str(url).rstrip("/")
+
+
+def checked_key(value: object) -> str:
+    """Return the credential, which has to fit a header."""
+    if (
+        not isinstance(value, str)
+        or not value
+        or not value.isascii()
+        or not value.isprintable()
+        or " " in value
+    ):
+        raise ConfigurationError("api_key is an API key or a token: ASCII without spaces")
+    return value
+
+
+def checked_seconds(value: object, name: str) -> float:
+    """Return a time that is more than nothing and ends."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"{name} is a number of seconds, not {type(value).__name__}")
+    if not 0 < value <= _DAY:
+        raise ConfigurationError(f"{name} is more than 0 and at most a day")
+    return float(value)
+
+
+def checked_count(value: object, name: str, least: int) -> int:
+    """Return a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{name} is a whole number, at least {least}")
+    return value
