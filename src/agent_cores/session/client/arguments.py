@@ -13,15 +13,21 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
+from msgspec import UNSET
 
 from agent_cores.session.errors import InvalidInputError
-from agent_cores.session.inputs import DEFAULT_TTL_HOURS, new_id
+from agent_cores.session.inputs import DEFAULT_TTL_HOURS, Inputs, new_id, ttl_seconds
+from agent_cores.session.inputs import lease as lease_length
+from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.models.message import NewMessage
 from agent_cores.session.models.times import whole_millis
 from agent_cores.session.models.values import to_json
 
 _DEEPEST = 500
 """Deeper than any service allows, and not so deep that looking fails."""
+
+INPUTS = Inputs(msgspec.structs.replace(DEFAULT_LIMITS, name_bytes=4_096))
+"""The rules for names; how long they may be is the service's to know. Longer ones fit no header."""
 
 
 def raw(value: object, field: str) -> msgspec.Raw:
@@ -74,11 +80,8 @@ def revision(value: object) -> dict[str, str]:
 
 def seconds(hours: object, field: str) -> int | None:
     """Return hours in whole seconds, rounded up: finer ones do not go over the wire."""
-    if hours is None:
-        return None
-    if isinstance(hours, bool) or not isinstance(hours, int | float) or not math.isfinite(hours):
-        raise InvalidInputError(field, "a number of hours, or None for never")
-    return math.ceil(round(hours * 3600, 3))
+    whole = ttl_seconds(hours, field)
+    return None if whole is None else math.ceil(whole)
 
 
 def ttl(hours: object, field: str = "ttl_hours") -> dict[str, int | None]:
@@ -86,11 +89,19 @@ def ttl(hours: object, field: str = "ttl_hours") -> dict[str, int | None]:
     return {} if hours is DEFAULT_TTL_HOURS else {"ttl_seconds": seconds(hours, field)}
 
 
+def renewed_ttl(hours: object) -> dict[str, int | None]:
+    """Return the field that says the new idle time; none where it was left out."""
+    if hours is UNSET:
+        return {}
+    if hours is DEFAULT_TTL_HOURS:
+        problem = "a number of hours: only create and fork may ask for the service's default"
+        raise InvalidInputError("ttl_hours", problem)
+    return {"ttl_seconds": seconds(hours, "ttl_hours")}
+
+
 def lease(value: object) -> int:
     """Return the length of a lease in whole seconds, rounded up."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidInputError("lease_seconds", "a number of seconds")
-    return math.ceil(value)
+    return math.ceil(lease_length(value))
 
 
 def instant(value: object, field: str) -> str | None:
@@ -126,6 +137,24 @@ def messages(items: object) -> list[dict[str, Any]]:
     if not isinstance(items, Sequence) or isinstance(items, str | bytes):
         raise InvalidInputError("messages", f"a list, not {type(items).__name__}")
     return [message(item, f"messages/{index}") for index, item in enumerate(items)]
+
+
+def texts(value: object, field: str) -> list[str]:
+    """Return texts for a query."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise InvalidInputError(field, f"a list of text, not {type(value).__name__}")
+    return [text(item, field) for item in value]
+
+
+def text(value: object, field: str) -> str:
+    """Return text for a query."""
+    if not isinstance(value, str):
+        raise InvalidInputError(field, f"text, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(field, "text with a lone surrogate") from error
+    return str(value)
 
 
 def segment(text: str) -> str:

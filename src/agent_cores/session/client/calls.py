@@ -8,16 +8,15 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from agent_cores.session.access.access_control import Caller
-from agent_cores.session.client.arguments import segment
+from agent_cores.session.client.arguments import INPUTS, segment
 from agent_cores.session.engine import Scope
 from agent_cores.session.errors import (
     AccessDeniedError,
     InvalidInputError,
     SessionExpiredError,
     SessionNotFoundError,
+    UnsupportedError,
 )
-from agent_cores.session.inputs import Inputs
-from agent_cores.session.models.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -30,9 +29,10 @@ if TYPE_CHECKING:
     from agent_cores.session.errors import SessionError
 
 ACT_AS = "act-as"
+OTHER_NAMESPACE = "the key decides about the namespace; make another client with another key"
+_ABOUT_USER = "X-User-Id or X-User-Groups: "
 _PLAIN = "._~@:|+=-"
 _NO_NAMES: Mapping[str, str] = {}
-_INPUTS = Inputs(DEFAULT_LIMITS)
 
 
 class Request(msgspec.Struct):
@@ -49,6 +49,7 @@ class Calls:
 
     _shared: ClientRuntime
     _groups_of: GroupsOf | None
+    _expected_namespace: str | None = None
 
     @property
     def _transport(self) -> Transport:
@@ -56,12 +57,15 @@ class Calls:
 
     async def _known(self) -> Me:
         """Return who the service says that the credential is."""
-        return await self._shared.known()
+        me = await self._shared.known()
+        if self._expected_namespace not in {None, me.namespace}:
+            raise UnsupportedError(OTHER_NAMESPACE)
+        return me
 
     async def _acting(self, user_id: str, field: str) -> dict[str, str]:
         """Return the headers that say who does it."""
         me = await self._known()
-        _INPUTS.user_id(user_id, field)
+        INPUTS.user_id(user_id, field)
         if ACT_AS not in me.rights:
             if user_id != me.user_id:
                 raise AccessDeniedError("this key speaks for one user, who is another one")
@@ -122,7 +126,7 @@ class Calls:
         that cannot be made is replaced by one that the service refuses for its shape.
         """
         headers = await self._acting(user_id, user_field)
-        path = f"/v1/sessions/{segment(_INPUTS.session_id(session_id))}"
+        path = f"/v1/sessions/{segment(INPUTS.session_id(session_id))}"
         try:
             given = request()
         except InvalidInputError as wrong:
@@ -144,7 +148,13 @@ class Calls:
         async def send(groups: dict[str, str]) -> Reply:
             asked = msgspec.structs.replace(given, headers={**given.headers, **groups})
             return await self._send(
-                method, path, asked, names=names, repeatable=repeatable, done_if=done_if
+                method,
+                path,
+                asked,
+                names=names,
+                repeatable=repeatable,
+                done_if=done_if,
+                user_field=user_field,
             )
 
         return await self._with_groups(user_id, send, at_once=groups_tell)
@@ -158,6 +168,7 @@ class Calls:
         names: Mapping[str, str] = _NO_NAMES,
         repeatable: bool = False,
         done_if: type[SessionError] | None = None,
+        user_field: str = "user_id",
     ) -> Reply:
         """Send a request; an argument that is refused is called by its name in the manager."""
         query = {name: value for name, value in request.query.items() if value is not None}
@@ -174,6 +185,9 @@ class Calls:
                 done_if=done_if,
             )
         except InvalidInputError as wrong:
+            if wrong.field == "request" and wrong.problem.startswith(_ABOUT_USER):
+                problem = wrong.problem.removeprefix(_ABOUT_USER)
+                raise InvalidInputError(user_field, problem) from wrong
             field = _renamed(wrong.field, names)
             if field == wrong.field:
                 raise

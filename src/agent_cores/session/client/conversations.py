@@ -140,16 +140,14 @@ class ConversationCalls(Calls):
         if not isinstance(shared, bool):
             raise InvalidInputError("shared", f"True or False, not {type(shared).__name__}")
         query: dict[str, Any] = {
-            "status": None if not status else _text(status, "status"),
+            "status": None if status is None else arguments.text(status, "status"),
             "limit": arguments.integer(limit, "limit"),
             "offset": arguments.integer(offset, "offset") or None,
             "shared": "true" if shared else None,
-            "cursor": None if cursor is None else _text(cursor, "cursor"),
+            "cursor": None if cursor is None else arguments.text(cursor, "cursor"),
         }
         if tags is not None:
-            if isinstance(tags, str):
-                raise InvalidInputError("tags", "a list of text, not str")
-            query["tag"] = [_text(tag, "tags") for tag in tags]
+            query["tag"] = arguments.texts(tags, "tags")
         if shared:
             headers |= await self._groups(user_id)
         request = Request(query=query, headers=headers)
@@ -206,9 +204,7 @@ class ConversationCalls(Calls):
         """Count the idle time anew; a ``ttl_hours`` given becomes the idle time."""
 
         def request() -> Request:
-            if ttl_hours is UNSET:
-                return Request({})
-            return Request({"ttl_seconds": arguments.seconds(ttl_hours, "ttl_hours")})
+            return Request(dict(arguments.renewed_ttl(ttl_hours)))
 
         names = {"ttl_seconds": "ttl_hours"}
         reply = await self._ask("POST", session_id, user_id, "/renew", request, names=names)
@@ -261,13 +257,3 @@ class ConversationCalls(Calls):
     def _namespace(self) -> str:
         me = self._shared.me
         return "" if me is None else me.namespace
-
-
-def _text(value: object, field: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidInputError(field, f"text, not {type(value).__name__}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInputError(field, "text with a lone surrogate") from error
-    return str(value)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session.client.calls import Request
+from agent_cores.session.client.arguments import INPUTS
+from agent_cores.session.client.calls import OTHER_NAMESPACE, Request
 from agent_cores.session.client.messages import MessageCalls
 from agent_cores.session.client.options import (
     checked_count,
@@ -22,8 +23,6 @@ from agent_cores.session.client.runtime import ClientRuntime
 from agent_cores.session.client.sharing import SharingCalls
 from agent_cores.session.client.transport import Transport
 from agent_cores.session.errors import ConfigurationError, UnsupportedError
-from agent_cores.session.inputs import Inputs
-from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.session_manager import SessionManager
 from agent_cores.session.verbs.upkeep import ErasureReceipt
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
     from agent_cores.session.engine import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
-
-_INPUTS = Inputs(DEFAULT_LIMITS)
 
 
 class SessionClient(MessageCalls, SharingCalls, SessionManager):
@@ -95,23 +92,28 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
     def _is_over(self) -> bool:
         return self._transport.is_over
 
-    @property
-    def _inputs(self) -> Inputs:
-        return _INPUTS
-
     def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionClient:
-        """Return a view with other groups; another namespace takes another key."""
+        """Return a view with other groups; another namespace takes another key.
+
+        Before the namespace of the key is known, that is found out by the first verb.
+        """
         me = self._shared.me
-        if me is None or name != me.namespace:
-            raise UnsupportedError("the key decides about the namespace; make another client")
+        if me is not None and name != me.namespace:
+            raise UnsupportedError(OTHER_NAMESPACE)
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         view._groups_of = groups_of or self._groups_of
+        view._expected_namespace = name
         return view
 
     async def initialize(self) -> None:
         """Ask the service whether it knows the key. May be called again, and counts."""
         await self._shared.acquire()
+        try:
+            await self._known()
+        except UnsupportedError:
+            await self._shared.release()
+            raise
 
     async def shutdown(self) -> None:
         """Finish the requests at work and close, once for every ``initialize()``.
@@ -127,12 +129,14 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
 
     async def get_statistics(self) -> dict[str, Any]:
         """Return ``sessions`` stored in the namespace, and ``due``; takes the right ``admin``."""
+        await self._known()
         reply = await self._send("GET", "/v1/statistics", Request())
         return msgspec.structs.asdict(read(reply, Statistics))
 
     async def erase_user(self, user_id: str) -> ErasureReceipt:
         """Remove what the user owns, and the grants that name them; takes the right ``admin``."""
-        _INPUTS.user_id(user_id)
+        await self._known()
+        INPUTS.user_id(user_id)
         request = Request({"user_id": user_id})
         reply = await self._send("POST", "/v1/users/erase", request)
         return read(reply, ErasureReceipt)

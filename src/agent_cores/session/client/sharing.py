@@ -10,8 +10,7 @@ from agent_cores.session.client.conversations import ConversationCalls
 from agent_cores.session.client.pool import NO_CONTENT
 from agent_cores.session.client.reading import read_grant, read_nothing, read_turn
 from agent_cores.session.errors import TurnLostError
-from agent_cores.session.inputs import Inputs, new_id
-from agent_cores.session.models.limits import DEFAULT_LIMITS
+from agent_cores.session.inputs import new_id
 from agent_cores.session.models.session import AccessRole
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 _SUBJECT = {"subject": "target_user_id"}
 _TOKEN = {"turn": "token"}
-_INPUTS = Inputs(DEFAULT_LIMITS)
 
 
 class SharingCalls(ConversationCalls):
@@ -167,4 +165,4 @@ class SharingCalls(ConversationCalls):
 
 
 def _held(token: str) -> str:
-    return f"/turn/{arguments.segment(_INPUTS.name(token, 'token'))}"
+    return f"/turn/{arguments.segment(arguments.INPUTS.name(token, 'token'))}"
