@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvicorn
 
-from agent_cores.session.client import SessionClient
+from agent_cores.session.client import SessionClient, pool
 from agent_cores.session.errors import (
     StorageUnavailableError,
     TurnHeldError,
@@ -29,10 +30,12 @@ class Gate:
         self.opened = asyncio.Event()
         self.opened.set()
         self.asked = 0
+        self.callers: set[tuple[str, int]] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             self.asked += scope["path"] == "/v1/me"
+            self.callers.add(scope["client"])
             self.waiting.set()
             await self.opened.wait()
         await self._service(scope, receive, send)
@@ -137,6 +140,37 @@ async def test_a_view_shares_how_many_use_the_client(wire: Wire, gate: tuple[Gat
     assert view._transport.is_open
     await view.shutdown()
     assert not client._transport.is_open
+
+
+async def test_a_request_that_had_no_connection_did_not_happen(
+    wire: Wire, gate: tuple[Gate, str]
+) -> None:
+    door, address = gate
+    client = SessionClient(address, await wire.key(), timeout=0.5, retries=0, pool_size=1)
+    async with client:
+        talk = await client.create_session("ann")
+        door.close()
+        first = asyncio.create_task(client.update_session(talk, "ann", {"first": 1}))
+        await door.waiting.wait()
+        with pytest.raises(StorageUnavailableError) as caught:
+            await client.update_session(talk, "ann", {"second": 1})
+        assert not caught.value.outcome_unknown
+        with pytest.raises(StorageUnavailableError) as caught:
+            await first
+        assert caught.value.outcome_unknown
+
+
+async def test_a_connection_is_left_before_the_server_closes_it(
+    wire: Wire, gate: tuple[Gate, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door, address = gate
+    assert uvicorn.Config(door).timeout_keep_alive > pool.IDLE_SECONDS
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.01)
+    async with SessionClient(address, await wire.key()) as client:
+        await client.create_session("ann")
+        await asyncio.sleep(0.1)
+        await client.create_session("ann")
+    assert len(door.callers) > 1
 
 
 async def test_first_calls_share_one_question(wire: Wire, gate: tuple[Gate, str]) -> None:

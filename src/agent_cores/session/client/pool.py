@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
     from yarl import URL
 
+IDLE_SECONDS = 4.0
+"""How long a connection is kept without a request: less than a server does, whose 5 seconds are
+common, so that no request goes out on a connection that is being closed."""
 LONG_BYTES = 65_536
 NO_CONTENT = 204
 GATEWAY_ERRORS = frozenset({502, 504})
@@ -57,8 +60,8 @@ class Pool:
         self._at_work = 0
         self._idle = asyncio.Event()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=size),
-            timeout=aiohttp.ClientTimeout(total=timeout),
+            connector=aiohttp.TCPConnector(limit=size, keepalive_timeout=IDLE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=timeout, connect=timeout / 2),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_once,),
         )
@@ -75,7 +78,7 @@ class Pool:
             ) as answer:
                 raw = await answer.read()
                 status, given = answer.status, answer.headers
-        except aiohttp.ClientConnectorError as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Failure(_unavailable(error), error, unsent=True)
         except (aiohttp.ClientError, TimeoutError) as error:
             return Failure(_unavailable(error), _without_key(error), lost=True)
