@@ -1,18 +1,24 @@
 """Answers that are lost on the way: what the client sends again, and what it tells."""
 
-# ruff: noqa: SLF001 - a test takes a proxy apart
+# ruff: noqa: ANN401, SLF001 - a test takes a proxy apart
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from agent_cores.session.client import SessionClient
-from agent_cores.session.errors import SessionNotFoundError, StorageUnavailableError, TurnLostError
+from agent_cores.session.client import SessionClient, transport
+from agent_cores.session.errors import (
+    OverloadedError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+    TurnLostError,
+)
 from tests.service.served import Live
 from tests.service.wire import Wire
 
@@ -186,3 +192,92 @@ async def test_a_read_is_repeated_and_never_of_unknown_outcome(
     with pytest.raises(StorageUnavailableError) as caught:
         await client.get_session("talk", "ann")
     assert not caught.value.outcome_unknown
+
+
+class Busy:
+    """A service that refuses, or a proxy that does, as often as it is told to."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+        self.refusals: list[tuple[int, str, str]] = []
+        self.asked = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] == "/v1/me":
+            await self._service(scope, receive, send)
+            return
+        self.asked += 1
+        if not self.refusals:
+            await self._service(scope, receive, send)
+            return
+        status, code, wait = self.refusals.pop(0)
+        body = json.dumps({"code": code, "detail": "not now"} if code else []).encode()
+        headers = [(b"retry-after", wait.encode())] if wait else []
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+async def busy(wire: Wire) -> AsyncIterator[tuple[Busy, SessionClient]]:
+    app = Busy(wire.service)
+    live = Live(app)
+    async with SessionClient(await live.start(), await wire.key(), retries=2, timeout=5) as client:
+        yield app, client
+    await live.stop()
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let pauses take no time, and note how long they would have been."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(transport, "sleep", sleep)
+    return pauses
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(429, "rate_limited"), (503, "overloaded"), (503, "session_moved"), (503, ""), (502, "")],
+)
+async def test_what_can_be_repeated_waits_as_long_as_it_is_told(
+    busy: tuple[Busy, SessionClient], slept: list[float], status: int, code: str
+) -> None:
+    app, client = busy
+    app.refusals = [(status, code, "3"), (status, code, "")]
+    talk = await client.create_session("ann")
+    assert (await client.get_session(talk, "ann")).id == talk
+    assert slept[0] == 3
+    assert 0 < slept[1] < 1
+    assert app.asked == 4
+
+
+async def test_a_wait_past_the_timeout_and_what_cannot_be_repeated_are_told_at_once(
+    busy: tuple[Busy, SessionClient], slept: list[float]
+) -> None:
+    app, client = busy
+    talk = await client.create_session("ann")
+    app.refusals = [(503, "overloaded", "6"), (503, "overloaded", "1")]
+    with pytest.raises(OverloadedError):
+        await client.get_session(talk, "ann")
+    with pytest.raises(OverloadedError):
+        await client.update_session(talk, "ann", {"k": 1})
+    assert slept == []
+    app.refusals = [(429, "rate_limited", "Wed, 21 Oct 2015 07:28:00 GMT")] * 3
+    with pytest.raises(OverloadedError):
+        await client.get_session(talk, "ann")
+    assert len(slept) == 2
+
+
+async def test_a_refusal_after_a_lost_answer_does_not_say_that_nothing_happened(
+    busy: tuple[Busy, SessionClient], slept: list[float]
+) -> None:
+    app, client = busy
+    talk = await client.create_session("ann")
+    app.refusals = [(504, "", ""), (503, "overloaded", ""), (503, "overloaded", "")]
+    with pytest.raises(StorageUnavailableError) as caught:
+        await client.add_message(talk, "ann", "user", "there, perhaps")
+    assert caught.value.outcome_unknown
+    assert len(slept) == 2

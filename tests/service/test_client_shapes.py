@@ -272,6 +272,16 @@ async def test_a_server_error_without_a_code_leaves_only_writes_unknown(
     assert caught.value.outcome_unknown
 
 
+async def test_a_record_that_cannot_be_read_is_named(
+    stranger: tuple[Stranger, SessionClient],
+) -> None:
+    server, client = stranger
+    server.says(500, {"code": "corrupt_record", "detail": "a stored record cannot be read"})
+    with pytest.raises(errors.CorruptRecordError) as caught:
+        await client.get_session("talk", "ann")
+    assert (caught.value.namespace, caught.value.session_id) == ("default", "talk")
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_no_redirect_is_followed_with_the_key(
     stranger: tuple[Stranger, SessionClient], status: int

@@ -12,6 +12,7 @@ from agent_cores.session.client.arguments import INPUTS, segment
 from agent_cores.session.engine import Scope
 from agent_cores.session.errors import (
     AccessDeniedError,
+    CorruptRecordError,
     InvalidInputError,
     SessionExpiredError,
     SessionNotFoundError,
@@ -157,7 +158,11 @@ class Calls:
                 user_field=user_field,
             )
 
-        return await self._with_groups(user_id, send, at_once=groups_tell)
+        try:
+            return await self._with_groups(user_id, send, at_once=groups_tell)
+        except CorruptRecordError as error:
+            namespace = (await self._known()).namespace
+            raise CorruptRecordError(namespace, session_id, "it cannot be read") from error
 
     async def _send(
         self,

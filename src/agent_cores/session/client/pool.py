@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -25,8 +26,12 @@ IDLE_SECONDS = 4.0
 common, so that no request goes out on a connection that is being closed."""
 LONG_BYTES = 65_536
 NO_CONTENT = 204
-GATEWAY_ERRORS = frozenset({502, 504})
-"""What a proxy answers that lost the service's answer; the service itself never does."""
+GATEWAY_ERRORS = frozenset({502, 503, 504})
+"""What a proxy answers that lost the service's answer: without a code, which the service gives."""
+NOT_NOW = frozenset({"overloaded", "rate_limited", "session_moved"})
+"""Codes of refusals that do nothing, and that are worth trying again."""
+
+_SECONDS = re.compile("[0-9]{1,9}")
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -39,12 +44,17 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A request that was refused, did not leave (``unsent``), or whose answer was ``lost``."""
+    """A request that was refused, did not leave (``unsent``), or whose answer was ``lost``.
+
+    ``not_now``: it was refused for a while, of which ``wait`` are the seconds that were named.
+    """
 
     error: SessionError
     cause: Exception | None = None
     unsent: bool = False
     lost: bool = False
+    not_now: bool = False
+    wait: int = 0
 
 
 class AnswerLostError(aiohttp.ClientError):
@@ -86,7 +96,13 @@ class Pool:
             return Reply(
                 method, status, {name.lower(): value for name, value in given.items()}, raw
             )
-        return Failure(error_of(method, status, read_problem(raw)), lost=status in GATEWAY_ERRORS)
+        problem = read_problem(raw)
+        return Failure(
+            error_of(method, status, problem),
+            lost=status in GATEWAY_ERRORS and not problem.code,
+            not_now=problem.code in NOT_NOW,
+            wait=_seconds(given.get("Retry-After", "")),
+        )
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -123,6 +139,11 @@ async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientRes
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
         raise AnswerLostError(type(error).__name__) from error
+
+
+def _seconds(text: str) -> int:
+    """Return the seconds that ``Retry-After`` names; as a date it is passed over."""
+    return int(text) if _SECONDS.fullmatch(text) else 0
 
 
 def _without_key(error: Exception) -> Exception | None:

@@ -41,9 +41,10 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
 
     Idle times and leases are whole seconds over HTTP, rounded up. Hooks and sweeping belong to the
     service: ``lifecycle`` and ``clean_expired_sessions`` raise ``UnsupportedError``. A request that
-    did not leave is sent again, up to ``retries`` times, and one whose answer was lost if it is
-    safe to repeat; otherwise ``StorageUnavailableError`` says that the outcome is unknown.
-    ``timeout`` is seconds a request.
+    did not leave is sent again, up to ``retries`` times, and one that is safe to repeat after a
+    lost answer or a refusal for a while, no sooner than ``Retry-After`` says. After other lost
+    answers ``StorageUnavailableError`` says that the outcome is unknown. ``timeout`` is seconds a
+    request.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from asyncio import sleep
 
 import msgspec
 from yarl import URL
@@ -51,9 +52,10 @@ class Transport:
     ) -> Reply:
         """Send a request and return its answer; raise the error that a refusal stands for.
 
-        A request that did not leave is sent again. So is one whose answer was lost, here or by a
-        proxy, if it is ``repeatable``; if it is not, its outcome is unknown. After a lost answer,
-        the refusal ``done_if`` shows that the request had been carried out.
+        A request that did not leave is sent again. So is a ``repeatable`` one whose answer was
+        lost, here or by a proxy, or that was refused for a while, which is waited for; the outcome
+        of others is unknown after a lost answer. After one, the refusal ``done_if`` shows that the
+        request had been carried out.
         """
         given = {**self._headers, **(headers or {})}
         if body is not None:
@@ -75,9 +77,10 @@ class Transport:
             if lost and done_if is not None and isinstance(answer.error, done_if):
                 return Reply(attempt.method, NO_CONTENT, {}, b"")
             lost = lost or answer.lost
-            if not left or not (answer.unsent or (answer.lost and repeatable)):
+            again = answer.unsent or (repeatable and (answer.lost or answer.not_now))
+            if not left or not again or answer.wait > self._timeout:
                 raise _told(answer, lost=lost and attempt.method != "GET") from answer.cause
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311
+            await sleep(max(answer.wait, pause * random.uniform(0.5, 1.5)))  # noqa: S311
             pause *= 2
         raise AssertionError("unreachable")
 
@@ -121,6 +124,6 @@ class _Attempt(msgspec.Struct, frozen=True):
 def _told(failure: Failure, *, lost: bool) -> SessionError:
     """Return the error to raise; ``lost``: this sending or one before it may have been done."""
     error = failure.error
-    if lost and isinstance(error, StorageUnavailableError):
-        error.outcome_unknown = True
+    if lost and (failure.not_now or isinstance(error, StorageUnavailableError)):
+        return StorageUnavailableError(str(error), outcome_unknown=True)
     return error
