@@ -61,6 +61,21 @@ async def test_equal_arguments_give_the_same_client_until_it_is_shut_down(
         get_session_manager(served, api_key=key, nope=1)
 
 
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+async def test_the_service_may_be_named_by_a_setting(
+    wire: Wire, served: str, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    address, key = served.replace("http", scheme), await wire.key()
+    monkeypatch.setenv("SESSION_STORAGE_URL", address)
+    for manager in (get_session_manager(api_key=key), get_session_manager(address, api_key=key)):
+        async with manager:
+            assert isinstance(manager, SessionClient)
+            await manager.create_session("ann")
+    with pytest.raises(ConfigurationError, match="api_key"):
+        get_session_manager()
+    assert not isinstance(get_session_manager("memory"), SessionClient)
+
+
 def test_every_verb_has_its_own_way_over_the_wire() -> None:
     for name, member in inspect.getmembers(SessionManager):
         if name.startswith("_") or name == "turn":

@@ -127,7 +127,8 @@ def get_session_manager(
 
     It lasts until its last ``shutdown()``, or until its event loop is closed. ``storage`` is
     another name for ``storage_type``; ``options`` are those of :class:`SessionManager`. An address
-    that begins with ``https://`` gives a ``SessionClient``, whose ``options`` are its own.
+    that begins with ``https://``, given or set, is a ``SessionClient``'s, with ``options`` of its
+    own: ``api_key`` and others.
     """
     if storage_type is not None and storage is not None:
         detail = "storage_type and storage are two names for one thing; give one"
@@ -149,14 +150,15 @@ def _made(
     chosen: Storage | None, settings: SessionSettings, options: dict[str, Any]
 ) -> SessionManager:
     """Make a manager, or the client of a service, which lies in a layer above."""
-    if not isinstance(chosen, str) or not chosen.startswith(("https://", "http://")):
+    storage, _ = _choose(chosen, settings)
+    if not isinstance(storage, str) or not storage.lower().startswith(("https://", "http://")):
         return SessionManager(chosen, settings=settings, **options)
     try:
         client = importlib.import_module("agent_cores.session.client")
     except ImportError as error:
         raise MissingDependencyError("aiohttp", "client") from error
     try:
-        made: SessionManager = client.SessionClient(chosen, **options)
+        made: SessionManager = client.SessionClient(storage, **options)
     except TypeError as error:
         detail = f"SessionClient: {error}"
         raise ConfigurationError(detail) from error
