@@ -130,6 +130,16 @@ async def test_the_services_default_is_asked_for_only_where_it_can_be(
     assert renewed.metadata.ttl_seconds == 86_400
 
 
+async def test_groups_that_no_grant_can_name_are_of_no_effect(
+    pair: tuple[SessionManager, SessionClient],
+) -> None:
+    _, client = pair
+    view = client.for_namespace("default", groups_of=lambda _: ["", "a\nb", "\ud800", "team"])
+    assert await view.fork_session("talk", "ann")
+    await client.share_session("talk", "ann", "group:team")
+    assert (await view.get_session("talk", "ben")).access_role == "viewer"
+
+
 async def test_a_view_may_be_made_before_the_namespace_is_known() -> None:
     clock = ManualClock()
     manager = SessionManager("memory", settings=SessionSettings(cleanup_interval=0), clock=clock)

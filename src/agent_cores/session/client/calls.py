@@ -74,12 +74,16 @@ class Calls:
         return {"X-User-Id": quote(user_id, safe=_PLAIN)}
 
     async def _groups(self, user_id: str) -> dict[str, str]:
-        """Return the header that says which groups the user is in; none if there are none."""
+        """Return the header that says which groups the user is in; none if there are none.
+
+        What is no name is left out: no grant can name it.
+        """
         me = await self._known()
         if self._groups_of is None or ACT_AS not in me.rights:
             return {}
         caller = await Scope("", self._groups_of).with_groups(Caller(user_id))
-        groups = ",".join(quote(group, safe=_PLAIN) for group in caller.groups or ())
+        names = (group for group in caller.groups or () if _is_name(group))
+        groups = ",".join(quote(group, safe=_PLAIN) for group in names)
         return {"X-User-Groups": groups} if groups else {}
 
     async def _with_groups(
@@ -136,7 +140,7 @@ class Calls:
                 await self._with_groups(
                     user_id,
                     lambda groups: self._transport.send(
-                        method, wrong_shape, headers={**headers, **groups}
+                        method, wrong_shape, headers={**headers, **groups}, repeatable=True
                     ),
                     at_once=groups_tell,
                 )
@@ -197,6 +201,14 @@ class Calls:
             if field == wrong.field:
                 raise
             raise InvalidInputError(field, wrong.problem) from wrong
+
+
+def _is_name(group: str) -> bool:
+    try:
+        INPUTS.name(group, "groups")
+    except InvalidInputError:
+        return False
+    return True
 
 
 def _renamed(field: str, names: Mapping[str, str]) -> str:

@@ -62,7 +62,7 @@ class ClientRuntime:
     async def _asked(self) -> Me:
         """Ask who the credential is. All who wait share one request, and what comes of it."""
         task = self._asking
-        if task is None or task.get_loop() is not asyncio.get_running_loop():
+        if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             task = self._asking = asyncio.create_task(self._ask())
             task.add_done_callback(_noted)
         await asyncio.wait([task])
