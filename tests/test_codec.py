@@ -27,6 +27,7 @@ from agent_cores.session.storage.codec import (
     decode_context,
     decode_header,
     decode_message,
+    decode_messages,
     encode_changes,
     encode_header,
     encode_message,
@@ -45,6 +46,16 @@ GRANTS = st.builds(
     granted_by=NAMES,
     granted_at=TIMES,
     expires_at=st.none() | TIMES,
+)
+MESSAGES = st.builds(
+    Message,
+    seq=st.integers(1, 2**63 - 1),
+    id=NAMES,
+    role=NAMES,
+    content=TEXT | st.lists(VALUES, max_size=3),
+    author_id=NAMES,
+    created_at=TIMES,
+    metadata=st.dictionaries(TEXT, VALUES, max_size=3),
 )
 HEADERS = st.builds(
     SessionMetadata,
@@ -156,18 +167,7 @@ def test_a_header_that_lacks_a_field_is_corrupt(name: str) -> None:
         read(fields)
 
 
-@given(
-    st.builds(
-        Message,
-        seq=st.integers(1, 2**63 - 1),
-        id=NAMES,
-        role=NAMES,
-        content=TEXT | st.lists(VALUES, max_size=3),
-        author_id=NAMES,
-        created_at=TIMES,
-        metadata=st.dictionaries(TEXT, VALUES, max_size=3),
-    )
-)
+@given(MESSAGES)
 def test_a_message_is_read_as_it_was_written(message: Message) -> None:
     stored = encode_message(message)
     again = decode_message(stored, "default", "talk")
@@ -180,6 +180,23 @@ def test_a_message_that_cannot_be_read_names_its_session(body: bytes) -> None:
     with pytest.raises(CorruptRecordError, match="message 7") as caught:
         decode_message(StoredMessage(7, "m", AT + timedelta(0), body), "team-a", "talk")
     assert (caught.value.namespace, caught.value.session_id) == ("team-a", "talk")
+
+
+@given(st.lists(MESSAGES, max_size=4))
+def test_a_page_is_read_like_its_messages_one_by_one(messages: list[Message]) -> None:
+    stored = [encode_message(message) for message in messages]
+    one_by_one = [decode_message(message, "default", "talk") for message in stored]
+    assert decode_messages(stored, "default", "talk") == one_by_one
+
+
+@pytest.mark.parametrize("body", [b"", b"2{}", b'1{"role":1}', b'1{"role":"user"', b"1{},{}"])
+def test_a_page_with_a_message_that_cannot_be_read_names_it(body: bytes) -> None:
+    right = encode_message(
+        Message(seq=6, id="m6", role="user", content="", author_id="ann", created_at=AT)
+    )
+    page = [right, StoredMessage(7, "m7", AT, body)]
+    with pytest.raises(CorruptRecordError, match="message 7"):
+        decode_messages(page, "team-a", "talk")
 
 
 def test_context_is_read_as_it_was_written() -> None:

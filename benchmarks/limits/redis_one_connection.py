@@ -37,11 +37,10 @@ ID = "i" * 22
 
 
 class Prepared(NamedTuple):
-    """The call that appends to one session, but for the message id between `before` and `after`."""
+    """The call that appends to one session, but for the message id between its `parts`."""
 
     keys: tuple[bytes, ...]
-    before: bytes
-    after: bytes
+    parts: list[bytes]
 
 
 class RedisOneConnection(Store[Prepared]):
@@ -78,7 +77,7 @@ class RedisOneConnection(Store[Prepared]):
         return prepared
 
     async def append(self, session: Prepared, text: str) -> None:
-        argument = session.before + secrets.token_urlsafe(16).encode() + session.after
+        argument = secrets.token_urlsafe(16).encode().join(session.parts)
         keys = session.keys
         answer = await self._pipe.call((b"EVALSHA", self._sha, len(keys), *keys, argument))
         assert answer
@@ -97,12 +96,12 @@ class RedisOneConnection(Store[Prepared]):
         )
         hot = hot_append(change)
         assert hot is not None
-        before, after = encode_msgpack(hot_write(change, header, hot)).split(ID.encode())
+        parts = encode_msgpack(hot_write(change, header, hot)).split(ID.encode())
         keys = Keys(SessionSettings().key_prefix).session(header.namespace, header.session_id)
         text = str(APPLY.on(keys).in_full[1])
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         assert await self._pipe.call(("SCRIPT", "LOAD", text)) == self._sha.encode()
-        return Prepared(keys, before, after)
+        return Prepared(keys, parts)
 
 
 class _Pipe(asyncio.Protocol):

@@ -14,6 +14,7 @@ from agent_cores.session.testing.samples import change_of, creation, new_header,
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
 ALL = Window(limit=100_000, after_seq=0)
 
@@ -39,9 +40,9 @@ async def start(
     return applied.header
 
 
-def append(header: SessionMetadata, message_id: str) -> Change:
+def append(header: SessionMetadata, message_id: str, at: datetime | None = None) -> Change:
     """Return the change by which a manager appends a message, on its cached header."""
-    at = utc_now()
+    at = at or utc_now()
     message = new_message(message_id, at=at)
     guards = {"access_revision": header.access_revision, "basis": header}
     return change_of(header, at, append=(message,), **guards)

@@ -126,12 +126,12 @@ async def test_one_session_is_kept_like_this(server: RedisServer, prefix: str) -
         },
         f"{session}:ids": {"m1": b"1"},
         f"{session}:messages": [
-            (b"1-0", (b"i", b"m1"), (b"t", begin), (b"b", message.body)),
+            (b"1-0", (b"m", b"m1\n" + begin + b"\n" + message.body)),
         ],
     }
 
 
-async def test_every_key_of_a_session_goes_five_minutes_after_its_end(
+async def test_every_key_of_a_session_goes_in_the_sixth_minute_after_its_end(
     server: RedisServer, prefix: str
 ) -> None:
     header = new_header(at=utc_now(), ttl_seconds=600)
@@ -140,12 +140,33 @@ async def test_every_key_of_a_session_goes_five_minutes_after_its_end(
         header = (await provider.apply(append(header, "m1"))).header
         header = (await provider.apply(append(header, "m2"))).header
     assert header.expires_at is not None
-    erased_at = to_millis(header.expires_at + timedelta(minutes=5))
+    ends = to_millis(header.expires_at)
+    erased_at = -(-ends // 60_000) * 60_000 + 300_000
     for key in ("", ":messages", ":ids"):
         assert server.command("PEXPIRETIME", f"{prefix}{{default/talk}}{key}") == erased_at
     for key in ("active",):
         listed_until = server.command("PEXPIRETIME", f"{prefix}owner:{{default/ann}}:{key}")
         assert listed_until >= to_millis(header.expires_at + timedelta(hours=1)) - 1_000
+
+
+async def test_the_keys_go_later_once_the_end_has_moved_into_another_minute(
+    server: RedisServer, prefix: str
+) -> None:
+    at = utc_now()
+    async with opened(f"{server.url}?prefix={prefix}") as provider:
+        header = (await provider.apply(creation(new_header(at=at, ttl_seconds=600)))).header
+        for seconds in (0, 20, 40, 60, 80):
+            later = at + timedelta(seconds=seconds)
+            change = change_of(header, later, append=(new_message(f"m{seconds}", at=later),))
+            header = (await provider.apply(change)).header
+            assert header.expires_at == later + timedelta(seconds=600)
+            left = {
+                server.command("PEXPIRETIME", f"{prefix}{{default/talk}}{key}")
+                - to_millis(header.expires_at)
+                for key in ("", ":messages", ":ids")
+            }
+            assert len(left) == 1
+            assert 300_000 <= left.pop() < 360_000
 
 
 async def test_nothing_is_left_behind_and_nothing_leads_nowhere(

@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 import redis.asyncio
 
+from agent_cores.session import SessionManager
 from agent_cores.session.errors import (
     ConfigurationError,
     CorruptRecordError,
@@ -257,6 +259,35 @@ class TestRoundTrips:
         with _reads(server) as reads:
             await provider.apply(append(header, "m2"))
         assert reads == [1]
+
+    @pytest.mark.parametrize("tags", [(), ("x", "y")])
+    async def test_an_append_that_moves_its_session_up_in_its_lists_is_one(
+        self, server: RedisServer, provider: RedisProvider, tags: tuple[str, ...]
+    ) -> None:
+        header = await start(provider, tags=tags)
+        header = (await provider.apply(append(header, "m1"))).header
+        at = utc_now() + timedelta(seconds=2)
+        await provider.read("default", "talk")
+        with _reads(server) as reads:
+            await provider.apply(append(header, "m2", at))
+        assert reads == [1]
+        query = Query(namespace="default", at=at, owner_id="ann", tags=tags)
+        assert [found.listed_at for found in (await provider.find(query)).headers] == [at]
+
+    async def test_an_append_and_a_read_through_the_manager_are_one_each(
+        self, server: RedisServer
+    ) -> None:
+        async with SessionManager(server.url) as manager:
+            session_id = await manager.create_session("ann", {"tags": ["x"]})
+            await manager.add_message(session_id, "ann", "user", "one")
+            await manager.get_session_messages(session_id, "ann")
+            with _reads(server) as reads:
+                await manager.add_message(session_id, "ann", "user", "two")
+            assert reads == [1]
+            with _reads(server) as reads:
+                page = await manager.get_session_messages(session_id, "ann")
+            assert reads == [1]
+        assert [message.content for message in page] == ["one", "two"]
 
     async def test_a_read_of_everything_is_one(
         self, server: RedisServer, provider: RedisProvider

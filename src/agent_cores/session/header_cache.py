@@ -9,6 +9,9 @@ import msgspec
 if TYPE_CHECKING:
     from agent_cores.session.models.session import SessionMetadata
 
+KEPT_TAGS = 8
+"""A session with so many moves up in the lists of its tags in the same round trip as its append."""
+
 Key = tuple[str, str]
 """Namespace and session id."""
 
@@ -16,8 +19,8 @@ Key = tuple[str, str]
 class HeaderCache:
     """A bounded map, the least recently used out first.
 
-    It keeps only what decisions need: title, tags and attributes are left out, so that its size is
-    bounded by its number of entries.
+    It keeps only what writes need: title, attributes and many tags are left out, so that its size
+    is bounded by its number of entries.
     """
 
     def __init__(self, size: int) -> None:
@@ -33,8 +36,9 @@ class HeaderCache:
 
     def put(self, key: Key, header: SessionMetadata) -> SessionMetadata:
         """Remember a header; return it as it is kept."""
-        if header.attributes or header.tags or header.title is not None:
-            header = msgspec.structs.replace(header, attributes={}, tags=(), title=None)
+        tags = header.tags if len(header.tags) <= KEPT_TAGS else ()
+        if header.attributes or header.title is not None or tags is not header.tags:
+            header = msgspec.structs.replace(header, attributes={}, tags=tags, title=None)
         headers = self._headers
         headers.pop(key, None)
         headers[key] = header

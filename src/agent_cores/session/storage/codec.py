@@ -18,7 +18,7 @@ from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.models.values import decode_json, encode_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 VERSION = b"1"
 FORMAT = 1
@@ -42,6 +42,7 @@ class _RawBody(msgspec.Struct):
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
+_decode_bodies = msgspec.json.Decoder(list[_Body]).decode
 _decode_grants = msgspec.json.Decoder(dict[str, Grant]).decode
 _decode_title = msgspec.json.Decoder(str | None).decode
 _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -61,6 +62,24 @@ def decode_message(stored: StoredMessage, namespace: str, session_id: str) -> Me
     except msgspec.MsgspecError as error:
         problem = f"message {stored.seq} cannot be read"
         raise CorruptRecordError(namespace, session_id, problem) from error
+    return _message(stored, body)
+
+
+def decode_messages(
+    stored: Sequence[StoredMessage], namespace: str, session_id: str
+) -> list[Message]:
+    """Return the messages of a page, decoded in one go; raises as ``decode_message`` does."""
+    known = [message.body[1:] for message in stored if message.body[:1] == VERSION]
+    try:
+        bodies = _decode_bodies(b"[" + b",".join(known) + b"]")
+    except msgspec.MsgspecError:
+        bodies = []
+    if len(bodies) == len(stored):
+        return list(map(_message, stored, bodies))
+    return [decode_message(message, namespace, session_id) for message in stored]
+
+
+def _message(stored: StoredMessage, body: _Body) -> Message:
     return Message(
         seq=stored.seq,
         id=stored.id,

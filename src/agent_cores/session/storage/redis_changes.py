@@ -81,7 +81,7 @@ class Changes:
         append = self._write(change, hot_write(change, basis, hot))
         moved = None
         if hot.listed_at is not None:
-            moved = self._indexes.moved(basis, (), hot.listed_at, hot.expires_at)
+            moved = self._indexes.moved(basis, basis.tags, hot.listed_at, hot.expires_at)
         if moved is None:
             written = await append
         else:
@@ -90,11 +90,10 @@ class Changes:
             if moved is not None and hot.listed_at is not None:
                 await _tried(self._move_back(change, hot.listed_at))
             return None
-        if written.tags:
-            ends = written.expires_at
+        if written.tags is not None and not (moved and set(written.tags) <= set(basis.tags)):
+            ends = written.expires_at  # the header seen before was behind, or short of tags
             moved = self._indexes.moved(basis, written.tags, written.listed_at, ends)
-            if moved is not None:
-                await _tried(self._wire.call(moved))
+            await _tried(self._wire.call(moved))
         return hot_applied(change, basis, written)
 
     async def _move_back(self, change: Change, moved_to: datetime) -> None:

@@ -98,12 +98,11 @@ class Indexes:
 
     def moved(
         self, header: SessionMetadata, tags: Iterable[str], at: datetime, ends: datetime | None
-    ) -> Command | None:
-        """Return what moves a session up in its owner's list, or in those of the tags."""
-        keys = tuple(self._owned(header, tags))
-        keys = keys[1:] if tags else keys[:1]
+    ) -> Command:
+        """Return what moves a session up in its owner's list and in those of the tags."""
         member = member_of(header.session_id, header.incarnation)
-        return INDEX.on(keys, "move", member, to_millis(at), _end(ends)) if keys else None
+        keys = tuple(self._owned(header, tags))
+        return INDEX.on(keys, "move", member, to_millis(at), _end(ends))
 
     async def move_back(self, header: SessionMetadata, moved_to: datetime) -> None:
         """Undo ``moved`` for an append that was not written: ``header`` is what stands.
@@ -114,8 +113,10 @@ class Indexes:
         right = to_millis(header.listed_at or header.last_active_at)
         wrong = to_millis(moved_to)
         if right < wrong:
-            key = next(iter(self._owned(header, ())))
-            await self._wire.call(SETTLE.on((key,), member, wrong, wrong, right))
+            await self._wire.call_all(
+                SETTLE.on((key,), member, wrong, wrong, right)
+                for key in self._owned(header, header.tags)
+            )
 
     def _additions(
         self,

@@ -1,7 +1,7 @@
 r"""Which keys hold what: one layout on every topology.
 
     session:{default/abc}                                 hash: the header's fields, context:<key>
-    session:{default/abc}:messages                        stream, one entry a message, id <seq>-0
+    session:{default/abc}:messages                        stream, an entry a message, id <seq>-0
     session:{default/abc}:ids                             hash: message id -> seq
     session:owner:{default/user123}:active                sorted set: an owner's sessions, listed_at
     session:owner:{default/user123}:active:tag:<tag>      those of them with a tag
@@ -55,8 +55,7 @@ class Keys:
 
     def session(self, namespace: str, session_id: str) -> SessionKeys:
         """Return the keys of a session."""
-        header = f"{self.prefix}{{{_quoted(namespace)}/{_quoted(session_id)}}}"
-        return SessionKeys(header.encode(), f"{header}:messages".encode(), f"{header}:ids".encode())
+        return _session_keys(self.prefix, namespace, session_id)
 
     def owned(
         self, namespace: str, owner_id: str, *, archived: bool, tag: str | None = None
@@ -91,6 +90,12 @@ def split_member(member: bytes) -> tuple[str, int]:
     """Return the session id and the incarnation behind a name."""
     session_id, _, incarnation = member.rpartition(_SEPARATOR)
     return session_id.decode(), int(incarnation)
+
+
+@lru_cache(maxsize=16_384)
+def _session_keys(prefix: str, namespace: str, session_id: str) -> SessionKeys:
+    header = f"{prefix}{{{_quoted(namespace)}/{_quoted(session_id)}}}"
+    return SessionKeys(header.encode(), f"{header}:messages".encode(), f"{header}:ids".encode())
 
 
 @lru_cache(maxsize=16_384)

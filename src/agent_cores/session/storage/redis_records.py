@@ -1,12 +1,15 @@
 """Between records and what Redis holds: arguments and answers of ``apply.lua`` and ``read.lua``.
 
-A field of a header that is ``None`` is not there. cmsgpack refuses msgpack's bytes, so JSON goes as
-text; instants go as text too, since Lua's numbers lose digits when they are printed.
+A field of a header that is ``None`` is not there. A message is one record, three lines of text: its
+id, the millisecond it was created, its body; ids and JSON hold no line break. cmsgpack refuses
+msgpack's bytes, so JSON goes as text; instants go as text too, since Lua's numbers lose digits when
+they are printed.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,7 +32,7 @@ from agent_cores.session.storage.codec import (
 from agent_cores.session.storage.redis_keys import CONTEXT_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _COUNTED = frozenset({"last_seq", "message_count", "last_active_at", "listed_at", "expires_at"})
 """Fields that ``apply.lua`` works out itself, since appends may have moved them meanwhile."""
@@ -37,6 +40,14 @@ _LARGEST = 2**53
 """Lua counts in doubles."""
 
 encode_msgpack = msgspec.msgpack.Encoder().encode
+
+
+@lru_cache(maxsize=1_024)
+def _instant(millis: bytes) -> datetime:
+    """Read an instant: neighbours in a batch or a page have many of them in common."""
+    return from_millis(int(millis))
+
+
 _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -44,7 +55,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``apply.lua`` checks and writes.
 
     ``at``: refused unless the session ends later. ``absent``: there must be no such session;
-    ``erased``: its header must be gone. ``append`` holds ``(seq or 0, id, created_at, body)``,
+    ``erased``: its header must be gone. ``append`` holds ``(seq or 0, id, record)``,
     ``remove`` ``(seq, id)``; ``set`` name, value, name, value. ``ends`` is kept if later than the
     stored end, or ``exactly``; ``""`` is never. ``active_at`` moves the times of activity,
     ``listed_at`` at once if ``revised``.
@@ -57,7 +68,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     create: bool = False
     delete: bool = False
     erased: bool = False
-    append: tuple[tuple[int, str, int, str], ...] = ()
+    append: tuple[tuple[int, str, str], ...] = ()
     remove: tuple[tuple[int, str], ...] = ()
     set: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
@@ -87,9 +98,9 @@ class Written(msgspec.Struct, frozen=True):
         return cls(
             int(seq),
             int(count),
-            from_millis(int(ends)) if ends else None,
-            from_millis(int(active_at)),
-            from_millis(int(listed_at)),
+            _instant(ends) if ends else None,
+            _instant(active_at),
+            _instant(listed_at),
             int(revision),
             None if tags is None else _decode_tags(tags),
         )
@@ -175,7 +186,7 @@ class Seen(msgspec.Struct, frozen=True):
         if window is None:
             return Snapshot(header=self.header, context=context)
         self.refuse_if_damaged()
-        messages, has_more = window.fill(map(_message, self.window))
+        messages, has_more = window.fill(_messages(self.window))
         return Snapshot(header=self.header, context=context, messages=messages, has_more=has_more)
 
     def state(self, change: Change) -> State:
@@ -187,11 +198,10 @@ class Seen(msgspec.Struct, frozen=True):
             return State()
         if change.create is None and (change.append or change.remove is not None):
             self.refuse_if_damaged()
-        known = [_message(entry) for entry in self.known]
         return State(
             header=self.header,
             context={key: value for key, value in held if value is not None},
-            known={message.id: message for message in known},
+            known={message.id: message for message in _messages(self.known)},
             removable=tuple((_seq(entry), name.decode()) for entry, name in self.removable),
         )
 
@@ -221,16 +231,17 @@ def hot_write(change: Change, basis: SessionMetadata, hot: HotAppend) -> Write:
 
     ``hold`` and ``archived`` are as in the basis while ``access_revision`` is.
     """
-    guards: Fields = {"incarnation": basis.incarnation, "access_revision": basis.access_revision}
+    fields: tuple[str, ...] = ("incarnation", "access_revision")
+    values: tuple[str, ...] = (str(basis.incarnation), str(basis.access_revision))
     if change.turn is not None:
-        guards["turn_token"] = change.turn
+        fields, values = (*fields, "turn_token"), (*values, change.turn)
     if change.expected_last_seq is not None:
-        guards["last_seq"] = change.expected_last_seq
+        fields, values = (*fields, "last_seq"), (*values, str(change.expected_last_seq))
     at = str(to_millis(change.at))
     return Write(
         at=at,
-        guard_fields=tuple(guards),
-        guard_values=tuple(map(str, guards.values())),
+        guard_fields=fields,
+        guard_values=values,
         append=_entries(change.append),
         active_at=at,
         ends=_end(hot.expires_at),
@@ -373,18 +384,21 @@ def _context_texts(applied: Applied) -> Iterable[str]:
         yield value.decode()
 
 
-def _entries(messages: Iterable[StoredMessage]) -> tuple[tuple[int, str, int, str], ...]:
-    return tuple((m.seq, m.id, to_millis(m.created_at), m.body.decode()) for m in messages)
+def _entries(messages: Iterable[StoredMessage]) -> tuple[tuple[int, str, str], ...]:
+    return tuple(
+        (m.seq, m.id, f"{m.id}\n{to_millis(m.created_at)}\n{m.body.decode()}") for m in messages
+    )
 
 
 def _seq(entry_id: bytes) -> int:
     return int(entry_id[:-2])  # without its "-0"
 
 
-def _message(entry: Sequence[Any]) -> StoredMessage:
-    """Read ``[b"<seq>-0", [b"i", id, b"t", created_at, b"b", body]]``."""
-    entry_id, fields = entry
-    return StoredMessage(_seq(entry_id), fields[1].decode(), from_millis(int(fields[3])), fields[5])
+def _messages(entries: Sequence[bytes]) -> Iterator[StoredMessage]:
+    """Read the ids and records of entries, which take turns."""
+    for entry_id, record in zip(entries[::2], entries[1::2], strict=True):
+        message_id, created_at, body = record.split(b"\n", 2)
+        yield StoredMessage(int(entry_id[:-2]), message_id.decode(), _instant(created_at), body)
 
 
 def _context_entries(hash_entries: Sequence[Any]) -> dict[str, bytes]:

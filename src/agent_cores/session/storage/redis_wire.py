@@ -54,6 +54,9 @@ class LostAnswerError(StorageError):
 ALONE_BYTES = 64 * 1024
 """A command this large goes alone: it would hold up those that wait with it."""
 
+A_PAGE = 32
+"""So many reads go in one flight: a page of a listing looks at as many sessions."""
+
 _REPLIES = (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError)
 """Errors that a server answers, though redis-py derives some from its ``ConnectionError``."""
 _FAILURES = (NotSentError, LostAnswerError, RedisClusterException, *_REPLIES)
@@ -119,7 +122,9 @@ class Node:
         self._writes: Coalescer[Command, Any] = Coalescer(
             self._exchange, lanes=2, max_queued=max_queued
         )
-        self._reads: Coalescer[Command, Any] = Coalescer(self._exchange, max_queued=max_queued)
+        self._reads: Coalescer[Command, Any] = Coalescer(
+            self._exchange, lanes=2, worth_a_lane=A_PAGE, max_queued=max_queued
+        )
 
     async def send(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
         """Return the answer, or raise the one error."""

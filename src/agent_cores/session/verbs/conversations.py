@@ -35,7 +35,7 @@ from agent_cores.session.models.session import (
     SessionMetadata,
     SessionStatus,
 )
-from agent_cores.session.storage.codec import decode_context, decode_message
+from agent_cores.session.storage.codec import decode_context, decode_messages
 from agent_cores.session.verbs.base import Verbs
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class ConversationVerbs(Verbs):
             context = decode_context(snapshot.context, *names)
         messages = None
         if snapshot.messages is not None:
-            messages = [decode_message(message, *names) for message in snapshot.messages]
+            messages = decode_messages(snapshot.messages, *names)
         header = self._engine.access.view(snapshot.header, decision.caller, look.role, decision.at)
         return Session(
             metadata=header,

@@ -10,7 +10,7 @@ from agent_cores.session.inputs import optional_number, whole_number
 from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
 from agent_cores.session.models.session import Page, Session
-from agent_cores.session.storage.codec import decode_message
+from agent_cores.session.storage.codec import decode_message, decode_messages
 from agent_cores.session.verbs.base import Verbs
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class MessageVerbs(Verbs):
             expected_last_seq=expected_last_seq,
             turn=turn,
         )
-        return [decode_message(message, *decision.key) for message in applied.messages]
+        return decode_messages(applied.messages, *decision.key)
 
     async def _append(
         self,
@@ -139,7 +139,7 @@ class MessageVerbs(Verbs):
         await self._renew_by_reading(look)
         messages = look.snapshot.messages or ()
         return Page(
-            (decode_message(message, *look.decision.key) for message in messages),
+            decode_messages(messages, *look.decision.key),
             has_more=look.snapshot.has_more,
             last_seq=look.snapshot.header.last_seq,
         )

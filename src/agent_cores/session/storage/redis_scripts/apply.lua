@@ -14,6 +14,10 @@ local function in_steps(list, act)  -- unpack() takes some thousands of values a
   for first = 1, #list, 4000 do act(unpack(list, first, math.min(first + 3999, #list))) end
 end
 
+local function erased_at(ends)  -- to the minute, so that few appends have to move it
+  return string.format('%.0f', math.ceil(tonumber(ends) / 60000) * 60000 + 300000)
+end
+
 if held[1] then
   if write.absent or write.erased then return false end
   for i = 1, #guards do
@@ -31,16 +35,14 @@ if write.delete then
   return {}
 end
 
-local count = tonumber(held[2] or 0)
+local count, ended = tonumber(held[2] or 0), held[3]
 if write.create then
-  call('UNLINK', header, messages, ids)
-  count, held = 0, {'0', '0', held[3], '0', '0', '1'}
+  if held[1] then call('UNLINK', header, messages, ids) end
+  count, held = 0, {'0', '0', ended, '0', '0', '1'}
 elseif #append + #remove > 0 then  -- nothing is written to a session that lost a key
   if count ~= call('HLEN', ids) or count ~= call('XLEN', messages) then return false end
-  for _, message in ipairs(append) do
-    if count > 0 and call('HEXISTS', ids, message[2]) == 1 then return false end
-  end
 end
+local expires_anew = count == 0 or not ended
 
 local seq = tonumber(held[1])
 for _, message in ipairs(append) do
@@ -48,17 +50,22 @@ for _, message in ipairs(append) do
   seq = message[1]
 end
 
-for _, message in ipairs(append) do
-  call('XADD', messages, message[1] .. '-0', 'i', message[2], 't', message[3], 'b', message[4])
-  call('HSET', ids, message[2], message[1])
+if #append == 1 then  -- most often; asked and written at once
+  if call('HSETNX', ids, append[1][2], seq) == 0 then return false end
+else
+  for _, message in ipairs(append) do
+    if count > 0 and call('HEXISTS', ids, message[2]) == 1 then return false end
+  end
+  for _, message in ipairs(append) do call('HSET', ids, message[2], message[1]) end
 end
+for _, message in ipairs(append) do call('XADD', messages, message[1] .. '-0', 'm', message[3]) end
 for _, message in ipairs(remove) do
   call('XDEL', messages, message[1] .. '-0')
   call('HDEL', ids, message[2])
 end
 count = count + #append - #remove
 
-local ends, active, listed = held[3] or '', held[4], held[5]
+local ends, active, listed = ended or '', held[4], held[5]
 if write.active_at then
   if tonumber(write.active_at) > tonumber(active) then active = write.active_at end
   if write.revised or tonumber(active) - tonumber(listed) >= 1000 then listed = active end
@@ -75,11 +82,13 @@ if not write.create then
     'listed_at', listed, 'expires_at', ends)
 end
 if ends ~= '' then
-  local erase_at = string.format('%.0f', tonumber(ends) + 300000)
-  for i = 1, 3 do call('PEXPIREAT', KEYS[i], erase_at) end
+  local erase_at = erased_at(ends)
+  if expires_anew or erase_at ~= erased_at(ended) then
+    for i = 1, 3 do call('PEXPIREAT', KEYS[i], erase_at) end
+  end
 else
   call('HDEL', header, 'expires_at')
-  if held[3] then for i = 1, 3 do call('PERSIST', KEYS[i]) end end
+  if ended then for i = 1, 3 do call('PERSIST', KEYS[i]) end end
 end
 local tags = listed ~= held[5] and call('HGET', header, 'tags')
 return {seq, count, ends, active, listed, held[6], tags}

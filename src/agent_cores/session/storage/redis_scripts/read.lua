@@ -1,8 +1,8 @@
 -- One look at one session, at one instant.
 -- KEYS: header, messages, ids.  ARGV[1]: what is wanted as msgpack, see redis_records.Look.
 -- Answers: the header's fields in the order of `header_fields` (a local that the program puts before
--- this text), the context, the window, the known messages, the removable ones, and how many messages
--- the two other keys hold.
+-- this text), the context, the window and the known messages (each an entry's id and its record, by
+-- turns), the removable ones, and how many messages the two other keys hold.
 local header, messages, ids = KEYS[1], KEYS[2], KEYS[3]
 local look = cmsgpack.unpack(ARGV[1])
 
@@ -14,14 +14,16 @@ end
 
 local function window()
   local found, bytes, step, from = {}, 0, 16, look.from
-  while from and #found < look.limit and bytes <= look.max_bytes do
-    local wanted = math.min(step, look.limit - #found)
+  while from and #found < 2 * look.limit and bytes <= look.max_bytes do
+    local wanted = math.min(step, look.limit - #found / 2)
     local chunk
     if look.forward then chunk = redis.call('XRANGE', messages, from, '+', 'COUNT', wanted)
     else chunk = redis.call('XREVRANGE', messages, from, '-', 'COUNT', wanted) end
     for _, entry in ipairs(chunk) do
-      found[#found + 1] = entry
-      bytes = bytes + #entry[2][6]
+      local record = entry[2][2]
+      found[#found + 1] = entry[1]
+      found[#found + 1] = record
+      bytes = bytes + #record
     end
     from = #chunk == wanted and '(' .. chunk[#chunk][1]
     step = math.min(step * 2, 1024)
@@ -33,7 +35,11 @@ local function known()
   local found = {}
   for _, id in ipairs(look.ids or {}) do
     local seq = redis.call('HGET', ids, id)
-    if seq then found[#found + 1] = redis.call('XRANGE', messages, seq, seq)[1] end
+    local entry = seq and redis.call('XRANGE', messages, seq, seq)[1]
+    if entry then
+      found[#found + 1] = entry[1]
+      found[#found + 1] = entry[2][2]
+    end
   end
   return found
 end
@@ -43,7 +49,9 @@ local function removable()
   while from and #found < look.at_most do
     local wanted = math.min(100, look.at_most - #found)
     local chunk = redis.call('XREVRANGE', messages, from, look.first, 'COUNT', wanted)
-    for _, entry in ipairs(chunk) do found[#found + 1] = {entry[1], entry[2][2]} end
+    for _, entry in ipairs(chunk) do
+      found[#found + 1] = {entry[1], entry[2][2]:match('^[^\n]*')}
+    end
     from = #chunk == wanted and '(' .. chunk[#chunk][1]
   end
   return found
