@@ -13,6 +13,7 @@ import pytest
 from agent_cores.session import SessionManager
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.lifecycle.events import EVENT_NAMES
+from agent_cores.session.service import Service, ServiceSettings
 from agent_cores.session.service.api_keys import ApiKey, KeyFile, hashed, split_key
 from tests.service.wire import Caller, Wire
 
@@ -136,6 +137,28 @@ async def test_a_revoked_key_is_out_within_five_seconds_in_every_worker(wire: Wi
     assert not await wire.keys.revoke(parts[0])
     wire.steps.now += 4.9
     assert (await ann("GET", S)).status == 401
+
+
+async def test_a_revoked_key_is_out_beside_keys_of_the_process(wire: Wire) -> None:
+    own = ApiKey(
+        id="own",
+        name="first run",
+        namespace="default",
+        secret_hash=hashed("secret"),
+        rights=("read", "act-as"),
+        created_at=wire.clock(),
+    )
+    service = Service(wire.manager, ServiceSettings(), keys=[own], now=wire.steps)
+    key = await wire.key()
+    ann = Caller(service, "ann", key, {})
+    assert (await ann("GET", S)).status == 200
+    await service._workings.keys.finish()
+    parts = split_key(key)
+    assert parts is not None
+    assert await wire.keys.revoke(parts[0])
+    wire.steps.now += 5
+    assert (await ann("GET", S)).status == 401
+    assert (await Caller(service, "ann", "ask_own_secret", {})("GET", S)).status == 200
 
 
 async def test_a_key_is_not_read_for_every_request(wire: Wire) -> None:

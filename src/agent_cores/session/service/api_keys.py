@@ -202,8 +202,9 @@ class HeldKeys:
         return self._keys.pop(key_id, None) is not None
 
     async def used(self, key: ApiKey, at: datetime) -> None:
-        """Note the time."""
-        self._keys[key.id] = msgspec.structs.replace(key, last_used_at=at)
+        """Note the time; a key that is kept elsewhere is not taken in."""
+        if key.id in self._keys:
+            self._keys[key.id] = msgspec.structs.replace(key, last_used_at=at)
 
 
 class KeyFile:
