@@ -62,8 +62,11 @@ class RequestView(SessionManager):
         return view
 
     async def check(self, session_id: str, user_id: str, action: Action) -> None:
-        """Raise what the caller would be told, if they may not do that."""
-        await self._decide(session_id, user_id, action)
+        """Raise what the caller would be told, if they may not do that.
+
+        It comes before another refusal, so it is decided on what stands now, never on the cache.
+        """
+        await self._look(session_id, user_id, action)
 
     async def look_at(self, session_id: str, user_id: str, action: Action) -> Look:
         """Read the header, the fields for providers included."""
@@ -82,9 +85,12 @@ class RequestView(SessionManager):
     ) -> Append:
         """Append, like ``add_messages``, and tell where the session stands after it."""
         decision = await self._decide(session_id, user_id, Action.APPEND)
+        drafts = await self._checked(
+            decision, lambda: self._inputs.messages(messages, user_id, decision.at)
+        )
         applied = await self._append(
             decision,
-            self._inputs.messages(messages, user_id, decision.at),
+            drafts,
             context_updates=context_updates or None,
             context_removals=context_removals or (),
             expected_revision=self.expected.revision,

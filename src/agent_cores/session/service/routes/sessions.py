@@ -31,7 +31,8 @@ REPLAYED = {"Idempotent-Replayed": "true"}
 async def create_session(call: Call) -> Answer:
     """Create a session, or return the one that there is."""
     body: shapes.CreateSession = call.body()
-    may_choose_id(call, body.id)
+    if not may_choose_id(call, body.id):
+        raise cannot_choose_id()
     view = call.view
     derived = body.id is None and call.key is not None
     session_id = call.key.derived_id() if derived and call.key is not None else body.id
@@ -79,11 +80,14 @@ async def _create(
     )
 
 
-def may_choose_id(call: Call, session_id: str | None) -> None:
-    """Refuse an id that the caller chose and may not."""
-    if session_id is None or "act-as" in call.principal.rights or call.settings.client_ids:
-        return
-    raise AccessDeniedError("this credential may not choose the id of a session")
+def may_choose_id(call: Call, session_id: str | None) -> bool:
+    """Whether the id is left to the service, or chosen by somebody who may."""
+    return session_id is None or "act-as" in call.principal.rights or call.settings.client_ids
+
+
+def cannot_choose_id() -> AccessDeniedError:
+    """Return the refusal of an id that the caller may not choose."""
+    return AccessDeniedError("this credential may not choose the id of a session")
 
 
 async def is_replay(
