@@ -15,6 +15,7 @@ from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.lifecycle.events import EVENT_NAMES
 from agent_cores.session.service import Service, ServiceSettings
 from agent_cores.session.service.api_keys import ApiKey, KeyFile, hashed, split_key
+from agent_cores.session.service.request_view import RequestView
 from tests.service.wire import Caller, Wire
 
 S = "/v1/sessions"
@@ -259,8 +260,34 @@ async def test_keys_of_a_file_are_read_again_when_it_changes(wire: Wire, tmp_pat
         {"rights": ("read",)},
         {"rights": ("act-as", "read"), "user_id": "ann"},
         {"rights": ("read",), "user_id": "ann", "user_prefix": "a"},
+        {"rights": ("read", "act-as"), "namespace": "_keys"},
+        {"rights": ("read", "act-as"), "namespace": ""},
     ],
 )
 async def test_a_key_that_makes_no_sense_is_refused(wire: Wire, fields: Any) -> None:
     with pytest.raises(ConfigurationError):
-        ApiKey(id="a", name="a", namespace="a", secret_hash="", created_at=wire.clock(), **fields)
+        ApiKey(
+            id="a",
+            name="a",
+            secret_hash="",
+            created_at=wire.clock(),
+            **{"namespace": "a", **fields},
+        )
+
+
+async def test_a_file_opens_no_namespace_of_the_system(wire: Wire, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key = {
+        "id": "k1",
+        "name": "file",
+        "namespace": "_keys",
+        "secret_hash": hashed("secret"),
+        "rights": ["read", "act-as"],
+        "created_at": "2026-01-01T00:00:00Z",
+    }
+    path.write_text(json.dumps({"keys": [key]}))
+    service = wire.another(keys_file=str(path))
+    reply = await Caller(service, "_keys", "ask_k1_secret", {})("GET", S)
+    assert reply.code == "storage_unavailable"
+    with pytest.raises(InvalidInputError):
+        RequestView.of(wire.manager, "_keys", ())

@@ -224,6 +224,7 @@ async def test_users_of_two_issuers_are_told_apart_by_a_prefix() -> None:
         {"jwks": "x"},
         {"secret": "short"},
         {"namespaces": ()},
+        {"namespaces": ("default", "_keys")},
     ],
     ids=str,
 )

@@ -22,6 +22,7 @@ from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet, OctKey
 
 from agent_cores.session.errors import ConfigurationError, UnauthenticatedError
+from agent_cores.session.service.api_keys import configured_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,8 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigurationError(f"issuer {self.issuer}: secret has at least 32 bytes")
         if not self.namespaces:
             raise ConfigurationError(f"issuer {self.issuer}: namespaces is empty")
+        for namespace in self.namespaces:
+            configured_namespace(namespace)
 
 
 class TokenClaims(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.engine import Scope
+from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import Message
 from agent_cores.session.service.preconditions import NOTHING, Expected
 from agent_cores.session.session_manager import SessionManager
@@ -55,7 +56,7 @@ class RequestView(SessionManager):
         """Return a view for one request."""
         view = object.__new__(cls)
         view._runtime = manager._runtime
-        view._scope = Scope(namespace, lambda _: groups)
+        view._scope = Scope(checked_namespace(namespace), lambda _: groups)
         view.digest = view.created = None
         view.whole = False
         view.expected = NOTHING
