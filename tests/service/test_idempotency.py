@@ -181,3 +181,31 @@ async def test_the_digest_is_not_shown_and_costs_no_extra_look(wire: Wire) -> No
     made = await ann("POST", S, {}, K)
     assert dict(counting.calls) == {"apply": 1}
     assert "digest" not in made.body.decode()
+
+
+async def test_a_key_that_may_not_read_is_shown_what_a_create_shows(wire: Wire) -> None:
+    writer = await wire.caller("ann", await wire.key("write", "act-as"))
+    body = {"id": "it", "context": {"secret": 1}}
+    first = await writer("POST", S, body, K)
+    assert (first.status, set(first.json()) & {"context", "messages"}) == (201, set())
+    forked = await writer("POST", f"{S}/it/fork", {}, K)
+    assert set(forked.json()) == set(first.json())
+    for path, given, headers in (
+        (S, body, K),
+        (S, {"id": "it", "if_exists": "return"}, {}),
+        (S, {"id": "it", "if_exists": "return"}, {"Idempotency-Key": "other"}),
+        (f"{S}/it/fork", {}, K),
+    ):
+        again = await writer("POST", path, given, headers)
+        assert again.status in {200, 201}
+        assert set(again.json()) == set(first.json())
+
+
+async def test_what_a_create_gives_back_names_the_role_that_a_group_gives(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    await ann.new_session(id="it", context={"secret": 1})
+    for subject, role in (("ben", "viewer"), ("group:team", "editor")):
+        await ann("PUT", f"{S}/it/grants", {"subject": subject, "role": role})
+    ben = await wire.caller("ben", **{"X-User-Groups": "team"})
+    returned = await ben("POST", S, {"id": "it", "if_exists": "return"})
+    assert (returned.status, returned.json()["access_role"]) == (200, "editor")

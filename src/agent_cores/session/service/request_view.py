@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session.access.access_control import Action
+from agent_cores.session.access.access_control import Action, Caller
 from agent_cores.session.engine import Scope
+from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import Message
 from agent_cores.session.service.preconditions import NOTHING, Expected
@@ -19,7 +20,6 @@ from agent_cores.session.storage.codec import decode_message
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent_cores.session.access.access_control import Caller
     from agent_cores.session.engine import Decision, Look
     from agent_cores.session.models import (
         Applied,
@@ -72,6 +72,16 @@ class RequestView(SessionManager):
     async def look_at(self, session_id: str, user_id: str, action: Action) -> Look:
         """Read the header, the fields for providers included."""
         return await self._look(session_id, user_id, action)
+
+    async def header(self, session_id: str, user_id: str) -> Session:
+        """Return a session as a create answers with it: without what takes the right to read."""
+        caller = await self._scope.with_groups(Caller(user_id))
+        look = await self._engine.look(self._scope, session_id, caller, Action.READ)
+        await self._renew_by_reading(look)
+        session = self._engine.session(look.snapshot.header, caller, look.decision.at)
+        if session is None:
+            raise SessionNotFoundError
+        return session
 
     async def append(
         self,

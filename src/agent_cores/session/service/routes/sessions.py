@@ -46,7 +46,7 @@ async def create_session(call: Call) -> Answer:
             return await created_answer(call, session_id, REPLAYED)
         created = await _create(view, call.user_id, body, session_id, if_exists=body.if_exists)
     if view.created is None:
-        return call.session(await view.get_session(created, call.user_id, message_limit=0))
+        return call.session(await view.header(created, call.user_id))
     return call.session(view.created, 201, location(call, created))
 
 
@@ -109,7 +109,7 @@ async def created_answer(
     call: Call, session_id: str, headers: dict[str, str] | None = None
 ) -> Answer:
     """Return 201 and the session as it stands now."""
-    session = await call.view.get_session(session_id, call.user_id, message_limit=0)
+    session = await call.view.header(session_id, call.user_id)
     return call.session(session, 201, {**location(call, session_id), **(headers or {})})
 
 
