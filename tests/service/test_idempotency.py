@@ -145,6 +145,18 @@ async def test_a_fork_is_made_once(wire: Wire) -> None:
     assert len((await ann("GET", S)).json()["data"]) == 2
 
 
+async def test_a_key_with_a_chosen_id_holds_for_one_request(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    ben = await wire.caller("ben", ann.headers["Authorization"].removeprefix("Bearer "))
+    one, two = await ann.new_session(public=True), await ann.new_session()
+    assert (await ann("POST", f"{S}/{one}/fork", {"id": "f"}, K)).status == 201
+    await ann("PUT", f"{S}/f/visibility", {"visibility": "public"})
+    for caller, path in ((ann, f"{S}/{two}/fork"), (ann, S), (ben, f"{S}/{one}/fork")):
+        taken = await caller("POST", path, {"id": "f"}, K)
+        assert (taken.status, taken.code) == (409, "session_exists")
+    assert replayed(await ann("POST", f"{S}/{one}/fork", {"id": "f"}, K))
+
+
 async def test_a_fork_that_is_under_way_is_worth_another_try(wire: Wire) -> None:
     import asyncio
 
