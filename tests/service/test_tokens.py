@@ -84,6 +84,18 @@ async def test_a_token_ends_at_its_end() -> None:
     assert (await asked(wire, text)).status == 401
 
 
+async def test_a_token_of_a_clock_that_is_a_little_ahead_is_believed() -> None:
+    wire = Wire(jwt_issuers=(ISSUER,))
+    now = int(wire.clock().timestamp())
+    for ahead, status in ((1, 200), (5, 200), (60, 401)):
+        for claim in ("iat", "nbf"):
+            begin: dict[str, Any] = {claim: now + ahead}
+            text = token(wire.clock(), **begin)
+            assert (await asked(wire, text)).status == status, (claim, ahead)
+    for end in (now, now - 1, wire.clock().timestamp()):
+        assert (await asked(wire, token(wire.clock(), exp=end))).status == 401
+
+
 async def test_a_token_that_was_not_signed_by_the_issuer_is_not_believed() -> None:
     wire = Wire(jwt_issuers=(ISSUER,))
     good = token(wire.clock())

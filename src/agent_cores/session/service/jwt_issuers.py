@@ -34,6 +34,8 @@ FRESH_SECONDS = 600.0
 """How long keys from a URL are used before they are fetched again."""
 RETRY_SECONDS = 30.0
 """How often, at most, keys are fetched again because a token names an unknown one."""
+SKEW_SECONDS = 10
+"""How far an issuer's clock may be ahead: a token that has just been signed is not refused."""
 FETCH_TIMEOUT = 5.0
 MOST_BYTES = 1_048_576
 SHORTEST_SECRET = 32
@@ -106,15 +108,18 @@ class Issuers:
             with warnings.catch_warnings(action="ignore", category=SecurityWarning):
                 # RFC 9864 would have EdDSA called Ed25519; issuers still say EdDSA.
                 checked = jwt.decode(token, key_set, algorithms=list(issuer.algorithms))
+            now = self._clock().timestamp()
             registry = jwt.JWTClaimsRegistry(
-                now=int(self._clock().timestamp()),
-                leeway=0,
+                now=int(now),
+                leeway=SKEW_SECONDS,
                 exp={"essential": True},
                 iss={"essential": True, "value": issuer.issuer},
                 aud={"essential": True, "value": issuer.audience},
                 sub={"essential": True},
             )
             registry.validate(checked.claims)
+            if checked.claims["exp"] <= now:  # without the leeway that nbf and iat have
+                raise UnauthenticatedError("the token has run out")
         except (JoseError, ValueError, TypeError) as error:
             raise UnauthenticatedError("the token is not valid") from error
         return _claims(issuer, checked.claims)
