@@ -220,9 +220,24 @@ async def test_users_of_two_issuers_are_told_apart_by_a_prefix() -> None:
     with pytest.raises(ConfigurationError):
         ServiceSettings(jwt_issuers=(ISSUER, other))
     prefixed = Issuer(**{**fields, "issuer": "https://two.test", "user_prefix": "two:"})
-    wire = Wire(jwt_issuers=(ISSUER, prefixed))
-    text = token(wire.clock(), iss="https://two.test")
-    assert (await asked(wire, text)).json()["user_id"] == "two:ann"
+    longer = Issuer(**{**fields, "issuer": "https://three.test", "user_prefix": "two:three:"})
+    apart = Issuer(
+        **{**fields, "issuer": "https://x.test", "user_prefix": "x:", "namespaces": ("x",)}
+    )
+    wire = Wire(jwt_issuers=(ISSUER, prefixed, longer, apart))
+    for issuer, subject, user_id in (
+        (ISSUER, "ann", "ann"),
+        (ISSUER, "two:ann", None),
+        (ISSUER, "two:three:ann", None),
+        (ISSUER, "x:ann", "x:ann"),
+        (prefixed, "ann", "two:ann"),
+        (prefixed, "two:ann", "two:two:ann"),
+        (prefixed, "three:ann", None),
+        (longer, "ann", "two:three:ann"),
+    ):
+        reply = await asked(wire, token(wire.clock(), iss=issuer.issuer, sub=subject))
+        assert reply.json().get("user_id") == user_id, (issuer.issuer, subject)
+        assert reply.status == (401 if user_id is None else 200)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,7 @@ class Issuers:
 
     def __init__(self, issuers: tuple[Issuer, ...], clock: Callable[[], datetime]) -> None:
         self._issuers = {issuer.issuer: _IssuerKeys(issuer) for issuer in issuers}
+        self._all = issuers
         self._clock = clock
 
     async def check(self, token: str) -> TokenClaims:
@@ -122,7 +123,19 @@ class Issuers:
                 raise UnauthenticatedError("the token has run out")
         except (JoseError, ValueError, TypeError) as error:
             raise UnauthenticatedError("the token is not valid") from error
-        return _claims(issuer, checked.claims)
+        found = _claims(issuer, checked.claims)
+        self._check_user(issuer, found)
+        return found
+
+    def _check_user(self, issuer: Issuer, claims: TokenClaims) -> None:
+        """Refuse a user of another issuer: one whose longer prefix the user id begins with."""
+        for other in self._all:
+            if (
+                len(other.user_prefix) > len(issuer.user_prefix)
+                and claims.user_id.startswith(other.user_prefix)
+                and claims.namespace in other.namespaces
+            ):
+                raise UnauthenticatedError("the token names a user of another issuer")
 
 
 class _IssuerKeys:
