@@ -14,20 +14,15 @@ from typing import Any
 import pytest
 from joserfc import jwt
 from joserfc.errors import SecurityWarning
-from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.service import ServiceSettings
-from agent_cores.session.service import jwt_issuers as module
 from agent_cores.session.service.jwt_issuers import Issuer
-from tests.service.tokens import ISSUER, SECRET, claims, token
-from tests.service.wire import Caller, Reply, Wire
+from tests.service.tokens import ISSUER, SECRET, asked, claims, public_issuer, token
+from tests.service.wire import Caller, Wire
 
 S = "/v1/sessions"
-
-
-async def asked(wire: Wire, text: str, path: str = "/v1/me", **headers: str) -> Reply:
-    return await Caller(wire.service, None, text, headers)("GET", path)
 
 
 async def test_a_token_says_who_is_calling() -> None:
@@ -129,18 +124,6 @@ async def test_keys_that_a_token_brings_along_are_not_looked_at(tmp_path: Path) 
     ).status == 200
 
 
-def public_issuer(folder: Path, keys: list[Any], algorithms: tuple[str, ...]) -> Issuer:
-    path = folder / "jwks.json"
-    path.write_text(json.dumps(KeySet(keys).as_dict(private=False)))
-    return Issuer(
-        issuer=ISSUER.issuer,
-        audience=ISSUER.audience,
-        algorithms=algorithms,
-        namespaces=("default",),
-        jwks=str(path),
-    )
-
-
 @pytest.mark.parametrize(
     ("algorithm", "key"),
     [
@@ -169,24 +152,6 @@ async def test_a_public_key_is_never_taken_for_a_secret(tmp_path: Path) -> None:
     signed = hmac.digest(key.as_pem(private=False), f"{head}.{body}".encode(), "sha256")
     text = f"{head}.{body}.{base64.urlsafe_b64encode(signed).rstrip(b'=').decode()}"
     assert (await asked(wire, text)).status == 401
-
-
-async def test_keys_are_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = RSAKey.generate_key(2048, {"kid": "old"})
-    new = RSAKey.generate_key(2048, {"kid": "new"})
-    wire = Wire(jwt_issuers=(public_issuer(tmp_path, [old], ("RS256",)),))
-    tokens = [
-        jwt.encode({"alg": "RS256", "kid": key.kid}, claims(wire.clock()), key)
-        for key in (old, new)
-    ]
-    assert [(await asked(wire, text)).status for text in tokens] == [200, 401]
-    public_issuer(tmp_path, [old, new], ("RS256",))
-    assert (await asked(wire, tokens[1])).status == 401, "keys are not fetched for every token"
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
-    assert [(await asked(wire, text)).status for text in tokens] == [200, 200]
-    (tmp_path / "jwks.json").unlink()
-    monkeypatch.setattr(module, "FRESH_SECONDS", 0.0)
-    assert (await asked(wire, tokens[0])).status == 200, "known keys outlive their source"
 
 
 async def test_a_token_appends_only_the_roles_it_may() -> None:
@@ -252,6 +217,8 @@ async def test_users_of_two_issuers_are_told_apart_by_a_prefix() -> None:
         {"secret": "short"},
         {"namespaces": ()},
         {"namespaces": ("default", "_keys")},
+        {"algorithms": ("RS256",), "secret": None, "jwks": "http://issuer.test/jwks"},
+        {"algorithms": ("RS256",), "secret": None, "jwks": "ftp://issuer.test/jwks"},
     ],
     ids=str,
 )

@@ -66,7 +66,7 @@ _FIXED = {
     "message_not_found": "no such message",
     "internal": "something went wrong; the log of the service has this request's id",
     "corrupt_record": "a stored record cannot be read",
-    "storage_unavailable": "the store did not answer",
+    "storage_unavailable": "the store, or where keys are kept, did not answer",
 }
 """Details that are the same each time, where the error's own words are for the log."""
 
