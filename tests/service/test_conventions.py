@@ -109,6 +109,7 @@ async def test_if_match_is_refused_where_it_would_not_be_looked_at(wire: Wire) -
         assert reply.code == "malformed_request"
 
 
+SAID = {"messages": [{"role": "user", "content": "x"}]}
 BROKEN = b'{"messages": 5, "x": '
 
 
@@ -163,7 +164,9 @@ async def test_an_id_that_breaks_the_limits_is_a_missing_one(wire: Wire) -> None
         ({"messages": [{"role": "user"}]}, "/messages/0"),
         ({"messages": [{"role": "user", "content": 5}]}, "/messages/0/content"),
         ({"messages": []}, "/messages"),
-        ({"messages": [{"role": "user", "content": "x"}], "nope": 1}, "/"),
+        ({"messages": [{"role": "user", "content": "x"}], "nope": 1}, ""),
+        ([], ""),
+        ({**SAID, "context_updates": {"a/b~c": "x" * 1_100_000}}, "/context_updates/a~1b~0c"),
         ({"messages": [{"role": "user", "content": "x", "seq": 1}]}, "/messages/0"),
         ({"messages": [{"role": "", "content": "x"}]}, "/messages/0/role"),
         ({"messages": [{"role": "a\nb", "content": "x"}]}, "/messages/0/role"),
@@ -193,6 +196,9 @@ async def test_arguments_are_called_by_their_names_on_the_wire(wire: Wire) -> No
         ("GET", f"{S}?limit=1&limit=2", None, "/limit"),
         ("GET", f"{S}?limit=1001", None, "/limit"),
         ("GET", f"{S}?nope=1", None, "/nope"),
+        ("GET", f"{S}?a%2Fb~c=1", None, "/a~1b~0c"),
+        ("POST", S, {"context": {"a/b": "x" * 1_100_000}}, "/context/a~1b"),
+        ("GET", f"{S}?tags=x", None, "/tags"),
         ("GET", f"{S}?tag=%00", None, "/tag"),
         ("GET", f"{S}?cursor=x", None, "/cursor"),
         ("GET", f"{S}?shared=1", None, "/shared"),

@@ -58,12 +58,17 @@ def error_of(status: int, body: bytes) -> errors.SessionError:
         return _PLAIN[code](detail)
     if code == errors.InvalidInputError.code:
         first = problem.errors[0] if problem.errors else _Field("", detail)
-        return errors.InvalidInputError(first.field.removeprefix("/"), first.message)
+        return errors.InvalidInputError(_path(first.field), first.message)
     if code == errors.MessageNotFoundError.code:
         return errors.MessageNotFoundError(0)
     if code == errors.CorruptRecordError.code:
         return errors.CorruptRecordError("", "", detail)
     return _with_values(status, code, detail, values)
+
+
+def _path(pointer: str) -> str:
+    """Return a JSON Pointer as the manager names a field; the whole body is the request."""
+    return pointer.removeprefix("/").replace("~1", "/").replace("~0", "~") or "request"
 
 
 def _with_values(

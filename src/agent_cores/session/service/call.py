@@ -12,7 +12,7 @@ import msgspec
 from agent_cores.session.service import shapes
 from agent_cores.session.service.idempotency import IdempotencyKey, key_text
 from agent_cores.session.service.preconditions import NOTHING, etag, expected
-from agent_cores.session.service.problems import Refusal, ShapeError
+from agent_cores.session.service.problems import Refusal, ShapeError, token
 from agent_cores.session.service.request_view import RequestView
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Call:
         for name, value in pairs:
             kind = self.route.query.get(name)
             if kind is None:
-                raise ShapeError(name, "no such parameter")
+                raise ShapeError(token(name), "no such parameter")
             if kind == "texts":
                 values.setdefault(name, []).append(value)
             elif name in values:
