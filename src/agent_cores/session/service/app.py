@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from agent_cores.session.errors import AccessDeniedError, SessionError
 from agent_cores.session.service.call import Answer, Call, encode
 from agent_cores.session.service.checks import check_accept, check_host, check_size
+from agent_cores.session.service.failures import kinds, outline
 from agent_cores.session.service.problems import Refusal, ShapeError, problem_of
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router
@@ -185,11 +186,12 @@ class Service:
     def _refusal(self, error: Exception, route: Route | None, request_id: bytes) -> Answer:
         names = route.names if route is not None else {}
         clock = self._workings.clock
-        if not isinstance(error, SessionError | Refusal):
-            logger.error("request %s failed", request_id.decode("latin-1"), exc_info=error)
         status, headers, problem = problem_of(error, names, clock())
-        if status >= 500 and isinstance(error, SessionError):  # noqa: PLR2004
-            logger.error("request %s: %s", request_id.decode("latin-1"), error)
+        number = request_id.decode("latin-1")
+        if not isinstance(error, SessionError | Refusal):
+            logger.error("request %s failed: %s", number, outline(error))
+        elif status >= 500:  # noqa: PLR2004
+            logger.error("request %s: %s: %s", number, problem.code, kinds(error))
         extra = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         return Answer(status, encode(problem), extra, b"application/problem+json")
 
