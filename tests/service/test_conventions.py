@@ -117,17 +117,20 @@ async def test_the_checks_come_in_their_order(wire: Wire) -> None:
     """Each request is wrong in every way that is left; the first way decides."""
     ann, ben = await wire.caller("ann"), await wire.caller("ben")
     read_only = Caller(wire.service, None, await wire.key("read", user_id="ann"), {})
+    caller_of_none = Caller(wire.service, "a\x00", await wire.key("read", "act-as"), {})
     small = wire.another(max_body_bytes=2_000)
     path = f"{S}/{await ann.new_session()}/messages"
     await ann("PUT", path.replace("messages", "grants"), {"subject": "ben", "role": "viewer"})
     nobody = Caller(small, None, "ask_x_y", {})
-    for caller in (nobody, read_only, ann, ben):
+    for caller in (nobody, read_only, caller_of_none, ann, ben):
         caller.service = small
     codes = [
         (await nobody("POST", path, b"[" * 3_000)).code,
         (await nobody("POST", path, BROKEN)).code,
         (await read_only("POST", path, BROKEN)).code,
+        (await caller_of_none("POST", path, BROKEN)).code,
         (await ben("POST", path, BROKEN)).code,
+        (await ben("PATCH", f"{S}/nope?nope=1", BROKEN)).code,
         (await ben("POST", path + "x", {"messages": 5})).code,
         (await ben("POST", f"{S}/nope/messages", {"messages": 5})).code,
         (await ben("POST", path, {"messages": 5})).code,
@@ -138,6 +141,8 @@ async def test_the_checks_come_in_their_order(wire: Wire) -> None:
         "payload_too_large",
         "unauthenticated",
         "access_denied",
+        "access_denied",
+        "malformed_request",
         "malformed_request",
         "not_found",
         "session_not_found",
@@ -145,6 +150,23 @@ async def test_the_checks_come_in_their_order(wire: Wire) -> None:
         "invalid_input",
         "last_seq_mismatch",
     ]
+
+
+async def test_the_rate_comes_after_the_right_and_before_the_request_itself(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    reader = Caller(wire.service, None, await wire.key("read", user_id="ann"), {})
+    ann.service = reader.service = wire.another(requests_per_second=1, max_body_bytes=2_000)
+    assert [(await caller("GET", S)).status for caller in (ann, reader)] == [200, 200]
+    codes = [
+        (await ann("POST", S, b"[" * 3_000)).code,
+        (await ann("POST", S, BROKEN, {"Authorization": "Bearer ask_x_y"})).code,
+        (await reader("POST", S, BROKEN)).code,
+        (await ann("POST", S, BROKEN)).code,
+        (await ann("GET", f"{S}/nope", headers={"Accept": "text/html"})).code,
+        (await ann("PATCH", f"{S}/nope", {}, {"If-Match": "x"})).code,
+    ]
+    wanted = ["payload_too_large", "unauthenticated", "access_denied"]
+    assert codes == [*wanted, "rate_limited", "rate_limited", "rate_limited"]
 
 
 async def test_an_id_that_breaks_the_limits_is_a_missing_one(wire: Wire) -> None:

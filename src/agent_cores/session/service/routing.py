@@ -50,11 +50,6 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         """The method and the template of the path: what logs and derived ids go by."""
         return f"{self.method} {self.path}"
 
-    @property
-    def needs_user(self) -> bool:
-        """Whether somebody must be named who does it."""
-        return self.right in {"read", "write"}
-
 
 class _Node:
     """A step of a path."""
