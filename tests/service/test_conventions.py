@@ -94,7 +94,9 @@ async def test_a_namesake_made_between_look_and_write_is_not_touched() -> None:
     assert (await ann("GET", f"{S}/it")).json()["metadata"] == {}
 
 
-@pytest.mark.parametrize("value", ["abc", '"a"', '"1.2"', 'W/"1.2.3"', '"1", "2"', ""])
+@pytest.mark.parametrize(
+    "value", ["abc", '"a"', '"1.2"', 'W/"1.2.3"', '"1", "2"', "", '"0"', '"01"', '"1.0.1"', '"²"']
+)
 async def test_an_if_match_that_is_no_etag_of_ours_is_malformed(wire: Wire, value: str) -> None:
     ann = await wire.caller("ann")
     path = f"{S}/{await ann.new_session()}"
@@ -249,9 +251,13 @@ async def test_paths_methods_and_media_types_that_are_not_there(wire: Wire) -> N
     for nowhere in ("/", "/v1", "/v1/", "/v2/sessions", f"{S}/", f"{path}/nope", f"{path}/"):
         assert (await ann("GET", nowhere)).code == "not_found", nowhere
     wrong = await ann("PUT", path, {})
-    assert (wrong.code, wrong.headers["allow"]) == ("method_not_allowed", "DELETE, GET, PATCH")
+    assert (wrong.code, wrong.headers["allow"]) == (
+        "method_not_allowed",
+        "DELETE, GET, HEAD, PATCH",
+    )
     assert (await ann("GET", path, headers={"Accept": "text/html"})).code == "not_acceptable"
-    assert (await ann("GET", path, headers={"Accept": "text/html, */*;q=0.1"})).status == 200
+    for accept in ("text/html, */*;q=0.1", "", " , "):
+        assert (await ann("GET", path, headers={"Accept": accept})).status == 200
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert (await ann("PATCH", path, {}, form)).code == "unsupported_media_type"
     charset = {"Content-Type": "Application/JSON; charset=utf-8"}
@@ -294,6 +300,12 @@ async def test_a_body_is_bounded_whether_or_not_its_length_is_told(wire: Wire) -
     for reply in (told, untold):
         assert (reply.status, reply.code) == (413, "payload_too_large")
         assert reply.headers["connection"] == "close"
+
+
+async def test_a_length_of_many_digits_is_too_long_and_no_number_malformed(wire: Wire) -> None:
+    for length, status in (("9" * 5_000, 413), ("9" * 19, 413), ("1e3", 400), ("-1", 400)):
+        headers = {"Content-Length": length}
+        assert (await wire.request("POST", S, headers=headers)).status == status
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(wire: Wire) -> None:

@@ -97,7 +97,8 @@ class Router:
         method = scope["method"]
         route = node.routes.get("GET" if method == "HEAD" else method)
         if route is None:
-            allowed = ", ".join(sorted(node.routes))
+            served = {*node.routes, *(["HEAD"] if "GET" in node.routes else ())}
+            allowed = ", ".join(sorted(served))
             raise Refusal("method_not_allowed", f"allowed: {allowed}", headers={"Allow": allowed})
         return route, parameters
 
