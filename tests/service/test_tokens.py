@@ -242,9 +242,22 @@ def test_issuers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     settings = ServiceSettings.load()
     assert settings.jwt_issuers[0].issuer == "i"
     assert (settings.jwt_roles, settings.port) == (("user", "tool"), 9000)
+    secret = SECRET + " # not a comment"
+    for tail in ("", "  # a comment"):
+        text = json.dumps([{**given, "secret": SECRET if tail else secret}]) + tail
+        monkeypatch.setenv("SESSION_SERVICE_JWT_ISSUERS", text)
+        found = ServiceSettings.load().jwt_issuers[0].secret
+        assert found == (SECRET if tail else secret)
     monkeypatch.setenv("SESSION_SERVICE_JWT_ISSUERS", json.dumps([{**given, "secret": "x"}]))
     with pytest.raises(ConfigurationError):
         ServiceSettings.load()
+
+
+def test_times_are_whole_numbers_too_and_bounded() -> None:
+    assert ServiceSettings(requests_per_second=0, drain_seconds=0).body_timeout == 20
+    for wrong in ({"workers": 0}, {"drain_seconds": -1}, {"body_timeout": float("inf")}):
+        with pytest.raises(ConfigurationError):
+            ServiceSettings.load(**wrong)
 
 
 async def test_forged_tokens_are_bounded_and_lock_no_valid_one_out() -> None:
