@@ -13,9 +13,10 @@ import pytest
 from agent_cores.session import SessionManager
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.lifecycle.events import EVENT_NAMES
-from agent_cores.session.service import Service, ServiceSettings
-from agent_cores.session.service.api_keys import ApiKey, KeyFile, hashed, split_key
+from agent_cores.session.service import Service, ServiceSettings, key_cache
+from agent_cores.session.service.api_keys import ApiKey, KeyFile, StoredKeys, hashed, split_key
 from agent_cores.session.service.request_view import RequestView
+from tests.service.pausing import PausingProvider
 from tests.service.wire import Caller, Wire
 
 S = "/v1/sessions"
@@ -192,6 +193,19 @@ async def test_the_last_use_is_noted_once_a_minute(wire: Wire) -> None:
     await ann("GET", S)
     await wire.service._workings.keys.finish()
     assert (await wire.keys.all())[0].last_used_at == wire.clock()
+
+
+async def test_a_service_stops_though_the_store_does_not_answer(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_cache, "FINISH_SECONDS", 0.01)
+    pausing = PausingProvider(wire.manager._runtime.storage, lambda change: bool(change.metadata))
+    wire.service._workings.keys._places = (StoredKeys(pausing, wire.clock),)
+    ann = await wire.caller("ann")
+    pausing.arm()
+    assert (await ann("GET", S)).status == 200
+    await pausing.reached.wait()
+    await wire.service.aclose()
 
 
 async def test_keys_are_out_of_reach_of_sessions(wire: Wire) -> None:
