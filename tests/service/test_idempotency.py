@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import pytest
+
 from agent_cores.session.testing.wrapping import CountingProvider
+from tests.service.pausing import PausingProvider
 from tests.service.wire import Reply, Wire
 
 S = "/v1/sessions"
@@ -158,10 +162,6 @@ async def test_a_key_with_a_chosen_id_holds_for_one_request(wire: Wire) -> None:
 
 
 async def test_a_fork_that_is_under_way_is_worth_another_try(wire: Wire) -> None:
-    import asyncio
-
-    from tests.service.pausing import PausingProvider
-
     ann = await wire.caller("ann")
     path = f"{S}/{await ann.new_session()}/fork"
     runtime = wire.manager._runtime
@@ -177,11 +177,41 @@ async def test_a_fork_that_is_under_way_is_worth_another_try(wire: Wire) -> None
     assert replayed(await ann("POST", path, {}, K))
 
 
+@pytest.mark.parametrize("what", ["create", "append", "fork"])
+async def test_of_two_at_once_one_is_carried_out(wire: Wire, what: str) -> None:
+    """The first is held back before it is written, the second overtakes it."""
+    ann = await wire.caller("ann")
+    talk = await ann.new_session()
+    said = {"messages": [{"role": "user", "content": "a"}]}
+    path, body = {
+        "create": (S, {"title": "a"}),
+        "append": (f"{S}/{talk}/messages", said),
+        "fork": (f"{S}/{talk}/fork", {"title": "a"}),
+    }[what]
+    runtime = wire.manager._runtime
+    pausing = PausingProvider(runtime.storage, lambda _: True)
+    runtime.engine.storage = pausing
+    pausing.arm()
+    held = asyncio.create_task(ann("POST", path, body, K))
+    await pausing.reached.wait()
+    second = await ann("POST", path, body, K)
+    pausing.go.set()
+    first = await held
+    assert (first.status, second.status) == (201, 201)
+    assert (replayed(first), replayed(second)) == (True, False)
+    assert first.body == second.body
+    listed = (await ann("GET", S)).json()["data"]
+    assert len(listed) == (1 if what == "append" else 2)
+    assert sum(session["message_count"] for session in listed) == (what == "append")
+
+
 async def test_a_malformed_key_is_refused(wire: Wire) -> None:
     ann = await wire.caller("ann")
     for value in ("", "x" * 256, "é"):
         reply = await ann("POST", S, {}, {"Idempotency-Key": value})
         assert (reply.status, reply.code) == (400, "malformed_request")
+    twice = await ann("POST", S, {}, {"Idempotency-Key": "a", "idempotency-key": "a"})
+    assert (twice.status, twice.code) == (400, "malformed_request")
 
 
 async def test_the_digest_is_not_shown_and_costs_no_extra_look(wire: Wire) -> None:

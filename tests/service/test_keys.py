@@ -102,6 +102,18 @@ async def test_a_user_id_that_is_malformed_is_400(wire: Wire, value: str) -> Non
     assert (reply.status, reply.code) == (400, "malformed_request")
 
 
+async def test_a_header_that_says_who_is_calling_stands_once(wire: Wire) -> None:
+    ann = await wire.caller("ann", **{"X-User-Groups": "a"})
+    for name, code in (
+        ("authorization", "unauthenticated"),
+        ("x-user-id", "malformed_request"),
+        ("x-user-groups", "malformed_request"),
+    ):
+        (value,) = (v for k, v in ann.headers.items() if k.lower() == name)
+        assert (await ann("GET", S, headers={name: value})).code == code
+    assert (await ann("GET", S)).status == 200
+
+
 async def test_user_ids_come_percent_encoded(wire: Wire) -> None:
     name = "用户/ä ,?"
     who = await wire.caller(name)
