@@ -1,4 +1,4 @@
-"""One right request for every route with a session in its path, and one of the wrong shape."""
+"""One right request for every route."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route
 
 OF_SESSION = [route for route in ROUTES if "{id}" in route.path]
+OTHERS = [route for route in ROUTES if "{id}" not in route.path]
 
 _BODIES: dict[str, Any] = {
     "update_session": {"metadata_updates": {"a": 1}},
@@ -19,6 +20,7 @@ _BODIES: dict[str, Any] = {
     "set_visibility": {"visibility": "shared"},
     "take_turn": {"turn": "t"},
     "transfer_ownership": {"owner_id": "zoe"},
+    "erase_user": {"user_id": "zoe"},
 }
 
 
@@ -40,9 +42,15 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 def requests_of(user_id: str) -> list[Ready]:
-    """Return a right request for every route; ``user_id`` is who sends it."""
+    """Return a right request for every route of a session; ``user_id`` is who sends it."""
+    return [_ready(route, user_id) for route in OF_SESSION]
+
+
+def other_requests_of(user_id: str) -> list[Ready]:
+    """Return a right request for every route that names no session."""
+    return [_ready(route, user_id) for route in OTHERS]
+
+
+def _ready(route: Route, user_id: str) -> Ready:
     bodies = {**_BODIES, "revoke_access": {"subject": user_id}}
-    return [
-        Ready(route, bodies.get(route.handler.__name__, {} if route.request else None))
-        for route in OF_SESSION
-    ]
+    return Ready(route, bodies.get(route.handler.__name__, {} if route.request else None))

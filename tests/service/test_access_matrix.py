@@ -1,5 +1,7 @@
 """Every route, every kind of caller, every visibility, against the table of who may do what."""
 
+# ruff: noqa: SLF001 - tests look behind the service
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
@@ -8,7 +10,9 @@ from datetime import timedelta
 import pytest
 
 from agent_cores.session.service.api_keys import split_key
-from tests.service.requests_of import OF_SESSION, Ready, requests_of
+from agent_cores.session.service.routes import ROUTES
+from agent_cores.session.testing.wrapping import CountingProvider
+from tests.service.requests_of import OF_SESSION, Ready, other_requests_of, requests_of
 from tests.service.tokens import ISSUER, token
 from tests.service.wire import Caller, Reply, Wire
 
@@ -139,9 +143,26 @@ def role_in(visibility: str, role: str | None) -> str | None:
     return role or ("viewer" if visibility == "public" else None)
 
 
-def test_the_table_of_roles_has_every_route() -> None:
+def test_the_tables_have_every_route_and_every_kind_of_caller() -> None:
     paths = {f"{r.method} {r.path.replace('/v1/sessions/{id}', 'S')}" for r in OF_SESSION}
     assert paths == set(NEEDED)
+    ready = requests_of("x") + other_requests_of("x")
+    assert {one.name for one in ready} == {route.name for route in ROUTES}
+    assert {*ROLES, *REFUSED} >= {
+        "owner",
+        "editor",
+        "viewer",
+        "group member",
+        "stranger",
+        "other namespace",
+        "expired grant",
+        "expired key",
+        "revoked key",
+        "key that may not act",
+        "expired token",
+        "token of an unlisted namespace",
+        "nobody",
+    }
 
 
 @pytest.fixture
@@ -172,6 +193,12 @@ async def test_a_role_opens_what_the_table_says(
             assert said in ready.route.responses, (ready.name, reply)
         if "context" in reply.body.decode() and ready.name == "GET /v1/sessions/{id}":
             assert RANKS[role] >= RANKS["editor"]
+    for ready in other_requests_of(user_id):
+        reply = await send(caller, ready, "")
+        if ready.route.right == "admin":
+            assert (reply.status, reply.code) == (403, "access_denied"), ready.name
+        else:
+            assert reply.status in ready.route.responses, (ready.name, reply)
 
 
 @pytest.mark.parametrize("visibility", ["private", "shared", "public"])
@@ -189,6 +216,35 @@ async def test_a_credential_that_does_not_count_opens_nothing(
             reply = await send(caller, ready, session_id)
             tokens_wire.steps.now += 1
             assert (reply.status, reply.code) == (status, code), ready.name
+    for ready in other_requests_of("olga"):
+        reply = await send(caller, ready, "")
+        tokens_wire.steps.now += 1
+        if ready.route.right == "open":
+            assert reply.status == 200, ready.name
+        elif who == "other namespace" and ready.route.right != "admin":
+            assert reply.status in ready.route.responses, ready.name
+            assert "it" not in [session["id"] for session in reply.json().get("data", ())]
+        else:
+            refusal = (403, "access_denied") if who == "other namespace" else (status, code)
+            assert (reply.status, reply.code) == refusal, ready.name
+
+
+@pytest.mark.parametrize("rights", [("read",), ("write",), ("admin",), ("read", "admin"), ()])
+async def test_a_right_that_is_missing_is_told_without_a_look(
+    wire: Wire, rights: tuple[str, ...]
+) -> None:
+    await prepared(wire, "public", "it")
+    caller = Caller(wire.service, "olga", await wire.key(*rights, "act-as"), {})
+    assert (await caller("GET", "/v1/me")).status == 200
+    counting = CountingProvider(wire.manager._runtime.storage)
+    wire.manager._runtime.engine.storage = wire.manager._runtime.storage = counting
+    for ready in requests_of("olga") + other_requests_of("olga"):
+        if ready.route.right in {"open", "any", *rights}:
+            continue
+        replies = [await send(caller, ready, session_id) for session_id in ("it", "missing")]
+        assert [reply.code for reply in replies] == ["access_denied"] * 2, ready.name
+        assert replies[0].body == replies[1].body
+    assert not counting.calls
 
 
 async def send(caller: Caller, ready: Ready, session_id: str) -> Reply:

@@ -254,6 +254,9 @@ async def test_errors_carry_what_the_managers_carry(wire: Wire, served: str) -> 
         with pytest.raises(InvalidInputError) as wrong:
             await client.add_messages("talk", "ann", [{"role": "user", "content": 5}])
         assert wrong.value.field == "messages/0/content"
+        with pytest.raises(InvalidInputError) as wrong:
+            await client.update_session("talk", "ann", {"a/b~c~1": "x" * 1_100_000})
+        assert wrong.value.field == "context_updates/a/b~c~1"
         with pytest.raises(ConflictError):
             await client.add_message("talk", "ann", "user", "x", expected_last_seq=7)
 

@@ -1,4 +1,4 @@
-"""What holds for every request: headers, preconditions, the order of checks, limits."""
+"""What holds for every request: headers, the order of checks, limits."""
 
 # ruff: noqa: ANN401, SLF001 - tests look behind the service, and send what no type allows
 
@@ -34,81 +34,7 @@ async def test_every_response_has_the_headers_that_every_response_has(wire: Wire
     assert forged.headers["x-request-id"] != "a b"
 
 
-async def test_an_etag_stands_for_one_state_of_one_session(wire: Wire) -> None:
-    ann = await wire.caller("ann")
-    await ann.new_session(id="it")
-    path = f"{S}/it"
-    tag = (await ann("GET", path)).headers["etag"]
-    changed = await ann("PATCH", path, {"metadata_updates": {"a": 1}}, {"If-Match": tag})
-    assert changed.status == 200
-    stale = await ann("PATCH", path, {"metadata_updates": {"a": 2}}, {"If-Match": tag})
-    assert (stale.status, stale.code) == (412, "revision_mismatch")
-    assert stale.json()["values"] == {"expected": 1, "actual": 2}
-    bare = await ann("PATCH", path, {"metadata_updates": {"a": 3}}, {"If-Match": '"2"'})
-    assert bare.json()["revision"] == 3
-    await ann.say("it")
-    moved_on = await ann("PATCH", path, {}, {"If-Match": bare.headers["etag"]})
-    assert moved_on.status == 200, "a plain append changes no revision"
-
-
-@pytest.mark.parametrize("seen", [True, False], ids=["cached", "read"])
-async def test_an_etag_of_a_deleted_session_does_not_fit_its_namesake(
-    wire: Wire, seen: bool
-) -> None:
-    ann = await wire.caller("ann")
-    await ann.new_session(id="it")
-    tag = (await ann("GET", f"{S}/it")).headers["etag"]
-    await ann("DELETE", f"{S}/it")
-    await ann.new_session(id="it")
-    if seen:
-        await ann("GET", f"{S}/it")
-    for method, path, body in (
-        ("PATCH", "", {"metadata_updates": {"a": 1}}),
-        ("POST", "/messages", {"messages": [{"role": "user", "content": "x"}]}),
-        ("POST", "/rewind", {"to_seq": 0}),
-        ("PUT", "/visibility", {"visibility": "public"}),
-        ("PUT", "/owner", {"owner_id": "ben"}),
-        ("DELETE", "", None),
-    ):
-        reply = await ann(method, f"{S}/it{path}", body, {"If-Match": tag})
-        assert (reply.status, reply.code) == (412, "revision_mismatch"), path
-
-
-async def test_a_namesake_made_between_look_and_write_is_not_touched() -> None:
-    wire = Wire()
-    ann = await wire.caller("ann")
-    await ann.new_session(id="it")
-    tag = (await ann("GET", f"{S}/it")).headers["etag"]
-    runtime = wire.manager._runtime
-    pausing = PausingProvider(runtime.storage, lambda change: bool(change.metadata))
-    runtime.engine.storage = pausing
-    pausing.arm()
-    late = asyncio.create_task(
-        ann("PATCH", f"{S}/it", {"metadata_updates": {"a": 1}}, {"If-Match": tag})
-    )
-    await pausing.reached.wait()
-    await ann("DELETE", f"{S}/it")
-    await ann.new_session(id="it")
-    pausing.go.set()
-    assert (await late).code == "revision_mismatch"
-    assert (await ann("GET", f"{S}/it")).json()["metadata"] == {}
-
-
-@pytest.mark.parametrize("value", ["abc", '"a"', '"1.2"', 'W/"1.2.3"', '"1", "2"', ""])
-async def test_an_if_match_that_is_no_etag_of_ours_is_malformed(wire: Wire, value: str) -> None:
-    ann = await wire.caller("ann")
-    path = f"{S}/{await ann.new_session()}"
-    assert (await ann("PATCH", path, {}, {"If-Match": value})).code == "malformed_request"
-
-
-async def test_if_match_is_refused_where_it_would_not_be_looked_at(wire: Wire) -> None:
-    ann = await wire.caller("ann")
-    path = f"{S}/{await ann.new_session()}"
-    for method, tail in (("POST", "/archive"), ("PUT", "/grants"), ("POST", "/turn")):
-        reply = await ann(method, path + tail, {}, {"If-Match": '"1"'})
-        assert reply.code == "malformed_request"
-
-
+SAID = {"messages": [{"role": "user", "content": "x"}]}
 BROKEN = b'{"messages": 5, "x": '
 
 
@@ -116,17 +42,20 @@ async def test_the_checks_come_in_their_order(wire: Wire) -> None:
     """Each request is wrong in every way that is left; the first way decides."""
     ann, ben = await wire.caller("ann"), await wire.caller("ben")
     read_only = Caller(wire.service, None, await wire.key("read", user_id="ann"), {})
+    caller_of_none = Caller(wire.service, "a\x00", await wire.key("read", "act-as"), {})
     small = wire.another(max_body_bytes=2_000)
     path = f"{S}/{await ann.new_session()}/messages"
     await ann("PUT", path.replace("messages", "grants"), {"subject": "ben", "role": "viewer"})
     nobody = Caller(small, None, "ask_x_y", {})
-    for caller in (nobody, read_only, ann, ben):
+    for caller in (nobody, read_only, caller_of_none, ann, ben):
         caller.service = small
     codes = [
         (await nobody("POST", path, b"[" * 3_000)).code,
         (await nobody("POST", path, BROKEN)).code,
         (await read_only("POST", path, BROKEN)).code,
+        (await caller_of_none("POST", path, BROKEN)).code,
         (await ben("POST", path, BROKEN)).code,
+        (await ben("PATCH", f"{S}/nope?nope=1", BROKEN)).code,
         (await ben("POST", path + "x", {"messages": 5})).code,
         (await ben("POST", f"{S}/nope/messages", {"messages": 5})).code,
         (await ben("POST", path, {"messages": 5})).code,
@@ -137,6 +66,8 @@ async def test_the_checks_come_in_their_order(wire: Wire) -> None:
         "payload_too_large",
         "unauthenticated",
         "access_denied",
+        "access_denied",
+        "malformed_request",
         "malformed_request",
         "not_found",
         "session_not_found",
@@ -144,6 +75,23 @@ async def test_the_checks_come_in_their_order(wire: Wire) -> None:
         "invalid_input",
         "last_seq_mismatch",
     ]
+
+
+async def test_the_rate_comes_after_the_right_and_before_the_request_itself(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    reader = Caller(wire.service, None, await wire.key("read", user_id="ann"), {})
+    ann.service = reader.service = wire.another(requests_per_second=1, max_body_bytes=2_000)
+    assert [(await caller("GET", S)).status for caller in (ann, reader)] == [200, 200]
+    codes = [
+        (await ann("POST", S, b"[" * 3_000)).code,
+        (await ann("POST", S, BROKEN, {"Authorization": "Bearer ask_x_y"})).code,
+        (await reader("POST", S, BROKEN)).code,
+        (await ann("POST", S, BROKEN)).code,
+        (await ann("GET", f"{S}/nope", headers={"Accept": "text/html"})).code,
+        (await ann("PATCH", f"{S}/nope", {}, {"If-Match": "x"})).code,
+    ]
+    wanted = ["payload_too_large", "unauthenticated", "access_denied"]
+    assert codes == [*wanted, "rate_limited", "rate_limited", "rate_limited"]
 
 
 async def test_an_id_that_breaks_the_limits_is_a_missing_one(wire: Wire) -> None:
@@ -163,7 +111,9 @@ async def test_an_id_that_breaks_the_limits_is_a_missing_one(wire: Wire) -> None
         ({"messages": [{"role": "user"}]}, "/messages/0"),
         ({"messages": [{"role": "user", "content": 5}]}, "/messages/0/content"),
         ({"messages": []}, "/messages"),
-        ({"messages": [{"role": "user", "content": "x"}], "nope": 1}, "/"),
+        ({"messages": [{"role": "user", "content": "x"}], "nope": 1}, ""),
+        ([], ""),
+        ({**SAID, "context_updates": {"a/b~c": "x" * 1_100_000}}, "/context_updates/a~1b~0c"),
         ({"messages": [{"role": "user", "content": "x", "seq": 1}]}, "/messages/0"),
         ({"messages": [{"role": "", "content": "x"}]}, "/messages/0/role"),
         ({"messages": [{"role": "a\nb", "content": "x"}]}, "/messages/0/role"),
@@ -193,6 +143,9 @@ async def test_arguments_are_called_by_their_names_on_the_wire(wire: Wire) -> No
         ("GET", f"{S}?limit=1&limit=2", None, "/limit"),
         ("GET", f"{S}?limit=1001", None, "/limit"),
         ("GET", f"{S}?nope=1", None, "/nope"),
+        ("GET", f"{S}?a%2Fb~c=1", None, "/a~1b~0c"),
+        ("POST", S, {"context": {"a/b": "x" * 1_100_000}}, "/context/a~1b"),
+        ("GET", f"{S}?tags=x", None, "/tags"),
         ("GET", f"{S}?tag=%00", None, "/tag"),
         ("GET", f"{S}?cursor=x", None, "/cursor"),
         ("GET", f"{S}?shared=1", None, "/shared"),
@@ -221,9 +174,13 @@ async def test_paths_methods_and_media_types_that_are_not_there(wire: Wire) -> N
     for nowhere in ("/", "/v1", "/v1/", "/v2/sessions", f"{S}/", f"{path}/nope", f"{path}/"):
         assert (await ann("GET", nowhere)).code == "not_found", nowhere
     wrong = await ann("PUT", path, {})
-    assert (wrong.code, wrong.headers["allow"]) == ("method_not_allowed", "DELETE, GET, PATCH")
+    assert (wrong.code, wrong.headers["allow"]) == (
+        "method_not_allowed",
+        "DELETE, GET, HEAD, PATCH",
+    )
     assert (await ann("GET", path, headers={"Accept": "text/html"})).code == "not_acceptable"
-    assert (await ann("GET", path, headers={"Accept": "text/html, */*;q=0.1"})).status == 200
+    for accept in ("text/html, */*;q=0.1", "", " , "):
+        assert (await ann("GET", path, headers={"Accept": accept})).status == 200
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert (await ann("PATCH", path, {}, form)).code == "unsupported_media_type"
     charset = {"Content-Type": "Application/JSON; charset=utf-8"}
@@ -266,6 +223,12 @@ async def test_a_body_is_bounded_whether_or_not_its_length_is_told(wire: Wire) -
     for reply in (told, untold):
         assert (reply.status, reply.code) == (413, "payload_too_large")
         assert reply.headers["connection"] == "close"
+
+
+async def test_a_length_of_many_digits_is_too_long_and_no_number_malformed(wire: Wire) -> None:
+    for length, status in (("9" * 5_000, 413), ("9" * 19, 413), ("1e3", 400), ("-1", 400)):
+        headers = {"Content-Length": length}
+        assert (await wire.request("POST", S, headers=headers)).status == status
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(wire: Wire) -> None:

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from agent_cores.session import SessionManager, SessionSettings
+from agent_cores.session.service import Service, ServiceSettings
 from agent_cores.session.testing.wrapping import CountingProvider
 from tests.service.requests_of import OF_SESSION, requests_of
+from tests.service.tokens import ISSUER, token
 from tests.service.wire import Caller, Reply, Wire
 
 HIDDEN, MISSING = "hidden-1", "missing-1"
@@ -88,6 +91,50 @@ async def test_messages_of_a_hidden_session_are_as_hidden(wire: Wire) -> None:
                 answers.append(told(await sam(route.method, path)))
             assert answers[0] == answers[1]
             assert answers[0][0] == 404
+
+
+WRONG: dict[str, tuple[str, str, Any]] = {
+    "a wrong shape": ("PATCH", "", {"nope": 1}),
+    "a wrong query": ("DELETE", "?nope=1", None),
+    "a wrong role": ("POST", "/messages", {"messages": [{"role": "a\nb", "content": "x"}]}),
+    "a role it may not append": ("POST", "/messages", {"messages": [{"role": "t", "content": ""}]}),
+    "no seq": ("DELETE", "/messages/0", None),
+    "an id it may not choose": ("POST", "/fork", {"id": "mine"}),
+    "an end out of range": (
+        "PUT",
+        "/grants",
+        {"subject": "zoe", "role": "viewer", "expires_at": "9999-12-31T23:59:59-14:00"},
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ["taken away", "deleted"])
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_what_went_away_in_another_worker_is_not_told_of_here(wrong: str, way: str) -> None:
+    """This worker still has the header in its cache that says yes."""
+    wire = Wire(jwt_issuers=(ISSUER,))
+    storage = CountingProvider(wire.manager._runtime.storage)
+    settings = SessionSettings(cleanup_interval=0)
+    there = SessionManager(storage, settings=settings, clock=wire.clock)
+    service = Service(there, ServiceSettings(jwt_issuers=(ISSUER,)), now=wire.steps)
+    olga = await wire.caller("olga")
+    ben = Caller(service, None, token(wire.clock(), sub="ben"), {})
+    await hidden(wire, "private")
+    await olga("PUT", f"/v1/sessions/{HIDDEN}/owner", {"owner_id": "ben", "keep_role": "editor"})
+    assert (await ben("POST", f"/v1/sessions/{HIDDEN}/renew", {})).status == 200
+    here = await wire.caller("ben")
+    if way == "deleted":
+        await here("DELETE", f"/v1/sessions/{HIDDEN}")
+    else:
+        await here("PUT", f"/v1/sessions/{HIDDEN}/owner", {"owner_id": "olga"})
+    method, tail, body = WRONG[wrong]
+    seen: list[tuple[Any, ...]] = []
+    for session_id in (HIDDEN, MISSING):
+        storage.calls.clear()
+        reply = await ben(method, f"/v1/sessions/{session_id}{tail}", body)
+        seen.append((*told(reply), dict(storage.calls)))
+    assert seen[0] == seen[1]
+    assert seen[0][0] == 404
 
 
 async def test_an_admin_key_cannot_tell_either(wire: Wire) -> None:

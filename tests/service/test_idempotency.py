@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import pytest
+
 from agent_cores.session.testing.wrapping import CountingProvider
+from tests.service.pausing import PausingProvider
 from tests.service.wire import Reply, Wire
 
 S = "/v1/sessions"
@@ -145,11 +149,19 @@ async def test_a_fork_is_made_once(wire: Wire) -> None:
     assert len((await ann("GET", S)).json()["data"]) == 2
 
 
+async def test_a_key_with_a_chosen_id_holds_for_one_request(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    ben = await wire.caller("ben", ann.headers["Authorization"].removeprefix("Bearer "))
+    one, two = await ann.new_session(public=True), await ann.new_session()
+    assert (await ann("POST", f"{S}/{one}/fork", {"id": "f"}, K)).status == 201
+    await ann("PUT", f"{S}/f/visibility", {"visibility": "public"})
+    for caller, path in ((ann, f"{S}/{two}/fork"), (ann, S), (ben, f"{S}/{one}/fork")):
+        taken = await caller("POST", path, {"id": "f"}, K)
+        assert (taken.status, taken.code) == (409, "session_exists")
+    assert replayed(await ann("POST", f"{S}/{one}/fork", {"id": "f"}, K))
+
+
 async def test_a_fork_that_is_under_way_is_worth_another_try(wire: Wire) -> None:
-    import asyncio
-
-    from tests.service.pausing import PausingProvider
-
     ann = await wire.caller("ann")
     path = f"{S}/{await ann.new_session()}/fork"
     runtime = wire.manager._runtime
@@ -165,11 +177,41 @@ async def test_a_fork_that_is_under_way_is_worth_another_try(wire: Wire) -> None
     assert replayed(await ann("POST", path, {}, K))
 
 
+@pytest.mark.parametrize("what", ["create", "append", "fork"])
+async def test_of_two_at_once_one_is_carried_out(wire: Wire, what: str) -> None:
+    """The first is held back before it is written, the second overtakes it."""
+    ann = await wire.caller("ann")
+    talk = await ann.new_session()
+    said = {"messages": [{"role": "user", "content": "a"}]}
+    path, body = {
+        "create": (S, {"title": "a"}),
+        "append": (f"{S}/{talk}/messages", said),
+        "fork": (f"{S}/{talk}/fork", {"title": "a"}),
+    }[what]
+    runtime = wire.manager._runtime
+    pausing = PausingProvider(runtime.storage, lambda _: True)
+    runtime.engine.storage = pausing
+    pausing.arm()
+    held = asyncio.create_task(ann("POST", path, body, K))
+    await pausing.reached.wait()
+    second = await ann("POST", path, body, K)
+    pausing.go.set()
+    first = await held
+    assert (first.status, second.status) == (201, 201)
+    assert (replayed(first), replayed(second)) == (True, False)
+    assert first.body == second.body
+    listed = (await ann("GET", S)).json()["data"]
+    assert len(listed) == (1 if what == "append" else 2)
+    assert sum(session["message_count"] for session in listed) == (what == "append")
+
+
 async def test_a_malformed_key_is_refused(wire: Wire) -> None:
     ann = await wire.caller("ann")
     for value in ("", "x" * 256, "é"):
         reply = await ann("POST", S, {}, {"Idempotency-Key": value})
         assert (reply.status, reply.code) == (400, "malformed_request")
+    twice = await ann("POST", S, {}, {"Idempotency-Key": "a", "idempotency-key": "a"})
+    assert (twice.status, twice.code) == (400, "malformed_request")
 
 
 async def test_the_digest_is_not_shown_and_costs_no_extra_look(wire: Wire) -> None:
@@ -181,3 +223,31 @@ async def test_the_digest_is_not_shown_and_costs_no_extra_look(wire: Wire) -> No
     made = await ann("POST", S, {}, K)
     assert dict(counting.calls) == {"apply": 1}
     assert "digest" not in made.body.decode()
+
+
+async def test_a_key_that_may_not_read_is_shown_what_a_create_shows(wire: Wire) -> None:
+    writer = await wire.caller("ann", await wire.key("write", "act-as"))
+    body = {"id": "it", "context": {"secret": 1}}
+    first = await writer("POST", S, body, K)
+    assert (first.status, set(first.json()) & {"context", "messages"}) == (201, set())
+    forked = await writer("POST", f"{S}/it/fork", {}, K)
+    assert set(forked.json()) == set(first.json())
+    for path, given, headers in (
+        (S, body, K),
+        (S, {"id": "it", "if_exists": "return"}, {}),
+        (S, {"id": "it", "if_exists": "return"}, {"Idempotency-Key": "other"}),
+        (f"{S}/it/fork", {}, K),
+    ):
+        again = await writer("POST", path, given, headers)
+        assert again.status in {200, 201}
+        assert set(again.json()) == set(first.json())
+
+
+async def test_what_a_create_gives_back_names_the_role_that_a_group_gives(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    await ann.new_session(id="it", context={"secret": 1})
+    for subject, role in (("ben", "viewer"), ("group:team", "editor")):
+        await ann("PUT", f"{S}/it/grants", {"subject": subject, "role": role})
+    ben = await wire.caller("ben", **{"X-User-Groups": "team"})
+    returned = await ben("POST", S, {"id": "it", "if_exists": "return"})
+    assert (returned.status, returned.json()["access_role"]) == (200, "editor")

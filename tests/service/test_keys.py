@@ -13,7 +13,10 @@ import pytest
 from agent_cores.session import SessionManager
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.lifecycle.events import EVENT_NAMES
-from agent_cores.session.service.api_keys import ApiKey, KeyFile, hashed, split_key
+from agent_cores.session.service import Service, ServiceSettings, key_cache
+from agent_cores.session.service.api_keys import ApiKey, KeyFile, StoredKeys, hashed, split_key
+from agent_cores.session.service.request_view import RequestView
+from tests.service.pausing import PausingProvider
 from tests.service.wire import Caller, Wire
 
 S = "/v1/sessions"
@@ -99,6 +102,18 @@ async def test_a_user_id_that_is_malformed_is_400(wire: Wire, value: str) -> Non
     assert (reply.status, reply.code) == (400, "malformed_request")
 
 
+async def test_a_header_that_says_who_is_calling_stands_once(wire: Wire) -> None:
+    ann = await wire.caller("ann", **{"X-User-Groups": "a"})
+    for name, code in (
+        ("authorization", "unauthenticated"),
+        ("x-user-id", "malformed_request"),
+        ("x-user-groups", "malformed_request"),
+    ):
+        (value,) = (v for k, v in ann.headers.items() if k.lower() == name)
+        assert (await ann("GET", S, headers={name: value})).code == code
+    assert (await ann("GET", S)).status == 200
+
+
 async def test_user_ids_come_percent_encoded(wire: Wire) -> None:
     name = "用户/ä ,?"
     who = await wire.caller(name)
@@ -138,6 +153,28 @@ async def test_a_revoked_key_is_out_within_five_seconds_in_every_worker(wire: Wi
     assert (await ann("GET", S)).status == 401
 
 
+async def test_a_revoked_key_is_out_beside_keys_of_the_process(wire: Wire) -> None:
+    own = ApiKey(
+        id="own",
+        name="first run",
+        namespace="default",
+        secret_hash=hashed("secret"),
+        rights=("read", "act-as"),
+        created_at=wire.clock(),
+    )
+    service = Service(wire.manager, ServiceSettings(), keys=[own], now=wire.steps)
+    key = await wire.key()
+    ann = Caller(service, "ann", key, {})
+    assert (await ann("GET", S)).status == 200
+    await service._workings.keys.finish()
+    parts = split_key(key)
+    assert parts is not None
+    assert await wire.keys.revoke(parts[0])
+    wire.steps.now += 5
+    assert (await ann("GET", S)).status == 401
+    assert (await Caller(service, "ann", "ask_own_secret", {})("GET", S)).status == 200
+
+
 async def test_a_key_is_not_read_for_every_request(wire: Wire) -> None:
     from agent_cores.session.testing.wrapping import CountingProvider
 
@@ -168,6 +205,19 @@ async def test_the_last_use_is_noted_once_a_minute(wire: Wire) -> None:
     await ann("GET", S)
     await wire.service._workings.keys.finish()
     assert (await wire.keys.all())[0].last_used_at == wire.clock()
+
+
+async def test_a_service_stops_though_the_store_does_not_answer(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_cache, "FINISH_SECONDS", 0.01)
+    pausing = PausingProvider(wire.manager._runtime.storage, lambda change: bool(change.metadata))
+    wire.service._workings.keys._places = (StoredKeys(pausing, wire.clock),)
+    ann = await wire.caller("ann")
+    pausing.arm()
+    assert (await ann("GET", S)).status == 200
+    await pausing.reached.wait()
+    await wire.service.aclose()
 
 
 async def test_keys_are_out_of_reach_of_sessions(wire: Wire) -> None:
@@ -236,8 +286,34 @@ async def test_keys_of_a_file_are_read_again_when_it_changes(wire: Wire, tmp_pat
         {"rights": ("read",)},
         {"rights": ("act-as", "read"), "user_id": "ann"},
         {"rights": ("read",), "user_id": "ann", "user_prefix": "a"},
+        {"rights": ("read", "act-as"), "namespace": "_keys"},
+        {"rights": ("read", "act-as"), "namespace": ""},
     ],
 )
 async def test_a_key_that_makes_no_sense_is_refused(wire: Wire, fields: Any) -> None:
     with pytest.raises(ConfigurationError):
-        ApiKey(id="a", name="a", namespace="a", secret_hash="", created_at=wire.clock(), **fields)
+        ApiKey(
+            id="a",
+            name="a",
+            secret_hash="",
+            created_at=wire.clock(),
+            **{"namespace": "a", **fields},
+        )
+
+
+async def test_a_file_opens_no_namespace_of_the_system(wire: Wire, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key = {
+        "id": "k1",
+        "name": "file",
+        "namespace": "_keys",
+        "secret_hash": hashed("secret"),
+        "rights": ["read", "act-as"],
+        "created_at": "2026-01-01T00:00:00Z",
+    }
+    path.write_text(json.dumps({"keys": [key]}))
+    service = wire.another(keys_file=str(path))
+    reply = await Caller(service, "_keys", "ask_k1_secret", {})("GET", S)
+    assert reply.code == "storage_unavailable"
+    with pytest.raises(InvalidInputError):
+        RequestView.of(wire.manager, "_keys", ())

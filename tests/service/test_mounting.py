@@ -150,6 +150,32 @@ async def test_requests_at_work_are_finished_before_the_manager_is_closed() -> N
     await closing
 
 
+async def test_a_request_whose_body_is_on_its_way_is_finished_too() -> None:
+    storage = Watched()
+    manager = SessionManager(storage)
+    service = create_app(
+        manager, settings=ServiceSettings(), keys=[key_of(manager._runtime.clock())]
+    )
+    reading, sent = asyncio.Event(), asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        reading.set()
+        await sent.wait()
+        return {"type": "http.request", "body": b"{}"}
+
+    ann = Caller(service, "ann", "ask_k_s", {})
+    late = asyncio.create_task(ann("POST", "/v1/sessions", {}, receive=receive))
+    await reading.wait()
+    closing = asyncio.create_task(service.aclose())
+    for _ in range(50):  # turns of the loop, in which it would close
+        await asyncio.sleep(0)
+    assert storage.closed == 0
+    sent.set()
+    assert (await late).status == 201
+    await closing
+    assert (storage.opened, storage.closed) == (1, 1)
+
+
 async def test_a_store_that_is_away_is_said_so_and_tried_again() -> None:
     from agent_cores.session.errors import StorageUnavailableError
 

@@ -14,20 +14,15 @@ from typing import Any
 import pytest
 from joserfc import jwt
 from joserfc.errors import SecurityWarning
-from joserfc.jwk import ECKey, KeySet, OctKey, OKPKey, RSAKey
+from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.service import ServiceSettings
-from agent_cores.session.service import jwt_issuers as module
 from agent_cores.session.service.jwt_issuers import Issuer
-from tests.service.tokens import ISSUER, SECRET, claims, token
-from tests.service.wire import Caller, Reply, Wire
+from tests.service.tokens import ISSUER, SECRET, asked, claims, public_issuer, token
+from tests.service.wire import Caller, Wire
 
 S = "/v1/sessions"
-
-
-async def asked(wire: Wire, text: str, path: str = "/v1/me", **headers: str) -> Reply:
-    return await Caller(wire.service, None, text, headers)("GET", path)
 
 
 async def test_a_token_says_who_is_calling() -> None:
@@ -84,6 +79,18 @@ async def test_a_token_ends_at_its_end() -> None:
     assert (await asked(wire, text)).status == 401
 
 
+async def test_a_token_of_a_clock_that_is_a_little_ahead_is_believed() -> None:
+    wire = Wire(jwt_issuers=(ISSUER,))
+    now = int(wire.clock().timestamp())
+    for ahead, status in ((1, 200), (5, 200), (60, 401)):
+        for claim in ("iat", "nbf"):
+            begin: dict[str, Any] = {claim: now + ahead}
+            text = token(wire.clock(), **begin)
+            assert (await asked(wire, text)).status == status, (claim, ahead)
+    for end in (now, now - 1, wire.clock().timestamp()):
+        assert (await asked(wire, token(wire.clock(), exp=end))).status == 401
+
+
 async def test_a_token_that_was_not_signed_by_the_issuer_is_not_believed() -> None:
     wire = Wire(jwt_issuers=(ISSUER,))
     good = token(wire.clock())
@@ -117,18 +124,6 @@ async def test_keys_that_a_token_brings_along_are_not_looked_at(tmp_path: Path) 
     ).status == 200
 
 
-def public_issuer(folder: Path, keys: list[Any], algorithms: tuple[str, ...]) -> Issuer:
-    path = folder / "jwks.json"
-    path.write_text(json.dumps(KeySet(keys).as_dict(private=False)))
-    return Issuer(
-        issuer=ISSUER.issuer,
-        audience=ISSUER.audience,
-        algorithms=algorithms,
-        namespaces=("default",),
-        jwks=str(path),
-    )
-
-
 @pytest.mark.parametrize(
     ("algorithm", "key"),
     [
@@ -157,24 +152,6 @@ async def test_a_public_key_is_never_taken_for_a_secret(tmp_path: Path) -> None:
     signed = hmac.digest(key.as_pem(private=False), f"{head}.{body}".encode(), "sha256")
     text = f"{head}.{body}.{base64.urlsafe_b64encode(signed).rstrip(b'=').decode()}"
     assert (await asked(wire, text)).status == 401
-
-
-async def test_keys_are_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = RSAKey.generate_key(2048, {"kid": "old"})
-    new = RSAKey.generate_key(2048, {"kid": "new"})
-    wire = Wire(jwt_issuers=(public_issuer(tmp_path, [old], ("RS256",)),))
-    tokens = [
-        jwt.encode({"alg": "RS256", "kid": key.kid}, claims(wire.clock()), key)
-        for key in (old, new)
-    ]
-    assert [(await asked(wire, text)).status for text in tokens] == [200, 401]
-    public_issuer(tmp_path, [old, new], ("RS256",))
-    assert (await asked(wire, tokens[1])).status == 401, "keys are not fetched for every token"
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
-    assert [(await asked(wire, text)).status for text in tokens] == [200, 200]
-    (tmp_path / "jwks.json").unlink()
-    monkeypatch.setattr(module, "FRESH_SECONDS", 0.0)
-    assert (await asked(wire, tokens[0])).status == 200, "known keys outlive their source"
 
 
 async def test_a_token_appends_only_the_roles_it_may() -> None:
@@ -208,9 +185,24 @@ async def test_users_of_two_issuers_are_told_apart_by_a_prefix() -> None:
     with pytest.raises(ConfigurationError):
         ServiceSettings(jwt_issuers=(ISSUER, other))
     prefixed = Issuer(**{**fields, "issuer": "https://two.test", "user_prefix": "two:"})
-    wire = Wire(jwt_issuers=(ISSUER, prefixed))
-    text = token(wire.clock(), iss="https://two.test")
-    assert (await asked(wire, text)).json()["user_id"] == "two:ann"
+    longer = Issuer(**{**fields, "issuer": "https://three.test", "user_prefix": "two:three:"})
+    apart = Issuer(
+        **{**fields, "issuer": "https://x.test", "user_prefix": "x:", "namespaces": ("x",)}
+    )
+    wire = Wire(jwt_issuers=(ISSUER, prefixed, longer, apart))
+    for issuer, subject, user_id in (
+        (ISSUER, "ann", "ann"),
+        (ISSUER, "two:ann", None),
+        (ISSUER, "two:three:ann", None),
+        (ISSUER, "x:ann", "x:ann"),
+        (prefixed, "ann", "two:ann"),
+        (prefixed, "two:ann", "two:two:ann"),
+        (prefixed, "three:ann", None),
+        (longer, "ann", "two:three:ann"),
+    ):
+        reply = await asked(wire, token(wire.clock(), iss=issuer.issuer, sub=subject))
+        assert reply.json().get("user_id") == user_id, (issuer.issuer, subject)
+        assert reply.status == (401 if user_id is None else 200)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +216,9 @@ async def test_users_of_two_issuers_are_told_apart_by_a_prefix() -> None:
         {"jwks": "x"},
         {"secret": "short"},
         {"namespaces": ()},
+        {"namespaces": ("default", "_keys")},
+        {"algorithms": ("RS256",), "secret": None, "jwks": "http://issuer.test/jwks"},
+        {"algorithms": ("RS256",), "secret": None, "jwks": "ftp://issuer.test/jwks"},
     ],
     ids=str,
 )
@@ -247,9 +242,22 @@ def test_issuers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     settings = ServiceSettings.load()
     assert settings.jwt_issuers[0].issuer == "i"
     assert (settings.jwt_roles, settings.port) == (("user", "tool"), 9000)
+    secret = SECRET + " # not a comment"
+    for tail in ("", "  # a comment"):
+        text = json.dumps([{**given, "secret": SECRET if tail else secret}]) + tail
+        monkeypatch.setenv("SESSION_SERVICE_JWT_ISSUERS", text)
+        found = ServiceSettings.load().jwt_issuers[0].secret
+        assert found == (SECRET if tail else secret)
     monkeypatch.setenv("SESSION_SERVICE_JWT_ISSUERS", json.dumps([{**given, "secret": "x"}]))
     with pytest.raises(ConfigurationError):
         ServiceSettings.load()
+
+
+def test_times_are_whole_numbers_too_and_bounded() -> None:
+    assert ServiceSettings(requests_per_second=0, drain_seconds=0).body_timeout == 20
+    for wrong in ({"workers": 0}, {"drain_seconds": -1}, {"body_timeout": float("inf")}):
+        with pytest.raises(ConfigurationError):
+            ServiceSettings.load(**wrong)
 
 
 async def test_forged_tokens_are_bounded_and_lock_no_valid_one_out() -> None:

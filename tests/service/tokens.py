@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from joserfc import jwt
-from joserfc.jwk import OctKey
+from joserfc.jwk import KeySet, OctKey
 
 from agent_cores.session.service.jwt_issuers import Issuer
+from tests.service.wire import Caller, Reply, Wire
 
 SECRET = "0123456789abcdef0123456789abcdef"
 ISSUER = Issuer(
@@ -39,3 +42,19 @@ def token(at: Any, *, header: dict[str, Any] | None = None, **changes: Any) -> s
     """Return a token signed by the issuer."""
     key = OctKey.import_key(SECRET)
     return jwt.encode(header or {"alg": "HS256"}, claims(at, **changes), key)
+
+
+def public_issuer(folder: Path, keys: list[Any], algorithms: tuple[str, ...]) -> Issuer:
+    path = folder / "jwks.json"
+    path.write_text(json.dumps(KeySet(keys).as_dict(private=False)))
+    return Issuer(
+        issuer=ISSUER.issuer,
+        audience=ISSUER.audience,
+        algorithms=algorithms,
+        namespaces=("default",),
+        jwks=str(path),
+    )
+
+
+async def asked(wire: Wire, text: str, path: str = "/v1/me", **headers: str) -> Reply:
+    return await Caller(wire.service, None, text, headers)("GET", path)

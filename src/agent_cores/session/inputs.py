@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ LARGEST_NUMBER = 2**63 - 2
 """The largest seq or revision that may be named: one more still fits 64 bits."""
 LONGEST_SECONDS = 100 * 366 * 86_400
 _EMPTY = b"{}"
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class DefaultTtl(float):
@@ -46,6 +48,14 @@ def new_id() -> str:
 def new_incarnation() -> int:
     """Return 63 random bits."""
     return secrets.randbits(63)
+
+
+def checked_namespace(name: object) -> str:
+    """Return a namespace that callers may name; those that begin with ``_`` are the system's."""
+    if not isinstance(name, str) or _NAMESPACE.fullmatch(name) is None:
+        problem = "lower-case letters, digits, _ and -, at most 63, beginning with letter or digit"
+        raise InvalidInputError("namespace", problem)
+    return name
 
 
 def ttl_seconds(hours: object, field: str = "ttl_hours") -> float | None:

@@ -7,12 +7,12 @@ applies through :mod:`agent_cores.session.engine`.
 from __future__ import annotations
 
 import importlib
-import re
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from agent_cores.session.engine import GroupsOf, Scope
-from agent_cores.session.errors import ConfigurationError, InvalidInputError, MissingDependencyError
+from agent_cores.session.errors import ConfigurationError, MissingDependencyError
+from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now, whole_millis
 from agent_cores.session.runtime import Runtime
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
 
 Storage = str | type[StorageProvider] | StorageProvider
-_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class SessionManager(
@@ -65,7 +64,7 @@ class SessionManager(
         chosen, reason = _choose(storage, settings)
         provider = StorageFactory.create(chosen, settings=settings, **options)
         self._runtime = Runtime(provider, settings, _in_millis(clock), reason)
-        self._scope = Scope(_checked_namespace(namespace), groups_of)
+        self._scope = Scope(checked_namespace(namespace), groups_of)
 
     @property
     def namespace(self) -> str:
@@ -84,7 +83,7 @@ class SessionManager(
         """
         view = object.__new__(type(self))
         view._runtime = self._runtime
-        view._scope = Scope(_checked_namespace(name), groups_of or self._scope.groups_of)
+        view._scope = Scope(checked_namespace(name), groups_of or self._scope.groups_of)
         return view
 
     @property
@@ -181,10 +180,3 @@ def _choose(storage: Storage | None, settings: SessionSettings) -> tuple[Storage
 def _in_millis(clock: Callable[[], datetime]) -> Callable[[], datetime]:
     """Return the clock cut to milliseconds, which is what stores keep."""
     return clock if clock is utc_now else lambda: whole_millis(clock())
-
-
-def _checked_namespace(name: str) -> str:
-    if not isinstance(name, str) or _NAMESPACE.fullmatch(name) is None:
-        problem = "lower-case letters, digits, _ and -, at most 63, beginning with letter or digit"
-        raise InvalidInputError("namespace", problem)
-    return name

@@ -64,7 +64,7 @@ def error_of(method: str, status: int, problem: Problem) -> errors.SessionError:
         return _PLAIN[code](detail)
     if code == errors.InvalidInputError.code:
         first = problem.errors[0] if problem.errors else _Field("", detail)
-        return errors.InvalidInputError(first.field.removeprefix("/"), first.message)
+        return errors.InvalidInputError(_path(first.field), first.message)
     if code in {"malformed_request", "payload_too_large", "headers_too_large"}:
         return errors.InvalidInputError("request", detail)
     if code == errors.MessageNotFoundError.code:
@@ -75,6 +75,11 @@ def error_of(method: str, status: int, problem: Problem) -> errors.SessionError:
         unknown = method != "GET" and bool(problem.values.get("outcome_unknown", True))
         return errors.StorageUnavailableError(detail, outcome_unknown=unknown)
     return _with_values(code, problem.values) or _foreign(method, status, problem)
+
+
+def _path(pointer: str) -> str:
+    """Return a JSON Pointer as the manager names a field; the whole body is the request."""
+    return pointer.removeprefix("/").replace("~1", "/").replace("~0", "~") or "request"
 
 
 def _with_values(code: str, values: dict[str, Any]) -> errors.SessionError | None:

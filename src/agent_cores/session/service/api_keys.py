@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from agent_cores.session.errors import ConfigurationError, SessionNotFoundError, StaleHeaderError
+from agent_cores.session.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    SessionNotFoundError,
+    StaleHeaderError,
+)
+from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models import Change, Query, SessionMetadata
 from agent_cores.session.models.times import from_millis, to_millis
 
@@ -53,6 +59,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse a key that could do nothing, or everything."""
+        configured_namespace(self.namespace)
         unknown = set(self.rights) - set(RIGHTS)
         if unknown or not self.rights:
             raise ConfigurationError(f"rights are some of {', '.join(RIGHTS)}")
@@ -91,6 +98,14 @@ class Keys(Protocol):
 
     async def used(self, key: ApiKey, at: datetime) -> None:
         """Note when a key was last used."""
+
+
+def configured_namespace(name: str) -> str:
+    """Return a namespace that a credential may name: never the one that holds the keys."""
+    try:
+        return checked_namespace(name)
+    except InvalidInputError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def hashed(secret: str) -> str:
@@ -202,8 +217,9 @@ class HeldKeys:
         return self._keys.pop(key_id, None) is not None
 
     async def used(self, key: ApiKey, at: datetime) -> None:
-        """Note the time."""
-        self._keys[key.id] = msgspec.structs.replace(key, last_used_at=at)
+        """Note the time; a key that is kept elsewhere is not taken in."""
+        if key.id in self._keys:
+            self._keys[key.id] = msgspec.structs.replace(key, last_used_at=at)
 
 
 class KeyFile:

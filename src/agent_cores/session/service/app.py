@@ -1,8 +1,9 @@
 """``create_app``: the service as a plain ASGI application, and the order in which it checks.
 
 A request is routed (404, 405), then checked: headers (431) and size (413), authentication (401),
-the right of the key (403), rate (429), what it accepts (406) and its headers (400), the body (413,
-415, 400). All of that is the same for every id. Then the manager decides.
+the right of the key (403), for whom it acts (400), rate (429), what it accepts (406), its other
+headers (400), the body (413, 415, 400). All of that is the same for every id. Then the
+manager decides.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from agent_cores.session.errors import AccessDeniedError, SessionError
+from agent_cores.session.errors import SessionError
 from agent_cores.session.service.call import Answer, Call, encode
 from agent_cores.session.service.checks import check_accept, check_host, check_size
+from agent_cores.session.service.failures import kinds, outline
 from agent_cores.session.service.problems import Refusal, ShapeError, problem_of
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router
@@ -154,11 +156,9 @@ class Service:
         workings = await self._workings.start()
         client = call.scope.get("client")
         principal = await workings.authentication.principal(
-            call.scope["headers"], client[0] if client else "", needs_user=route.needs_user
+            call.scope["headers"], client[0] if client else "", right=route.right
         )
         call.admit(principal)
-        if route.right != "any" and route.right not in principal.rights:
-            raise AccessDeniedError(f"this takes the right {route.right}")
         place = workings.callers.enter(principal)
         try:
             check_accept(call.scope)
@@ -171,13 +171,17 @@ class Service:
             workings.callers.leave(place)
 
     async def _handled(self, call: Call) -> Answer:
-        """Run the handler. A wrong shape is told only to those who may do the thing at all."""
+        """Run the handler. A wrong shape is told only to those who may do the thing at all.
+
+        What is no JSON is told before either, also where the query was looked at first.
+        """
         route = call.route
         try:
             if not route.query and call.scope.get("query_string"):
                 call.query()
             return await route.handler(call)
         except ShapeError:
+            call.check_syntax()
             if route.action is not None:
                 await call.view.check(call.session_id, call.user_id, route.action)
             raise
@@ -185,11 +189,12 @@ class Service:
     def _refusal(self, error: Exception, route: Route | None, request_id: bytes) -> Answer:
         names = route.names if route is not None else {}
         clock = self._workings.clock
-        if not isinstance(error, SessionError | Refusal):
-            logger.error("request %s failed", request_id.decode("latin-1"), exc_info=error)
         status, headers, problem = problem_of(error, names, clock())
-        if status >= 500 and isinstance(error, SessionError):  # noqa: PLR2004
-            logger.error("request %s: %s", request_id.decode("latin-1"), error)
+        number = request_id.decode("latin-1")
+        if not isinstance(error, SessionError | Refusal):
+            logger.error("request %s failed: %s", number, outline(error))
+        elif status >= 500:  # noqa: PLR2004
+            logger.error("request %s: %s: %s", number, problem.code, kinds(error))
         extra = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         return Answer(status, encode(problem), extra, b"application/problem+json")
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _ENCODED = re.compile(rb"(?:[A-Za-z0-9._~@:|+=-]|%[0-9A-Fa-f]{2})*")
 _TOKEN_RIGHTS = ("read", "write")
+_DONE_BY_SOMEBODY = frozenset({"read", "write"})
+"""Rights of routes for which somebody must be named who does it."""
 _UNKNOWN = "the credential is missing, wrong, expired or revoked"
 
 Headers = list[tuple[bytes, bytes]]
@@ -71,11 +73,11 @@ class Authentication:
         self._failures = failures
         self._jwt_roles = jwt_roles
 
-    async def principal(self, headers: Headers, address: str, *, needs_user: bool) -> Principal:
-        """Return who is calling; ``needs_user``: a route that somebody does something on.
+    async def principal(self, headers: Headers, address: str, *, right: str) -> Principal:
+        """Return who is calling a route that takes a right.
 
-        Raises ``UnauthenticatedError``, ``AccessDeniedError`` for headers that the credential may
-        not send, or a refusal of malformed ones.
+        Raises ``UnauthenticatedError``, then ``AccessDeniedError`` for a right that is missing or
+        headers that the credential may not send, then a refusal of malformed ones.
         """
         credential = _bearer(headers)
         if credential is None:
@@ -85,16 +87,14 @@ class Authentication:
             self._failures.check(address)
         try:
             if key_parts is not None:
-                return await self._by_key(*key_parts, headers, needs_user=needs_user)
-            return await self._by_token(credential, headers)
+                return await self._by_key(*key_parts, headers, right)
+            return await self._by_token(credential, headers, right)
         except UnauthenticatedError:
             self._failures.check(address)
             self._failures.count(address)
             raise
 
-    async def _by_key(
-        self, key_id: str, secret: str, headers: Headers, *, needs_user: bool
-    ) -> Principal:
+    async def _by_key(self, key_id: str, secret: str, headers: Headers, right: str) -> Principal:
         try:
             key = await self._keys.get(key_id)
         except ConfigurationError as error:
@@ -103,11 +103,12 @@ class Authentication:
         if key is None or not key.opens(secret) or key.is_expired(at):
             raise UnauthenticatedError(_UNKNOWN)
         self._keys.note_use(key, at)
+        _check_right(right, key.rights)
         user_id: str | None = key.user_id
         groups: tuple[str, ...] = ()
         if "act-as" in key.rights:
             user_id, groups = self._acted(key, headers)
-            if user_id is None and needs_user:
+            if user_id is None and right in _DONE_BY_SOMEBODY:
                 raise Refusal("malformed_request", "X-User-Id is missing")
         else:
             _refuse_acting(headers)
@@ -120,14 +121,15 @@ class Authentication:
             key_id=key.id,
         )
 
-    async def _by_token(self, token: str, headers: Headers) -> Principal:
+    async def _by_token(self, token: str, headers: Headers, right: str) -> Principal:
         claims = await self._issuers.check(token)
-        _refuse_acting(headers)
         try:
             user_id = self._inputs.user_id(claims.user_id)
             groups = tuple(self._inputs.name(group, "groups") for group in claims.groups)
         except InvalidInputError as error:
             raise UnauthenticatedError("the token names a user or group out of bounds") from error
+        _check_right(right, _TOKEN_RIGHTS)
+        _refuse_acting(headers)
         return Principal(
             namespace=claims.namespace,
             user_id=user_id,
@@ -184,6 +186,11 @@ def _decoded(value: bytes, header: str) -> str:
         return unquote_to_bytes(value).decode()
     except UnicodeDecodeError as error:
         raise Refusal("malformed_request", f"{header} is percent-encoded UTF-8") from error
+
+
+def _check_right(right: str, rights: tuple[str, ...]) -> None:
+    if right != "any" and right not in rights:
+        raise AccessDeniedError(f"this takes the right {right}")
 
 
 def _refuse_acting(headers: Headers) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from agent_cores.session.service import shapes
 from agent_cores.session.service.idempotency import IdempotencyKey, key_text
 from agent_cores.session.service.preconditions import NOTHING, etag, expected
-from agent_cores.session.service.problems import Refusal, ShapeError
+from agent_cores.session.service.problems import Refusal, ShapeError, token
 from agent_cores.session.service.request_view import RequestView
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ class Call:
     def body(self) -> Any:  # noqa: ANN401 - of the type that the route names
         """Return the body as the route's type.
 
-        Raises a refusal for what is not JSON at all, ``ShapeError`` for JSON of another shape.
+        Raises ``ShapeError`` for another shape; the decoder may stop at it before it sees whether
+        the rest is JSON at all, see :meth:`check_syntax`.
         """
         kind = self.route.request
         if kind is None:
@@ -156,10 +157,18 @@ class Call:
         try:
             return _decoder(kind).decode(raw)
         except msgspec.ValidationError as error:
-            _check_syntax(raw)
             raise _shape_error(str(error)) from error
         except RecursionError as error:
             raise ShapeError("", "nested too deeply") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Refusal("malformed_request", "the body is not JSON") from error
+
+    def check_syntax(self) -> None:
+        """Refuse a body that is not JSON."""
+        try:
+            msgspec.json.decode(self.raw or b"{}")
+        except RecursionError:
+            return
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Refusal("malformed_request", "the body is not JSON") from error
 
@@ -181,7 +190,7 @@ class Call:
         for name, value in pairs:
             kind = self.route.query.get(name)
             if kind is None:
-                raise ShapeError(name, "no such parameter")
+                raise ShapeError(token(name), "no such parameter")
             if kind == "texts":
                 values.setdefault(name, []).append(value)
             elif name in values:
@@ -210,16 +219,6 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - a type
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     return decoder
-
-
-def _check_syntax(raw: bytes) -> None:
-    """Refuse what is not JSON; a decoder of a type may stop at a wrong type before it sees that."""
-    try:
-        msgspec.json.decode(raw)
-    except RecursionError:
-        return
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refusal("malformed_request", "the body is not JSON") from error
 
 
 def _shape_error(text: str) -> ShapeError:

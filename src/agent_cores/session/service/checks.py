@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _LOOPBACK = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 _ACCEPTED = frozenset({b"*/*", b"application/*", b"application/json", b"application/problem+json"})
 _PER_HEADER = 4
+_MOST_DIGITS = 19
 
 
 def check_size(scope: Scope, settings: ServiceSettings) -> None:
@@ -28,7 +29,10 @@ def check_size(scope: Scope, settings: ServiceSettings) -> None:
             length = value
     if len(headers) > settings.max_header_count or size > settings.max_header_bytes:
         raise Refusal("headers_too_large", "the headers and the path are too many or too long")
-    if length is not None and (not length.isdigit() or int(length) > settings.max_body_bytes):
+    if length is not None and not length.isdigit():
+        raise Refusal("malformed_request", "Content-Length is a number of bytes")
+    # Told by its digits first: past some thousands of them Python makes no number of them.
+    if length is not None and (len(length) > _MOST_DIGITS or int(length) > settings.max_body_bytes):
         raise Refusal(
             "payload_too_large",
             f"the body has more than {settings.max_body_bytes} bytes",
@@ -38,10 +42,10 @@ def check_size(scope: Scope, settings: ServiceSettings) -> None:
 
 def check_accept(scope: Scope) -> None:
     """Refuse a caller who wants something else than JSON."""
-    given = [value for name, value in scope["headers"] if name == b"accept"]
-    if not given:
+    given = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    if not given.strip(b" \t,"):  # an empty list wants nothing in particular, like none
         return
-    for choice in b",".join(given).split(b","):
+    for choice in given.split(b","):
         media_type, _, parameters = choice.partition(b";")
         weight = re.search(rb"q=0(?:\.0*)?\s*(?:;|$)", parameters)
         if media_type.strip().lower() in _ACCEPTED and weight is None:

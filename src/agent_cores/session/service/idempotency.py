@@ -29,25 +29,31 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
 
     def derived_id(self, index: int = 0) -> str:
         """Return an id of 128 bits."""
-        parts = [
+        digest = hashlib.sha256(msgspec.json.encode([*self._parts(), index])).digest()
+        return base64.urlsafe_b64encode(digest[:_ID_BYTES]).rstrip(b"=").decode()
+
+    def digest(self, body: bytes) -> str:
+        """Return what tells the same request from another one under the same key.
+
+        The body alone would not: under an id that the caller chose, a fork of one session would
+        pass for a repetition of a fork of another.
+        """
+        try:
+            body = msgspec.json.encode(msgspec.json.decode(body or b"{}"), order="sorted")
+        except (msgspec.MsgspecError, UnicodeEncodeError):  # it is refused for that elsewhere
+            body = bytes(body)
+        return hashlib.sha256(msgspec.json.encode(self._parts()) + b"\0" + body).hexdigest()
+
+    def _parts(self) -> list[str | None]:
+        """Return whom and what the key holds for."""
+        return [
             self.principal.namespace,
             self.principal.source,
             self.principal.user_id,
             self.route,
             self.session_id,
             self.text,
-            index,
         ]
-        digest = hashlib.sha256(msgspec.json.encode(parts)).digest()
-        return base64.urlsafe_b64encode(digest[:_ID_BYTES]).rstrip(b"=").decode()
-
-    def digest(self, body: bytes) -> str:
-        """Return what tells the same request from another one under the same key."""
-        try:
-            body = msgspec.json.encode(msgspec.json.decode(body or b"{}"), order="sorted")
-        except (msgspec.MsgspecError, UnicodeEncodeError):  # it is refused for that elsewhere
-            body = bytes(body)
-        return hashlib.sha256(self.text.encode() + b"\0" + body).hexdigest()
 
 
 def key_text(values: list[bytes]) -> str | None:

@@ -10,22 +10,32 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import logging
 import time
 import urllib.request
 import warnings
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet, OctKey
 
-from agent_cores.session.errors import ConfigurationError, UnauthenticatedError
+from agent_cores.session.errors import (
+    ConfigurationError,
+    StorageUnavailableError,
+    UnauthenticatedError,
+)
+from agent_cores.session.service.api_keys import configured_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+
+logger = logging.getLogger("agent_cores.session.service")
 
 HMAC = frozenset({"HS256"})
 PUBLIC_KEY = frozenset({"RS256", "ES256", "EdDSA", "Ed25519"})
@@ -33,16 +43,22 @@ FRESH_SECONDS = 600.0
 """How long keys from a URL are used before they are fetched again."""
 RETRY_SECONDS = 30.0
 """How often, at most, keys are fetched again because a token names an unknown one."""
+UNREAD_SECONDS = 5.0
+"""How long after a failure keys that were never read are not fetched again."""
+SKEW_SECONDS = 10
+"""How far an issuer's clock may be ahead: a token that has just been signed is not refused."""
 FETCH_TIMEOUT = 5.0
 MOST_BYTES = 1_048_576
 SHORTEST_SECRET = 32
 _PART_COUNT = 3
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One issuer of tokens, as a setting gives it.
 
-    Keys are ``secret`` (HS256, at least 32 bytes) or ``jwks``, a file or an https URL. The
+    Keys are ``secret`` (HS256, at least 32 bytes) or ``jwks``, a file or an https URL (http on a
+    loopback address alone, where nobody can put other keys in their place). The
     namespace is the claim ``namespace_claim`` and must be in ``namespaces``. The user id is
     ``user_prefix`` and the claim ``sub``; groups are the claim ``groups_claim``, if one is named.
     """
@@ -71,8 +87,12 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigurationError(f"issuer {self.issuer}: HS256 takes secret, the others jwks")
         if self.secret is not None and len(self.secret.encode()) < SHORTEST_SECRET:
             raise ConfigurationError(f"issuer {self.issuer}: secret has at least 32 bytes")
+        if self.jwks is not None and not _is_safe(self.jwks):
+            raise ConfigurationError(f"issuer {self.issuer}: jwks is a file or an https URL")
         if not self.namespaces:
             raise ConfigurationError(f"issuer {self.issuer}: namespaces is empty")
+        for namespace in self.namespaces:
+            configured_namespace(namespace)
 
 
 class TokenClaims(msgspec.Struct, frozen=True):
@@ -89,6 +109,7 @@ class Issuers:
 
     def __init__(self, issuers: tuple[Issuer, ...], clock: Callable[[], datetime]) -> None:
         self._issuers = {issuer.issuer: _IssuerKeys(issuer) for issuer in issuers}
+        self._all = issuers
         self._clock = clock
 
     async def check(self, token: str) -> TokenClaims:
@@ -103,18 +124,33 @@ class Issuers:
             with warnings.catch_warnings(action="ignore", category=SecurityWarning):
                 # RFC 9864 would have EdDSA called Ed25519; issuers still say EdDSA.
                 checked = jwt.decode(token, key_set, algorithms=list(issuer.algorithms))
+            now = self._clock().timestamp()
             registry = jwt.JWTClaimsRegistry(
-                now=int(self._clock().timestamp()),
-                leeway=0,
+                now=int(now),
+                leeway=SKEW_SECONDS,
                 exp={"essential": True},
                 iss={"essential": True, "value": issuer.issuer},
                 aud={"essential": True, "value": issuer.audience},
                 sub={"essential": True},
             )
             registry.validate(checked.claims)
+            if checked.claims["exp"] <= now:  # without the leeway that nbf and iat have
+                raise UnauthenticatedError("the token has run out")
         except (JoseError, ValueError, TypeError) as error:
             raise UnauthenticatedError("the token is not valid") from error
-        return _claims(issuer, checked.claims)
+        found = _claims(issuer, checked.claims)
+        self._check_user(issuer, found)
+        return found
+
+    def _check_user(self, issuer: Issuer, claims: TokenClaims) -> None:
+        """Refuse a user of another issuer: one whose longer prefix the user id begins with."""
+        for other in self._all:
+            if (
+                len(other.user_prefix) > len(issuer.user_prefix)
+                and claims.user_id.startswith(other.user_prefix)
+                and claims.namespace in other.namespaces
+            ):
+                raise UnauthenticatedError("the token names a user of another issuer")
 
 
 class _IssuerKeys:
@@ -123,7 +159,7 @@ class _IssuerKeys:
     def __init__(self, issuer: Issuer) -> None:
         self.issuer = issuer
         self._keys: KeySet | OctKey | None = None
-        self._read_at = 0.0
+        self._read_at = float("-inf")
         self._lock = asyncio.Lock()
         if issuer.secret is not None:
             self._keys = OctKey.import_key(issuer.secret)
@@ -132,35 +168,58 @@ class _IssuerKeys:
         """Return the keys, read anew if they are old, or do not hold the key that is named."""
         if isinstance(self._keys, OctKey):
             return self._keys
-        if self._keys is None or self._is_stale(self._keys, key_id):
+        if self._is_stale(key_id):
             async with self._lock:
-                if self._keys is None or self._is_stale(self._keys, key_id):
+                if self._is_stale(key_id):
                     await self._read_again()
         if self._keys is None:
-            raise UnauthenticatedError("the issuer's keys cannot be read at present")
+            raise StorageUnavailableError(f"the keys of {self.issuer.issuer} cannot be read")
         return self._keys
 
-    def _is_stale(self, keys: KeySet | OctKey, key_id: object) -> bool:
+    def _is_stale(self, key_id: object) -> bool:
         age = time.monotonic() - self._read_at
+        if self._keys is None:
+            return age >= UNREAD_SECONDS
         if age >= FRESH_SECONDS:
             return True
-        known = isinstance(keys, KeySet) and any(key.kid == key_id for key in keys.keys)
+        known = isinstance(self._keys, KeySet) and any(k.kid == key_id for k in self._keys.keys)
         return key_id is not None and not known and age >= RETRY_SECONDS
 
     async def _read_again(self) -> None:
-        self._read_at = time.monotonic()
+        """Read the keys; where that fails, those that are known hold on."""
         try:
             raw = await asyncio.to_thread(_fetch, self.issuer.jwks or "")
             self._keys = KeySet.import_key_set(msgspec.json.decode(raw))
-        except (OSError, ValueError, KeyError, TypeError, JoseError) as error:
-            if self._keys is None:
-                raise UnauthenticatedError("the issuer's keys cannot be read at present") from error
+        except (OSError, HTTPException, ValueError, KeyError, TypeError, JoseError) as error:
+            logger.warning("the keys of %s could not be read: %r", self.issuer.issuer, error)
+        finally:
+            # From its end on: those who waited for a slow failure do not try it once more each.
+            self._read_at = time.monotonic()
+
+
+def _is_safe(place: str) -> bool:
+    """Whether nobody on the way can put other keys in the place of the issuer's."""
+    scheme, mark, _ = place.partition("://")
+    if not mark or scheme == "https":
+        return True
+    return scheme == "http" and urlsplit(place).hostname in _LOOPBACK
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection to where the answer could be changed on its way."""
+
+    def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:  # noqa: ANN401
+        """Refuse an address that a setting could not name either; it comes last."""
+        if not _is_safe(arguments[-1]):
+            raise ValueError("redirected to an address that is not https")
+        return super().redirect_request(*arguments)
 
 
 def _fetch(place: str) -> bytes:
-    if not place.startswith(("https://", "http://")):
+    if "://" not in place:
         return Path(place).read_bytes()
-    with urllib.request.urlopen(place, timeout=FETCH_TIMEOUT) as answer:  # noqa: S310 - a setting
+    opener = urllib.request.build_opener(_SafeRedirects)
+    with opener.open(place, timeout=FETCH_TIMEOUT) as answer:
         raw: bytes = answer.read(MOST_BYTES)
     return raw
 

@@ -25,6 +25,8 @@ REFRESH_SECONDS = 2.0
 TRUSTED_SECONDS = 4.0
 """The age past which a key is used no more: a revoked one is out within 5 s, everywhere."""
 USED_SECONDS = 60.0
+FINISH_SECONDS = 5.0
+"""How long a stopping service waits for what it reads and notes of keys."""
 _MOST = 10_000
 
 
@@ -76,10 +78,12 @@ class KeyCache:
         task.add_done_callback(self._notes.discard)
 
     async def finish(self) -> None:
-        """Wait for what is under way."""
+        """Wait for what is under way, within a bound, and drop the rest."""
         tasks = [*self._notes, *self._readings.values()]
         if tasks:
-            await asyncio.wait(tasks)
+            _, late = await asyncio.wait(tasks, timeout=FINISH_SECONDS)
+            for task in late:
+                task.cancel()
 
     async def _read(self, key_id: str) -> ApiKey | None:
         return await asyncio.shield(self._reading(key_id))

@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 import msgspec
 
+from agent_cores.session.service.failures import outline
+
 GATHERED_SECONDS = 0.2
 _FIELDS = ("request_id", "route", "status", "duration_ms", "credential")
 
@@ -27,8 +29,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = outline(record.exc_info[1])
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 

@@ -138,7 +138,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     if route.if_match:
         schema = {
             "type": "string",
-            "pattern": r'^"([0-9]{1,18}\.[0-9]{1,18}\.[0-9]{1,18}|[1-9][0-9]{0,17})"$',
+            "pattern": r'^"([0-9]{1,18}\.[1-9][0-9]{0,17}\.[0-9]{1,18}|[1-9][0-9]{0,17})"$',
         }
         parameters.append({"name": "If-Match", "in": "header", "schema": schema})
     if route.idempotent:

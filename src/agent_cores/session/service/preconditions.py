@@ -12,7 +12,7 @@ from agent_cores.session.service.problems import Refusal
 if TYPE_CHECKING:
     from agent_cores.session.models import SessionMetadata
 
-_TAG = re.compile(r'"(?:(\d{1,19})\.)?(\d{1,18})(?:\.\d{1,19})?"')
+_TAG = re.compile(r'"(?:([0-9]{1,19})\.)?([1-9][0-9]{0,17})(?:\.[0-9]{1,19})?"')
 
 
 class Expected(msgspec.Struct, frozen=True):

@@ -66,9 +66,12 @@ _FIXED = {
     "message_not_found": "no such message",
     "internal": "something went wrong; the log of the service has this request's id",
     "corrupt_record": "a stored record cannot be read",
-    "storage_unavailable": "the store did not answer",
+    "storage_unavailable": "the store, or where keys are kept, did not answer",
 }
 """Details that are the same each time, where the error's own words are for the log."""
+
+_KEYED = frozenset({"context", "context_updates"})
+"""Fields below which stands a key of the caller's, which may hold anything."""
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, which only the service raises
@@ -89,7 +92,10 @@ class Refusal(Exception):  # noqa: N818 - an answer, which only the service rais
 
 
 class ShapeError(InvalidInputError):
-    """A body or query of another shape than the route takes; found before access was decided."""
+    """A body or query of another shape than the route takes; found before access was decided.
+
+    ``field`` is a JSON Pointer without its first slash, in the names of the wire.
+    """
 
 
 def problem_of(
@@ -114,9 +120,9 @@ def problem_of(
     fields: list[FieldProblem] | msgspec.UnsetType = msgspec.UNSET
     detail = _FIXED.get(code) or str(error)
     if isinstance(error, InvalidInputError):
-        field = _pointer(error.field, names)
+        field = _pointer(error, names)
         fields = [FieldProblem(field, error.problem)]
-        detail = f"{field}: {error.problem}"
+        detail = f"{field}: {error.problem}" if field else error.problem
     body = Problem(
         type=f"urn:agent-sessions:error:{code}",
         title=TITLES[code],
@@ -134,10 +140,19 @@ def reason(status: int) -> str:
     return HTTPStatus(status).phrase
 
 
-def _pointer(path: str, names: Mapping[str, str]) -> str:
-    first, slash, rest = path.partition("/")
-    first = names.get(first, first)
-    return "/" + first + slash + rest if first else "/" + rest
+def token(name: str) -> str:
+    """Return a name as a step of a JSON Pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _pointer(error: InvalidInputError, names: Mapping[str, str]) -> str:
+    """Return the JSON Pointer of a field; that of the whole body is empty."""
+    if isinstance(error, ShapeError):
+        return error.field and f"/{error.field}"
+    first, slash, rest = error.field.partition("/")
+    if first in _KEYED:
+        rest = token(rest)
+    return f"/{names.get(first, first)}{slash}{rest}"
 
 
 def _values(error: Exception) -> dict[str, Any]:

@@ -97,6 +97,11 @@ class CallerLimits:
         rate = settings.requests_per_second
         self._buckets = Buckets(rate, max(1.0, rate), now) if rate else None
 
+    @property
+    def count(self) -> int:
+        """How many requests of known callers are under way, from their bodies on."""
+        return sum(self._in_flight.values())
+
     def enter(self, principal: Principal) -> tuple[str, str | None]:
         """Count a request in, and return what to pass to :meth:`leave`; refuses one too many."""
         key = (principal.source, principal.user_id)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session.access.access_control import Action
+from agent_cores.session.access.access_control import Action, Caller
 from agent_cores.session.engine import Scope
+from agent_cores.session.errors import SessionNotFoundError
+from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import Message
 from agent_cores.session.service.preconditions import NOTHING, Expected
 from agent_cores.session.session_manager import SessionManager
@@ -18,7 +20,6 @@ from agent_cores.session.storage.codec import decode_message
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent_cores.session.access.access_control import Caller
     from agent_cores.session.engine import Decision, Look
     from agent_cores.session.models import (
         Applied,
@@ -55,19 +56,32 @@ class RequestView(SessionManager):
         """Return a view for one request."""
         view = object.__new__(cls)
         view._runtime = manager._runtime
-        view._scope = Scope(namespace, lambda _: groups)
+        view._scope = Scope(checked_namespace(namespace), lambda _: groups)
         view.digest = view.created = None
         view.whole = False
         view.expected = NOTHING
         return view
 
     async def check(self, session_id: str, user_id: str, action: Action) -> None:
-        """Raise what the caller would be told, if they may not do that."""
-        await self._decide(session_id, user_id, action)
+        """Raise what the caller would be told, if they may not do that.
+
+        It comes before another refusal, so it is decided on what stands now, never on the cache.
+        """
+        await self._look(session_id, user_id, action)
 
     async def look_at(self, session_id: str, user_id: str, action: Action) -> Look:
         """Read the header, the fields for providers included."""
         return await self._look(session_id, user_id, action)
+
+    async def header(self, session_id: str, user_id: str) -> Session:
+        """Return a session as a create answers with it: without what takes the right to read."""
+        caller = await self._scope.with_groups(Caller(user_id))
+        look = await self._engine.look(self._scope, session_id, caller, Action.READ)
+        await self._renew_by_reading(look)
+        session = self._engine.session(look.snapshot.header, caller, look.decision.at)
+        if session is None:
+            raise SessionNotFoundError
+        return session
 
     async def append(
         self,
@@ -82,9 +96,12 @@ class RequestView(SessionManager):
     ) -> Append:
         """Append, like ``add_messages``, and tell where the session stands after it."""
         decision = await self._decide(session_id, user_id, Action.APPEND)
+        drafts = await self._checked(
+            decision, lambda: self._inputs.messages(messages, user_id, decision.at)
+        )
         applied = await self._append(
             decision,
-            self._inputs.messages(messages, user_id, decision.at),
+            drafts,
             context_updates=context_updates or None,
             context_removals=context_removals or (),
             expected_revision=self.expected.revision,

@@ -50,11 +50,6 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         """The method and the template of the path: what logs and derived ids go by."""
         return f"{self.method} {self.path}"
 
-    @property
-    def needs_user(self) -> bool:
-        """Whether somebody must be named who does it."""
-        return self.right in {"read", "write"}
-
 
 class _Node:
     """A step of a path."""
@@ -102,7 +97,8 @@ class Router:
         method = scope["method"]
         route = node.routes.get("GET" if method == "HEAD" else method)
         if route is None:
-            allowed = ", ".join(sorted(node.routes))
+            served = {*node.routes, *(["HEAD"] if "GET" in node.routes else ())}
+            allowed = ", ".join(sorted(served))
             raise Refusal("method_not_allowed", f"allowed: {allowed}", headers={"Allow": allowed})
         return route, parameters
 

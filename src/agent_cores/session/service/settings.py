@@ -56,11 +56,11 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what is out of range, and issuers that could be taken for one another."""
-        for name in self.__struct_fields__:
+        for name, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
             value = getattr(self, name)
-            if type(value) is int and value < (0 if name == "port" else 1):
+            if type(default) is int and value < (0 if name == "port" else 1):
                 raise ConfigurationError(f"{environment_name(name)} is at least 1")
-            if type(value) is float and not 0 <= value < float("inf"):
+            if type(default) is float and not 0 <= value < float("inf"):
                 raise ConfigurationError(f"{environment_name(name)} is 0 or more")
         _check_issuers(self.jwt_issuers)
 
@@ -91,15 +91,24 @@ def environment_name(field: str) -> str:
 def _read(name: str, text: object) -> object:
     if not isinstance(text, str):
         return text
-    text = _COMMENT.sub("", text).strip()
+    bare = _COMMENT.sub("", text).strip()
     if name == "jwt_roles":
-        return [role.strip() for role in text.split(",")]
+        return [role.strip() for role in bare.split(",")]
     if name == "jwt_issuers":
-        try:
-            return msgspec.json.decode(text)
-        except msgspec.DecodeError as error:
-            raise ConfigurationError(f"{environment_name(name)} is a JSON list") from error
-    return text
+        return _read_issuers(text, bare)
+    return bare
+
+
+def _read_issuers(text: str, bare: str) -> object:
+    """Read JSON. As it stands first: what looks like a comment may be part of a secret."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        pass
+    try:
+        return msgspec.json.decode(bare)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{environment_name('jwt_issuers')} is a JSON list") from error
 
 
 def _check_issuers(issuers: tuple[Issuer, ...]) -> None:

@@ -70,7 +70,7 @@ class Workings:
             return
         self._started = False
         deadline = time.monotonic() + self._timeout
-        while self.in_flight.count and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
+        while self.callers.count and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.01)
         await self.keys.finish()
         await self._manager.shutdown()

@@ -12,6 +12,7 @@ from agent_cores.session.service import shapes
 from agent_cores.session.service.routes.sessions import (
     REPLAYED,
     S,
+    cannot_choose_id,
     created_answer,
     hours,
     is_replay,
@@ -48,9 +49,9 @@ async def fork_session(call: Call) -> Answer:
     """Copy a session."""
     body: shapes.ForkSession = call.body()
     view = call.view
-    if body.id is not None:
+    if not may_choose_id(call, body.id):
         await view.check(call.session_id, call.user_id, Action.FORK)
-        may_choose_id(call, body.id)
+        raise cannot_choose_id()
     derived = body.id is None and call.key is not None
     target = call.key.derived_id() if derived and call.key is not None else body.id
     view.digest = call.key.digest(call.raw) if call.key is not None else None

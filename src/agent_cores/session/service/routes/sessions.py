@@ -31,7 +31,8 @@ REPLAYED = {"Idempotent-Replayed": "true"}
 async def create_session(call: Call) -> Answer:
     """Create a session, or return the one that there is."""
     body: shapes.CreateSession = call.body()
-    may_choose_id(call, body.id)
+    if not may_choose_id(call, body.id):
+        raise cannot_choose_id()
     view = call.view
     derived = body.id is None and call.key is not None
     session_id = call.key.derived_id() if derived and call.key is not None else body.id
@@ -45,7 +46,7 @@ async def create_session(call: Call) -> Answer:
             return await created_answer(call, session_id, REPLAYED)
         created = await _create(view, call.user_id, body, session_id, if_exists=body.if_exists)
     if view.created is None:
-        return call.session(await view.get_session(created, call.user_id, message_limit=0))
+        return call.session(await view.header(created, call.user_id))
     return call.session(view.created, 201, location(call, created))
 
 
@@ -79,11 +80,14 @@ async def _create(
     )
 
 
-def may_choose_id(call: Call, session_id: str | None) -> None:
-    """Refuse an id that the caller chose and may not."""
-    if session_id is None or "act-as" in call.principal.rights or call.settings.client_ids:
-        return
-    raise AccessDeniedError("this credential may not choose the id of a session")
+def may_choose_id(call: Call, session_id: str | None) -> bool:
+    """Whether the id is left to the service, or chosen by somebody who may."""
+    return session_id is None or "act-as" in call.principal.rights or call.settings.client_ids
+
+
+def cannot_choose_id() -> AccessDeniedError:
+    """Return the refusal of an id that the caller may not choose."""
+    return AccessDeniedError("this credential may not choose the id of a session")
 
 
 async def is_replay(
@@ -105,7 +109,7 @@ async def created_answer(
     call: Call, session_id: str, headers: dict[str, str] | None = None
 ) -> Answer:
     """Return 201 and the session as it stands now."""
-    session = await call.view.get_session(session_id, call.user_id, message_limit=0)
+    session = await call.view.header(session_id, call.user_id)
     return call.session(session, 201, {**location(call, session_id), **(headers or {})})
 
 

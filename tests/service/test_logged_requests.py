@@ -1,0 +1,92 @@
+"""What the log of the service holds, and what it never does."""
+
+# ruff: noqa: SLF001 - tests look behind the service
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agent_cores.session.errors import CorruptRecordError, StorageUnavailableError
+from agent_cores.session.models import Applied, Change
+from agent_cores.session.service.logs import JsonFormatter
+from agent_cores.session.testing.wrapping import WrappingProvider
+from tests.service.wire import Wire
+
+S = "/v1/sessions"
+SAID, NAME, USER = "what-was-said", "session-name", "user-name"
+
+
+class FailingProvider(WrappingProvider):
+    """Fails every write with an error whose words repeat what was to be written."""
+
+    error: BaseException = RuntimeError()
+
+    async def apply(self, change: Change) -> Applied:
+        raise self.error from ValueError(f"cannot write {SAID!r}")
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Gather the lines of JSON that a service would write."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("agent_cores")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield stream
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (RuntimeError(SAID), "internal", "failed: RuntimeError"),
+        (CorruptRecordError("default", NAME, SAID), "corrupt_record", "corrupt_record: agent_"),
+        (StorageUnavailableError(SAID), "storage_unavailable", "from ValueError"),
+    ],
+)
+async def test_the_log_tells_how_it_went_and_nothing_of_what_was_said(
+    wire: Wire, log: io.StringIO, error: Exception, code: str, words: str
+) -> None:
+    who = await wire.caller(USER)
+    await who.new_session(id=NAME, title=SAID)
+    assert (await who.say(NAME, SAID)).status == 201
+    assert (await who("GET", f"{S}/{NAME}/messages")).status == 200
+    failing = FailingProvider(wire.manager._runtime.storage)
+    failing.error = error
+    wire.manager._runtime.engine.storage = failing
+    reply = await who.say(NAME, SAID)
+    assert (reply.code, SAID in reply.body.decode()) == (code, False)
+    lines: list[dict[str, Any]] = [json.loads(line) for line in log.getvalue().splitlines()]
+    failed = [line for line in lines if line["level"] == "error"]
+    assert words in failed[0]["message"]
+    assert reply.headers["x-request-id"] in failed[0]["message"]
+    assert lines[-1]["request_id"] == reply.headers["x-request-id"]
+    assert (lines[-1]["route"], lines[-1]["status"]) == (
+        "POST /v1/sessions/{id}/messages",
+        reply.status,
+    )
+    for secret in (SAID, NAME, USER, who.headers["Authorization"].rpartition("_")[2]):
+        assert secret not in log.getvalue()
+
+
+async def test_an_error_that_another_part_logs_shows_where_it_was_and_not_its_words(
+    wire: Wire, log: io.StringIO
+) -> None:
+    def hook(event: object) -> None:
+        raise RuntimeError(SAID)
+
+    wire.manager.lifecycle.on("message.appended", hook)
+    who = await wire.caller(USER)
+    assert (await who.say(await who.new_session(), SAID)).status == 201
+    assert "in hook" in log.getvalue()
+    assert SAID not in log.getvalue()
