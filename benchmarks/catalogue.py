@@ -125,6 +125,15 @@ LLAMA_INDEX_REDIS = Contender(
     statement="from llama_index.storage.chat_store.redis import RedisChatStore",
     lacks={"list": "RedisChatStore lists keys, all of them", "sweep": "Redis itself expires keys"},
 )
+LLAMA_INDEX_REDIS_FOREVER = Contender(
+    "RedisChatStore without expiry",
+    "redis",
+    "peer",
+    "benchmarks.peers.llama_index_redis:LlamaIndexRedisForever",
+    home="peers",
+    server="valkey",
+    only=("append",),
+)
 OURS_POSTGRES = Contender(
     "agent_cores, PostgreSQL",
     "postgres",
@@ -197,6 +206,7 @@ CONTENDERS = (
     LIMIT_REDIS,
     OPENAI_REDIS,
     LLAMA_INDEX_REDIS,
+    LLAMA_INDEX_REDIS_FOREVER,
     OURS_POSTGRES,
     LIMIT_POSTGRES,
     OPENAI_POSTGRES,

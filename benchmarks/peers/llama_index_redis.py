@@ -1,12 +1,13 @@
 """`RedisChatStore` of LlamaIndex: a session is a key, a message an entry of its list.
 
-As its documentation shows it, in its asynchronous form: `async_add_message(key, message)` and
-`aget_messages(key)`, which reads all and takes no limit.
+As its documentation shows it, `RedisChatStore(redis_url=…, ttl=300)`, in its asynchronous form:
+`async_add_message(key, message)` and `aget_messages(key)`, which reads all and takes no limit.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 from uuid import uuid4
 
 from llama_index.core.llms import (  # type: ignore[import-not-found, unused-ignore]
@@ -24,10 +25,12 @@ class LlamaIndexRedis(OnRedis[str]):
     """It knows no users either."""
 
     packages = ("llama-index-storage-chat-store-redis", "llama-index-core", "redis", "hiredis")
+    ttl: ClassVar[int | None] = 300
+    """Seconds until a session without appends goes; a second round trip of each append."""
 
     async def open(self, directory: Path) -> None:
         await super().open(directory)
-        self._store = RedisChatStore(server_address(), aredis_client=self._redis)
+        self._store = RedisChatStore(server_address(), aredis_client=self._redis, ttl=self.ttl)
 
     async def create(self, user_id: str, count: int) -> list[str]:
         return [uuid4().hex for _ in range(count)]
@@ -37,3 +40,9 @@ class LlamaIndexRedis(OnRedis[str]):
 
     async def read_last(self, session: str, limit: int) -> int:
         return len((await self._store.aget_messages(session))[-limit:])
+
+
+class LlamaIndexRedisForever(LlamaIndexRedis):
+    """Without an expiry: the store grows for ever, and an append is one RPUSH."""
+
+    ttl = None
