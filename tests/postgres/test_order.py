@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import msgspec
 import pytest
@@ -12,7 +13,15 @@ from agent_cores.session.models import AccessEffect, AccessRole, Grant, StoredMe
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres_provider import PostgresProvider
 from agent_cores.session.testing.samples import new_context
-from tests.postgres.support import append, change, create, message_ids, uncommitted, waits_for_lock
+from tests.postgres.support import (
+    append,
+    change,
+    connected,
+    create,
+    message_ids,
+    uncommitted,
+    waits_for_lock,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +106,24 @@ async def test_a_change_that_waits_reads_the_context_as_the_other_left_it(
     assert look is not None
     assert look.context == new_context(key="b")
     assert look.header.context_bytes == len("key") + len('"b"')
+
+
+async def test_an_append_that_waits_while_tags_change_moves_the_session_in_every_list(
+    provider: PostgresProvider, url: str
+) -> None:
+    now = utc_now()
+    header = await create(provider, created=now - timedelta(seconds=5), tags=("kept", "gone"))
+    write = msgspec.structs.replace(append(header, "m"), at=now + timedelta(seconds=5))
+    async with uncommitted(provider, change(header, metadata={"tags": ["kept", "new"]})):
+        waiting = asyncio.ensure_future(provider.apply(write))
+        await asyncio.to_thread(asyncio.run, waits_for_lock(url))
+    assert (await waiting).header.listed_at == write.at
+    async with connected(url) as connection:
+        places = await connection.fetch(
+            "SELECT o.mark, o.listed_at = s.listed_at FROM owned o JOIN sessions s"
+            " USING (session_key) ORDER BY mark"
+        )
+    assert [tuple(row) for row in places] == [("", True), ("=kept", True), ("=new", True)]
 
 
 async def test_several_appends_of_one_batch_to_one_session_are_numbered_as_they_came(

@@ -39,7 +39,8 @@ ANALYZE sessions, owned, shared, messages, context, counters;
 
 ITEM = {
     "namespace": "default", "session_id": "s500", "incarnation": 500, "access_revision": 1,
-    "turn": None, "expected_last_seq": None, "at": 1, "expires_at": 1, "listed_at": 1, "item": 0,
+    "revision": 1, "turn": None, "expected_last_seq": None, "at": 1, "expires_at": 1,
+    "listed_at": 1, "item": 0,
 }  # fmt: skip
 SENT = {"item": 0, "leads": True, "id": "new", "created_at": 1}
 LAST = 2**62

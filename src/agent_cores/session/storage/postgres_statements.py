@@ -154,11 +154,14 @@ ON CONFLICT (namespace, shard) DO UPDATE SET sessions = held.sessions + excluded
 
 # Guards and ids come as JSON, a third of the cost of arrays, bodies as bytea. It answers, for each
 # append that it carried out, the first seq, and fields of the header as they were before the batch.
+# It sees the lists as they were when it began. What waited for a change of tags would miss the rows
+# which that put there; so an append that moves the session in its lists needs its revision as well.
 HOT_APPEND = """
 WITH item AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1) AS item(
         item bigint, namespace text, session_id text, incarnation bigint, access_revision bigint,
-        turn text, expected_last_seq bigint, at bigint, expires_at bigint, listed_at bigint)
+        revision bigint, turn text, expected_last_seq bigint, at bigint, expires_at bigint,
+        listed_at bigint)
 ), message AS MATERIALIZED (
     SELECT * FROM ROWS FROM (
         json_to_recordset($2) AS (item bigint, leads boolean, id text, created_at bigint),
@@ -181,6 +184,7 @@ WITH item AS MATERIALIZED (
       AND s.access_revision = item.access_revision
       AND s.hold IS NULL
       AND (s.expires_at IS NULL OR item.at < s.expires_at)
+      AND (item.listed_at IS NULL OR item.revision = s.revision)
       AND (item.turn IS NULL OR item.turn = s.turn_token)
       AND (item.expected_last_seq IS NULL OR item.expected_last_seq = s.last_seq)
 ), known AS MATERIALIZED (
