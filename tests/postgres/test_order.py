@@ -8,8 +8,8 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from agent_cores.session.errors import StaleHeaderError
-from agent_cores.session.models import AccessEffect, AccessRole, Grant, StoredMessage, Window
+from agent_cores.session.errors import StaleHeaderError, StorageUnavailableError
+from agent_cores.session.models import AccessEffect, AccessRole, Grant, Query, StoredMessage, Window
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres_provider import PostgresProvider
 from agent_cores.session.testing.samples import new_context
@@ -157,6 +157,26 @@ async def test_a_refused_append_leaves_the_others_of_its_batch_alone(
     refused = [type(result).__name__ for result in results if isinstance(result, Exception)]
     assert refused == ["TurnLostError"]
     assert await message_ids(provider) == ["first", *(f"good{number}" for number in range(5))]
+
+
+async def test_tables_locked_for_long_are_unavailable_to_who_reads_and_no_conflict(
+    provider: PostgresProvider, url: str
+) -> None:
+    await create(provider)
+    reader = PostgresProvider.from_url(url, timeout=0.5)
+    await reader.initialize()
+    at, large = utc_now(), Window(max_bytes=10**12)
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE sessions, owned")
+        answers = await asyncio.gather(
+            reader.read("default", "talk"),
+            reader.read("default", "talk", window=large),
+            reader.find(Query(namespace="default", owner_id="ann", at=at)),
+            reader.due(at, 10, 30),
+            return_exceptions=True,
+        )
+    assert [type(answer) for answer in answers] == [StorageUnavailableError] * 4
+    await reader.shutdown()
 
 
 async def test_a_very_large_session_is_read_whole(provider: PostgresProvider) -> None:

@@ -64,6 +64,10 @@ class PostgresServer:
         """Return the address of a database."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
+    def moved(self, url: str, server: PostgresServer) -> str:
+        """Return an address on another server as one on this."""
+        return url.replace(f":{server.port}/", f":{self.port}/")
+
     def start(self) -> None:
         """Start, and return once connections are accepted."""
         own = {"port": str(self.port), "unix_socket_directories": str(self._folder)}

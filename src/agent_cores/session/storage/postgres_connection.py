@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
@@ -21,16 +21,24 @@ from agent_cores.session.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from agent_cores.session.storage.postgres_names import Names
 
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
+Result = TypeVar("Result")
+
 READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED"
 ONE_INSTANT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
-_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 _CLASHES = (
     asyncpg.UniqueViolationError,
     asyncpg.DeadlockDetectedError,
@@ -144,14 +152,24 @@ class Database:
     async def fetch(self, statement: str, *arguments: object, writes: bool = False) -> list[Any]:
         """Run one statement by itself, in one round trip once it is prepared.
 
-        One that only reads is tried again if the connection broke.
+        One that only reads is ``repeatable``.
         """
+        if writes:
+            return await self._fetch(statement, arguments, writes=True)
+        return await self.repeatable(lambda: self._fetch(statement, arguments, writes=False))
+
+    async def repeatable(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Do what may be done twice: once more if the connection broke or another was in the way.
+
+        A standby cancels reads that are in the way of what it replays. To who only reads that is
+        no conflict: where it happens again, the store is unavailable.
+        """
+        with suppress(ConnectionLostError, ClashError):
+            return await work()
         try:
-            return await self._fetch(statement, arguments, writes=writes)
-        except ConnectionLostError:
-            if writes:
-                raise
-        return await self._fetch(statement, arguments, writes=writes)
+            return await work()
+        except ClashError as error:
+            raise StorageUnavailableError(str(error)) from error
 
     @asynccontextmanager
     async def transaction(self, begin: str = READ_COMMITTED) -> AsyncIterator[Transaction]:
@@ -235,6 +253,8 @@ class Database:
 
 
 def _unavailable(error: Exception, *, may_be_done: bool) -> StorageUnavailableError:
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return StorageUnavailableError("no server is what target_session_attrs asks for")
     by_server = isinstance(error, asyncpg.PostgresError)
     if by_server and not isinstance(error, _ENDED_BY_SERVER):
         return StorageUnavailableError(f"PostgreSQL refuses: {type(error).__name__}")
