@@ -110,6 +110,11 @@ class Database:
         self.timeout = timeout
         self._pooled = pooled
 
+    @property
+    def pool_size(self) -> int:
+        """How many connections there are at most."""
+        return self._pool_size if self._given is None else self._given.get_max_size()
+
     def filled(self, statement: str) -> str:
         """Return a statement with the names of this store's tables."""
         found = self._filled.get(statement)
