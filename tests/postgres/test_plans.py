@@ -48,6 +48,7 @@ LAST = 2**62
 STATEMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "hot append": (sql.HOT_APPEND, (json.dumps([ITEM]), json.dumps([SENT]), [b"body"])),
     "lock": (sql.LOCK, (["default"] * 3, ["s1", "s2", "s3"])),
+    "present": (sql.PRESENT, (["default"] * 3, ["s1", "s2", "s3"])),
     "known ids": (sql.KNOWN, ([1, 2], ["m1", "m9"])),
     "context": (sql.CONTEXT, ([1, 2], ["key", "other"])),
     "removable": (sql.REMOVABLE, (7, 1, 3, 10)),

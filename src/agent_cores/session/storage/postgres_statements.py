@@ -2,7 +2,8 @@
 
 ``{schema}`` and ``{prefix}`` are filled in by ``Names.fill``. Many rows travel as one array a
 column and become a table with ``unnest``. Sessions are locked in the order of their keys, in a
-MATERIALIZED part of the statement, before anything else touches them: so no two deadlock.
+MATERIALIZED part of the statement, before anything else touches them, and rows that sessions share
+come last, in the order of their names: so no two deadlock.
 """
 # ruff: noqa: S608 - what is put into these texts are names of columns, written in this package
 
@@ -41,6 +42,12 @@ FROM {{schema}}."{{prefix}}sessions" s
 WHERE (s.namespace, s.session_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 ORDER BY s.session_key
 FOR UPDATE OF s
+"""
+
+PRESENT = """
+SELECT s.session_key FROM {schema}."{prefix}sessions" s
+WHERE (s.namespace, s.session_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+LIMIT 1
 """
 
 KNOWN = """
