@@ -53,6 +53,23 @@ async def test_check_accepts_tables_that_are_there(url: str, provider: PostgresP
     await checking.shutdown()
 
 
+@pytest.mark.parametrize("table", ["sessions", "counters", "schema"])
+async def test_tables_of_others_under_our_names_are_left_alone_and_the_way_out_is_named(
+    url: str, table: str
+) -> None:
+    async with connected(url) as connection:
+        await connection.execute(f"CREATE SCHEMA {url.rpartition('=')[2]}")
+        await connection.execute(f"CREATE TABLE {table} (colour text)")
+        with pytest.raises(StoreFormatError, match="SESSION_TABLE_PREFIX"):
+            await PostgresProvider.from_url(url).initialize()
+        tables = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+        assert [row[0] for row in await connection.fetch(tables)] == [table]
+    beside = PostgresProvider.from_url(url, table_prefix="ours_")
+    await beside.initialize()
+    await create(beside)
+    await beside.shutdown()
+
+
 @pytest.mark.parametrize("mode", ["apply", "check"])
 async def test_a_program_that_is_too_old_is_refused_by_name_and_touches_nothing(
     url: str, provider: PostgresProvider, mode: str

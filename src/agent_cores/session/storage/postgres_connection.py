@@ -51,11 +51,8 @@ _ENDED_BY_SERVER = (  # the connection went with it, and perhaps only the answer
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
 )
-_FOREIGN_TABLES = (
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.InvalidSchemaNameError,
-)
+_NO_TABLES = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
+_FOREIGN_TABLES = (asyncpg.UndefinedColumnError, asyncpg.DuplicateTableError)
 
 
 class ClashError(ConflictError):
@@ -136,9 +133,9 @@ class Database:
                 **self._session_options(),
             )
         except asyncpg.ProtocolViolationError as error:
-            detail = (
-                "the server refuses our session settings; behind a pooler, say pooler=transaction"
-            )
+            detail = "the server refuses a setting of the URL"
+            if not self._pooled:
+                detail = "the server refuses settings; behind a pooler, say pooler=transaction"
             raise StorageUnavailableError(detail) from error
         except (*_DRIVER_ERRORS, ValueError) as error:
             raise _unavailable(error, may_be_done=False) from error
@@ -238,9 +235,12 @@ class Database:
             return ClashError(f"another transaction was in the way ({type(error).__name__})")
         if isinstance(error, asyncpg.DataError | asyncpg.ProgramLimitExceededError | ValueError):
             return InvalidInputError("value", f"PostgreSQL refuses it ({type(error).__name__})")
+        if isinstance(error, _NO_TABLES):
+            return StoreFormatError("the tables are not there; run: agent-sessions migrate")
         if isinstance(error, _FOREIGN_TABLES):
             return StoreFormatError(
-                "the tables are not there or not ours; run: agent-sessions migrate"
+                "tables of these names are there and not ours; give ours other names by "
+                "SESSION_TABLE_PREFIX, or another schema by SESSION_DATABASE_SCHEMA"
             )
         return _unavailable(error, may_be_done=may_be_done)
 
