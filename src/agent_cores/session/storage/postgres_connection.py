@@ -261,6 +261,11 @@ def _unavailable(error: Exception, *, may_be_done: bool) -> StorageUnavailableEr
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return StorageUnavailableError("no server is what target_session_attrs asks for")
     by_server = isinstance(error, asyncpg.PostgresError)
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return StorageUnavailableError(
+            "PostgreSQL does not let this user at the tables (InsufficientPrivilegeError); "
+            "docs/postgres.md says what to grant"
+        )
     if by_server and not isinstance(error, _ENDED_BY_SERVER):
         return StorageUnavailableError(f"PostgreSQL refuses: {type(error).__name__}")
     detail = f"PostgreSQL did not answer ({type(error).__name__})"
