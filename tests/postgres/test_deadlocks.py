@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent_cores.session.models import Window
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.testing.samples import creation, new_context, new_header
 from tests.postgres.hammer import SESSIONS
-from tests.postgres.support import append, change, connected, create, uncommitted, waits_for_lock
+from tests.postgres.support import (
+    append,
+    change,
+    connected,
+    consecutive_ids,
+    create,
+    uncommitted,
+    waits_for_lock,
+)
 
 if TYPE_CHECKING:
     from agent_cores.session.models import Change
@@ -114,14 +121,3 @@ async def hammer(url: str) -> list[str]:
     assert process.returncode == 0, errors.decode()
     acknowledged: list[str] = json.loads(out)
     return acknowledged
-
-
-async def consecutive_ids(provider: PostgresProvider, session_id: str) -> list[str]:
-    """Return the ids of all messages, which are numbered without a gap."""
-    window = Window(limit=10**9, max_bytes=10**9, after_seq=0)
-    look = await provider.read("default", session_id, window=window)
-    assert look is not None
-    assert look.messages is not None
-    assert [message.seq for message in look.messages] == list(range(1, len(look.messages) + 1))
-    assert look.header.message_count == look.header.last_seq == len(look.messages)
-    return [message.id for message in look.messages]

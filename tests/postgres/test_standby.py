@@ -11,6 +11,7 @@ import pytest
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.postgres_provider import PostgresProvider
 from tests.postgres.support import append, change, create, message_ids
+from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.postgres import PostgresServer, empty_store
 
 if TYPE_CHECKING:
@@ -89,3 +90,21 @@ async def test_a_read_that_recovery_cancels_is_made_again(
         await gate.close()
         assert len(await reading) == 1
         await reader.shutdown()
+
+
+async def test_after_a_failover_the_next_write_but_one_finds_the_new_primary(
+    primary: PostgresServer, url: str
+) -> None:
+    with PostgresServer(copy_of=primary) as standby:
+        async with CuttingProxy(standby.port) as proxy:
+            address = url.replace(f":{primary.port}/", f":{proxy.port}/")
+            writer = PostgresProvider.from_url(f"{address}&sslmode=disable")
+            await writer.initialize()
+            look = await writer.read("default", "talk")
+            assert look is not None
+            proxy.lead_to(primary.port)
+            with pytest.raises(StorageUnavailableError, match="standby"):
+                await writer.apply(append(look.header, "n"))
+            await writer.apply(append(look.header, "n"))
+            assert await message_ids(writer) == ["m", "n"]
+            await writer.shutdown()
