@@ -113,6 +113,7 @@ class AdkSqlite(AdkStore):
     async def open(self, directory: Path) -> None:
         self._url = f"sqlite+aiosqlite:///{directory / 'adk.db'}"
         self._service = DatabaseSessionService(self._url)
+        await self._service.list_sessions(app_name=APP)  # its first call looks for the tables
 
     async def close(self) -> None:
         await self._service.close()
@@ -137,6 +138,7 @@ class AdkPostgres(AdkStore):
     async def open(self, directory: Path) -> None:
         self._url = await new_database(directory)
         self._service = DatabaseSessionService(self._url)
+        await self._service.list_sessions(app_name=APP)  # its first call looks for the tables
 
     async def close(self) -> None:
         await self._service.close()

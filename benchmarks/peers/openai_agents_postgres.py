@@ -1,7 +1,9 @@
 """`SQLAlchemySession` of openai-agents on PostgreSQL: one object a session, all on one engine.
 
-As its documentation shows it: `SQLAlchemySession(session_id, engine=…, create_tables=True)`, then
-`add_items` and `get_items(limit=…)`, with `postgresql+asyncpg` and the pool that the engine makes.
+As its documentation shows it: `SQLAlchemySession(session_id, engine=…)`, then `add_items` and
+`get_items(limit=…)`, with `postgresql+asyncpg` and the pool that the engine makes. The first object
+makes the tables, with `create_tables=True`; the others leave that out, as documented for
+production, for each would look for the tables at its first call.
 """
 
 from __future__ import annotations
@@ -29,13 +31,18 @@ class OpenAIAgentsPostgres(Store[SQLAlchemySession]):
 
     async def open(self, directory: Path) -> None:
         self._engine = create_async_engine(await new_database(directory))
-        await self._session().get_items(limit=1)
+        await self._session(create_tables=True).get_items(limit=1)
 
     async def close(self) -> None:
         await self._engine.dispose()
 
     async def create(self, user_id: str, count: int) -> list[SQLAlchemySession]:
-        return [self._session() for _ in range(count)]
+        """A session's row is made by its first append, which is not timed, and taken back."""
+        sessions = [self._session() for _ in range(count)]
+        for session in sessions:
+            await self.append(session, "first")
+            await session.pop_item()
+        return sessions
 
     async def append(self, session: SQLAlchemySession, text: str) -> None:
         await session.add_items([{"role": "user", "content": text}])
@@ -48,5 +55,5 @@ class OpenAIAgentsPostgres(Store[SQLAlchemySession]):
     async def read_last(self, session: SQLAlchemySession, limit: int) -> int:
         return len(await session.get_items(limit=limit))
 
-    def _session(self) -> SQLAlchemySession:
-        return SQLAlchemySession(uuid4().hex, engine=self._engine, create_tables=True)
+    def _session(self, *, create_tables: bool = False) -> SQLAlchemySession:
+        return SQLAlchemySession(uuid4().hex, engine=self._engine, create_tables=create_tables)

@@ -69,6 +69,17 @@ async def message_ids(provider: PostgresProvider, session_id: str = "talk") -> l
     return [message.id for message in look.messages]
 
 
+async def consecutive_ids(provider: PostgresProvider, session_id: str) -> list[str]:
+    """Return the ids of all messages, which are numbered without a gap."""
+    window = Window(limit=10**9, max_bytes=10**9, after_seq=0)
+    look = await provider.read("default", session_id, window=window)
+    assert look is not None
+    assert look.messages is not None
+    assert [message.seq for message in look.messages] == list(range(1, len(look.messages) + 1))
+    assert look.header.message_count == look.header.last_seq == len(look.messages)
+    return [message.id for message in look.messages]
+
+
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
     """Connect to the store's database, its schema first in the search path."""

@@ -152,4 +152,20 @@ async def test_header_context_and_messages_come_in_one_round_trip(
     assert proxy.round_trips == before + 1
 
 
+async def test_the_manager_adds_nothing_to_the_round_trip_of_an_append_or_a_read(
+    provider: PostgresProvider, proxy: CuttingProxy
+) -> None:
+    async with SessionManager(provider, settings=suite_settings()) as manager:
+        session_id = await manager.create_session("ann")
+        for number in range(60):
+            await manager.add_message(session_id, "ann", "user", f"warm {number}")
+        await manager.get_session_messages(session_id, "ann", limit=50)
+        before = proxy.round_trips, int(shared_server().sql(_NEXT_TRANSACTION))
+        await manager.add_message(session_id, "ann", "user", "counted")
+        after = proxy.round_trips, int(shared_server().sql(_NEXT_TRANSACTION))
+        assert (after[0] - before[0], after[1] - before[1]) == (1, 1)
+        assert len(await manager.get_session_messages(session_id, "ann", limit=50)) == 50
+        assert proxy.round_trips == after[0] + 1
+
+
 _NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())"

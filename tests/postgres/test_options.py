@@ -38,6 +38,8 @@ async def test_a_pool_that_was_given_stays_open(url: str) -> None:
         ("pool_size=many", "pool_size"),
         ("pool_size=1", "pool_size"),
         ("pooler=session", "pooler"),
+        ("servicefile=/etc/pg_service.conf", "servicefile"),
+        ("default_transaction_isolation=serializable", "default_transaction_isolation"),
         ("schema=create", "schema"),
         ("table_prefix=a-b", "table_prefix"),
         ("database_schema=a%22b", "database_schema"),
@@ -53,6 +55,19 @@ def test_a_description_holds_no_password() -> None:
         "postgresql://me:s3cret@db.example:6432/chat?sslmode=require"
     )
     assert provider.describe() == "PostgreSQL at db.example:6432/chat"
+
+
+@pytest.mark.parametrize("password", ["s3c?r3t", "half?secret", "half?sec=ret"])
+def test_a_password_with_a_question_mark_is_not_shown_as_an_option(password: str) -> None:
+    with pytest.raises(ConfigurationError, match="%3F") as caught:
+        PostgresProvider.from_url(f"postgresql://me:{password}@db.example/chat")
+    assert password.partition("?")[2].partition("=")[0] not in str(caught.value)
+
+
+async def test_a_setting_that_the_pooler_refuses_is_not_blamed_on_its_announcement() -> None:
+    provider = PostgresProvider.from_url(f"{shared_pooler().url()}&lock_timeout=5")
+    with pytest.raises(StorageUnavailableError, match="setting of the URL"):
+        await provider.initialize()
 
 
 async def test_a_pooler_that_was_not_announced_is_named_as_the_cause() -> None:

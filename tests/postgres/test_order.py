@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import msgspec
 import pytest
 
-from agent_cores.session.errors import StaleHeaderError
-from agent_cores.session.models import AccessEffect, AccessRole, Grant, StoredMessage, Window
+from agent_cores.session.errors import StaleHeaderError, StorageUnavailableError
+from agent_cores.session.models import AccessEffect, AccessRole, Grant, Query, StoredMessage, Window
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres_provider import PostgresProvider
 from agent_cores.session.testing.samples import new_context
-from tests.postgres.support import append, change, create, message_ids, uncommitted, waits_for_lock
+from tests.postgres.support import (
+    append,
+    change,
+    connected,
+    create,
+    message_ids,
+    uncommitted,
+    waits_for_lock,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -99,6 +108,24 @@ async def test_a_change_that_waits_reads_the_context_as_the_other_left_it(
     assert look.header.context_bytes == len("key") + len('"b"')
 
 
+async def test_an_append_that_waits_while_tags_change_moves_the_session_in_every_list(
+    provider: PostgresProvider, url: str
+) -> None:
+    now = utc_now()
+    header = await create(provider, created=now - timedelta(seconds=5), tags=("kept", "gone"))
+    write = msgspec.structs.replace(append(header, "m"), at=now + timedelta(seconds=5))
+    async with uncommitted(provider, change(header, metadata={"tags": ["kept", "new"]})):
+        waiting = asyncio.ensure_future(provider.apply(write))
+        await asyncio.to_thread(asyncio.run, waits_for_lock(url))
+    assert (await waiting).header.listed_at == write.at
+    async with connected(url) as connection:
+        places = await connection.fetch(
+            "SELECT o.mark, o.listed_at = s.listed_at FROM owned o JOIN sessions s"
+            " USING (session_key) ORDER BY mark"
+        )
+    assert [tuple(row) for row in places] == [("", True), ("=kept", True), ("=new", True)]
+
+
 async def test_several_appends_of_one_batch_to_one_session_are_numbered_as_they_came(
     provider: PostgresProvider,
 ) -> None:
@@ -130,6 +157,26 @@ async def test_a_refused_append_leaves_the_others_of_its_batch_alone(
     refused = [type(result).__name__ for result in results if isinstance(result, Exception)]
     assert refused == ["TurnLostError"]
     assert await message_ids(provider) == ["first", *(f"good{number}" for number in range(5))]
+
+
+async def test_tables_locked_for_long_are_unavailable_to_who_reads_and_no_conflict(
+    provider: PostgresProvider, url: str
+) -> None:
+    await create(provider)
+    reader = PostgresProvider.from_url(url, timeout=0.5)
+    await reader.initialize()
+    at, large = utc_now(), Window(max_bytes=10**12)
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE sessions, owned")
+        answers = await asyncio.gather(
+            reader.read("default", "talk"),
+            reader.read("default", "talk", window=large),
+            reader.find(Query(namespace="default", owner_id="ann", at=at)),
+            reader.due(at, 10, 30),
+            return_exceptions=True,
+        )
+    assert [type(answer) for answer in answers] == [StorageUnavailableError] * 4
+    await reader.shutdown()
 
 
 async def test_a_very_large_session_is_read_whole(provider: PostgresProvider) -> None:

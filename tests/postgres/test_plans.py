@@ -34,12 +34,14 @@ INSERT INTO messages SELECT session_key, seq, 'm' || seq, listed_at, 'body'
 FROM sessions, generate_series(1, 3) AS seq;
 INSERT INTO context SELECT session_key, 'key', 'value' FROM sessions;
 INSERT INTO counters VALUES ('default', 0, 100000);
-ANALYZE sessions, owned, shared, messages, context, counters;
+INSERT INTO deleted SELECT generate_series(200000, 210000);
+ANALYZE deleted, sessions, owned, shared, messages, context, counters;
 """
 
 ITEM = {
     "namespace": "default", "session_id": "s500", "incarnation": 500, "access_revision": 1,
-    "turn": None, "expected_last_seq": None, "at": 1, "expires_at": 1, "listed_at": 1, "item": 0,
+    "revision": 1, "turn": None, "expected_last_seq": None, "at": 1, "expires_at": 1,
+    "listed_at": 1, "item": 0,
 }  # fmt: skip
 SENT = {"item": 0, "leads": True, "id": "new", "created_at": 1}
 LAST = 2**62
@@ -47,9 +49,18 @@ LAST = 2**62
 STATEMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "hot append": (sql.HOT_APPEND, (json.dumps([ITEM]), json.dumps([SENT]), [b"body"])),
     "lock": (sql.LOCK, (["default"] * 3, ["s1", "s2", "s3"])),
+    "present": (sql.PRESENT, (["default"] * 3, ["s1", "s2", "s3"])),
     "known ids": (sql.KNOWN, ([1, 2], ["m1", "m9"])),
     "context": (sql.CONTEXT, ([1, 2], ["key", "other"])),
     "removable": (sql.REMOVABLE, (7, 1, 3, 10)),
+    "remove messages": (sql.DELETE_MESSAGES, ([1, 2], [3, 3])),
+    "remove many messages": (sql.DELETE_MESSAGES, ([1] * 10_000, list(range(10_000)))),
+    "drop context": (sql.DROP_CONTEXT, ([1, 2], ["key", "other"])),
+    "drop much context": (sql.DROP_CONTEXT, ([1] * 1_000, [f"key{n}" for n in range(1_000)])),
+    "leave lists": (sql.UNLIST_OWNED, ([1, 2], ["", "=x"])),
+    "leave many lists": (sql.UNLIST_OWNED, (list(range(500)), ["=x"] * 500)),
+    "share no more": (sql.UNLIST_SHARED, ([1, 2], ["bob", "eve"])),
+    "share much no more": (sql.UNLIST_SHARED, ([1] * 1_000, [f"user{n}" for n in range(1_000)])),
     "update headers": (sql.update_headers(("revision",)), ([1, 2], [3, 4])),
     "move in lists": (sql.MOVE_OWNED, ([1, 2], [3, 4])),
     "delete headers": (sql.DELETE_HEADERS, ([1, 2],)),
@@ -68,6 +79,23 @@ STATEMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "due": (sql.TAKE_DUE, (100, 50, 30_100)),
     "count": (sql.COUNT, ("default", 100)),
     "purge": (sql.PURGE_MESSAGES, ([1, 2], 5_000)),
+    "purge a hundred": (sql.PURGE_MESSAGES, (list(range(100)), 5_000)),
+    "purge context": (sql.PURGE_CONTEXT, ([1, 2],)),
+    "purge next": (sql.NEXT_DELETED, (100,)),
+    "purge done": (sql.FORGET_DELETED, (list(range(100)),)),
+    "many known ids": (sql.KNOWN, (list(range(10_000)), ["m1"] * 10_000)),
+    "much context": (sql.CONTEXT, (list(range(10_000)), ["key"] * 10_000)),
+    "lock many": (sql.LOCK, (["default"] * 500, [f"s{n}" for n in range(500)])),
+    "move many": (sql.MOVE_OWNED, (list(range(500)), [1] * 500)),
+    "update many": (sql.update_headers(("revision",)), (list(range(500)), [1] * 500)),
+    "hot append many": (
+        sql.HOT_APPEND,
+        (
+            json.dumps([{**ITEM, "item": n, "session_id": f"s{n}"} for n in range(500)]),
+            json.dumps([{**SENT, "item": n} for n in range(500)]),
+            [b"body"] * 500,
+        ),
+    ),
 }
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.models.times import utc_now
+from agent_cores.session.storage import postgres_schema
 from agent_cores.session.storage.postgres_provider import PostgresProvider
-from tests.postgres.support import append, connected, create, message_ids
+from agent_cores.session.storage.schema_files import numbered_files
+from tests.postgres.support import append, change, connected, create, message_ids
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +53,46 @@ async def test_check_accepts_tables_that_are_there(url: str, provider: PostgresP
     await checking.initialize()
     assert (await checking.count(None, utc_now())).sessions == 0
     await checking.shutdown()
+
+
+@pytest.mark.parametrize("table", ["sessions", "counters", "schema"])
+async def test_tables_of_others_under_our_names_are_left_alone_and_the_way_out_is_named(
+    url: str, table: str
+) -> None:
+    async with connected(url) as connection:
+        await connection.execute(f"CREATE SCHEMA {url.rpartition('=')[2]}")
+        await connection.execute(f"CREATE TABLE {table} (colour text)")
+        with pytest.raises(StoreFormatError, match="SESSION_TABLE_PREFIX"):
+            await PostgresProvider.from_url(url).initialize()
+        tables = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+        assert [row[0] for row in await connection.fetch(tables)] == [table]
+    beside = PostgresProvider.from_url(url, table_prefix="ours_")
+    await beside.initialize()
+    await create(beside)
+    await beside.shutdown()
+
+
+async def test_the_next_release_brings_the_tables_up_and_this_one_runs_on_beside_it(
+    url: str, provider: PostgresProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = await create(provider)
+    await provider.apply(append(header, "before"))
+    alter = "ALTER TABLE {schema}.\"{prefix}sessions\" ADD COLUMN colour text DEFAULT 'red'"
+    files = [*numbered_files("postgres"), (2, alter)]
+    monkeypatch.setattr(postgres_schema, "numbered_files", lambda _: files)
+    with pytest.raises(StoreFormatError, match="at schema 1, this program needs 2"):
+        await PostgresProvider.from_url(url, schema="check").initialize()
+    following = PostgresProvider.from_url(url)
+    await following.initialize()
+    assert await message_ids(following) == ["before"]
+    await following.apply(append(header, "by the next"))
+    await provider.apply(append(header, "by this one"))
+    await provider.apply(change(header, metadata={"title": "new"}))
+    assert await message_ids(provider) == ["before", "by the next", "by this one"]
+    async with connected(url) as connection:
+        assert [tuple(row) for row in await connection.fetch("SELECT * FROM schema")] == [(2, 1)]
+        assert await connection.fetchval("SELECT colour FROM sessions") == "red"
+    await following.shutdown()
 
 
 @pytest.mark.parametrize("mode", ["apply", "check"])

@@ -1,4 +1,4 @@
-"""Servers that stop, start again, only read, or want TLS."""
+"""Servers that stop, start again, or want TLS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.postgres_provider import PostgresProvider
-from tests.postgres.support import append, change, create, message_ids
+from tests.postgres.support import append, create, message_ids
 from tests.servers.postgres import PgBouncer, PostgresServer, empty_store, shared_server
 
 if TYPE_CHECKING:
@@ -41,28 +41,6 @@ async def test_a_server_that_is_not_there_is_unavailable_and_no_driver_error() -
     provider = PostgresProvider("postgresql://postgres@127.0.0.1:1/none", timeout=1)
     with pytest.raises(StorageUnavailableError):
         await provider.initialize()
-
-
-async def test_a_standby_reads_and_refuses_writes_until_it_is_promoted() -> None:
-    with PostgresServer() as server:
-        url = empty_store(server.url())
-        provider = PostgresProvider.from_url(url)
-        await provider.initialize()
-        header = await create(provider)
-        await provider.apply(append(header, "m"))
-        await provider.shutdown()
-        with PostgresServer(copy_of=server) as standby:
-            reader = PostgresProvider.from_url(url.replace(str(server.port), str(standby.port)))
-            await reader.initialize()
-            assert await message_ids(reader) == ["m"]
-            for write in (append(header, "n"), change(header, metadata={"title": "t"})):
-                with pytest.raises(StorageUnavailableError, match="standby") as caught:
-                    await reader.apply(write)
-                assert not caught.value.outcome_unknown
-            standby.sql("SELECT pg_promote()")
-            await reader.apply(append(header, "n"))
-            assert await message_ids(reader) == ["m", "n"]
-            await reader.shutdown()
 
 
 async def test_tls_is_used_and_the_certificate_checked(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ class CuttingProxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def lead_to(self, port: int) -> None:
+        """Bring clients that connect from now on to another server."""
+        self._server_port = port
+
     def lose_answer(self, marker: bytes) -> None:
         """Cut the connection after the next request with the marker was carried out."""
         self._marker, self._passes_request = marker, True

@@ -64,6 +64,10 @@ class PostgresServer:
         """Return the address of a database."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
+    def moved(self, url: str, server: PostgresServer) -> str:
+        """Return an address on another server as one on this."""
+        return url.replace(f":{server.port}/", f":{self.port}/")
+
     def start(self) -> None:
         """Start, and return once connections are accepted."""
         own = {"port": str(self.port), "unix_socket_directories": str(self._folder)}
@@ -89,6 +93,8 @@ class PostgresServer:
 class PgBouncer:
     """A pooler in transaction mode in front of a server, with few connections to it.
 
+    ``start`` and ``stop`` may be called again and again.
+
     With a ``certificate`` and its ``key``, in PEM, it takes TLS connections only.
     """
 
@@ -111,6 +117,7 @@ auth_type = trust
 auth_file = {users}
 pool_mode = transaction
 default_pool_size = 5
+server_login_retry = 1
 max_client_conn = 200
 {self._tls(certificate, key) if certificate else ""}
 """
@@ -118,16 +125,25 @@ max_client_conn = 200
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        pgbouncer = program("pgbouncer", package="pgbouncer")
-        self._process = _start([pgbouncer, "-q", str(self._config)], self._folder)
-        _wait_for(lambda: _accepts(self.port), self._process)
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start, and return once connections are accepted."""
+        pgbouncer = program("pgbouncer", package="pgbouncer")
+        self._process = _start([pgbouncer, "-q", str(self._config)], self._folder)
+        _wait_for(lambda: _accepts(self.port), self._process)
+
+    def stop(self) -> None:
+        """Stop, as if the machine had died."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+            self._process = None
 
     def url(self, database: str = "postgres") -> str:
         """Return the address of a database through the pooler."""

@@ -6,12 +6,14 @@ transaction is raised, and nothing was written.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.errors import SessionError
 from agent_cores.session.models.change import Applied, apply_change
 from agent_cores.session.storage import postgres_statements as sql
 from agent_cores.session.storage.codec import HEADER_FIELDS, decode_header
+from agent_cores.session.storage.postgres_connection import ClashError
 from agent_cores.session.storage.sql_records import (
     Loaded,
     Reached,
@@ -41,6 +43,7 @@ class Batch:
         self._changes = changes
         self._loaded: dict[SessionName, Loaded | SessionError] = {}
         self._answers: dict[int, Answer] = {}
+        self._counts: Counter[str] = Counter()
         self.deletes = False
 
     async def run(self) -> list[Answer]:
@@ -49,6 +52,8 @@ class Batch:
         await self._look_twice()
         for indexes in rounds(self._changes):
             await self._run_round(indexes)
+        counts = sorted(entry for entry in self._counts.items() if entry[1])
+        await self._write_all((sql.COUNT_SESSIONS, counts))
         return [self._answers[index] for index in range(len(self._changes))]
 
     async def _lock(self, wanted: Iterable[SessionName]) -> None:
@@ -61,11 +66,18 @@ class Batch:
                 self._loaded[name] = error
 
     async def _look_twice(self) -> None:
-        """Look again for what was not there: it may have been replaced while we waited."""
+        """Look again for what was not there: it may have been replaced while we waited.
+
+        Its row may come before those that are locked: then the changes have to go one by one.
+        """
         missing = {_name(change) for change in self._changes if change.create is None}
         missing -= self._loaded.keys()
-        if missing:
+        if not missing:
+            return
+        if not self._loaded:
             await self._lock(missing)
+        elif await self._fetch(sql.PRESENT, *columns(missing, 2)):
+            raise ClashError("a session was replaced while the batch waited")
 
     async def _run_round(self, indexes: Sequence[int]) -> None:
         reached = await self._reach([self._changes[index] for index in indexes])
@@ -150,8 +162,8 @@ class Batch:
             (sql.MOVE_OWNED, rows.listed),
             (sql.UNLIST_SHARED, rows.unshared),
             (sql.LIST_SHARED, rows.shared),
-            (sql.COUNT_SESSIONS, [entry for entry in rows.counts.items() if entry[1]]),
         )
+        self._counts.update(rows.counts)
 
     async def _write_all(self, *kinds: tuple[str, Sequence[Sequence[Any]]]) -> None:
         for statement, rows in kinds:

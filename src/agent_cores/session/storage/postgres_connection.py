@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
@@ -21,16 +21,24 @@ from agent_cores.session.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from agent_cores.session.storage.postgres_names import Names
 
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
+Result = TypeVar("Result")
+
 READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED"
 ONE_INSTANT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
-_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 _CLASHES = (
     asyncpg.UniqueViolationError,
     asyncpg.DeadlockDetectedError,
@@ -43,11 +51,8 @@ _ENDED_BY_SERVER = (  # the connection went with it, and perhaps only the answer
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
 )
-_FOREIGN_TABLES = (
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.InvalidSchemaNameError,
-)
+_NO_TABLES = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
+_FOREIGN_TABLES = (asyncpg.UndefinedColumnError, asyncpg.DuplicateTableError)
 
 
 class ClashError(ConflictError):
@@ -102,6 +107,11 @@ class Database:
         self.timeout = timeout
         self._pooled = pooled
 
+    @property
+    def pool_size(self) -> int:
+        """How many connections there are at most."""
+        return self._pool_size if self._given is None else self._given.get_max_size()
+
     def filled(self, statement: str) -> str:
         """Return a statement with the names of this store's tables."""
         found = self._filled.get(statement)
@@ -123,9 +133,9 @@ class Database:
                 **self._session_options(),
             )
         except asyncpg.ProtocolViolationError as error:
-            detail = (
-                "the server refuses our session settings; behind a pooler, say pooler=transaction"
-            )
+            detail = "the server refuses a setting of the URL"
+            if not self._pooled:
+                detail = "the server refuses settings; behind a pooler, say pooler=transaction"
             raise StorageUnavailableError(detail) from error
         except (*_DRIVER_ERRORS, ValueError) as error:
             raise _unavailable(error, may_be_done=False) from error
@@ -144,14 +154,24 @@ class Database:
     async def fetch(self, statement: str, *arguments: object, writes: bool = False) -> list[Any]:
         """Run one statement by itself, in one round trip once it is prepared.
 
-        One that only reads is tried again if the connection broke.
+        One that only reads is ``repeatable``.
         """
+        if writes:
+            return await self._fetch(statement, arguments, writes=True)
+        return await self.repeatable(lambda: self._fetch(statement, arguments, writes=False))
+
+    async def repeatable(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Do what may be done twice: once more if the connection broke or another was in the way.
+
+        A standby cancels reads that are in the way of what it replays. To who only reads that is
+        no conflict: where it happens again, the store is unavailable.
+        """
+        with suppress(ConnectionLostError, ClashError):
+            return await work()
         try:
-            return await self._fetch(statement, arguments, writes=writes)
-        except ConnectionLostError:
-            if writes:
-                raise
-        return await self._fetch(statement, arguments, writes=writes)
+            return await work()
+        except ClashError as error:
+            raise StorageUnavailableError(str(error)) from error
 
     @asynccontextmanager
     async def transaction(self, begin: str = READ_COMMITTED) -> AsyncIterator[Transaction]:
@@ -215,9 +235,12 @@ class Database:
             return ClashError(f"another transaction was in the way ({type(error).__name__})")
         if isinstance(error, asyncpg.DataError | asyncpg.ProgramLimitExceededError | ValueError):
             return InvalidInputError("value", f"PostgreSQL refuses it ({type(error).__name__})")
+        if isinstance(error, _NO_TABLES):
+            return StoreFormatError("the tables are not there; run: agent-sessions migrate")
         if isinstance(error, _FOREIGN_TABLES):
             return StoreFormatError(
-                "the tables are not there or not ours; run: agent-sessions migrate"
+                "tables of these names are there and not ours; give ours other names by "
+                "SESSION_TABLE_PREFIX, or another schema by SESSION_DATABASE_SCHEMA"
             )
         return _unavailable(error, may_be_done=may_be_done)
 
@@ -235,7 +258,14 @@ class Database:
 
 
 def _unavailable(error: Exception, *, may_be_done: bool) -> StorageUnavailableError:
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return StorageUnavailableError("no server is what target_session_attrs asks for")
     by_server = isinstance(error, asyncpg.PostgresError)
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return StorageUnavailableError(
+            "PostgreSQL does not let this user at the tables (InsufficientPrivilegeError); "
+            "docs/postgres.md says what to grant"
+        )
     if by_server and not isinstance(error, _ENDED_BY_SERVER):
         return StorageUnavailableError(f"PostgreSQL refuses: {type(error).__name__}")
     detail = f"PostgreSQL did not answer ({type(error).__name__})"

@@ -34,6 +34,7 @@ class Guards(msgspec.Struct):
     session_id: str
     incarnation: int
     access_revision: int | None
+    revision: int
     turn: str | None
     expected_last_seq: int | None
     at: int
@@ -65,6 +66,7 @@ class Append:
             change.session_id,
             basis.incarnation,
             basis.access_revision,
+            basis.revision,
             change.turn,
             change.expected_last_seq,
             to_millis(change.at),

@@ -162,14 +162,19 @@ class PostgresProvider(NativeProvider):
         lease_end = to_millis(at + timedelta(seconds=lease_seconds))
         taken: list[Ended] = []
         while wanted := limit - len(taken):
-            rows = await self.database.fetch(
-                sql.TAKE_DUE, to_millis(at), wanted, lease_end, writes=True
-            )
+            rows = await self._take_due(to_millis(at), wanted, lease_end)
             headers = [decode_header(row, row["namespace"], row["session_id"]) for row in rows]
             taken += [Ended.of(header) for header in headers if header.is_expired(at)]
             if len(rows) < wanted:
                 break
         return taken
+
+    async def _take_due(self, at: int, limit: int, lease_end: int) -> list[Any]:
+        """Take due sessions. Those whose answer was lost come again when their lease ends."""
+        arguments = at, limit, lease_end
+        return await self.database.repeatable(
+            lambda: self.database.fetch(sql.TAKE_DUE, *arguments, writes=True)
+        )
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         row = (await self.database.fetch(sql.COUNT, namespace, to_millis(at)))[0]

@@ -51,16 +51,28 @@ async def look(
     name = namespace, session_id
     if window is None or window.max_bytes <= _ONE_LOOK:
         return await _look(database, *name, context=context, window=window)
-    async with database.transaction(ONE_INSTANT) as transaction:
-        window = msgspec.structs.replace(window, max_bytes=_ONE_LOOK)
-        snapshot = await _look(transaction, *name, context=context, window=window)
-        messages = [] if snapshot is None else snapshot.messages or []
-        page = snapshot
-        while page is not None and page.has_more and len(messages) < window.limit:
-            rest = _after(window, messages)
-            page = await _look(transaction, *name, context=False, window=rest)
-            more = [] if page is None else page.messages or []
-            messages = messages + more if window.forward else more + messages
+    large = window
+
+    async def look_in_parts() -> Snapshot | None:
+        async with database.transaction(ONE_INSTANT) as transaction:
+            return await _look_in_parts(transaction, *name, context=context, window=large)
+
+    return await database.repeatable(look_in_parts)
+
+
+async def _look_in_parts(
+    transaction: Transaction, namespace: str, session_id: str, *, context: bool, window: Window
+) -> Snapshot | None:
+    name = namespace, session_id
+    window = msgspec.structs.replace(window, max_bytes=_ONE_LOOK)
+    snapshot = await _look(transaction, *name, context=context, window=window)
+    messages = [] if snapshot is None else snapshot.messages or []
+    page = snapshot
+    while page is not None and page.has_more and len(messages) < window.limit:
+        rest = _after(window, messages)
+        page = await _look(transaction, *name, context=False, window=rest)
+        more = [] if page is None else page.messages or []
+        messages = messages + more if window.forward else more + messages
     if snapshot is None or page is None:
         return None
     return msgspec.structs.replace(snapshot, messages=messages, has_more=page.has_more)

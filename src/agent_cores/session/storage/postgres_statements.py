@@ -2,7 +2,8 @@
 
 ``{schema}`` and ``{prefix}`` are filled in by ``Names.fill``. Many rows travel as one array a
 column and become a table with ``unnest``. Sessions are locked in the order of their keys, in a
-MATERIALIZED part of the statement, before anything else touches them: so no two deadlock.
+MATERIALIZED part of the statement, before anything else touches them, and rows that sessions share
+come last, in the order of their names: so no two deadlock.
 """
 # ruff: noqa: S608 - what is put into these texts are names of columns, written in this package
 
@@ -33,6 +34,25 @@ def _arrays(*types: str) -> str:
     return ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, 1))
 
 
+def _delete(table: str, column: str, kind: str) -> str:
+    """Return the statement that removes rows by key: an array of session keys, and one of that.
+
+    No row changes between its look-up and its removal: its session is locked.
+    """
+    rows = f'{{schema}}."{{prefix}}{table}"'
+    return f"""
+DELETE FROM {rows} WHERE ctid = ANY(ARRAY(
+    SELECT held.ctid FROM unnest({_arrays("bigint", kind)}) AS old(session_key, {column})
+    CROSS JOIN LATERAL (
+        SELECT x.ctid FROM {rows} x
+        WHERE x.session_key = old.session_key AND x.{column} = old.{column} OFFSET 0
+    ) held
+))
+"""
+
+
+# OFFSET 0 has the planner look each row up by its key, however many it expects.
+
 # ── the generic batch: lock, reach, write ────────────────────────────────────────────────────────
 
 LOCK = f"""
@@ -43,16 +63,28 @@ ORDER BY s.session_key
 FOR UPDATE OF s
 """
 
+PRESENT = """
+SELECT s.session_key FROM {schema}."{prefix}sessions" s
+WHERE (s.namespace, s.session_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+LIMIT 1
+"""
+
 KNOWN = """
-SELECT m.session_key, m.seq, m.id, m.created_at, m.body
+SELECT m.*
 FROM unnest($1::bigint[], $2::text[]) AS named(session_key, id)
-JOIN {schema}."{prefix}messages" m USING (session_key, id)
+CROSS JOIN LATERAL (
+    SELECT session_key, seq, id, created_at, body FROM {schema}."{prefix}messages" held
+    WHERE held.session_key = named.session_key AND held.id = named.id OFFSET 0
+) m
 """
 
 CONTEXT = """
-SELECT c.session_key, c.key, c.value
+SELECT c.*
 FROM unnest($1::bigint[], $2::text[]) AS named(session_key, key)
-JOIN {schema}."{prefix}context" c USING (session_key, key)
+CROSS JOIN LATERAL (
+    SELECT session_key, key, value FROM {schema}."{prefix}context" held
+    WHERE held.session_key = named.session_key AND held.key = named.key OFFSET 0
+) c
 """
 
 REMOVABLE = """
@@ -95,11 +127,7 @@ INSERT INTO {{schema}}."{{prefix}}messages" (session_key, seq, id, created_at, b
 SELECT * FROM unnest({_arrays("bigint", "bigint", "text", "bigint", "bytea")})
 """
 
-DELETE_MESSAGES = """
-DELETE FROM {schema}."{prefix}messages" m
-USING unnest($1::bigint[], $2::bigint[]) AS old(session_key, seq)
-WHERE m.session_key = old.session_key AND m.seq = old.seq
-"""
+DELETE_MESSAGES = _delete("messages", "seq", "bigint")
 
 SET_CONTEXT = f"""
 INSERT INTO {{schema}}."{{prefix}}context" (session_key, key, value)
@@ -107,17 +135,9 @@ SELECT * FROM unnest({_arrays("bigint", "text", "bytea")})
 ON CONFLICT (session_key, key) DO UPDATE SET value = excluded.value
 """
 
-DROP_CONTEXT = """
-DELETE FROM {schema}."{prefix}context" c
-USING unnest($1::bigint[], $2::text[]) AS old(session_key, key)
-WHERE c.session_key = old.session_key AND c.key = old.key
-"""
+DROP_CONTEXT = _delete("context", "key", "text")
 
-UNLIST_OWNED = """
-DELETE FROM {schema}."{prefix}owned" o
-USING unnest($1::bigint[], $2::text[]) AS old(session_key, mark)
-WHERE o.session_key = old.session_key AND o.mark = old.mark
-"""
+UNLIST_OWNED = _delete("owned", "mark", "text")
 
 LIST_OWNED = f"""
 INSERT INTO {{schema}}."{{prefix}}owned"
@@ -131,11 +151,7 @@ FROM unnest($1::bigint[], $2::bigint[]) AS new(session_key, listed_at)
 WHERE o.session_key = new.session_key
 """
 
-UNLIST_SHARED = """
-DELETE FROM {schema}."{prefix}shared" x
-USING unnest($1::bigint[], $2::text[]) AS old(session_key, subject)
-WHERE x.session_key = old.session_key AND x.subject = old.subject
-"""
+UNLIST_SHARED = _delete("shared", "subject", "text")
 
 LIST_SHARED = f"""
 INSERT INTO {{schema}}."{{prefix}}shared" (session_key, subject, namespace, granted_at, session_id)
@@ -154,11 +170,14 @@ ON CONFLICT (namespace, shard) DO UPDATE SET sessions = held.sessions + excluded
 
 # Guards and ids come as JSON, a third of the cost of arrays, bodies as bytea. It answers, for each
 # append that it carried out, the first seq, and fields of the header as they were before the batch.
+# It sees the lists as they were when it began. What waited for a change of tags would miss the rows
+# which that put there; so an append that moves the session in its lists needs its revision as well.
 HOT_APPEND = """
 WITH item AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1) AS item(
         item bigint, namespace text, session_id text, incarnation bigint, access_revision bigint,
-        turn text, expected_last_seq bigint, at bigint, expires_at bigint, listed_at bigint)
+        revision bigint, turn text, expected_last_seq bigint, at bigint, expires_at bigint,
+        listed_at bigint)
 ), message AS MATERIALIZED (
     SELECT * FROM ROWS FROM (
         json_to_recordset($2) AS (item bigint, leads boolean, id text, created_at bigint),
@@ -181,6 +200,7 @@ WITH item AS MATERIALIZED (
       AND s.access_revision = item.access_revision
       AND s.hold IS NULL
       AND (s.expires_at IS NULL OR item.at < s.expires_at)
+      AND (item.listed_at IS NULL OR item.revision = s.revision)
       AND (item.turn IS NULL OR item.turn = s.turn_token)
       AND (item.expected_last_seq IS NULL OR item.expected_last_seq = s.last_seq)
 ), known AS MATERIALIZED (
@@ -272,7 +292,6 @@ WHERE s.namespace = $1 AND s.session_id = $2
 """
 
 
-# OFFSET 0 has the planner look each session up by its key, however many it expects.
 _OF_PLACE = f"""
 CROSS JOIN LATERAL (
     SELECT {_header("held")} FROM {{schema}}."{{prefix}}sessions" held

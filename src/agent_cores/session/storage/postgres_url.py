@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -19,7 +20,7 @@ _OWN = {
 _DRIVER = frozenset(
     {
         "host", "port", "user", "password", "passfile", "database", "dbname",
-        "service", "servicefile",
+        "service",
         "sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation",
         "ssl_min_protocol_version", "ssl_max_protocol_version",
         "target_session_attrs", "krbsrvname", "gsslib",
@@ -34,6 +35,8 @@ _SERVER = frozenset(
     }
 )  # fmt: skip
 """Settings of the server that the driver hands on; another name would be a slip of the pen."""
+
+_OPTION = re.compile("[a-z_]+")
 
 
 def split_url(url: str) -> tuple[str, dict[str, Any]]:
@@ -50,11 +53,18 @@ def split_url(url: str) -> tuple[str, dict[str, Any]]:
         elif name in _DRIVER or name in _SERVER:
             theirs.append((name, text))
         else:
-            raise ConfigurationError(
-                f"the storage URL has an option {name!r}, which is known neither here "
-                "nor to the driver"
-            )
+            raise ConfigurationError(_unknown(name, query))
     return f"{base}?{urlencode(theirs)}" if theirs else base, own
+
+
+def _unknown(name: str, query: str) -> str:
+    """Say that an option is unknown, by its name unless that may be the end of a password."""
+    if "@" in query or _OPTION.fullmatch(name) is None:
+        return (
+            "the storage URL has an option which is known neither here nor to the driver; "
+            "a ? in a password is written %3F"
+        )
+    return f"the storage URL has an option {name!r}, which is known neither here nor to the driver"
 
 
 def without_password(dsn: str) -> str:

@@ -18,7 +18,6 @@ from agent_cores.session.errors import (
     StaleHeaderError,
     StorageUnavailableError,
 )
-from agent_cores.session.models.change import Applied
 from agent_cores.session.storage.coalescing import MAX_QUEUED, Coalescer
 from agent_cores.session.storage.postgres_batch import Answer, Batch
 from agent_cores.session.storage.postgres_connection import ClashError, ConnectionLostError
@@ -27,8 +26,9 @@ from agent_cores.session.storage.postgres_hot import Append, append_all
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent_cores.session.models.change import Change
+    from agent_cores.session.models.change import Applied, Change
     from agent_cores.session.storage.postgres_connection import Database
+    from agent_cores.session.storage.sql_records import SessionName
 
 _LARGE = 256 * 1024
 """Bytes from which a change goes alone."""
@@ -93,7 +93,7 @@ class Writer:
             raise StorageUnavailableError("the store is shut down")
         if len(self._alone) >= self._max_queued:
             raise OverloadedError(f"{len(self._alone)} writes wait already")
-        task = asyncio.get_running_loop().create_task(self._run_single(change))
+        task = asyncio.get_running_loop().create_task(self._run_single(change, self._deadline()))
         self._alone.add(task)
         task.add_done_callback(self._settle)
         return await asyncio.shield(task)
@@ -113,17 +113,46 @@ class Writer:
         if len(changes) > 1:
             try:
                 return await self._run(changes)
-            except (ClashError, InvalidInputError, ConnectionLostError) as error:
-                if isinstance(error, ConnectionLostError) and error.outcome_unknown:
+            except Exception as error:
+                if not _left_nothing(error):
                     raise
-        tasks = [self._run_single(change) for change in changes]
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        return [_answer(answer) for answer in answers]
+        return await self._run_singly(changes)
 
-    async def _run_single(self, change: Change) -> Applied:
+    async def _run_singly(self, changes: Sequence[Change]) -> list[Answer]:
+        """Run each in a transaction of its own, those to one session one after the other.
+
+        A session that is locked for long keeps one connection waiting. Only half of the connections
+        are taken, so that reads find one; what a session's changes may take together is bounded.
+        """
+        answers: dict[int, Answer] = {}
+        sessions: dict[SessionName, list[int]] = {}
+        for index, change in enumerate(changes):
+            sessions.setdefault((change.namespace, change.session_id), []).append(index)
+        room = asyncio.Semaphore(max(1, self._database.pool_size // 2))
+
+        async def run_those_of_a_session(indexes: Sequence[int]) -> None:
+            async with room:
+                deadline = self._deadline()
+                for index in indexes:
+                    answers[index] = await self._answer(changes[index], deadline)
+
+        await asyncio.gather(*(run_those_of_a_session(found) for found in sessions.values()))
+        return [answers[index] for index in range(len(changes))]
+
+    async def _answer(self, change: Change, deadline: float) -> Answer:
+        if asyncio.get_running_loop().time() >= deadline:
+            return StaleHeaderError()
+        try:
+            return await self._run_single(change, deadline)
+        except Exception as error:  # noqa: BLE001 - the answer to this change and to no other
+            return error
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._database.timeout
+
+    async def _run_single(self, change: Change, deadline: float) -> Applied:
         """Run one change in a transaction of its own, again while others are in its way."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._database.timeout
         pause = _FIRST_PAUSE
         reconnected = False
         while True:
@@ -152,9 +181,8 @@ class Writer:
         return answers
 
 
-def _answer(answer: Applied | BaseException) -> Answer:
-    if isinstance(answer, Applied | SessionError):
-        return answer
-    if isinstance(answer, Exception):
-        raise answer
-    raise asyncio.CancelledError
+def _left_nothing(error: Exception) -> bool:
+    """Whether a batch failed before its commit, for a cause that may be one of its changes."""
+    if isinstance(error, ConnectionLostError):
+        return not error.outcome_unknown
+    return isinstance(error, ClashError | InvalidInputError) or not isinstance(error, SessionError)
