@@ -17,7 +17,7 @@ from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_s
 from agent_cores.session.service.app import create_app
 from agent_cores.session.service.logs import log_config
 from agent_cores.session.service.settings import ServiceSettings, environment_name
-from agent_cores.session.service.stopping import announce_stop
+from agent_cores.session.service.stopping import announce_stop, ignore_repeated_stop
 from agent_cores.session.service.workings import key_places
 from agent_cores.session.session_manager import SessionManager
 
@@ -73,7 +73,8 @@ async def _serve(settings: ServiceSettings, storage: str | None) -> None:
         )
         announce_stop(app)
         server = _Server(_config(app, settings), key, secret)
-        await server.serve()
+        with ignore_repeated_stop():
+            await server.serve()
     finally:
         await manager.shutdown()
 
@@ -161,7 +162,7 @@ def _config(app: Service | str, settings: ServiceSettings) -> uvicorn.Config:
         log_config=log_config(),
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
+        timeout_graceful_shutdown=settings.shutdown_timeout,  # type: ignore[arg-type]  # waits so long
     )
 
 
