@@ -77,6 +77,12 @@ def serving(
             process.stdout.close()
 
 
+def key_in(printed: str) -> str:
+    found = re.search(r"^export AGENT_SESSIONS_KEY=(ask_\S+)$", printed, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
 def get(url: str, headers: dict[str, str] | None = None) -> tuple[int, Any]:
     asked = urllib.request.Request(url, headers=headers or {})
     try:

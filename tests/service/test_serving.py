@@ -8,13 +8,16 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.service.processes import SECONDS, free_port, get, run, serving, serving_workers
+from tests.service.processes import SECONDS, free_port, get, key_in, run, serving, serving_workers
+from tests.test_documents import README, blocks
 
 
 def test_a_first_run_prints_a_curl_that_works(tmp_path: Path) -> None:
@@ -46,6 +49,47 @@ def test_a_first_run_prints_a_curl_that_works(tmp_path: Path) -> None:
     assert asked[0]["request_id"]
     assert "Hello" not in "".join(log)
     assert session["id"] not in "".join(log)
+
+
+def test_the_curl_lines_of_the_readme_work_as_they_stand(tmp_path: Path) -> None:
+    (lines,) = [block for block in blocks(README, "sh") if "curl" in block]
+    with serving(tmp_path) as (_, address, printed):
+        # The lines name the port that is the default; here curl goes to the one that is served.
+        told = f"connect-to = 127.0.0.1:8080:{address.removeprefix('http://')}\n"
+        (tmp_path / ".curlrc").write_text(told)
+        done = subprocess.run(
+            ["bash", "-euc", lines],
+            env={
+                **os.environ,
+                "CURL_HOME": str(tmp_path),
+                "AGENT_SESSIONS_KEY": key_in(printed),
+            },
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=True,
+        )
+    made, appended, read = [
+        json.loads(line) for line in done.stdout.replace("}{", "}\n{").split("\n")
+    ]
+    assert (made["id"], made["title"]) == ("trip", "Trip to Rome")
+    assert read["data"] == appended["data"]
+    assert [message["content"] for message in read["data"]] == ["Hotels?"]
+
+
+def test_without_configuration_it_takes_port_8080_of_loopback_and_embedded_sqlite(
+    tmp_path: Path,
+) -> None:
+    bare = {"SESSION_STORAGE_URL": "", "XDG_DATA_HOME": str(tmp_path)}
+    with socket.socket() as taken:
+        with suppress(OSError):  # somebody has it already
+            taken.bind(("127.0.0.1", 8080))
+            taken.listen()
+        refused = run(tmp_path, "serve", **bare)
+    assert refused.returncode != 0
+    assert "('127.0.0.1', 8080)" in refused.stderr
+    assert "sessions are kept in SQLite" in refused.stderr
+    assert list(tmp_path.rglob("*.db"))
 
 
 def test_keys_are_made_listed_used_and_revoked(tmp_path: Path) -> None:

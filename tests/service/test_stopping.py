@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import socket
 import sqlite3
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent_cores.session import SyncSessionManager
-from tests.service.processes import SECONDS, get, logged, serving
+from tests.service.processes import SECONDS, get, key_in, logged, serving
 
 
 def test_it_ends_well_with_all_that_it_had_to_say_and_write(tmp_path: Path) -> None:
@@ -79,12 +78,6 @@ def test_a_request_that_does_not_end_is_waited_for_within_a_bound(tmp_path: Path
         assert process.wait(SECONDS) == 0
     assert logged(tmp_path)[-1]["message"].startswith("Finished server process")
     assert {file.name for file in tmp_path.glob("sessions.db*")} == {"sessions.db"}
-
-
-def key_in(printed: str) -> str:
-    found = re.search(r"^export AGENT_SESSIONS_KEY=(ask_\S+)$", printed, re.MULTILINE)
-    assert found is not None
-    return found[1]
 
 
 @contextmanager

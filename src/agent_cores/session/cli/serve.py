@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging.config
 import os
 import sys
 from importlib.util import find_spec
@@ -51,6 +52,7 @@ def serve(
     """
     given = {"host": host, "port": port, "workers": workers}
     settings = ServiceSettings.load(**{k: v for k, v in given.items() if v is not None})
+    logging.config.dictConfig(log_config())  # before the server does, for what is told until then
     if settings.workers > 1:
         _serve_workers(settings, storage)
         return
