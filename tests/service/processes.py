@@ -7,10 +7,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -91,39 +89,6 @@ def get(url: str, headers: dict[str, str] | None = None) -> tuple[int, Any]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
-
-
-@contextmanager
-def serving_workers(folder: Path, port: int) -> Iterator[str]:
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command("serve", "--workers", "2", "--port", str(port)),
-            env=environment(folder),
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + SECONDS
-            while True:
-                try:
-                    if get(f"{address}/readyz")[0] == 200:
-                        break
-                except OSError:
-                    assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.05)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(SECONDS)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:

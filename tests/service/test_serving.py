@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.processes import SECONDS, free_port, get, key_in, run, serving, serving_workers
+from tests.service.processes import SECONDS, get, key_in, logged, run, serving
 from tests.test_documents import README, blocks
 
 
@@ -26,22 +26,14 @@ def test_a_first_run_prints_a_curl_that_works(tmp_path: Path) -> None:
         curl = re.search(r"^curl .*?\}'$", printed, re.MULTILINE | re.DOTALL)
         assert export is not None
         assert curl is not None
-        done = subprocess.run(
-            ["bash", "-c", curl[0]],
-            env={**os.environ, "AGENT_SESSIONS_KEY": export[1]},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=True,
-        )
-        session = json.loads(done.stdout)
+        session = json.loads(curled(curl[0], key_in(printed)))
         assert session["title"] == "Hello"
         headers = {"Authorization": f"Bearer {export[1]}", "X-User-Id": "ann"}
         assert get(f"{address}/v1/sessions", headers)[1]["data"][0]["id"] == session["id"]
         rebound = get(f"{address}/v1/sessions", {**headers, "Host": "evil.example"})
         assert rebound[0] == 400
         process.send_signal(signal.SIGTERM)
-        assert process.wait(SECONDS) in {0, -signal.SIGTERM}
+        assert process.wait(SECONDS) == 0
     log = (tmp_path / "log").read_text().splitlines()
     lines = [json.loads(line) for line in log]
     asked = [line for line in lines if line.get("route") == "POST /v1/sessions"]
@@ -139,9 +131,32 @@ def test_what_cannot_work_is_refused_in_a_line(
     assert "Traceback" not in done.stderr
 
 
-def test_several_workers_share_one_store(tmp_path: Path) -> None:
+def test_several_workers_share_one_store_and_say_how_to_call(tmp_path: Path) -> None:
     key = run(tmp_path, "keys", "create", "x").stdout.strip()
-    port = free_port()
-    with serving_workers(tmp_path, port) as address:
+    with serving(tmp_path, "--workers", "2", first_run=False) as (process, address, printed):
+        assert printed.startswith(f"Listening on {address}; {address}/docs ")
+        assert (process.stdout.readline(), process.stdout.readline()) == (
+            "With a key in AGENT_SESSIONS_KEY:\n",
+            "\n",
+        )
+        assert json.loads(curled(process.stdout.readline(), key))["namespace"] == "default"
         headers = {"Authorization": f"Bearer {key}", "X-User-Id": "ann"}
         assert [get(f"{address}/v1/sessions", headers)[0] for _ in range(10)] == [200] * 10
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+    told = [line["message"] for line in logged(tmp_path)]
+    assert told.count("GET /v1/sessions 200") == 10
+    assert sum(line.startswith("Finished server process") for line in told) == 2
+    assert {file.name for file in tmp_path.glob("sessions.db*")} == {"sessions.db"}
+
+
+def curled(lines: str, key: str) -> str:
+    done = subprocess.run(
+        ["bash", "-c", lines],
+        env={**os.environ, "AGENT_SESSIONS_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    return done.stdout

@@ -6,12 +6,16 @@ import asyncio
 import ipaddress
 import logging.config
 import os
-import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-import uvicorn
-
+from agent_cores.session.cli.listening import (
+    MAKE_A_KEY,
+    Announcement,
+    Server,
+    serve_with_workers,
+    uvicorn_config,
+)
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_secret
@@ -26,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent_cores.session.service.app import Service
-
-MAKE_A_KEY = "agent-sessions keys create NAME"
 
 
 def serve(
@@ -74,7 +76,8 @@ async def _serve(settings: ServiceSettings, storage: str | None) -> None:
             only_loopback_hosts=key is not None,
         )
         announce_stop(app)
-        server = _Server(_config(app, settings), key, secret)
+        announcement = Announcement(settings, None if key is None else key_text(key.id, secret))
+        server = Server(uvicorn_config(app, settings), announcement)
         with ignore_repeated_stop():
             await server.serve()
     finally:
@@ -87,18 +90,7 @@ def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
         os.environ["SESSION_STORAGE_URL"] = storage
     for name in ("host", "port", "workers"):
         os.environ[environment_name(name)] = str(getattr(settings, name))
-    config = _config("agent_cores.session.cli.serve:worker", settings)
-    uvicorn.run(
-        "agent_cores.session.cli.serve:worker",
-        factory=True,
-        host=config.host,
-        port=config.port,
-        workers=settings.workers,
-        log_config=log_config(),
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=config.timeout_graceful_shutdown,
-    )
+    serve_with_workers("agent_cores.session.cli.serve:worker", settings)
 
 
 async def _check_for_workers(settings: ServiceSettings, storage: str | None) -> None:
@@ -156,18 +148,6 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _config(app: Service | str, settings: ServiceSettings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=log_config(),
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout,  # type: ignore[arg-type]  # waits so long
-    )
-
-
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if find_spec("uvloop") is None:
         return None
@@ -175,36 +155,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
-
-
-class _Server(uvicorn.Server):
-    """Says where it listens and how to call it, once it listens."""
-
-    def __init__(self, config: uvicorn.Config, key: ApiKey | None, secret: str) -> None:
-        super().__init__(config)
-        self._key = key
-        self._secret = secret
-
-    async def startup(self, sockets: object = None) -> None:
-        """Listen, then say so."""
-        await super().startup(sockets)  # type: ignore[arg-type]  # passed on as it came
-        if self.should_exit or not self.servers:
-            return
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        sys.stdout.write(f"Listening on {place}; {place}/docs describes what it answers.\n")
-        if self._key is not None:
-            sys.stdout.write(_how_to_call(place, key_text(self._key.id, self._secret)))
-        sys.stdout.flush()
-
-
-def _how_to_call(place: str, key: str) -> str:
-    return f"""There is no API key yet. This one lasts until the service stops:
-
-export AGENT_SESSIONS_KEY={key}
-
-curl -s {place}/v1/sessions -H "Authorization: Bearer $AGENT_SESSIONS_KEY" \\
-  -H 'X-User-Id: ann' -H 'Content-Type: application/json' -d '{{"title": "Hello"}}'
-
-To keep one: {MAKE_A_KEY}
-"""
