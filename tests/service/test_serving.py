@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.service.settings import ServiceSettings
 from tests.service.processes import SECONDS, get, key_in, logged, run, serving
 from tests.test_documents import README, blocks
 
@@ -160,3 +162,30 @@ def curled(lines: str, key: str) -> str:
         check=True,
     )
     return done.stdout
+
+
+@pytest.mark.parametrize(("trusted", "second"), [("", 429), ("127.0.0.1", 401)])
+def test_an_address_that_a_caller_names_counts_if_its_proxy_is_trusted(
+    tmp_path: Path, trusted: str, second: int
+) -> None:
+    with serving(
+        tmp_path,
+        SESSION_SERVICE_FAILED_LOGINS_PER_MINUTE="1",
+        SESSION_SERVICE_TRUSTED_PROXIES=trusted,
+        FORWARDED_ALLOW_IPS="*",
+    ) as (_, address, _):
+        wrong = {"Authorization": "Bearer ask_0123456789abcdef_x"}
+        first = get(f"{address}/v1/me", {**wrong, "X-Forwarded-For": "10.0.0.1"})
+        other = get(f"{address}/v1/me", {**wrong, "X-Forwarded-For": "10.0.0.2"})
+    assert (first[0], other[0]) == (401, second)
+
+
+@pytest.mark.parametrize("proxies", ["*", "proxy.example", "10.0.0.1/8", "10.0.0.1,,10.0.0.2"])
+def test_trusted_proxies_are_addresses_and_networks(
+    proxies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESSION_SERVICE_TRUSTED_PROXIES", "10.0.0.1, fd00::/8")
+    assert ServiceSettings.load().trusted_proxies == ("10.0.0.1", "fd00::/8")
+    monkeypatch.setenv("SESSION_SERVICE_TRUSTED_PROXIES", proxies)
+    with pytest.raises(ConfigurationError, match="TRUSTED_PROXIES"):
+        ServiceSettings.load()

@@ -69,6 +69,8 @@ def uvicorn_config(app: Service | str, settings: ServiceSettings) -> uvicorn.Con
         log_config=log_config(),
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=settings.shutdown_timeout,  # type: ignore[arg-type]  # waits so long
     )
 
