@@ -66,6 +66,7 @@ def serving(
         assert found is not None, (printed, (folder / "log").read_text())
         while first_run and "To keep one" not in printed:
             printed += process.stdout.readline()
+            assert "With a key" not in printed
         yield process, found[0], printed
     finally:
         process.terminate()

@@ -118,6 +118,11 @@ def test_keys_are_made_listed_used_and_revoked(tmp_path: Path) -> None:
         (("serve", "--workers", "2"), "keys create"),
         (("serve", "--workers", "2", "--storage", "memory://"), "workers"),
         (("serve", "--storage", "nowhere://x"), "nowhere"),
+        (("keys", "create", "x", "--expires-in-days", "nan"), "expires_in_days"),
+        (("keys", "create", "x", "--expires-in-days", "1e9"), "expires_in_days"),
+        (("keys", "create", "x", "--expires-in-days=-1"), "expires_in_days"),
+        (("keys", "create", "x", "--user", "group:x"), "user"),
+        (("keys", "create", "x", "--group", "a\nb"), "group"),
         (("keys", "create", "x", "--storage", "memory://"), "KEYS_FILE"),
         (("keys", "create", "x", "--right", "all"), "rights"),
         (("keys", "create", "x", "--namespace", "_keys"), "namespace"),
@@ -131,6 +136,14 @@ def test_what_cannot_work_is_refused_in_a_line(
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_key_that_has_run_out_is_no_key(tmp_path: Path) -> None:
+    made = run(tmp_path, "keys", "create", "x", "--expires-in-days", "1e-7")
+    assert made.returncode == 0, made.stderr
+    with serving(tmp_path) as (_, address, printed):
+        headers = {"Authorization": f"Bearer {key_in(printed)}"}
+        assert get(f"{address}/v1/me", headers)[0] == 200
 
 
 def test_several_workers_share_one_store_and_say_how_to_call(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ async def _check_for_workers(settings: ServiceSettings, storage: str | None) -> 
         )
     async with manager:
         if not await _knows_callers(manager, settings):
-            raise ConfigurationError(f"there is no key yet; make one: {MAKE_A_KEY}")
+            raise ConfigurationError(f"there is no valid key; make one: {MAKE_A_KEY}")
 
 
 def worker() -> Service:
@@ -114,17 +114,18 @@ def worker() -> Service:
 
 
 async def _knows_callers(manager: SessionManager, settings: ServiceSettings) -> bool:
-    """Whether there is any way to call: an issuer of tokens, or a key."""
+    """Whether there is any way to call: an issuer of tokens, or a key that has not run out."""
     if settings.jwt_issuers:
         return True
-    return bool(await key_places(manager, settings)[0].all())
+    at = utc_now()
+    return any(not key.is_expired(at) for key in await key_places(manager, settings)[0].all())
 
 
 def _first_run_key(settings: ServiceSettings) -> tuple[ApiKey, str]:
     """Return a key for this run; on an address that others reach there is none."""
     if not _is_loopback(settings.host):
         raise ConfigurationError(
-            f"there is no key yet, and {settings.host} is no loopback address;"
+            f"there is no valid key, and {settings.host} is no loopback address;"
             f" make a key first: {MAKE_A_KEY}"
         )
     key_id, secret = new_secret()
