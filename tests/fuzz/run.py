@@ -21,9 +21,12 @@ CASES = 10_000
 GOOD_CASES = 100
 DEFAULT_EXAMPLES = "350"
 FUZZERS = 2
-"""How many run beside each other: making cases takes one processor each."""
+"""How many run beside each other, each of which keeps a processor busy with making cases."""
 WITHOUT_INPUT = {"GET /v1/openapi.json", "GET /docs", "GET /healthz", "GET /readyz"}
 """Operations of which there is one case only."""
+
+Count = tuple[str, int, int]
+"""An operation, a status, and how many cases of the one ended in the other."""
 
 
 def main() -> int:
@@ -43,81 +46,109 @@ def main() -> int:
 
 
 def _fuzzed(address: str, key: str, examples: str, folder: Path) -> int:
-    """Run the fuzzers beside each other, each on its part of the operations."""
+    """Fuzz everything; then, with right cases alone, what had too few by chance."""
     # From a file: the operation that gives the document would else be left out.
     with urllib.request.urlopen(f"{address}/v1/openapi.json") as answer:  # noqa: S310 - our own
         document = answer.read()
     (folder / "openapi.json").write_bytes(document)
-    operations = [
-        it["operationId"] for its in json.loads(document)["paths"].values() for it in its.values()
-    ]
-    parts = [folder / str(number) for number in range(FUZZERS)]
-    fuzzers = [
-        _fuzzer(address, key, examples, part, operations[number::FUZZERS])
-        for number, part in enumerate(parts)
-    ]
-    counts: list[tuple[str, int, int]] = []
-    try:
-        for fuzzer, part in zip(fuzzers, parts, strict=True):
-            fuzzer.wait()
-            sys.stdout.write((part / "output").read_text())
-            counts += json.loads((part / "counts").read_text())
-    finally:
-        for fuzzer in fuzzers:
-            fuzzer.kill()
-            fuzzer.wait()
+    names = {
+        f"{method.upper()} {path}": operation["operationId"]
+        for path, operations in json.loads(document)["paths"].items()
+        for method, operation in operations.items()
+    }
+    options = [f"--url={address}", f"--header=Authorization: Bearer {key}"]
+    environment = {"FUZZ_ADDRESS": address, "FUZZ_KEY": key}
+    every = [*options, f"--max-examples={examples}"]
+    status, counts = _beside(folder / "every", every, environment, list(names.values()))
+    short = [names[label] for label in too_few(counts) if label in names]
+    if short and not status:
+        right = [*options, "--mode=positive", f"--max-examples={2 * GOOD_CASES}"]
+        status, more = _beside(folder / "right", right, environment, short)
+        counts += more
     failures = judged(counts)
     sys.stdout.writelines(f"{line}\n" for line in failures)
-    return int(bool(failures) or any(fuzzer.returncode for fuzzer in fuzzers))
+    return status or int(bool(failures))
+
+
+def _beside(
+    folder: Path, options: list[str], environment: dict[str, str], operations: list[str]
+) -> tuple[int, list[Count]]:
+    """Run fuzzers beside each other, each on its part of the operations."""
+    parts = [operations[number::FUZZERS] for number in range(FUZZERS)]
+    fuzzers = [
+        (_fuzzer(folder / str(number), options, environment, part), folder / str(number))
+        for number, part in enumerate(parts)
+        if part
+    ]
+    status, counts = 0, []
+    try:
+        for fuzzer, place in fuzzers:
+            status = fuzzer.wait() or status
+            sys.stdout.write((place / "output").read_text())
+            counts += json.loads((place / "counts").read_text())
+    finally:
+        for fuzzer, _ in fuzzers:
+            fuzzer.kill()
+            fuzzer.wait()
+    return status, counts
 
 
 def _fuzzer(
-    address: str, key: str, examples: str, part: Path, operations: list[str]
+    folder: Path, options: list[str], environment: dict[str, str], operations: list[str]
 ) -> subprocess.Popen[bytes]:
-    part.mkdir()
+    folder.mkdir(parents=True)
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         "--config-file",
         str(HERE / "schemathesis.toml"),
         "run",
-        "../openapi.json",
-        f"--url={address}",
-        f"--header=Authorization: Bearer {key}",
+        "../../openapi.json",
         "--header=X-User-Id: fuzzer",
         "--checks=all",
-        f"--max-examples={examples}",
+        *options,
         *(f"--include-operation-id={operation}" for operation in operations),
     ]
-    environment = {
-        **os.environ,
-        "FUZZ_ADDRESS": address,
-        "FUZZ_KEY": key,
-        "FUZZ_COUNTS": str(part / "counts"),
+    hooks = {
+        "FUZZ_COUNTS": str(folder / "counts"),
         "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
         "PYTHONPATH": str(HERE.parents[1]),
     }
-    with (part / "output").open("wb") as output:
+    with (folder / "output").open("wb") as output:
         return subprocess.Popen(
-            command, cwd=part, env=environment, stdout=output, stderr=subprocess.STDOUT
+            command,
+            cwd=folder,
+            env={**os.environ, **environment, **hooks},
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
 
 
-def judged(counts: list[tuple[str, int, int]]) -> list[str]:
-    """Return what a run lacks, by the number of cases of each operation and status."""
+def too_few(counts: list[Count]) -> dict[str, str]:
+    """Return the operations that have too few cases that end in 2xx, and what to say of each."""
+    good = _good(counts)
+    wanted = {label: 1 if label in WITHOUT_INPUT else GOOD_CASES for label in good}
+    return {
+        label: f"{label}: {count} cases that end in 2xx, wanted {wanted[label]}"
+        for label, count in good.items()
+        if count < wanted[label]
+    }
+
+
+def _good(counts: list[Count]) -> Counter[str]:
     good = Counter({route.name: 0 for route in ROUTES})
-    failures = []
     for label, status, count in counts:
         good[label] += count if 200 <= status < 300 else 0
-        if status >= 500:
-            failures.append(f"{label} answered {status}")
-    for label, count in good.items():
-        wanted = 1 if label in WITHOUT_INPUT else GOOD_CASES
-        if count < wanted:
-            failures.append(f"{label}: {count} cases that end in 2xx, wanted {wanted}")
+    return good
+
+
+def judged(counts: list[Count]) -> list[str]:
+    """Return what a run lacks, by the number of cases of each operation and status."""
+    failures = [f"{label} answered {status}" for label, status, _ in counts if status >= 500]
+    failures += too_few(counts).values()
     total = sum(count for *_, count in counts)
     if total < CASES:
         failures.append(f"{total} cases, wanted {CASES}")
-    least = ", ".join(f"{label} {count}" for label, count in good.most_common()[:-9:-1])
+    least = ", ".join(f"{label} {n}" for label, n in _good(counts).most_common()[:-9:-1])
     sys.stdout.write(f"{total} cases; that end in 2xx, the least: {least}\n")
     return failures
 
