@@ -107,6 +107,8 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, None, "redis://by-redis-url", "redis://by-redis-url"),
         (None, "redis://by-storage-url", "redis://by-redis-url", "redis://by-storage-url"),
         ("redis", "memory://", "redis://by-redis-url", "redis://by-redis-url"),
+        (None, "redis", "redis://by-redis-url", "redis://by-redis-url"),
+        (None, "redis", None, ""),
         ("redis", "memory://", None, ""),
         ("redis://given", "memory://", "redis://by-redis-url", "redis://given"),
     ],

@@ -10,19 +10,27 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections import Counter
 from pathlib import Path
+
+from agent_cores.session.service.routes import ROUTES
 
 HERE = Path(__file__).resolve().parent
 CASES = 10_000
 GOOD_CASES = 100
-DEFAULT_EXAMPLES = "400"
+DEFAULT_EXAMPLES = "350"
+FUZZERS = 2
+"""How many run beside each other, each of which keeps a processor busy with making cases."""
 WITHOUT_INPUT = {"GET /v1/openapi.json", "GET /docs", "GET /healthz", "GET /readyz"}
 """Operations of which there is one case only."""
 
+Count = tuple[str, int, int]
+"""An operation, a status, and how many cases of the one ended in the other."""
+
 
 def main() -> int:
-    """Start the service, run the fuzzer, and return what the shell is told."""
+    """Start the service, run the fuzzers, and return what the shell is told."""
     examples = sys.argv[1] if len(sys.argv) > 1 else DEFAULT_EXAMPLES
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen(
@@ -31,59 +39,118 @@ def main() -> int:
         try:
             assert server.stdout is not None
             address, key = (server.stdout.readline().strip() for _ in range(2))
-            counts = Path(folder) / "counts.json"
-            status = _fuzz(address, key, counts, examples, folder)
-            return status or _judged(json.loads(counts.read_text()))
+            return _fuzzed(address, key, examples, Path(folder))
         finally:
             server.terminate()
             server.wait()
 
 
-def _fuzz(address: str, key: str, counts: Path, examples: str, folder: str) -> int:
-    return subprocess.run(
-        [
-            str(Path(sys.executable).with_name("schemathesis")),
-            "--config-file",
-            str(HERE / "schemathesis.toml"),
-            "run",
-            f"{address}/v1/openapi.json",
-            f"--header=Authorization: Bearer {key}",
-            "--header=X-User-Id: fuzzer",
-            "--checks=all",
-            f"--max-examples={examples}",
-        ],
-        cwd=folder,
-        env={
-            **os.environ,
-            "FUZZ_ADDRESS": address,
-            "FUZZ_KEY": key,
-            "FUZZ_COUNTS": str(counts),
-            "SCHEMATHESIS_HOOKS": "hooks",
-            "PYTHONPATH": str(HERE),
-        },
-        check=False,
-    ).returncode
+def _fuzzed(address: str, key: str, examples: str, folder: Path) -> int:
+    """Fuzz everything; then, with right cases alone, what had too few by chance."""
+    # From a file: the operation that gives the document would else be left out.
+    with urllib.request.urlopen(f"{address}/v1/openapi.json") as answer:  # noqa: S310 - our own
+        document = answer.read()
+    (folder / "openapi.json").write_bytes(document)
+    names = {
+        f"{method.upper()} {path}": operation["operationId"]
+        for path, operations in json.loads(document)["paths"].items()
+        for method, operation in operations.items()
+    }
+    options = [f"--url={address}", f"--header=Authorization: Bearer {key}"]
+    environment = {"FUZZ_ADDRESS": address, "FUZZ_KEY": key}
+    every = [*options, f"--max-examples={examples}"]
+    status, counts = _beside(folder / "every", every, environment, list(names.values()))
+    short = [names[label] for label in too_few(counts) if label in names]
+    if short and not status:
+        right = [*options, "--mode=positive", f"--max-examples={2 * GOOD_CASES}"]
+        status, more = _beside(folder / "right", right, environment, short)
+        counts += more
+    failures = judged(counts)
+    sys.stdout.writelines(f"{line}\n" for line in failures)
+    return status or int(bool(failures))
 
 
-def _judged(counts: list[tuple[str, int, int]]) -> int:
-    total, good = 0, Counter[str]()
-    failed = []
-    for label, status, count in counts:
-        total += count
-        good[label] += count if 200 <= status < 300 else 0
-        if status >= 500:
-            failed.append(f"{label} answered {status}")
-    failed += [
-        f"{label}: {count} cases that end in 2xx, wanted {GOOD_CASES}"
-        for label, count in good.items()
-        if count < GOOD_CASES and label not in WITHOUT_INPUT
+def _beside(
+    folder: Path, options: list[str], environment: dict[str, str], operations: list[str]
+) -> tuple[int, list[Count]]:
+    """Run fuzzers beside each other, each on its part of the operations."""
+    parts = [operations[number::FUZZERS] for number in range(FUZZERS)]
+    fuzzers = [
+        (_fuzzer(folder / str(number), options, environment, part), folder / str(number))
+        for number, part in enumerate(parts)
+        if part
     ]
+    status, counts = 0, []
+    try:
+        for fuzzer, place in fuzzers:
+            status = fuzzer.wait() or status
+            sys.stdout.write((place / "output").read_text())
+            counts += json.loads((place / "counts").read_text())
+    finally:
+        for fuzzer, _ in fuzzers:
+            fuzzer.kill()
+            fuzzer.wait()
+    return status, counts
+
+
+def _fuzzer(
+    folder: Path, options: list[str], environment: dict[str, str], operations: list[str]
+) -> subprocess.Popen[bytes]:
+    folder.mkdir(parents=True)
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "--config-file",
+        str(HERE / "schemathesis.toml"),
+        "run",
+        "../../openapi.json",
+        "--header=X-User-Id: fuzzer",
+        "--checks=all",
+        *options,
+        *(f"--include-operation-id={operation}" for operation in operations),
+    ]
+    hooks = {
+        "FUZZ_COUNTS": str(folder / "counts"),
+        "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
+        "PYTHONPATH": str(HERE.parents[1]),
+    }
+    with (folder / "output").open("wb") as output:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **environment, **hooks},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def too_few(counts: list[Count]) -> dict[str, str]:
+    """Return the operations that have too few cases that end in 2xx, and what to say of each."""
+    good = _good(counts)
+    wanted = {label: 1 if label in WITHOUT_INPUT else GOOD_CASES for label in good}
+    return {
+        label: f"{label}: {count} cases that end in 2xx, wanted {wanted[label]}"
+        for label, count in good.items()
+        if count < wanted[label]
+    }
+
+
+def _good(counts: list[Count]) -> Counter[str]:
+    good = Counter({route.name: 0 for route in ROUTES})
+    for label, status, count in counts:
+        good[label] += count if 200 <= status < 300 else 0
+    return good
+
+
+def judged(counts: list[Count]) -> list[str]:
+    """Return what a run lacks, by the number of cases of each operation and status."""
+    failures = [f"{label} answered {status}" for label, status, _ in counts if status >= 500]
+    failures += too_few(counts).values()
+    total = sum(count for *_, count in counts)
     if total < CASES:
-        failed.append(f"{total} cases, wanted {CASES}")
-    least = ", ".join(f"{label} {count}" for label, count in good.most_common()[:-9:-1])
+        failures.append(f"{total} cases, wanted {CASES}")
+    least = ", ".join(f"{label} {n}" for label, n in _good(counts).most_common()[:-9:-1])
     sys.stdout.write(f"{total} cases; that end in 2xx, the least: {least}\n")
-    sys.stdout.writelines(f"{line}\n" for line in failed)
-    return 1 if failed else 0
+    return failures
 
 
 if __name__ == "__main__":

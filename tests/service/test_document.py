@@ -131,3 +131,30 @@ async def test_the_document_can_be_closed(wire: Wire) -> None:
     service = wire.another(docs=False)
     for path in ("/v1/openapi.json", "/docs"):
         assert (await wire.request("GET", path, service=service)).status == 404
+
+
+async def test_the_largest_number_of_the_document_is_accepted_and_no_larger_one(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    path = f"/v1/sessions/{(await ann('POST', '/v1/sessions', {})).json()['id']}"
+    body = {"to_seq": SCHEMAS["RewindSession"]["properties"]["to_seq"]["maximum"]}
+    assert (await ann("POST", f"{path}/rewind", body)).status == 200
+    body["to_seq"] += 1
+    assert (await ann("POST", f"{path}/rewind", body)).status == 422
+    for where, name in (
+        ("/v1/sessions", "offset"),
+        (f"{path}/messages", "after_seq"),
+        (f"{path}/messages", "before_seq"),
+    ):
+        taken = DOCUMENT["paths"][where.replace(path, "/v1/sessions/{id}")]["get"]["parameters"]
+        most = next(one for one in taken if one["name"] == name)["schema"]["maximum"]
+        assert (await ann("GET", f"{where}?{name}={most}")).status == 200
+        assert (await ann("GET", f"{where}?{name}={most + 1}")).status == 422
+
+
+async def test_the_document_allows_the_etag_that_the_service_gives(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    taken = DOCUMENT["paths"]["/v1/sessions/{id}"]["patch"]["parameters"]
+    pattern = next(one for one in taken if one["name"] == "If-Match")["schema"]["pattern"]
+    for _ in range(10):  # the longest incarnations have 19 digits; most have
+        given = (await ann("POST", "/v1/sessions", {})).headers["etag"]
+        assert re.search(pattern, given), given

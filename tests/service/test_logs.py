@@ -20,8 +20,11 @@ def handler() -> GatheringHandler:
     return handler
 
 
-def tell(handler: GatheringHandler, level: int, message: str) -> None:
-    handler.handle(logging.LogRecord("a", level, __file__, 0, message, (), None))
+def tell(handler: GatheringHandler, level: int, message: str, *, of_request: bool = True) -> None:
+    record = logging.LogRecord("a", level, __file__, 0, message, (), None)
+    if of_request:
+        record.request_id = "1"
+    handler.handle(record)
 
 
 def told(handler: GatheringHandler) -> list[str]:
@@ -52,6 +55,12 @@ async def test_a_warning_is_written_at_once_after_what_came_before(
     tell(handler, logging.INFO, "one")
     tell(handler, logging.WARNING, "trouble")
     assert told(handler) == ["one", "trouble"]
+
+
+async def test_what_is_of_no_request_is_written_at_once(handler: GatheringHandler) -> None:
+    tell(handler, logging.INFO, "one")
+    tell(handler, logging.INFO, "stopping", of_request=False)
+    assert told(handler) == ["one", "stopping"]
 
 
 async def test_what_is_left_when_the_program_ends_is_written(handler: GatheringHandler) -> None:

@@ -1,6 +1,6 @@
-"""``agent-sessions`` as a process: what it prints, refuses, and does when told to stop."""
+"""``agent-sessions`` as a process: what it prints and refuses."""
 
-# ruff: noqa: S104, S310 - addresses of servers that the tests start
+# ruff: noqa: S104 - addresses of servers that the tests start
 
 from __future__ import annotations
 
@@ -8,85 +8,18 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-SECONDS = 30
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "agent_cores.session.cli", *arguments]
-
-
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SESSION_", "REDIS_"))}
-    return {
-        **kept,
-        "SESSION_STORAGE_URL": f"sqlite:///{folder / 'sessions.db'}",
-        "COLUMNS": "200",
-        **more,
-    }
-
-
-def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        env=environment(folder, **more),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-
-
-@contextmanager
-def serving(
-    folder: Path, *arguments: str, first_run: bool = True, **more: str
-) -> Iterator[tuple[Any, str, str]]:
-    """Serve; give the process, the address and what was printed."""
-    log = (folder / "log").open("w")
-    process = subprocess.Popen(
-        command("serve", "--port", "0", *arguments),
-        env=environment(folder, **more),
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        printed = process.stdout.readline()
-        found = re.search(r"http://\S+?(?=;)", printed)
-        assert found is not None, (printed, (folder / "log").read_text())
-        while first_run and "To keep one" not in printed:
-            printed += process.stdout.readline()
-        yield process, found[0], printed
-    finally:
-        process.terminate()
-        process.wait(SECONDS)
-        log.close()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def get(url: str, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-    asked = urllib.request.Request(url, headers=headers or {})
-    try:
-        with urllib.request.urlopen(asked, timeout=SECONDS) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.service.settings import ServiceSettings
+from tests.service.processes import SECONDS, get, key_in, logged, run, serving
+from tests.test_documents import README, blocks
 
 
 def test_a_first_run_prints_a_curl_that_works(tmp_path: Path) -> None:
@@ -95,22 +28,14 @@ def test_a_first_run_prints_a_curl_that_works(tmp_path: Path) -> None:
         curl = re.search(r"^curl .*?\}'$", printed, re.MULTILINE | re.DOTALL)
         assert export is not None
         assert curl is not None
-        done = subprocess.run(
-            ["bash", "-c", curl[0]],
-            env={**os.environ, "AGENT_SESSIONS_KEY": export[1]},
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=True,
-        )
-        session = json.loads(done.stdout)
+        session = json.loads(curled(curl[0], key_in(printed)))
         assert session["title"] == "Hello"
         headers = {"Authorization": f"Bearer {export[1]}", "X-User-Id": "ann"}
         assert get(f"{address}/v1/sessions", headers)[1]["data"][0]["id"] == session["id"]
         rebound = get(f"{address}/v1/sessions", {**headers, "Host": "evil.example"})
         assert rebound[0] == 400
         process.send_signal(signal.SIGTERM)
-        assert process.wait(SECONDS) in {0, -signal.SIGTERM}
+        assert process.wait(SECONDS) == 0
     log = (tmp_path / "log").read_text().splitlines()
     lines = [json.loads(line) for line in log]
     asked = [line for line in lines if line.get("route") == "POST /v1/sessions"]
@@ -118,6 +43,47 @@ def test_a_first_run_prints_a_curl_that_works(tmp_path: Path) -> None:
     assert asked[0]["request_id"]
     assert "Hello" not in "".join(log)
     assert session["id"] not in "".join(log)
+
+
+def test_the_curl_lines_of_the_readme_work_as_they_stand(tmp_path: Path) -> None:
+    (lines,) = [block for block in blocks(README, "sh") if "curl" in block]
+    with serving(tmp_path) as (_, address, printed):
+        # The lines name the port that is the default; here curl goes to the one that is served.
+        told = f"connect-to = 127.0.0.1:8080:{address.removeprefix('http://')}\n"
+        (tmp_path / ".curlrc").write_text(told)
+        done = subprocess.run(
+            ["bash", "-euc", lines],
+            env={
+                **os.environ,
+                "CURL_HOME": str(tmp_path),
+                "AGENT_SESSIONS_KEY": key_in(printed),
+            },
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=True,
+        )
+    made, appended, read = [
+        json.loads(line) for line in done.stdout.replace("}{", "}\n{").split("\n")
+    ]
+    assert (made["id"], made["title"]) == ("trip", "Trip to Rome")
+    assert read["data"] == appended["data"]
+    assert [message["content"] for message in read["data"]] == ["Hotels?"]
+
+
+def test_without_configuration_it_takes_port_8080_of_loopback_and_embedded_sqlite(
+    tmp_path: Path,
+) -> None:
+    bare = {"SESSION_STORAGE_URL": "", "XDG_DATA_HOME": str(tmp_path)}
+    with socket.socket() as taken:
+        with suppress(OSError):  # somebody has it already
+            taken.bind(("127.0.0.1", 8080))
+            taken.listen()
+        refused = run(tmp_path, "serve", **bare)
+    assert refused.returncode != 0
+    assert "('127.0.0.1', 8080)" in refused.stderr
+    assert "sessions are kept in SQLite" in refused.stderr
+    assert list(tmp_path.rglob("*.db"))
 
 
 def test_keys_are_made_listed_used_and_revoked(tmp_path: Path) -> None:
@@ -152,6 +118,11 @@ def test_keys_are_made_listed_used_and_revoked(tmp_path: Path) -> None:
         (("serve", "--workers", "2"), "keys create"),
         (("serve", "--workers", "2", "--storage", "memory://"), "workers"),
         (("serve", "--storage", "nowhere://x"), "nowhere"),
+        (("keys", "create", "x", "--expires-in-days", "nan"), "expires_in_days"),
+        (("keys", "create", "x", "--expires-in-days", "1e9"), "expires_in_days"),
+        (("keys", "create", "x", "--expires-in-days=-1"), "expires_in_days"),
+        (("keys", "create", "x", "--user", "group:x"), "user"),
+        (("keys", "create", "x", "--group", "a\nb"), "group"),
         (("keys", "create", "x", "--storage", "memory://"), "KEYS_FILE"),
         (("keys", "create", "x", "--right", "all"), "rights"),
         (("keys", "create", "x", "--namespace", "_keys"), "namespace"),
@@ -167,57 +138,67 @@ def test_what_cannot_work_is_refused_in_a_line(
     assert "Traceback" not in done.stderr
 
 
-def test_several_workers_share_one_store(tmp_path: Path) -> None:
+def test_a_key_that_has_run_out_is_no_key(tmp_path: Path) -> None:
+    made = run(tmp_path, "keys", "create", "x", "--expires-in-days", "1e-7")
+    assert made.returncode == 0, made.stderr
+    with serving(tmp_path) as (_, address, printed):
+        headers = {"Authorization": f"Bearer {key_in(printed)}"}
+        assert get(f"{address}/v1/me", headers)[0] == 200
+
+
+def test_several_workers_share_one_store_and_say_how_to_call(tmp_path: Path) -> None:
     key = run(tmp_path, "keys", "create", "x").stdout.strip()
-    port = _free_port()
-    with serving_workers(tmp_path, port) as address:
+    with serving(tmp_path, "--workers", "2", first_run=False) as (process, address, printed):
+        assert printed.startswith(f"Listening on {address}; {address}/docs ")
+        assert (process.stdout.readline(), process.stdout.readline()) == (
+            "With a key in AGENT_SESSIONS_KEY:\n",
+            "\n",
+        )
+        assert json.loads(curled(process.stdout.readline(), key))["namespace"] == "default"
         headers = {"Authorization": f"Bearer {key}", "X-User-Id": "ann"}
         assert [get(f"{address}/v1/sessions", headers)[0] for _ in range(10)] == [200] * 10
-
-
-@contextmanager
-def serving_workers(folder: Path, port: int) -> Iterator[str]:
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command("serve", "--workers", "2", "--port", str(port)),
-            env=environment(folder),
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + SECONDS
-            while True:
-                try:
-                    if get(f"{address}/readyz")[0] == 200:
-                        break
-                except OSError:
-                    assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.05)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(SECONDS)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-def test_on_sigterm_it_is_not_ready_first(tmp_path: Path) -> None:
-    with serving(tmp_path, SESSION_SERVICE_DRAIN_SECONDS="1.5") as (process, address, _):
-        assert get(f"{address}/readyz")[0] == 200
         process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 1
-        while get(f"{address}/readyz")[0] == 200:
-            assert time.monotonic() < deadline
-        assert get(f"{address}/healthz")[0] == 200
-        process.wait(SECONDS)
-    with pytest.raises(OSError):  # noqa: PT011 - whatever the system says
-        get(f"{address}/healthz")
+        assert process.wait(SECONDS) == 0
+    told = [line["message"] for line in logged(tmp_path)]
+    assert told.count("GET /v1/sessions 200") == 10
+    assert sum(line.startswith("Finished server process") for line in told) == 2
+    assert {file.name for file in tmp_path.glob("sessions.db*")} == {"sessions.db"}
+
+
+def curled(lines: str, key: str) -> str:
+    done = subprocess.run(
+        ["bash", "-c", lines],
+        env={**os.environ, "AGENT_SESSIONS_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(("trusted", "second"), [("", 429), ("127.0.0.1", 401)])
+def test_an_address_that_a_caller_names_counts_if_its_proxy_is_trusted(
+    tmp_path: Path, trusted: str, second: int
+) -> None:
+    with serving(
+        tmp_path,
+        SESSION_SERVICE_FAILED_LOGINS_PER_MINUTE="1",
+        SESSION_SERVICE_TRUSTED_PROXIES=trusted,
+        FORWARDED_ALLOW_IPS="*",
+    ) as (_, address, _):
+        wrong = {"Authorization": "Bearer ask_0123456789abcdef_x"}
+        first = get(f"{address}/v1/me", {**wrong, "X-Forwarded-For": "10.0.0.1"})
+        other = get(f"{address}/v1/me", {**wrong, "X-Forwarded-For": "10.0.0.2"})
+    assert (first[0], other[0]) == (401, second)
+
+
+@pytest.mark.parametrize("proxies", ["*", "proxy.example", "10.0.0.1/8", "10.0.0.1,,10.0.0.2"])
+def test_trusted_proxies_are_addresses_and_networks(
+    proxies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESSION_SERVICE_TRUSTED_PROXIES", "10.0.0.1, fd00::/8")
+    assert ServiceSettings.load().trusted_proxies == ("10.0.0.1", "fd00::/8")
+    monkeypatch.setenv("SESSION_SERVICE_TRUSTED_PROXIES", proxies)
+    with pytest.raises(ConfigurationError, match="TRUSTED_PROXIES"):
+        ServiceSettings.load()

@@ -166,12 +166,13 @@ def _made(
 
 def _choose(storage: Storage | None, settings: SessionSettings) -> tuple[Storage, str]:
     """Return the storage to use, and why, for the log."""
+    reason = "given as argument"
+    if storage is None and settings.storage_url:
+        storage, reason = settings.storage_url, "by SESSION_STORAGE_URL"
     if storage == "redis" and settings.redis_url:
         return settings.redis_url, "storage 'redis', at REDIS_URL"
     if storage is not None:
-        return storage, "given as argument"
-    if settings.storage_url:
-        return settings.storage_url, "by SESSION_STORAGE_URL"
+        return storage, reason
     if settings.redis_url:
         return settings.redis_url, "by REDIS_URL"
     return "sqlite", "the default; set SESSION_STORAGE_URL or REDIS_URL for another"

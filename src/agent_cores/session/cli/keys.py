@@ -12,15 +12,18 @@ from rich.console import Console
 from rich.table import Table
 
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
+from agent_cores.session.inputs import Inputs
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.service.api_keys import ApiKey, Keys, hashed, key_text, new_secret
 from agent_cores.session.service.settings import ServiceSettings
 from agent_cores.session.service.workings import key_places
 from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.settings import SessionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+_MOST_DAYS = 36_600
 T = TypeVar("T")
 keys = App(name="keys", help="Make, list and revoke API keys.")
 
@@ -55,10 +58,15 @@ def create(
     group
         With act-as: only these groups; may be repeated.
     expires_in_days
-        When the key runs out. Left out: never.
+        In how many days the key runs out. Left out: never.
     storage
         The storage URL, instead of the one that is set.
     """
+    inputs = Inputs(SessionSettings.load().limits())
+    if user is not None:
+        inputs.user_id(user, "user")
+    for name_of_group in group or ():
+        inputs.name(name_of_group, "group")
     key_id, secret = new_secret()
     at = utc_now()
     rights = right or (["read", "write"] if user else ["read", "write", "act-as"])
@@ -72,7 +80,7 @@ def create(
         user_prefix=user_prefix,
         groups=None if group is None else tuple(group),
         created_at=at,
-        expires_at=None if expires_in_days is None else at + timedelta(days=expires_in_days),
+        expires_at=None if expires_in_days is None else at + _days(expires_in_days),
     )
     with_keys(storage, lambda kept: kept.add(key), namespace=namespace)
     Console(stderr=True).print("This key is shown once; keep it as you would a password.")
@@ -145,6 +153,12 @@ async def _with_keys(storage: str | None, use: Callable[[Keys], Awaitable[T]], n
         return await use(kept)
     finally:
         await provider.shutdown()
+
+
+def _days(number: float) -> timedelta:
+    if not 0 < number <= _MOST_DAYS:
+        raise InvalidInputError("expires_in_days", f"more than 0 and at most {_MOST_DAYS}")
+    return timedelta(days=number)
 
 
 def _day(at: datetime | None) -> str:

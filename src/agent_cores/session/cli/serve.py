@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging.config
 import os
-import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-import uvicorn
-
+from agent_cores.session.cli.listening import (
+    MAKE_A_KEY,
+    Announcement,
+    Server,
+    serve_with_workers,
+    uvicorn_config,
+)
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_secret
 from agent_cores.session.service.app import create_app
 from agent_cores.session.service.logs import log_config
 from agent_cores.session.service.settings import ServiceSettings, environment_name
-from agent_cores.session.service.stopping import announce_stop
+from agent_cores.session.service.stopping import announce_stop, ignore_repeated_stop
 from agent_cores.session.service.workings import key_places
 from agent_cores.session.session_manager import SessionManager
 
@@ -25,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent_cores.session.service.app import Service
-
-MAKE_A_KEY = "agent-sessions keys create NAME"
 
 
 def serve(
@@ -51,6 +54,7 @@ def serve(
     """
     given = {"host": host, "port": port, "workers": workers}
     settings = ServiceSettings.load(**{k: v for k, v in given.items() if v is not None})
+    logging.config.dictConfig(log_config())  # before the server does, for what is told until then
     if settings.workers > 1:
         _serve_workers(settings, storage)
         return
@@ -72,8 +76,10 @@ async def _serve(settings: ServiceSettings, storage: str | None) -> None:
             only_loopback_hosts=key is not None,
         )
         announce_stop(app)
-        server = _Server(_config(app, settings), key, secret)
-        await server.serve()
+        announcement = Announcement(settings, None if key is None else key_text(key.id, secret))
+        server = Server(uvicorn_config(app, settings), announcement)
+        with ignore_repeated_stop():
+            await server.serve()
     finally:
         await manager.shutdown()
 
@@ -84,18 +90,7 @@ def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
         os.environ["SESSION_STORAGE_URL"] = storage
     for name in ("host", "port", "workers"):
         os.environ[environment_name(name)] = str(getattr(settings, name))
-    config = _config("agent_cores.session.cli.serve:worker", settings)
-    uvicorn.run(
-        "agent_cores.session.cli.serve:worker",
-        factory=True,
-        host=config.host,
-        port=config.port,
-        workers=settings.workers,
-        log_config=log_config(),
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=config.timeout_graceful_shutdown,
-    )
+    serve_with_workers("agent_cores.session.cli.serve:worker", settings)
 
 
 async def _check_for_workers(settings: ServiceSettings, storage: str | None) -> None:
@@ -108,7 +103,7 @@ async def _check_for_workers(settings: ServiceSettings, storage: str | None) -> 
         )
     async with manager:
         if not await _knows_callers(manager, settings):
-            raise ConfigurationError(f"there is no key yet; make one: {MAKE_A_KEY}")
+            raise ConfigurationError(f"there is no valid key; make one: {MAKE_A_KEY}")
 
 
 def worker() -> Service:
@@ -119,17 +114,18 @@ def worker() -> Service:
 
 
 async def _knows_callers(manager: SessionManager, settings: ServiceSettings) -> bool:
-    """Whether there is any way to call: an issuer of tokens, or a key."""
+    """Whether there is any way to call: an issuer of tokens, or a key that has not run out."""
     if settings.jwt_issuers:
         return True
-    return bool(await key_places(manager, settings)[0].all())
+    at = utc_now()
+    return any(not key.is_expired(at) for key in await key_places(manager, settings)[0].all())
 
 
 def _first_run_key(settings: ServiceSettings) -> tuple[ApiKey, str]:
     """Return a key for this run; on an address that others reach there is none."""
     if not _is_loopback(settings.host):
         raise ConfigurationError(
-            f"there is no key yet, and {settings.host} is no loopback address;"
+            f"there is no valid key, and {settings.host} is no loopback address;"
             f" make a key first: {MAKE_A_KEY}"
         )
     key_id, secret = new_secret()
@@ -153,18 +149,6 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _config(app: Service | str, settings: ServiceSettings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=log_config(),
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
-    )
-
-
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if find_spec("uvloop") is None:
         return None
@@ -172,36 +156,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
-
-
-class _Server(uvicorn.Server):
-    """Says where it listens and how to call it, once it listens."""
-
-    def __init__(self, config: uvicorn.Config, key: ApiKey | None, secret: str) -> None:
-        super().__init__(config)
-        self._key = key
-        self._secret = secret
-
-    async def startup(self, sockets: object = None) -> None:
-        """Listen, then say so."""
-        await super().startup(sockets)  # type: ignore[arg-type]  # passed on as it came
-        if self.should_exit or not self.servers:
-            return
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        sys.stdout.write(f"Listening on {place}; {place}/docs describes what it answers.\n")
-        if self._key is not None:
-            sys.stdout.write(_how_to_call(place, key_text(self._key.id, self._secret)))
-        sys.stdout.flush()
-
-
-def _how_to_call(place: str, key: str) -> str:
-    return f"""There is no API key yet. This one lasts until the service stops:
-
-export AGENT_SESSIONS_KEY={key}
-
-curl -s {place}/v1/sessions -H "Authorization: Bearer $AGENT_SESSIONS_KEY" \\
-  -H 'X-User-Id: ann' -H 'Content-Type: application/json' -d '{{"title": "Hello"}}'
-
-To keep one: {MAKE_A_KEY}
-"""

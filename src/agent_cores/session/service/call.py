@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.service import shapes
 from agent_cores.session.service.idempotency import IdempotencyKey, key_text
 from agent_cores.session.service.preconditions import NOTHING, etag, expected
@@ -231,7 +232,7 @@ def _shape_error(text: str) -> ShapeError:
 
 def _converted(name: str, value: str, kind: str) -> Any:  # noqa: ANN401 - by kind
     if kind == "integer":
-        if _INTEGER.fullmatch(value) is None or abs(int(value)) > shapes.MOST:
+        if _INTEGER.fullmatch(value) is None or abs(int(value)) > LARGEST_NUMBER:
             raise ShapeError(name, "a whole number")
         return int(value)
     if kind == "flag":

@@ -35,9 +35,9 @@ class JsonFormatter(logging.Formatter):
 
 
 class GatheringHandler(logging.StreamHandler[TextIO]):
-    """Writes the lines of a moment in one piece, since a write for each would cost as much as they.
+    """Writes what the requests of a moment tell in one piece: a write for each costs too much.
 
-    A warning is written at once, and so is everything where no event loop runs.
+    A warning is written at once, and so is what no request tells: the process may end right after.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,8 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
             self.handleError(record)
             return
         loop = asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
-        if loop is None or record.levelno >= logging.WARNING:
+        of_a_request = hasattr(record, "request_id") and record.levelno < logging.WARNING
+        if loop is None or not of_a_request:
             self.flush()
         elif self._timer is None or self._timer.when() < loop.time():
             self._timer = loop.call_later(GATHERED_SECONDS, self.flush)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.service import shapes
 from agent_cores.session.service.problems import STATUSES, reason
 
@@ -30,13 +31,13 @@ _KINDS: dict[str, dict[str, Any]] = {
 _BOUNDS = {
     "limit": {"minimum": 1, "maximum": 1000},
     "message_limit": {"minimum": 0, "maximum": 1000},
-    "offset": {"minimum": 0},
-    "after_seq": {"minimum": 0},
-    "before_seq": {"minimum": 0},
+    "offset": {"minimum": 0, "maximum": LARGEST_NUMBER},
+    "after_seq": {"minimum": 0, "maximum": LARGEST_NUMBER},
+    "before_seq": {"minimum": 0, "maximum": LARGEST_NUMBER},
 }
 _PATH = {
     "id": {"type": "string", "minLength": 1},
-    "seq": {"type": "integer", "format": "int64", "minimum": 1},
+    "seq": {"type": "integer", "format": "int64", "minimum": 1, "maximum": LARGEST_NUMBER},
     "turn": {"type": "string", "minLength": 1},
 }
 _ENCODED = "([A-Za-z0-9._~@:|+=-]|%[2-6][0-9A-Fa-f]|%7[0-9A-Ea-e])"
@@ -138,7 +139,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     if route.if_match:
         schema = {
             "type": "string",
-            "pattern": r'^"([0-9]{1,18}\.[1-9][0-9]{0,17}\.[0-9]{1,18}|[1-9][0-9]{0,17})"$',
+            "pattern": r'^"([0-9]{1,19}\.[1-9][0-9]{0,17}\.[0-9]{1,19}|[1-9][0-9]{0,17})"$',
         }
         parameters.append({"name": "If-Match", "in": "header", "schema": schema})
     if route.idempotent:

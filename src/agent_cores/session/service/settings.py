@@ -5,6 +5,7 @@ They come from the same places, in the same order, as the settings of the librar
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from typing import Any
@@ -29,7 +30,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``max_in_flight`` (per process) bounds requests at work in the store,
     ``max_in_flight_per_caller`` and ``requests_per_second`` (per process; 0 is no bound) those of
     one caller, and ``failed_logins_per_minute`` (per process) the failed authentications of one
-    address.
+    address. That address is the one that connects, or, where it is in ``trusted_proxies``
+    (addresses and networks), the nearest one in ``X-Forwarded-For`` that is not.
 
     ``drain_seconds`` is how long ``/readyz`` says 503 before connections are closed, and
     ``shutdown_timeout`` how long requests at work may then take.
@@ -51,6 +53,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight_per_caller: int = 200
     requests_per_second: float = 0.0
     failed_logins_per_minute: int = 60
+    trusted_proxies: tuple[str, ...] = ()
     drain_seconds: float = 0.0
     shutdown_timeout: float = 20.0
 
@@ -63,6 +66,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
             if type(default) is float and not 0 <= value < float("inf"):
                 raise ConfigurationError(f"{environment_name(name)} is 0 or more")
         _check_issuers(self.jwt_issuers)
+        _check_networks(self.trusted_proxies)
 
     @classmethod
     def load(cls, **arguments: Any) -> ServiceSettings:  # noqa: ANN401 - checked against the fields
@@ -92,8 +96,8 @@ def _read(name: str, text: object) -> object:
     if not isinstance(text, str):
         return text
     bare = _COMMENT.sub("", text).strip()
-    if name == "jwt_roles":
-        return [role.strip() for role in bare.split(",")]
+    if name in {"jwt_roles", "trusted_proxies"}:
+        return [part.strip() for part in bare.split(",")]
     if name == "jwt_issuers":
         return _read_issuers(text, bare)
     return bare
@@ -122,6 +126,17 @@ def _check_issuers(issuers: tuple[Issuer, ...]) -> None:
                     f"issuers {one.issuer} and {other.issuer} share the namespace"
                     f" {min(shared)} and so must differ in user_prefix"
                 )
+
+
+def _check_networks(proxies: tuple[str, ...]) -> None:
+    for proxy in proxies:
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError as error:
+            raise ConfigurationError(
+                "SESSION_SERVICE_TRUSTED_PROXIES holds addresses and networks,"
+                " such as 10.0.0.1 or 10.0.0.0/8, by commas"
+            ) from error
 
 
 __all__ = ["ServiceSettings", "SessionSettings", "environment_name"]

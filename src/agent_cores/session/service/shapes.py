@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from agent_cores.session.inputs import LARGEST_NUMBER
+
 if TYPE_CHECKING:
     from agent_cores.session import models
 
-MOST = 2**63 - 1
-
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Content = str | list[Any]
-Count = Annotated[int, Meta(ge=0, le=MOST)]
-Positive = Annotated[int, Meta(ge=1, le=MOST)]
+Count = Annotated[int, Meta(ge=0, le=LARGEST_NUMBER)]
+Positive = Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
 Seconds = Annotated[int, Meta(ge=1, le=3_162_240_000)]
 Lease = Annotated[int, Meta(ge=1, le=300)]
 Instant = Annotated[datetime, Meta(tz=True)]

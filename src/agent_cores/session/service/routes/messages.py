@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent_cores.session import models
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import AccessDeniedError, ConflictError, MessageNotFoundError
+from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.service import shapes
 from agent_cores.session.service.call import Answer, Call
 from agent_cores.session.service.idempotency import mismatch
@@ -106,7 +107,7 @@ async def delete_message(call: Call) -> Answer:
 async def _seq(call: Call, action: Action) -> int:
     """Return the seq that the path names; one that no message can have is a missing message."""
     text = call.path[1]
-    if _SEQ.fullmatch(text) is not None and int(text) <= shapes.MOST:
+    if _SEQ.fullmatch(text) is not None and int(text) <= LARGEST_NUMBER:
         return int(text)
     await call.view.check(call.session_id, call.user_id, action)
     raise MessageNotFoundError(0)
