@@ -65,6 +65,7 @@ class Call:
         self.is_ready = is_ready
         self.path = path
         self.principal: Principal
+        self.credential: str | None = None
         self.user_id = ""
         self.raw = b""
         self._receive = receive
@@ -92,6 +93,7 @@ class Call:
     def admit(self, principal: Principal) -> None:
         """Note who is calling."""
         self.principal = principal
+        self.credential = principal.source
         self.user_id = principal.user_id or ""
 
     def read_headers(self) -> None:
