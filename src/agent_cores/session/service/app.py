@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from agent_cores.session.errors import AccessDeniedError, SessionError
 from agent_cores.session.service.call import Answer, Call, encode
 from agent_cores.session.service.checks import check_accept, check_host, check_size
+from agent_cores.session.service.headers import Headers
 from agent_cores.session.service.problems import Refusal, ShapeError, problem_of
 from agent_cores.session.service.request_log import RequestLog
 from agent_cores.session.service.routes import ROUTES
@@ -116,7 +117,8 @@ class Service:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        request_id = _request_id(scope)
+        headers = Headers(scope["headers"])
+        request_id = _request_id(headers)
         route: Route | None = None
         call: Call | None = None
         try:
@@ -126,6 +128,7 @@ class Service:
                 receive,
                 route,
                 path,
+                headers,
                 manager=self.manager,
                 settings=self.settings,
                 is_ready=self.is_ready,
@@ -146,23 +149,23 @@ class Service:
         )
 
     async def _answer(self, call: Call) -> Answer:
-        check_size(call.scope, self.settings)
+        check_size(call.scope, call.headers, self.settings)
         if self._only_loopback_hosts:
-            check_host(call.scope)
+            check_host(call.headers)
         route = call.route
         if route.right == "open":
             return await route.handler(call)
         workings = await self._workings.start()
         client = call.scope.get("client")
         principal = await workings.authentication.principal(
-            call.scope["headers"], client[0] if client else "", needs_user=route.needs_user
+            call.headers, client[0] if client else "", needs_user=route.needs_user
         )
         call.admit(principal)
         if route.right != "any" and route.right not in principal.rights:
             raise AccessDeniedError(f"this takes the right {route.right}")
         place = workings.callers.enter(principal)
         try:
-            check_accept(call.scope)
+            check_accept(call.headers)
             call.read_headers()
             if route.request is not None:
                 await call.read_body()
@@ -228,9 +231,9 @@ async def _send(answer: Answer, request_id: bytes, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-def _request_id(scope: Scope) -> bytes:
+def _request_id(headers: Headers) -> bytes:
     """Return the id that a proxy gave the request, or a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+    for value in headers.values(b"x-request-id"):
+        if _REQUEST_ID.fullmatch(value):
             return bytes(value)
     return b"%016x" % random.getrandbits(64)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.inputs import Inputs
     from agent_cores.session.service.api_keys import ApiKey
+    from agent_cores.session.service.headers import Headers
     from agent_cores.session.service.jwt_issuers import Issuers
     from agent_cores.session.service.key_cache import KeyCache
     from agent_cores.session.service.rate_limits import FailedLogins
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 _ENCODED = re.compile(rb"(?:[A-Za-z0-9._~@:|+=-]|%[0-9A-Fa-f]{2})*")
 _TOKEN_RIGHTS = ("read", "write")
 _UNKNOWN = "the credential is missing, wrong, expired or revoked"
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +160,7 @@ class Authentication:
 
 
 def _bearer(headers: Headers) -> str | None:
-    given = [value for name, value in headers if name == b"authorization"]
+    given = headers.values(b"authorization")
     if len(given) != 1:
         return None
     scheme, _, credential = given[0].partition(b" ")
@@ -171,7 +170,7 @@ def _bearer(headers: Headers) -> str | None:
 
 
 def _single(headers: Headers, name: bytes) -> bytes | None:
-    given = [value for key, value in headers if key == name]
+    given = headers.values(name)
     if len(given) > 1:
         raise Refusal("malformed_request", f"{name.decode()} is given twice")
     return given[0] if given else None
@@ -187,5 +186,5 @@ def _decoded(value: bytes, header: str) -> str:
 
 
 def _refuse_acting(headers: Headers) -> None:
-    if any(name in {b"x-user-id", b"x-user-groups"} for name, _ in headers):
+    if headers.values(b"x-user-id") or headers.values(b"x-user-groups"):
         raise AccessDeniedError("this credential may not send X-User-Id or X-User-Groups")

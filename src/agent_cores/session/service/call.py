@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session import models
     from agent_cores.session.service.authentication import Principal
+    from agent_cores.session.service.headers import Headers
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
     from agent_cores.session.session_manager import SessionManager
@@ -53,6 +54,7 @@ class Call:
         receive: Receive,
         route: Route,
         path: list[str],
+        headers: Headers,
         *,
         manager: SessionManager,
         settings: ServiceSettings,
@@ -64,16 +66,13 @@ class Call:
         self.settings = settings
         self.is_ready = is_ready
         self.path = path
+        self.headers = headers
         self.principal: Principal
         self.credential: str | None = None
         self.user_id = ""
         self.raw = b""
         self._receive = receive
         self._view: RequestView | None = None
-
-    def values(self, name: bytes) -> list[bytes]:
-        """Return every value of a header."""
-        return [value for key, value in self.scope["headers"] if key == name]
 
     @property
     def session_id(self) -> str:
@@ -98,11 +97,13 @@ class Call:
 
     def read_headers(self) -> None:
         """Read the headers that the route takes; refuses malformed ones, the same for every id."""
-        given = self.values(b"if-match")
+        given = self.headers.values(b"if-match")
         self.expected = expected(given) if self.route.if_match else NOTHING
         if given and not self.route.if_match and self.route.right == "write":
             raise Refusal("malformed_request", "If-Match is not taken here")
-        text = key_text(self.values(b"idempotency-key")) if self.route.idempotent else None
+        text = None
+        if self.route.idempotent:
+            text = key_text(self.headers.values(b"idempotency-key"))
         self.key = (
             None
             if text is None
@@ -141,7 +142,7 @@ class Call:
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _check_media_type(self) -> None:
-        given = self.values(b"content-type")
+        given = self.headers.values(b"content-type")
         media_type = given[0].partition(b";")[0].strip().lower() if given else b""
         if media_type != b"application/json":
             raise Refusal("unsupported_media_type", "the body is application/json")
