@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from agent_cores.session.service import shapes
+from agent_cores.session.service.first_step import FirstStep
 from agent_cores.session.service.idempotency import IdempotencyKey, key_text
 from agent_cores.session.service.preconditions import NOTHING, etag, expected
 from agent_cores.session.service.problems import Refusal, ShapeError
@@ -112,34 +113,42 @@ class Call:
 
     async def read_body(self) -> None:
         """Read the body, within its bounds of size and time, and check that it is JSON."""
+        first = FirstStep(self._receive())
+        if first.is_over and not first.value.get("more_body", False):
+            self.raw = self._chunk(first.value, 0)
+        else:
+            await self._wait_for_body(first)
+        if self.raw:
+            self._check_media_type()
+
+    async def _wait_for_body(self, first: FirstStep[AsgiMessage]) -> None:
         try:
             async with asyncio.timeout(self.settings.body_timeout or None):
-                self.raw = await self._receive_all()
+                message = first.value if first.is_over else await first.rest()
+                chunks = [self._chunk(message, 0)]
+                size = len(chunks[0])
+                while message.get("more_body", False):
+                    message = await self._receive()
+                    chunks.append(self._chunk(message, size))
+                    size += len(chunks[-1])
         except TimeoutError as error:
             raise Refusal(
                 "overloaded", "the body did not arrive in time", headers={"Connection": "close"}
             ) from error
-        if self.raw:
-            self._check_media_type()
+        self.raw = b"".join(chunks)
 
-    async def _receive_all(self) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message: AsgiMessage = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ConnectionResetError("the caller went away")
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self.settings.max_body_bytes:
-                raise Refusal(
-                    "payload_too_large",
-                    f"the body has more than {self.settings.max_body_bytes} bytes",
-                    headers={"Connection": "close"},
-                )
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    def _chunk(self, message: AsgiMessage, before: int) -> bytes:
+        """Return a part of the body; ``before`` are the bytes that came before it."""
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError("the caller went away")
+        chunk: bytes = message.get("body", b"")
+        if before + len(chunk) > self.settings.max_body_bytes:
+            raise Refusal(
+                "payload_too_large",
+                f"the body has more than {self.settings.max_body_bytes} bytes",
+                headers={"Connection": "close"},
+            )
+        return chunk
 
     def _check_media_type(self) -> None:
         given = self.headers.values(b"content-type")
