@@ -155,7 +155,9 @@ class Service:
         route = call.route
         if route.right == "open":
             return await route.handler(call)
-        workings = await self._workings.start()
+        workings = self._workings
+        if not workings.is_started:
+            await workings.start()
         client = call.scope.get("client")
         principal = await workings.authentication.principal(
             call.headers, client[0] if client else "", needs_user=route.needs_user

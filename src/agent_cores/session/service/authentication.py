@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 _ENCODED = re.compile(rb"(?:[A-Za-z0-9._~@:|+=-]|%[0-9A-Fa-f]{2})*")
 _TOKEN_RIGHTS = ("read", "write")
+_MOST_REMEMBERED = 1_000
 _UNKNOWN = "the credential is missing, wrong, expired or revoked"
+
+_Acting = tuple[str, bytes | None, bytes | None]
+"""The id of a key, and the headers that say whom it acts for."""
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +73,7 @@ class Authentication:
         self._clock = clock
         self._failures = failures
         self._jwt_roles = jwt_roles
+        self._acting: dict[_Acting, tuple[ApiKey, Principal]] = {}
 
     async def principal(self, headers: Headers, address: str, *, needs_user: bool) -> Principal:
         """Return who is calling; ``needs_user``: a route that somebody does something on.
@@ -95,29 +100,33 @@ class Authentication:
         self, key_id: str, secret: str, headers: Headers, *, needs_user: bool
     ) -> Principal:
         try:
-            key = await self._keys.get(key_id)
+            key = self._keys.at_hand(key_id) or await self._keys.get(key_id)
         except ConfigurationError as error:
             raise StorageUnavailableError(str(error)) from error
         at = self._clock()
         if key is None or not key.opens(secret) or key.is_expired(at):
             raise UnauthenticatedError(_UNKNOWN)
         self._keys.note_use(key, at)
-        user_id: str | None = key.user_id
-        groups: tuple[str, ...] = ()
         if "act-as" in key.rights:
-            user_id, groups = self._acted(key, headers)
-            if user_id is None and needs_user:
+            principal = self._acts(key, headers)
+            if principal.user_id is None and needs_user:
                 raise Refusal("malformed_request", "X-User-Id is missing")
-        else:
-            _refuse_acting(headers)
-        return Principal(
-            namespace=key.namespace,
-            user_id=user_id,
-            groups=groups,
-            rights=key.rights,
-            source=key.id,
-            key_id=key.id,
-        )
+            return principal
+        _refuse_acting(headers)
+        return _principal_of(key, key.user_id, ())
+
+    def _acts(self, key: ApiKey, headers: Headers) -> Principal:
+        """Return whom a key acts for; the last answers for the key as it is are remembered."""
+        user, listed = _single(headers, b"x-user-id"), _single(headers, b"x-user-groups")
+        place = key.id, user, listed
+        remembered = self._acting.get(place)
+        if remembered is not None and remembered[0] is key:
+            return remembered[1]
+        principal = _principal_of(key, *self._acted(key, user, listed))
+        self._acting[place] = key, principal
+        if len(self._acting) > _MOST_REMEMBERED:
+            del self._acting[next(iter(self._acting))]
+        return principal
 
     async def _by_token(self, token: str, headers: Headers) -> Principal:
         claims = await self._issuers.check(token)
@@ -136,9 +145,9 @@ class Authentication:
             roles=self._jwt_roles,
         )
 
-    def _acted(self, key: ApiKey, headers: Headers) -> tuple[str | None, tuple[str, ...]]:
-        user = _single(headers, b"x-user-id")
-        listed = _single(headers, b"x-user-groups")
+    def _acted(
+        self, key: ApiKey, user: bytes | None, listed: bytes | None
+    ) -> tuple[str | None, tuple[str, ...]]:
         user_id = None if user is None else _decoded(user, "X-User-Id")
         groups: tuple[str, ...] = ()
         if listed:
@@ -157,6 +166,17 @@ class Authentication:
         if key.groups is not None and not set(groups) <= set(key.groups):
             raise AccessDeniedError("this key may not act for that group")
         return user_id, groups
+
+
+def _principal_of(key: ApiKey, user_id: str | None, groups: tuple[str, ...]) -> Principal:
+    return Principal(
+        namespace=key.namespace,
+        user_id=user_id,
+        groups=groups,
+        rights=key.rights,
+        source=key.id,
+        key_id=key.id,
+    )
 
 
 def _bearer(headers: Headers) -> str | None:

@@ -52,12 +52,16 @@ class KeyCache:
 
     async def get(self, key_id: str) -> ApiKey | None:
         """Return the key as it stood at most 4 seconds ago."""
+        return self.at_hand(key_id) or await self._read(key_id)
+
+    def at_hand(self, key_id: str) -> ApiKey | None:
+        """Return the key if it was read at most 4 seconds ago; ``None``: it has to be looked up."""
         seen = self._seen.get(key_id)
         if seen is None:
-            return await self._read(key_id)
+            return None
         age = self._now() - seen.read_at
         if age >= TRUSTED_SECONDS:
-            return await self._read(key_id)
+            return None
         if age >= REFRESH_SECONDS:
             self._reading(key_id)
         return seen.key
