@@ -103,10 +103,11 @@ class Authentication:
             key = self._keys.at_hand(key_id) or await self._keys.get(key_id)
         except ConfigurationError as error:
             raise StorageUnavailableError(str(error)) from error
-        at = self._clock()
-        if key is None or not key.opens(secret) or key.is_expired(at):
+        if key is None or not key.opens(secret):
             raise UnauthenticatedError(_UNKNOWN)
-        self._keys.note_use(key, at)
+        if key.expires_at is not None and key.is_expired(self._clock()):
+            raise UnauthenticatedError(_UNKNOWN)
+        self._keys.note_use(key, self._clock)
         if "act-as" in key.rights:
             principal = self._acts(key, headers)
             if principal.user_id is None and needs_user:

@@ -66,13 +66,14 @@ class KeyCache:
             self._reading(key_id)
         return seen.key
 
-    def note_use(self, key: ApiKey, at: datetime) -> None:
+    def note_use(self, key: ApiKey, clock: Callable[[], datetime]) -> None:
         """Write down, in the background and at most once a minute, that the key was used."""
         seen = self._seen.get(key.id)
         now = self._now()
         if seen is None or now - seen.noted_at < USED_SECONDS:
             return
         seen.noted_at = now
+        at = clock()
         if key.last_used_at is not None and (at - key.last_used_at).total_seconds() < USED_SECONDS:
             return
         task = asyncio.get_running_loop().create_task(self._note(key, at))
