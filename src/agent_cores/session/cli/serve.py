@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from agent_cores.session.cli.gathering import GatheringProtocol
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_secret
@@ -72,6 +74,7 @@ async def _serve(settings: ServiceSettings, storage: str | None) -> None:
             only_loopback_hosts=key is not None,
         )
         announce_stop(app)
+        app.on_start(gc.freeze)  # the program itself is no garbage: do not look through it
         server = _Server(_config(app, settings), key, secret)
         await server.serve()
     finally:
@@ -91,6 +94,7 @@ def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
         host=config.host,
         port=config.port,
         workers=settings.workers,
+        http=GatheringProtocol,
         log_config=log_config(),
         access_log=False,
         server_header=False,
@@ -115,6 +119,7 @@ def worker() -> Service:
     """Return the application of one worker; its settings are in the environment."""
     app = create_app(settings=ServiceSettings.load())
     announce_stop(app)
+    app.on_start(gc.freeze)
     return app
 
 
@@ -158,6 +163,7 @@ def _config(app: Service | str, settings: ServiceSettings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
+        http=GatheringProtocol,
         log_config=log_config(),
         access_log=False,
         server_header=False,
