@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent_cores.session import SessionManager
@@ -185,6 +186,21 @@ async def test_a_key_is_not_read_for_every_request(wire: Wire) -> None:
     for _ in range(10):
         await ann("GET", "/v1/me")
     assert counting.calls["read"] == 1
+
+
+async def test_a_key_that_was_narrowed_forgets_whom_it_acted_for(wire: Wire) -> None:
+    key = await wire.key()
+    ann = Caller(wire.service, "ann", key, {"X-User-Groups": "red"})
+    assert [(await ann("GET", S)).status for _ in range(2)] == [200, 200]
+    parts = split_key(key)
+    assert parts is not None
+    kept = await wire.keys.get(parts[0])
+    assert kept is not None
+    await wire.keys.revoke(kept.id)
+    await wire.keys.add(msgspec.structs.replace(kept, groups=("blue",)))
+    wire.steps.now += 4.9
+    assert (await ann("GET", S)).status == 403
+    assert (await ann("GET", S, headers={"X-User-Groups": "blue"})).status == 200
 
 
 async def test_the_last_use_is_noted_once_a_minute(wire: Wire) -> None:

@@ -10,6 +10,7 @@ import logging
 import pytest
 
 from agent_cores.session.service.logs import GATHERED_SECONDS, GatheringHandler, JsonFormatter
+from agent_cores.session.service.request_log import RequestLog, stamp
 
 
 @pytest.fixture
@@ -76,3 +77,58 @@ async def test_a_line_that_cannot_be_made_harms_nobody(
     handler.handle(logging.LogRecord("a", logging.INFO, __file__, 0, "%d", ("x",), None))
     tell(handler, logging.WARNING, "on")
     assert told(handler) == ["on"]
+
+
+def told_by(handler: GatheringHandler, level: int) -> logging.Logger:
+    logger = logging.Logger("requests", level)  # noqa: LOG001 - of this test alone
+    logger.addHandler(handler)
+    return logger
+
+
+async def lines_of_a_request(
+    logger: logging.Logger, handler: GatheringHandler
+) -> dict[str, object]:
+    RequestLog(logger).tell(
+        b"r1", method="GET", route="GET /v1/me", status=200, credential="k", started=0.0
+    )
+    await asyncio.sleep(GATHERED_SECONDS * 2)
+    stream = handler.stream
+    assert isinstance(stream, io.StringIO)
+    [line] = stream.getvalue().splitlines()
+    fields: dict[str, object] = json.loads(line)
+    assert isinstance(fields.pop("duration_ms"), float)
+    assert str(fields.pop("time")).endswith("Z")
+    return fields
+
+
+async def test_a_line_of_a_request_is_the_same_with_and_without_a_record(
+    handler: GatheringHandler,
+) -> None:
+    logger = told_by(handler, logging.INFO)
+    made = await lines_of_a_request(logger, handler)
+    handler.setStream(io.StringIO())
+    logger.addHandler(logging.NullHandler())  # now that somebody else listens, by a record
+    assert await lines_of_a_request(logger, handler) == made
+    names = ["level", "logger", "message", "request_id", "route", "status", "credential"]
+    assert list(made) == names
+    assert made["message"] == "GET /v1/me 200"
+
+
+async def test_a_logger_that_is_quiet_is_told_nothing(handler: GatheringHandler) -> None:
+    logger = told_by(handler, logging.WARNING)
+    RequestLog(logger).tell(b"r1", method="GET", route=None, status=404, credential=None, started=0)
+    handler.flush()
+    assert told(handler) == []
+
+
+async def test_what_filters_records_is_asked(handler: GatheringHandler) -> None:
+    logger = told_by(handler, logging.INFO)
+    logger.addFilter(lambda record: record.getMessage() != "GET 404")
+    RequestLog(logger).tell(b"r1", method="GET", route=None, status=404, credential=None, started=0)
+    handler.flush()
+    assert told(handler) == []
+
+
+def test_a_time_is_rfc_3339_with_milliseconds() -> None:
+    assert stamp(1_700_000_000.0625) == "2023-11-14T22:13:20.062Z"
+    assert stamp(1_700_000_001.9999) == "2023-11-14T22:13:21.999Z"

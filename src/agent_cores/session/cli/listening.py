@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from agent_cores.session.cli.gathering import GatheringProtocol
 from agent_cores.session.service.logs import log_config
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def uvicorn_config(app: Service | str, settings: ServiceSettings) -> uvicorn.Con
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
+        http=GatheringProtocol,
         log_config=log_config(),
         access_log=False,
         server_header=False,

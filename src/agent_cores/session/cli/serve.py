@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import logging.config
 import os
@@ -76,6 +77,7 @@ async def _serve(settings: ServiceSettings, storage: str | None) -> None:
             only_loopback_hosts=key is not None,
         )
         announce_stop(app)
+        app.on_start(gc.freeze)  # the program itself is no garbage: do not look through it
         announcement = Announcement(settings, None if key is None else key_text(key.id, secret))
         server = Server(uvicorn_config(app, settings), announcement)
         with ignore_repeated_stop():
@@ -110,6 +112,7 @@ def worker() -> Service:
     """Return the application of one worker; its settings are in the environment."""
     app = create_app(settings=ServiceSettings.load())
     announce_stop(app)
+    app.on_start(gc.freeze)
     return app
 
 

@@ -19,7 +19,9 @@ from agent_cores.session.errors import SessionError
 from agent_cores.session.service.call import Answer, Call, encode
 from agent_cores.session.service.checks import check_accept, check_host, check_size
 from agent_cores.session.service.failures import kinds, outline
+from agent_cores.session.service.headers import Headers
 from agent_cores.session.service.problems import Refusal, ShapeError, problem_of
+from agent_cores.session.service.request_log import RequestLog
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router
 from agent_cores.session.service.settings import ServiceSettings
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agent_cores.session.service")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
+_LOG = RequestLog(logger)
 _ROUTER = Router(ROUTES)
 _EVERY = [(b"cache-control", b"no-store"), (b"vary", b"Authorization, X-User-Id")]
 
@@ -116,7 +119,8 @@ class Service:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        request_id = _request_id(scope)
+        headers = Headers(scope["headers"])
+        request_id = _request_id(headers)
         route: Route | None = None
         call: Call | None = None
         try:
@@ -126,6 +130,7 @@ class Service:
                 receive,
                 route,
                 path,
+                headers,
                 manager=self.manager,
                 settings=self.settings,
                 is_ready=self.is_ready,
@@ -136,32 +141,33 @@ class Service:
         except Exception as error:  # noqa: BLE001 - every failure has an answer
             answer = self._refusal(error, route, request_id)
         await _send(answer, request_id, send)
-        if logger.isEnabledFor(logging.INFO):
-            _log(
-                scope,
-                call,
-                route,
-                status=answer.status,
-                request_id=request_id,
-                started=started,
-            )
+        _LOG.tell(
+            request_id,
+            method=scope["method"],
+            route=None if route is None else route.name,
+            status=answer.status,
+            credential=None if call is None else call.credential,
+            started=started,
+        )
 
     async def _answer(self, call: Call) -> Answer:
-        check_size(call.scope, self.settings)
+        check_size(call.scope, call.headers, self.settings)
         if self._only_loopback_hosts:
-            check_host(call.scope)
+            check_host(call.headers)
         route = call.route
         if route.right == "open":
             return await route.handler(call)
-        workings = await self._workings.start()
+        workings = self._workings
+        if not workings.is_started:
+            await workings.start()
         client = call.scope.get("client")
         principal = await workings.authentication.principal(
-            call.scope["headers"], client[0] if client else "", right=route.right
+            call.headers, client[0] if client else "", right=route.right
         )
         call.admit(principal)
         place = workings.callers.enter(principal)
         try:
-            check_accept(call.scope)
+            check_accept(call.headers)
             call.read_headers()
             if route.request is not None:
                 await call.read_body()
@@ -232,35 +238,9 @@ async def _send(answer: Answer, request_id: bytes, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-def _request_id(scope: Scope) -> bytes:
+def _request_id(headers: Headers) -> bytes:
     """Return the id that a proxy gave the request, or a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+    for value in headers.values(b"x-request-id"):
+        if _REQUEST_ID.fullmatch(value):
             return bytes(value)
     return b"%016x" % random.getrandbits(64)
-
-
-def _log(
-    scope: Scope,
-    call: Call | None,
-    route: Route | None,
-    *,
-    status: int,
-    request_id: bytes,
-    started: float,
-) -> None:
-    """Log what was asked and how it went: no ids of sessions or users, and nothing of the body."""
-    principal = getattr(call, "principal", None)
-    name = route.name if route is not None else None
-    extra = {
-        "request_id": request_id.decode("latin-1"),
-        "route": name,
-        "status": status,
-        "duration_ms": round((time.perf_counter() - started) * 1000, 2),
-        "credential": principal.source if principal is not None else None,
-    }
-    # As logger.info() would, but for the search of the calling line, which nobody asks for.
-    words = name or scope["method"], status
-    logger.handle(
-        logger.makeRecord(logger.name, logging.INFO, __file__, 0, "%s %s", words, None, extra=extra)
-    )

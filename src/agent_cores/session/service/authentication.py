@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.inputs import Inputs
     from agent_cores.session.service.api_keys import ApiKey
+    from agent_cores.session.service.headers import Headers
     from agent_cores.session.service.jwt_issuers import Issuers
     from agent_cores.session.service.key_cache import KeyCache
     from agent_cores.session.service.rate_limits import FailedLogins
@@ -36,9 +37,11 @@ _ENCODED = re.compile(rb"(?:[A-Za-z0-9._~@:|+=-]|%[0-9A-Fa-f]{2})*")
 _TOKEN_RIGHTS = ("read", "write")
 _DONE_BY_SOMEBODY = frozenset({"read", "write"})
 """Rights of routes for which somebody must be named who does it."""
+_MOST_REMEMBERED = 1_000
 _UNKNOWN = "the credential is missing, wrong, expired or revoked"
 
-Headers = list[tuple[bytes, bytes]]
+_Acting = tuple[str, bytes | None, bytes | None]
+"""The id of a key, and the headers that say whom it acts for."""
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +75,7 @@ class Authentication:
         self._clock = clock
         self._failures = failures
         self._jwt_roles = jwt_roles
+        self._acting: dict[_Acting, tuple[ApiKey, Principal]] = {}
 
     async def principal(self, headers: Headers, address: str, *, right: str) -> Principal:
         """Return who is calling a route that takes a right.
@@ -96,30 +100,35 @@ class Authentication:
 
     async def _by_key(self, key_id: str, secret: str, headers: Headers, right: str) -> Principal:
         try:
-            key = await self._keys.get(key_id)
+            key = self._keys.at_hand(key_id) or await self._keys.get(key_id)
         except ConfigurationError as error:
             raise StorageUnavailableError(str(error)) from error
-        at = self._clock()
-        if key is None or not key.opens(secret) or key.is_expired(at):
+        if key is None or not key.opens(secret):
             raise UnauthenticatedError(_UNKNOWN)
-        self._keys.note_use(key, at)
+        if key.expires_at is not None and key.is_expired(self._clock()):
+            raise UnauthenticatedError(_UNKNOWN)
+        self._keys.note_use(key, self._clock)
         _check_right(right, key.rights)
-        user_id: str | None = key.user_id
-        groups: tuple[str, ...] = ()
         if "act-as" in key.rights:
-            user_id, groups = self._acted(key, headers)
-            if user_id is None and right in _DONE_BY_SOMEBODY:
+            principal = self._acts(key, headers)
+            if principal.user_id is None and right in _DONE_BY_SOMEBODY:
                 raise Refusal("malformed_request", "X-User-Id is missing")
-        else:
-            _refuse_acting(headers)
-        return Principal(
-            namespace=key.namespace,
-            user_id=user_id,
-            groups=groups,
-            rights=key.rights,
-            source=key.id,
-            key_id=key.id,
-        )
+            return principal
+        _refuse_acting(headers)
+        return _principal_of(key, key.user_id, ())
+
+    def _acts(self, key: ApiKey, headers: Headers) -> Principal:
+        """Return whom a key acts for; the last answers for the key as it is are remembered."""
+        user, listed = _single(headers, b"x-user-id"), _single(headers, b"x-user-groups")
+        place = key.id, user, listed
+        remembered = self._acting.get(place)
+        if remembered is not None and remembered[0] is key:
+            return remembered[1]
+        principal = _principal_of(key, *self._acted(key, user, listed))
+        self._acting[place] = key, principal
+        if len(self._acting) > _MOST_REMEMBERED:
+            del self._acting[next(iter(self._acting))]
+        return principal
 
     async def _by_token(self, token: str, headers: Headers, right: str) -> Principal:
         claims = await self._issuers.check(token)
@@ -139,9 +148,9 @@ class Authentication:
             roles=self._jwt_roles,
         )
 
-    def _acted(self, key: ApiKey, headers: Headers) -> tuple[str | None, tuple[str, ...]]:
-        user = _single(headers, b"x-user-id")
-        listed = _single(headers, b"x-user-groups")
+    def _acted(
+        self, key: ApiKey, user: bytes | None, listed: bytes | None
+    ) -> tuple[str | None, tuple[str, ...]]:
         user_id = None if user is None else _decoded(user, "X-User-Id")
         groups: tuple[str, ...] = ()
         if listed:
@@ -162,8 +171,19 @@ class Authentication:
         return user_id, groups
 
 
+def _principal_of(key: ApiKey, user_id: str | None, groups: tuple[str, ...]) -> Principal:
+    return Principal(
+        namespace=key.namespace,
+        user_id=user_id,
+        groups=groups,
+        rights=key.rights,
+        source=key.id,
+        key_id=key.id,
+    )
+
+
 def _bearer(headers: Headers) -> str | None:
-    given = [value for name, value in headers if name == b"authorization"]
+    given = headers.values(b"authorization")
     if len(given) != 1:
         return None
     scheme, _, credential = given[0].partition(b" ")
@@ -173,7 +193,7 @@ def _bearer(headers: Headers) -> str | None:
 
 
 def _single(headers: Headers, name: bytes) -> bytes | None:
-    given = [value for key, value in headers if key == name]
+    given = headers.values(name)
     if len(given) > 1:
         raise Refusal("malformed_request", f"{name.decode()} is given twice")
     return given[0] if given else None
@@ -194,5 +214,5 @@ def _check_right(right: str, rights: tuple[str, ...]) -> None:
 
 
 def _refuse_acting(headers: Headers) -> None:
-    if any(name in {b"x-user-id", b"x-user-groups"} for name, _ in headers):
+    if headers.values(b"x-user-id") or headers.values(b"x-user-groups"):
         raise AccessDeniedError("this credential may not send X-User-Id or X-User-Groups")

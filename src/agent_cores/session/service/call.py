@@ -11,6 +11,7 @@ import msgspec
 
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.service import shapes
+from agent_cores.session.service.first_step import FirstStep
 from agent_cores.session.service.idempotency import IdempotencyKey, key_text
 from agent_cores.session.service.preconditions import NOTHING, etag, expected
 from agent_cores.session.service.problems import Refusal, ShapeError, token
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session import models
     from agent_cores.session.service.authentication import Principal
+    from agent_cores.session.service.headers import Headers
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
     from agent_cores.session.session_manager import SessionManager
@@ -54,6 +56,7 @@ class Call:
         receive: Receive,
         route: Route,
         path: list[str],
+        headers: Headers,
         *,
         manager: SessionManager,
         settings: ServiceSettings,
@@ -65,15 +68,13 @@ class Call:
         self.settings = settings
         self.is_ready = is_ready
         self.path = path
+        self.headers = headers
         self.principal: Principal
+        self.credential: str | None = None
         self.user_id = ""
         self.raw = b""
         self._receive = receive
         self._view: RequestView | None = None
-
-    def values(self, name: bytes) -> list[bytes]:
-        """Return every value of a header."""
-        return [value for key, value in self.scope["headers"] if key == name]
 
     @property
     def session_id(self) -> str:
@@ -93,15 +94,18 @@ class Call:
     def admit(self, principal: Principal) -> None:
         """Note who is calling."""
         self.principal = principal
+        self.credential = principal.source
         self.user_id = principal.user_id or ""
 
     def read_headers(self) -> None:
         """Read the headers that the route takes; refuses malformed ones, the same for every id."""
-        given = self.values(b"if-match")
+        given = self.headers.values(b"if-match")
         self.expected = expected(given) if self.route.if_match else NOTHING
         if given and not self.route.if_match and self.route.right == "write":
             raise Refusal("malformed_request", "If-Match is not taken here")
-        text = key_text(self.values(b"idempotency-key")) if self.route.idempotent else None
+        text = None
+        if self.route.idempotent:
+            text = key_text(self.headers.values(b"idempotency-key"))
         self.key = (
             None
             if text is None
@@ -110,37 +114,45 @@ class Call:
 
     async def read_body(self) -> None:
         """Read the body, within its bounds of size and time, and check that it is JSON."""
+        first = FirstStep(self._receive())
+        if first.is_over and not first.value.get("more_body", False):
+            self.raw = self._chunk(first.value, 0)
+        else:
+            await self._wait_for_body(first)
+        if self.raw:
+            self._check_media_type()
+
+    async def _wait_for_body(self, first: FirstStep[AsgiMessage]) -> None:
         try:
             async with asyncio.timeout(self.settings.body_timeout or None):
-                self.raw = await self._receive_all()
+                message = first.value if first.is_over else await first.rest()
+                chunks = [self._chunk(message, 0)]
+                size = len(chunks[0])
+                while message.get("more_body", False):
+                    message = await self._receive()
+                    chunks.append(self._chunk(message, size))
+                    size += len(chunks[-1])
         except TimeoutError as error:
             raise Refusal(
                 "overloaded", "the body did not arrive in time", headers={"Connection": "close"}
             ) from error
-        if self.raw:
-            self._check_media_type()
+        self.raw = b"".join(chunks)
 
-    async def _receive_all(self) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message: AsgiMessage = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ConnectionResetError("the caller went away")
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > self.settings.max_body_bytes:
-                raise Refusal(
-                    "payload_too_large",
-                    f"the body has more than {self.settings.max_body_bytes} bytes",
-                    headers={"Connection": "close"},
-                )
-            chunks.append(chunk)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    def _chunk(self, message: AsgiMessage, before: int) -> bytes:
+        """Return a part of the body; ``before`` are the bytes that came before it."""
+        if message["type"] == "http.disconnect":
+            raise ConnectionResetError("the caller went away")
+        chunk: bytes = message.get("body", b"")
+        if before + len(chunk) > self.settings.max_body_bytes:
+            raise Refusal(
+                "payload_too_large",
+                f"the body has more than {self.settings.max_body_bytes} bytes",
+                headers={"Connection": "close"},
+            )
+        return chunk
 
     def _check_media_type(self) -> None:
-        given = self.values(b"content-type")
+        given = self.headers.values(b"content-type")
         media_type = given[0].partition(b";")[0].strip().lower() if given else b""
         if media_type != b"application/json":
             raise Refusal("unsupported_media_type", "the body is application/json")

@@ -10,39 +10,34 @@ from agent_cores.session.service.problems import Refusal
 if TYPE_CHECKING:
     from starlette.types import Scope
 
+    from agent_cores.session.service.headers import Headers
     from agent_cores.session.service.settings import ServiceSettings
 
 _LOOPBACK = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 _ACCEPTED = frozenset({b"*/*", b"application/*", b"application/json", b"application/problem+json"})
-_PER_HEADER = 4
 _MOST_DIGITS = 19
 
 
-def check_size(scope: Scope, settings: ServiceSettings) -> None:
+def check_size(scope: Scope, headers: Headers, settings: ServiceSettings) -> None:
     """Refuse too many or too long headers (the path counts in), and a body said to be too long."""
-    headers = scope["headers"]
-    size = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
-    length: bytes | None = None
-    for name, value in headers:
-        size += len(name) + len(value) + _PER_HEADER
-        if name == b"content-length":
-            length = value
+    size = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b"")) + headers.size
     if len(headers) > settings.max_header_count or size > settings.max_header_bytes:
         raise Refusal("headers_too_large", "the headers and the path are too many or too long")
-    if length is not None and not length.isdigit():
-        raise Refusal("malformed_request", "Content-Length is a number of bytes")
-    # Told by its digits first: past some thousands of them Python makes no number of them.
-    if length is not None and (len(length) > _MOST_DIGITS or int(length) > settings.max_body_bytes):
-        raise Refusal(
-            "payload_too_large",
-            f"the body has more than {settings.max_body_bytes} bytes",
-            headers={"Connection": "close"},
-        )
+    for length in headers.values(b"content-length"):
+        if not length.isdigit():
+            raise Refusal("malformed_request", "Content-Length is a number of bytes")
+        # Told by its digits first: past some thousands of them Python makes no number of them.
+        if len(length) > _MOST_DIGITS or int(length) > settings.max_body_bytes:
+            raise Refusal(
+                "payload_too_large",
+                f"the body has more than {settings.max_body_bytes} bytes",
+                headers={"Connection": "close"},
+            )
 
 
-def check_accept(scope: Scope) -> None:
+def check_accept(headers: Headers) -> None:
     """Refuse a caller who wants something else than JSON."""
-    given = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    given = b",".join(headers.values(b"accept"))
     if not given.strip(b" \t,"):  # an empty list wants nothing in particular, like none
         return
     for choice in given.split(b","):
@@ -53,8 +48,8 @@ def check_accept(scope: Scope) -> None:
     raise Refusal("not_acceptable", "answers are application/json")
 
 
-def check_host(scope: Scope) -> None:
+def check_host(headers: Headers) -> None:
     """Refuse a name that is not this machine's own: a page elsewhere may have it point here."""
-    given = [value for name, value in scope["headers"] if name == b"host"]
+    given = headers.values(b"host")
     if len(given) != 1 or _LOOPBACK.fullmatch(given[0].strip()) is None:
         raise Refusal("malformed_request", "the Host is not a loopback address")

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from agent_cores.session.service.authentication import Principal
 from agent_cores.session.service.problems import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _LONGEST = 255
 _ID_BYTES = 16
@@ -56,7 +60,7 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
         ]
 
 
-def key_text(values: list[bytes]) -> str | None:
+def key_text(values: Sequence[bytes]) -> str | None:
     """Read the header: 1 to 255 visible ASCII characters."""
     if not values:
         return None

@@ -54,23 +54,28 @@ class KeyCache:
 
     async def get(self, key_id: str) -> ApiKey | None:
         """Return the key as it stood at most 4 seconds ago."""
+        return self.at_hand(key_id) or await self._read(key_id)
+
+    def at_hand(self, key_id: str) -> ApiKey | None:
+        """Return the key if it was read at most 4 seconds ago; ``None``: it has to be looked up."""
         seen = self._seen.get(key_id)
         if seen is None:
-            return await self._read(key_id)
+            return None
         age = self._now() - seen.read_at
         if age >= TRUSTED_SECONDS:
-            return await self._read(key_id)
+            return None
         if age >= REFRESH_SECONDS:
             self._reading(key_id)
         return seen.key
 
-    def note_use(self, key: ApiKey, at: datetime) -> None:
+    def note_use(self, key: ApiKey, clock: Callable[[], datetime]) -> None:
         """Write down, in the background and at most once a minute, that the key was used."""
         seen = self._seen.get(key.id)
         now = self._now()
         if seen is None or now - seen.noted_at < USED_SECONDS:
             return
         seen.noted_at = now
+        at = clock()
         if key.last_used_at is not None and (at - key.last_used_at).total_seconds() < USED_SECONDS:
             return
         task = asyncio.get_running_loop().create_task(self._note(key, at))

@@ -13,7 +13,8 @@ import msgspec
 from agent_cores.session.service.failures import outline
 
 GATHERED_SECONDS = 0.2
-_FIELDS = ("request_id", "route", "status", "duration_ms", "credential")
+FIELDS = ("request_id", "route", "status", "duration_ms", "credential")
+"""What a line of a request tells beside what all lines do."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -28,7 +29,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = outline(record.exc_info[1])
         return msgspec.json.encode(line, enc_hook=str).decode()
@@ -57,6 +58,13 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         if loop is None or not of_a_request:
             self.flush()
         elif self._timer is None or self._timer.when() < loop.time():
+            self._timer = loop.call_later(GATHERED_SECONDS, self.flush)
+
+    def gather(self, line: str) -> None:
+        """Keep a line of a request, made already, for at most ``GATHERED_SECONDS``."""
+        self._lines.append(line + self.terminator)
+        timer, loop = self._timer, asyncio.get_running_loop()
+        if timer is None or timer.when() < loop.time():
             self._timer = loop.call_later(GATHERED_SECONDS, self.flush)
 
     def flush(self) -> None:

@@ -10,6 +10,8 @@ import msgspec
 from agent_cores.session.service.problems import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent_cores.session.models import SessionMetadata
 
 _TAG = re.compile(r'"(?:([0-9]{1,19})\.)?([1-9][0-9]{0,17})(?:\.[0-9]{1,19})?"')
@@ -30,7 +32,7 @@ def etag(header: SessionMetadata) -> str:
     return f'"{header.incarnation}.{header.revision}.{header.last_seq}"'
 
 
-def expected(values: list[bytes]) -> Expected:
+def expected(values: Sequence[bytes]) -> Expected:
     """Read ``If-Match``: an ETag of a session, a bare revision in quotes, or ``*``."""
     if not values:
         return NOTHING

@@ -50,25 +50,25 @@ class Workings:
         self._manager = manager
         self._storage = runtime.storage
         self._timeout = settings.shutdown_timeout
-        self._started = False
+        self.is_started = False
         self._starting = asyncio.Lock()
         self._asked_at = float("-inf")
         self._answers = False
 
     async def start(self) -> Workings:
         """Start the manager if that has not been done; any number of callers may ask at once."""
-        if not self._started:
+        if not self.is_started:
             async with self._starting:
-                if not self._started:
+                if not self.is_started:
                     await self._manager.initialize()
-                    self._started = True
+                    self.is_started = True
         return self
 
     async def close(self) -> None:
         """Let the requests at work finish, within a bound, and stop the manager."""
-        if not self._started:
+        if not self.is_started:
             return
-        self._started = False
+        self.is_started = False
         deadline = time.monotonic() + self._timeout
         while self.callers.count and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.01)
@@ -77,7 +77,7 @@ class Workings:
 
     async def store_answers(self) -> bool:
         """Whether the store answers; it is asked once a second at most."""
-        if not self._started:
+        if not self.is_started:
             try:
                 await self.start()
             except (SessionError, OSError):

@@ -1,0 +1,40 @@
+"""``Headers``: those of one request, looked through once."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_NONE: tuple[bytes, ...] = ()
+_PER_HEADER = 4
+
+
+class Headers:
+    """What was sent, by name in lower case."""
+
+    __slots__ = ("_by_name", "_pairs")
+
+    def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
+        self._by_name = dict(pairs)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._pairs)
+
+    def values(self, name: bytes) -> Sequence[bytes]:
+        """Return every value of a header, in the order in which they were sent."""
+        value = self._by_name.get(name)
+        if value is None:
+            return _NONE
+        if len(self._by_name) == len(self._pairs):  # no name was sent twice
+            return (value,)
+        return [value for key, value in self._pairs if key == name]
+
+    @property
+    def size(self) -> int:
+        """How many bytes they take on the wire."""
+        return sum(map(len, chain.from_iterable(self._pairs))) + _PER_HEADER * len(self._pairs)

@@ -1,0 +1,110 @@
+"""One line of the log for every request: made of few steps, since each request pays for it.
+
+Where the log goes to this program's own handler alone, as ``agent-sessions serve`` sets it up, the
+line is made here, with no record between. Any other logging gets a record like all others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import lru_cache
+
+import msgspec
+
+from agent_cores.session.service.logs import FIELDS, GatheringHandler, JsonFormatter
+
+_encode = msgspec.json.Encoder().encode
+
+
+class RequestLine(msgspec.Struct, frozen=True):
+    """The fields of a line, in its order; ``JsonFormatter`` makes the same of a record."""
+
+    time: str
+    level: str
+    logger: str
+    message: str
+    request_id: str
+    route: str | None
+    status: int
+    duration_ms: float
+    credential: str | None
+
+
+class RequestLog:
+    """Tells one logger of requests: no ids of sessions or users, and nothing of a body."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def tell(
+        self,
+        request_id: bytes,
+        *,
+        method: str,
+        route: str | None,
+        status: int,
+        credential: str | None,
+        started: float,
+    ) -> None:
+        """Log a request that was answered; ``started`` is by ``time.perf_counter``."""
+        logger = self._logger
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        line = RequestLine(
+            stamp(time.time()),
+            "info",
+            logger.name,
+            f"{route or method} {status}",
+            request_id.decode("latin-1"),
+            route,
+            status,
+            round((time.perf_counter() - started) * 1000, 2),
+            credential,
+        )
+        handler = _own_handler(logger)
+        if handler is not None:
+            handler.gather(_encode(line).decode())
+        else:
+            logger.handle(_record(logger, line))
+
+
+def _record(logger: logging.Logger, line: RequestLine) -> logging.LogRecord:
+    """Return what ``logger.info()`` would make, but for the search of the calling line."""
+    extra = {name: getattr(line, name) for name in FIELDS}
+    words: tuple[object, ...] = ()
+    return logger.makeRecord(
+        logger.name, logging.INFO, __file__, 0, line.message, words, None, extra=extra
+    )
+
+
+def stamp(seconds: float) -> str:
+    """Return seconds since 1970 as RFC 3339, UTC, with milliseconds."""
+    whole = int(seconds)
+    return f"{_to_the_second(whole)}.{int((seconds - whole) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def _own_handler(logger: logging.Logger) -> GatheringHandler | None:
+    """Return our handler if it alone gets what the logger is told, and as it is told."""
+    found: logging.Handler | None = None
+    step: logging.Logger | None = logger
+    if logger.filters or logger.disabled:
+        return None
+    while step is not None:
+        for handler in step.handlers:
+            if found is not None:
+                return None
+            found = handler
+        step = step.parent if step.propagate else None
+    plain = (
+        type(found) is GatheringHandler
+        and type(found.formatter) is JsonFormatter
+        and found.level <= logging.INFO
+        and not found.filters
+    )
+    return found if plain else None  # type: ignore[return-value]  # narrowed in `plain`
