@@ -250,6 +250,17 @@ def _follows(replica: RedisServer) -> bool:
     return "master_link_status:up" in replica.command("INFO", "replication")
 
 
+def wait_for_replica(primary: RedisServer, replica: RedisServer) -> None:
+    """Wait until a replica has all that its primary has written so far."""
+    written = _offset(primary)
+    wait_until(lambda: _offset(replica) >= written, "all was replicated")
+
+
+def _offset(server: RedisServer) -> int:
+    lines = server.command("INFO", "replication").splitlines()
+    return int(dict(line.split(":") for line in lines if ":" in line)["master_repl_offset"])
+
+
 def wait_until(condition: Callable[[], object], what: str) -> None:
     """Wait for something that other processes bring about."""
     deadline = time.monotonic() + _START_SECONDS

@@ -115,7 +115,8 @@ def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
     if kind == "sentinel":
         return _watched(hosts, service, defaults | options, timeout)
     nodes = [ClusterNode(host, port) for host, port in hosts]
-    options = defaults | {"socket_timeout": timeout, "retry": Retry(NoBackoff(), 0)} | options
+    patience = _patience(timeout, hosts)
+    options = defaults | patience | {"retry": Retry(NoBackoff(), 0)} | options
     return ClusterServers(RedisCluster(startup_nodes=nodes, **options), owned=True)
 
 
@@ -144,6 +145,15 @@ def _several(
     return hosts, unquote(service), options
 
 
+def _patience(timeout: float, hosts: Sequence[object]) -> dict[str, float]:
+    """Return how long one host is waited for, so that the others are asked in time.
+
+    A cluster soon knows of more hosts than the URL names: of three at least.
+    """
+    share = timeout / (max(len(hosts), 3) + 1)
+    return {"socket_timeout": share, "socket_connect_timeout": share}
+
+
 def _host(name: str, port: int) -> tuple[str, int]:
     parts = urlsplit(f"//{name}")
     if not parts.hostname:
@@ -161,7 +171,8 @@ def _watched(
         if name in options
     }
     tls = {name: value for name, value in options.items() if name.startswith("ssl")}
-    watcher = {"socket_timeout": timeout, "socket_connect_timeout": timeout, **tls, **own}
+    once = Retry(NoBackoff(), 0)
+    watcher = {**_patience(timeout, hosts), "retry": once, **tls, **own}
     sentinel = Sentinel(hosts, sentinel_kwargs=watcher)  # type: ignore[no-untyped-call]
     pool = sentinel.master_for(service, **options).connection_pool
     return OneServer(_checked(pool), owned=True, sentinel=sentinel)
@@ -246,11 +257,18 @@ class ClusterServers:
         self._moved: dict[int, str] = {}
         self._refreshing = asyncio.Lock()
         self._refreshed_at = 0.0
-        self._lenders: dict[AbstractConnection, ClusterNode] = {}
+        self._lenders: dict[AbstractConnection, tuple[ClusterNode, float | None]] = {}
 
     async def open(self) -> None:
         """Ask for the slots."""
-        await self._client.initialize()
+        if not self._owned:
+            await self._client.initialize()
+            return
+        try:  # not its initialize, which also wants an answer of the first primary
+            await self._client.nodes_manager.initialize()
+        except BaseException:
+            await self.close()
+            raise
 
     def node_of(self, key: bytes | None) -> str:
         """Return the primary of the key's slot; ``RedisClusterException`` if nobody has it."""
@@ -302,17 +320,19 @@ class ClusterServers:
         except BaseException:
             node.release(connection)
             raise
-        self._lenders[connection] = node
+        self._lenders[connection] = node, connection.socket_timeout
+        connection.socket_timeout = None  # flights are timed as a whole
         return connection
 
     async def release(self, address: str, connection: AbstractConnection) -> None:
         """Give it back to its node; a node that has left closes it."""
-        node = self._lenders.pop(connection)
+        node, connection.socket_timeout = self._lenders.pop(connection)
         if self._client.get_node(node_name=address) is not node:
             await connection.disconnect(nowait=True)
         node.release(connection)  # type: ignore[arg-type]  # it came from there
 
     async def close(self) -> None:
-        """Close the client, if it is ours."""
+        """Close the connections, if they are ours."""
         if self._owned:
-            await self._client.aclose()
+            await self._client.nodes_manager.aclose()
+            await self._client.nodes_manager.aclose("startup_nodes")
