@@ -176,8 +176,7 @@ class _Undertaking:
         deadline, pause = loop.time() + timeout, _FIRST_PAUSE
         applied = await self._attempt(self._likely_state())
         while applied is None:
-            if loop.time() >= deadline:
-                await self._withdraw(None)
+            if loop.time() >= deadline:  # what stands is not known, so nothing is withdrawn
                 raise StaleHeaderError
             applied = await self._attempt(None)
             if applied is None:
@@ -200,7 +199,8 @@ class _Undertaking:
         except SessionError:
             if state is _ABSENT:
                 return None  # guessed, and a guess may not say no
-            await self._tidy(state)
+            if state is not None:  # else it is not known what stands, and so what is right
+                await self._tidy(state)
             raise
         if applied.replayed or not applied.writes:
             return applied
@@ -208,19 +208,15 @@ class _Undertaking:
         self._wanted = applied.header
         return await self._changes.write(change, applied)
 
-    async def _tidy(self, state: State | None) -> None:
+    async def _tidy(self, state: State) -> None:
         """After a refusal, leave nothing in the lists that leads nowhere."""
-        stands = None if state is None else state.header
-        await self._withdraw(stands)
-        change = self._change
-        if not (change.delete and change.must_be_expired) or state is None:
+        stands, change = state.header, self._change
+        if self._wanted is not None and self._entered:
+            await self._changes.withdraw(self._entered, self._wanted, stands)
+        if not (change.delete and change.must_be_expired):
             return
         if stands is None or stands.incarnation != change.incarnation:
             await self._changes.forget(change)
-
-    async def _withdraw(self, stands: SessionMetadata | None) -> None:
-        if self._wanted is not None and self._entered:
-            await self._changes.withdraw(self._entered, self._wanted, stands)
 
 
 async def _tried(work: Awaitable[object]) -> None:

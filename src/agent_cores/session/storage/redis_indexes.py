@@ -82,7 +82,7 @@ class Indexes:
     async def withdraw(
         self, entered: Iterable[Place], wanted: SessionMetadata, stands: SessionMetadata | None
     ) -> None:
-        """Take back what was entered for a write that was refused."""
+        """Take back what was entered for a write that was refused. ``stands``: what is there."""
         held = {} if stands is None else self.places(stands)
         scores = self.places(wanted)
         commands = [

@@ -1,0 +1,68 @@
+"""Entries in the lists: they are entered before a write, taken back after a refusal, and mended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent_cores.session.errors import StaleHeaderError, StorageUnavailableError
+from agent_cores.session.models import AccessEffect, AccessRole, Change, Grant
+from agent_cores.session.models.change import Applied, State
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.storage.redis_changes import Changes
+from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.testing.samples import change_of
+from tests.redis.talks import opened, start
+from tests.servers.redis import RedisServer, empty_store
+
+AT = utc_now()
+SHARE = AccessEffect(
+    grant=(Grant(subject="bob", role=AccessRole.VIEWER, granted_by="ann", granted_at=AT),)
+)
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [{"metadata": {"tags": ["new"]}}, {"access": SHARE}, {"access": AccessEffect(owner_id="bob")}],
+    ids=["tag", "share", "transfer"],
+)
+async def test_a_change_that_fails_for_an_unknown_cause_leaves_the_session_in_the_queue(
+    provider: RedisProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    effect: dict[str, Any],
+) -> None:
+    header = await start(provider)
+    looks: list[Change] = []
+    look = Changes.state
+
+    async def breaks_off(self: Changes, change: Change) -> State:
+        looks.append(change)
+        if len(looks) > 1:
+            detail = "down"
+            raise StorageUnavailableError(detail)
+        return await look(self, change)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Changes, "write", _loses)
+        patch.setattr(Changes, "state", breaks_off)
+        with pytest.raises(StorageUnavailableError):
+            await provider.apply(change_of(header, utc_now(), **effect))
+    assert (await provider.count("default", utc_now())).sessions == 1
+    assert await provider.read("default", "talk") is not None
+
+
+async def test_a_change_that_others_are_always_faster_than_leaves_the_session_in_the_queue(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(f"{empty_store(server.url)}&timeout=0.05") as provider:
+        header = await start(provider)
+        with monkeypatch.context() as patch:
+            patch.setattr(Changes, "write", _loses)
+            with pytest.raises(StaleHeaderError):
+                await provider.apply(change_of(header, utc_now(), access=SHARE))
+        assert (await provider.count("default", utc_now())).sessions == 1
+
+
+async def _loses(_: Changes, change: Change, applied: Applied) -> None:
+    """Act as if another process had been faster."""
