@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from agent_cores.session.errors import StaleHeaderError, StorageUnavailableError
-from agent_cores.session.models import AccessEffect, AccessRole, Change, Grant
+from agent_cores.session.errors import (
+    SessionNotFoundError,
+    StaleHeaderError,
+    StorageUnavailableError,
+)
+from agent_cores.session.models import AccessEffect, AccessRole, Change, Grant, Query
 from agent_cores.session.models.change import Applied, State
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.redis_changes import Changes
 from agent_cores.session.storage.redis_provider import RedisProvider
-from agent_cores.session.testing.samples import change_of
+from agent_cores.session.testing.samples import change_of, creation, new_header
 from tests.redis.talks import opened, start
 from tests.servers.redis import RedisServer, empty_store
 
@@ -62,6 +67,33 @@ async def test_a_change_that_others_are_always_faster_than_leaves_the_session_in
             with pytest.raises(StaleHeaderError):
                 await provider.apply(change_of(header, utc_now(), access=SHARE))
         assert (await provider.count("default", utc_now())).sessions == 1
+
+
+async def test_a_session_without_end_that_was_never_made_leaves_the_queue_after_a_read(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, url = utc_now(), empty_store(server.url)
+    async with opened(url) as provider:
+        with monkeypatch.context() as patch:
+            patch.setattr(Changes, "write", _dies)
+            with pytest.raises(StorageUnavailableError):
+                await provider.apply(creation(new_header(at=at, ttl_seconds=None)))
+        assert (await provider.count("default", at)).sessions == 1
+        later = at + timedelta(minutes=1)
+        await provider.find(Query(namespace="default", at=later, owner_id="ann"))
+    async with opened(url) as provider:
+        later += timedelta(minutes=1)
+        for ended in await provider.due(later, 10, 30):
+            assert ended.header is None
+            with pytest.raises(SessionNotFoundError):
+                await provider.apply(ended.removal(later))
+        assert (await provider.count("default", later)).sessions == 0
+
+
+async def _dies(_: Changes, change: Change, applied: Applied) -> None:
+    """Act as if the process had ended before the write."""
+    detail = "down"
+    raise StorageUnavailableError(detail)
 
 
 async def _loses(_: Changes, change: Change, applied: Applied) -> None:

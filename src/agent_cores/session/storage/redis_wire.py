@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 ALONE_BYTES = 64 * 1024
 """A command this large goes alone: it would hold up those that wait with it."""
+READS_TOGETHER = 2_048
+"""The longest page of a listing, of two lists at once, reads its headers in one flight."""
 
 _QUICK_REDIRECTS = 5
 _FIRST_PAUSE = 0.005
@@ -92,7 +94,9 @@ class Node:
         self._writes: Coalescer[Command, Any] = Coalescer(
             self._exchange, lanes=2, max_queued=max_queued
         )
-        self._reads: Coalescer[Command, Any] = Coalescer(self._exchange, max_queued=max_queued)
+        self._reads: Coalescer[Command, Any] = Coalescer(
+            self._exchange, max_items=READS_TOGETHER, max_queued=max_queued
+        )
 
     async def send(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
         """Return the answer, or raise the one error."""
@@ -216,8 +220,17 @@ class Wire:
                 failure = error
 
     async def call_all(self, commands: Iterable[Command]) -> list[Any]:
-        """Send commands, those for one node in one flight, and return their answers in order."""
-        return await asyncio.gather(*map(self.call, commands))
+        """Send commands and return their answers in order.
+
+        Reads for one node go in one flight, up to ``READS_TOGETHER``. However many there are, they
+        never fill the queues by themselves.
+        """
+        waiting = list(commands)
+        together = min(READS_TOGETHER, self._max_queued)
+        answers: list[Any] = []
+        for first in range(0, len(waiting), together):
+            answers += await asyncio.gather(*map(self.call, waiting[first : first + together]))
+        return answers
 
     async def call_primaries(self, command: Command) -> list[Any]:
         """Send a command to every primary, once."""
