@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from agent_cores.session.errors import (
@@ -88,6 +89,34 @@ async def test_a_session_without_end_that_was_never_made_leaves_the_queue_after_
             with pytest.raises(SessionNotFoundError):
                 await provider.apply(ended.removal(later))
         assert (await provider.count("default", later)).sessions == 0
+
+
+async def test_a_reader_takes_nothing_from_a_session_that_is_saved_with_an_older_time(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, url = utc_now(), empty_store(server.url)
+    query = Query(namespace="default", at=at, owner_id="ann")
+    shared = Query(namespace="default", at=at, subjects=("bob",))
+    hour_ago = at - timedelta(hours=1)
+    grant = Grant(subject="bob", role=AccessRole.VIEWER, granted_by="ann", granted_at=hour_ago)
+    header = new_header(at=hour_ago, ttl_seconds=None, tags=("x",), grants={"bob": grant})
+    write = Changes.write
+
+    async def overtaken(self: Changes, change: Change, applied: Applied) -> Applied | None:
+        async with opened(url) as reader:
+            for listing in (query, msgspec.structs.replace(query, tags=("x",)), shared):
+                assert (await reader.find(listing)).headers == []
+        return await write(self, change, applied)
+
+    async with opened(url) as provider:
+        with monkeypatch.context() as patch:
+            patch.setattr(Changes, "write", overtaken)
+            await provider.apply(creation(header))
+        for listing in (query, msgspec.structs.replace(query, tags=("x",)), shared):
+            assert len((await provider.find(listing)).headers) == 1
+        later = at + timedelta(minutes=1)
+        assert await provider.due(later, 10, 30) == []
+        assert (await provider.count("default", later + timedelta(days=9))).due == 0
 
 
 async def _dies(_: Changes, change: Change, applied: Applied) -> None:

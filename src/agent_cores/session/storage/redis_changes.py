@@ -132,6 +132,8 @@ class Changes:
         if before is not None:
             after = None if applied.deleted else applied.header
             await _tried(self._indexes.leave(before, after))
+        if applied.before is None and not applied.deleted:
+            await _tried(self._indexes.affirm(applied.replaced, applied.header))
         if applied.deleted or applied.before is None:
             return applied
         return applied_as_written(applied, written)

@@ -7,9 +7,10 @@ header.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from agent_cores.session.models.times import to_millis
+from agent_cores.session.models.times import to_millis, utc_now
 from agent_cores.session.storage.redis_commands import INDEX, SETTLE, Command
 from agent_cores.session.storage.redis_keys import member_of
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis_wire import Wire
 
 NEVER = "+inf"
+_RECENT = timedelta(seconds=5)
+"""What is older may be, or soon become, old enough for a reader to remove."""
 _KEPT = "kept"  # these lists do not expire
 
 Place = tuple[bytes, bytes]
@@ -59,6 +62,17 @@ class Indexes:
             commands.append(Command.write("SADD", namespaces, after.namespace, key=namespaces))
         await self._wire.call_all(commands)
         return new
+
+    async def affirm(self, before: SessionMetadata | None, after: SessionMetadata) -> None:
+        """After a create: enter a session again whose entries looked old from the beginning.
+
+        A reader who came before the header may have removed them.
+        """
+        held = {} if before is None else self.places(before)
+        places = self.places(after)
+        recent = to_millis(utc_now() - _RECENT)
+        if any(score < recent for place, score in places.items() if place not in held):
+            await self._wire.call_all(self._additions(before, after, held, places))
 
     async def leave(self, before: SessionMetadata, after: SessionMetadata | None) -> None:
         """After the write: take a session out of where it no longer stands.

@@ -1,7 +1,7 @@
 """``RedisProvider``: sessions in Redis or Valkey, standalone, under Sentinel or in a Cluster.
 
 Beneath it stand ``redis_changes`` (how a change is carried out), ``redis_keys`` (which keys hold
-what), ``redis_records`` (what is written in them), ``redis_indexes``, ``redis_listings`` and
+what), ``redis_records`` (what is written in them), ``redis_indexes``, ``redis_listings``,
 ``redis_mending`` and ``redis_due`` (the lists), ``redis_commands`` and ``redis_wire`` (scripts and
 batches), ``redis_failures`` (what may go wrong), ``redis_topology`` (which servers).
 """
