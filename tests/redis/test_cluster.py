@@ -155,6 +155,38 @@ async def test_a_client_that_was_passed_in_is_used_and_left_open(cluster: Cluste
     await client.aclose()
 
 
+async def test_a_slot_that_nobody_has_is_looked_for(cluster: ClusterServers) -> None:
+    client = RedisCluster("127.0.0.1", cluster.primaries[1].port, require_full_coverage=False)
+    provider = RedisProvider(client, prefix="bare:")
+    await provider.initialize()
+    del client.nodes_manager.slots_cache[key_slot(Keys("bare:").session("default", "talk").header)]
+    assert await provider.read("default", "talk") is None
+    await provider.shutdown()
+    await client.aclose()
+
+
+async def test_a_slot_moves_to_a_server_that_has_just_joined(
+    cluster: ClusterServers, caplog: pytest.LogCaptureFixture
+) -> None:
+    slot = key_slot(Keys("join:").session("default", "talk").header)
+    async with opened(f"{cluster.url}?prefix=join:&timeout=5") as provider:
+        header = await start(provider)
+        header = (await provider.apply(append(header, "m1"))).header
+        source, newcomer = _primary_of(cluster, slot), cluster.join()
+        names = cluster.node_id(source), cluster.node_id(newcomer)
+        newcomer.command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[0])
+        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[1])
+        for key in source.command("CLUSTER", "GETKEYSINSLOT", slot, 1_000):
+            source.command("MIGRATE", "127.0.0.1", newcomer.port, key, 0, 5_000)
+        assert (await provider.apply(append(header, "m2"))).header.last_seq == 2
+        assert [message.id for message in await messages(provider)] == ["m1", "m2"]
+        for server in (newcomer, source):
+            server.command("CLUSTER", "SETSLOT", slot, "NODE", names[1])
+        assert (await provider.apply(append(header, "m3"))).header.last_seq == 3
+    assert "AskError" in caplog.text
+    assert "MovedError" in caplog.text
+
+
 def _primary_of(cluster: ClusterServers, slot: int) -> RedisServer:
     for begin, end, primary, *_ in cluster.servers[0].command("CLUSTER", "SLOTS"):
         if begin <= slot <= end:

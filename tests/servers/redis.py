@@ -191,13 +191,14 @@ class ClusterServers:
     """Three primaries and, if asked for, a replica each."""
 
     def __init__(self, *, replicas: int = 1, program: str | None = None) -> None:
-        arguments = (
+        self._program = program
+        self._arguments = (
             "--cluster-enabled", "yes",
             "--cluster-node-timeout", "1000",
             "--cluster-replica-validity-factor", "0",
         )  # fmt: skip
         count = 3 * (1 + replicas)
-        self.servers = [RedisServer(*arguments, program=program) for _ in range(count)]
+        self.servers = [RedisServer(*self._arguments, program=program) for _ in range(count)]
         self.primaries = self.servers[:3]
 
     def __enter__(self) -> Self:
@@ -227,6 +228,16 @@ class ClusterServers:
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.primaries)
         return f"redis+cluster://{hosts}"
 
+    def join(self) -> RedisServer:
+        """Let one more server in, which has no slot yet."""
+        newcomer = RedisServer(*self._arguments, program=self._program)
+        newcomer.start()
+        self.servers.append(newcomer)
+        newcomer.command("CLUSTER", "MEET", "127.0.0.1", self.servers[0].port)
+        wait_until(self._all_know_all, "the nodes know each other")
+        wait_until(self._all_are_up, "the cluster is up")
+        return newcomer
+
     def node_id(self, server: RedisServer) -> str:
         """Return the name by which the cluster knows a server."""
         return str(server.command("CLUSTER", "MYID"))
@@ -241,9 +252,11 @@ class ClusterServers:
         return all(known in server.command("CLUSTER", "INFO") for server in self.servers)
 
     def _covered(self) -> bool:
+        return self._all_are_up() and all(map(_follows, self.servers[3:]))
+
+    def _all_are_up(self) -> bool:
         infos = [server.command("CLUSTER", "INFO") for server in self.servers]
-        is_up = all("cluster_state:ok" in info for info in infos)
-        return is_up and all(map(_follows, self.servers[3:]))
+        return all("cluster_state:ok" in info for info in infos)
 
 
 def _follows(replica: RedisServer) -> bool:

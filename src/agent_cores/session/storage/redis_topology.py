@@ -255,6 +255,7 @@ class ClusterServers:
         self._client = client
         self._owned = owned
         self._moved: dict[int, str] = {}
+        self._newcomers: dict[str, ClusterNode] = {}
         self._refreshing = asyncio.Lock()
         self._refreshed_at = 0.0
         self._lenders: dict[AbstractConnection, tuple[ClusterNode, float | None]] = {}
@@ -278,19 +279,29 @@ class ClusterServers:
         moved = self._moved.get(slot)
         if moved is not None:
             return moved
-        return self._client.nodes_manager.get_node_from_slot(slot).name
+        try:
+            return self._client.nodes_manager.get_node_from_slot(slot).name
+        except KeyError as error:  # from a client that does not insist on every slot
+            detail = f"no node of the cluster has slot {slot}"
+            raise RedisClusterException(detail) from error
 
     def redirected(self, error: AskError) -> str | None:
         """Follow MOVED for good, ASK for once."""
         if not error.host:
             return None
         host, port = self._client.nodes_manager.remap_host_port(error.host, error.port)
-        node = self._client.get_node(host, port)
-        if node is None:
-            return None
+        node = self._client.get_node(host, port) or self._newcomer(host, port)
         if isinstance(error, MovedError):
             self._moved[error.slot_id] = node.name
         return node.name
+
+    def _newcomer(self, host: str, port: int) -> ClusterNode:
+        """Return a node that is not listed yet: it has no slot but the one on its way to it."""
+        node = ClusterNode(host, port, **self._client.nodes_manager.connection_kwargs)
+        return self._newcomers.setdefault(node.name, node)
+
+    def _node(self, address: str) -> ClusterNode | None:
+        return self._client.get_node(node_name=address) or self._newcomers.get(address)
 
     def primaries(self) -> Sequence[str]:
         """Return the addresses of all primaries."""
@@ -310,7 +321,7 @@ class ClusterServers:
 
     async def acquire(self, address: str) -> AbstractConnection:
         """Return an open connection to a node."""
-        node = self._client.get_node(node_name=address)
+        node = self._node(address)
         if node is None:
             detail = f"{address} is no node of the cluster any more"
             raise ConnectionError(detail)
@@ -327,12 +338,14 @@ class ClusterServers:
     async def release(self, address: str, connection: AbstractConnection) -> None:
         """Give it back to its node; a node that has left closes it."""
         node, connection.socket_timeout = self._lenders.pop(connection)
-        if self._client.get_node(node_name=address) is not node:
+        if self._node(address) is not node:
             await connection.disconnect(nowait=True)
         node.release(connection)  # type: ignore[arg-type]  # it came from there
 
     async def close(self) -> None:
-        """Close the connections, if they are ours."""
+        """Close the connections, those of the client only if it is ours."""
+        for node in self._newcomers.values():
+            await node.disconnect()
         if self._owned:
             await self._client.nodes_manager.aclose()
             await self._client.nodes_manager.aclose("startup_nodes")
