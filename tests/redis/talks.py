@@ -39,10 +39,10 @@ async def start(
     return applied.header
 
 
-def append(header: SessionMetadata, message_id: str) -> Change:
+def append(header: SessionMetadata, message_id: str, content: str = "hello") -> Change:
     """Return the change by which a manager appends a message, on its cached header."""
     at = utc_now()
-    message = new_message(message_id, at=at)
+    message = new_message(message_id, content, at=at)
     guards = {"access_revision": header.access_revision, "basis": header}
     return change_of(header, at, append=(message,), **guards)
 

@@ -13,6 +13,7 @@ import redis.asyncio
 from agent_cores.session.errors import (
     ConfigurationError,
     CorruptRecordError,
+    OverloadedError,
     QuotaExceededError,
     SessionNotFoundError,
     StorageUnavailableError,
@@ -20,6 +21,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.models import Query, Window
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis_wire import ALONE_BYTES
 from agent_cores.session.testing.samples import change_of, new_message
 from tests.redis.talks import Writers, append, messages, opened, start
 from tests.servers.redis import RedisServer, redis_program, shared_cluster
@@ -232,6 +234,30 @@ async def test_a_client_that_was_passed_in_is_used_and_left_open(server: RedisSe
     await provider.shutdown()
     assert await client.hget("given:{default/talk}", "owner_id") == "ann"
     await client.aclose()
+
+
+async def test_large_writes_are_bounded_like_all_others(server: RedisServer) -> None:
+    async with opened(f"{server.url}?prefix=large:&max_queued=2&pool_size=1") as provider:
+        header = await start(provider, tags=())
+        large = [append(header, f"m{number}", "x" * ALONE_BYTES) for number in range(9)]
+        tries = await asyncio.gather(*map(provider.apply, large), return_exceptions=True)
+        refused = [error for error in tries if isinstance(error, OverloadedError)]
+        assert 0 < len(refused) < len(large)
+        assert len(await messages(provider)) == len(large) - len(refused)
+
+
+async def test_a_large_write_on_its_way_is_finished_before_the_store_closes() -> None:
+    with RedisServer() as server:
+        async with opened(server.url) as provider:
+            header = await start(provider)
+            server.pause()
+            large = asyncio.create_task(provider.apply(append(header, "m1", "x" * ALONE_BYTES)))
+            await asyncio.sleep(0.05)
+            closing = asyncio.create_task(provider.shutdown())
+            await asyncio.sleep(0.05)
+            server.go_on()
+            await closing
+            assert (await large).header.last_seq == 1
 
 
 async def test_a_closed_store_says_so(server: RedisServer) -> None:

@@ -97,21 +97,21 @@ class Node:
         self._reads: Coalescer[Command, Any] = Coalescer(
             self._exchange, max_items=READS_TOGETHER, max_queued=max_queued
         )
+        self._large: Coalescer[Command, Any] = Coalescer(
+            self._exchange, lanes=pool_size, max_items=1, max_queued=max_queued
+        )
 
     async def send(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
         """Return the answer, or raise the one error."""
         size = len(command.packed)
         if size > ALONE_BYTES:
-            answer = (await self._exchange([command]))[0]
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            return await self._large.submit(command, size)
         return await (self._reads if command.reads else self._writes).submit(command, size)
 
     async def drain(self) -> None:
         """Take no more, and return once all is answered."""
-        await self._writes.drain()
-        await self._reads.drain()
+        for queue in (self._writes, self._reads, self._large):
+            await queue.drain()
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one flight; return an answer or an error for each."""
