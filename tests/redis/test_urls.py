@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,10 @@ def test_without_a_url_it_is_the_redis_of_this_machine() -> None:
         "redis://there:port",
         "redis://there?prefix={a}",
         "redis+cluster://there/7",
+        "redis+cluster://there/name",
+        "redis+sentinel://there/talks/name",
+        "redis://there/name",
+        "rediss://there/0/name",
     ],
 )
 def test_what_nobody_understands_is_refused(url: str) -> None:
@@ -75,6 +80,20 @@ def test_what_nobody_understands_is_refused(url: str) -> None:
 def test_a_password_is_not_described() -> None:
     for url in ("redis://ann:s3cret@there/1?password=s3cret", "redis+cluster://:s3cret@there,here"):
         assert "s3cret" not in RedisProvider.from_url(url).describe()
+
+
+@pytest.mark.parametrize("where", ["there:6379/0", "there,here/talks", "there?db=1"])
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster", "redis+sentinel", "unix"])
+@pytest.mark.parametrize("between", ["/", "?", "#", "@/", "@?", "[", "]/", "?timeout=", "/12/"])
+def test_a_password_that_was_not_encoded_is_never_told(
+    scheme: str, between: str, where: str
+) -> None:
+    try:
+        told = RedisProvider.from_url(f"{scheme}://ann:FIRST{between}LAST@{where}").describe()
+    except ConfigurationError as error:
+        told = "".join(traceback.format_exception(error, limit=0))
+    assert "FIRST" not in told
+    assert "LAST" not in told
 
 
 async def test_user_password_database_and_name_reach_the_server() -> None:

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 _URL = re.compile(r"(?:redis|valkey)(?P<tls>s?)(?:\+(?P<kind>cluster|sentinel))?", re.IGNORECASE)
 _PORTS = {"cluster": 6379, "sentinel": 26379}
+_UNUSABLE = (
+    "the Redis URL cannot be used: a name of its query string is unknown, or a value, a port or a"
+    " database is none; in a password, write % : / ? # [ ] @ percent-encoded"
+)
 _REFRESH_INTERVAL = 0.1
 """Seconds between two looks at the slots of a cluster, however many commands were redirected."""
 
@@ -62,14 +66,16 @@ def topology_of(client: object | None, url: str, *, pool_size: int, timeout: flo
         raise ConfigurationError(detail)
     try:
         return _connected(url, pool_size=pool_size, timeout=timeout)
-    except (TypeError, ValueError, RedisClusterException) as error:
-        detail = f"the Redis URL cannot be used: {error}"
-        raise ConfigurationError(detail) from error
+    except (TypeError, ValueError, RedisClusterException):
+        raise ConfigurationError(_UNUSABLE) from None  # the driver's words may hold the password
 
 
 def split_url(url: str) -> tuple[str, dict[str, Any]]:
     """Return the URL without the provider's own options, and these."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(_UNUSABLE) from None
     options: dict[str, Any] = {}
     rest = []
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -85,14 +91,20 @@ def _converted(name: str, value: str) -> Any:  # noqa: ANN401 - of the option's 
     try:
         return msgspec.convert(value, OWN_OPTIONS[name], strict=False)
     except msgspec.ValidationError as error:
-        detail = f"{name} in the URL is {value!r}: {error}"
-        raise ConfigurationError(detail) from error
+        detail = f"{name} in the URL: {error}"
+        raise ConfigurationError(detail) from None  # the value may be a part of the password
 
 
 def without_login(url: str) -> str:
-    """Return the URL without user, password and query."""
+    """Return the URL without user, password and query.
+
+    Without its hosts too, if an ``@`` after them leaves open where the password ends.
+    """
     scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.partition("?")[0].rpartition("@")[2]
+    (authority,) = re.findall(r"^[^/?#]*", rest)
+    if "@" in rest[len(authority) :]:
+        return f"{scheme}{mark}…"
+    return scheme + mark + re.split(r"[?#]", rest)[0].rpartition("@")[2]
 
 
 def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
@@ -106,7 +118,7 @@ def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
     }
     if known is None or known["kind"] is None:
         plain = url if known is None else f"redis{known['tls'].lower()}://{rest}"
-        options: dict[str, Any] = defaults | dict(parse_url(plain))
+        options: dict[str, Any] = defaults | _options(plain)
         if "path" in options:
             del options["socket_keepalive"]
         return OneServer(_checked(ConnectionPool(**options)), owned=True)
@@ -138,11 +150,20 @@ def _several(
             detail = "the name of the service is missing: redis+sentinel://host,host/service"
             raise ConfigurationError(detail)
         tail = path + mark + query
-    options = dict(parse_url(f"redis{'s' if tls else ''}://{login}{at}h/{tail}"))
+    options = _options(f"redis{'s' if tls else ''}://{login}{at}h/{tail}")
     del options["host"]
     if options.pop("connection_class", None) is SSLConnection:
         options["ssl"] = True
     return hosts, unquote(service), options
+
+
+def _options(url: str) -> dict[str, Any]:
+    """Return redis-py's options of a URL. It takes a path that is no number for database 0."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", unquote(parts.path)):
+        detail = "the path of a Redis URL is the number of a database: redis://host/0"
+        raise ConfigurationError(detail)
+    return dict(parse_url(url))
 
 
 def _patience(timeout: float, hosts: Sequence[object]) -> dict[str, float]:
@@ -157,7 +178,7 @@ def _patience(timeout: float, hosts: Sequence[object]) -> dict[str, float]:
 def _host(name: str, port: int) -> tuple[str, int]:
     parts = urlsplit(f"//{name}")
     if not parts.hostname:
-        detail = f"{name!r} is no host"
+        detail = "a host of the Redis URL has no name: redis+cluster://host[:port],host[:port]"
         raise ConfigurationError(detail)
     return parts.hostname, parts.port or port
 
