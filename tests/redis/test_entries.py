@@ -19,7 +19,7 @@ from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.redis_changes import Changes
 from agent_cores.session.storage.redis_provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header
-from tests.redis.talks import opened, start
+from tests.redis.talks import append, opened, start
 from tests.servers.redis import RedisServer, empty_store
 
 AT = utc_now()
@@ -117,6 +117,24 @@ async def test_a_reader_takes_nothing_from_a_session_that_is_saved_with_an_older
         later = at + timedelta(minutes=1)
         assert await provider.due(later, 10, 30) == []
         assert (await provider.count("default", later + timedelta(days=9))).due == 0
+
+
+async def test_an_entry_that_a_failover_lost_is_made_again_by_a_change(
+    server: RedisServer,
+) -> None:
+    url, at = empty_store(server.url), utc_now()
+    query = Query(namespace="default", at=at, owner_id="ann")
+    async with opened(url) as provider:
+        header = await start(provider, tags=("x",))
+        for tag in ("", ":tag:x"):
+            server.command(
+                "DEL", f"{url.rpartition('prefix=')[2]}owner:{{default/ann}}:active{tag}"
+            )
+        await provider.apply(append(header, "m1"))
+        assert (await provider.find(query)).headers == []
+        await provider.apply(change_of(header, utc_now(), metadata={"title": "new"}))
+        for listing in (query, msgspec.structs.replace(query, tags=("x",))):
+            assert len((await provider.find(listing)).headers) == 1
 
 
 async def _dies(_: Changes, change: Change, applied: Applied) -> None:

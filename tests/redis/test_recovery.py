@@ -47,15 +47,22 @@ async def test_idle_connections_that_the_server_closed_are_replaced(
 
 
 async def test_connections_that_break_under_way_lose_and_double_nothing(
-    server: RedisServer, provider: RedisProvider
+    server: RedisServer, provider: RedisProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis_wire")
     headers = [await start(provider, f"talk-{number}") for number in range(8)]
     async with Writers(provider, headers) as writers:
-        for _ in range(10):
+        for _ in range(5):
             await writers.more(50)
             server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await writers.more(50)
+            server.command("CLIENT", "PAUSE", 10_000, "WRITE")  # so that some are on their way
+            await asyncio.sleep(0.02)
+            server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            server.command("CLIENT", "UNPAUSE")
         await writers.more(50)
     await writers.assert_stored()
+    assert "no answer to a command yet: LostAnswerError" in caplog.text
 
 
 async def test_an_append_without_an_answer_says_so_and_can_be_repeated() -> None:
@@ -94,7 +101,10 @@ async def test_a_store_that_cannot_be_reached_is_not_opened() -> None:
         await provider.initialize()
 
 
-async def test_a_server_that_is_a_replica_for_a_while_is_waited_for() -> None:
+async def test_a_server_that_is_a_replica_for_a_while_is_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis_wire")
     with RedisServer() as server, RedisServer("--replicaof", f"127.0.0.1 {server.port}"):
         async with opened(server.url) as provider:
             header = await start(provider)
@@ -104,6 +114,7 @@ async def test_a_server_that_is_a_replica_for_a_while_is_waited_for() -> None:
             assert not appended.done()
             server.command("REPLICAOF", "NO", "ONE")
             assert (await appended).header.last_seq == 1
+    assert "ReadOnlyError" in caplog.text
 
 
 async def test_a_server_that_is_still_loading_is_waited_for(
