@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -18,6 +19,7 @@ from agent_cores.session.models import AccessEffect, AccessRole, Grant, Query, S
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.times import to_millis, utc_now
 from agent_cores.session.storage.redis_changes import Changes
+from agent_cores.session.storage.redis_indexes import Indexes
 from agent_cores.session.storage.redis_provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
 from tests.redis.talks import append, opened
@@ -37,6 +39,7 @@ async def test_nothing_is_left_behind_and_nothing_leads_nowhere(
     async with opened(url) as provider:
         await _mixed_workload(provider, at)
         await _failed_creates(provider, at, monkeypatch)
+        await _half_done_changes(provider, at, monkeypatch)
     _erase(server, prefix, "talk-7", "talk-10")
     async with opened(url) as provider:
         later = at + timedelta(seconds=90)
@@ -67,7 +70,7 @@ async def _mixed_workload(provider: RedisProvider, at: datetime) -> None:
         )
         header = (await provider.apply(creation(header))).header
         header = (await provider.apply(append(header, "m1"))).header
-        changes: tuple[list[dict[str, object]], ...] = (
+        changes: tuple[list[dict[str, Any]], ...] = (
             [{"access": AccessEffect(grant=(grant,))}],
             [{"metadata": {"tags": ["y", "z"]}}],
             [{"access": AccessEffect(archived=True)}],
@@ -103,6 +106,27 @@ async def _failed_creates(
             header = new_header(f"never-{owner}", at=at, owner_id=owner, ttl_seconds=ttl)
             with pytest.raises(StorageUnavailableError):
                 await provider.apply(creation(header))
+
+
+async def _half_done_changes(
+    provider: RedisProvider, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leave sessions in the lists where they no longer stand."""
+
+    async def dies(_: Indexes, before: SessionMetadata, after: SessionMetadata | None) -> None:
+        pass
+
+    effects: tuple[dict[str, Any], ...] = (
+        {"metadata": {"tags": []}},
+        {"access": AccessEffect(archived=True)},
+        {"access": AccessEffect(owner_id="bob")},
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Indexes, "leave", dies)
+        for number, fields in enumerate(effects):
+            header = new_header(f"half-{number}", at=at, owner_id="ann", tags=("x",))
+            header = (await provider.apply(creation(header))).header
+            await provider.apply(change_of(header, at, **fields))
 
 
 def _erase(server: RedisServer, prefix: str, *names: str) -> None:

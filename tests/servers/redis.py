@@ -138,7 +138,7 @@ class SentinelServers:
             "the replica follows",
         )
         for _ in range(3):
-            self.sentinels.append(sentinel := _Sentinel(self.service, self.primary.port))
+            self.sentinels.append(sentinel := SentinelServer(self.service, self.primary.port))
             sentinel.start()
         wait_until(self._agreed, "the sentinels know each other")
         return self
@@ -158,18 +158,20 @@ class SentinelServers:
         return all(known in sentinel.command("INFO", "sentinel") for sentinel in self.sentinels)
 
 
-class _Sentinel(RedisServer):
+class SentinelServer(RedisServer):
     """A server that watches others. It keeps what it knows in its configuration file."""
 
-    def __init__(self, service: str, port: int) -> None:
+    def __init__(
+        self, service: str, port: int, *lines: str, quorum: int = 2, program: str | None = None
+    ) -> None:
         folder = Path(tempfile.mkdtemp(prefix="sentinel-"))
         config = folder / "sentinel.conf"
         config.write_text(
-            f"sentinel monitor {service} 127.0.0.1 {port} 2\n"
+            f"sentinel monitor {service} 127.0.0.1 {port} {quorum}\n"
             f"sentinel down-after-milliseconds {service} 500\n"
-            f"sentinel failover-timeout {service} 2000\n"
+            f"sentinel failover-timeout {service} 2000\n" + "\n".join(lines)
         )
-        super().__init__()
+        super().__init__(program=program)
         self._config = config
 
     def start(self, *, loaded: bool = True) -> None:
