@@ -22,6 +22,7 @@ from tests.redis.talks import append, messages, opened, start
 from tests.servers.redis import (
     RedisServer,
     SentinelServer,
+    empty_store,
     free_port,
     redis_program,
     shared_cluster,
@@ -144,11 +145,12 @@ def _documented_rights() -> list[str]:
 
 async def _work_as_user_with(rights: str, servers: list[RedisServer], scheme: str) -> None:
     """Use all of the provider as a user who may do no more than this."""
+    url = empty_store(f"{scheme}://worker:s3cret@127.0.0.1:{servers[0].port}")
+    keys = f"~{url.rpartition('prefix=')[2]}*"
     for server in servers:
-        keys = "~session:*"
         server.command("ACL", "SETUSER", "worker", "on", ">s3cret", keys, *rights.split())
         server.command("ACL", "LOG", "RESET")
-    async with opened(f"{scheme}://worker:s3cret@127.0.0.1:{servers[0].port}") as provider:
+    async with opened(url) as provider:
         header = await start(provider, tags=("x",))
         header = (await provider.apply(append(header, "m1"))).header
         at = utc_now()
