@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from agent_cores.session.storage.redis_driver import AbstractConnection
 from agent_cores.session.storage.redis_topology import ClusterServers, OneServer, topology_of
 from tests.redis.talks import opened, start
-from tests.servers.redis import SentinelServers, free_port, shared_cluster
+from tests.servers.redis import RedisServer, SentinelServers, free_port, shared_cluster
 
 HOSTS = "127.0.0.1:1,127.0.0.1:2"
 
@@ -40,6 +41,23 @@ async def test_a_silent_host_of_a_cluster_is_passed_over(silent: str) -> None:
             f"redis+cluster://{silent},{good}?timeout=1&prefix=down-{number}:"
         ) as provider:
             assert (await start(provider)).session_id == "talk"
+
+
+async def test_a_connection_that_is_about_to_close_is_lent_to_nobody(server: RedisServer) -> None:
+    for turns in range(6):
+        topology = topology_of(None, server.url, pool_size=3, timeout=1)
+        lent = [await topology.acquire("server") for _ in range(3)]
+        for connection in lent:
+            await topology.release("server", connection)
+        refreshing = asyncio.create_task(topology.refresh("server"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connection = await topology.acquire("server")
+        await connection.send_command("PING")
+        assert await connection.read_response() == b"PONG"
+        await topology.release("server", connection)
+        await refreshing
+        await topology.close()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from agent_cores.session.storage.redis_driver import (
     Retry,
     Sentinel,
     SSLConnection,
+    idle_connections,
     is_stale,
     key_slot,
     parse_url,
@@ -243,8 +244,12 @@ class OneServer:
         return ["server"]
 
     async def refresh(self, address: str | None) -> None:  # noqa: ARG002 - as above
-        """Drop idle connections: the next ones go to whoever is the primary then."""
-        await self._pool.disconnect(inuse_connections=False)
+        """Drop idle connections: the next ones go to whoever is the primary then.
+
+        Each in one step: nobody is lent one that is about to close, as the pool's own way allows.
+        """
+        for connection in idle_connections(self._pool):
+            await connection.disconnect(nowait=True)
 
     async def acquire(self, address: str) -> AbstractConnection:  # noqa: ARG002 - as above
         """Return a connection that was found open."""
