@@ -68,11 +68,11 @@ class Indexes:
 
         A reader who came before the header may have removed them.
         """
-        held = {} if before is None else self.places(before)
-        places = self.places(after)
-        recent = to_millis(utc_now() - _RECENT)
-        if any(score < recent for place, score in places.items() if place not in held):
-            await self._wire.call_all(self._additions(before, after, held, places))
+        granted = (grant.granted_at for grant in after.grants.values())
+        oldest = min((after.listed_at or after.last_active_at, *granted))
+        if oldest < utc_now() - _RECENT:
+            held = {} if before is None else self.places(before)
+            await self._wire.call_all(self._additions(before, after, held, self.places(after)))
 
     async def leave(self, before: SessionMetadata, after: SessionMetadata | None) -> None:
         """After the write: take a session out of where it no longer stands.
