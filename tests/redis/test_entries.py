@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +19,9 @@ from agent_cores.session.models import AccessEffect, AccessRole, Change, Grant, 
 from agent_cores.session.models.change import Applied, State
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.redis_changes import Changes
+from agent_cores.session.storage.redis_commands import SETTLE, Command
 from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis_wire import Wire
 from agent_cores.session.testing.samples import change_of, creation, new_header
 from tests.redis.talks import append, opened, start
 from tests.servers.redis import RedisServer, empty_store
@@ -117,6 +121,36 @@ async def test_a_reader_takes_nothing_from_a_session_that_is_saved_with_an_older
         later = at + timedelta(minutes=1)
         assert await provider.due(later, 10, 30) == []
         assert (await provider.count("default", later + timedelta(days=9))).due == 0
+
+
+async def test_a_reader_who_is_slow_to_mend_takes_nothing_from_a_session_saved_meanwhile(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, url = utc_now(), empty_store(server.url)
+    query = Query(namespace="default", at=at, owner_id="ann")
+    saved = asyncio.Event()
+    write, call_all = Changes.write, Wire.call_all
+    settle = SETTLE.on((b"list",)).packed.split(b"\r\n")[4]  # its SHA-1
+
+    async def late(self: Wire, commands: Iterable[Command]) -> list[Any]:
+        waiting = list(commands)
+        if any(settle in command.packed for command in waiting):
+            await saved.wait()
+        return await call_all(self, waiting)
+
+    async with opened(url) as reader, opened(url) as provider:
+
+        async def overtaken(self: Changes, change: Change, applied: Applied) -> Applied | None:
+            assert (await reader.find(query)).headers == []
+            return await write(self, change, applied)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Wire, "call_all", late)
+            patch.setattr(Changes, "write", overtaken)
+            await provider.apply(creation(new_header(at=at - timedelta(hours=1))))
+            saved.set()
+            await reader.shutdown()
+        assert len((await provider.find(query)).headers) == 1
 
 
 async def test_an_entry_that_a_failover_lost_is_made_again_by_a_change(

@@ -74,6 +74,10 @@ class Indexes:
             held = {} if before is None else self.places(before)
             await self._wire.call_all(self._additions(before, after, held, self.places(after)))
 
+    async def restore(self, header: SessionMetadata) -> None:
+        """Enter a session where it stands already, for an entry that was removed too much."""
+        await self._wire.call_all(self._additions(None, header, {}, self.places(header)))
+
     async def leave(self, before: SessionMetadata, after: SessionMetadata | None) -> None:
         """After the write: take a session out of where it no longer stands.
 

@@ -61,7 +61,7 @@ class Listings:
         self._keys = keys
         self._wire = wire
         self._due = due
-        self._mending = Mending(wire, indexes, due)
+        self._mending = Mending(wire, indexes, due, self.headers)
 
     async def find(self, query: Query) -> Found:
         """Return one page."""
