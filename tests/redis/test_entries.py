@@ -128,13 +128,14 @@ async def test_a_reader_who_is_slow_to_mend_takes_nothing_from_a_session_saved_m
 ) -> None:
     at, url = utc_now(), empty_store(server.url)
     query = Query(namespace="default", at=at, owner_id="ann")
-    saved = asyncio.Event()
+    mending, saved = asyncio.Event(), asyncio.Event()
     write, call_all = Changes.write, Wire.call_all
     settle = SETTLE.on((b"list",)).packed.split(b"\r\n")[4]  # its SHA-1
 
     async def late(self: Wire, commands: Iterable[Command]) -> list[Any]:
         waiting = list(commands)
         if any(settle in command.packed for command in waiting):
+            mending.set()
             await saved.wait()
         return await call_all(self, waiting)
 
@@ -142,6 +143,7 @@ async def test_a_reader_who_is_slow_to_mend_takes_nothing_from_a_session_saved_m
 
         async def overtaken(self: Changes, change: Change, applied: Applied) -> Applied | None:
             assert (await reader.find(query)).headers == []
+            await mending.wait()
             return await write(self, change, applied)
 
         with monkeypatch.context() as patch:

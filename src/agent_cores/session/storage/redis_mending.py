@@ -2,17 +2,16 @@
 
 An entry that leads nowhere is removed once it is a minute old: until then its session may be on the
 way. One that is saved with an older time may be so even later; hence a reader looks at the session
-once more after the removal, and who creates it enters it once more after its header. The sweeper
-looks at what the due queue knows of a removed entry.
+once more before the removal and after it, and who creates it enters it once more after its header.
+The sweeper looks at what the due queue knows of a removed entry.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,7 +20,7 @@ from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.redis_commands import SETTLE, Command
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
     from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
@@ -70,25 +69,24 @@ class Mending:
     ) -> None:
         """Remove entries that are wrong and old enough, move up those that lag behind."""
         oldest = to_millis(at - MENDED_AFTER)
-        repairs: defaultdict[bytes, list[bytes | int | str]] = defaultdict(list)
-        removed: list[Entry] = []
-        gone: list[bytes] = []
+        wrong: list[Entry] = []
+        commands: list[Command] = []
         for entry, header in looked_at:
             score = self._right_score(entry, header)
             if score is None and entry.score <= oldest:
-                repairs[entry.key] += [entry.member, entry.score, entry.score, ""]
-                removed.append(entry)
-                if header is None or header.incarnation != entry.incarnation:
-                    gone.append(entry.member)
+                wrong.append(entry)
             elif score is not None and score > entry.score:
-                repairs[entry.key] += [entry.member, entry.score, entry.score, score]
-        commands = [SETTLE.on((key,), *each) for key, each in repairs.items()]
-        self._start(commands, namespace, removed)
-        self.doubt(namespace, gone, at)
+                commands.append(_settled(entry, score))
+        if wrong:
+            self._start(self._remove(namespace, wrong, at))
+        if commands:
+            self._start(self._wire.call_all(commands))
 
     def doubt(self, namespace: str, members: Iterable[bytes], at: datetime) -> None:
         """Have the sweeper look at names in the due queue that no session stands behind."""
-        self._start([self._due.doubt(namespace, member, at) for member in members], namespace)
+        commands = [self._due.doubt(namespace, member, at) for member in members]
+        if commands:
+            self._start(self._wire.call_all(commands))
 
     async def finish(self) -> None:
         """Return once all that was begun is done."""
@@ -100,22 +98,39 @@ class Mending:
             return None
         return self._indexes.places(header).get((entry.key, entry.member))
 
-    def _start(
-        self, commands: list[Command], namespace: str, removed: Sequence[Entry] = ()
-    ) -> None:
-        if commands:
-            task = asyncio.create_task(self._carry_out(commands, namespace, removed))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    async def _remove(self, namespace: str, wrong: Sequence[Entry], at: datetime) -> None:
+        """Remove what is still wrong, and enter again what was made right meanwhile."""
+        headers = await self._look(namespace, wrong)
+        still = [entry for entry in wrong if self._right_score(entry, headers[entry]) is None]
+        gone = [
+            entry.member
+            for entry in still
+            if (header := headers[entry]) is None or header.incarnation != entry.incarnation
+        ]
+        await self._wire.call_all(_settled(entry, "") for entry in still)
+        for entry, header in (await self._look(namespace, still)).items():
+            if header is not None and self._right_score(entry, header) is not None:
+                await self._indexes.restore(header)
+        self.doubt(namespace, gone, at)
 
-    async def _carry_out(
-        self, commands: list[Command], namespace: str, removed: Sequence[Entry]
-    ) -> None:
-        try:
-            await self._wire.call_all(commands)
-            headers = await self._headers(namespace, [entry.session_id for entry in removed])
-            for entry, header in zip(removed, headers, strict=True):
-                if header is not None and self._right_score(entry, header) is not None:
-                    await self._indexes.restore(header)
-        except SessionError as error:  # the next reader finds it again
-            _log.warning("a list of sessions was not mended: %s", error)
+    async def _look(
+        self, namespace: str, entries: Sequence[Entry]
+    ) -> dict[Entry, SessionMetadata | None]:
+        headers = await self._headers(namespace, [entry.session_id for entry in entries])
+        return dict(zip(entries, headers, strict=True))
+
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(_tried(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _settled(entry: Entry, score: int | str) -> Command:
+    return SETTLE.on((entry.key,), entry.member, entry.score, entry.score, score)
+
+
+async def _tried(work: Coroutine[Any, Any, object]) -> None:
+    try:
+        await work
+    except SessionError as error:  # the next reader finds it again
+        _log.warning("a list of sessions was not mended: %s", error)
