@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from agent_cores.session.errors import StorageUnavailableError
-from agent_cores.session.models import Change, SessionMetadata, StoredMessage, Window
+from agent_cores.session.models import Applied, Change, SessionMetadata, StoredMessage, Window
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.redis_provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
@@ -40,10 +40,12 @@ async def start(
     return applied.header
 
 
-def append(header: SessionMetadata, message_id: str, at: datetime | None = None) -> Change:
+def append(
+    header: SessionMetadata, message_id: str, content: str = "hello", *, at: datetime | None = None
+) -> Change:
     """Return the change by which a manager appends a message, on its cached header."""
     at = at or utc_now()
-    message = new_message(message_id, at=at)
+    message = new_message(message_id, content, at=at)
     guards = {"access_revision": header.access_revision, "basis": header}
     return change_of(header, at, append=(message,), **guards)
 
@@ -54,6 +56,14 @@ async def messages(provider: RedisProvider, session_id: str = "talk") -> list[St
     assert snapshot is not None
     assert snapshot.messages is not None
     return snapshot.messages
+
+
+async def tried(provider: RedisProvider, change: Change) -> Applied:
+    """Carry a change out that may be repeated; three tries are enough to find who answers."""
+    for _ in range(2):
+        with suppress(StorageUnavailableError):
+            return await provider.apply(change)
+    return await provider.apply(change)
 
 
 class Writers:

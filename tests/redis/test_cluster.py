@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
 
+from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.models import Query
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.redis_keys import Keys
 from agent_cores.session.storage.redis_provider import RedisProvider
-from tests.redis.talks import Writers, append, messages, opened, start
-from tests.servers.redis import ClusterServers, RedisServer, wait_until
+from tests.redis.talks import Writers, append, messages, opened, start, tried
+from tests.servers.redis import ClusterServers, RedisServer, wait_for_replica, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,7 @@ async def test_a_primary_that_dies_is_replaced(
         async with Writers(provider, headers) as writers:
             await writers.more()
             before = writers.so_far()
-            dying.command("WAIT", 1, 1_000)
-            await asyncio.sleep(0.2)  # what was acknowledged by now has reached the replica
+            await asyncio.to_thread(wait_for_replica, dying, _replica_of(cluster, dying))
             dying.stop(at_once=True)
             uncertain_until = writers.count + len(headers)
             await writers.more(uncertain_until - writers.count)
@@ -92,6 +93,52 @@ async def test_a_primary_that_dies_is_replaced(
     dying.start()
     wait_until(lambda: dying.command("ROLE")[0] == b"slave", "the old primary follows")
     assert "NotSentError" in caplog.text or "LostAnswerError" in caplog.text
+
+
+async def test_a_primary_that_falls_silent_is_left_once_it_is_replaced(
+    cluster: ClusterServers,
+) -> None:
+    silent = _primary_of(cluster, key_slot(Keys("silent:").session("default", "talk").header))
+    async with opened(f"{cluster.url}?prefix=silent:&timeout=1") as provider:
+        header = await start(provider)
+        with _paused(silent, _replica_of(cluster, silent)):
+            applied = await tried(provider, append(header, "m1"))
+            assert applied.header.last_seq == 1
+            assert [message.id for message in await messages(provider)] == ["m1"]
+    wait_until(lambda: silent.command("ROLE")[0] == b"slave", "the old primary follows")
+
+
+async def test_a_reader_of_a_primary_that_falls_silent_is_answered_by_its_successor(
+    cluster: ClusterServers,
+) -> None:
+    silent = _primary_of(cluster, key_slot(Keys("mute:").session("default", "talk").header))
+    async with opened(f"{cluster.url}?prefix=mute:&timeout=1") as provider:
+        header = await start(provider)
+        with _paused(silent, _replica_of(cluster, silent)):
+            with suppress(StorageUnavailableError):
+                await provider.read("default", "talk")
+            snapshot = await provider.read("default", "talk")
+        assert snapshot is not None
+        assert snapshot.header == header
+    wait_until(lambda: silent.command("ROLE")[0] == b"slave", "the old primary follows")
+
+
+@contextmanager
+def _paused(server: RedisServer, replica: RedisServer) -> Iterator[None]:
+    """Have a primary fall silent, and its replica take over."""
+    wait_for_replica(server, replica)
+    server.pause()
+    try:
+        wait_until(lambda: replica.command("ROLE")[0] == b"master", "the replica took over")
+        yield
+    finally:
+        server.go_on()
+
+
+def _replica_of(cluster: ClusterServers, primary: RedisServer) -> RedisServer:
+    wait_until(lambda: primary.command("ROLE")[2], "a replica follows")
+    port = int(primary.command("ROLE")[2][0][1])
+    return next(server for server in cluster.servers if server.port == port)
 
 
 async def test_a_client_that_was_passed_in_is_used_and_left_open(cluster: ClusterServers) -> None:
@@ -108,9 +155,40 @@ async def test_a_client_that_was_passed_in_is_used_and_left_open(cluster: Cluste
     await client.aclose()
 
 
+async def test_a_slot_that_nobody_has_is_looked_for(cluster: ClusterServers) -> None:
+    client = RedisCluster("127.0.0.1", cluster.primaries[1].port, require_full_coverage=False)
+    provider = RedisProvider(client, prefix="bare:")
+    await provider.initialize()
+    del client.nodes_manager.slots_cache[key_slot(Keys("bare:").session("default", "talk").header)]
+    assert await provider.read("default", "talk") is None
+    await provider.shutdown()
+    await client.aclose()
+
+
+async def test_a_slot_moves_to_a_server_that_has_just_joined(
+    cluster: ClusterServers, caplog: pytest.LogCaptureFixture
+) -> None:
+    slot = key_slot(Keys("join:").session("default", "talk").header)
+    async with opened(f"{cluster.url}?prefix=join:&timeout=5") as provider:
+        header = await start(provider)
+        header = (await provider.apply(append(header, "m1"))).header
+        source, newcomer = _primary_of(cluster, slot), cluster.join()
+        names = cluster.node_id(source), cluster.node_id(newcomer)
+        newcomer.command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[0])
+        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[1])
+        for key in source.command("CLUSTER", "GETKEYSINSLOT", slot, 1_000):
+            source.command("MIGRATE", "127.0.0.1", newcomer.port, key, 0, 5_000)
+        assert (await provider.apply(append(header, "m2"))).header.last_seq == 2
+        assert [message.id for message in await messages(provider)] == ["m1", "m2"]
+        for server in (newcomer, source):
+            server.command("CLUSTER", "SETSLOT", slot, "NODE", names[1])
+        assert (await provider.apply(append(header, "m3"))).header.last_seq == 3
+    assert "AskError" in caplog.text
+    assert "MovedError" in caplog.text
+
+
 def _primary_of(cluster: ClusterServers, slot: int) -> RedisServer:
-    for server in cluster.primaries:
-        for begin, end, primary, *_ in server.command("CLUSTER", "SLOTS"):
-            if begin <= slot <= end and primary[1] == server.port:
-                return server
+    for begin, end, primary, *_ in cluster.servers[0].command("CLUSTER", "SLOTS"):
+        if begin <= slot <= end:
+            return next(server for server in cluster.servers if server.port == primary[1])
     raise AssertionError

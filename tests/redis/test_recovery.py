@@ -15,6 +15,7 @@ from agent_cores.session import SessionManager
 from agent_cores.session.errors import (
     ConfigurationError,
     CorruptRecordError,
+    OverloadedError,
     QuotaExceededError,
     SessionNotFoundError,
     StorageUnavailableError,
@@ -22,6 +23,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.models import Query, Window
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis_wire import ALONE_BYTES
 from agent_cores.session.testing.samples import change_of, new_message
 from tests.redis.talks import Writers, append, messages, opened, start
 from tests.servers.redis import RedisServer, redis_program, shared_cluster
@@ -47,15 +49,22 @@ async def test_idle_connections_that_the_server_closed_are_replaced(
 
 
 async def test_connections_that_break_under_way_lose_and_double_nothing(
-    server: RedisServer, provider: RedisProvider
+    server: RedisServer, provider: RedisProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis_wire")
     headers = [await start(provider, f"talk-{number}") for number in range(8)]
     async with Writers(provider, headers) as writers:
-        for _ in range(10):
+        for _ in range(5):
             await writers.more(50)
             server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await writers.more(50)
+            server.command("CLIENT", "PAUSE", 10_000, "WRITE")  # so that some are on their way
+            await asyncio.sleep(0.02)
+            server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            server.command("CLIENT", "UNPAUSE")
         await writers.more(50)
     await writers.assert_stored()
+    assert "no answer to a command yet: LostAnswerError" in caplog.text
 
 
 async def test_an_append_without_an_answer_says_so_and_can_be_repeated() -> None:
@@ -94,7 +103,10 @@ async def test_a_store_that_cannot_be_reached_is_not_opened() -> None:
         await provider.initialize()
 
 
-async def test_a_server_that_is_a_replica_for_a_while_is_waited_for() -> None:
+async def test_a_server_that_is_a_replica_for_a_while_is_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis_wire")
     with RedisServer() as server, RedisServer("--replicaof", f"127.0.0.1 {server.port}"):
         async with opened(server.url) as provider:
             header = await start(provider)
@@ -104,6 +116,7 @@ async def test_a_server_that_is_a_replica_for_a_while_is_waited_for() -> None:
             assert not appended.done()
             server.command("REPLICAOF", "NO", "ONE")
             assert (await appended).header.last_seq == 1
+    assert "ReadOnlyError" in caplog.text
 
 
 async def test_a_server_that_is_still_loading_is_waited_for(
@@ -236,6 +249,30 @@ async def test_a_client_that_was_passed_in_is_used_and_left_open(server: RedisSe
     await client.aclose()
 
 
+async def test_large_writes_are_bounded_like_all_others(server: RedisServer) -> None:
+    async with opened(f"{server.url}?prefix=large:&max_queued=2&pool_size=1") as provider:
+        header = await start(provider, tags=())
+        large = [append(header, f"m{number}", "x" * ALONE_BYTES) for number in range(9)]
+        tries = await asyncio.gather(*map(provider.apply, large), return_exceptions=True)
+        refused = [error for error in tries if isinstance(error, OverloadedError)]
+        assert 0 < len(refused) < len(large)
+        assert len(await messages(provider)) == len(large) - len(refused)
+
+
+async def test_a_large_write_on_its_way_is_finished_before_the_store_closes() -> None:
+    with RedisServer() as server:
+        async with opened(server.url) as provider:
+            header = await start(provider)
+            server.pause()
+            large = asyncio.create_task(provider.apply(append(header, "m1", "x" * ALONE_BYTES)))
+            await asyncio.sleep(0.05)
+            closing = asyncio.create_task(provider.shutdown())
+            await asyncio.sleep(0.05)
+            server.go_on()
+            await closing
+            assert (await large).header.last_seq == 1
+
+
 async def test_a_closed_store_says_so(server: RedisServer) -> None:
     async with opened(f"{server.url}?prefix=closed:") as provider:
         header = await start(provider)
@@ -269,7 +306,7 @@ class TestRoundTrips:
         at = utc_now() + timedelta(seconds=2)
         await provider.read("default", "talk")
         with _reads(server) as reads:
-            await provider.apply(append(header, "m2", at))
+            await provider.apply(append(header, "m2", at=at))
         assert reads == [1]
         query = Query(namespace="default", at=at, owner_id="ann", tags=tags)
         assert [found.listed_at for found in (await provider.find(query)).headers] == [at]

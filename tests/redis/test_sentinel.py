@@ -7,13 +7,8 @@ import logging
 
 import pytest
 
-from tests.redis.talks import Writers, opened, start
-from tests.servers.redis import RedisServer, SentinelServers, wait_until
-
-
-def _offset(server: RedisServer) -> int:
-    lines = server.command("INFO", "replication").splitlines()
-    return int(dict(line.split(":") for line in lines if ":" in line)["master_repl_offset"])
+from tests.redis.talks import Writers, append, opened, start, tried
+from tests.servers.redis import SentinelServers, wait_for_replica, wait_until
 
 
 def _has_taken_over(servers: SentinelServers) -> bool:
@@ -29,8 +24,14 @@ async def test_a_failover_is_survived(caplog: pytest.LogCaptureFixture) -> None:
             headers = [await start(provider, f"talk-{number}") for number in range(5)]
             async with Writers(provider, headers) as writers:
                 await writers.more()
-                before, offset = writers.so_far(), _offset(servers.primary)
-                wait_until(lambda: _offset(servers.replica) >= offset, "all was replicated")
+                servers.primary.command("REPLICAOF", "127.0.0.1", 1)
+                await asyncio.to_thread(
+                    wait_until, lambda: "ReadOnlyError" in caplog.text, "a write was refused"
+                )
+                servers.primary.command("REPLICAOF", "NO", "ONE")
+                await writers.more()
+                before = writers.so_far()
+                wait_for_replica(servers.primary, servers.replica)
                 servers.sentinels[0].command("SENTINEL", "FAILOVER", servers.service)
                 await asyncio.to_thread(
                     wait_until, lambda: _has_taken_over(servers), "the replica has taken over"
@@ -39,4 +40,15 @@ async def test_a_failover_is_survived(caplog: pytest.LogCaptureFixture) -> None:
                 await writers.more(500)
             after = writers.so_far() - lost_at_most
             await writers.assert_stored(before | after)
-    assert "no answer to a command yet" in caplog.text
+    failures = caplog.text[caplog.text.rindex("ReadOnlyError") :]
+    assert "NotSentError" in failures or "LostAnswerError" in failures or "NOREPLICAS" in failures
+
+
+async def test_a_primary_that_falls_silent_is_left_once_it_is_replaced() -> None:
+    with SentinelServers() as servers:
+        async with opened(f"{servers.url}?timeout=1") as provider:
+            header = await start(provider)
+            wait_for_replica(servers.primary, servers.replica)
+            servers.primary.pause()
+            wait_until(lambda: servers.replica.command("ROLE")[0] == b"master", "it took over")
+            assert (await tried(provider, append(header, "m1"))).header.last_seq == 1

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,14 @@ from agent_cores.session.storage import StorageFactory
 from agent_cores.session.storage.redis_provider import RedisProvider
 from agent_cores.session.testing.samples import change_of
 from tests.redis.talks import append, messages, opened, start
-from tests.servers.redis import RedisServer, free_port, redis_program, shared_cluster
+from tests.servers.redis import (
+    RedisServer,
+    SentinelServer,
+    empty_store,
+    free_port,
+    redis_program,
+    shared_cluster,
+)
 
 ROOT = Path(__file__).parents[2]
 SCHEMES = (
@@ -65,6 +73,10 @@ def test_without_a_url_it_is_the_redis_of_this_machine() -> None:
         "redis://there:port",
         "redis://there?prefix={a}",
         "redis+cluster://there/7",
+        "redis+cluster://there/name",
+        "redis+sentinel://there/talks/name",
+        "redis://there/name",
+        "rediss://there/0/name",
     ],
 )
 def test_what_nobody_understands_is_refused(url: str) -> None:
@@ -75,6 +87,20 @@ def test_what_nobody_understands_is_refused(url: str) -> None:
 def test_a_password_is_not_described() -> None:
     for url in ("redis://ann:s3cret@there/1?password=s3cret", "redis+cluster://:s3cret@there,here"):
         assert "s3cret" not in RedisProvider.from_url(url).describe()
+
+
+@pytest.mark.parametrize("where", ["there:6379/0", "there,here/talks", "there?db=1"])
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster", "redis+sentinel", "unix"])
+@pytest.mark.parametrize("between", ["/", "?", "#", "@/", "@?", "[", "]/", "?timeout=", "/12/"])
+def test_a_password_that_was_not_encoded_is_never_told(
+    scheme: str, between: str, where: str
+) -> None:
+    try:
+        told = RedisProvider.from_url(f"{scheme}://ann:FIRST{between}LAST@{where}").describe()
+    except ConfigurationError as error:
+        told = "".join(traceback.format_exception(error, limit=0))
+    assert "FIRST" not in told
+    assert "LAST" not in told
 
 
 async def test_user_password_database_and_name_reach_the_server() -> None:
@@ -98,24 +124,46 @@ async def test_a_user_who_may_not_ask_about_memory_can_work() -> None:
 
 
 async def test_the_rights_that_the_documentation_names_are_enough() -> None:
-    (rights,) = re.findall(r"`(\+@hash[^`]*)`", (ROOT / "docs/redis.md").read_text("utf-8"))
+    rights, _ = _documented_rights()
     with RedisServer() as server:
-        keys = "~session:*"
+        await _work_as_user_with(rights, [server], "redis")
+
+
+async def test_the_rights_that_the_documentation_names_are_enough_in_a_cluster() -> None:
+    rights, more = _documented_rights()
+    servers = shared_cluster().primaries
+    await _work_as_user_with(f"{rights} {more}", servers, "redis+cluster")
+    for server in servers:
+        server.command("ACL", "DELUSER", "worker")
+
+
+def _documented_rights() -> list[str]:
+    """Return the rights that are needed, and what a cluster needs besides."""
+    text = (ROOT / "docs/redis.md").read_text("utf-8")
+    return re.findall(r"`(\+@hash[^`]*|\+cluster[^`]*)`", text)
+
+
+async def _work_as_user_with(rights: str, servers: list[RedisServer], scheme: str) -> None:
+    """Use all of the provider as a user who may do no more than this."""
+    url = empty_store(f"{scheme}://worker:s3cret@127.0.0.1:{servers[0].port}")
+    keys = f"~{url.rpartition('prefix=')[2]}*"
+    for server in servers:
         server.command("ACL", "SETUSER", "worker", "on", ">s3cret", keys, *rights.split())
-        async with opened(f"redis://worker:s3cret@127.0.0.1:{server.port}") as provider:
-            header = await start(provider, tags=("x",))
-            header = (await provider.apply(append(header, "m1"))).header
-            at = utc_now()
-            assert await provider.store_time() is not None
-            assert (await provider.find(Query(namespace="default", at=at, owner_id="ann"))).headers
-            assert (await provider.find(Query(namespace=None, at=at))).headers
-            await provider.apply(change_of(header, at, access=AccessEffect(archived=True)))
-            assert header.expires_at is not None
-            (ended,) = await provider.due(header.expires_at, 10, 30)
-            await provider.apply(ended.removal(header.expires_at))
-            assert (await provider.count(None, at)).sessions == 0
-        refused = {entry[b"object"] for entry in server.command("ACL", "LOG")}
-        assert refused == {b"info"}  # which only warns
+        server.command("ACL", "LOG", "RESET")
+    async with opened(url) as provider:
+        header = await start(provider, tags=("x",))
+        header = (await provider.apply(append(header, "m1"))).header
+        at = utc_now()
+        assert await provider.store_time() is not None
+        assert (await provider.find(Query(namespace="default", at=at, owner_id="ann"))).headers
+        assert (await provider.find(Query(namespace=None, at=at))).headers
+        await provider.apply(change_of(header, at, access=AccessEffect(archived=True)))
+        assert header.expires_at is not None
+        (ended,) = await provider.due(header.expires_at, 10, 30)
+        await provider.apply(ended.removal(header.expires_at))
+        assert (await provider.count(None, at)).sessions == 0
+    logs = [server.command("ACL", "LOG") for server in servers]
+    assert {entry[b"object"] for log in logs for entry in log} == {b"info"}  # which only warns
 
 
 async def test_a_socket_is_spoken_to(tmp_path: Path) -> None:
@@ -139,6 +187,42 @@ async def test_tls_is_spoken_and_certificates_are_checked(tmp_path: Path) -> Non
         distrustful = RedisProvider.from_url(f"{url}?timeout=0.5")
         with pytest.raises(StorageUnavailableError, match=r"(?i)certificate"):
             await distrustful.initialize()
+
+
+async def test_a_sentinel_has_a_login_of_its_own_and_all_else_reaches_the_server(
+    tmp_path: Path,
+) -> None:
+    key, certificate = _self_signed(tmp_path)
+    files = {"cert": certificate, "key": key, "ca-cert": certificate}
+    tls = {f"tls-{kind}-file": str(path) for kind, path in files.items()}
+    tls |= {"tls-auth-clients": "no", "tls-replication": "yes"}
+    ports = free_port(), free_port()
+    options = [text for name, value in tls.items() for text in (f"--{name}", value)]
+    lines = [f"{name} {value}" for name, value in tls.items()]
+    logins = "sentinel auth-user talks worker", "sentinel auth-pass talks s3cret"
+    with (
+        RedisServer("--tls-port", str(ports[0]), *options, program=redis_program()) as server,
+        SentinelServer(
+            "talks",
+            ports[0],
+            *(*lines, *logins, f"tls-port {ports[1]}", "requirepass watch"),
+            quorum=1,
+            program=redis_program(),
+        ),
+    ):
+        server.command(
+            "ACL", "SETUSER", "worker", "on", ">s3cret", "allkeys", "allchannels", "+@all"
+        )
+        where = f"rediss+sentinel://worker:s3cret@127.0.0.1:{ports[1]}/talks/3"
+        query = f"sentinel_password=watch&ssl_ca_certs={certificate}&client_name=talks"
+        async with opened(f"{where}?{query}") as provider:
+            await start(provider)
+            (ours,) = [one for one in server.client().client_list() if one["name"] == "talks"]
+            assert (ours["user"], ours["db"]) == ("worker", "3")
+            assert ours["laddr"] == f"127.0.0.1:{ports[0]}"
+        stranger = RedisProvider.from_url(f"{where}?ssl_ca_certs={certificate}&timeout=1")
+        with pytest.raises(StorageUnavailableError):
+            await stranger.initialize()
 
 
 def _self_signed(folder: Path) -> tuple[Path, Path]:

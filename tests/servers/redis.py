@@ -138,7 +138,7 @@ class SentinelServers:
             "the replica follows",
         )
         for _ in range(3):
-            self.sentinels.append(sentinel := _Sentinel(self.service, self.primary.port))
+            self.sentinels.append(sentinel := SentinelServer(self.service, self.primary.port))
             sentinel.start()
         wait_until(self._agreed, "the sentinels know each other")
         return self
@@ -158,18 +158,20 @@ class SentinelServers:
         return all(known in sentinel.command("INFO", "sentinel") for sentinel in self.sentinels)
 
 
-class _Sentinel(RedisServer):
+class SentinelServer(RedisServer):
     """A server that watches others. It keeps what it knows in its configuration file."""
 
-    def __init__(self, service: str, port: int) -> None:
+    def __init__(
+        self, service: str, port: int, *lines: str, quorum: int = 2, program: str | None = None
+    ) -> None:
         folder = Path(tempfile.mkdtemp(prefix="sentinel-"))
         config = folder / "sentinel.conf"
         config.write_text(
-            f"sentinel monitor {service} 127.0.0.1 {port} 2\n"
+            f"sentinel monitor {service} 127.0.0.1 {port} {quorum}\n"
             f"sentinel down-after-milliseconds {service} 500\n"
-            f"sentinel failover-timeout {service} 2000\n"
+            f"sentinel failover-timeout {service} 2000\n" + "\n".join(lines)
         )
-        super().__init__()
+        super().__init__(program=program)
         self._config = config
 
     def start(self, *, loaded: bool = True) -> None:
@@ -191,13 +193,14 @@ class ClusterServers:
     """Three primaries and, if asked for, a replica each."""
 
     def __init__(self, *, replicas: int = 1, program: str | None = None) -> None:
-        arguments = (
+        self._program = program
+        self._arguments = (
             "--cluster-enabled", "yes",
             "--cluster-node-timeout", "1000",
             "--cluster-replica-validity-factor", "0",
         )  # fmt: skip
         count = 3 * (1 + replicas)
-        self.servers = [RedisServer(*arguments, program=program) for _ in range(count)]
+        self.servers = [RedisServer(*self._arguments, program=program) for _ in range(count)]
         self.primaries = self.servers[:3]
 
     def __enter__(self) -> Self:
@@ -227,6 +230,16 @@ class ClusterServers:
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.primaries)
         return f"redis+cluster://{hosts}"
 
+    def join(self) -> RedisServer:
+        """Let one more server in, which has no slot yet."""
+        newcomer = RedisServer(*self._arguments, program=self._program)
+        newcomer.start()
+        self.servers.append(newcomer)
+        newcomer.command("CLUSTER", "MEET", "127.0.0.1", self.servers[0].port)
+        wait_until(self._all_know_all, "the nodes know each other")
+        wait_until(self._all_are_up, "the cluster is up")
+        return newcomer
+
     def node_id(self, server: RedisServer) -> str:
         """Return the name by which the cluster knows a server."""
         return str(server.command("CLUSTER", "MYID"))
@@ -241,13 +254,26 @@ class ClusterServers:
         return all(known in server.command("CLUSTER", "INFO") for server in self.servers)
 
     def _covered(self) -> bool:
+        return self._all_are_up() and all(map(_follows, self.servers[3:]))
+
+    def _all_are_up(self) -> bool:
         infos = [server.command("CLUSTER", "INFO") for server in self.servers]
-        is_up = all("cluster_state:ok" in info for info in infos)
-        return is_up and all(map(_follows, self.servers[3:]))
+        return all("cluster_state:ok" in info for info in infos)
 
 
 def _follows(replica: RedisServer) -> bool:
     return "master_link_status:up" in replica.command("INFO", "replication")
+
+
+def wait_for_replica(primary: RedisServer, replica: RedisServer) -> None:
+    """Wait until a replica has all that its primary has written so far."""
+    written = _offset(primary)
+    wait_until(lambda: _offset(replica) >= written, "all was replicated")
+
+
+def _offset(server: RedisServer) -> int:
+    lines = server.command("INFO", "replication").splitlines()
+    return int(dict(line.split(":") for line in lines if ":" in line)["master_repl_offset"])
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

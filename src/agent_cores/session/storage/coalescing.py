@@ -22,14 +22,14 @@ MAX_ITEMS = 500
 MAX_BYTES = 4 * 1024 * 1024
 MAX_QUEUED = 10_000
 WORTH_A_LANE = 8
+"""Fewer items than this go in one batch: what one caller sends together stays together."""
 
 
 class Coalescer(Generic[Item, Result]):
     """Collects items from many callers and sends them in batches, at most ``lanes`` at a time.
 
     With two lanes the callers of one batch go on while the server has the other: each takes half of
-    all that wait or are on their way, but at least ``worth_a_lane``, so that what one caller sends
-    together stays together.
+    all that wait or are on their way, or a few.
 
     ``send`` takes the items of a batch and answers one result or error for each, in order; if it
     raises, every caller of the batch gets that error. A caller cancelled before its batch left
@@ -42,14 +42,12 @@ class Coalescer(Generic[Item, Result]):
         send: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
         lanes: int = 1,
-        worth_a_lane: int = WORTH_A_LANE,
         max_items: int = MAX_ITEMS,
         max_bytes: int = MAX_BYTES,
         max_queued: int = MAX_QUEUED,
     ) -> None:
         self._send = send
         self._lanes = lanes
-        self._worth_a_lane = worth_a_lane
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._max_queued = max_queued
@@ -99,7 +97,7 @@ class Coalescer(Generic[Item, Result]):
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
         room = self._max_bytes
         share = -(-(len(self._queue) + self._on_their_way) // self._lanes)
-        most = min(max(share, self._worth_a_lane), self._max_items)
+        most = min(max(share, WORTH_A_LANE), self._max_items)
         while self._queue and len(batch) < most:
             item, size, future = self._queue[0]
             if batch and size > room:

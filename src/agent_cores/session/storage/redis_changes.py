@@ -35,12 +35,12 @@ from agent_cores.session.storage.redis_records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable
     from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
     from agent_cores.session.storage.redis_due import DueQueue
-    from agent_cores.session.storage.redis_indexes import Indexes, Place
+    from agent_cores.session.storage.redis_indexes import Indexes
     from agent_cores.session.storage.redis_keys import Keys, SessionKeys
     from agent_cores.session.storage.redis_wire import Wire
 
@@ -131,21 +131,19 @@ class Changes:
         if before is not None:
             after = None if applied.deleted else applied.header
             await _tried(self._indexes.leave(before, after))
+        if applied.before is None and not applied.deleted:
+            await _tried(self._indexes.affirm(applied.replaced, applied.header))
         if applied.deleted or applied.before is None:
             return applied
         return applied_as_written(applied, written)
 
-    async def enter(self, applied: Applied) -> Sequence[Place]:
+    async def enter(self, applied: Applied) -> None:
         """Put the session into the lists where it will stand."""
-        if applied.deleted:
-            return ()
-        return await self._indexes.enter(applied.before or applied.replaced, applied.header)
+        await self._indexes.enter(applied.before or applied.replaced, applied.header)
 
-    async def withdraw(
-        self, entered: Sequence[Place], wanted: SessionMetadata, stands: SessionMetadata | None
-    ) -> None:
-        """Take back what was entered for a change that was refused in the end."""
-        await _tried(self._indexes.withdraw(entered, wanted, stands))
+    async def withdraw(self, wanted: SessionMetadata, stands: SessionMetadata | None) -> None:
+        """Take back what was entered for a change that in the end wrote nothing."""
+        await _tried(self._indexes.withdraw(wanted, stands))
 
     async def forget(self, change: Change) -> None:
         """Remove what is left of a session that is gone already."""
@@ -167,16 +165,14 @@ class _Undertaking:
     def __init__(self, changes: Changes, change: Change) -> None:
         self._changes = changes
         self._change = change
-        self._entered: list[Place] = []
-        self._wanted: SessionMetadata | None = None
+        self._entered: list[SessionMetadata] = []
 
     async def carry_out(self, timeout: float) -> Applied:  # noqa: ASYNC109 - of all attempts together
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + timeout, _FIRST_PAUSE
         applied = await self._attempt(self._likely_state())
         while applied is None:
-            if loop.time() >= deadline:
-                await self._withdraw(None)
+            if loop.time() >= deadline:  # what stands is not known, so nothing is withdrawn
                 raise StaleHeaderError
             applied = await self._attempt(None)
             if applied is None:
@@ -199,27 +195,26 @@ class _Undertaking:
         except SessionError:
             if state is _ABSENT:
                 return None  # guessed, and a guess may not say no
-            await self._tidy(state)
+            if state is not None:  # else it is not known what stands, and so what is right
+                await self._tidy(state)
             raise
         if applied.replayed or not applied.writes:
+            await self._tidy(state)
             return applied
-        self._entered += await self._changes.enter(applied)
-        self._wanted = applied.header
+        if not applied.deleted:
+            self._entered.append(applied.header)
+            await self._changes.enter(applied)
         return await self._changes.write(change, applied)
 
-    async def _tidy(self, state: State | None) -> None:
-        """After a refusal, leave nothing in the lists that leads nowhere."""
-        stands = None if state is None else state.header
-        await self._withdraw(stands)
-        change = self._change
-        if not (change.delete and change.must_be_expired) or state is None:
+    async def _tidy(self, state: State) -> None:
+        """After a refusal or a replay, leave nothing in the lists that is not as it stands."""
+        stands, change = state.header, self._change
+        for wanted in self._entered:
+            await self._changes.withdraw(wanted, stands)
+        if not (change.delete and change.must_be_expired):
             return
         if stands is None or stands.incarnation != change.incarnation:
             await self._changes.forget(change)
-
-    async def _withdraw(self, stands: SessionMetadata | None) -> None:
-        if self._wanted is not None and self._entered:
-            await self._changes.withdraw(self._entered, self._wanted, stands)
 
 
 async def _tried(work: Awaitable[object]) -> None:

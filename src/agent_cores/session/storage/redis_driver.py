@@ -44,6 +44,11 @@ async def is_stale(connection: AbstractConnection) -> bool:
     return bool((is_marked is not None and is_marked()) or await has_unread())
 
 
+def idle_connections(pool: ConnectionPool) -> list[AbstractConnection]:
+    """Return the connections of a pool that nobody uses, for which redis-py has no name."""
+    return list(pool._available_connections)  # noqa: SLF001
+
+
 __all__ = [
     "AbstractConnection",
     "AskError",
@@ -67,6 +72,7 @@ __all__ = [
     "SSLConnection",
     "Sentinel",
     "TryAgainError",
+    "idle_connections",
     "is_stale",
     "key_slot",
     "pack_command",

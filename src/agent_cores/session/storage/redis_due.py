@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 PROBATION = timedelta(minutes=1)
 """What has no header may still be being created; after this long it is not."""
+_COUNTED_TOGETHER = 512
+"""So many shards are asked at a time how much is due: a sweep that finds enough asks no more."""
 
 
 class DueQueue:
@@ -48,14 +50,18 @@ class DueQueue:
             (name, key) for name in await self.namespaces() for key in self._keys.due_shards(name)
         ]
         random.shuffle(shards)  # sweepers in other processes begin elsewhere
-        waiting = await self._wire.call_all(_count_due(key, at) for _, key in shards)
-        for (namespace, shard), number in zip(shards, waiting, strict=True):
-            while number and len(taken) < limit:
-                wanted = limit - len(taken)
-                ended, claimed = await self._take_from(namespace, shard, at, wanted, at + lease)
-                taken += ended
-                if claimed < wanted:
-                    break
+        for first in range(0, len(shards), _COUNTED_TOGETHER):
+            some = shards[first : first + _COUNTED_TOGETHER]
+            waiting = await self._wire.call_all(_count_due(key, at) for _, key in some)
+            for (namespace, shard), number in zip(some, waiting, strict=True):
+                while number and len(taken) < limit:
+                    wanted = limit - len(taken)
+                    ended, claimed = await self._take_from(namespace, shard, at, wanted, at + lease)
+                    taken += ended
+                    if claimed < wanted:
+                        break
+            if len(taken) == limit:
+                break
         return taken
 
     async def _take_from(
@@ -97,12 +103,12 @@ class DueQueue:
         await self._wire.call(APPLY.on(keys, encode_msgpack(Write(erased=True))))
         await self._wire.call(Command.write("ZREM", shard, member, key=shard))
 
-    async def doubt(self, namespace: str, member: bytes, at: datetime) -> None:
-        """Have the sweeper look at an entry without a session that would never be due otherwise."""
+    def doubt(self, namespace: str, member: bytes, at: datetime) -> Command:
+        """Return what has the sweeper look at an entry that would never be due otherwise."""
         session_id, _ = split_member(member)
         shard = self._keys.due(namespace, session_id)
         again_at = to_millis(at + PROBATION)
-        await self._wire.call(SETTLE.on((shard,), member, NEVER, NEVER, again_at))
+        return SETTLE.on((shard,), member, NEVER, NEVER, again_at)
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         """Count sessions, and those past their due time."""

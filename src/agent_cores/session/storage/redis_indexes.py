@@ -7,9 +7,10 @@ header.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from agent_cores.session.models.times import to_millis
+from agent_cores.session.models.times import to_millis, utc_now
 from agent_cores.session.storage.redis_commands import INDEX, SETTLE, Command
 from agent_cores.session.storage.redis_keys import member_of
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis_wire import Wire
 
 NEVER = "+inf"
+_RECENT = timedelta(seconds=5)
+"""What is older may be, or soon become, old enough for a reader to remove."""
 _KEPT = "kept"  # these lists do not expire
 
 Place = tuple[bytes, bytes]
@@ -45,11 +48,10 @@ class Indexes:
             places[key, member] = to_millis(grant.granted_at)
         return places
 
-    async def enter(self, before: SessionMetadata | None, after: SessionMetadata) -> list[Place]:
-        """Before the write: put a session where it will stand. Return the places that are new."""
+    async def enter(self, before: SessionMetadata | None, after: SessionMetadata) -> None:
+        """Before the write: put a session where it will stand."""
         held = {} if before is None else self.places(before)
         places = self.places(after)
-        new = [place for place in places if place not in held]
         is_new = before is None or before.incarnation != after.incarnation
         commands = list(self._additions(before, after, held, places))
         if is_new or _nearer(before, after):
@@ -58,7 +60,21 @@ class Indexes:
             namespaces = self._keys.namespaces
             commands.append(Command.write("SADD", namespaces, after.namespace, key=namespaces))
         await self._wire.call_all(commands)
-        return new
+
+    async def affirm(self, before: SessionMetadata | None, after: SessionMetadata) -> None:
+        """After a create: enter a session again whose entries looked old from the beginning.
+
+        A reader who came before the header may have removed them.
+        """
+        granted = (grant.granted_at for grant in after.grants.values())
+        oldest = min((after.listed_at or after.last_active_at, *granted))
+        if oldest < utc_now() - _RECENT:
+            held = {} if before is None else self.places(before)
+            await self._wire.call_all(self._additions(before, after, held, self.places(after)))
+
+    async def restore(self, header: SessionMetadata) -> None:
+        """Enter a session where it stands already, for an entry that was removed too much."""
+        await self._wire.call_all(self._additions(None, header, {}, self.places(header)))
 
     async def leave(self, before: SessionMetadata, after: SessionMetadata | None) -> None:
         """After the write: take a session out of where it no longer stands.
@@ -79,21 +95,23 @@ class Indexes:
             if (key, member) not in kept
         )
 
-    async def withdraw(
-        self, entered: Iterable[Place], wanted: SessionMetadata, stands: SessionMetadata | None
-    ) -> None:
-        """Take back what was entered for a write that was refused."""
+    async def withdraw(self, wanted: SessionMetadata, stands: SessionMetadata | None) -> None:
+        """Take back what was entered for a write that changed nothing. ``stands``: what is there.
+
+        Only where the score is still that of the write; whoever wrote another one knew better.
+        """
         held = {} if stands is None else self.places(stands)
-        scores = self.places(wanted)
         commands = [
-            SETTLE.on((key,), member, scores[key, member], scores[key, member], "")
-            for key, member in entered
-            if (key, member) not in held
+            SETTLE.on((key,), member, score, score, held.get((key, member), ""))
+            for (key, member), score in self.places(wanted).items()
+            if held.get((key, member)) != score
         ]
+        due = self._keys.due(wanted.namespace, wanted.session_id)
+        member, score = member_of(wanted.session_id, wanted.incarnation), _due_score(wanted)
         if stands is None or stands.incarnation != wanted.incarnation:
-            due = self._keys.due(wanted.namespace, wanted.session_id)
-            member = member_of(wanted.session_id, wanted.incarnation)
             commands.append(Command.write("ZREM", due, member, key=due))
+        elif score != _due_score(stands):
+            commands.append(SETTLE.on((due,), member, score, score, _due_score(stands)))
         await self._wire.call_all(commands)
 
     def moved(
@@ -138,9 +156,8 @@ class Indexes:
 
     def _due(self, header: SessionMetadata, direction: str) -> Command:
         key = self._keys.due(header.namespace, header.session_id)
-        score = NEVER if header.due_at is None else str(to_millis(header.due_at))
         member = member_of(header.session_id, header.incarnation)
-        return Command.write("ZADD", key, direction, score, member, key=key)
+        return Command.write("ZADD", key, direction, _due_score(header), member, key=key)
 
     def _owned(self, header: SessionMetadata, tags: Iterable[str]) -> Iterable[bytes]:
         names = header.namespace, header.owner_id
@@ -153,6 +170,10 @@ def _nearer(before: SessionMetadata | None, after: SessionMetadata) -> bool:
     if before is None or after.expires_at is None:
         return False
     return before.expires_at is None or after.expires_at < before.expires_at
+
+
+def _due_score(header: SessionMetadata) -> str:
+    return NEVER if header.due_at is None else str(to_millis(header.due_at))
 
 
 def _end(ends: datetime | None) -> str:

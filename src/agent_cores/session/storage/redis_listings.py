@@ -1,14 +1,12 @@
 """Pages of listings: names from the lists, then the headers, two round trips.
 
-What a list says is judged by the header. An entry that leads nowhere, or to a session that no
-longer belongs there, is passed over, and removed once it is a minute old: until then its session
-may be on the way. The place of an entry in its list, not the header's time, is where the next page
-goes on.
+What a list says is judged by the header. An entry that leads nowhere, or to a session that does not
+belong to the listing, is passed over, and the page is the shorter for it. The place of an entry in
+its list, not the header's time, is where the next page goes on.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
 from heapq import nlargest
 from typing import TYPE_CHECKING
 
@@ -23,43 +21,30 @@ from agent_cores.session.models.query import (
     matches,
     order_key,
 )
-from agent_cores.session.models.session import SessionMetadata, SessionStatus
-from agent_cores.session.models.times import to_millis
+from agent_cores.session.models.session import SessionStatus
 from agent_cores.session.storage.codec import HEADER_FIELDS
-from agent_cores.session.storage.redis_commands import PAGE, SETTLE, Command
+from agent_cores.session.storage.redis_commands import PAGE, Command
 from agent_cores.session.storage.redis_keys import split_member
+from agent_cores.session.storage.redis_mending import Entry, Mending
 from agent_cores.session.storage.redis_records import header_of
+from agent_cores.session.storage.redis_wire import READS_TOGETHER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
+    from agent_cores.session.models.session import SessionMetadata
     from agent_cores.session.storage.redis_due import DueQueue
     from agent_cores.session.storage.redis_indexes import Indexes
     from agent_cores.session.storage.redis_keys import Keys
     from agent_cores.session.storage.redis_wire import Wire
 
-MENDED_AFTER = timedelta(minutes=1)
 _CHUNK = 500
+_AT_LEAST = 16
+"""A few more names than a small page needs: some may be passed over."""
 
 Place = tuple[int, str]
 """Score and session id, the order of a listing; the highest comes first."""
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """One session in one list. ``key`` is the list, ``subject`` whose it is, if a subject's."""
-
-    score: int
-    session_id: str
-    incarnation: int
-    member: bytes
-    key: bytes
-    subject: str | None
-
-    @property
-    def place(self) -> Place:
-        """Where it stands."""
-        return self.score, self.session_id
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -75,8 +60,8 @@ class Listings:
     def __init__(self, keys: Keys, wire: Wire, indexes: Indexes, due: DueQueue) -> None:
         self._keys = keys
         self._wire = wire
-        self._indexes = indexes
         self._due = due
+        self._mending = Mending(wire, indexes, due, self.headers)
 
     async def find(self, query: Query) -> Found:
         """Return one page."""
@@ -84,28 +69,35 @@ class Listings:
             return await self._find_anywhere(query)
         return await self._find_listed(query, query.namespace)
 
+    async def finish(self) -> None:
+        """Finish what readers set going."""
+        await self._mending.finish()
+
     async def _find_listed(self, query: Query, namespace: str) -> Found:
         page = _Page(query)
         sources = list(self._sources(query, namespace))
         after = None if query.after is None else (query.after.millis, query.after.session_id)
-        wanted = page.missing
         while True:
+            wanted = max(page.missing, _looked_at_least(query))
             entries, after = await self._next_entries(sources, after, wanted)
             headers = await self.headers(namespace, [entry.session_id for entry in entries])
-            await self._mend(entries, headers, query.at)
-            for entry, header in zip(entries, headers, strict=True):
+            looked_at = list(zip(entries, headers, strict=True))
+            self._mending.look_over(namespace, looked_at, query.at)
+            for entry, header in looked_at:
                 if header is not None and page.offer(entry, header):
                     return page.found(has_more=True)
             if after is None:
                 return page.found(has_more=False)
-            if page.walked > WALK_LIMIT + query.offset:
+            if not page.skips:  # rather a short page than a third round trip
                 return Found(page.headers, Cursor(*after, shared=bool(query.subjects)))
-            wanted = min(2 * wanted, _CHUNK)  # much of this list does not belong to the listing
 
     async def _next_entries(
         self, sources: Sequence[Source], after: Place | None, wanted: int
     ) -> tuple[list[Entry], Place | None]:
-        """Return entries after a place, and the place where to go on, ``None`` at the end."""
+        """Return entries after a place, and the place where to go on, ``None`` at the end.
+
+        There may be more than are wanted, if several lists are walked.
+        """
         bound = "+inf" if after is None else after[0]
         answers = await self._wire.call_all(
             PAGE.on(source.keys, bound, wanted, WALK_LIMIT) for source in sources
@@ -123,6 +115,10 @@ class Listings:
             if (after is None or entry.place < after) and (floor is None or entry.place >= floor)
         ]
         ahead.sort(key=lambda entry: entry.place, reverse=True)
+        most = max(READS_TOGETHER, 2 * wanted)
+        if len(ahead) > most:
+            del ahead[most:]
+            floor = ahead[-1].place
         return ahead, floor
 
     def _sources(self, query: Query, namespace: str) -> Iterable[Source]:
@@ -156,29 +152,6 @@ class Listings:
             for session_id, values in zip(session_ids, answers, strict=True)
         ]
 
-    async def _mend(
-        self, entries: Sequence[Entry], headers: Sequence[SessionMetadata | None], at: datetime
-    ) -> None:
-        """Remove entries that are wrong and old enough, move up those that lag behind."""
-        oldest = to_millis(at - MENDED_AFTER)
-        repairs: dict[bytes, list[bytes | int | str]] = {}
-        for entry, header in zip(entries, headers, strict=True):
-            score = self._right_score(entry, header)
-            if score is None and entry.score <= oldest:
-                wanted: int | str = ""
-            elif score is not None and score > entry.score:
-                wanted = score
-            else:
-                continue
-            repair = repairs.setdefault(entry.key, [])
-            repair += [entry.member, entry.score, entry.score, wanted]
-        await self._wire.call_all(SETTLE.on((key,), *each) for key, each in repairs.items())
-
-    def _right_score(self, entry: Entry, header: SessionMetadata | None) -> int | None:
-        if header is None:
-            return None
-        return self._indexes.places(header).get((entry.key, entry.member))
-
     async def _find_anywhere(self, query: Query) -> Found:
         """List without an owner: a look at every session of the namespace, or of the store."""
         page: list[SessionMetadata] = []
@@ -202,12 +175,13 @@ class Listings:
         """Return the headers behind names of the due queue; put names without one in doubt."""
         names = [split_member(member) for member in members]
         headers = await self.headers(namespace, [session_id for session_id, _ in names])
-        known = []
+        known, gone = [], []
         for member, (_, incarnation), header in zip(members, names, headers, strict=True):
             if header is not None and header.incarnation == incarnation:
                 known.append(header)
             else:
-                await self._due.doubt(namespace, member, at)
+                gone.append(member)
+        self._mending.doubt(namespace, gone, at)
         return known
 
 
@@ -220,7 +194,11 @@ class _Page:
         self._seen: set[str] = set()
         self._last: Place | None = None
         self.headers: list[SessionMetadata] = []
-        self.walked = 0
+
+    @property
+    def skips(self) -> bool:
+        """Whether the offset is not used up yet."""
+        return self._skip > 0
 
     @property
     def missing(self) -> int:
@@ -229,7 +207,6 @@ class _Page:
 
     def offer(self, entry: Entry, header: SessionMetadata) -> bool:
         """Take what belongs; return whether the page was full without it."""
-        self.walked += 1
         if header.session_id in self._seen or not self._belongs(entry, header):
             return False
         if len(self.headers) == self._query.limit:
@@ -252,6 +229,14 @@ class _Page:
         if not has_more or self._last is None:
             return Found(self.headers)
         return Found(self.headers, Cursor(*self._last, shared=bool(self._query.subjects)))
+
+
+def _looked_at_least(query: Query) -> int:
+    """Return how many entries are worth a look, however small the page."""
+    tells_apart = query.subjects and (query.status is SessionStatus.ARCHIVED or query.tags)
+    if tells_apart or query.status is SessionStatus.EXPIRED:
+        return WALK_LIMIT  # the lists do not tell these from the others
+    return _AT_LEAST
 
 
 def _is_latest_grant(header: SessionMetadata, subject: str, query: Query) -> bool:

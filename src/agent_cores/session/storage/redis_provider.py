@@ -1,9 +1,9 @@
 """``RedisProvider``: sessions in Redis or Valkey, standalone, under Sentinel or in a Cluster.
 
 Beneath it stand ``redis_changes`` (how a change is carried out), ``redis_keys`` (which keys hold
-what), ``redis_records`` (what is written in them), ``redis_indexes``, ``redis_listings`` and
-``redis_due`` (the lists), ``redis_commands`` and ``redis_wire`` (scripts and batches),
-``redis_topology`` (which servers).
+what), ``redis_records`` (what is written in them), ``redis_indexes``, ``redis_listings``,
+``redis_mending`` and ``redis_due`` (the lists), ``redis_commands`` and ``redis_wire`` (scripts and
+batches), ``redis_failures`` (what may go wrong), ``redis_topology`` (which servers).
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class RedisProvider(NativeProvider):
     async def shutdown(self) -> None:
         while self._running:
             await asyncio.wait(self._running)
+        await self._listings.finish()
         await self._wire.close()
 
     async def store_time(self) -> datetime | None:

@@ -32,6 +32,7 @@ from agent_cores.session.storage.redis_driver import (
     Retry,
     Sentinel,
     SSLConnection,
+    idle_connections,
     is_stale,
     key_slot,
     parse_url,
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 
 _URL = re.compile(r"(?:redis|valkey)(?P<tls>s?)(?:\+(?P<kind>cluster|sentinel))?", re.IGNORECASE)
 _PORTS = {"cluster": 6379, "sentinel": 26379}
+_UNUSABLE = (
+    "the Redis URL cannot be used: a name of its query string is unknown, or a value, a port or a"
+    " database is none; in a password, write % : / ? # [ ] @ percent-encoded"
+)
 _REFRESH_INTERVAL = 0.1
 """Seconds between two looks at the slots of a cluster, however many commands were redirected."""
 
@@ -62,14 +67,16 @@ def topology_of(client: object | None, url: str, *, pool_size: int, timeout: flo
         raise ConfigurationError(detail)
     try:
         return _connected(url, pool_size=pool_size, timeout=timeout)
-    except (TypeError, ValueError, RedisClusterException) as error:
-        detail = f"the Redis URL cannot be used: {error}"
-        raise ConfigurationError(detail) from error
+    except (TypeError, ValueError, RedisClusterException):
+        raise ConfigurationError(_UNUSABLE) from None  # the driver's words may hold the password
 
 
 def split_url(url: str) -> tuple[str, dict[str, Any]]:
     """Return the URL without the provider's own options, and these."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(_UNUSABLE) from None
     options: dict[str, Any] = {}
     rest = []
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
@@ -85,14 +92,20 @@ def _converted(name: str, value: str) -> Any:  # noqa: ANN401 - of the option's 
     try:
         return msgspec.convert(value, OWN_OPTIONS[name], strict=False)
     except msgspec.ValidationError as error:
-        detail = f"{name} in the URL is {value!r}: {error}"
-        raise ConfigurationError(detail) from error
+        detail = f"{name} in the URL: {error}"
+        raise ConfigurationError(detail) from None  # the value may be a part of the password
 
 
 def without_login(url: str) -> str:
-    """Return the URL without user, password and query."""
+    """Return the URL without user, password and query.
+
+    Without its hosts too, if an ``@`` after them leaves open where the password ends.
+    """
     scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.partition("?")[0].rpartition("@")[2]
+    (authority,) = re.findall(r"^[^/?#]*", rest)
+    if "@" in rest[len(authority) :]:
+        return f"{scheme}{mark}…"
+    return scheme + mark + re.split(r"[?#]", rest)[0].rpartition("@")[2]
 
 
 def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
@@ -106,7 +119,7 @@ def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
     }
     if known is None or known["kind"] is None:
         plain = url if known is None else f"redis{known['tls'].lower()}://{rest}"
-        options: dict[str, Any] = defaults | dict(parse_url(plain))
+        options: dict[str, Any] = defaults | _options(plain)
         if "path" in options:
             del options["socket_keepalive"]
         return OneServer(_checked(ConnectionPool(**options)), owned=True)
@@ -115,7 +128,8 @@ def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
     if kind == "sentinel":
         return _watched(hosts, service, defaults | options, timeout)
     nodes = [ClusterNode(host, port) for host, port in hosts]
-    options = defaults | {"socket_timeout": timeout, "retry": Retry(NoBackoff(), 0)} | options
+    patience = _patience(timeout, hosts)
+    options = defaults | patience | {"retry": Retry(NoBackoff(), 0)} | options
     return ClusterServers(RedisCluster(startup_nodes=nodes, **options), owned=True)
 
 
@@ -137,17 +151,35 @@ def _several(
             detail = "the name of the service is missing: redis+sentinel://host,host/service"
             raise ConfigurationError(detail)
         tail = path + mark + query
-    options = dict(parse_url(f"redis{'s' if tls else ''}://{login}{at}h/{tail}"))
+    options = _options(f"redis{'s' if tls else ''}://{login}{at}h/{tail}")
     del options["host"]
     if options.pop("connection_class", None) is SSLConnection:
         options["ssl"] = True
     return hosts, unquote(service), options
 
 
+def _options(url: str) -> dict[str, Any]:
+    """Return redis-py's options of a URL. It takes a path that is no number for database 0."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", unquote(parts.path)):
+        detail = "the path of a Redis URL is the number of a database: redis://host/0"
+        raise ConfigurationError(detail)
+    return dict(parse_url(url))
+
+
+def _patience(timeout: float, hosts: Sequence[object]) -> dict[str, float]:
+    """Return how long one host is waited for, so that the others are asked in time.
+
+    A cluster soon knows of more hosts than the URL names: of three at least.
+    """
+    share = timeout / (max(len(hosts), 3) + 1)
+    return {"socket_timeout": share, "socket_connect_timeout": share}
+
+
 def _host(name: str, port: int) -> tuple[str, int]:
     parts = urlsplit(f"//{name}")
     if not parts.hostname:
-        detail = f"{name!r} is no host"
+        detail = "a host of the Redis URL has no name: redis+cluster://host[:port],host[:port]"
         raise ConfigurationError(detail)
     return parts.hostname, parts.port or port
 
@@ -161,7 +193,8 @@ def _watched(
         if name in options
     }
     tls = {name: value for name, value in options.items() if name.startswith("ssl")}
-    watcher = {"socket_timeout": timeout, "socket_connect_timeout": timeout, **tls, **own}
+    once = Retry(NoBackoff(), 0)
+    watcher = {**_patience(timeout, hosts), "retry": once, **tls, **own}
     sentinel = Sentinel(hosts, sentinel_kwargs=watcher)  # type: ignore[no-untyped-call]
     pool = sentinel.master_for(service, **options).connection_pool
     return OneServer(_checked(pool), owned=True, sentinel=sentinel)
@@ -211,8 +244,12 @@ class OneServer:
         return ["server"]
 
     async def refresh(self, address: str | None) -> None:  # noqa: ARG002 - as above
-        """Drop idle connections: the next ones go to whoever is the primary then."""
-        await self._pool.disconnect(inuse_connections=False)
+        """Drop idle connections: the next ones go to whoever is the primary then.
+
+        Each in one step: nobody is lent one that is about to close, as the pool's own way allows.
+        """
+        for connection in idle_connections(self._pool):
+            await connection.disconnect(nowait=True)
 
     async def acquire(self, address: str) -> AbstractConnection:  # noqa: ARG002 - as above
         """Return a connection that was found open."""
@@ -244,13 +281,21 @@ class ClusterServers:
         self._client = client
         self._owned = owned
         self._moved: dict[int, str] = {}
+        self._newcomers: dict[str, ClusterNode] = {}
         self._refreshing = asyncio.Lock()
         self._refreshed_at = 0.0
-        self._lenders: dict[AbstractConnection, ClusterNode] = {}
+        self._lenders: dict[AbstractConnection, tuple[ClusterNode, float | None]] = {}
 
     async def open(self) -> None:
         """Ask for the slots."""
-        await self._client.initialize()
+        if not self._owned:
+            await self._client.initialize()
+            return
+        try:  # not its initialize, which also wants an answer of the first primary
+            await self._client.nodes_manager.initialize()
+        except BaseException:
+            await self.close()
+            raise
 
     def node_of(self, key: bytes | None) -> str:
         """Return the primary of the key's slot; ``RedisClusterException`` if nobody has it."""
@@ -260,19 +305,29 @@ class ClusterServers:
         moved = self._moved.get(slot)
         if moved is not None:
             return moved
-        return self._client.nodes_manager.get_node_from_slot(slot).name
+        try:
+            return self._client.nodes_manager.get_node_from_slot(slot).name
+        except KeyError as error:  # from a client that does not insist on every slot
+            detail = f"no node of the cluster has slot {slot}"
+            raise RedisClusterException(detail) from error
 
     def redirected(self, error: AskError) -> str | None:
         """Follow MOVED for good, ASK for once."""
         if not error.host:
             return None
         host, port = self._client.nodes_manager.remap_host_port(error.host, error.port)
-        node = self._client.get_node(host, port)
-        if node is None:
-            return None
+        node = self._client.get_node(host, port) or self._newcomer(host, port)
         if isinstance(error, MovedError):
             self._moved[error.slot_id] = node.name
         return node.name
+
+    def _newcomer(self, host: str, port: int) -> ClusterNode:
+        """Return a node that is not listed yet: it has no slot but the one on its way to it."""
+        node = ClusterNode(host, port, **self._client.nodes_manager.connection_kwargs)
+        return self._newcomers.setdefault(node.name, node)
+
+    def _node(self, address: str) -> ClusterNode | None:
+        return self._client.get_node(node_name=address) or self._newcomers.get(address)
 
     def primaries(self) -> Sequence[str]:
         """Return the addresses of all primaries."""
@@ -292,7 +347,7 @@ class ClusterServers:
 
     async def acquire(self, address: str) -> AbstractConnection:
         """Return an open connection to a node."""
-        node = self._client.get_node(node_name=address)
+        node = self._node(address)
         if node is None:
             detail = f"{address} is no node of the cluster any more"
             raise ConnectionError(detail)
@@ -302,17 +357,21 @@ class ClusterServers:
         except BaseException:
             node.release(connection)
             raise
-        self._lenders[connection] = node
+        self._lenders[connection] = node, connection.socket_timeout
+        connection.socket_timeout = None  # flights are timed as a whole
         return connection
 
     async def release(self, address: str, connection: AbstractConnection) -> None:
         """Give it back to its node; a node that has left closes it."""
-        node = self._lenders.pop(connection)
-        if self._client.get_node(node_name=address) is not node:
+        node, connection.socket_timeout = self._lenders.pop(connection)
+        if self._node(address) is not node:
             await connection.disconnect(nowait=True)
         node.release(connection)  # type: ignore[arg-type]  # it came from there
 
     async def close(self) -> None:
-        """Close the client, if it is ours."""
+        """Close the connections, those of the client only if it is ours."""
+        for node in self._newcomers.values():
+            await node.disconnect()
         if self._owned:
-            await self._client.aclose()
+            await self._client.nodes_manager.aclose()
+            await self._client.nodes_manager.aclose("startup_nodes")

@@ -12,29 +12,26 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agent_cores.session.errors import (
-    QuotaExceededError,
-    SessionError,
-    StorageError,
-    StorageUnavailableError,
-    StoreFormatError,
-)
+from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.coalescing import Coalescer
 from agent_cores.session.storage.redis_driver import (
     AbstractConnection,
     AskError,
-    AuthenticationError,
-    AuthorizationError,
     BusyLoadingError,
-    ClusterDownError,
     MovedError,
     NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisClusterException,
-    RedisError,
-    ResponseError,
     TryAgainError,
+)
+from agent_cores.session.storage.redis_failures import (
+    BROKEN,
+    FAILURES,
+    REPLIES,
+    LostAnswerError,
+    NotSentError,
+    is_passing,
+    told,
+    translated,
 )
 
 if TYPE_CHECKING:
@@ -43,36 +40,11 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis_commands import Command
 
 
-class NotSentError(StorageError):
-    """No connection: nothing was sent. Never leaves this module."""
-
-
-class LostAnswerError(StorageError):
-    """Sent, and no answer came. Never leaves this module."""
-
-
 ALONE_BYTES = 64 * 1024
 """A command this large goes alone: it would hold up those that wait with it."""
+READS_TOGETHER = 2_048
+"""The longest page of a listing, of two lists at once, reads its headers in one flight."""
 
-A_PAGE = 32
-"""So many reads go in one flight: a page of a listing looks at as many sessions."""
-
-_REPLIES = (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError)
-"""Errors that a server answers, though redis-py derives some from its ``ConnectionError``."""
-_FAILURES = (NotSentError, LostAnswerError, RedisClusterException, *_REPLIES)
-_LOST = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
-_PASSING = (
-    NotSentError,
-    LostAnswerError,
-    RedisClusterException,
-    AskError,
-    TryAgainError,
-    BusyLoadingError,
-    ClusterDownError,
-    ReadOnlyError,
-)
-"""What may be over soon: a failover, a slot on its way, a server that has just started."""
-_PASSING_WORDS = ("BUSY ", "NOREPLICAS ")  # of which redis-py makes no class
 _QUICK_REDIRECTS = 5
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.2
@@ -110,7 +82,7 @@ class Topology(Protocol):
 
 
 class Node:
-    """One server: two queues whose callers share flights, and a way for large commands."""
+    """One server: queues whose callers share flights, and one for large commands."""
 
     def __init__(
         self, topology: Topology, address: str, *, pool_size: int, timeout: float, max_queued: int
@@ -123,23 +95,32 @@ class Node:
             self._exchange, lanes=2, max_queued=max_queued
         )
         self._reads: Coalescer[Command, Any] = Coalescer(
-            self._exchange, lanes=2, worth_a_lane=A_PAGE, max_queued=max_queued
+            self._exchange, lanes=2, max_queued=max_queued
+        )
+        self._pages: Coalescer[Command, Any] = Coalescer(
+            self._exchange, max_items=READS_TOGETHER, max_queued=max_queued
+        )
+        self._large: Coalescer[Command, Any] = Coalescer(
+            self._exchange, lanes=pool_size, max_items=1, max_queued=max_queued
         )
 
-    async def send(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
-        """Return the answer, or raise the one error."""
+    async def send(self, command: Command, *, together: bool = False) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Return the answer, or raise the one error.
+
+        Reads that one caller needs ``together`` go in one flight, so that they cost one round trip.
+        """
         size = len(command.packed)
+        queue = self._writes
         if size > ALONE_BYTES:
-            answer = (await self._exchange([command]))[0]
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-        return await (self._reads if command.reads else self._writes).submit(command, size)
+            queue = self._large
+        elif command.reads:
+            queue = self._pages if together else self._reads
+        return await queue.submit(command, size)
 
     async def drain(self) -> None:
         """Take no more, and return once all is answered."""
-        await self._writes.drain()
-        await self._reads.drain()
+        for queue in (self._writes, self._reads, self._pages, self._large):
+            await queue.drain()
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one flight; return an answer or an error for each."""
@@ -147,8 +128,8 @@ class Node:
             try:
                 async with asyncio.timeout(self._timeout):
                     connection = await self._topology.acquire(self._address)
-            except (*_LOST, RedisClusterException) as error:
-                raise NotSentError(_told(error)) from error
+            except (*BROKEN, RedisClusterException) as error:
+                raise NotSentError(told(error)) from error
             try:
                 return await self._talk(connection, commands)
             finally:
@@ -164,9 +145,9 @@ class Node:
                     for _ in range(command.replies - 1):
                         await _reply(connection)
                     answers.append(await _reply(connection))
-        except _LOST as error:
+        except BROKEN as error:
             await connection.disconnect(nowait=True)
-            lost = LostAnswerError(_told(error))
+            lost = LostAnswerError(told(error))
             lost.__cause__ = error
             answers += [lost] * (len(commands) - len(answers))
         except BaseException:
@@ -185,7 +166,7 @@ async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as ab
         return await AbstractConnection.read_response(
             connection, disable_decoding=True, disconnect_on_error=False
         )
-    except _REPLIES as error:
+    except REPLIES as error:
         return error
 
 
@@ -200,6 +181,8 @@ class Wire:
         self._timeout = timeout
         self._max_queued = max_queued
         self._nodes: dict[str, Node] = {}
+        self._suspects: set[str] = set()
+        self._search: asyncio.Task[None] | None = None
         self._closed = False
 
     async def open(self) -> None:
@@ -207,8 +190,8 @@ class Wire:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._topology.open()
-        except (*_LOST, RedisClusterException) as error:
-            detail = f"Redis does not answer: {_told(error)}"
+        except (*BROKEN, RedisClusterException) as error:
+            detail = f"Redis does not answer: {told(error)}"
             raise StorageUnavailableError(detail) from error
         self._closed = False
 
@@ -218,44 +201,60 @@ class Wire:
         for node in list(self._nodes.values()):
             await node.drain()
         self._nodes.clear()
+        if self._search is not None:
+            await self._search
         await self._topology.close()
 
-    async def call(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
+    async def call(self, command: Command, *, together: bool = False) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command until it is answered, and return the answer.
 
         ``StorageUnavailableError`` once the timeout has passed, or with ``outcome_unknown`` as soon
         as an answer was lost that must not be asked for twice.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
+        address = None
         try:
-            return await self._node(self._topology.node_of(command.key)).send(command)
-        except _FAILURES as error:
+            address = self._topology.node_of(command.key)
+            if address in self._suspects:
+                address = await self._found_anew(command.key)
+            return await self._node(address).send(command, together=together)
+        except FAILURES as error:
             delivery, failure = _Delivery(command, deadline), error
         while True:
-            await self._redeliver(delivery, failure)
+            await self._redeliver(delivery, address, failure)
             try:
                 address = delivery.address or self._topology.node_of(command.key)
-                return await self._node(address).send(delivery.command)
-            except _FAILURES as error:
+                return await self._node(address).send(delivery.command, together=together)
+            except FAILURES as error:
                 failure = error
 
     async def call_all(self, commands: Iterable[Command]) -> list[Any]:
-        """Send commands, those for one node in one flight, and return their answers in order."""
-        return await asyncio.gather(*map(self.call, commands))
+        """Send commands and return their answers in order.
+
+        Reads for one node go in one flight, up to ``READS_TOGETHER``. However many there are, they
+        never fill the queues by themselves.
+        """
+        waiting = list(commands)
+        together = min(READS_TOGETHER, self._max_queued)
+        answers: list[Any] = []
+        for first in range(0, len(waiting), together):
+            portion = waiting[first : first + together]
+            calls = (self.call(command, together=True) for command in portion)
+            answers += await asyncio.gather(*calls)
+        return answers
 
     async def call_primaries(self, command: Command) -> list[Any]:
         """Send a command to every primary, once."""
         addresses = self._topology.primaries()
         try:
             return await asyncio.gather(*(self._node(name).send(command) for name in addresses))
-        except _FAILURES as error:
-            raise _translated(error) from error
+        except FAILURES as error:
+            raise translated(error) from error
 
-    async def _redeliver(self, delivery: _Delivery, error: Exception) -> None:
-        """Prepare the next try, or raise what there is to tell."""
+    async def _redeliver(self, delivery: _Delivery, address: str | None, error: Exception) -> None:
+        """Prepare the next try after one at that address, or raise what there is to tell."""
         _log.debug("no answer to a command yet: %s: %s", type(error).__name__, error)
-        failed, delivery.address = delivery.address, None
-        delivery.asking = False
+        delivery.address, delivery.asking = None, False
         if isinstance(error, NoScriptError) and not delivery.in_full:
             delivery.in_full = True
             return
@@ -266,21 +265,44 @@ class Wire:
             if delivery.address is not None and delivery.redirects <= _QUICK_REDIRECTS:
                 return
         lost = isinstance(error, LostAnswerError)
+        search = None
+        if lost or isinstance(error, NotSentError):
+            search = self._find_anew(address)  # for the next callers too, if this one gives up
         if lost and not delivery.repeatable:
             detail = f"Redis did not answer: {error}"
             raise StorageUnavailableError(detail, outcome_unknown=True) from error
-        if not isinstance(error, _PASSING) and not str(error).startswith(_PASSING_WORDS):
-            raise _translated(error) from error
+        if not is_passing(error):
+            raise translated(error) from error
         await delivery.pause(error)
         if not isinstance(error, TryAgainError | BusyLoadingError):
-            await self._refresh(failed)
+            await asyncio.shield(search or self._find_anew(None))
 
-    async def _refresh(self, address: str | None) -> None:
+    async def _found_anew(self, key: bytes | None) -> str:
+        """Return the node of a key once the search for the nodes is over."""
+        if self._search is not None:
+            await asyncio.shield(self._search)
+        return self._topology.node_of(key)
+
+    def _find_anew(self, silent: str | None) -> asyncio.Task[None]:
+        """Find the nodes anew, in a task of its own, one for all who ask for it meanwhile.
+
+        Who has something for a node that was silent waits until it is over.
+        """
+        if silent is not None:
+            self._suspects.add(silent)
+        if self._search is None or self._search.done():
+            self._search = asyncio.create_task(self._refresh(silent))
+        return self._search
+
+    async def _refresh(self, silent: str | None) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._topology.refresh(address)
-        except (*_LOST, RedisClusterException):
-            return  # the next try finds out, and says so in the end
+            if not self._closed:
+                async with asyncio.timeout(self._timeout):
+                    await self._topology.refresh(silent)
+        except (*BROKEN, RedisClusterException) as error:
+            _log.debug("the nodes were not found: %s: %s", type(error).__name__, error)
+        finally:
+            self._suspects.clear()
 
     def _node(self, address: str) -> Node:
         node = self._nodes.get(address)
@@ -322,21 +344,6 @@ class _Delivery:
     async def pause(self, error: Exception) -> None:
         """Wait a little longer each time; raise once the time is over."""
         if asyncio.get_running_loop().time() >= self._deadline:
-            raise _translated(error) from error
+            raise translated(error) from error
         await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - not a secret
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-
-
-def _translated(error: Exception) -> SessionError:
-    """Return the error that callers are told. What a server refuses, it has not carried out."""
-    told = _told(error)
-    if isinstance(error, OutOfMemoryError):
-        return QuotaExceededError(f"Redis is full: {told}")
-    if told.startswith("WRONGTYPE"):
-        return StoreFormatError(f"a key holds something else: {told}")
-    known = isinstance(error, NotSentError | LostAnswerError)
-    return StorageUnavailableError(f"Redis {'does not answer' if known else 'refuses'}: {told}")
-
-
-def _told(error: BaseException) -> str:
-    return str(error) or type(error).__name__

@@ -1,0 +1,136 @@
+"""Mending the lists: what a reader finds wrong in them is set right, after the reader was answered.
+
+An entry that leads nowhere is removed once it is a minute old: until then its session may be on the
+way. One that is saved with an older time may be so even later; hence a reader looks at the session
+once more before the removal and after it, and who creates it enters it once more after its header.
+The sweeper looks at what the due queue knows of a removed entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent_cores.session.errors import SessionError
+from agent_cores.session.models.times import to_millis
+from agent_cores.session.storage.redis_commands import SETTLE, Command
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from datetime import datetime
+
+    from agent_cores.session.models.session import SessionMetadata
+    from agent_cores.session.storage.redis_due import DueQueue
+    from agent_cores.session.storage.redis_indexes import Indexes
+    from agent_cores.session.storage.redis_wire import Wire
+
+    LookUp = Callable[[str, Iterable[str]], Awaitable[Sequence[SessionMetadata | None]]]
+
+MENDED_AFTER = timedelta(minutes=1)
+
+_log = logging.getLogger(__name__)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One session in one list. ``key`` is the list, ``subject`` whose it is, if a subject's."""
+
+    score: int
+    session_id: str
+    incarnation: int
+    member: bytes
+    key: bytes
+    subject: str | None
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Where it stands."""
+        return self.score, self.session_id
+
+
+class Mending:
+    """Sets right what readers found, in tasks of its own."""
+
+    def __init__(self, wire: Wire, indexes: Indexes, due: DueQueue, headers: LookUp) -> None:
+        self._wire = wire
+        self._headers = headers
+        self._indexes = indexes
+        self._due = due
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def look_over(
+        self,
+        namespace: str,
+        looked_at: Iterable[tuple[Entry, SessionMetadata | None]],
+        at: datetime,
+    ) -> None:
+        """Remove entries that are wrong and old enough, move up those that lag behind."""
+        oldest = to_millis(at - MENDED_AFTER)
+        wrong: list[Entry] = []
+        commands: list[Command] = []
+        for entry, header in looked_at:
+            score = self._right_score(entry, header)
+            if score is None and entry.score <= oldest:
+                wrong.append(entry)
+            elif score is not None and score > entry.score:
+                commands.append(_settled(entry, score))
+        if wrong:
+            self._start(self._remove(namespace, wrong, at))
+        if commands:
+            self._start(self._wire.call_all(commands))
+
+    def doubt(self, namespace: str, members: Iterable[bytes], at: datetime) -> None:
+        """Have the sweeper look at names in the due queue that no session stands behind."""
+        commands = [self._due.doubt(namespace, member, at) for member in members]
+        if commands:
+            self._start(self._wire.call_all(commands))
+
+    async def finish(self) -> None:
+        """Return once all that was begun is done."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _right_score(self, entry: Entry, header: SessionMetadata | None) -> int | None:
+        if header is None:
+            return None
+        return self._indexes.places(header).get((entry.key, entry.member))
+
+    async def _remove(self, namespace: str, wrong: Sequence[Entry], at: datetime) -> None:
+        """Remove what is still wrong, and enter again what was made right meanwhile."""
+        headers = await self._look(namespace, wrong)
+        still = [entry for entry in wrong if self._right_score(entry, headers[entry]) is None]
+        gone = [
+            entry.member
+            for entry in still
+            if (header := headers[entry]) is None or header.incarnation != entry.incarnation
+        ]
+        await self._wire.call_all(_settled(entry, "") for entry in still)
+        for entry, header in (await self._look(namespace, still)).items():
+            if header is not None and self._right_score(entry, header) is not None:
+                await self._indexes.restore(header)
+        self.doubt(namespace, gone, at)
+
+    async def _look(
+        self, namespace: str, entries: Sequence[Entry]
+    ) -> dict[Entry, SessionMetadata | None]:
+        headers = await self._headers(namespace, [entry.session_id for entry in entries])
+        return dict(zip(entries, headers, strict=True))
+
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(_tried(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _settled(entry: Entry, score: int | str) -> Command:
+    return SETTLE.on((entry.key,), entry.member, entry.score, entry.score, score)
+
+
+async def _tried(work: Coroutine[Any, Any, object]) -> None:
+    try:
+        await work
+    except SessionError as error:  # the next reader finds it again
+        _log.warning("a list of sessions was not mended: %s", error)

@@ -1,0 +1,182 @@
+"""Pages of listings: how many round trips one costs, and what stands on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent_cores.session.models import AccessRole, Cursor, Grant, Query, SessionStatus
+from agent_cores.session.models.times import to_millis, utc_now
+from agent_cores.session.storage.redis_commands import Command
+from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis_wire import Node
+from agent_cores.session.testing.samples import creation, new_header
+from tests.redis.talks import opened
+from tests.servers.redis import RedisServer, empty_store
+
+MANY = 1_050
+ANN: dict[str, Any] = {"namespace": "default", "owner_id": "ann"}
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return how many commands each flight of reads held: one after another, so round trips."""
+    sizes: list[int] = []
+    exchange = Node._exchange  # noqa: SLF001 - counted here, not timed
+
+    async def counted(self: Node, commands: Sequence[Command]) -> list[Any]:
+        if commands[0].reads:
+            sizes.append(len(commands))
+        return await exchange(self, commands)
+
+    monkeypatch.setattr(Node, "_exchange", counted)
+    return sizes
+
+
+async def _fill(
+    provider: RedisProvider,
+    at: datetime,
+    number: int,
+    *,
+    name: str = "talk",
+    ttl_seconds: int | None = None,
+    **fields: Any,  # noqa: ANN401 - fields of a header
+) -> None:
+    """Create sessions, a millisecond apart, the first one the newest."""
+    headers = [
+        new_header(
+            f"{name}-{n}", at=at - timedelta(milliseconds=n), ttl_seconds=ttl_seconds, **fields
+        )
+        for n in range(number)
+    ]
+    for first in range(0, number, 500):
+        some = headers[first : first + 500]
+        await asyncio.gather(*(provider.apply(creation(header)) for header in some))
+
+
+async def test_a_page_is_two_round_trips_whatever_it_lists(
+    trips: list[int], provider: RedisProvider
+) -> None:
+    at = utc_now()
+    grant = Grant(subject="bob", role=AccessRole.VIEWER, granted_by="ann", granted_at=at)
+    shared: dict[str, Any] = {"tags": ("x", "y"), "grants": {"bob": grant}}
+    await _fill(provider, at, MANY, name="new", **shared)
+    await _fill(provider, at, MANY, name="old", archived=True, **shared)
+    archived = SessionStatus.ARCHIVED
+    listings = [
+        Query(**ANN, at=at, status=SessionStatus.ACTIVE),
+        Query(**ANN, at=at, status=SessionStatus.ACTIVE, tags=("x",)),
+        Query(**ANN, at=at, status=SessionStatus.ACTIVE, tags=("x", "y")),
+        Query(**ANN, at=at, status=archived),
+        Query(**ANN, at=at, status=archived, tags=("y",)),
+        Query(**ANN, at=at),
+        Query(**ANN, at=at, tags=("x", "y")),
+        Query(namespace="default", at=at, subjects=("bob",)),
+        Query(namespace="default", at=at, subjects=("bob", "group:a"), status=archived),
+    ]
+    await provider.find(listings[0])  # the server knows the scripts from now on
+    for query in listings:
+        for limit, offset in ((10, 0), (1_000, 0), (10, 900)):
+            trips.clear()
+            found = await provider.find(_with(query, limit=limit, offset=offset))
+            assert 1 <= len(trips) <= 2, (query, limit, offset)
+            assert len(found.headers) == limit, (query, limit, offset)
+
+
+def _with(query: Query, **fields: Any) -> Query:  # noqa: ANN401 - fields of a query
+    return msgspec.structs.replace(query, **fields)
+
+
+async def test_tags_that_never_meet_are_walked_a_page_at_a_time(
+    server: RedisServer, trips: list[int]
+) -> None:
+    at = utc_now()
+    url = empty_store(server.url)
+    prefix = url.rpartition("prefix=")[2]
+    with server.client() as client:
+        for tag in ("x", "y"):
+            names = {f"{tag}{n}\0{n + 1}": to_millis(at) - n for n in range(5_000)}
+            client.zadd(f"{prefix}owner:{{default/ann}}:active:tag:{tag}", names)
+    async with opened(url) as provider:
+        await provider.find(Query(**ANN, at=at))
+        after: Cursor | None = None
+        pages = 0
+        while after is not None or not pages:
+            trips.clear()
+            found = await provider.find(Query(**ANN, at=at, tags=("x", "y"), after=after))
+            after = found.next
+            pages += 1
+            assert found.headers == []
+            assert 1 <= len(trips) <= 2
+    assert 5 <= pages <= 6
+
+
+async def test_an_offset_is_used_up_before_a_page_with_several_tags_ends(
+    server: RedisServer,
+) -> None:
+    at = utc_now()
+    url = empty_store(server.url)
+    prefix = url.rpartition("prefix=")[2]
+    with server.client() as client:
+        names = {f"x{n}\0{n + 1}": to_millis(at) + 1 + n for n in range(2_500)}
+        client.zadd(f"{prefix}owner:{{default/ann}}:active:tag:x", names)
+        names = {f"y{n}\0{n + 1}": to_millis(at) + 1 + n for n in range(2_500)}
+        client.zadd(f"{prefix}owner:{{default/ann}}:active:tag:y", names)
+    async with opened(url) as provider:
+        await _fill(provider, at, 30, tags=("x", "y"))
+        found = await provider.find(Query(**ANN, at=at, tags=("x", "y"), offset=5))
+        assert [header.session_id for header in found.headers] == [
+            f"talk-{number}" for number in range(5, 15)
+        ]
+
+
+async def test_ended_sessions_shorten_a_page_and_hide_nothing(
+    trips: list[int], provider: RedisProvider
+) -> None:
+    at = utc_now()
+    await _fill(provider, at, 60, name="short", ttl_seconds=60)
+    await _fill(provider, at - timedelta(seconds=1), 12, name="long")
+    query = Query(**ANN, at=at + timedelta(seconds=61), status=SessionStatus.ACTIVE)
+    await provider.find(_with(query, limit=1))
+    names: list[str] = []
+    after: Cursor | None = None
+    for page in range(20):
+        trips.clear()
+        found = await provider.find(_with(query, after=after))
+        names += [header.session_id for header in found.headers]
+        assert 1 <= len(trips) <= 2
+        after = found.next
+        if after is None:
+            assert page > 0
+            break
+    assert names == [f"long-{number}" for number in range(12)]
+
+
+async def test_an_offset_larger_than_the_queues_is_answered(server: RedisServer) -> None:
+    at = utc_now()
+    async with opened(f"{empty_store(server.url)}&max_queued=150") as provider:
+        for first in range(0, 200, 25):
+            await _fill(provider, at - timedelta(seconds=first), 25, name=f"at{first:03}")
+        found = await provider.find(Query(**ANN, at=at, offset=180))
+        assert [header.session_id for header in found.headers] == [
+            f"at175-{number}" for number in range(5, 15)
+        ]
+
+
+async def test_a_store_of_many_namespaces_is_swept_and_counted(server: RedisServer) -> None:
+    at = utc_now()
+    url = empty_store(server.url)
+    with server.client() as client:
+        names = [f"team-{number}" for number in range(1_300)]
+        client.sadd(f"{url.rpartition('prefix=')[2]}due:namespaces", *names)
+    async with opened(url) as provider:
+        await _fill(provider, at, 3, ttl_seconds=60)
+        later = at + timedelta(seconds=61)
+        counts = await provider.count(None, later)
+        assert (counts.sessions, counts.due) == (3, 3)
+        assert len(await provider.due(later, 10, 30)) == 3
