@@ -92,6 +92,8 @@ class Decision(msgspec.Struct):
     def guard(self, change: Change) -> Change:
         """Return the change with what must still stand for this decision to hold."""
         header = self.header
+        if change.basis is header and change.at is self.at:
+            return change  # made for this decision
         return msgspec.structs.replace(
             change,
             at=self.at,

@@ -64,7 +64,7 @@ class Action(Enum):
         self.rank = role.rank
 
 
-class Caller(msgspec.Struct, frozen=True):
+class Caller(msgspec.Struct, frozen=True, gc=False):
     """Who asks. ``groups`` are bare names, ``None`` while they have not been asked for."""
 
     user_id: str

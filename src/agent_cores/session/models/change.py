@@ -60,7 +60,7 @@ _UNREVISED = frozenset({"hold", "turn", "access_revision"})
 """Fields that change without raising ``revision``."""
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One write to one session, all or nothing.
 
     Guards are compared only if given. ``expected_hold`` is the hold that the change names; a
@@ -121,7 +121,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
+class State(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What ``apply_change`` needs to know of the stored session.
 
     ``context``: the entries of the keys that the change names. ``known``: the stored messages
@@ -135,7 +135,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     removable: tuple[tuple[int, str], ...] = ()
 
 
-class Applied(msgspec.Struct, frozen=True, kw_only=True):
+class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a change did, and so what a provider writes.
 
     ``header`` is the new header, or the last one of a deleted session. ``messages`` answers the
@@ -161,7 +161,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
         return self.deleted or self.header != self.before or bool(self.replaced)
 
 
-class HotAppend(msgspec.Struct, frozen=True):
+class HotAppend(msgspec.Struct, frozen=True, gc=False):
     """What a fast path writes beside the messages. It keeps the later of these and what is stored.
 
     ``listed_at`` is ``None`` where the stored one is recent enough.

@@ -41,7 +41,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
 
-class StoredMessage(msgspec.Struct, frozen=True):
+class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     """A message as a provider keeps it.
 
     ``body`` is its role, content, author and metadata, encoded.

@@ -96,12 +96,9 @@ class RequestView(SessionManager):
     ) -> Append:
         """Append, like ``add_messages``, and tell where the session stands after it."""
         decision = await self._decide(session_id, user_id, Action.APPEND)
-        drafts = await self._checked(
-            decision, lambda: self._inputs.messages(messages, user_id, decision.at)
-        )
         applied = await self._append(
             decision,
-            drafts,
+            lambda: self._inputs.messages(messages, user_id, decision.at),
             context_updates=context_updates or None,
             context_removals=context_removals or (),
             expected_revision=self.expected.revision,

@@ -76,12 +76,16 @@ class Verbs:
         return await self._engine.decide(self._scope, session_id, caller, action)
 
     def _change(self, decision: Decision, **parts: Any) -> Change:  # noqa: ANN401 - Change checks
-        """Return a change of the decided session; the engine adds what must still stand."""
+        """Return a change of the decided session, with what must still stand."""
+        header = decision.header
         return Change(
             namespace=decision.scope.namespace,
             session_id=decision.session_id,
             at=decision.at,
             limits=self._engine.limits,
+            basis=header,
+            incarnation=header.incarnation,
+            access_revision=header.access_revision,
             **parts,
         )
 

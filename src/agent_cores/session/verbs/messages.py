@@ -14,7 +14,7 @@ from agent_cores.session.storage.codec import decode_message, decode_messages
 from agent_cores.session.verbs.base import Verbs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent_cores.session.engine import Decision
     from agent_cores.session.models.change import Applied, Change
@@ -48,12 +48,9 @@ class MessageVerbs(Verbs):
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
         message = NewMessage(role, content, message_id, metadata)
-        draft = await self._checked(
-            decision, lambda: self._inputs.one_message(message, user_id, decision.at)
-        )
         applied = await self._append(
             decision,
-            (draft,),
+            lambda: (self._inputs.one_message(message, user_id, decision.at),),
             context_updates=context_updates,
             context_removals=context_removals,
             expected_revision=expected_revision,
@@ -80,12 +77,9 @@ class MessageVerbs(Verbs):
         ``metadata``. Known ids with equal messages are returned as stored, new ones are added.
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
-        drafts = await self._checked(
-            decision, lambda: self._inputs.messages(messages, user_id, decision.at)
-        )
         applied = await self._append(
             decision,
-            drafts,
+            lambda: self._inputs.messages(messages, user_id, decision.at),
             context_updates=context_updates,
             context_removals=context_removals,
             expected_revision=expected_revision,
@@ -97,7 +91,7 @@ class MessageVerbs(Verbs):
     async def _append(
         self,
         decision: Decision,
-        drafts: tuple[StoredMessage, ...],
+        drafts: Callable[[], tuple[StoredMessage, ...]],
         *,
         context_updates: Mapping[str, Any] | None,
         context_removals: Iterable[str],
@@ -106,10 +100,11 @@ class MessageVerbs(Verbs):
         turn: str | None,
     ) -> Applied:
         def change() -> Change:
+            append = drafts()
             context_set = self._inputs.context(context_updates)
             return self._change(
                 decision,
-                append=drafts,
+                append=append,
                 context_set=context_set,
                 context_drop=self._inputs.context_removals(context_removals, context_set),
                 expected_revision=optional_number(expected_revision, "expected_revision", 1),
