@@ -89,14 +89,17 @@ class Writers:
         """How many appends were acknowledged."""
         return sum(map(len, self.acknowledged.values()))
 
-    async def more(self, number: int = 200) -> None:
-        """Return once that many more appends were acknowledged."""
-        goal = self.count + number
-        while self.count < goal:
+    async def more(self, number: int = 200, *, of: str | None = None) -> None:
+        """Return once that many more appends were acknowledged: of all sessions, or ``of`` one."""
+        before = self._count(of)
+        while self._count(of) < before + number:
             failed = [task for task in self._tasks if task.done()]
             for task in failed:
                 task.result()
             await asyncio.sleep(0.01)
+
+    def _count(self, of: str | None) -> int:
+        return self.count if of is None else len(self.acknowledged[of])
 
     async def _write(self, header: SessionMetadata) -> None:
         number = 0
