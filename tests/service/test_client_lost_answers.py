@@ -30,6 +30,7 @@ class Cutter:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.passes = 0
         self.lose = 0
         self.meanwhile: Do | None = None
         self._port = 0
@@ -63,7 +64,9 @@ class Cutter:
                     method, path, _ = request.split(b" ", 2)
                     if path != b"/v1/me":
                         self.seen.append(method.decode())
-                        if self.lose:
+                        if self.passes:
+                            self.passes -= 1
+                        elif self.lose:
                             self.lose -= 1
                             if self.meanwhile is not None:
                                 await self.meanwhile()
@@ -148,6 +151,19 @@ async def test_a_delete_whose_answer_was_lost_is_looked_for_and_not_sent_again(
     assert proxy.seen == ["DELETE", "GET"]
     with pytest.raises(SessionNotFoundError):
         await client.delete_session("talk", "ann")
+
+
+async def test_a_delete_that_its_caller_may_not_make_is_never_told_to_be_done(
+    wire: Wire, cutter: tuple[Cutter, SessionClient]
+) -> None:
+    proxy, client = cutter
+    await client.share_session("talk", "ann", "group:team", role="editor")
+    proxy.passes, proxy.lose = 1, 1  # refused without groups; the answer with groups is lost
+    with_groups = client.for_namespace("default", groups_of=lambda user: ["team"])
+    with pytest.raises(StorageUnavailableError) as caught:
+        await with_groups.delete_session("talk", "val")
+    assert caught.value.outcome_unknown
+    assert (await with_groups.get_session("talk", "val")).id == "talk"
 
 
 async def test_a_session_that_took_the_id_of_a_deleted_one_is_left_alone(

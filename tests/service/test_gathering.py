@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
+import uvicorn
+import uvicorn.server
 
-from agent_cores.session.cli.gathering import MOST_KEPT, Gathering
+from agent_cores.session.cli.gathering import MOST_KEPT, Gathering, GatheringProtocol
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 
 class Sent:
@@ -17,9 +22,9 @@ class Sent:
         self.pieces: list[bytes] = []
         self.closed = False
 
-    def writelines(self, pieces: list[bytes]) -> None:
+    def write(self, data: bytes) -> None:
         assert not self.closed
-        self.pieces.append(b"".join(pieces))
+        self.pieces.append(data)
 
     def is_closing(self) -> bool:
         return self.closed
@@ -80,3 +85,33 @@ async def test_nothing_is_sent_where_the_connection_was_lost(sent: Sent) -> None
 
 async def test_all_else_is_the_transports(sent: Sent) -> None:
     assert gathering(sent).get_extra_info("peername") == "peername"
+
+
+async def test_an_answer_without_a_body_is_one_write(sent: Sent) -> None:
+    transport = gathering(sent)
+    transport.write(b"head")
+    transport.write(b"")
+    await asyncio.sleep(0)
+    transport.write(b"")
+    await asyncio.sleep(0)
+    assert sent.pieces == [b"head"]
+
+
+async def test_a_caller_who_says_no_more_after_the_question_gets_the_answer() -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = uvicorn.Config(answer, http=GatheringProtocol, lifespan="off", log_config=None)
+    config.load()
+    state = uvicorn.server.ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: GatheringProtocol(config, state, {}), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    for _ in range(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        writer.write_eof()
+        assert (await reader.read()).startswith(b"HTTP/1.1 204")
+        writer.close()
+    server.close()

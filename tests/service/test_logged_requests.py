@@ -90,3 +90,12 @@ async def test_an_error_that_another_part_logs_shows_where_it_was_and_not_its_wo
     assert (await who.say(await who.new_session(), SAID)).status == 201
     assert "in hook" in log.getvalue()
     assert SAID not in log.getvalue()
+
+
+async def test_a_request_that_lacks_a_right_is_logged_with_its_key(
+    wire: Wire, log: io.StringIO
+) -> None:
+    reader = await wire.caller(USER, key=await wire.key("read", "act-as"))
+    assert (await reader("POST", S, {})).status == 403
+    line = json.loads(log.getvalue().splitlines()[-1])
+    assert (line["status"], bool(line["credential"])) == (403, True)

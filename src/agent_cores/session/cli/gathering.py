@@ -27,7 +27,13 @@ class GatheringProtocol(HttpToolsProtocol):
         """Take a connection."""
         stream = cast("asyncio.Transport", transport)
         super().connection_made(stream)
-        self.transport = cast("asyncio.Transport", Gathering(stream, self.loop))
+        self.gathering = Gathering(stream, self.loop)
+        self.transport = cast("asyncio.Transport", self.gathering)
+
+    def eof_received(self) -> None:
+        """Send what was kept: the connection closes itself after this, and not through us."""
+        self.gathering.flush()
+        super().eof_received()
 
 
 class Gathering:
@@ -45,6 +51,8 @@ class Gathering:
 
     def write(self, data: bytes) -> None:
         """Keep the data for a moment."""
+        if not data:  # the body of an answer that has none
+            return
         if not self._kept:
             self._loop.call_soon(self.flush)
         self._kept.append(data)
@@ -56,7 +64,7 @@ class Gathering:
         """Send what was kept; nobody is there any more to get it if the connection is closed."""
         kept, self._kept, self._size = self._kept, [], 0
         if kept and not self._transport.is_closing():
-            self._transport.writelines(kept)
+            self._transport.write(b"".join(kept))
 
     def close(self) -> None:
         """Send what was kept and hang up."""

@@ -14,6 +14,7 @@ from agent_cores.session.client.reading import read_nothing, read_session, read_
 from agent_cores.session.errors import (
     InvalidInputError,
     SessionError,
+    SessionExpiredError,
     SessionNotFoundError,
     StorageUnavailableError,
 )
@@ -178,10 +179,10 @@ class ConversationCalls(Calls):
 
     async def _is_gone(self, session_id: str, user_id: str) -> bool:
         """Whether the session can be seen to be there no longer, by the one who owned it."""
-        headers = await self._acting(user_id, "user_id")
-        path = f"/v1/sessions/{arguments.segment(session_id)}"
         try:
-            await self._send("GET", path, Request(headers=headers))
+            await self._ask("GET", session_id, user_id, "", Request)
+        except SessionExpiredError:
+            return False  # it ended, which does not show that it was deleted
         except SessionNotFoundError:
             return True
         except SessionError:

@@ -1,8 +1,8 @@
 """``create_app``: the service as a plain ASGI application, and the order in which it checks.
 
 A request is routed (404, 405), then checked: headers (431) and size (413), authentication (401),
-the right of the key (403), for whom it acts (400), rate (429), what it accepts (406), its other
-headers (400), the body (413, 415, 400). All of that is the same for every id. Then the
+the right of the key (403), for whom it acts (400, 403), rate (429), what it accepts (406), its
+other headers (400), the body (413, 415, 400). All of that is the same for every id. Then the
 manager decides.
 """
 
@@ -162,7 +162,7 @@ class Service:
             await workings.start()
         client = call.scope.get("client")
         principal = await workings.authentication.principal(
-            call.headers, client[0] if client else "", right=route.right
+            call.headers, client[0] if client else "", right=route.right, tell=call.recognize
         )
         call.admit(principal)
         place = workings.callers.enter(principal)

@@ -77,9 +77,12 @@ class Authentication:
         self._jwt_roles = jwt_roles
         self._acting: dict[_Acting, tuple[ApiKey, Principal]] = {}
 
-    async def principal(self, headers: Headers, address: str, *, right: str) -> Principal:
+    async def principal(
+        self, headers: Headers, address: str, *, right: str, tell: Callable[[str], None]
+    ) -> Principal:
         """Return who is calling a route that takes a right.
 
+        ``tell`` is told the key or issuer as soon as the credential is proved, whatever comes then.
         Raises ``UnauthenticatedError``, then ``AccessDeniedError`` for a right that is missing or
         headers that the credential may not send, then a refusal of malformed ones.
         """
@@ -91,14 +94,16 @@ class Authentication:
             self._failures.check(address)
         try:
             if key_parts is not None:
-                return await self._by_key(*key_parts, headers, right)
-            return await self._by_token(credential, headers, right)
+                return await self._by_key(*key_parts, headers, right, tell)
+            return await self._by_token(credential, headers, right, tell)
         except UnauthenticatedError:
             self._failures.check(address)
             self._failures.count(address)
             raise
 
-    async def _by_key(self, key_id: str, secret: str, headers: Headers, right: str) -> Principal:
+    async def _by_key(
+        self, key_id: str, secret: str, headers: Headers, right: str, tell: Callable[[str], None]
+    ) -> Principal:
         try:
             key = self._keys.at_hand(key_id) or await self._keys.get(key_id)
         except ConfigurationError as error:
@@ -107,6 +112,7 @@ class Authentication:
             raise UnauthenticatedError(_UNKNOWN)
         if key.expires_at is not None and key.is_expired(self._clock()):
             raise UnauthenticatedError(_UNKNOWN)
+        tell(key.id)
         self._keys.note_use(key, self._clock)
         _check_right(right, key.rights)
         if "act-as" in key.rights:
@@ -130,8 +136,11 @@ class Authentication:
             del self._acting[next(iter(self._acting))]
         return principal
 
-    async def _by_token(self, token: str, headers: Headers, right: str) -> Principal:
+    async def _by_token(
+        self, token: str, headers: Headers, right: str, tell: Callable[[str], None]
+    ) -> Principal:
         claims = await self._issuers.check(token)
+        tell(claims.issuer)
         try:
             user_id = self._inputs.user_id(claims.user_id)
             groups = tuple(self._inputs.name(group, "groups") for group in claims.groups)

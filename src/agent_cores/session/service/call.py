@@ -91,10 +91,13 @@ class Call:
             view.expected = self.expected
         return view
 
+    def recognize(self, credential: str) -> None:
+        """Note the key or the issuer that the request was proved to come from."""
+        self.credential = credential
+
     def admit(self, principal: Principal) -> None:
         """Note who is calling."""
         self.principal = principal
-        self.credential = principal.source
         self.user_id = principal.user_id or ""
 
     def read_headers(self) -> None:

@@ -57,14 +57,14 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         of_a_request = hasattr(record, "request_id") and record.levelno < logging.WARNING
         if loop is None or not of_a_request:
             self.flush()
-        elif self._timer is None or self._timer.when() < loop.time():
+        elif self._timer is None or self._timer.when() <= loop.time():
             self._timer = loop.call_later(GATHERED_SECONDS, self.flush)
 
     def gather(self, line: str) -> None:
         """Keep a line of a request, made already, for at most ``GATHERED_SECONDS``."""
         self._lines.append(line + self.terminator)
         timer, loop = self._timer, asyncio.get_running_loop()
-        if timer is None or timer.when() < loop.time():
+        if timer is None or timer.when() <= loop.time():
             self._timer = loop.call_later(GATHERED_SECONDS, self.flush)
 
     def flush(self) -> None:
