@@ -213,3 +213,21 @@ async def test_a_create_sent_again_enters_nothing_that_does_not_stand(
     await provider.apply(change_of(header, AT, metadata={"tags": []}))
     assert (await provider.apply(first)).replayed
     assert not server.command("KEYS", f"*:tag:{tag}")
+
+
+async def test_what_an_attempt_entered_that_lost_is_taken_back_once_another_has_won(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, tag, write = empty_store(server.url), secrets.token_hex(8), Changes.write
+    async with opened(url) as one, opened(url) as other:
+        header = await start(one, tags=(tag,))
+
+        async def overtaken(self: Changes, change: Change, applied: Applied) -> Applied | None:
+            monkeypatch.setattr(Changes, "write", write)
+            await other.apply(change_of(header, utc_now(), metadata={"tags": []}))
+            return await self.write(change, applied)
+
+        monkeypatch.setattr(Changes, "write", overtaken)
+        archived = change_of(header, utc_now(), access=AccessEffect(archived=True))
+        assert (await one.apply(archived)).header.tags == ()
+    assert not server.command("KEYS", f"*:tag:{tag}")

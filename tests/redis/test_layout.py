@@ -15,7 +15,9 @@ from agent_cores.session.models import (
     Change,
     Grant,
     Query,
+    SeqRange,
     TurnEffect,
+    Window,
 )
 from agent_cores.session.models.times import to_millis, utc_now
 from agent_cores.session.testing.samples import (
@@ -25,7 +27,7 @@ from agent_cores.session.testing.samples import (
     new_header,
     new_message,
 )
-from tests.redis.talks import append, opened
+from tests.redis.talks import append, messages, opened
 from tests.servers.redis import RedisServer
 
 AT = datetime(2100, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
@@ -236,3 +238,39 @@ async def test_a_change_that_this_process_loses_to_another_is_decided_anew(
     assert len(snapshot.context) == 40
     assert snapshot.header.revision == header.revision + 40
     assert msgspec.json.decode(snapshot.context["key7"][1:]) == 7
+
+
+async def test_a_create_over_what_is_left_of_an_emptied_session_can_be_appended_to(
+    server: RedisServer, prefix: str
+) -> None:
+    at = utc_now()
+    async with opened(f"{server.url}?prefix={prefix}") as provider:
+        header = (await provider.apply(creation(new_header(at=at, ttl_seconds=600)))).header
+        for number in range(3):
+            header = (await provider.apply(append(header, f"m{number}"))).header
+        await provider.apply(change_of(header, at, remove=SeqRange(1, 3)))
+        server.command("DEL", f"{prefix}{{default/talk}}")
+        header = (
+            await provider.apply(creation(new_header(at=at, incarnation=2, ttl_seconds=None)))
+        ).header
+        header = (await provider.apply(append(header, "m1"))).header
+        assert header.last_seq == 1
+        assert [message.seq for message in await messages(provider)] == [1]
+        assert server.command("PEXPIRETIME", f"{prefix}{{default/talk}}:messages") == -1
+
+
+async def test_a_page_that_ends_by_its_bytes_knows_that_more_follows(
+    server: RedisServer, prefix: str
+) -> None:
+    at = utc_now()
+    async with opened(f"{server.url}?prefix={prefix}") as provider:
+        header = (await provider.apply(creation(new_header(at=at)))).header
+        batch = tuple(new_message(f"m{number}", "x" * 40, at=at) for number in range(60))
+        await provider.apply(change_of(header, at, append=batch))
+        size = len(batch[0].body)
+        for fits in range(1, 60):
+            window = Window(limit=50, max_bytes=fits * size)
+            page = await provider.read("default", "talk", window=window)
+            assert page is not None
+            assert page.messages is not None
+            assert (len(page.messages), page.has_more) == (min(fits, 50), True)

@@ -311,6 +311,21 @@ class TestRoundTrips:
         query = Query(namespace="default", at=at, owner_id="ann", tags=tags)
         assert [found.listed_at for found in (await provider.find(query)).headers] == [at]
 
+    async def test_tags_that_the_cached_header_did_not_know_cost_a_round_trip_once(
+        self, server: RedisServer, provider: RedisProvider
+    ) -> None:
+        header = await start(provider)
+        header = (await provider.apply(append(header, "m1"))).header
+        await provider.apply(change_of(header, utc_now(), metadata={"tags": ["x"]}))
+        begin = utc_now()
+        for second, flights in ((2, 2), (4, 1)):
+            at = begin + timedelta(seconds=second)
+            with _reads(server) as reads:
+                header = (await provider.apply(append(header, f"at {second}", at=at))).header
+            assert reads == [flights]
+            query = Query(namespace="default", at=at, owner_id="ann", tags=("x",))
+            assert [found.listed_at for found in (await provider.find(query)).headers] == [at]
+
     async def test_an_append_and_a_read_through_the_manager_are_one_each(
         self, server: RedisServer
     ) -> None:

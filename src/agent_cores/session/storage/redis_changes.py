@@ -204,7 +204,11 @@ class _Undertaking:
         if not applied.deleted:
             self._entered.append(applied.header)
             await self._changes.enter(applied)
-        return await self._changes.write(change, applied)
+        written = await self._changes.write(change, applied)
+        if written is not None:
+            for wanted in self._entered[:-1]:  # what earlier attempts would have made of it
+                await self._changes.withdraw(wanted, written.header)
+        return written
 
     async def _tidy(self, state: State) -> None:
         """After a refusal or a replay, leave nothing in the lists that is not as it stands."""

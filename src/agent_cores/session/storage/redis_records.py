@@ -312,7 +312,8 @@ def hot_applied(change: Change, basis: SessionMetadata, written: Written) -> App
         StoredMessage(seq, message.id, message.created_at, message.body)
         for seq, message in enumerate(change.append, first)
     )
-    header = _told(basis, written, revision=written.revision)
+    tags = basis.tags if written.tags is None else written.tags
+    header = _told(basis, written, revision=written.revision, tags=tags)
     return Applied(before=basis, header=header, messages=messages, added=messages)
 
 
@@ -334,7 +335,9 @@ def applied_as_written(applied: Applied, written: Written) -> Applied:
     )
 
 
-def _told(header: SessionMetadata, written: Written, **fields: int) -> SessionMetadata:
+def _told(
+    header: SessionMetadata, written: Written, **fields: int | tuple[str, ...]
+) -> SessionMetadata:
     return msgspec.structs.replace(
         header,
         **fields,

@@ -37,7 +37,8 @@ end
 
 local count, ended = tonumber(held[2] or 0), held[3]
 if write.create then
-  if held[1] then call('UNLINK', header, messages, ids) end
+  -- A stream may be there without messages, and would go on from its last seq.
+  if held[1] or call('EXISTS', messages) == 1 then call('UNLINK', header, messages, ids) end
   count, held = 0, {'0', '0', ended, '0', '0', '1'}
 elseif #append + #remove > 0 then  -- nothing is written to a session that lost a key
   if count ~= call('HLEN', ids) or count ~= call('XLEN', messages) then return false end

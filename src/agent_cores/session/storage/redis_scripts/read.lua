@@ -6,6 +6,10 @@
 local header, messages, ids = KEYS[1], KEYS[2], KEYS[3]
 local look = cmsgpack.unpack(ARGV[1])
 
+local function body_size(record)  -- the body is the third line
+  return #record - record:find('\n', record:find('\n', 1, true) + 1, true)
+end
+
 local function context()
   if look.whole_context then return redis.call('HGETALL', header) end
   if look.context then return redis.call('HMGET', header, unpack(look.context)) end
@@ -23,7 +27,7 @@ local function window()
       local record = entry[2][2]
       found[#found + 1] = entry[1]
       found[#found + 1] = record
-      bytes = bytes + #record
+      bytes = bytes + body_size(record)
     end
     from = #chunk == wanted and '(' .. chunk[#chunk][1]
     step = math.min(step * 2, 1024)
