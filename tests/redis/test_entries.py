@@ -194,12 +194,12 @@ async def _loses(_: Changes, change: Change, applied: Applied) -> None:
 async def test_a_create_sent_again_leaves_the_session_due_when_it_is(
     provider: RedisProvider,
 ) -> None:
-    first = creation(new_header(at=AT, ttl_seconds=3_600))
+    at = utc_now()
+    first = creation(new_header(at=at, ttl_seconds=3_600))
     header = (await provider.apply(first)).header
-    renewal = change_of(header, AT, renew=RenewEffect(ttl_seconds=10))
-    await provider.apply(renewal)
+    await provider.apply(change_of(header, at, renew=RenewEffect(ttl_seconds=10)))
     assert (await provider.apply(first)).replayed
-    due = await provider.due(AT + timedelta(seconds=20), 10, 30)
+    due = await provider.due(at + timedelta(seconds=20), 10, 30)
     assert [ended.session_id for ended in due] == ["talk"]
 
 
@@ -207,10 +207,11 @@ async def test_a_create_sent_again_enters_nothing_that_does_not_stand(
     server: RedisServer, provider: RedisProvider
 ) -> None:
     tag = secrets.token_hex(8)
-    first = creation(new_header(at=AT, tags=(tag,)))
+    at = utc_now()
+    first = creation(new_header(at=at, tags=(tag,)))
     header = (await provider.apply(first)).header
     assert server.command("KEYS", f"*:tag:{tag}")
-    await provider.apply(change_of(header, AT, metadata={"tags": []}))
+    await provider.apply(change_of(header, at, metadata={"tags": []}))
     assert (await provider.apply(first)).replayed
     assert not server.command("KEYS", f"*:tag:{tag}")
 
