@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis_wire import Wire
 
 _CHUNK = 500
-_AT_LEAST = 16
+_AT_LEAST = 12
 """A few more names than a small page needs: some may be passed over."""
 
 Place = tuple[int, str]
