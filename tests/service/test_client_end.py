@@ -54,14 +54,21 @@ async def gate(wire: Wire) -> AsyncIterator[tuple[Gate, str]]:
     await live.stop()
 
 
+async def ends_while_at_work(
+    client: SessionClient, door: Gate
+) -> tuple[asyncio.Task[str], asyncio.Task[None]]:
+    """Begin a create that waits at the door, and the end of the client."""
+    door.close()
+    creating = asyncio.create_task(client.create_session("ann"))
+    await door.waiting.wait()
+    return creating, asyncio.create_task(client.shutdown())
+
+
 async def test_shutdown_waits_for_the_requests_at_work(wire: Wire, gate: tuple[Gate, str]) -> None:
     door, address = gate
     client = SessionClient(address, await wire.key())
     await client.initialize()
-    door.close()
-    creating = asyncio.create_task(client.create_session("ann"))
-    await door.waiting.wait()
-    ending = asyncio.create_task(client.shutdown())
+    creating, ending = await ends_while_at_work(client, door)
     await asyncio.sleep(0.05)
     assert not ending.done()
     door.opened.set()
@@ -77,10 +84,7 @@ async def test_a_request_that_outlasts_the_shutdown_is_told_as_a_lost_answer(
     door, address = gate
     client = SessionClient(address, await wire.key(), retries=2, timeout=5)
     await client.initialize()
-    door.close()
-    creating = asyncio.create_task(client.create_session("ann"))
-    await door.waiting.wait()
-    ending = asyncio.create_task(client.shutdown())
+    creating, ending = await ends_while_at_work(client, door)
     await asyncio.sleep(0.05)
     ending.cancel()  # by whoever had no time to wait
     with pytest.raises(asyncio.CancelledError):
@@ -97,10 +101,7 @@ async def test_a_client_taken_up_again_while_it_ends_stays_open(
     door, address = gate
     client = SessionClient(address, await wire.key())
     await client.initialize()
-    door.close()
-    creating = asyncio.create_task(client.create_session("ann"))
-    await door.waiting.wait()
-    ending = asyncio.create_task(client.shutdown())
+    creating, ending = await ends_while_at_work(client, door)
     again = asyncio.create_task(client.initialize())
     await asyncio.sleep(0.05)
     door.opened.set()
