@@ -161,6 +161,24 @@ class Engine:
         decision = Decision(scope, session_id, caller, action, header, at, fresh=True)
         return Look(snapshot, decision, role)
 
+    def decide_for_owner(
+        self, scope: Scope, session_id: str, user_id: str, action: Action
+    ) -> Decision | None:
+        """Decide for a write by the owner of a session whose header is cached.
+
+        The ids need no check then: they are those of a stored session. ``None``: nothing is known
+        that would allow it.
+        """
+        if not isinstance(session_id, str):
+            return None
+        header = self._headers.get((scope.namespace, session_id))
+        if header is None or header.owner_id != user_id:
+            return None
+        caller, at = Caller(header.owner_id), self.clock()
+        if not self.access.allows(header, caller, action, at):
+            return None
+        return Decision(scope, header.session_id, caller, action, header, at, fresh=False)
+
     async def decide(
         self, scope: Scope, session_id: str, caller: Caller, action: Action
     ) -> Decision:
@@ -192,7 +210,9 @@ class Engine:
         except SessionError as refusal:
             attempt = Attempt(Patience(self._timeout), change, decision.header, done_if)
             applied = await self._send_again(decision, change, attempt, refusal)
-        await self._acknowledged(decision, change, applied)
+        self._remember(decision, applied)
+        if self.lifecycle.listens:
+            await self._tell_of(decision, change, applied)
         return applied
 
     async def _send_again(
@@ -257,7 +277,8 @@ class Engine:
         replaced = applied.replaced
         if replaced is not None and replaced.incarnation != told:
             await self.lifecycle.emit_expired(*decision.key, replaced, change.at)
-        await self._acknowledged(decision, change, applied)
+        self._remember(decision, applied)
+        await self._tell_of(decision, change, applied)
         return applied
 
     async def _tell_of_predecessor(self, scope: Scope, change: Change) -> int | None:
@@ -306,12 +327,15 @@ class Engine:
         decision.caller, decision.header = again.caller, again.header
         decision.at, decision.fresh = again.at, True
 
-    async def _acknowledged(self, decision: Decision, change: Change, applied: Applied) -> None:
+    def _remember(self, decision: Decision, applied: Applied) -> None:
         if applied.deleted:
             self._headers.forget(decision.key)
         else:
             self._headers.put(decision.key, applied.header)
-        if applied.replayed or applied.header.hold is not None or not self.lifecycle.listens:
+
+    async def _tell_of(self, decision: Decision, change: Change, applied: Applied) -> None:
+        """Run the hooks of what was carried out."""
+        if applied.replayed or applied.header.hold is not None:
             return
         if applied.added and self.lifecycle.listens_to("message.appended"):
             for stored in applied.added:

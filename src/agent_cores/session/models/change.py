@@ -186,6 +186,8 @@ def apply_change(state: State, change: Change) -> Applied:
     _allow(header, change)
     if change.delete:
         return Applied(before=header, header=header, deleted=True)
+    if change.is_plain_append and header.hold is None:
+        return _append(header, state, change)
     return _write(header, state, change)
 
 
@@ -280,8 +282,9 @@ def _allow(header: SessionMetadata, change: Change) -> None:
     if change.turn is not None and (turn is None or turn.token != change.turn):
         raise TurnLostError
     expected = change.expected_revision
-    other = change.expected_incarnation not in {None, header.incarnation}
-    if expected is not None and (other or header.revision != expected):
+    if expected is not None and (
+        header.revision != expected or change.expected_incarnation not in {None, header.incarnation}
+    ):
         raise RevisionMismatchError(expected, header.revision)
     expected = change.expected_last_seq
     if expected is not None and header.last_seq != expected:
@@ -300,17 +303,33 @@ def _needs_unarchived(change: Change) -> bool:
     )
 
 
+def _append(header: SessionMetadata, state: State, change: Change) -> Applied:
+    """Do what ``_write`` does for a change that only appends, in fewer steps."""
+    added = _number(change.append, state.known, header.last_seq, own_seq=False)
+    active_at = max(header.last_active_at, change.at)
+    end = end_after_write(header, change.at)
+    return Applied(
+        before=header,
+        header=msgspec.structs.replace(
+            header,
+            last_seq=added[-1].seq,
+            message_count=header.message_count + len(added),
+            last_active_at=active_at,
+            listed_at=_listed_at(header, active_at) or header.listed_at,
+            **_end(header, end),
+        ),
+        messages=_answer(change.append, state.known, added),
+        added=added,
+    )
+
+
 def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
     own_seq = header.hold is Hold.OPENING
     removed = state.removable if change.remove is not None else ()
     added = _number(change.append, state.known, header.last_seq, own_seq=own_seq)
-    if change.is_plain_append:
-        fields: Fields = {}
-        context_set, context_drop = change.context_set, change.context_drop
-    else:
-        context_set = {k: v for k, v in change.context_set.items() if state.context.get(k) != v}
-        context_drop = tuple(key for key in change.context_drop if key in state.context)
-        fields = _fields(header, state, change, {**context_set, **dict.fromkeys(context_drop)})
+    context_set = {k: v for k, v in change.context_set.items() if state.context.get(k) != v}
+    context_drop = tuple(key for key in change.context_drop if key in state.context)
+    fields = _fields(header, state, change, {**context_set, **dict.fromkeys(context_drop)})
     revised = bool(removed or fields.keys() - _UNREVISED)
     new = msgspec.structs.replace(header, **fields) if fields else header
     fields = _counted(new, added, removed) if added or removed else {}
@@ -398,7 +417,7 @@ def _counted(
 
 
 def _active(header: SessionMetadata, at: datetime, *, revised: bool) -> Fields:
-    """Move the times of activity; ``listed_at`` follows a plain append only once it is behind."""
+    """Move the times of activity; ``listed_at`` follows an append only once it is behind."""
     active_at = max(header.last_active_at, at)
     if not revised:
         return {

@@ -41,6 +41,7 @@ class _RawBody(msgspec.Struct):
     metadata: msgspec.Raw
 
 
+_NO_METADATA: dict[str, Any] = {}
 _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_bodies = msgspec.json.Decoder(list[_Body]).decode
 _decode_grants = msgspec.json.Decoder(dict[str, Grant]).decode
@@ -53,6 +54,18 @@ def encode_body(role: str, content: bytes, author_id: str, metadata: bytes) -> b
     """Return the body of a message; ``content`` and ``metadata`` are JSON already."""
     body = _RawBody(role, msgspec.Raw(content), author_id, msgspec.Raw(metadata))
     return VERSION + encode_json(body)
+
+
+def encode_text(role: str, text: str, author_id: str, at_most: int) -> bytes | None:
+    """Return the body of a message that is but text; ``None``: it is to be looked at closely.
+
+    That is where it cannot be encoded, or could be longer than ``at_most``.
+    """
+    try:
+        body = VERSION + encode_json(_Body(role, text, author_id, _NO_METADATA))
+    except UnicodeEncodeError:
+        return None
+    return body if len(body) <= at_most else None
 
 
 def decode_message(stored: StoredMessage, namespace: str, session_id: str) -> Message:

@@ -69,11 +69,15 @@ class Verbs:
         self, session_id: str, user_id: str, action: Action, field: str = "user_id"
     ) -> Decision:
         """Decide for a write."""
-        if not self._runtime.is_ready:
-            await self._runtime.ready()
+        runtime = self._runtime
+        if not runtime.is_ready:
+            await runtime.ready()
+        decision = runtime.engine.decide_for_owner(self._scope, session_id, user_id, action)
+        if decision is not None:
+            return decision
         caller = Caller(self._inputs.user_id(user_id, field))
         session_id = self._inputs.session_id(session_id)
-        return await self._engine.decide(self._scope, session_id, caller, action)
+        return await runtime.engine.decide(self._scope, session_id, caller, action)
 
     def _change(self, decision: Decision, **parts: Any) -> Change:  # noqa: ANN401 - Change checks
         """Return a change of the decided session, with what must still stand."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent_cores.session.access.access_control import Action
-from agent_cores.session.errors import MessageNotFoundError
+from agent_cores.session.errors import InvalidInputError, MessageNotFoundError
 from agent_cores.session.inputs import optional_number, whole_number
 from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
@@ -99,20 +99,23 @@ class MessageVerbs(Verbs):
         expected_last_seq: int | None,
         turn: str | None,
     ) -> Applied:
-        def change() -> Change:
+        inputs = self._inputs
+        try:
             append = drafts()
-            context_set = self._inputs.context(context_updates)
-            return self._change(
+            context_set = inputs.context(context_updates)
+            change = self._change(
                 decision,
                 append=append,
                 context_set=context_set,
-                context_drop=self._inputs.context_removals(context_removals, context_set),
+                context_drop=inputs.context_removals(context_removals, context_set),
                 expected_revision=optional_number(expected_revision, "expected_revision", 1),
                 expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
-                turn=None if turn is None else self._inputs.name(turn, "turn"),
+                turn=None if turn is None else inputs.name(turn, "turn"),
             )
-
-        return await self._engine.apply(decision, await self._checked(decision, change), done_if=())
+        except InvalidInputError:
+            await self._engine.confirm(decision)  # who may not append is told that instead
+            raise
+        return await self._engine.apply(decision, change, done_if=())
 
     async def get_session_messages(
         self,
