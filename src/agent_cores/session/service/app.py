@@ -160,10 +160,12 @@ class Service:
         workings = self._workings
         if not workings.is_started:
             await workings.start()
-        client = call.scope.get("client")
-        principal = await workings.authentication.principal(
-            call.headers, client[0] if client else "", right=route.right, tell=call.recognize
-        )
+        principal = workings.authentication.recall(call.headers, route.right)
+        if principal is None:
+            client = call.scope.get("client")
+            principal = await workings.authentication.principal(
+                call.headers, client[0] if client else "", right=route.right, tell=call.recognize
+            )
         call.admit(principal)
         place = workings.callers.enter(principal)
         try:

@@ -7,6 +7,7 @@ the credential, or from the headers that a key with ``act-as`` may send.
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
@@ -40,8 +41,9 @@ _DONE_BY_SOMEBODY = frozenset({"read", "write"})
 _MOST_REMEMBERED = 1_000
 _UNKNOWN = "the credential is missing, wrong, expired or revoked"
 
-_Acting = tuple[str, bytes | None, bytes | None]
-"""The id of a key, and the headers that say whom it acts for."""
+_Place = tuple[str, bytes, bytes | None, bytes | None]
+_SENT = (b"authorization", b"x-user-id", b"x-user-groups")
+"""The headers that say who is calling."""
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +77,7 @@ class Authentication:
         self._clock = clock
         self._failures = failures
         self._jwt_roles = jwt_roles
-        self._acting: dict[_Acting, tuple[ApiKey, Principal]] = {}
+        self._remembered: dict[_Place, tuple[ApiKey, Principal]] = {}
 
     async def principal(
         self, headers: Headers, address: str, *, right: str, tell: Callable[[str], None]
@@ -101,6 +103,32 @@ class Authentication:
             self._failures.count(address)
             raise
 
+    def recall(self, headers: Headers, right: str) -> Principal | None:
+        """Return who called with these headers before, if the key is still what it was then.
+
+        ``None``: ask :meth:`principal`.
+        """
+        place = _place(headers, right)
+        known = None if place is None else self._remembered.get(place)
+        if known is None:
+            return None
+        key, principal = known
+        if self._keys.at_hand(key.id) is not key:
+            return None
+        if key.expires_at is not None and key.is_expired(self._clock()):
+            return None
+        self._keys.note_use(key, self._clock)
+        return principal
+
+    def _remember(self, headers: Headers, right: str, key: ApiKey, principal: Principal) -> None:
+        place = _place(headers, right)
+        if place is None:
+            return
+        self._remembered.pop(place, None)
+        self._remembered[place] = key, principal
+        if len(self._remembered) > _MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+
     async def _by_key(
         self, key_id: str, secret: str, headers: Headers, right: str, tell: Callable[[str], None]
     ) -> Principal:
@@ -108,32 +136,19 @@ class Authentication:
             key = self._keys.at_hand(key_id) or await self._keys.get(key_id)
         except ConfigurationError as error:
             raise StorageUnavailableError(str(error)) from error
-        if key is None or not key.opens(secret):
-            raise UnauthenticatedError(_UNKNOWN)
-        if key.expires_at is not None and key.is_expired(self._clock()):
+        if key is None or not key.opens(secret) or key.is_expired(self._clock()):
             raise UnauthenticatedError(_UNKNOWN)
         tell(key.id)
         self._keys.note_use(key, self._clock)
         _check_right(right, key.rights)
         if "act-as" in key.rights:
-            principal = self._acts(key, headers)
+            principal = _principal_of(key, *self._acted(key, headers))
             if principal.user_id is None and right in _DONE_BY_SOMEBODY:
                 raise Refusal("malformed_request", "X-User-Id is missing")
-            return principal
-        _refuse_acting(headers)
-        return _principal_of(key, key.user_id, ())
-
-    def _acts(self, key: ApiKey, headers: Headers) -> Principal:
-        """Return whom a key acts for; the last answers for the key as it is are remembered."""
-        user, listed = _single(headers, b"x-user-id"), _single(headers, b"x-user-groups")
-        place = key.id, user, listed
-        remembered = self._acting.get(place)
-        if remembered is not None and remembered[0] is key:
-            return remembered[1]
-        principal = _principal_of(key, *self._acted(key, user, listed))
-        self._acting[place] = key, principal
-        if len(self._acting) > _MOST_REMEMBERED:
-            del self._acting[next(iter(self._acting))]
+        else:
+            _refuse_acting(headers)
+            principal = _principal_of(key, key.user_id, ())
+        self._remember(headers, right, key, principal)
         return principal
 
     async def _by_token(
@@ -157,9 +172,9 @@ class Authentication:
             roles=self._jwt_roles,
         )
 
-    def _acted(
-        self, key: ApiKey, user: bytes | None, listed: bytes | None
-    ) -> tuple[str | None, tuple[str, ...]]:
+    def _acted(self, key: ApiKey, headers: Headers) -> tuple[str | None, tuple[str, ...]]:
+        """Return the user and the groups that a key acts for."""
+        user, listed = _single(headers, b"x-user-id"), _single(headers, b"x-user-groups")
         user_id = None if user is None else _decoded(user, "X-User-Id")
         groups: tuple[str, ...] = ()
         if listed:
@@ -178,6 +193,14 @@ class Authentication:
         if key.groups is not None and not set(groups) <= set(key.groups):
             raise AccessDeniedError("this key may not act for that group")
         return user_id, groups
+
+
+def _place(headers: Headers, right: str) -> _Place | None:
+    """Return what tells callers apart, without the secret that they sent."""
+    sent = headers.only(*_SENT)
+    if sent is None or sent[0] is None:
+        return None
+    return right, sha256(sent[0]).digest(), sent[1], sent[2]
 
 
 def _principal_of(key: ApiKey, user_id: str | None, groups: tuple[str, ...]) -> Principal:

@@ -98,6 +98,7 @@ class Call:
     def admit(self, principal: Principal) -> None:
         """Note who is calling."""
         self.principal = principal
+        self.credential = principal.source
         self.user_id = principal.user_id or ""
 
     def read_headers(self) -> None:

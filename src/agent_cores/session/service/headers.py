@@ -15,11 +15,12 @@ _PER_HEADER = 4
 class Headers:
     """What was sent, by name in lower case."""
 
-    __slots__ = ("_by_name", "_pairs")
+    __slots__ = ("_by_name", "_pairs", "_repeat")
 
     def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         self._pairs = pairs
         self._by_name = dict(pairs)
+        self._repeat = len(self._by_name) != len(pairs)
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -30,11 +31,15 @@ class Headers:
         value = self._by_name.get(name)
         if value is None:
             return _NONE
-        if len(self._by_name) == len(self._pairs):  # no name was sent twice
-            return (value,)
-        return [value for key, value in self._pairs if key == name]
+        if self._repeat:
+            return [value for key, value in self._pairs if key == name]
+        return (value,)
+
+    def only(self, *names: bytes) -> tuple[bytes | None, ...] | None:
+        """Return the one value of each header, or ``None`` for it; ``None``: some are repeated."""
+        return None if self._repeat else tuple(map(self._by_name.get, names))
 
     @property
     def size(self) -> int:
         """How many bytes they take on the wire."""
-        return sum(map(len, chain.from_iterable(self._pairs))) + _PER_HEADER * len(self._pairs)
+        return len(b"".join(chain.from_iterable(self._pairs))) + _PER_HEADER * len(self._pairs)

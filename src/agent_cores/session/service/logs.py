@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -13,8 +14,27 @@ import msgspec
 from agent_cores.session.service.failures import outline
 
 GATHERED_SECONDS = 0.2
+_encode = msgspec.json.Encoder().encode
+_NEVER = float("-inf")
 FIELDS = ("request_id", "route", "status", "duration_ms", "credential")
 """What a line of a request tells beside what all lines do."""
+
+
+class RequestLine(msgspec.Struct, frozen=True, gc=False):
+    """The fields of a line about a request, in its order.
+
+    ``JsonFormatter`` makes the same of a record.
+    """
+
+    time: str
+    level: str
+    logger: str
+    message: str
+    request_id: str
+    route: str | None
+    status: int
+    duration_ms: float
+    credential: str | None
 
 
 class JsonFormatter(logging.Formatter):
@@ -43,8 +63,13 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: list[str] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._lines: list[str | RequestLine] = []
+        self._written_at = _NEVER
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether lines are kept that will be written in a moment."""
+        return bool(self._lines)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the line for at most ``GATHERED_SECONDS``."""
@@ -57,23 +82,32 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         of_a_request = hasattr(record, "request_id") and record.levelno < logging.WARNING
         if loop is None or not of_a_request:
             self.flush()
-        elif self._timer is None or self._timer.when() <= loop.time():
-            self._timer = loop.call_later(GATHERED_SECONDS, self.flush)
+        else:
+            self._flush_soon()
 
-    def gather(self, line: str) -> None:
-        """Keep a line of a request, made already, for at most ``GATHERED_SECONDS``."""
-        self._lines.append(line + self.terminator)
-        timer, loop = self._timer, asyncio.get_running_loop()
-        if timer is None or timer.when() <= loop.time():
-            self._timer = loop.call_later(GATHERED_SECONDS, self.flush)
+    def gather(self, line: RequestLine) -> None:
+        """Keep the line of a request for at most ``GATHERED_SECONDS``; it is encoded then."""
+        self._lines.append(line)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """See to it that the lines are written; a loop that ended before it did so is passed by."""
+        now = time.monotonic()
+        if now >= self._written_at:
+            self._written_at = now + GATHERED_SECONDS
+            asyncio.get_running_loop().call_later(GATHERED_SECONDS, self.flush)
 
     def flush(self) -> None:
         """Write what was gathered."""
         with self.lock or nullcontext():
             lines, self._lines = self._lines, []
+            self._written_at = _NEVER
             if lines:
-                self.stream.write("".join(lines))
+                self.stream.write("".join(map(self._text, lines)))
             super().flush()
+
+    def _text(self, line: str | RequestLine) -> str:
+        return line if isinstance(line, str) else _encode(line).decode() + self.terminator
 
 
 def log_config() -> dict[str, Any]:

@@ -10,25 +10,7 @@ import logging
 import time
 from functools import lru_cache
 
-import msgspec
-
-from agent_cores.session.service.logs import FIELDS, GatheringHandler, JsonFormatter
-
-_encode = msgspec.json.Encoder().encode
-
-
-class RequestLine(msgspec.Struct, frozen=True):
-    """The fields of a line, in its order; ``JsonFormatter`` makes the same of a record."""
-
-    time: str
-    level: str
-    logger: str
-    message: str
-    request_id: str
-    route: str | None
-    status: int
-    duration_ms: float
-    credential: str | None
+from agent_cores.session.service.logs import FIELDS, GatheringHandler, JsonFormatter, RequestLine
 
 
 class RequestLog:
@@ -36,6 +18,7 @@ class RequestLog:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
+        self._own: GatheringHandler | None = None
 
     def tell(
         self,
@@ -52,7 +35,7 @@ class RequestLog:
         if not logger.isEnabledFor(logging.INFO):
             return
         line = RequestLine(
-            stamp(time.time()),
+            stamp(time.time_ns() // 1_000_000),
             "info",
             logger.name,
             f"{route or method} {status}",
@@ -62,9 +45,11 @@ class RequestLog:
             round((time.perf_counter() - started) * 1000, 2),
             credential,
         )
-        handler = _own_handler(logger)
-        if handler is not None:
-            handler.gather(_encode(line).decode())
+        own = self._own
+        if own is None or not own.is_gathering:  # looked for once for the lines of a moment
+            own = self._own = _own_handler(logger)
+        if own is not None:
+            own.gather(line)
         else:
             logger.handle(_record(logger, line))
 
@@ -78,10 +63,11 @@ def _record(logger: logging.Logger, line: RequestLine) -> logging.LogRecord:
     )
 
 
-def stamp(seconds: float) -> str:
-    """Return seconds since 1970 as RFC 3339, UTC, with milliseconds."""
-    whole = int(seconds)
-    return f"{_to_the_second(whole)}.{int((seconds - whole) * 1000):03d}Z"
+@lru_cache(maxsize=2)
+def stamp(millis: int) -> str:
+    """Return milliseconds since 1970 as RFC 3339, UTC."""
+    seconds, rest = divmod(millis, 1000)
+    return f"{_to_the_second(seconds)}.{rest:03d}Z"
 
 
 @lru_cache(maxsize=2)
