@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agent_cores.session.service.problems import Refusal
@@ -37,7 +38,10 @@ def check_size(scope: Scope, headers: Headers, settings: ServiceSettings) -> Non
 
 def check_accept(headers: Headers) -> None:
     """Refuse a caller who wants something else than JSON."""
-    given = b",".join(headers.values(b"accept"))
+    values = headers.values(b"accept")
+    if not values:
+        return
+    given = b",".join(values)
     if not given.strip(b" \t,"):  # an empty list wants nothing in particular, like none
         return
     for choice in given.split(b","):
@@ -51,5 +55,10 @@ def check_accept(headers: Headers) -> None:
 def check_host(headers: Headers) -> None:
     """Refuse a name that is not this machine's own: a page elsewhere may have it point here."""
     given = headers.values(b"host")
-    if len(given) != 1 or _LOOPBACK.fullmatch(given[0].strip()) is None:
+    if len(given) != 1 or not _is_loopback(given[0]):
         raise Refusal("malformed_request", "the Host is not a loopback address")
+
+
+@lru_cache(maxsize=16)
+def _is_loopback(host: bytes) -> bool:
+    return _LOOPBACK.fullmatch(host.strip()) is not None

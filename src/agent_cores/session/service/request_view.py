@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,10 +13,8 @@ from agent_cores.session.access.access_control import Action, Caller
 from agent_cores.session.engine import Scope
 from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
-from agent_cores.session.models.message import Message
 from agent_cores.session.service.preconditions import NOTHING, Expected
 from agent_cores.session.session_manager import SessionManager
-from agent_cores.session.storage.codec import decode_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,16 +26,23 @@ if TYPE_CHECKING:
         NewMessage,
         Session,
         SessionMetadata,
+        StoredMessage,
     )
 
 
 class Append(msgspec.Struct, frozen=True):
-    """What an append did."""
+    """What an append did. ``fresh``: all messages are new, none was known before."""
 
-    messages: list[Message]
+    messages: tuple[StoredMessage, ...]
     last_seq: int
     revision: int
+    fresh: bool
     replayed: bool
+
+
+@lru_cache(maxsize=1_000)
+def _scope(namespace: str, groups: tuple[str, ...]) -> Scope:
+    return Scope(checked_namespace(namespace), lambda _: groups)
 
 
 class RequestView(SessionManager):
@@ -56,7 +62,7 @@ class RequestView(SessionManager):
         """Return a view for one request."""
         view = object.__new__(cls)
         view._runtime = manager._runtime
-        view._scope = Scope(checked_namespace(namespace), lambda _: groups)
+        view._scope = _scope(namespace, groups)
         view.digest = view.created = None
         view.whole = False
         view.expected = NOTHING
@@ -105,15 +111,17 @@ class RequestView(SessionManager):
             expected_last_seq=expected_last_seq,
             turn=turn,
         )
+        header = applied.header
         return Append(
-            [decode_message(message, *decision.key) for message in applied.messages],
-            applied.header.last_seq,
-            applied.header.revision,
-            applied.replayed,
+            applied.messages,
+            header.last_seq,
+            header.revision,
+            fresh=len(applied.added) == len(applied.messages),
+            replayed=applied.replayed,
         )
 
     def _change(self, decision: Decision, **parts: Any) -> Change:
-        if parts.get("expected_revision") is not None:
+        if self.expected is not NOTHING and parts.get("expected_revision") is not None:
             parts["expected_incarnation"] = self.expected.incarnation
         if self.whole and "append" in parts:
             parts["whole_append"] = True

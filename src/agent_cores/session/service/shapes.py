@@ -290,8 +290,7 @@ class EraseUser(Request):
 
 def wire_time(at: datetime) -> str:
     """Return RFC 3339, UTC, with milliseconds."""
-    text = at.isoformat()
-    return f"{text[:23]}Z" if text[19] == "." else f"{text[:19]}.000Z"
+    return at.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def whole_seconds(seconds: float | None) -> int | None:

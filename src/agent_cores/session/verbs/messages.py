@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent_cores.session.engine import Decision
-    from agent_cores.session.models.change import Applied, Change
+    from agent_cores.session.models.change import Applied
     from agent_cores.session.models.message import Content, StoredMessage
 
 

@@ -14,7 +14,8 @@ from agent_cores.session.service.call import Answer, Call
 from agent_cores.session.service.idempotency import mismatch
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
-from agent_cores.session.service.shapes import message_shape
+from agent_cores.session.service.shapes import message_shape, wire_time
+from agent_cores.session.storage.codec import decode_messages
 
 if TYPE_CHECKING:
     from agent_cores.session.service.request_view import Append
@@ -25,7 +26,8 @@ _SEQ = re.compile(r"[1-9][0-9]{0,18}")
 async def append_messages(call: Call) -> Answer:
     """Append messages."""
     body: shapes.AppendMessages = call.body()
-    await _check_roles(call, body)
+    if call.principal.roles is not None:
+        await _check_roles(call, body, call.principal.roles)
     messages = [
         models.NewMessage(
             given.role, given.content, _message_id(call, given, index), given.metadata
@@ -48,13 +50,12 @@ async def append_messages(call: Call) -> Answer:
         if call.key is not None and type(error) is ConflictError:
             raise mismatch() from error
         raise
-    return _appended(call, done)
+    return _appended(call, body, done)
 
 
-async def _check_roles(call: Call, body: shapes.AppendMessages) -> None:
+async def _check_roles(call: Call, body: shapes.AppendMessages, allowed: tuple[str, ...]) -> None:
     """Refuse roles that the credential may not append; who may not append at all is told that."""
-    allowed = call.principal.roles
-    if allowed is None or all(message.role in allowed for message in body.messages):
+    if all(message.role in allowed for message in body.messages):
         return
     await call.view.check(call.session_id, call.user_id, Action.APPEND)
     raise AccessDeniedError("this credential may not append messages of that role")
@@ -66,12 +67,30 @@ def _message_id(call: Call, given: shapes.NewMessage, index: int) -> str | None:
     return call.key.derived_id(index)
 
 
-def _appended(call: Call, done: Append) -> Answer:
-    data = [message_shape(message) for message in done.messages]
+def _appended(call: Call, body: shapes.AppendMessages, done: Append) -> Answer:
+    stored = done.messages
+    if done.fresh:
+        data = [_as_given(call, *pair) for pair in zip(stored, body.messages, strict=True)]
+    else:
+        key = call.principal.namespace, call.session_id
+        data = [message_shape(message) for message in decode_messages(stored, *key)]
     answer = call.json(shapes.Appended(data, done.last_seq, done.revision), 201)
     if done.replayed and call.key is not None:
         answer.headers.append((b"idempotent-replayed", b"true"))
     return answer
+
+
+def _as_given(call: Call, stored: models.StoredMessage, given: shapes.NewMessage) -> shapes.Message:
+    """Return a message that has just been stored: it holds what the request does."""
+    return shapes.Message(
+        stored.seq,
+        stored.id,
+        given.role,
+        given.content,
+        call.user_id,
+        wire_time(stored.created_at),
+        given.metadata or {},
+    )
 
 
 async def list_messages(call: Call) -> Answer:
