@@ -13,6 +13,7 @@ from agent_cores.session.access.access_control import Action, Caller
 from agent_cores.session.engine import Scope
 from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
+from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.service.preconditions import NOTHING, Expected
 from agent_cores.session.session_manager import SessionManager
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
         NewMessage,
         Session,
         SessionMetadata,
-        StoredMessage,
     )
 
 
