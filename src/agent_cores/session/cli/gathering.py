@@ -3,18 +3,26 @@
 uvicorn writes the head of an answer as soon as it has it, and then the body. Each write wakes the
 one who waits for it, and under load it is that program which the processor then turns to, in the
 middle of the next request. So answers are kept until the requests at hand are done, and go out one
-after another; where there is but one, it goes at once.
+after another; where there is but one, it goes at once. An answer that the service offers whole is
+not taken apart to be looked at.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from agent_cores.session.service.answering import WHOLE
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+
+    from uvicorn._types import ASGI3Application
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 MOST_KEPT = 65_536
 """How many bytes of one connection are kept; more goes out at once."""
@@ -30,10 +38,46 @@ class GatheringProtocol(HttpToolsProtocol):
         self.gathering = Gathering(stream, self.loop)
         self.transport = cast("asyncio.Transport", self.gathering)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if not cycle.access_log:
+            offer = partial(send_whole, ref(cycle))  # by a weak one: the cycle has the scope
+            cycle.scope["extensions"] = {WHOLE: offer}  # type: ignore[typeddict-item]  # our own
+        super()._start_asgi_task(cycle, app)
+
     def eof_received(self) -> None:
         """Send what was kept: the connection closes itself after this, and not through us."""
         self.gathering.flush()
         super().eof_received()
+
+
+def send_whole(request: ref[RequestResponseCycle], status: int, head: bytes, body: bytes) -> bool:
+    """Answer a request, as ``RequestResponseCycle.send`` does it for the two messages of ASGI.
+
+    ``head`` is lines of headers. False: nothing was sent, since the answer has begun already or the
+    caller reads too slowly.
+    """
+    cycle = request()
+    if cycle is None or cycle.response_started or cycle.flow.write_paused:
+        return False
+    if cycle.disconnected:
+        return True
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    lines = [STATUS_LINE[status]]
+    for name, value in cycle.default_headers:
+        lines += (name, b": ", value, b"\r\n")
+    lines.append(head)
+    if not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    lines.append(b"\r\n")
+    if cycle.scope["method"] != "HEAD":
+        lines.append(body)
+    cycle.transport.write(b"".join(lines))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
 
 
 class Gathering:

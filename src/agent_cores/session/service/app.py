@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import SessionError
-from agent_cores.session.service.call import Answer, Call, encode
+from agent_cores.session.service.answering import Answer, send_answer
+from agent_cores.session.service.call import Call, encode
 from agent_cores.session.service.checks import check_accept, check_host, check_size
 from agent_cores.session.service.failures import kinds, outline
 from agent_cores.session.service.headers import Headers
@@ -41,7 +42,6 @@ logger = logging.getLogger("agent_cores.session.service")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 _LOG = RequestLog(logger)
 _ROUTER = Router(ROUTES)
-_EVERY = [(b"cache-control", b"no-store"), (b"vary", b"Authorization, X-User-Id")]
 
 
 class Service:
@@ -140,7 +140,7 @@ class Service:
             return
         except Exception as error:  # noqa: BLE001 - every failure has an answer
             answer = self._refusal(error, route, request_id)
-        await _send(answer, request_id, send)
+        await send_answer(answer, request_id, scope, send)
         _LOG.tell(
             request_id,
             method=scope["method"],
@@ -227,17 +227,6 @@ def create_app(
         keys=keys,
         only_loopback_hosts=only_loopback_hosts,
     )
-
-
-async def _send(answer: Answer, request_id: bytes, send: Send) -> None:
-    headers = [*_EVERY, (b"x-request-id", request_id), *answer.headers]
-    if answer.status != 204:  # noqa: PLR2004
-        headers += [
-            (b"content-type", answer.content_type),
-            (b"content-length", b"%d" % len(answer.body)),
-        ]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
 
 
 def _request_id(headers: Headers) -> bytes:

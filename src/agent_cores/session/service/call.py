@@ -1,4 +1,4 @@
-"""``Call``: one request on its way through the service, and ``Answer``, what goes back."""
+"""``Call``: one request on its way through the service."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.service import shapes
+from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.first_step import FirstStep
 from agent_cores.session.service.idempotency import IdempotencyKey, key_text
 from agent_cores.session.service.preconditions import NOTHING, etag, expected
@@ -38,17 +39,11 @@ _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _MOST_FIELDS = 200
 
 
-class Answer(msgspec.Struct):
-    """Status, body and headers beside those that every response has."""
-
-    status: int
-    body: bytes = b""
-    headers: list[tuple[bytes, bytes]] = msgspec.field(default_factory=list)
-    content_type: bytes = b"application/json"
-
-
 class Call:
-    """One request. The route's handler reads it and returns an ``Answer``."""
+    """One request. The route's handler reads it and returns an ``Answer``.
+
+    ``path`` holds the parameters of the path, ``session_id`` the first of them.
+    """
 
     def __init__(
         self,
@@ -68,6 +63,7 @@ class Call:
         self.settings = settings
         self.is_ready = is_ready
         self.path = path
+        self.session_id = path[0] if path else ""
         self.headers = headers
         self.principal: Principal
         self.credential: str | None = None
@@ -75,11 +71,6 @@ class Call:
         self.raw = b""
         self._receive = receive
         self._view: RequestView | None = None
-
-    @property
-    def session_id(self) -> str:
-        """The session that the path names, or nothing."""
-        return self.path[0] if self.path else ""
 
     @property
     def view(self) -> RequestView:
