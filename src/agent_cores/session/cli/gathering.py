@@ -41,7 +41,7 @@ class GatheringProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if not cycle.access_log:
             offer = partial(send_whole, ref(cycle))  # by a weak one: the cycle has the scope
-            cycle.scope["extensions"] = {WHOLE: offer}  # type: ignore[typeddict-item]  # our own
+            cycle.scope["extensions"] = {WHOLE: {"send": offer}}
         super()._start_asgi_task(cycle, app)
 
     def eof_received(self) -> None:

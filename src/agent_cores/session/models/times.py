@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -26,5 +27,10 @@ def whole_millis(at: datetime) -> datetime:
 
 
 def utc_now() -> datetime:
-    """Return the machine's time; the default clock."""
-    return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
+    """Return the machine's time; the default clock. It is the same object all millisecond."""
+    return _at(time.time_ns() // 1_000_000)
+
+
+@lru_cache(maxsize=4)
+def _at(millis: int) -> datetime:
+    return datetime.fromtimestamp(millis / 1000, UTC)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope, Send
 
 WHOLE = "agent_sessions.whole_answer"
-"""The extension of the scope under which a server gives a ``SendWhole``."""
+"""The extension of the scope in which a server gives a ``SendWhole``, as ``send``."""
 SendWhole = Callable[[int, bytes, bytes], bool]
 """Takes status, headers and body of an answer; false: not now, send it in two."""
 
@@ -43,7 +43,7 @@ async def send_answer(answer: Answer, request_id: bytes, scope: Scope, send: Sen
     extensions = scope.get("extensions")
     if extensions and WHOLE in extensions and not answer.headers and answer.status != _NO_CONTENT:
         head = _HEAD % (request_id, answer.content_type, len(answer.body))
-        if extensions[WHOLE](answer.status, head, answer.body):
+        if extensions[WHOLE]["send"](answer.status, head, answer.body):
             return
     headers = [*_EVERY, (b"x-request-id", request_id), *answer.headers]
     if answer.status != _NO_CONTENT:

@@ -48,12 +48,10 @@ def _scope(namespace: str, groups: tuple[str, ...]) -> Scope:
 class RequestView(SessionManager):
     """A view of the caller's namespace, with the groups of the credential alone.
 
-    ``digest`` is kept with what the request creates, ``whole`` makes its append all or nothing new,
-    and ``expected`` holds what ``If-Match`` names.
+    ``digest`` is kept with what the request creates, ``expected`` holds what ``If-Match`` names.
     """
 
     digest: str | None
-    whole: bool
     expected: Expected
     created: Session | None
 
@@ -64,7 +62,6 @@ class RequestView(SessionManager):
         view._runtime = manager._runtime
         view._scope = _scope(namespace, groups)
         view.digest = view.created = None
-        view.whole = False
         view.expected = NOTHING
         return view
 
@@ -99,8 +96,12 @@ class RequestView(SessionManager):
         context_removals: Sequence[str],
         expected_last_seq: int | None,
         turn: str | None,
+        whole: bool,
     ) -> Append:
-        """Append, like ``add_messages``, and tell where the session stands after it."""
+        """Append, like ``add_messages``, and tell where the session stands after it.
+
+        ``whole``: all of it is new, or all of it known.
+        """
         decision = await self._decide(session_id, user_id, Action.APPEND)
         applied = await self._append(
             decision,
@@ -110,6 +111,8 @@ class RequestView(SessionManager):
             expected_revision=self.expected.revision,
             expected_last_seq=expected_last_seq,
             turn=turn,
+            expected_incarnation=self.expected.incarnation,
+            whole=whole,
         )
         header = applied.header
         return Append(
@@ -121,10 +124,8 @@ class RequestView(SessionManager):
         )
 
     def _change(self, decision: Decision, **parts: Any) -> Change:
-        if self.expected is not NOTHING and parts.get("expected_revision") is not None:
+        if parts.get("expected_revision") is not None:
             parts["expected_incarnation"] = self.expected.incarnation
-        if self.whole and "append" in parts:
-            parts["whole_append"] = True
         return super()._change(decision, **parts)
 
     def _new_header(self, *arguments: Any) -> SessionMetadata:

@@ -12,7 +12,8 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from agent_cores.session.access.access_control import Action
-from agent_cores.session.service.call import Answer, Call
+from agent_cores.session.service.answering import Answer
+from agent_cores.session.service.call import Call
 from agent_cores.session.service.problems import Refusal
 
 if TYPE_CHECKING:

@@ -288,16 +288,18 @@ def _state(kept: _Kept | None, change: Change) -> State:
     if kept is None:
         return State()
     ids, messages = kept.ids, kept.messages
+    known = {m.id: messages[_index(messages, ids[m.id])] for m in change.append if m.id in ids}
+    if change.is_plain_append:
+        return State(header=kept.header, known=known)
     removable: tuple[tuple[int, str], ...] = ()
     if change.remove is not None:
         end = _index(messages, change.remove.last + 1)
         start = max(_index(messages, change.remove.first), end - change.limits.rewind_messages)
         removable = tuple((m.seq, m.id) for m in reversed(messages[start:end]))
-    keys = change.context_keys
     return State(
         header=kept.header,
-        context={key: kept.context[key] for key in keys if key in kept.context} if keys else {},
-        known={m.id: messages[_index(messages, ids[m.id])] for m in change.append if m.id in ids},
+        context={key: kept.context[key] for key in change.context_keys if key in kept.context},
+        known=known,
         removable=removable,
     )
 

@@ -21,7 +21,8 @@ from agent_cores.session.service.routes.sessions import (
 from agent_cores.session.service.routing import Route
 
 if TYPE_CHECKING:
-    from agent_cores.session.service.call import Answer, Call
+    from agent_cores.session.service.answering import Answer
+    from agent_cores.session.service.call import Call
 
 
 async def archive_session(call: Call) -> Answer:

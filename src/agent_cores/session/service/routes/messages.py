@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from agent_cores.session import models
@@ -10,7 +11,7 @@ from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import AccessDeniedError, ConflictError, MessageNotFoundError
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.service import shapes
-from agent_cores.session.service.call import Answer, Call
+from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.idempotency import mismatch
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
@@ -18,8 +19,11 @@ from agent_cores.session.service.shapes import message_shape, wire_time
 from agent_cores.session.storage.codec import decode_messages
 
 if TYPE_CHECKING:
+    from agent_cores.session.service.call import Call
     from agent_cores.session.service.request_view import Append
 
+_just_now = lru_cache(maxsize=8)(wire_time)
+"""Most messages of a millisecond have the same instant."""
 _SEQ = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -34,10 +38,8 @@ async def append_messages(call: Call) -> Answer:
         )
         for index, given in enumerate(body.messages)
     ]
-    view = call.view
-    view.whole = call.key is not None
     try:
-        done = await view.append(
+        done = await call.view.append(
             call.session_id,
             call.user_id,
             messages,
@@ -45,6 +47,7 @@ async def append_messages(call: Call) -> Answer:
             context_removals=body.context_removals,
             expected_last_seq=body.expected_last_seq,
             turn=body.turn,
+            whole=call.key is not None,
         )
     except ConflictError as error:
         if call.key is not None and type(error) is ConflictError:
@@ -88,7 +91,7 @@ def _as_given(call: Call, stored: models.StoredMessage, given: shapes.NewMessage
         given.role,
         given.content,
         call.user_id,
-        wire_time(stored.created_at),
+        _just_now(stored.created_at),
         given.metadata or {},
     )
 

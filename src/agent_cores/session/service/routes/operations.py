@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agent_cores.session.service import shapes
-from agent_cores.session.service.call import Answer, Call
+from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.problems import Refusal
 from agent_cores.session.service.routing import Route
+
+if TYPE_CHECKING:
+    from agent_cores.session.service.call import Call
 
 
 async def me(call: Call) -> Answer:

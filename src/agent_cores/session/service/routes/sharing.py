@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models.times import whole_millis
 from agent_cores.session.service import shapes
-from agent_cores.session.service.call import Answer, Call
+from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
 from agent_cores.session.service.shapes import grant_shape
+
+if TYPE_CHECKING:
+    from agent_cores.session.service.call import Call
 
 
 async def list_grants(call: Call) -> Answer:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.service import shapes
-from agent_cores.session.service.call import Answer, Call
+from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
 
 if TYPE_CHECKING:
     from agent_cores.session import models
+    from agent_cores.session.service.call import Call
 
 
 async def take_turn(call: Call) -> Answer:
