@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.engine import Engine
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.base import StorageProvider
 
 logger = logging.getLogger("agent_cores.session")
+_forks = 0
+"""How often this process, and those it came from, were forked."""
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603 - one number for the whole process
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 class Runtime:
@@ -50,6 +62,7 @@ class Runtime:
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
+        self._home = (0, 0)
         self._stopped = False
         self._finishing: set[asyncio.Task[None]] = set()
         self._switch: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
@@ -61,8 +74,15 @@ class Runtime:
 
     @property
     def is_ready(self) -> bool:
-        """Whether this runs here, in this event loop and process."""
-        return self._loop is asyncio.get_running_loop() and self._pid == os.getpid()
+        """Whether this runs here, in this event loop and process.
+
+        Every call asks: in the thread where it was started no system call is made for it, and in
+        that thread no other loop can run while this one does.
+        """
+        loop = self._loop
+        if loop is not None and self._home == (get_ident(), _forks) and loop.is_running():
+            return True
+        return loop is asyncio.get_running_loop() and self._pid == os.getpid()
 
     async def ready(self) -> None:
         """Start if nobody did; ``WrongContextError`` in another event loop or process."""
@@ -125,6 +145,7 @@ class Runtime:
                 await self.storage.shutdown()
                 raise
             self._pid = os.getpid()
+            self._home = get_ident(), _forks
             self._loop = asyncio.get_running_loop()
             self._stopped = False
             self.lifecycle.start()
