@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from agent_cores.session.engine import Engine
 from agent_cores.session.errors import WrongContextError
 from agent_cores.session.inputs import Inputs
 from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+from agent_cores.session.process import process_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.base import StorageProvider
 
 logger = logging.getLogger("agent_cores.session")
-_forks = 0
-"""How often this process, and those it came from, were forked."""
-
-
-def _count_fork() -> None:
-    global _forks  # noqa: PLW0603 - one number for the whole process
-    _forks += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count_fork)
 
 
 class Runtime:
@@ -61,8 +50,7 @@ class Runtime:
         self._reason = reason
         self._users = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
-        self._home = (0, 0)
+        self._home = (0, 0)  # thread and process
         self._stopped = False
         self._finishing: set[asyncio.Task[None]] = set()
         self._switch: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
@@ -80,9 +68,9 @@ class Runtime:
         that thread no other loop can run while this one does.
         """
         loop = self._loop
-        if loop is not None and self._home == (get_ident(), _forks) and loop.is_running():
+        if loop is not None and self._home == (get_ident(), process_id()) and loop.is_running():
             return True
-        return loop is asyncio.get_running_loop() and self._pid == os.getpid()
+        return loop is asyncio.get_running_loop() and self._home[1] == process_id()
 
     async def ready(self) -> None:
         """Start if nobody did; ``WrongContextError`` in another event loop or process."""
@@ -144,8 +132,7 @@ class Runtime:
             except BaseException:
                 await self.storage.shutdown()
                 raise
-            self._pid = os.getpid()
-            self._home = get_ident(), _forks
+            self._home = get_ident(), process_id()
             self._loop = asyncio.get_running_loop()
             self._stopped = False
             self.lifecycle.start()
@@ -159,7 +146,7 @@ class Runtime:
         return self._switch[1]
 
     def _check_context(self) -> None:
-        if self._pid != os.getpid():
+        if self._home[1] != process_id():
             detail = "this manager was initialized in another process; make a new one after a fork"
             raise WrongContextError(detail)
         if self._loop is not asyncio.get_running_loop():

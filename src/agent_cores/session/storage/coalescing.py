@@ -55,6 +55,7 @@ class Coalescer(Generic[Item, Result]):
         self._senders: set[asyncio.Task[None]] = set()
         self._on_their_way = 0
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def submit(self, item: Item, size: int = 0) -> Result:
         """Send one item with the next batch and return its result. ``size`` is its bytes."""
@@ -64,7 +65,9 @@ class Coalescer(Generic[Item, Result]):
         if len(self._queue) >= self._max_queued:
             detail = f"{len(self._queue)} writes wait already"
             raise OverloadedError(detail)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None or not loop.is_running():
+            loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._queue.append((item, size, future))
         if len(self._senders) < self._lanes:

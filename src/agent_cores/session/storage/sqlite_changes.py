@@ -21,6 +21,7 @@ from agent_cores.session.storage.codec import (
     encode_changes,
     encode_header,
 )
+from agent_cores.session.storage.sqlite_runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,6 +42,7 @@ Share = tuple[str, str, int, str]
 class ChangeWriter:
     """Writes on one connection. It raises refusals before it has written anything.
 
+    ``runs`` writes many plain appends at once.
     ``left_behind`` is set once a session was removed whose messages and context are still there.
     """
 
@@ -51,6 +53,7 @@ class ChangeWriter:
         self._execute: Callable[..., Any] = connection.cursor().execute  # rows of any columns
         self._sql = statements
         self._fast_path = fast_path
+        self.runs = Runs(connection, statements)
         self.left_behind = True
 
     def carry_out(self, change: Change) -> Applied:
@@ -98,9 +101,11 @@ class ChangeWriter:
             expires_at=hot.expires_at if expires_at == end else _instant(expires_at),
             listed_at=_instant(listed_at),
         )
+        self.runs.remember((change.namespace, change.session_id), key, header)
         return Applied(before=basis, header=header, messages=added, added=added)
 
     def _look_and_write(self, change: Change) -> Applied:
+        self.runs.forget((change.namespace, change.session_id))
         session_key, header = self.load(change.namespace, change.session_id)
         state = State() if header is None else self._state(session_key, header, change)
         applied = apply_change(state, change)

@@ -25,6 +25,7 @@ from agent_cores.session.errors import (
     WrongContextError,
 )
 from agent_cores.session.models import Applied, Change
+from agent_cores.session.process import process_id
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.coalescing import MAX_QUEUED, Coalescer
 from agent_cores.session.storage.native import NativeProvider
@@ -137,7 +138,7 @@ class SQLiteProvider(NativeProvider):
         async with self._opening:
             if self._opened is None:
                 self._opened = await self._open()
-            elif self._opened.pid != os.getpid():
+            elif self._opened.pid != process_id():
                 raise _forked()
             self._users += 1
 
@@ -147,7 +148,7 @@ class SQLiteProvider(NativeProvider):
             opened = self._opened
             if opened is None:
                 return
-            if opened.pid != os.getpid():
+            if opened.pid != process_id():
                 raise _forked()
             self._users -= 1
             if self._users:
@@ -163,10 +164,10 @@ class SQLiteProvider(NativeProvider):
         writer = Writer(self.path, statements, timeout=self._timeout, fast_path=self._fast_path)
         await writer.open(version=version, prefix=self._prefix, synchronous=self._synchronous)
         return _Opened(
-            pid=os.getpid(),
+            pid=process_id(),
             writer=writer,
             readers=Readers(self.path, statements, timeout=self._timeout, count=self._pool_size),
-            writes=Coalescer(writer.write, max_queued=self._max_queued),
+            writes=Coalescer(writer.write, lanes=2, max_queued=self._max_queued),
         )
 
     def _look_first(self) -> int:
@@ -216,7 +217,7 @@ class SQLiteProvider(NativeProvider):
         opened = self._opened
         if opened is None:
             raise StorageUnavailableError(f"{self.path} is not open: initialize() comes first")
-        if opened.pid != os.getpid():
+        if opened.pid != process_id():
             raise _forked()
         return opened
 

@@ -34,6 +34,34 @@ _KNOWN_MANY = """
     WHERE known.session_key = kept.session_key AND known.id = given.value
 """
 
+# A run of plain appends: one statement whose rows are messages, the first of each session with what
+# the session was and becomes. A row without a session fills the statement up.
+_RUN = """
+CREATE TEMP VIEW "{prefix}run" AS SELECT
+    0 AS session_key, 0 AS access_revision, 0 AS revision, 0 AS last_seq, 0 AS expires_at,
+    0 AS new_seq, 0 AS new_count, 0 AS new_active, 0 AS new_end, 0 AS new_listed,
+    0 AS seq, 0 AS id, 0 AS created_at, 0 AS body;
+CREATE TEMP TRIGGER "{prefix}run_row" INSTEAD OF INSERT ON "{prefix}run"
+WHEN NEW.session_key IS NOT NULL BEGIN
+    UPDATE "{prefix}sessions" SET
+        last_seq = NEW.new_seq,
+        message_count = NEW.new_count,
+        last_active_at = NEW.new_active,
+        expires_at = NEW.new_end
+    WHERE NEW.new_seq IS NOT NULL AND session_key = NEW.session_key
+        AND access_revision IS NEW.access_revision AND revision = NEW.revision
+        AND last_seq = NEW.last_seq AND expires_at IS NEW.expires_at;
+    SELECT RAISE(ABORT, 'not as it was') WHERE NEW.new_seq IS NOT NULL AND changes() <> 1;
+    UPDATE "{prefix}sessions" SET listed_at = NEW.new_listed
+    WHERE NEW.new_listed IS NOT NULL AND session_key = NEW.session_key;
+    INSERT INTO "{prefix}messages" (session_key, seq, id, created_at, body)
+    VALUES (NEW.session_key, NEW.seq, NEW.id, NEW.created_at, NEW.body);
+END
+"""
+RUN_COLUMNS = 14
+RUN_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""How many rows the statements of a run take."""
+
 _WALK = """
 SELECT {columns} FROM "{prefix}sessions"
 WHERE namespace = ?1 AND owner_id = ?2 AND archived = ?3
@@ -94,6 +122,12 @@ class Statements:
             'INSERT INTO "{prefix}messages" (session_key, seq, id, created_at, body)'
             " VALUES (?, ?, ?, ?, ?)"
         )
+        self.prepare_runs = sql(_RUN)
+        row = f"({', '.join('?' * RUN_COLUMNS)})"
+        self.run = {
+            count: sql('INSERT INTO "{prefix}run" VALUES {rows}', rows=", ".join([row] * count))
+            for count in RUN_ROWS
+        }
         self.remove_message = sql(
             'DELETE FROM "{prefix}messages" WHERE session_key = ? AND seq = ?'
         )

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent_cores.session.models import Applied, Change, SessionMetadata
+    from agent_cores.session.storage.sqlite_runs import Run
     from agent_cores.session.storage.sqlite_statements import Statements
 
 T = TypeVar("T")
@@ -116,13 +117,29 @@ class Writer:
             return job()
 
     def _write(self, changes: Sequence[Change]) -> list[Applied | Exception]:
+        runs = self._changes.runs
+        run = runs.plan(changes)
+        if len(run.answers) == len(changes):
+            try:
+                if runs.write(run):  # a statement by itself is a transaction
+                    return list(run.answers.values())
+            except apsw.Error as error:
+                self._rollback()
+                return self._failed(error, changes, outcome_unknown=_may_be_written(error))
+        return self._write_transaction(changes, run)
+
+    def _write_transaction(self, changes: Sequence[Change], run: Run) -> list[Applied | Exception]:
         execute = self._connection.execute
         try:
             execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
             return self._failed(error, changes)
         try:
-            answers = [self._carry_out(change) for change in changes]
+            done = run.answers if run.answers and self._changes.runs.write(run) else {}
+            answers = [
+                done[index] if index in done else self._carry_out(change)
+                for index, change in enumerate(changes)
+            ]
         except Exception as error:  # noqa: BLE001 - answered to the change that it belongs to
             self._rollback()
             return self._failed(error, changes) if len(changes) == 1 else self._singly(changes)
@@ -130,8 +147,7 @@ class Writer:
             execute("COMMIT")
         except apsw.Error as error:
             self._rollback()
-            unknown = not isinstance(error, apsw.BusyError | apsw.FullError)
-            return self._failed(error, changes, outcome_unknown=unknown)
+            return self._failed(error, changes, outcome_unknown=_may_be_written(error))
         return answers
 
     def _carry_out(self, change: Change) -> Applied | Exception:
@@ -168,6 +184,7 @@ class Writer:
         return answer
 
     def _rollback(self) -> None:
+        self._changes.runs.forget_all()
         if self._connection.in_transaction:  # some errors end it by themselves
             self._connection.execute("ROLLBACK")
 
@@ -211,6 +228,11 @@ class Writer:
     def _purge_some(self) -> bool:
         with self._transaction():
             return self._changes.purge(PURGE_ROWS)
+
+
+def _may_be_written(error: apsw.Error) -> bool:
+    """Whether a commit that ended so may have been carried out all the same."""
+    return not isinstance(error, apsw.BusyError | apsw.FullError)
 
 
 def _readable(row: tuple[Any, ...]) -> SessionMetadata | None:
