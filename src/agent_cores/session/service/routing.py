@@ -86,12 +86,14 @@ class Router:
         node: _Node | None = self._root
         parameters: list[str] = []
         for part in _relative_path(scope)[1:].split("/"):
-            if node is None:
-                break
             child = node.children.get(part)
-            if child is None and node.parameter is not None and part:
-                parameters.append(unquote(part, errors="surrogateescape"))
+            if child is None:
                 child = node.parameter
+                if child is None or not part:
+                    node = None
+                    break
+                decoded = unquote(part, errors="surrogateescape") if "%" in part else part
+                parameters.append(decoded)
             node = child
         if node is None or not node.routes:
             raise Refusal("not_found", "no such path")
