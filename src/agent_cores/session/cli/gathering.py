@@ -3,8 +3,8 @@
 uvicorn writes the head of an answer as soon as it has it, and then the body. Each write wakes the
 one who waits for it, and under load it is that program which the processor then turns to, in the
 middle of the next request. So answers are kept until the requests at hand are done, and go out one
-after another; where there is but one, it goes at once. An answer that the service offers whole is
-not taken apart to be looked at.
+after another; where there is but one, it goes at once. Bodies and answers that are there as a whole
+go between server and service as such.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class GatheringProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if not cycle.access_log:
-            offer = partial(send_whole, ref(cycle))  # by a weak one: the cycle has the scope
-            cycle.scope["extensions"] = {WHOLE: {"send": offer}}
+            request = ref(cycle)  # a weak one, since the cycle has the scope
+            offer = {"send": partial(send_whole, request), "body": partial(take_body, request)}
+            cycle.scope["extensions"] = {WHOLE: offer}
         super()._start_asgi_task(cycle, app)
 
     def eof_received(self) -> None:
@@ -78,6 +79,17 @@ def send_whole(request: ref[RequestResponseCycle], status: int, head: bytes, bod
         cycle.transport.close()
     cycle.on_response()
     return True
+
+
+def take_body(request: ref[RequestResponseCycle]) -> bytes | None:
+    """Return the body of a request if it is all there, as ``RequestResponseCycle.receive`` does."""
+    cycle = request()
+    if cycle is None or cycle.more_body or cycle.disconnected or cycle.response_complete:
+        return None
+    cycle.flow.resume_reading()
+    cycle.message_event.clear()
+    body, cycle.body = bytes(cycle.body), bytearray()
+    return body
 
 
 class Gathering:

@@ -2,23 +2,40 @@
 
 ASGI sends the head of an answer and its body as two messages, and a server looks at every header.
 Nearly all answers here differ in three places only, so a server may offer to take them as they go
-over the wire: the extension ``WHOLE`` of the scope.
+over the wire, and to give a body that is there already: the extension ``WHOLE`` of the scope.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Scope, Send
 
 WHOLE = "agent_sessions.whole_answer"
-"""The extension of the scope in which a server gives a ``SendWhole``, as ``send``."""
-SendWhole = Callable[[int, bytes, bytes], bool]
-"""Takes status, headers and body of an answer; false: not now, send it in two."""
+"""The name of the extension."""
+
+
+class Whole(TypedDict):
+    """What a server offers.
+
+    ``send`` takes status, headers and body of an answer; false: not now, send it in two. ``body``
+    gives the body of the request, once; ``None``: it is not all there, ask for it piece by piece.
+    """
+
+    send: Callable[[int, bytes, bytes], bool]
+    body: Callable[[], bytes | None]
+
+
+def offered(scope: Scope) -> Whole | None:
+    """Return what the server offers, if it does."""
+    extensions = scope.get("extensions")
+    return extensions.get(WHOLE) if extensions else None
+
 
 _JSON = b"application/json"
 _NO_CONTENT = 204
@@ -40,10 +57,10 @@ class Answer(msgspec.Struct):
 
 async def send_answer(answer: Answer, request_id: bytes, scope: Scope, send: Send) -> None:
     """Send an answer. The request id is one that may stand in a header."""
-    extensions = scope.get("extensions")
-    if extensions and WHOLE in extensions and not answer.headers and answer.status != _NO_CONTENT:
+    whole = offered(scope)
+    if whole is not None and not answer.headers and answer.status != _NO_CONTENT:
         head = _HEAD % (request_id, answer.content_type, len(answer.body))
-        if extensions[WHOLE]["send"](answer.status, head, answer.body):
+        if whole["send"](answer.status, head, answer.body):
             return
     headers = [*_EVERY, (b"x-request-id", request_id), *answer.headers]
     if answer.status != _NO_CONTENT:

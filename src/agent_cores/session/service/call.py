@@ -11,7 +11,7 @@ import msgspec
 
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.service import shapes
-from agent_cores.session.service.answering import Answer
+from agent_cores.session.service.answering import Answer, offered
 from agent_cores.session.service.first_step import FirstStep
 from agent_cores.session.service.idempotency import IdempotencyKey, key_text
 from agent_cores.session.service.preconditions import NOTHING, etag, expected
@@ -109,13 +109,21 @@ class Call:
 
     async def read_body(self) -> None:
         """Read the body, within its bounds of size and time, and check that it is JSON."""
+        whole = offered(self.scope)
+        body = None if whole is None else whole["body"]()
+        if body is not None:
+            self.raw = self._bounded(body, 0)
+        else:
+            await self._receive_body()
+        if self.raw:
+            self._check_media_type()
+
+    async def _receive_body(self) -> None:
         first = FirstStep(self._receive())
         if first.is_over and not first.value.get("more_body", False):
             self.raw = self._chunk(first.value, 0)
         else:
             await self._wait_for_body(first)
-        if self.raw:
-            self._check_media_type()
 
     async def _wait_for_body(self, first: FirstStep[AsgiMessage]) -> None:
         try:
@@ -137,7 +145,9 @@ class Call:
         """Return a part of the body; ``before`` are the bytes that came before it."""
         if message["type"] == "http.disconnect":
             raise ConnectionResetError("the caller went away")
-        chunk: bytes = message.get("body", b"")
+        return self._bounded(message.get("body", b""), before)
+
+    def _bounded(self, chunk: bytes, before: int) -> bytes:
         if before + len(chunk) > self.settings.max_body_bytes:
             raise Refusal(
                 "payload_too_large",

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _NONE: tuple[bytes, ...] = ()
 _PER_HEADER = 4
@@ -35,9 +35,10 @@ class Headers:
             return [value for key, value in self._pairs if key == name]
         return (value,)
 
-    def only(self, *names: bytes) -> tuple[bytes | None, ...] | None:
-        """Return the one value of each header, or ``None`` for it; ``None``: some are repeated."""
-        return None if self._repeat else tuple(map(self._by_name.get, names))
+    @property
+    def plain(self) -> Mapping[bytes, bytes] | None:
+        """The one value of each name, or ``None`` if a name was sent twice."""
+        return None if self._repeat else self._by_name
 
     @property
     def size(self) -> int:
