@@ -41,8 +41,9 @@ class GatheringProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if not cycle.access_log:
             request = ref(cycle)  # a weak one, since the cycle has the scope
-            offer = {"send": partial(send_whole, request), "body": partial(take_body, request)}
-            cycle.scope["extensions"] = {WHOLE: offer}
+            cycle.scope["extensions"] = {
+                WHOLE: {"send": partial(send_whole, request), "body": partial(take_body, request)}
+            }
         super()._start_asgi_task(cycle, app)
 
     def eof_received(self) -> None:

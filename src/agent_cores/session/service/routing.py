@@ -83,19 +83,18 @@ class Router:
 
     def find(self, scope: Scope) -> tuple[Route, list[str]]:
         """Return the route and the decoded parameters of the path; refuses with 404 or 405."""
-        node: _Node | None = self._root
+        node = self._root
         parameters: list[str] = []
         for part in _relative_path(scope)[1:].split("/"):
             child = node.children.get(part)
             if child is None:
                 child = node.parameter
                 if child is None or not part:
-                    node = None
-                    break
+                    raise Refusal("not_found", "no such path")
                 decoded = unquote(part, errors="surrogateescape") if "%" in part else part
                 parameters.append(decoded)
             node = child
-        if node is None or not node.routes:
+        if not node.routes:
             raise Refusal("not_found", "no such path")
         method = scope["method"]
         route = node.routes.get("GET" if method == "HEAD" else method)
