@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import msgspec
 
 from agent_cores.session.models import StoredMessage
@@ -21,17 +22,16 @@ from agent_cores.session.storage.codec import (
     encode_changes,
     encode_header,
 )
-from agent_cores.session.storage.sqlite_runs import Runs
+from agent_cores.session.storage.sqlite_runs import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    import apsw
-
     from agent_cores.session.models import Change, SessionMetadata
     from agent_cores.session.models.change import HotAppend
     from agent_cores.session.storage.sqlite_connection import Row
+    from agent_cores.session.storage.sqlite_runs import Key, Run
     from agent_cores.session.storage.sqlite_statements import Statements
 
 
@@ -42,7 +42,7 @@ Share = tuple[str, str, int, str]
 class ChangeWriter:
     """Writes on one connection. It raises refusals before it has written anything.
 
-    ``runs`` writes many plain appends at once.
+    ``seen`` has the sessions to which it appended, as they are since.
     ``left_behind`` is set once a session was removed whose messages and context are still there.
     """
 
@@ -53,14 +53,23 @@ class ChangeWriter:
         self._execute: Callable[..., Any] = connection.cursor().execute  # rows of any columns
         self._sql = statements
         self._fast_path = fast_path
-        self.runs = Runs(connection, statements)
+        self.seen: dict[Key, Remembered] = {}
         self.left_behind = True
+        connection.execute(statements.prepare_runs)
 
     def carry_out(self, change: Change) -> Applied:
         """Write one change, all or nothing, as ``apply_change`` says; raise what it raises."""
         hot = hot_append(change) if self._fast_path else None
         applied = None if hot is None else self._append(change, hot)
         return self._look_and_write(change) if applied is None else applied
+
+    def write_run(self, run: Run) -> bool:
+        """Write a run; false: nothing was written, a session or a message is not as expected."""
+        try:
+            self._execute(run.statement, run.bindings)
+        except apsw.ConstraintError:
+            return False
+        return True
 
     def _append(self, change: Change, hot: HotAppend) -> Applied | None:
         """Append if every guard holds; ``None``: nothing was written, look."""
@@ -101,11 +110,11 @@ class ChangeWriter:
             expires_at=hot.expires_at if expires_at == end else _instant(expires_at),
             listed_at=_instant(listed_at),
         )
-        self.runs.remember((change.namespace, change.session_id), key, header)
+        self.seen[change.namespace, change.session_id] = Remembered(key, header)
         return Applied(before=basis, header=header, messages=added, added=added)
 
     def _look_and_write(self, change: Change) -> Applied:
-        self.runs.forget((change.namespace, change.session_id))
+        self.seen.pop((change.namespace, change.session_id), None)
         session_key, header = self.load(change.namespace, change.session_id)
         state = State() if header is None else self._state(session_key, header, change)
         applied = apply_change(state, change)

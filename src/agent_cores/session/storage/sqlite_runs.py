@@ -2,19 +2,18 @@
 
 For every statement the writing thread gives the interpreter up, and then waits for it while the
 event loop is at work: a batch costs by its statements more than by its rows. So this process
-remembers what it wrote last of a session. From that ``apply_change`` tells what an append does, and
-one statement writes it all, where every session still is as it is remembered. Where one is not,
-since another process wrote, or where a message is known already, the statement leaves nothing
-behind and every change goes by itself.
+remembers what it wrote last of a session. From that ``apply_change`` tells on the event loop what
+an append does, and all that the thread does for it is one statement, which writes everything where
+each session still is as it was remembered. Where one is not, since another process wrote, or where
+a message is known already, the statement leaves nothing behind and every change goes by itself.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import chain
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import apsw
 import msgspec
 
 from agent_cores.session.errors import SessionError
@@ -24,7 +23,7 @@ from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.sqlite_statements import RUN_COLUMNS, RUN_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from agent_cores.session.storage.sqlite_statements import Statements
@@ -35,10 +34,8 @@ RESTS = 10
 
 Key = tuple[str, str]
 """Namespace and session id."""
-Row = tuple[Any, ...]
 
-_NO_MOVE: Row = (None,) * 9
-_NO_ROW: Row = (None,) * RUN_COLUMNS
+_NO_MOVE = (None,) * 9
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
@@ -49,64 +46,78 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Run(msgspec.Struct):
-    """What goes at once: what each change does, by its index, and what sessions were and become."""
+    """What of a batch goes at once, and how.
+
+    ``answers`` has what each of these changes does, by its index. ``before`` and ``after`` are the
+    sessions that they move, ``others`` those that the rest of the batch may change.
+    """
 
     answers: dict[int, Applied] = {}
     before: dict[Key, Remembered] = {}
     after: dict[Key, SessionMetadata] = {}
+    others: set[Key] = set()
     messages: int = 0
+    statement: str = ""
+    bindings: list[Any] = []
 
 
 class Runs:
-    """Plans and writes runs on one connection."""
+    """Plans runs and remembers what they leave. It works on the event loop alone.
 
-    def __init__(self, connection: apsw.Connection, statements: Statements) -> None:
-        self._connection = connection
+    What a run is to leave is remembered when it is planned, so that the next one can be planned
+    while it is being written.
+    """
+
+    def __init__(self, statements: Statements) -> None:
         self._statements = statements.run
         self._known: dict[Key, Remembered] = {}
+        self._at_work: Counter[Key] = Counter()
         self._rests = 0
-        connection.execute(statements.prepare_runs)
-
-    def remember(self, key: Key, session_key: int, header: SessionMetadata) -> None:
-        """Note a session as it has just been written."""
-        self._known.pop(key, None)
-        self._known[key] = Remembered(session_key, header)
-        if len(self._known) > MOST_REMEMBERED:
-            del self._known[next(iter(self._known))]
-
-    def forget(self, key: Key) -> None:
-        """Drop what is known of a session."""
-        self._known.pop(key, None)
-
-    def forget_all(self) -> None:
-        """Drop all that is known: something that was written has been undone."""
-        self._known.clear()
 
     def plan(self, changes: Sequence[Change]) -> Run:
-        """Return the changes that can go at once.
+        """Return what goes at once.
 
-        Of each session those before the first that cannot, so that its changes keep their order.
+        Of each session the changes before the first that cannot, so that they keep their order.
         """
         run = Run()
-        if self._rests:
-            self._rests -= 1
-            return run
-        left: set[Key] = set()
         for index, change in enumerate(changes):
             key = change.namespace, change.session_id
-            applied = None if key in left else self._planned(run, key, change)
+            applied = None if key in run.others else self._planned(run, key, change)
             if applied is None:
-                left.add(key)
+                run.others.add(key)
             else:
                 run.answers[index] = applied
                 run.after[key] = applied.header
                 run.messages += len(applied.added)
+        if self._rests:
+            self._rests -= 1
+        if run.answers:
+            self._write_down(run)
+        for key, header in run.after.items():
+            self._remember(key, Remembered(run.before[key].session_key, header))
+        for key in run.others:
+            self._known.pop(key, None)
+        self._at_work.update(run.others)
         return run
+
+    def settle(self, run: Run, *, written: bool, seen: Mapping[Key, Remembered]) -> None:
+        """Take in how it went: whether the run was written, and what became of other sessions."""
+        if run.answers and not written:
+            self._rests = RESTS
+            for key in run.after:
+                self._known.pop(key, None)
+        self._at_work.subtract(run.others)
+        for key in run.others:
+            if self._at_work[key]:
+                continue  # another batch is at it
+            del self._at_work[key]
+            if key in seen:
+                self._remember(key, seen[key])
 
     def _planned(self, run: Run, key: Key, change: Change) -> Applied | None:
         """Return what a change does if it is a plain append that there is room for."""
         known = self._known.get(key)
-        if known is None or not _is_simple(change):
+        if known is None or self._rests or not _is_simple(change):
             return None
         if run.messages + len(change.append) > RUN_ROWS[-1]:
             return None
@@ -120,35 +131,34 @@ class Runs:
         run.before[key] = known
         return applied
 
-    def write(self, run: Run) -> bool:
-        """Write a run; false: nothing was written, a session or a message is not as expected."""
-        rows: list[Row] = []
+    def _write_down(self, run: Run) -> None:
+        """Make the statement of a run and what is bound to it."""
+        bindings = run.bindings
         moved: set[Key] = set()
         for applied in run.answers.values():
             key = applied.header.namespace, applied.header.session_id
             known = run.before[key]
             for message in applied.added:
-                move = _NO_MOVE if key in moved else _move(known.header, run.after[key])
+                bindings.append(known.session_key)
+                bindings += _NO_MOVE if key in moved else _move(known.header, run.after[key])
+                bindings += (message.seq, message.id, to_millis(message.created_at), message.body)
                 moved.add(key)
-                at = to_millis(message.created_at)
-                rows.append((known.session_key, *move, message.seq, message.id, at, message.body))
-        count = RUN_ROWS[bisect_left(RUN_ROWS, len(rows))]
-        rows += [_NO_ROW] * (count - len(rows))
-        try:
-            self._connection.execute(self._statements[count], tuple(chain.from_iterable(rows)))
-        except apsw.ConstraintError:
-            self._rests = RESTS
-            return False
-        for key, header in run.after.items():
-            self.remember(key, run.before[key].session_key, header)
-        return True
+        count = RUN_ROWS[bisect_left(RUN_ROWS, run.messages)]
+        bindings += [None] * (RUN_COLUMNS * (count - run.messages))
+        run.statement = self._statements[count]
+
+    def _remember(self, key: Key, known: Remembered) -> None:
+        self._known.pop(key, None)
+        self._known[key] = known
+        if len(self._known) > MOST_REMEMBERED:
+            del self._known[next(iter(self._known))]
 
 
 def _is_simple(change: Change) -> bool:
     return change.is_plain_append and change.turn is None and change.expected_revision is None
 
 
-def _move(before: SessionMetadata, after: SessionMetadata) -> Row:
+def _move(before: SessionMetadata, after: SessionMetadata) -> tuple[int | None, ...]:
     """Return what shows that a session is as it was, and what it becomes."""
     return (
         before.access_revision,

@@ -29,6 +29,7 @@ from agent_cores.session.storage.sqlite_connection import (
     translated,
     translating,
 )
+from agent_cores.session.storage.sqlite_runs import Run, Runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent_cores.session.models import Applied, Change, SessionMetadata
-    from agent_cores.session.storage.sqlite_runs import Run
+    from agent_cores.session.storage.sqlite_runs import Key, Remembered
     from agent_cores.session.storage.sqlite_statements import Statements
+
+    Written = tuple[list[Applied | Exception], bool, dict[Key, Remembered]]
 
 T = TypeVar("T")
 
@@ -60,6 +63,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._connection: apsw.Connection
         self._changes: ChangeWriter
+        self._runs = Runs(statements)
         self._purging: asyncio.Task[None] | None = None
 
     async def open(self, *, version: int, prefix: str, synchronous: str) -> None:
@@ -93,7 +97,13 @@ class Writer:
 
     async def write(self, changes: Sequence[Change]) -> list[Applied | Exception]:
         """Carry out a batch; answer each change with what it did or its own error."""
-        answers = await self._run(partial(self._write, changes))
+        run = self._runs.plan(changes)
+        written = False
+        seen: dict[Key, Remembered] = {}
+        try:
+            answers, written, seen = await self._run(partial(self._write, changes, run))
+        finally:
+            self._runs.settle(run, written=written, seen=seen)
         if self._changes.left_behind:
             self._purge()
         return answers
@@ -116,39 +126,45 @@ class Writer:
         with translating(self._path):
             return job()
 
-    def _write(self, changes: Sequence[Change]) -> list[Applied | Exception]:
-        runs = self._changes.runs
-        run = runs.plan(changes)
+    def _write(self, changes: Sequence[Change], run: Run) -> Written:
+        """Answer each change; tell whether the run was written, and what was seen of the others."""
+        self._changes.seen = {}
         if len(run.answers) == len(changes):
             try:
-                if runs.write(run):  # a statement by itself is a transaction
-                    return list(run.answers.values())
+                if self._changes.write_run(run):  # one statement is a transaction
+                    return list(run.answers.values()), True, {}
             except apsw.Error as error:
-                self._rollback()
-                return self._failed(error, changes, outcome_unknown=_may_be_written(error))
-        return self._write_transaction(changes, run)
+                unknown = _may_be_written(error)
+                return self._failed(error, changes, outcome_unknown=unknown), False, {}
+            run = Run()
+        return *self._write_transaction(changes, run), self._changes.seen
 
-    def _write_transaction(self, changes: Sequence[Change], run: Run) -> list[Applied | Exception]:
+    def _write_transaction(
+        self, changes: Sequence[Change], run: Run
+    ) -> tuple[list[Applied | Exception], bool]:
         execute = self._connection.execute
         try:
             execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
-            return self._failed(error, changes)
+            return self._failed(error, changes), False
         try:
-            done = run.answers if run.answers and self._changes.runs.write(run) else {}
+            written = bool(run.answers) and self._changes.write_run(run)
+            done = run.answers if written else {}
             answers = [
                 done[index] if index in done else self._carry_out(change)
                 for index, change in enumerate(changes)
             ]
         except Exception as error:  # noqa: BLE001 - answered to the change that it belongs to
             self._rollback()
-            return self._failed(error, changes) if len(changes) == 1 else self._singly(changes)
+            if len(changes) == 1:
+                return self._failed(error, changes), False
+            return self._singly(changes), False
         try:
             execute("COMMIT")
         except apsw.Error as error:
             self._rollback()
-            return self._failed(error, changes, outcome_unknown=_may_be_written(error))
-        return answers
+            return self._failed(error, changes, outcome_unknown=_may_be_written(error)), False
+        return answers, written
 
     def _carry_out(self, change: Change) -> Applied | Exception:
         """Return what the change did, or why it is refused; raise what spoils the transaction."""
@@ -160,7 +176,7 @@ class Writer:
     def _singly(self, changes: Sequence[Change]) -> list[Applied | Exception]:
         answers: list[Applied | Exception] = []
         for index, change in enumerate(changes):
-            [answer] = self._write([change])
+            [answer], _ = self._write_transaction([change], Run())
             answers.append(answer)
             if isinstance(answer, Exception) and isinstance(answer.__cause__, apsw.BusyError):
                 return answers + self._failed(answer.__cause__, changes[index + 1 :])
@@ -184,7 +200,7 @@ class Writer:
         return answer
 
     def _rollback(self) -> None:
-        self._changes.runs.forget_all()
+        self._changes.seen = {}
         if self._connection.in_transaction:  # some errors end it by themselves
             self._connection.execute("ROLLBACK")
 
