@@ -25,7 +25,9 @@ def main() -> None:
     """Run one workload on one store and print the report as the last line."""
     target, request = sys.argv[1], json.loads(sys.argv[2])
     _raise_file_limit()
-    report = asyncio.run(_run(_load(target), request))
+    store = _load(target)
+    with asyncio.Runner(loop_factory=store.new_loop) as runner:
+        report = runner.run(_run(store, request))
     sys.stdout.write("\n" + json.dumps(report.to_json()) + "\n")
 
 

@@ -8,6 +8,7 @@ number. Standard library only.
 from __future__ import annotations
 
 import abc
+import asyncio
 import os
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
@@ -23,6 +24,11 @@ class Store(abc.ABC, Generic[Handle]):
 
     packages: ClassVar[tuple[str, ...]] = ()
     """The distributions whose versions belong beside the numbers."""
+
+    @staticmethod
+    def new_loop() -> asyncio.AbstractEventLoop:
+        """The event loop on which this contender is called."""
+        return asyncio.new_event_loop()
 
     @abc.abstractmethod
     async def open(self, directory: Path) -> None:
