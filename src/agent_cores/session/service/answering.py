@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope, Send
 
-WHOLE = "agent_sessions.whole_answer"
+WHOLE = "agent_sessions.whole"
 """The name of the extension."""
 
 
