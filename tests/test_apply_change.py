@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent_cores.session.errors import (
     ConflictError,
@@ -36,7 +38,7 @@ from agent_cores.session.models import (
     TurnEffect,
     apply_change,
 )
-from agent_cores.session.models.change import hot_append
+from agent_cores.session.models.change import _write, hot_append
 from agent_cores.session.testing.samples import (
     change_of,
     creation,
@@ -230,3 +232,41 @@ def test_a_fast_path_writes_what_apply_change_would(fields: dict[str, Any]) -> N
     assert written is not None
     assert written.expires_at == meant.expires_at
     assert (written.listed_at or header.listed_at) == meant.listed_at
+
+
+SECONDS = st.floats(-4_000, 4_000).map(lambda seconds: timedelta(seconds=round(seconds, 3)))
+TIMES = SECONDS.map(lambda span: AT + span)
+
+
+@given(
+    fields=st.fixed_dictionaries(
+        {
+            "last_active_at": TIMES,
+            "listed_at": TIMES | st.none(),
+            "expires_at": st.just(AT + timedelta(days=1)) | st.none(),
+            "due_at": TIMES | st.just(AT + timedelta(days=2)) | st.none(),
+            "ttl_seconds": st.sampled_from([None, 60.0, 90_000.0, 200_000.0]),
+            "max_lifetime_seconds": st.sampled_from([None, 86_400.0, 100_000.0]),
+            "renew_on": st.sampled_from(RenewOn),
+            "last_seq": st.integers(0, 9),
+            "message_count": st.integers(0, 9),
+        }
+    ),
+    names=st.lists(st.sampled_from("abcd"), min_size=1, unique=True),
+    known=st.sets(st.sampled_from("abcd")),
+    at=TIMES,
+)
+def test_the_short_way_of_an_append_is_the_long_one(
+    fields: dict[str, Any], names: list[str], known: set[str], at: datetime
+) -> None:
+    header = stored(**fields)
+    state = State(
+        header=header,
+        known={name: new_message(name, at=AT, seq=seq) for seq, name in enumerate(known, 1)},
+    )
+    change = change_of(header, at, append=tuple(new_message(name, at=at) for name in names))
+    applied = apply_change(state, change)
+    if applied.replayed:
+        assert known >= set(names)
+    else:
+        assert applied == _write(header, state, change)
