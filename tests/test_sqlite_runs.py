@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent_cores.session.errors import ConflictError, SessionExpiredError, StaleHeaderError
+from agent_cores.session.errors import (
+    ConflictError,
+    InvalidInputError,
+    SessionExpiredError,
+    StaleHeaderError,
+)
 from agent_cores.session.models import Applied, Query, RenewEffect, Window
 from agent_cores.session.storage.sqlite_provider import SQLiteProvider
 from agent_cores.session.storage.sqlite_statements import RUN_ROWS
@@ -174,3 +179,16 @@ async def test_a_session_that_is_made_anew_is_not_taken_for_the_old_one(tmp_path
         answers = await all_of(provider, append(old, "lost"), append(new, "kept"))
         assert isinstance(answers[0], StaleHeaderError)
         assert await seqs(provider, "talk") == [(1, "kept")]
+
+
+async def test_what_cannot_be_kept_spoils_no_other(tmp_path: Path) -> None:
+    async with opened(tmp_path / "sessions.db") as provider:
+        a, b, c = await known(provider, "a", "b", "c")
+        answers = await all_of(
+            provider, append(a, "x"), append(b, "lone \ud800"), append(c, "x"), append(a, "y")
+        )
+        kinds = [type(answer) for answer in answers]
+        assert kinds == [Applied, InvalidInputError, Applied, Applied]
+        assert await seqs(provider, "a") == [(1, "first"), (2, "x"), (3, "y")]
+        assert await seqs(provider, "c") == [(1, "first"), (2, "x")]
+        assert await seqs(provider, "b") == [(1, "first")]

@@ -136,6 +136,8 @@ class Writer:
             except apsw.Error as error:
                 unknown = _may_be_written(error)
                 return self._failed(error, changes, outcome_unknown=unknown), False, {}
+            except (OverflowError, UnicodeError):
+                pass  # one of them holds what cannot be bound: it is told so below, alone
             run = Run()
         return *self._write_transaction(changes, run), self._changes.seen
 
