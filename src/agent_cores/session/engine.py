@@ -169,7 +169,7 @@ class Engine:
         The ids need no check then: they are those of a stored session. ``None``: nothing is known
         that would allow it.
         """
-        if not isinstance(session_id, str):
+        if not (isinstance(session_id, str) and isinstance(user_id, str)):
             return None
         header = self._headers.get((scope.namespace, session_id))
         if header is None or header.owner_id != user_id:

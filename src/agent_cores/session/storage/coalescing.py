@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agent_cores.session.errors import OverloadedError, StorageUnavailableError
@@ -55,7 +56,7 @@ class Coalescer(Generic[Item, Result]):
         self._senders: set[asyncio.Task[None]] = set()
         self._on_their_way = 0
         self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._home: tuple[asyncio.AbstractEventLoop | None, int] = (None, 0)
 
     async def submit(self, item: Item, size: int = 0) -> Result:
         """Send one item with the next batch and return its result. ``size`` is its bytes."""
@@ -65,14 +66,32 @@ class Coalescer(Generic[Item, Result]):
         if len(self._queue) >= self._max_queued:
             detail = f"{len(self._queue)} writes wait already"
             raise OverloadedError(detail)
-        loop = self._loop
-        if loop is None or not loop.is_running():
-            loop = self._loop = asyncio.get_running_loop()
+        loop = self._running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._queue.append((item, size, future))
-        if len(self._senders) < self._lanes:
-            self._senders.add(loop.create_task(self._run()))
+        self._start_sender(loop)
         return await future
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop; while it is the same as before, without a system call."""
+        loop, thread = self._home
+        if loop is None or thread != get_ident() or not loop.is_running():
+            loop = asyncio.get_running_loop()
+            self._home = loop, get_ident()
+        return loop
+
+    def _start_sender(self, loop: asyncio.AbstractEventLoop) -> None:
+        if len(self._senders) < self._lanes:
+            sender = loop.create_task(self._run())
+            self._senders.add(sender)
+            sender.add_done_callback(self._sender_ended)
+
+    def _sender_ended(self, sender: asyncio.Task[None]) -> None:
+        """See to it that a sender which was cancelled before it began holds nobody up."""
+        if sender in self._senders:
+            self._senders.discard(sender)
+            if self._queue:
+                self._start_sender(sender.get_loop())
 
     def reopen(self) -> None:
         """Take items again, after ``drain``."""

@@ -63,7 +63,7 @@ def encode_text(role: str, text: str, author_id: str, at_most: int) -> bytes | N
     """
     try:
         body = VERSION + encode_json(_Body(role, text, author_id, _NO_METADATA))
-    except UnicodeEncodeError:
+    except (TypeError, UnicodeEncodeError):
         return None
     return body if len(body) <= at_most else None
 

@@ -1,7 +1,8 @@
 """``ChangeWriter``: carries out changes, one after the other, inside an open transaction.
 
-A plain append goes the hot way: one guarded statement, then its messages. All else, and every
-append that the guards do not let through, goes by ``apply_change``: look, decide, write.
+A run of plain appends is one statement, and needs no open transaction. By itself, a plain
+append goes the hot way: one guarded statement, then its messages. All else, and every append that
+the guards do not let through, goes by ``apply_change``: look, decide, write.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``SQLiteProvider``: sessions in one SQLite file, for any number of processes of one machine.
 
 The file is in WAL mode: readers see the last commit and wait for nobody, writers of all processes
-take turns. What waits to be written goes together in one transaction, which is on disk before
-anybody is answered (``synchronous=FULL``). This module is the face; ``sqlite_writer`` writes,
+take turns. What waits to be written goes together, in transactions that are on disk before anybody
+is answered (``synchronous=FULL``). This module is the face; ``sqlite_writer`` writes,
 ``sqlite_reading`` reads, and ``sqlite_changes`` knows how a change becomes rows.
 """
 

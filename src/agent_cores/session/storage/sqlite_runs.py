@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 MOST_REMEMBERED = 10_000
 RESTS = 10
-"""How many batches go without a run after one that failed: another process writes the same."""
+"""How many batches go without a run after one that failed: most often, another process writes."""
 
 Key = tuple[str, str]
 """Namespace and session id."""
 
-_NO_MOVE = (None,) * 9
+_NO_MOVE = (None,) * (RUN_COLUMNS - 5)
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
-    """A session as it was written last: its key, and its header as far as appends need it."""
+    """A session as it was written last: its key, and its header without what is the caller's."""
 
     session_key: int
     header: SessionMetadata
@@ -86,7 +86,7 @@ class Runs:
             if applied is None:
                 run.others.add(key)
             else:
-                run.answers[index] = applied
+                run.answers[index] = _as_the_caller_knows_it(applied, change)
                 run.after[key] = applied.header
                 run.messages += len(applied.added)
         if self._rests:
@@ -124,7 +124,7 @@ class Runs:
         header = run.after.get(key, known.header)
         try:
             applied = apply_change(State(header=header), change)
-        except SessionError:
+        except (SessionError, OverflowError):
             return None  # perhaps refused for what is out of date
         if applied.header.due_at is not header.due_at:
             return None
@@ -148,10 +148,25 @@ class Runs:
         run.statement = self._statements[count]
 
     def _remember(self, key: Key, known: Remembered) -> None:
+        header = known.header
+        if header.attributes or header.tags or header.title is not None:
+            header = msgspec.structs.replace(header, attributes={}, tags=(), title=None)
+            known = Remembered(known.session_key, header)
         self._known.pop(key, None)
         self._known[key] = known
         if len(self._known) > MOST_REMEMBERED:
             del self._known[next(iter(self._known))]
+
+
+def _as_the_caller_knows_it(applied: Applied, change: Change) -> Applied:
+    """Return an answer whose header has what is the caller's, as far as the change brings it."""
+    basis, header = change.basis, applied.header
+    if basis is None or not (basis.attributes or basis.tags or basis.title is not None):
+        return applied
+    header = msgspec.structs.replace(
+        header, attributes=basis.attributes, tags=basis.tags, title=basis.title
+    )
+    return msgspec.structs.replace(applied, header=header)
 
 
 def _is_simple(change: Change) -> bool:
@@ -164,6 +179,8 @@ def _move(before: SessionMetadata, after: SessionMetadata) -> tuple[int | None, 
         before.access_revision,
         before.revision,
         before.last_seq,
+        to_millis(before.last_active_at),
+        _millis(before.listed_at),
         _millis(before.expires_at),
         after.last_seq,
         after.message_count,

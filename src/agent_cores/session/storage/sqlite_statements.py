@@ -38,7 +38,8 @@ _KNOWN_MANY = """
 # the session was and becomes. A row without a session fills the statement up.
 _RUN = """
 CREATE TEMP VIEW "{prefix}run" AS SELECT
-    0 AS session_key, 0 AS access_revision, 0 AS revision, 0 AS last_seq, 0 AS expires_at,
+    0 AS session_key, 0 AS access_revision, 0 AS revision, 0 AS last_seq, 0 AS last_active_at,
+    0 AS listed_at, 0 AS expires_at,
     0 AS new_seq, 0 AS new_count, 0 AS new_active, 0 AS new_end, 0 AS new_listed,
     0 AS seq, 0 AS id, 0 AS created_at, 0 AS body;
 CREATE TEMP TRIGGER "{prefix}run_row" INSTEAD OF INSERT ON "{prefix}run"
@@ -50,7 +51,8 @@ WHEN NEW.session_key IS NOT NULL BEGIN
         expires_at = NEW.new_end
     WHERE NEW.new_seq IS NOT NULL AND session_key = NEW.session_key
         AND access_revision IS NEW.access_revision AND revision = NEW.revision
-        AND last_seq = NEW.last_seq AND expires_at IS NEW.expires_at;
+        AND last_seq = NEW.last_seq AND last_active_at = NEW.last_active_at
+        AND listed_at IS NEW.listed_at AND expires_at IS NEW.expires_at;
     SELECT RAISE(ABORT, 'not as it was') WHERE NEW.new_seq IS NOT NULL AND changes() <> 1;
     UPDATE "{prefix}sessions" SET listed_at = NEW.new_listed
     WHERE NEW.new_listed IS NOT NULL AND session_key = NEW.session_key;
@@ -58,7 +60,7 @@ WHEN NEW.session_key IS NOT NULL BEGIN
     VALUES (NEW.session_key, NEW.seq, NEW.id, NEW.created_at, NEW.body);
 END
 """
-RUN_COLUMNS = 14
+RUN_COLUMNS = 16
 RUN_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """How many rows the statements of a run take."""
 

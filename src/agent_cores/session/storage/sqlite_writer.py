@@ -1,8 +1,9 @@
 """``Writer``: the one thread of a process that writes to the file, and its transactions.
 
-A batch of changes crosses to the thread once and comes back once. It is one transaction; where that
-fails as a whole, its changes run singly. Every write waits for its turn among processes in
-``BEGIN IMMEDIATE``, so nothing that was looked at under it can change before the commit.
+A batch of changes crosses to the thread once and comes back once. It is one transaction: where all
+of it are plain appends a single statement, see ``sqlite_runs``, else one that waits for its turn
+among processes in ``BEGIN IMMEDIATE``, so that nothing that was looked at under it can change
+before the commit. Where that fails as a whole, its changes run singly.
 """
 
 from __future__ import annotations
@@ -133,11 +134,11 @@ class Writer:
             try:
                 if self._changes.write_run(run):  # one statement is a transaction
                     return list(run.answers.values()), True, {}
-            except apsw.Error as error:
-                unknown = _may_be_written(error)
+            except (apsw.BusyError, apsw.IOError) as error:
+                unknown = not isinstance(error, apsw.BusyError)
                 return self._failed(error, changes, outcome_unknown=unknown), False, {}
-            except (OverflowError, UnicodeError):
-                pass  # one of them holds what cannot be bound: it is told so below, alone
+            except (apsw.Error, OverflowError, UnicodeError):
+                pass  # nothing was written, and it may be the fault of one change alone
             run = Run()
         return *self._write_transaction(changes, run), self._changes.seen
 
@@ -165,7 +166,8 @@ class Writer:
             execute("COMMIT")
         except apsw.Error as error:
             self._rollback()
-            return self._failed(error, changes, outcome_unknown=_may_be_written(error)), False
+            unknown = not isinstance(error, apsw.BusyError | apsw.FullError)
+            return self._failed(error, changes, outcome_unknown=unknown), False
         return answers, written
 
     def _carry_out(self, change: Change) -> Applied | Exception:
@@ -246,11 +248,6 @@ class Writer:
     def _purge_some(self) -> bool:
         with self._transaction():
             return self._changes.purge(PURGE_ROWS)
-
-
-def _may_be_written(error: apsw.Error) -> bool:
-    """Whether a commit that ended so may have been carried out all the same."""
-    return not isinstance(error, apsw.BusyError | apsw.FullError)
 
 
 def _readable(row: tuple[Any, ...]) -> SessionMetadata | None:
