@@ -1,5 +1,7 @@
 """Many waiting callers, one round trip; and what becomes of each caller."""
 
+# ruff: noqa: SLF001 - tests look behind the coalescer
+
 from __future__ import annotations
 
 import asyncio
@@ -193,3 +195,18 @@ async def test_a_send_that_answers_too_few_fails_every_caller() -> None:
         *(coalescer.submit(number) for number in range(3)), return_exceptions=True
     )
     assert all(isinstance(answer, RuntimeError) for answer in answers)
+
+
+async def test_senders_cancelled_before_they_began_hold_nobody_up(wire: Wire) -> None:
+    coalescer = Coalescer(wire.send, lanes=2)
+    tasks = [asyncio.create_task(coalescer.submit(item)) for item in (1, 2)]
+    await asyncio.sleep(0)
+    senders = set(coalescer._senders)
+    assert len(senders) == 2
+    for sender in senders:
+        sender.cancel()
+    await turns()
+    wire.go.release()
+    wire.go.release()
+    assert await asyncio.wait_for(asyncio.gather(*tasks), 5) == [1, 2]
+    await asyncio.wait_for(coalescer.drain(), 5)

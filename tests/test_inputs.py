@@ -1,4 +1,4 @@
-"""Ids that are drawn ahead are drawn once: not twice by threads, nor again by a forked process."""
+"""What callers give, and ids that are drawn: once, not twice by threads or a forked process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
+from agent_cores.session import SessionManager
+from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.inputs import new_id
 
 FORKED = """
@@ -43,3 +47,36 @@ def test_a_forked_process_draws_its_own_ids() -> None:
     )
     ids = done.stdout.split()
     assert len(set(ids)) == len(ids) == 20
+
+
+class Text(str):
+    """Text of another library."""
+
+    __slots__ = ()
+
+
+class Anybody:
+    """Equal to everybody."""
+
+    __hash__ = None  # type: ignore[assignment]  # as of most that compares like this
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+async def test_who_merely_compares_equal_is_not_the_owner() -> None:
+    async with SessionManager("memory://") as manager:
+        session_id = await manager.create_session("ann")
+        for call in (
+            manager.add_message(session_id, Anybody(), "user", "hello"),  # type: ignore[arg-type]
+            manager.delete_session(session_id, Anybody()),  # type: ignore[arg-type]
+        ):
+            with pytest.raises(InvalidInputError, match="user_id"):
+                await call
+
+
+async def test_text_of_another_type_is_refused_by_name() -> None:
+    async with SessionManager("memory://") as manager:
+        session_id = await manager.create_session("ann")
+        with pytest.raises(InvalidInputError, match="content"):
+            await manager.add_message(session_id, "ann", "user", Text("hello"))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ import pytest
 from agent_cores.session.errors import (
     ConflictError,
     InvalidInputError,
+    LastSeqMismatchError,
     SessionExpiredError,
     StaleHeaderError,
+    StorageUnavailableError,
 )
 from agent_cores.session.models import Applied, Query, RenewEffect, Window
+from agent_cores.session.models.expiry import LISTING_LAG
 from agent_cores.session.storage.sqlite_provider import SQLiteProvider
 from agent_cores.session.storage.sqlite_statements import RUN_ROWS
 from agent_cores.session.testing.samples import change_of
@@ -192,3 +196,62 @@ async def test_what_cannot_be_kept_spoils_no_other(tmp_path: Path) -> None:
         assert await seqs(provider, "a") == [(1, "first"), (2, "x"), (3, "y")]
         assert await seqs(provider, "c") == [(1, "first"), (2, "x")]
         assert await seqs(provider, "b") == [(1, "first")]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(9.0, (0.0, 0.5)), (0.5, (5.0, 5.5))])
+async def test_a_run_that_was_planned_on_one_that_failed_is_not_written(
+    tmp_path: Path, theirs: float, ours: tuple[float, float]
+) -> None:
+    path = tmp_path / "sessions.db"
+    async with opened(path) as one, opened(path) as other:
+        [header] = await known(one, "talk", ttl_seconds=None)
+        opening = one._opened
+        assert opening is not None
+        gate = threading.Event()
+        held = asyncio.get_running_loop().run_in_executor(opening.writer._thread, gate.wait)
+        first, second = (NOON + seconds * SECOND for seconds in ours)
+        refused = append(header, "refused", at=first, expected_last_seq=1)
+        tasks = [asyncio.create_task(one.apply(refused))]
+        await asyncio.sleep(0.01)
+        tasks.append(asyncio.create_task(one.apply(append(header, "kept", at=second))))
+        await asyncio.sleep(0.01)
+        await other.apply(append(header, "theirs", at=NOON + theirs * SECOND))
+        gate.set()
+        await held
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [LastSeqMismatchError, Applied]
+        assert await seqs(one, "talk") == [(1, "first"), (2, "theirs"), (3, "kept")]
+        snapshot = await one.read("default", "talk")
+        assert snapshot is not None
+        assert snapshot.header.last_active_at == NOON + max(theirs, ours[1]) * SECOND
+        assert snapshot.header.listed_at is not None
+        assert snapshot.header.last_active_at - snapshot.header.listed_at <= LISTING_LAG
+        assert isinstance(answers[1], Applied)
+        assert answers[1].header.last_active_at == snapshot.header.last_active_at
+
+
+async def test_what_callers_gave_is_not_remembered(tmp_path: Path) -> None:
+    async with opened(tmp_path / "sessions.db") as provider:
+        [header] = await known(
+            provider, "talk", attributes={"k": "v" * 1000}, title="t", tags=("x",)
+        )
+        [answer] = await all_of(provider, append(header, "x"))
+        assert isinstance(answer, Applied)
+        assert (answer.header.attributes, answer.header.title) == (header.attributes, "t")
+        opening = provider._opened
+        assert opening is not None
+        [remembered] = opening.writer._runs._known.values()
+        assert (remembered.header.attributes, remembered.header.title) == ({}, None)
+
+
+async def test_a_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+    async with opened(tmp_path / "sessions.db") as provider:
+        a, b = await known(provider, "a", "b")
+        opening = provider._opened
+        assert opening is not None
+        opening.writer._connection.execute("PRAGMA query_only = 1")
+        for answer in await all_of(provider, append(a, "x"), append(b, "x")):
+            assert isinstance(answer, StorageUnavailableError)
+            assert not answer.outcome_unknown
+        opening.writer._connection.execute("PRAGMA query_only = 0")
+        assert isinstance((await all_of(provider, append(a, "x")))[0], Applied)
