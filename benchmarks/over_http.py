@@ -18,8 +18,6 @@ import sys
 from pathlib import Path
 from typing import ClassVar, NamedTuple, cast
 
-import uvloop
-
 from benchmarks.store import Store
 
 CONNECTIONS = 32
@@ -78,7 +76,10 @@ class HttpStore(Store[str], abc.ABC):
 
     @staticmethod
     def new_loop() -> asyncio.AbstractEventLoop:
-        return uvloop.new_event_loop()
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
 
     status: ClassVar[int] = 200
     """What the service answers where all went well."""

@@ -21,7 +21,7 @@ root_agent = Agent(name="benchmark", model="none")
 class AdkServer(HttpStore):
     """It checks no credential."""
 
-    packages = ("google-adk", "SQLAlchemy", "aiosqlite", "uvicorn")
+    packages = ("google-adk", "SQLAlchemy", "aiosqlite", "uvicorn", "uvloop")
 
     def command(self, directory: Path, port: int) -> list[str]:
         folder = directory / "agents" / APP

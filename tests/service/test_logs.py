@@ -6,6 +6,9 @@ import asyncio
 import io
 import json
 import logging
+import os
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -132,3 +135,38 @@ async def test_what_filters_records_is_asked(handler: GatheringHandler) -> None:
 def test_a_time_is_rfc_3339_with_milliseconds() -> None:
     assert stamp(1_700_000_000_062) == "2023-11-14T22:13:20.062Z"
     assert stamp(1_700_000_001_999) == "2023-11-14T22:13:21.999Z"
+
+
+async def test_a_log_that_cannot_be_written_harms_no_request(handler: GatheringHandler) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as closed:
+        handler.setStream(closed)
+        logger = told_by(handler, logging.INFO)
+        RequestLog(logger).tell(
+            b"r1", method="GET", route=None, status=200, credential=None, started=0
+        )
+        logger.error("trouble")
+        handler.flush()
+        handler.setStream(io.StringIO())
+        logger.error("on")
+        assert told(handler) == ["on"]
+        with suppress(OSError):
+            closed.close()
+
+
+async def test_a_handler_whose_loop_ended_is_looked_for_again(
+    handler: GatheringHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = told_by(handler, logging.INFO)
+    log = RequestLog(logger)
+    log.tell(b"r1", method="GET", route=None, status=200, credential=None, started=0)
+    assert handler.is_gathering
+    late = time.monotonic() + GATHERED_SECONDS * 2
+    monkeypatch.setattr(time, "monotonic", lambda: late)
+    assert not handler.is_gathering
+    other = GatheringHandler()
+    other.setFormatter(JsonFormatter())
+    logger.handlers[:] = [other]
+    log.tell(b"r2", method="GET", route=None, status=200, credential=None, started=0)
+    assert other.is_gathering

@@ -94,6 +94,7 @@ def request(method: str = "POST", path: str = "/", body: bytes = b"{}", *, close
         [request(close=True)[:-1], b"}"],
         [b"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}"],
         [EXPECTANT, b"{}"],
+        [EXPECTANT + b"{}"],
     ],
     ids=lambda pieces: pieces[0][:16].decode("latin-1"),
 )

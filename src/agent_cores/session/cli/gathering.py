@@ -29,7 +29,11 @@ MOST_KEPT = 65_536
 
 
 class GatheringProtocol(HttpToolsProtocol):
-    """Speaks HTTP through a transport that gathers."""
+    """Speaks HTTP through a transport that gathers.
+
+    For ``agent-sessions serve``: what it hands over whole goes past anything that stands between it
+    and the service and wraps ``send`` or ``receive``.
+    """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection."""
@@ -39,7 +43,7 @@ class GatheringProtocol(HttpToolsProtocol):
         self.transport = cast("asyncio.Transport", self.gathering)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if not cycle.access_log:
+        if not cycle.access_log:  # which `send_whole` does not write
             request = ref(cycle)  # a weak one, since the cycle has the scope
             cycle.scope["extensions"] = {
                 WHOLE: {"send": partial(send_whole, request), "body": partial(take_body, request)}
@@ -56,7 +60,7 @@ def send_whole(request: ref[RequestResponseCycle], status: int, head: bytes, bod
     """Answer a request, as ``RequestResponseCycle.send`` does it for the two messages of ASGI.
 
     ``head`` is lines of headers. False: nothing was sent, since the answer has begun already or the
-    caller reads too slowly.
+    caller reads too slowly. True is also for a caller who has gone.
     """
     cycle = request()
     if cycle is None or cycle.response_started or cycle.flow.write_paused:
@@ -83,9 +87,14 @@ def send_whole(request: ref[RequestResponseCycle], status: int, head: bytes, bod
 
 
 def take_body(request: ref[RequestResponseCycle]) -> bytes | None:
-    """Return the body of a request if it is all there, as ``RequestResponseCycle.receive`` does."""
+    """Return the body of a request if it is all there, as ``RequestResponseCycle.receive`` does.
+
+    Not to a caller who waits to be told to go on: that is told by ``receive``.
+    """
     cycle = request()
-    if cycle is None or cycle.more_body or cycle.disconnected or cycle.response_complete:
+    if cycle is None or cycle.more_body or cycle.waiting_for_100_continue:
+        return None
+    if cycle.disconnected or cycle.response_complete:
         return None
     cycle.flow.resume_reading()
     cycle.message_event.clear()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope, Send
 
 WHOLE = "agent_sessions.whole"
-"""The name of the extension."""
+"""The name of the extension. A server offers it only where nothing wraps the service."""
 
 
 class Whole(TypedDict):

@@ -103,9 +103,9 @@ class Authentication:
             raise
 
     def recall(self, headers: Headers, right: str) -> Principal | None:
-        """Return who called with these headers before, if the key is still what it was then.
+        """Return who called with these headers before, if the key is still the one read then.
 
-        ``None``: ask :meth:`principal`.
+        ``None``: ask :meth:`principal`. A key is read again every few seconds.
         """
         place = _place(headers, right)
         known = None if place is None else self._remembered.get(place)

@@ -21,7 +21,7 @@ FIELDS = ("request_id", "route", "status", "duration_ms", "credential")
 
 
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a line about a request, in its order.
+    """The fields of a line about a request, in the order in which they are written.
 
     ``JsonFormatter`` makes the same of a record.
     """
@@ -69,7 +69,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
     @property
     def is_gathering(self) -> bool:
         """Whether lines are kept that will be written in a moment."""
-        return bool(self._lines)
+        return bool(self._lines) and time.monotonic() < self._written_at
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the line for at most ``GATHERED_SECONDS``."""
@@ -91,20 +91,23 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         self._flush_soon()
 
     def _flush_soon(self) -> None:
-        """See to it that the lines are written; a loop that ended before it did so is passed by."""
+        """See to it that the lines are written; by the next line, if the loop ends before that."""
         now = time.monotonic()
         if now >= self._written_at:
             self._written_at = now + GATHERED_SECONDS
             asyncio.get_running_loop().call_later(GATHERED_SECONDS, self.flush)
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write what was gathered; where that fails, the requests go on all the same."""
         with self.lock or nullcontext():
             lines, self._lines = self._lines, []
             self._written_at = _NEVER
-            if lines:
-                self.stream.write("".join(map(self._text, lines)))
-            super().flush()
+            try:
+                if lines:
+                    self.stream.write("".join(map(self._text, lines)))
+                super().flush()
+            except (OSError, ValueError):
+                return  # closed, or full: there is nobody left to tell it to
 
     def _text(self, line: str | RequestLine) -> str:
         return line if isinstance(line, str) else _encode(line).decode() + self.terminator
