@@ -53,3 +53,14 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     id: str
     created_at: datetime
     body: bytes
+
+
+def numbered(messages: tuple[StoredMessage, ...], after: int) -> tuple[StoredMessage, ...]:
+    """Return the messages with the seqs that follow ``after``."""
+    if len(messages) == 1:  # by far the most, and every append pays for this
+        [message] = messages
+        return (StoredMessage(after + 1, message.id, message.created_at, message.body),)
+    return tuple(
+        StoredMessage(seq, message.id, message.created_at, message.body)
+        for seq, message in enumerate(messages, after + 1)
+    )

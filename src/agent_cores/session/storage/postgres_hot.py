@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session.models import SessionMetadata, StoredMessage
+from agent_cores.session.models import SessionMetadata
 from agent_cores.session.models.change import Applied, Change, HotAppend, hot_append
+from agent_cores.session.models.message import numbered
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.storage import postgres_statements as sql
 
@@ -96,10 +97,7 @@ class Append:
         """Return what was done; ``row`` is the statement's answer to this append."""
         _, first, last_seq, count, revision, active_at, listed_at, ends, due_at = row
         change, sent = self.change, self.guards
-        messages = tuple(
-            StoredMessage(seq, message.id, message.created_at, message.body)
-            for seq, message in enumerate(change.append, first)
-        )
+        messages = numbered(change.append, first - 1)
         last = messages[-1].seq
         if ends is not None and sent.expires_at is not None:
             ends = max(ends, sent.expires_at)

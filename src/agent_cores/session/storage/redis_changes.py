@@ -234,5 +234,5 @@ def _is_decided_on(change: Change, basis: SessionMetadata) -> bool:
     return (
         change.incarnation in {None, basis.incarnation}
         and change.access_revision in {None, basis.access_revision}
-        and not any(message.seq for message in change.append)
+        and not any([message.seq for message in change.append])  # noqa: C419 - a list is faster
     )

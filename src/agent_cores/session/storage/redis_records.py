@@ -17,7 +17,7 @@ from msgspec import UNSET
 
 from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models.change import Applied, Change, HotAppend, State
-from agent_cores.session.models.message import StoredMessage
+from agent_cores.session.models.message import StoredMessage, numbered
 from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.snapshot import Snapshot, Window
 from agent_cores.session.models.times import EPOCH, from_millis, to_millis
@@ -307,11 +307,7 @@ def change_write(before: SessionMetadata, applied: Applied, change: Change) -> W
 
 def hot_applied(change: Change, basis: SessionMetadata, written: Written) -> Applied:
     """Return what a plain append did. The header is the basis with what the script told of it."""
-    first = written.last_seq - len(change.append) + 1
-    messages = tuple(
-        StoredMessage(seq, message.id, message.created_at, message.body)
-        for seq, message in enumerate(change.append, first)
-    )
+    messages = numbered(change.append, written.last_seq - len(change.append))
     tags = basis.tags if written.tags is None else written.tags
     header = _told(basis, written, revision=written.revision, tags=tags)
     return Applied(before=basis, header=header, messages=messages, added=messages)
@@ -389,7 +385,7 @@ def _context_texts(applied: Applied) -> Iterable[str]:
 
 def _entries(messages: Iterable[StoredMessage]) -> tuple[tuple[int, str, str], ...]:
     return tuple(
-        (m.seq, m.id, f"{m.id}\n{to_millis(m.created_at)}\n{m.body.decode()}") for m in messages
+        [(m.seq, m.id, f"{m.id}\n{to_millis(m.created_at)}\n{m.body.decode()}") for m in messages]
     )
 
 

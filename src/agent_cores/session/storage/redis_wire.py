@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent_cores.session.errors import StorageUnavailableError
@@ -211,7 +212,7 @@ class Wire:
         ``StorageUnavailableError`` once the timeout has passed, or with ``outcome_unknown`` as soon
         as an answer was lost that must not be asked for twice.
         """
-        deadline = asyncio.get_running_loop().time() + self._timeout
+        deadline = time.monotonic() + self._timeout
         address = None
         try:
             address = self._topology.node_of(command.key)
@@ -343,7 +344,7 @@ class _Delivery:
 
     async def pause(self, error: Exception) -> None:
         """Wait a little longer each time; raise once the time is over."""
-        if asyncio.get_running_loop().time() >= self._deadline:
+        if time.monotonic() >= self._deadline:
             raise translated(error) from error
         await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - not a secret
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)

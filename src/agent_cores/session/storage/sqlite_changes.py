@@ -15,6 +15,7 @@ import msgspec
 
 from agent_cores.session.models import StoredMessage
 from agent_cores.session.models.change import Applied, State, apply_change, hot_append
+from agent_cores.session.models.message import numbered
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.models.values import encode_json
 from agent_cores.session.storage.codec import (
@@ -97,7 +98,7 @@ class ChangeWriter:
         if not rows:
             return None
         key, last_seq, message_count, active_at, expires_at, listed_at, revision = rows[0]
-        added = _numbered(messages, last_seq - count)
+        added = numbered(messages, last_seq - count)
         for message in added:
             created_at = at if message.created_at is change.at else to_millis(message.created_at)
             row = key, message.seq, message.id, created_at, message.body
@@ -254,17 +255,6 @@ def _agree(change: Change, basis: SessionMetadata) -> bool:
         (change.incarnation is None or change.incarnation == basis.incarnation)
         and (change.access_revision is None or change.access_revision == basis.access_revision)
         and all([message.seq == 0 for message in change.append])  # noqa: C419 - a list is faster
-    )
-
-
-def _numbered(messages: tuple[StoredMessage, ...], seq: int) -> tuple[StoredMessage, ...]:
-    """Return the messages with the seqs that follow ``seq``."""
-    if len(messages) == 1:  # by far the most, and this is the hottest place of all
-        [message] = messages
-        return (StoredMessage(seq + 1, message.id, message.created_at, message.body),)
-    return tuple(
-        StoredMessage(own_seq, message.id, message.created_at, message.body)
-        for own_seq, message in enumerate(messages, seq + 1)
     )
 
 
