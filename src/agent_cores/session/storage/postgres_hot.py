@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session.models import SessionMetadata
 from agent_cores.session.models.change import Applied, Change, HotAppend, hot_append
 from agent_cores.session.models.message import numbered
 from agent_cores.session.models.times import from_millis, to_millis
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from agent_cores.session.models import SessionMetadata
     from agent_cores.session.storage.postgres_connection import Database
     from agent_cores.session.storage.sql_records import SessionName
 
