@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.lifecycle.events import EVENT_NAMES
 from agent_cores.session.service import Service, ServiceSettings, key_cache
 from agent_cores.session.service.api_keys import ApiKey, KeyFile, StoredKeys, hashed, split_key
+from agent_cores.session.service.openapi import document
 from agent_cores.session.service.request_view import RequestView
+from agent_cores.session.service.routes import ROUTES
 from tests.service.pausing import PausingProvider
 from tests.service.wire import Caller, Wire
 
@@ -101,6 +104,25 @@ async def test_a_user_id_that_is_malformed_is_400(wire: Wire, value: str) -> Non
     ann = await wire.caller("ann")
     reply = await ann("GET", S, headers={"X-User-Id": value})
     assert (reply.status, reply.code) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize(
+    ("value", "groups"),
+    [("a,b", ["a", "b"]), ("a , b", ["a", "b"]), ("a\t,\tb", ["a", "b"]), ("a\x0b,b", None)],
+)
+async def test_groups_may_have_space_around_their_commas(
+    wire: Wire, value: str, groups: list[str] | None
+) -> None:
+    ann = await wire.caller("ann", **{"X-User-Groups": value})
+    reply = await ann("GET", "/v1/me")
+    assert reply.status == (200 if groups else 400)
+    assert reply.json().get("groups") == groups
+    header = next(
+        parameter
+        for parameter in json.loads(document(ROUTES))["paths"]["/v1/me"]["get"]["parameters"]
+        if parameter["name"] == "X-User-Groups"
+    )
+    assert bool(re.search(header["schema"]["pattern"], value)) is bool(groups)
 
 
 async def test_a_header_that_says_who_is_calling_stands_once(wire: Wire) -> None:

@@ -177,7 +177,9 @@ class Authentication:
         user_id = None if user is None else _decoded(user, "X-User-Id")
         groups: tuple[str, ...] = ()
         if listed:
-            groups = tuple(_decoded(part.strip(), "X-User-Groups") for part in listed.split(b","))
+            groups = tuple(
+                _decoded(part.strip(b" \t"), "X-User-Groups") for part in listed.split(b",")
+            )
         try:
             if user_id is not None:
                 self._inputs.user_id(user_id)

@@ -42,7 +42,8 @@ _PATH = {
 }
 _ENCODED = "([A-Za-z0-9._~@:|+=-]|%[2-6][0-9A-Fa-f]|%7[0-9A-Ea-e])"
 _USER = {"type": "string", "pattern": f"^{_ENCODED}{{1,255}}$"}
-_GROUPS = {"type": "string", "pattern": f"^({_ENCODED}{{1,60}}(,{_ENCODED}{{1,60}})*)?$"}
+_COMMA = r"[ \t]*,[ \t]*"
+_GROUPS = {"type": "string", "pattern": f"^({_ENCODED}{{1,60}}({_COMMA}{_ENCODED}{{1,60}})*)?$"}
 _ALWAYS = (400, 401, 403, 406, 413, 415, 422, 429, 431, 500, 503)
 _OF_SESSION = (404, 410)
 _OF_WRITE = (409, 501)
