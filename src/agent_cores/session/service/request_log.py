@@ -87,10 +87,7 @@ def _own_handler(logger: logging.Logger) -> GatheringHandler | None:
                 return None
             found = handler
         step = step.parent if step.propagate else None
-    plain = (
-        type(found) is GatheringHandler
-        and type(found.formatter) is JsonFormatter
-        and found.level <= logging.INFO
-        and not found.filters
-    )
-    return found if plain else None  # type: ignore[return-value]  # narrowed in `plain`
+    if type(found) is not GatheringHandler:
+        return None
+    as_told = type(found.formatter) is JsonFormatter and found.level <= logging.INFO
+    return found if as_told and not found.filters else None

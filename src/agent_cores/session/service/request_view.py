@@ -100,7 +100,7 @@ class RequestView(SessionManager):
     ) -> Append:
         """Append, like ``add_messages``, and tell where the session stands after it.
 
-        ``whole``: all of it is new, or all of it known.
+        ``whole``: only if all of it is new, or all of it known.
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
         applied = await self._append(
@@ -111,7 +111,6 @@ class RequestView(SessionManager):
             expected_revision=self.expected.revision,
             expected_last_seq=expected_last_seq,
             turn=turn,
-            expected_incarnation=self.expected.incarnation,
             whole=whole,
         )
         header = applied.header

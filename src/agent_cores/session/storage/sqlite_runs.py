@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sqlite_statements import Statements
 
 MOST_REMEMBERED = 10_000
+"""How many sessions are remembered; the one that was appended to least lately goes first."""
 RESTS = 10
 """How many batches go without a run after one that failed: most often, another process writes."""
 
@@ -148,6 +149,7 @@ class Runs:
         run.statement = self._statements[count]
 
     def _remember(self, key: Key, known: Remembered) -> None:
+        """Remember a session, without what is the caller's: that has no bound in a header."""
         header = known.header
         if header.attributes or header.tags or header.title is not None:
             header = msgspec.structs.replace(header, attributes={}, tags=(), title=None)

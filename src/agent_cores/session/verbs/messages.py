@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import InvalidInputError, MessageNotFoundError
 from agent_cores.session.inputs import optional_number, whole_number
-from agent_cores.session.models.change import Change
 from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
 from agent_cores.session.models.session import Page, Session
@@ -99,30 +98,22 @@ class MessageVerbs(Verbs):
         expected_revision: int | None,
         expected_last_seq: int | None,
         turn: str | None,
-        expected_incarnation: int | None = None,
         whole: bool = False,
     ) -> Applied:
-        """Append; ``expected_incarnation`` and ``whole`` as ``Change`` has them."""
-        inputs, header = self._inputs, decision.header
+        """Append; ``whole``: only if all of it is new, or all of it known."""
+        inputs = self._inputs
         try:
             append = drafts()
-            context_set = inputs.context(context_updates) if context_updates is not None else {}
-            change = Change(
-                namespace=decision.scope.namespace,
-                session_id=decision.session_id,
-                at=decision.at,
-                limits=self._engine.limits,
-                basis=header,
-                incarnation=header.incarnation,
-                access_revision=header.access_revision,
-                expected_incarnation=expected_incarnation,
+            context_set = inputs.context(context_updates)
+            change = self._change(
+                decision,
+                append=append,
+                whole_append=whole,
+                context_set=context_set,
+                context_drop=inputs.context_removals(context_removals, context_set),
                 expected_revision=optional_number(expected_revision, "expected_revision", 1),
                 expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
                 turn=None if turn is None else inputs.name(turn, "turn"),
-                whole_append=whole,
-                append=append,
-                context_set=context_set,
-                context_drop=inputs.context_removals(context_removals, context_set),
             )
         except InvalidInputError:
             await self._engine.confirm(decision)  # who may not append is told that instead
