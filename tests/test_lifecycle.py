@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pytest
 
@@ -20,18 +20,6 @@ NEVER = SessionSettings(cleanup_interval=0)
 OFTEN = SessionSettings(cleanup_interval=0.005)
 A_SECOND = 1 / 3600
 """In hours."""
-
-
-class Skewed(MemoryProvider):
-    """A store whose clock is ahead by ``seconds``."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__()
-        self._clock = clock
-        self.seconds = 0.0
-
-    async def store_time(self) -> datetime | None:
-        return self._clock() + timedelta(seconds=self.seconds)
 
 
 class Told:
@@ -274,35 +262,6 @@ async def test_a_sweep_by_hand_counts_those_of_its_namespace(
     assert await sessions.clean_expired_sessions() == 1
     assert told.names.count("session.expired") == 2
     assert await sessions.clean_expired_sessions() == 0
-
-
-@pytest.mark.parametrize("seconds", [6.0, -6.0])
-async def test_nothing_is_swept_while_the_clocks_disagree(
-    clock: ManualClock, caplog: pytest.LogCaptureFixture, seconds: float
-) -> None:
-    store = Skewed(clock)
-    async with SessionManager(store, settings=NEVER, clock=clock) as sessions:
-        told = Told()
-        sessions.lifecycle.on("session.expired", told)
-        await sessions.create_session("ann", ttl_hours=A_SECOND)
-        clock.advance(2)
-        store.seconds = seconds
-        assert not caplog.records
-        assert await sessions.clean_expired_sessions() == 0
-        assert "6.0 s apart" in caplog.text
-        assert told.names == []
-        store.seconds = seconds * 5 / 6
-        assert await sessions.clean_expired_sessions() == 1
-
-
-async def test_clocks_that_disagree_are_told_at_the_start(
-    clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = Skewed(clock)
-    store.seconds = 60
-    async with SessionManager(store, settings=NEVER, clock=clock) as sessions:
-        assert await sessions.create_session("ann")
-    assert "60.0 s apart" in caplog.text
 
 
 async def test_a_session_that_takes_the_place_of_an_ended_one_tells_its_end(

@@ -12,7 +12,8 @@ import asyncio
 import inspect
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,12 @@ from agent_cores.session.access.access_control import (
     Caller,
     owner_view,
 )
+from agent_cores.session.deadline import Deadlines
 from agent_cores.session.errors import (
     ConfigurationError,
+    ReplacementError,
     SessionError,
+    SessionExpiredError,
     SessionMovedError,
     SessionNotFoundError,
     StaleHeaderError,
@@ -35,16 +39,19 @@ from agent_cores.session.errors import (
 from agent_cores.session.header_cache import HeaderCache
 from agent_cores.session.lifecycle.events import SessionEvent, session_event_name
 from agent_cores.session.models.change import Applied, Change
+from agent_cores.session.models.expiry import fresh_end
 from agent_cores.session.models.session import AccessRole, Session, SessionMetadata
 from agent_cores.session.models.snapshot import Snapshot
 from agent_cores.session.storage.codec import decode_message
 
 if TYPE_CHECKING:
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+    from agent_cores.session.lifecycle.store_clock import StoreClock
     from agent_cores.session.models.limits import Limits
     from agent_cores.session.models.message import Message
+    from agent_cores.session.models.query import Found, Query
     from agent_cores.session.models.snapshot import Window
-    from agent_cores.session.storage.base import StorageProvider
+    from agent_cores.session.storage.base import Counts, StorageProvider
 
 GroupsOf = Callable[[str], Iterable[str] | Awaitable[Iterable[str]]]
 FIRST_PAUSE = 0.005
@@ -73,7 +80,9 @@ class Scope(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct):
     """A yes: this caller may do this with the session that ``header`` shows.
 
-    ``fresh``: the header was read for this decision, not taken from the cache.
+    It holds before ``valid_until``, if that is given. ``fresh``: the header was read for this
+    decision, not taken from the cache. ``clock`` tells how old it is by the time it is applied, and
+    ``deadline`` is when the operation has to be over, as ``time.monotonic()`` counts.
     """
 
     scope: Scope
@@ -83,6 +92,9 @@ class Decision(msgspec.Struct):
     header: SessionMetadata
     at: datetime
     fresh: bool
+    clock: Callable[[], datetime]
+    deadline: float
+    valid_until: datetime | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -97,7 +109,9 @@ class Decision(msgspec.Struct):
         return msgspec.structs.replace(
             change,
             at=self.at,
+            clock=self.clock,
             basis=header,
+            valid_until=self.valid_until,
             incarnation=header.incarnation,
             access_revision=header.access_revision,
         )
@@ -119,7 +133,7 @@ class Engine:
         storage: StorageProvider,
         lifecycle: LifecycleManager,
         limits: Limits,
-        clock: Callable[[], datetime],
+        clock: StoreClock,
         *,
         timeout: float,
         cached_headers: int,
@@ -130,7 +144,87 @@ class Engine:
         self.clock = clock
         self.access = AccessController()
         self._timeout = timeout
+        self._deadlines = Deadlines(timeout)
         self._headers = HeaderCache(cached_headers)
+
+    def start(self) -> None:
+        """Begin to work in the running event loop."""
+        self._deadlines = Deadlines(self._timeout)
+
+    def stop(self) -> None:
+        """Leave nothing behind in the event loop."""
+        self._deadlines.close()
+
+    def decision(
+        self,
+        scope: Scope,
+        session_id: str,
+        caller: Caller,
+        action: Action,
+        header: SessionMetadata,
+        *,
+        at: datetime | None = None,
+        deadline: float | None = None,
+        fresh: bool = True,
+    ) -> Decision:
+        """Return a yes that was decided on this header, ``at`` that instant, now if left out.
+
+        It begins an operation, unless it is given the ``deadline`` of one.
+        """
+        if at is None:
+            at = self.clock()
+        until = None
+        if header.owner_id != caller.user_id:
+            until = self.access.allowed_until(header, caller, action, at)
+        return Decision(
+            scope=scope,
+            session_id=session_id,
+            caller=caller,
+            action=action,
+            header=header,
+            at=at,
+            fresh=fresh,
+            clock=self.clock,
+            deadline=self._deadlines.begin() if deadline is None else deadline,
+            valid_until=until,
+        )
+
+    def begin_again(self, decision: Decision) -> None:
+        """Begin the next operation on the same session: its time counts anew."""
+        decision.at, decision.deadline = self.clock(), self._deadlines.begin()
+
+    async def find(self, query: Query) -> Found:
+        """Return a page of a listing, in time."""
+        with self._in_time(self._deadlines.begin()):
+            return await self.storage.find(query)
+
+    async def count(self, namespace: str) -> Counts:
+        """Count the sessions of a namespace, in time."""
+        with self._in_time(self._deadlines.begin()):
+            return await self.storage.count(namespace, self.clock())
+
+    async def send(self, decision: Decision, change: Change) -> Applied:
+        """Send the change once, guarded by what was decided on; run no hook."""
+        with self._in_time(decision.deadline, writes=True):
+            return await self.storage.apply(decision.guard(change))
+
+    @contextmanager
+    def _in_time(self, deadline: float, *, writes: bool = False) -> Iterator[None]:
+        """Bound a call of the storage; past the deadline it is ``StorageUnavailableError``."""
+        try:
+            with self._deadlines.until(deadline):
+                yield
+        except TimeoutError as error:
+            raise self._too_late(outcome_unknown=writes) from error
+
+    def _late_write(self, error: TimeoutError) -> StorageUnavailableError:
+        late = self._too_late(outcome_unknown=True)
+        late.__cause__ = error
+        return late
+
+    def _too_late(self, *, outcome_unknown: bool = False) -> StorageUnavailableError:
+        detail = f"the store did not answer within SESSION_TIMEOUT, {self._timeout:g} s"
+        return StorageUnavailableError(detail, outcome_unknown=outcome_unknown)
 
     async def look(
         self,
@@ -141,14 +235,19 @@ class Engine:
         *,
         context: bool = False,
         window: Window | None = None,
+        deadline: float | None = None,
     ) -> Look:
         """Read the session, and decide on what was read; raises the refusal.
 
-        One round trip to the storage, whether or not the session is there.
+        One round trip to the storage, whether or not the session is there. It begins an operation,
+        unless it is given the ``deadline`` of one.
         """
-        snapshot = await self.storage.read(
-            scope.namespace, session_id, context=context, window=window
-        )
+        if deadline is None:
+            deadline = self._deadlines.begin()
+        with self._in_time(deadline):
+            snapshot = await self.storage.read(
+                scope.namespace, session_id, context=context, window=window
+            )
         if snapshot is None:
             self._headers.forget((scope.namespace, session_id))
             raise SessionNotFoundError
@@ -156,9 +255,12 @@ class Engine:
         wanted = Action.READ_CONTEXT if context else action  # a stronger role may come by a group
         if self.access.needs_groups(header, caller, wanted, at):
             caller = await scope.with_groups(caller)
+            at = self.clock()
         role = self.access.check(header, caller, action, at)
         self._headers.put((scope.namespace, session_id), header)
-        decision = Decision(scope, session_id, caller, action, header, at, fresh=True)
+        decision = self.decision(
+            scope, session_id, caller, action, header, at=at, deadline=deadline
+        )
         return Look(snapshot, decision, role)
 
     def decide_for_owner(
@@ -177,7 +279,7 @@ class Engine:
         caller, at = Caller(header.owner_id), self.clock()
         if not self.access.allows(header, caller, action, at):
             return None
-        return Decision(scope, header.session_id, caller, action, header, at, fresh=False)
+        return self.decision(scope, header.session_id, caller, action, header, at=at, fresh=False)
 
     async def decide(
         self, scope: Scope, session_id: str, caller: Caller, action: Action
@@ -187,7 +289,7 @@ class Engine:
         if header is not None:
             at = self.clock()
             if self.access.allows(header, caller, action, at):
-                return Decision(scope, session_id, caller, action, header, at, fresh=False)
+                return self.decision(scope, session_id, caller, action, header, at=at, fresh=False)
         look = await self.look(scope, session_id, caller, action)
         return look.decision
 
@@ -206,9 +308,11 @@ class Engine:
         ``ConflictError``, or ``StorageUnavailableError`` after a lost answer.
         """
         try:
-            applied = await self.storage.apply(decision.guard(change))
-        except SessionError as refusal:
-            attempt = Attempt(Patience(self._timeout), change, decision.header, done_if)
+            with self._deadlines.until(decision.deadline):
+                applied = await self.storage.apply(decision.guard(change))
+        except (SessionError, TimeoutError) as error:
+            refusal = error if isinstance(error, SessionError) else self._late_write(error)
+            attempt = Attempt(Patience(until=decision.deadline), change, decision.header, done_if)
             applied = await self._send_again(decision, change, attempt, refusal)
         self._remember(decision, applied)
         if self.lifecycle.listens:
@@ -227,7 +331,7 @@ class Engine:
                 if applied is not None:
                     return applied
             try:
-                return await self.storage.apply(decision.guard(change))
+                return await self.send(decision, change)
             except SessionError as error:
                 refusal = error
 
@@ -247,6 +351,10 @@ class Engine:
                 final = error
             else:
                 return None
+        if isinstance(final, SessionExpiredError) and decision.caller.user_id != (
+            decision.header.owner_id
+        ):
+            final = SessionNotFoundError()  # that it has ended is told to its owner alone
         if attempt.proves_done(final):
             header = attempt.header
             return Applied(before=header, header=header, deleted=change.delete)
@@ -255,14 +363,23 @@ class Engine:
         raise final
 
     async def create(self, scope: Scope, caller: Caller, change: Change) -> Applied:
-        """Send a change that creates a session; after a lost answer, again."""
-        told = await self._tell_of_predecessor(scope, change)
-        patience = Patience(self._timeout)
+        """Send a change that creates a session; after a lost answer, again.
+
+        It takes the place of a session that has ended only once the time is confirmed.
+        """
+        deadline = self._deadlines.begin()
+        patience = Patience(until=deadline)
+        change = msgspec.structs.replace(change, replaces=False)
+        told: int | None = None
         applied: Applied | None = None
         lost = False
         while applied is None:
             try:
-                applied = await self.storage.apply(change)
+                with self._in_time(deadline, writes=True):
+                    applied = await self.storage.apply(change)
+            except ReplacementError:
+                change = await self._confirmed(change, deadline)
+                told = await self._tell_of_predecessor(change, deadline)
             except StaleHeaderError:
                 if not await patience.pause():
                     raise
@@ -271,8 +388,8 @@ class Engine:
                 if not lost or not await patience.pause():
                     error.outcome_unknown = lost
                     raise
-        decision = Decision(
-            scope, change.session_id, caller, Action.READ, applied.header, change.at, fresh=True
+        decision = self.decision(
+            scope, change.session_id, caller, Action.READ, applied.header, at=change.at
         )
         replaced = applied.replaced
         if replaced is not None and replaced.incarnation != told:
@@ -281,17 +398,32 @@ class Engine:
         await self._tell_of(decision, change, applied)
         return applied
 
-    async def _tell_of_predecessor(self, scope: Scope, change: Change) -> int | None:
+    async def _confirmed(self, change: Change, deadline: float) -> Change:
+        """Return a create that may replace an ended session, at an instant that is beyond doubt."""
+        with self._in_time(deadline):
+            certain = await self.clock.measure()
+        if not certain:
+            detail = "the store's clock has jumped; an ended session is not replaced until it holds"
+            raise StorageUnavailableError(detail)
+        header, at = change.create, self.clock()
+        if header is None:
+            return change
+        header = msgspec.structs.replace(header, created_at=at, updated_at=at, last_active_at=at)
+        header = msgspec.structs.replace(header, expires_at=fresh_end(header, at))
+        return msgspec.structs.replace(change, at=at, create=header, replaces=True)
+
+    async def _tell_of_predecessor(self, change: Change, deadline: float) -> int | None:
         """Tell that the session which the new one replaces has ended; return its incarnation.
 
         Before the write, since its answer may be lost, and the hook runs at least once.
         """
         if not self.lifecycle.listens_to("session.expired"):
             return None
-        snapshot = await self.storage.read(scope.namespace, change.session_id)
+        key = change.namespace, change.session_id
+        with self._in_time(deadline):
+            snapshot = await self.storage.read(*key)
         if snapshot is None or not snapshot.header.is_expired(change.at):
             return None
-        key = scope.namespace, change.session_id
         await self.lifecycle.emit_expired(*key, snapshot.header, change.at)
         return snapshot.header.incarnation
 
@@ -322,10 +454,17 @@ class Engine:
     async def _decide_again(self, decision: Decision) -> None:
         """Bring a decision up to date; raises the refusal if it no longer stands."""
         caller = Caller(decision.caller.user_id)
-        look = await self.look(decision.scope, decision.session_id, caller, decision.action)
+        look = await self.look(
+            decision.scope,
+            decision.session_id,
+            caller,
+            decision.action,
+            deadline=decision.deadline,
+        )
         again = look.decision
         decision.caller, decision.header = again.caller, again.header
         decision.at, decision.fresh = again.at, True
+        decision.valid_until = again.valid_until
 
     def _remember(self, decision: Decision, applied: Applied) -> None:
         if applied.deleted:
@@ -391,10 +530,13 @@ class Attempt:
 
 
 class Patience:
-    """Pauses that grow from 5 ms to half a second, jittered, until a deadline."""
+    """Pauses that grow from 5 ms to half a second, jittered, until a deadline.
 
-    def __init__(self, seconds: float) -> None:
-        self._deadline = time.monotonic() + seconds
+    ``until`` is the deadline, as ``time.monotonic()`` counts.
+    """
+
+    def __init__(self, *, until: float) -> None:
+        self._deadline = until
         self._pause = FIRST_PAUSE
 
     async def pause(self) -> bool:

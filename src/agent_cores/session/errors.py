@@ -13,6 +13,7 @@
     │   ├── RevisionMismatchError             expected_revision no longer stands
     │   ├── LastSeqMismatchError              expected_last_seq no longer stands
     │   └── StaleHeaderError                  storage to manager: look again, decide again
+    │       └── ReplacementError              storage to manager: an ended session has that id
     ├── SessionArchivedError                  archived sessions refuse writes
     ├── TurnHeldError                         another worker holds the turn
     ├── TurnLostError                         the named turn is no longer held
@@ -153,6 +154,14 @@ class StaleHeaderError(ConflictError):
 
     def __init__(self) -> None:
         super().__init__("the session changed between reading and writing")
+
+
+class ReplacementError(StaleHeaderError):
+    """A create met a session that has ended, and may not replace it before the time is confirmed.
+
+    Raised by ``apply_change`` where ``replaces`` is not set; it does not reach a caller of the
+    manager.
+    """
 
 
 class SessionArchivedError(SessionError):

@@ -11,6 +11,7 @@ from agent_cores.session.engine import Engine
 from agent_cores.session.errors import WrongContextError
 from agent_cores.session.inputs import Inputs
 from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+from agent_cores.session.lifecycle.store_clock import StoreClock
 from agent_cores.session.process import process_id
 
 if TYPE_CHECKING:
@@ -36,14 +37,14 @@ class Runtime:
         limits = settings.limits()
         self.storage = storage
         self.settings = settings
-        self.clock = clock
+        self.clock = StoreClock(clock, storage, settings.max_clock_skew)
         self.inputs = Inputs(limits)
-        self.lifecycle = LifecycleManager(storage, settings, clock)
+        self.lifecycle = LifecycleManager(storage, settings, self.clock)
         self.engine = Engine(
             storage,
             self.lifecycle,
             limits,
-            clock,
+            self.clock,
             timeout=settings.timeout,
             cached_headers=settings.max_cached_headers,
         )
@@ -116,6 +117,7 @@ class Runtime:
                 try:
                     await self.storage.shutdown()
                 finally:
+                    self.engine.stop()
                     self._loop = None
                     self._stopped = True
 
@@ -128,13 +130,14 @@ class Runtime:
                 return
             await self.storage.initialize()
             try:
-                await self.lifecycle.clock_agrees()
+                await self.clock.measure()
             except BaseException:
                 await self.storage.shutdown()
                 raise
             self._home = get_ident(), process_id()
             self._loop = asyncio.get_running_loop()
             self._stopped = False
+            self.engine.start()
             self.lifecycle.start()
         logger.info("sessions are kept in %s (%s)", self.storage.describe(), self._reason)
 

@@ -124,6 +124,21 @@ class AccessController:
             raise AccessDeniedError(detail)
         return role
 
+    def allowed_until(
+        self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
+    ) -> datetime | None:
+        """Return the end of what allows this action now: of the grant that lasts longest.
+
+        ``None`` is no end: the caller is the owner, or a grant without end or the visibility
+        suffices.
+        """
+        viewer = action.rank <= AccessRole.VIEWER.rank
+        if header.owner_id == caller.user_id or (header.public and viewer):
+            return None
+        grants = (header.grants.get(subject) for subject in caller.subjects)
+        ends = [g.expires_at for g in grants if g and g.is_live(at) and g.role.rank >= action.rank]
+        return None if None in ends else max((end for end in ends if end), default=None)
+
     def needs_groups(
         self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
     ) -> bool:

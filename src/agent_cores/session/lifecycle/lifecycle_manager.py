@@ -18,9 +18,9 @@ from agent_cores.session.lifecycle.events import EVENT_NAMES, Handler, SessionEv
 from agent_cores.session.models.session import Hold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
+    from agent_cores.session.lifecycle.store_clock import StoreClock
     from agent_cores.session.models.query import Ended
     from agent_cores.session.models.session import SessionMetadata
     from agent_cores.session.settings import SessionSettings
@@ -46,7 +46,7 @@ class LifecycleManager:
         self,
         storage: StorageProvider,
         settings: SessionSettings,
-        clock: Callable[[], datetime],
+        clock: StoreClock,
     ) -> None:
         self._storage = storage
         self._settings = settings
@@ -119,32 +119,14 @@ class LifecycleManager:
             await asyncio.wait([self._sweeper])
             self._sweeper = None
 
-    async def clock_agrees(self) -> bool:
-        """Whether this clock and the store's agree; logs it if they do not."""
-        before = self._clock()
-        theirs = await self._storage.store_time()
-        if theirs is None:
-            return True
-        after = self._clock()
-        skew = max((before - theirs).total_seconds(), (theirs - after).total_seconds(), 0.0)
-        if skew <= self._settings.max_clock_skew:
-            return True
-        logger.error(
-            "this clock and the store's are %.1f s apart (SESSION_MAX_CLOCK_SKEW is %s): "
-            "nothing is swept",
-            skew,
-            self._settings.max_clock_skew,
-        )
-        return False
-
     async def sweep(self) -> list[Ended]:
         """Remove every session that has ended; any number of processes may do so at once.
 
-        Returns those that this call removed. The cost grows with what came due, not with what is
-        stored.
+        Returns those that this call removed: none while the store's clock is in doubt. The cost
+        grows with what came due, not with what is stored.
         """
         removed: list[Ended] = []
-        if not await self.clock_agrees():
+        if not await self._clock.measure():
             return removed
         while ended := await self._storage.due(self._clock(), SWEEP_BATCH, SWEEP_LEASE_SECONDS):
             outcomes = await asyncio.gather(*(self._expire(session) for session in ended))

@@ -6,7 +6,7 @@ out what ``apply_change`` answers; a provider's fast path may only do what it wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from agent_cores.session.errors import (
     ConflictError,
     InvalidInputError,
     LastSeqMismatchError,
+    ReplacementError,
     RevisionMismatchError,
     SessionArchivedError,
     SessionExistsError,
@@ -68,13 +69,20 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     fast paths. ``expected_incarnation`` is what the caller saw, beside ``expected_revision``;
     ``incarnation`` is what the change was decided on. ``whole_append``: an append of which only
     some messages are known is refused.
+
+    ``at`` is the instant of the decision, and ``clock`` tells how late it is by now: a provider
+    judges a change that waited in a queue or for a lock as of :meth:`applied_at`. The decision
+    holds before ``valid_until``, the end of the caller's grant; ``None`` is no end. A create
+    may take the place of an ended session if ``replaces`` is set.
     """
 
     namespace: str
     session_id: str
     at: datetime
+    clock: Callable[[], datetime] | None = None
     limits: Limits = DEFAULT_LIMITS
     basis: SessionMetadata | None = None
+    valid_until: datetime | None = None
 
     incarnation: int | None = None
     access_revision: int | None = None
@@ -88,6 +96,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     create: SessionMetadata | None = None
     overwrite: bool = False
+    replaces: bool = True
     append: tuple[StoredMessage, ...] = ()
     remove: SeqRange | None = None
     metadata: Mapping[str, Any] = _NOTHING
@@ -98,6 +107,16 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     hold: HoldEffect | None = None
     renew: RenewEffect | None = None
     delete: bool = False
+
+    def applied_at(self) -> datetime:
+        """Return the instant at which the change is judged if it is applied now."""
+        if self.clock is None:
+            return self.at
+        return max(self.at, self.clock())
+
+    def as_of(self, at: datetime) -> Change:
+        """Return the change as decided at that instant."""
+        return self if at == self.at else msgspec.structs.replace(self, at=at)
 
     @property
     def context_keys(self) -> tuple[str, ...]:
@@ -174,8 +193,9 @@ class HotAppend(msgspec.Struct, frozen=True, gc=False):
 def apply_change(state: State, change: Change) -> Applied:
     """Return what the change does to the stored session, or raise the named refusal.
 
-    The order of checks is part of the meaning: exists and incarnation; ``access_revision``; hold;
-    expired; replay; archived; turn; ``expected_revision``; ``expected_last_seq``; limits.
+    The order of checks is part of the meaning: exists and incarnation; ``access_revision`` and
+    ``valid_until``; hold; expired; replay; archived; turn; ``expected_revision``;
+    ``expected_last_seq``; limits.
     """
     if change.create is not None:
         return _create(state.header, change, change.create)
@@ -191,20 +211,24 @@ def apply_change(state: State, change: Change) -> Applied:
     return _write(header, state, change)
 
 
-def hot_append(change: Change) -> HotAppend | None:
+def hot_append(change: Change, at: datetime | None = None) -> HotAppend | None:
     """Return what a fast path may write for this change, or ``None`` if it must look first.
 
     It holds while the basis still has the stored ``incarnation`` and ``access_revision``, no
     hold, and no id of the append is known: the storage checks these, and that ``at <
-    expires_at``.
+    expires_at``. ``at`` is when it is applied, ``change.at`` if left out.
     """
     header = change.basis
     if header is None or change.expected_revision is not None or change.expected_hold is not None:
         return None
     if header.archived or header.hold is not None or not change.is_plain_append:
         return None
-    active_at = max(header.last_active_at, change.at)
-    return HotAppend(end_after_write(header, change.at), _listed_at(header, active_at))
+    if at is None:
+        at = change.at
+    if change.valid_until is not None and at >= change.valid_until:
+        return None
+    active_at = max(header.last_active_at, at)
+    return HotAppend(end_after_write(header, at), _listed_at(header, active_at))
 
 
 def _listed_at(header: SessionMetadata, active_at: datetime) -> datetime | None:
@@ -220,6 +244,8 @@ def _create(stored: SessionMetadata | None, change: Change, given: SessionMetada
         if stored.incarnation == given.incarnation:
             return Applied(before=stored, header=stored, replayed=True)
         raise SessionMovedError if stored.hold is not None else SessionExistsError
+    elif stored is not None and not change.replaces:
+        raise ReplacementError
     check_metadata_size(len(encode_json(given.attributes)), change.limits)
     added = _number(change.append, {}, 0, own_seq=True)
     header = msgspec.structs.replace(
@@ -247,6 +273,8 @@ def _standing(header: SessionMetadata | None, change: Change) -> SessionMetadata
     if change.incarnation is not None and header.incarnation != change.incarnation:
         raise StaleHeaderError
     if change.access_revision is not None and header.access_revision != change.access_revision:
+        raise StaleHeaderError
+    if change.valid_until is not None and change.at >= change.valid_until:
         raise StaleHeaderError
     if header.hold is not change.expected_hold:
         raise SessionMovedError

@@ -28,9 +28,10 @@ def whole_millis(at: datetime) -> datetime:
 
 def utc_now() -> datetime:
     """Return the machine's time; the default clock. It is the same object all millisecond."""
-    return _at(time.time_ns() // 1_000_000)
+    return at_millis(time.time_ns() // 1_000_000)
 
 
 @lru_cache(maxsize=4)
-def _at(millis: int) -> datetime:
+def at_millis(millis: int) -> datetime:
+    """Return the instant so many milliseconds after 1970 UTC, the same object while it is now."""
     return datetime.fromtimestamp(millis / 1000, UTC)

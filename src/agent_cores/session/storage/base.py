@@ -161,6 +161,7 @@ class StorageProvider(ABC):
         async with self._lock(stored_id):
             session = await self.load_session(stored_id)
             decoded = None if session is None else _decoded(session)
+            change = change.as_of(change.applied_at())
             applied = apply_change(whole.state(decoded, change), change)
             if applied.deleted:
                 await self.delete_session(stored_id)

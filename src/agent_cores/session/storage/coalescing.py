@@ -11,6 +11,9 @@ from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import msgspec
+
+from agent_cores.session.deadline import forget_deadline, time_left
 from agent_cores.session.errors import OverloadedError, StorageUnavailableError
 
 if TYPE_CHECKING:
@@ -26,6 +29,13 @@ WORTH_A_LANE = 8
 """Fewer items than this go in one batch: what one caller sends together stays together."""
 
 
+class _Waiting(msgspec.Struct, Generic[Item, Result]):
+    item: Item
+    size: int
+    future: asyncio.Future[Result]
+    left: bool = False
+
+
 class Coalescer(Generic[Item, Result]):
     """Collects items from many callers and sends them in batches, at most ``lanes`` at a time.
 
@@ -34,8 +44,9 @@ class Coalescer(Generic[Item, Result]):
 
     ``send`` takes the items of a batch and answers one result or error for each, in order; if it
     raises, every caller of the batch gets that error. A caller cancelled before its batch left
-    takes its item with it; later, its item goes on without it. Past ``max_queued`` waiting items
-    ``submit`` raises ``OverloadedError`` at once.
+    takes its item with it; later, its item goes on without it. One whose deadline passes before
+    its batch left gets ``StorageUnavailableError``, and nothing was sent. Past ``max_queued``
+    waiting items ``submit`` raises ``OverloadedError`` at once.
     """
 
     def __init__(
@@ -52,7 +63,8 @@ class Coalescer(Generic[Item, Result]):
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._max_queued = max_queued
-        self._queue: deque[tuple[Item, int, asyncio.Future[Result]]] = deque()
+        self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._withdrawn = 0
         self._senders: set[asyncio.Task[None]] = set()
         self._on_their_way = 0
         self._closed = False
@@ -64,13 +76,31 @@ class Coalescer(Generic[Item, Result]):
             detail = "the store is shut down"
             raise StorageUnavailableError(detail)
         if len(self._queue) >= self._max_queued:
-            detail = f"{len(self._queue)} writes wait already"
-            raise OverloadedError(detail)
+            self._make_room()
         loop = self._running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._queue.append((item, size, future))
+        waiting = _Waiting(item, size, future)
+        self._queue.append(waiting)
         self._start_sender(loop)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError as error:
+            if waiting.left:
+                raise
+            self._withdrawn += 1
+            if time_left(1.0):
+                raise
+            detail = "the write waited for others until SESSION_TIMEOUT; nothing of it was written"
+            raise StorageUnavailableError(detail) from error
+
+    def _make_room(self) -> None:
+        """Drop what was withdrawn, if that is much of the queue; raise if the queue is full."""
+        if self._withdrawn * 2 >= self._max_queued:
+            self._queue = deque(each for each in self._queue if not each.future.done())
+            self._withdrawn = 0
+        if len(self._queue) >= self._max_queued:
+            detail = f"{len(self._queue)} writes wait already"
+            raise OverloadedError(detail)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         """Return the running loop; while it is the same as before, without a system call."""
@@ -104,6 +134,7 @@ class Coalescer(Generic[Item, Result]):
             await asyncio.wait(self._senders)
 
     async def _run(self) -> None:
+        forget_deadline()
         sender = asyncio.current_task()
         try:
             while batch := self._next_batch():
@@ -115,30 +146,34 @@ class Coalescer(Generic[Item, Result]):
         finally:
             self._senders.discard(sender)
 
-    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+    def _next_batch(self) -> list[_Waiting[Item, Result]]:
+        batch: list[_Waiting[Item, Result]] = []
         room = self._max_bytes
         share = -(-(len(self._queue) + self._on_their_way) // self._lanes)
         most = min(max(share, WORTH_A_LANE), self._max_items)
         while self._queue and len(batch) < most:
-            item, size, future = self._queue[0]
-            if batch and size > room:
+            waiting = self._queue[0]
+            if batch and waiting.size > room:
                 break
             self._queue.popleft()
-            if not future.done():
-                room -= size
-                batch.append((item, future))
+            if waiting.future.done():
+                self._withdrawn = max(self._withdrawn - 1, 0)
+            else:
+                waiting.left = True
+                room -= waiting.size
+                batch.append(waiting)
         return batch
 
-    async def _deliver(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _deliver(self, batch: list[_Waiting[Item, Result]]) -> None:
         try:
-            results = await self._send([item for item, _ in batch])
+            results = await self._send([waiting.item for waiting in batch])
             if len(results) != len(batch):
                 detail = f"{len(results)} answers to {len(batch)} items"
                 raise RuntimeError(detail)  # noqa: TRY301 - so that nobody waits for ever
         except Exception as error:  # noqa: BLE001 - handed to every caller that waits for it
             results = [error] * len(batch)
-        for (_, future), result in zip(batch, results, strict=True):
+        for waiting, result in zip(batch, results, strict=True):
+            future = waiting.future
             if future.done():
                 continue
             if isinstance(result, Exception):

@@ -104,6 +104,7 @@ class MemoryProvider(NativeProvider):
 
     async def apply(self, change: Change) -> Applied:
         """Carry out one change; nothing else runs between looking and writing."""
+        change = change.as_of(change.applied_at())
         key = change.namespace, change.session_id
         kept = self._sessions.get(key)
         applied = apply_change(_state(kept, change), change)

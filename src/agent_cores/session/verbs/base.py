@@ -86,8 +86,10 @@ class Verbs:
             namespace=decision.scope.namespace,
             session_id=decision.session_id,
             at=decision.at,
+            clock=self._engine.clock,
             limits=self._engine.limits,
             basis=header,
+            valid_until=decision.valid_until,
             incarnation=header.incarnation,
             access_revision=header.access_revision,
             **parts,
@@ -142,7 +144,7 @@ class Verbs:
             return
         change = self._change(decision, renew=RenewEffect())
         try:
-            await self._engine.storage.apply(decision.guard(change))
+            await self._engine.send(decision, change)
         except SessionError:
             logger.warning("a read did not renew its session", exc_info=True)
 

@@ -88,6 +88,7 @@ class ConversationVerbs(Verbs):
             namespace=self._scope.namespace,
             session_id=session_id,
             at=header.created_at,
+            clock=self._engine.clock,
             limits=self._engine.limits,
             create=msgspec.structs.replace(header, expires_at=fresh_end(header, header.created_at)),
             context_set=self._inputs.context(context, "context"),
@@ -239,7 +240,7 @@ class ConversationVerbs(Verbs):
             offset=whole_number(offset, "offset", 0),
             after=after,
         )
-        found = await self._runtime.storage.find(query)
+        found = await self._engine.find(query)
         others = (h for h in found.headers if not shared or h.owner_id != caller.user_id)
         sessions = (self._engine.session(header, caller, at) for header in others)
         return Page(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.access.access_control import Action
-from agent_cores.session.engine import Decision, Look
 from agent_cores.session.errors import (
     ConflictError,
     InvalidInputError,
@@ -32,6 +31,7 @@ from agent_cores.session.verbs.base import Verbs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent_cores.session.engine import Decision, Look
 
 PAGE = 1_000
 TRIES = 5
@@ -86,7 +86,7 @@ class ForkVerbs(Verbs):
                 look, target, min(last, look.snapshot.header.last_seq)
             )
             if whole:
-                target.at = self._engine.clock()
+                self._engine.begin_again(target)
                 lifted = self._change(target, hold=HoldEffect(None), expected_hold=Hold.OPENING)
                 await self._engine.apply(target, lifted)
                 return True
@@ -126,20 +126,15 @@ class ForkVerbs(Verbs):
             namespace=header.namespace,
             session_id=header.session_id,
             at=header.created_at,
+            clock=self._engine.clock,
             limits=self._engine.limits,
             create=header,
             context_set=look.snapshot.context or {} if allowed else {},
         )
         caller = look.decision.caller
         applied = await self._engine.create(self._scope, caller, change)
-        return Decision(
-            self._scope,
-            header.session_id,
-            caller,
-            Action.FORK,
-            applied.header,
-            header.created_at,
-            fresh=True,
+        return self._engine.decision(
+            self._scope, header.session_id, caller, Action.FORK, applied.header
         )
 
     async def _copy_messages(self, look: Look, target: Decision, last: int) -> bool:
@@ -165,17 +160,17 @@ class ForkVerbs(Verbs):
             if not messages:
                 return True
             seq = messages[-1].seq
-            target.at = self._engine.clock()
+            self._engine.begin_again(target)
             change = self._change(target, append=messages, expected_hold=Hold.OPENING)
             applied = await self._engine.apply(target, change, done_if=())
             target.header = applied.header
 
     async def _abandon(self, target: Decision) -> None:
         """Remove a copy that was not finished; what this leaves is swept within a minute."""
-        target.at = self._engine.clock()
+        self._engine.begin_again(target)
         change = self._change(target, delete=True, expected_hold=Hold.OPENING)
         try:
-            await self._engine.storage.apply(target.guard(change))
+            await self._engine.send(target, change)
         except SessionError:
             return
 

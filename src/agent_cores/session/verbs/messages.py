@@ -196,7 +196,8 @@ class MessageVerbs(Verbs):
             if len(applied.removed) < self._engine.limits.rewind_messages:
                 break
             expected, last = None, applied.removed[-1][0] - 1
-            decision.header, decision.at = applied.header, self._engine.clock()
+            decision.header = applied.header
+            self._engine.begin_again(decision)
         if removed:
             await self._engine.tell("session.rewound", decision, applied.header, seq=to_seq)
         return self._header_of(decision, applied)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ class TurnVerbs(Verbs):
     async def _wait_for_turn(
         self, session_id: str, user_id: str, token: str, seconds: float, wait_seconds: float
     ) -> Turn:
-        patience = Patience(wait_seconds)
+        patience = Patience(until=time.monotonic() + wait_seconds)
         while True:
             try:
                 return await self.take_turn(session_id, user_id, lease_seconds=seconds, token=token)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.access.access_control import Action, Caller
-from agent_cores.session.engine import Decision
 from agent_cores.session.errors import ConflictError, SessionMovedError, SessionNotFoundError
 from agent_cores.session.models.effects import AccessEffect
 from agent_cores.session.models.query import Query
@@ -52,8 +51,7 @@ class UpkeepVerbs(Verbs):
     async def get_statistics(self) -> dict[str, Any]:
         """Return ``sessions`` stored in this namespace, and ``due``, those of them unswept."""
         await self._runtime.ready()
-        storage, at = self._runtime.storage, self._engine.clock()
-        return msgspec.structs.asdict(await storage.count(self._scope.namespace, at))
+        return msgspec.structs.asdict(await self._engine.count(self._scope.namespace))
 
     async def erase_user(self, user_id: str) -> ErasureReceipt:
         """Remove every session that the user owns, and every grant that names them.
@@ -95,7 +93,7 @@ class UpkeepVerbs(Verbs):
             limit=PAGE,
         )
         while True:
-            found = await self._runtime.storage.find(query)
+            found = await self._engine.find(query)
             yield found.headers
             if found.next is None:
                 return
@@ -115,14 +113,8 @@ class UpkeepVerbs(Verbs):
 
     async def _erase(self, header: SessionMetadata, action: Action, **parts: Any) -> bool:  # noqa: ANN401
         """Send one change; what another write overtook is found again in the next round."""
-        decision = Decision(
-            self._scope,
-            header.session_id,
-            Caller(header.owner_id),
-            action,
-            header,
-            self._engine.clock(),
-            fresh=True,
+        decision = self._engine.decision(
+            self._scope, header.session_id, Caller(header.owner_id), action, header
         )
         unopened = Hold.OPENING if header.hold is Hold.OPENING else None
         change = self._change(decision, expected_hold=unopened, **parts)

@@ -1,0 +1,120 @@
+"""``StoreClock``: the manager's clock, corrected by the store's.
+
+Processes whose clocks disagree would end each other's sessions. So the store's clock decides,
+where a store has one: how far the own clock is from it is measured at the start, before each
+sweep, and before an ended session is replaced. In between, the time that has passed since is
+counted by a clock that nobody sets.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from agent_cores.session.models.times import at_millis, utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from agent_cores.session.storage.base import StorageProvider
+
+logger = logging.getLogger("agent_cores.session")
+
+_MILLISECOND = 1_000_000
+_SECOND = 1_000_000_000
+_STEADY = getattr(time, "CLOCK_BOOTTIME", None)
+"""Counts on while the machine sleeps, unlike ``time.monotonic`` on Linux."""
+DOUBT_SECONDS = 600.0
+"""A store's clock that has jumped is believed once it has held so long."""
+
+
+class StoreClock:
+    """Gives the time by which everything is decided: aware UTC datetimes of whole milliseconds.
+
+    ``max_skew`` seconds apart, the clocks are said to differ, in the log; infinite, the own clock
+    is never corrected: for tests that set it by hand.
+    """
+
+    def __init__(
+        self, own: Callable[[], datetime], storage: StorageProvider, max_skew: float
+    ) -> None:
+        self._own = own
+        self._storage = storage
+        self._max_skew = max_skew
+        self._offset = timedelta(0)
+        self._anchor: int | None = None  # ns of the corrected time when the steady clock is 0
+        self._jumped_at: int | None = None
+        self._warned = False
+
+    def __call__(self) -> datetime:
+        """Return the time now."""
+        if self._anchor is not None:
+            return at_millis((self._anchor + _steady()) // _MILLISECOND)
+        return self._own() + self._offset if self._offset else self._own()
+
+    async def measure(self) -> bool:
+        """Read the store's clock and correct this one by it.
+
+        ``False`` while the time is in doubt, since the store's clock has jumped: then nothing may
+        be removed because of the time. Raises what the store raises.
+        """
+        if math.isinf(self._max_skew):
+            return True
+        before = self._own()
+        theirs = await self._storage.store_time()
+        if theirs is None:
+            return True
+        return self._correct(before, theirs, self._own())
+
+    def _correct(self, before: datetime, theirs: datetime, after: datetime) -> bool:
+        """Take over the store's time, read between two readings of the own clock."""
+        offset = max(min(theirs - before, timedelta(0)), theirs - after)
+        self._warn_if_apart(offset)
+        if self._own is not utc_now:
+            self._offset = offset
+            return True
+        steady = _steady()
+        anchor = time.time_ns() - steady + offset // timedelta(microseconds=1) * 1000
+        if self._in_doubt(anchor, steady):
+            return False
+        self._anchor = anchor
+        return True
+
+    def _in_doubt(self, anchor: int, steady: int) -> bool:
+        """Whether the store's clock has jumped, against the steady one, and not long ago."""
+        known = self._anchor
+        if known is None or abs(anchor - known) <= self._max_skew * _SECOND:
+            self._jumped_at = None
+            return False
+        if self._jumped_at is None:
+            self._jumped_at = steady
+            logger.error(
+                "the store's clock has jumped by %.1f s: nothing is swept or replaced "
+                "until it has held for %d s",
+                (anchor - known) / _SECOND,
+                DOUBT_SECONDS,
+            )
+        if steady - self._jumped_at < DOUBT_SECONDS * _SECOND:
+            return True
+        self._jumped_at = None
+        return False
+
+    def _warn_if_apart(self, offset: timedelta) -> None:
+        apart = abs(offset.total_seconds()) > self._max_skew
+        if apart and not self._warned:
+            logger.warning(
+                "this clock is %.1f s apart from the store's, which is used instead "
+                "(SESSION_MAX_CLOCK_SKEW is %s)",
+                -offset.total_seconds(),
+                self._max_skew,
+            )
+        self._warned = apart
+
+
+def _steady() -> int:
+    """Return the nanoseconds of a clock that nobody sets."""
+    return time.monotonic_ns() if _STEADY is None else time.clock_gettime_ns(_STEADY)
