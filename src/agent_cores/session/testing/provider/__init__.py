@@ -14,6 +14,7 @@ from agent_cores.session.testing.provider.random_changes import StateMachineCase
 from agent_cores.session.testing.provider.reads import ReadCases
 from agent_cores.session.testing.provider.seven import SevenMethodCases
 from agent_cores.session.testing.provider.sweeping import SweepingCases
+from agent_cores.session.testing.provider.waiting import WaitingCases
 
 
 class ProviderContract(
@@ -29,5 +30,6 @@ class ProviderContract(
     IsolationCases,
     LostAnswerCases,
     StateMachineCases,
+    WaitingCases,
 ):
     """Everything that a storage provider must do. Subclass it and override ``store``."""
