@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -97,9 +99,12 @@ def test_a_cursor_stands_at_the_last_entry_and_knows_its_listing() -> None:
     st.integers(to_millis(datetime.min.replace(tzinfo=UTC)), 253_402_300_799_999),
     st.text(st.characters(exclude_categories=["Cs"])),
     st.booleans(),
+    st.integers(0, 2**63 - 1),
 )
-def test_a_cursor_is_read_as_it_was_written(millis: int, session_id: str, shared: bool) -> None:
-    cursor = Cursor(millis, session_id, shared=shared)
+def test_a_cursor_is_read_as_it_was_written(
+    millis: int, session_id: str, shared: bool, skip: int
+) -> None:
+    cursor = Cursor(millis, session_id, shared=shared, skip=skip)
     text = cursor.encode()
     assert text.isascii()
     assert Cursor.decode(text) == cursor
@@ -115,6 +120,20 @@ def test_what_is_no_cursor_is_refused_by_name(text: str) -> None:
         field = None
         assert Cursor.decode(cursor.encode()) == cursor
     assert field in {None, "cursor"}
+
+
+def _text(*fields: object) -> str:
+    return urlsafe_b64encode(json.dumps(fields).encode()).rstrip(b"=").decode()
+
+
+def test_a_cursor_of_an_older_release_is_read() -> None:
+    assert Cursor.decode(_text(1_000, "talk", True)) == Cursor(1_000, "talk", shared=True)
+
+
+@pytest.mark.parametrize("skip", [-1, 2**63, 1.5, "1", None, True])
+def test_a_cursor_that_skips_what_no_offset_can_is_refused(skip: object) -> None:
+    with pytest.raises(InvalidInputError):
+        Cursor.decode(_text(1_000, "talk", False, skip))
 
 
 @pytest.mark.parametrize("text", ["", "x", "W10", "WzFd", "WzFlOTksICJhIl0", "bnVsbA", "é", "a b"])

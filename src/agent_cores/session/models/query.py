@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
@@ -13,16 +14,23 @@ from agent_cores.session.models.change import Change
 from agent_cores.session.models.session import Hold, SessionMetadata, SessionStatus
 from agent_cores.session.models.times import from_millis, to_millis
 
+_LARGEST_SKIP = 2**63 - 1
+
 WALK_LIMIT = 1_000
 """How many entries past those wanted one page of a listing may look at."""
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """A place in a listing: after the entry with this time and id. It gives no authority."""
+    """A place in a listing: after the entry with this time and id. It gives no authority.
+
+    ``skip`` is the rest of an offset: how many more entries the listing passes over from here. It
+    is 0 but for a page that ended at the bound of its walk before its offset was used up.
+    """
 
     millis: int
     session_id: str
     shared: bool = False
+    skip: Annotated[int, msgspec.Meta(ge=0, le=_LARGEST_SKIP)] = 0
 
     @property
     def at(self) -> datetime:
@@ -66,6 +74,11 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     offset: int = 0
     after: Cursor | None = None
 
+    @property
+    def skip(self) -> int:
+        """How many entries that match are passed over: the offset, or what is left of it."""
+        return self.offset if self.after is None else self.offset + self.after.skip
+
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """A session that has reached its end, taken by one sweeper.
@@ -105,11 +118,14 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 class Found(msgspec.Struct, frozen=True):
     """A page of headers; ``next`` is where the listing goes on, or ``None`` at its end.
 
-    A page may be short, even empty, with ``next`` set: a walk is bounded.
+    A page may be short, even empty, with ``next`` set: a walk is bounded. ``unreadable`` are the
+    ids of sessions that may belong to this page and whose records cannot be read: one of them
+    must not hide the others.
     """
 
     headers: list[SessionMetadata]
     next: Cursor | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 def shared_at(header: SessionMetadata, query: Query) -> datetime | None:

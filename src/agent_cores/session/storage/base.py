@@ -179,8 +179,8 @@ class StorageProvider(ABC):
         if query.after is not None:
             place = (query.after.millis, query.after.session_id)
             chosen = [header for header in chosen if order_key(header, query) < place]
-        page = chosen[query.offset : query.offset + query.limit]
-        more = len(chosen) > query.offset + query.limit
+        page = chosen[query.skip : query.skip + query.limit]
+        more = len(chosen) > query.skip + query.limit
         return Found(page, cursor_at(page[-1], query) if page and more else None)
 
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:

@@ -121,11 +121,12 @@ class MemoryProvider(NativeProvider):
     async def find(self, query: Query) -> Found:
         """Return one page of a listing."""
         headers: list[SessionMetadata] = []
-        skip, seen = query.offset, (0, "")
+        skip, seen = query.skip, (0, "")
+        bound = WALK_LIMIT + query.skip + query.limit
         for walked, (place, kept) in enumerate(self._walk_places(query)):
             header = kept.header
-            if walked >= WALK_LIMIT + query.offset + query.limit:
-                return Found(headers, Cursor(*seen, shared=bool(query.subjects)))
+            if walked >= bound:
+                return Found(headers, Cursor(*seen, shared=bool(query.subjects), skip=skip))
             seen = place
             if order_key(header, query) != place or not matches(header, query):
                 continue

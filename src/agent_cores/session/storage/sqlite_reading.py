@@ -139,10 +139,11 @@ class Readers:
 
     def _find(self, query: Query, connection: apsw.Connection) -> Found:
         headers: list[SessionMetadata] = []
-        skip, seen = query.offset, (0, "")
+        skip, seen = query.skip, (0, "")
+        bound = WALK_LIMIT + query.skip + query.limit
         for walked, (place, row) in enumerate(self._walk(query, connection)):
-            if walked >= WALK_LIMIT + query.offset + query.limit:
-                return Found(headers, Cursor(*seen, shared=bool(query.subjects)))
+            if walked >= bound:
+                return Found(headers, Cursor(*seen, shared=bool(query.subjects), skip=skip))
             seen = place
             header = decode_row(row)
             if order_key(header, query) != place or not matches(header, query):
@@ -156,12 +157,16 @@ class Readers:
         return Found(headers)
 
     def _walk(self, query: Query, connection: apsw.Connection) -> Iterator[tuple[Place, Row]]:
-        """Yield the rows that may belong to the listing, highest place first, each once."""
+        """Yield the rows that may belong to the listing, highest place first.
+
+        A session that is shared with several of the subjects has a row for each, at its own place.
+        Only one of them is the place of the session: that of the latest grant that is live.
+        """
         last = None
         walks = [map(_placed, connection.execute(*walk)) for walk in self._walks(query)]
         for place, row in heapq.merge(*walks, key=itemgetter(0), reverse=True):
-            if row[0] != last:
-                last = row[0]
+            if (place, row[0]) != last:  # else granted to two of the subjects at one instant
+                last = place, row[0]
                 yield place, row
 
     def _walks(self, query: Query) -> Iterator[tuple[str, tuple[Any, ...]]]:

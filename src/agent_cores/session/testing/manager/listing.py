@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -169,6 +170,26 @@ class ListingCases(ManagerCases):
         await manager.archive_session("s0", "ann")
         assert await walk(manager, "bob", shared=True) == ["s5", "s3"]
         assert await walk(manager, "bob", shared=True, status="archived") == ["s0"]
+
+    async def test_a_session_stays_listed_while_one_grant_of_several_lives(
+        self, opened: Store, clock: ManualClock
+    ) -> None:
+        manager = await opened.open_manager(clock, groups_of=lambda _: ["team", "other"])
+        talks = {}
+        for ended in ("group:team", "bob"):
+            for order in (("group:team", "bob"), ("bob", "group:team")):
+                talk = await manager.create_session("ann")
+                for subject in order:
+                    clock.advance(1)
+                    end = clock() + timedelta(seconds=5) if subject == ended else None
+                    await manager.share_session(talk, "ann", subject, expires_at=end)
+                talks[talk] = ended
+        clock.advance(20)
+        assert sorted(await walk(manager, "bob", shared=True)) == sorted(talks)
+        for talk, ended in talks.items():
+            lives = "bob" if ended == "group:team" else "group:team"
+            await manager.revoke_access(talk, "ann", lives)
+        assert await walk(manager, "bob", shared=True) == []
 
     async def test_ones_own_sessions_are_not_what_others_share(
         self, opened: Store, clock: ManualClock

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
-from itertools import product
+from itertools import permutations, product
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from agent_cores.session.models import (
     AccessEffect,
+    Cursor,
     Hold,
     HoldEffect,
     Query,
     SessionStatus,
 )
+from agent_cores.session.models.query import WALK_LIMIT
 from agent_cores.session.testing.beside import walk
 from agent_cores.session.testing.provider.cases import ProviderCases
 from agent_cores.session.testing.provider.changes import grant
@@ -20,6 +25,7 @@ from agent_cores.session.testing.samples import change_of, creation, new_header,
 
 if TYPE_CHECKING:
     from agent_cores.session.models import SessionMetadata
+    from agent_cores.session.storage.base import StorageProvider
     from agent_cores.session.testing.beside import Beside
     from agent_cores.session.testing.clock import ManualClock
 
@@ -37,6 +43,21 @@ async def fill(beside: Beside, clock: ManualClock) -> list[SessionMetadata]:
         )
         headers.append((await beside.apply(creation(header))).header)
     return headers
+
+
+async def _ids_by_cursor(provider: StorageProvider, query: Query) -> list[str]:
+    """Return the ids of a listing; its cursors pass through the text that callers carry."""
+    listed: list[str] = []
+    for _ in range(100):
+        found = await provider.find(query)
+        listed += [header.session_id for header in found.headers]
+        if found.next is None:
+            return listed
+        query = msgspec.structs.replace(
+            query, after=Cursor.decode(found.next.encode()), offset=0, limit=2
+        )
+    message = "the listing does not end"
+    raise AssertionError(message)
 
 
 _SHARED_WITH: tuple[tuple[str, ...], ...] = (
@@ -94,6 +115,52 @@ class ListingCases(ProviderCases):
             )
             await beside.compare_listing(query)
 
+    async def test_an_ended_grant_hides_no_live_one(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        """Each order of three grants, with each set of them ended."""
+        subjects = ("bob", "group:a", "group:b")
+        number = 0
+        for order in permutations(subjects):
+            for ended in product((False, True), repeat=len(subjects)):
+                number += 1
+                grants = {}
+                for subject, has_ended in zip(order, ended, strict=True):
+                    clock.advance(0.001)
+                    lasting = 0.5 if has_ended else None
+                    grants[subject] = grant(subject, clock, lasting=lasting)
+                header = new_header(
+                    f"s{number}",
+                    at=clock(),
+                    incarnation=number,
+                    grants=grants,
+                    archived=number % 5 == 0,
+                )
+                await beside.provider.apply(creation(header))
+                beside.oracle.apply(creation(header))
+        clock.advance(1)
+        for limit, asking in product((3, 100), (subjects, ("group:b", "bob"))):
+            query = Query(
+                namespace="default",
+                at=clock(),
+                subjects=asking,
+                status=SessionStatus.ACTIVE,
+                limit=limit,
+            )
+            await beside.compare_listing(query)
+
+    async def test_grants_of_one_instant_list_a_session_once(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        for number in range(1, 6):
+            grants = {subject: grant(subject, clock) for subject in ("bob", "group:a", "group:b")}
+            header = new_header(f"s{number}", at=clock(), incarnation=number, grants=grants)
+            await beside.apply(creation(header))
+        query = Query(
+            namespace="default", at=clock(), subjects=("bob", "group:a", "group:b"), limit=2
+        )
+        await beside.compare_listing(query)
+
     async def test_an_offset_skips_that_many(self, beside: Beside, clock: ManualClock) -> None:
         await fill(beside, clock)
         query = Query(namespace="default", at=clock(), owner_id="ann", status=SessionStatus.ACTIVE)
@@ -111,6 +178,31 @@ class ListingCases(ProviderCases):
             listed = [header.session_id for header in found.headers]
             assert listed == everything[offset : offset + limit]
             assert (found.next is None) == (offset + limit >= len(everything))
+
+    async def test_an_offset_goes_on_where_a_page_ended_before_it(
+        self, provider: StorageProvider, clock: ManualClock
+    ) -> None:
+        """A page may end at the bound of its walk before the offset is used up."""
+        both = [f"both-{number}" for number in range(3)]
+        names = [*both, *(f"one-{number}" for number in range(WALK_LIMIT + 100))]
+        creations = []
+        for number, session_id in enumerate(names):
+            clock.advance(0.001)
+            tags = ("a", "b") if session_id in both else ("a",)
+            header = new_header(session_id, at=clock(), incarnation=number + 1, tags=tags)
+            creations.append(creation(header))
+        for first in range(0, len(creations), 100):
+            await asyncio.gather(*map(provider.apply, creations[first : first + 100]))
+        for offset in range(5):
+            query = Query(
+                namespace="default",
+                at=clock(),
+                owner_id="ann",
+                status=SessionStatus.ACTIVE,
+                tags=("a", "b"),
+                offset=offset,
+            )
+            assert await _ids_by_cursor(provider, query) == both[::-1][offset:]
 
     async def test_activity_moves_a_session_to_the_front_once_it_is_a_second_behind(
         self, beside: Beside, clock: ManualClock
