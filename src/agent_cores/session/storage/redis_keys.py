@@ -9,6 +9,7 @@ r"""Which keys hold what: one layout on every topology.
     session:subject:{default/user456}                     what is shared with a subject, granted_at
     session:due:{default/3}                               a shard of the due queue, due_at
     session:due:namespaces                                set: the namespaces that have due queues
+    <list>:claim:<member>                                 hash: who is about to change that entry
 
 What stands in braces is the hash tag: keys with the same one live in the same cluster slot. A
 user's text is percent-encoded in keys, so that it can neither end a tag nor look like another key.
@@ -84,6 +85,11 @@ class Keys:
 def member_of(session_id: str, incarnation: int) -> bytes:
     """Return the name of a session in a sorted set."""
     return session_id.encode() + _SEPARATOR + str(incarnation).encode()
+
+
+def claim_of(key: bytes, member: bytes) -> bytes:
+    """Return the key that says who was the last to claim an entry of a list, in the list's slot."""
+    return key + b":claim:" + member
 
 
 def split_member(member: bytes) -> tuple[str, int]:

@@ -18,6 +18,7 @@ import msgspec
 from agent_cores.session.errors import SessionError
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.redis_commands import SETTLE, Command
+from agent_cores.session.storage.redis_indexes import claimed, drawn_token, removal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -67,7 +68,7 @@ class Mending:
         looked_at: Iterable[tuple[Entry, SessionMetadata | None]],
         at: datetime,
     ) -> None:
-        """Remove entries that are wrong and old enough, move up those that lag behind."""
+        """Remove entries that are wrong and old enough, move those that stand elsewhere."""
         oldest = to_millis(at - MENDED_AFTER)
         wrong: list[Entry] = []
         commands: list[Command] = []
@@ -75,7 +76,7 @@ class Mending:
             score = self._right_score(entry, header)
             if score is None and entry.score <= oldest:
                 wrong.append(entry)
-            elif score is not None and score > entry.score:
+            elif score is not None and (score > entry.score or score < entry.score <= oldest):
                 commands.append(_settled(entry, score))
         if wrong:
             self._start(self._remove(namespace, wrong, at))
@@ -99,7 +100,12 @@ class Mending:
         return self._indexes.places(header).get((entry.key, entry.member))
 
     async def _remove(self, namespace: str, wrong: Sequence[Entry], at: datetime) -> None:
-        """Remove what is still wrong, and enter again what was made right meanwhile."""
+        """Remove what is still wrong and what nobody claims meanwhile.
+
+        A session that is created claims nothing: what was made right meanwhile is added again.
+        """
+        token = drawn_token()
+        await self._wire.call_all(claimed((entry.key, entry.member), token) for entry in wrong)
         headers = await self._look(namespace, wrong)
         still = [entry for entry in wrong if self._right_score(entry, headers[entry]) is None]
         gone = [
@@ -107,7 +113,7 @@ class Mending:
             for entry in still
             if (header := headers[entry]) is None or header.incarnation != entry.incarnation
         ]
-        await self._wire.call_all(_settled(entry, "") for entry in still)
+        await self._wire.call_all(removal((entry.key, entry.member), token) for entry in still)
         for entry, header in (await self._look(namespace, still)).items():
             if header is not None and self._right_score(entry, header) is not None:
                 await self._indexes.restore(header)
