@@ -34,6 +34,8 @@ DUE_SHARDS = 8
 
 CONTEXT_PREFIX = b"context:"
 _SEPARATOR = b"\0"
+_DIGITS = 20
+"""A number of 63 bits has fewer."""
 
 
 class SessionKeys(NamedTuple):
@@ -93,9 +95,13 @@ def claim_of(key: bytes, member: bytes) -> bytes:
 
 
 def split_member(member: bytes) -> tuple[str, int]:
-    """Return the session id and the incarnation behind a name."""
+    """Return the session id and the incarnation behind a name.
+
+    What is no name of ours leads to a session that cannot be: its incarnation is -1.
+    """
     session_id, _, incarnation = member.rpartition(_SEPARATOR)
-    return session_id.decode(), int(incarnation)
+    number = int(incarnation) if incarnation.isdigit() and len(incarnation) < _DIGITS else -1
+    return session_id.decode(errors="replace"), number
 
 
 @lru_cache(maxsize=16_384)
