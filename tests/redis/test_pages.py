@@ -92,7 +92,7 @@ def _with(query: Query, **fields: Any) -> Query:  # noqa: ANN401 - fields of a q
     return msgspec.structs.replace(query, **fields)
 
 
-async def test_tags_that_never_meet_are_walked_a_page_at_a_time(
+async def test_tags_that_never_meet_are_walked_a_page_at_a_time_after_a_cursor(
     server: RedisServer, trips: list[int]
 ) -> None:
     at = utc_now()
@@ -100,20 +100,23 @@ async def test_tags_that_never_meet_are_walked_a_page_at_a_time(
     prefix = url.rpartition("prefix=")[2]
     with server.client() as client:
         for tag in ("x", "y"):
-            names = {f"{tag}{n}\0{n + 1}": to_millis(at) - n for n in range(5_000)}
+            names = {f"{tag}{n}\0{n + 1}": to_millis(at) - n for n in range(25_000)}
             client.zadd(f"{prefix}owner:{{default/ann}}:active:tag:{tag}", names)
     async with opened(url) as provider:
-        await provider.find(Query(**ANN, at=at))
-        after: Cursor | None = None
+        query = Query(**ANN, at=at, tags=("x", "y"))
+        await provider.find(query)
+        trips.clear()
+        found = await provider.find(query)
+        assert found.headers == []
+        assert 20 <= len(trips) <= 42  # nobody walks on for ever, without a cursor either
         pages = 0
-        while after is not None or not pages:
+        while found.next is not None:
             trips.clear()
-            found = await provider.find(Query(**ANN, at=at, tags=("x", "y"), after=after))
-            after = found.next
+            found = await provider.find(_with(query, after=found.next))
             pages += 1
             assert found.headers == []
             assert 1 <= len(trips) <= 2
-    assert 5 <= pages <= 6
+    assert 4 <= pages <= 6
 
 
 async def test_an_offset_is_used_up_before_a_page_with_several_tags_ends(
@@ -135,7 +138,7 @@ async def test_an_offset_is_used_up_before_a_page_with_several_tags_ends(
         ]
 
 
-async def test_ended_sessions_shorten_a_page_and_hide_nothing(
+async def test_ended_sessions_shorten_a_page_after_a_cursor_and_hide_nothing(
     trips: list[int], provider: RedisProvider
 ) -> None:
     at = utc_now()
@@ -144,17 +147,50 @@ async def test_ended_sessions_shorten_a_page_and_hide_nothing(
     query = Query(**ANN, at=at + timedelta(seconds=61), status=SessionStatus.ACTIVE)
     await provider.find(_with(query, limit=1))
     names: list[str] = []
-    after: Cursor | None = None
-    for page in range(20):
+    after: Cursor | None = Cursor(to_millis(at) + 1, "short-0")
+    while after is not None:
         trips.clear()
         found = await provider.find(_with(query, after=after))
         names += [header.session_id for header in found.headers]
         assert 1 <= len(trips) <= 2
         after = found.next
-        if after is None:
-            assert page > 0
-            break
     assert names == [f"long-{number}" for number in range(12)]
+
+
+@pytest.mark.parametrize("tags", [(), ("x",), ("x", "y")])
+async def test_pages_by_offset_are_full_and_skip_nothing_right_after_changes(
+    trips: list[int], provider: RedisProvider, tags: tuple[str, ...]
+) -> None:
+    at = utc_now()
+    await _fill(provider, at, 40, name="short", ttl_seconds=60, tags=("x", "y"))
+    await _fill(provider, at - timedelta(seconds=1), 25, name="long", tags=("x", "y"))
+    query = Query(
+        **ANN, at=at + timedelta(seconds=61), status=SessionStatus.ACTIVE, limit=10, tags=tags
+    )
+    await provider.find(query)  # the server knows the scripts from now on
+    names: list[str] = []
+    for offset in (0, 10, 20):
+        trips.clear()
+        found = await provider.find(_with(query, offset=offset))
+        names += [header.session_id for header in found.headers]
+        assert len(found.headers) == min(10, 25 - offset)
+        assert (found.next is None) is (offset == 20)
+        assert len(trips) <= 6
+    assert names == [f"long-{number}" for number in range(25)]
+
+
+@pytest.mark.parametrize("listing", [ANN, {"namespace": "default", "subjects": ("bob",)}])
+@pytest.mark.parametrize("offset", [3, 5_000, 2**31, 2**53 + 1, 2**63 - 2, 2**63, 2**70])
+async def test_an_offset_past_the_end_gives_an_empty_page(
+    provider: RedisProvider, offset: int, listing: dict[str, Any]
+) -> None:
+    at = utc_now()
+    grant = Grant(subject="bob", role=AccessRole.VIEWER, granted_by="ann", granted_at=at)
+    await _fill(provider, at, 3, grants={"bob": grant}, tags=("x", "y"))
+    for fields in ({}, {"tags": ("x", "y")}, {"namespace": None}):
+        query = _with(Query(**listing, at=at, offset=offset), **fields)
+        found = await provider.find(query)
+        assert (found.headers, found.next) == ([], None)
 
 
 async def test_an_offset_larger_than_the_queues_is_answered(server: RedisServer) -> None:

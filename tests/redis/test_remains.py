@@ -19,7 +19,7 @@ from agent_cores.session.models import AccessEffect, AccessRole, Grant, Query, S
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.times import to_millis, utc_now
 from agent_cores.session.storage.redis_changes import Changes
-from agent_cores.session.storage.redis_indexes import Indexes
+from agent_cores.session.storage.redis_indexes import Entering, Indexes
 from agent_cores.session.storage.redis_provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
 from tests.redis.talks import append, opened
@@ -113,7 +113,7 @@ async def _half_done_changes(
 ) -> None:
     """Leave sessions in the lists where they no longer stand."""
 
-    async def dies(_: Indexes, before: SessionMetadata, after: SessionMetadata | None) -> None:
+    async def dies(_: Indexes, entering: Entering) -> None:
         pass
 
     effects: tuple[dict[str, Any], ...] = (

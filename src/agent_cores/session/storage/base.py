@@ -203,6 +203,12 @@ class StorageProvider(ABC):
                     taken.append(Ended.of(_decoded(session).metadata))
         return taken
 
+    async def repair_lists(self, namespace: str, user_id: str) -> None:
+        """Make ``find`` meet every session that a user owns or is granted, before an erasure.
+
+        For stores whose lists may lose an entry while the session stays; others do nothing.
+        """
+
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         """Count the sessions of a namespace, or of all."""
         headers = [

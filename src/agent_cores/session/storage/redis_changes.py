@@ -20,6 +20,7 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.models.change import Applied, Change, State, apply_change, hot_append
 from agent_cores.session.storage.redis_commands import APPLY, READ
+from agent_cores.session.storage.redis_indexes import Entering
 from agent_cores.session.storage.redis_records import (
     Look,
     Seen,
@@ -119,7 +120,6 @@ class Changes:
 
     async def write(self, change: Change, applied: Applied) -> Applied | None:
         """Write what was decided, or return ``None`` if what it relied on no longer stands."""
-        before = applied.before or applied.replaced
         if applied.deleted:
             written = await self._write(change, delete_write(applied.header, change))
         elif applied.before is None:
@@ -128,26 +128,50 @@ class Changes:
             written = await self._write(change, change_write(applied.before, applied, change))
         if written is None:
             return None
-        if before is not None:
-            after = None if applied.deleted else applied.header
-            await _tried(self._indexes.leave(before, after))
-        if applied.before is None and not applied.deleted:
-            await _tried(self._indexes.affirm(applied.replaced, applied.header))
         if applied.deleted or applied.before is None:
             return applied
         return applied_as_written(applied, written)
 
-    async def enter(self, applied: Applied) -> None:
-        """Put the session into the lists where it will stand."""
-        await self._indexes.enter(applied.before or applied.replaced, applied.header)
+    async def enter(self, change: Change, applied: Applied) -> Entering:
+        """Add the session to the lists where it will stand."""
+        before = applied.before or applied.replaced
+        is_new = change.create is not None and not change.overwrite
+        entering = Entering(before, applied.header, is_new=is_new)
+        await self._indexes.enter(entering)
+        return entering
 
-    async def withdraw(self, wanted: SessionMetadata, stands: SessionMetadata | None) -> None:
-        """Take back what was entered for a change that in the end wrote nothing."""
-        await _tried(self._indexes.withdraw(wanted, stands))
+    async def settle(self, entering: Entering) -> None:
+        """After the write: leave the session in no other list, and in each of those."""
+        await asyncio.gather(
+            _tried(self._indexes.leave(entering)), _tried(self._indexes.affirm(entering))
+        )
+
+    async def withdraw(self, entering: Entering, stands: SessionMetadata | None) -> None:
+        """Take back what was added for a change that in the end wrote nothing."""
+        await _tried(self._indexes.withdraw(entering, stands))
+        if stands is None and entering.token is not None:
+            await _tried(self._restore_if_saved(entering.after))
+
+    async def leave_all(self, header: SessionMetadata) -> None:
+        """Remove a session that was deleted from all lists."""
+        await _tried(self._leave_all(header))
 
     async def forget(self, change: Change) -> None:
         """Remove what is left of a session that is gone already."""
         await _tried(self._due.forget(change))
+
+    async def _leave_all(self, header: SessionMetadata) -> None:
+        await self._indexes.leave_all(header)
+        await self._restore_if_saved(header)
+
+    async def _restore_if_saved(self, gone: SessionMetadata) -> None:
+        """Add the entries again of a session that was saved anew while they were removed."""
+        if not await self._indexes.stands(gone):
+            return
+        look = Look.at_session(context=False, window=None)
+        header = (await self.look(gone.namespace, gone.session_id, look)).header
+        if header is not None:
+            await self._indexes.restore(header)
 
     async def _write(self, change: Change, write: Write) -> Written | None:
         keys = self._keys.session(change.namespace, change.session_id)
@@ -165,7 +189,7 @@ class _Undertaking:
     def __init__(self, changes: Changes, change: Change) -> None:
         self._changes = changes
         self._change = change
-        self._entered: list[SessionMetadata] = []
+        self._entered: list[Entering] = []
 
     async def carry_out(self, timeout: float) -> Applied:  # noqa: ASYNC109 - of all attempts together
         loop = asyncio.get_running_loop()
@@ -201,20 +225,25 @@ class _Undertaking:
         if applied.replayed or not applied.writes:
             await self._tidy(state)
             return applied
-        if not applied.deleted:
-            self._entered.append(applied.header)
-            await self._changes.enter(applied)
+        if applied.deleted:
+            written = await self._changes.write(change, applied)
+            if written is not None:
+                await self._changes.leave_all(applied.header)
+            return written
+        entering = await self._changes.enter(change, applied)
+        self._entered.append(entering)
         written = await self._changes.write(change, applied)
         if written is not None:
-            for wanted in self._entered[:-1]:  # what earlier attempts would have made of it
-                await self._changes.withdraw(wanted, written.header)
+            await self._changes.settle(entering)
+            for earlier in self._entered[:-1]:  # what other attempts would have made of it
+                await self._changes.withdraw(earlier, written.header)
         return written
 
     async def _tidy(self, state: State) -> None:
         """After a refusal or a replay, leave nothing in the lists that is not as it stands."""
         stands, change = state.header, self._change
-        for wanted in self._entered:
-            await self._changes.withdraw(wanted, stands)
+        for entering in self._entered:
+            await self._changes.withdraw(entering, stands)
         if not (change.delete and change.must_be_expired):
             return
         if stands is None or stands.incarnation != change.incarnation:

@@ -79,6 +79,7 @@ class Script:
 APPLY = Script("apply", repeatable=False)
 READ = Script("read", reads=True)
 INDEX = Script("index")
+REMOVE = Script("remove")
 PAGE = Script("page", reads=True)
 CLAIM = Script("claim", repeatable=False)
 LEASE = Script("lease")

@@ -1,18 +1,24 @@
 """Which lists a session stands in, and keeping them true.
 
-Lists live in other slots than the sessions: an entry is written before the session and removed
-after it, so a reader may meet an entry too many, never one too few. It judges each by the session's
-header.
+Lists live in other slots than the sessions: an entry is added before the session is written and
+removed after it, so an index may hold stale entries but never misses a live session. A reader
+judges each entry by the session's header.
+
+Whoever is about to add or remove an entry of a session that exists claims it before the write, with
+a token of its own, and removes it only while that claim stands. A write that succeeds was decided
+on what the one before it left, so it claimed after that one: a removal that is late finds the claim
+of whoever added the entry anew, and no clock is compared.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+import secrets
+import time
 from typing import TYPE_CHECKING
 
-from agent_cores.session.models.times import to_millis, utc_now
-from agent_cores.session.storage.redis_commands import INDEX, SETTLE, Command
-from agent_cores.session.storage.redis_keys import member_of
+from agent_cores.session.models.times import to_millis
+from agent_cores.session.storage.redis_commands import INDEX, REMOVE, SETTLE, Command
+from agent_cores.session.storage.redis_keys import claim_of, member_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,12 +29,44 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis_wire import Wire
 
 NEVER = "+inf"
-_RECENT = timedelta(seconds=5)
-"""What is older may be, or soon become, old enough for a reader to remove."""
+_RECENT = 5.0
+"""Seconds. What is older may be, or soon become, old enough for a reader to remove."""
 _KEPT = "kept"  # these lists do not expire
 
 Place = tuple[bytes, bytes]
 """A list's key, and a session's name in it."""
+
+
+class Entering:
+    """What one attempt at a write has added to the lists, and claimed in them.
+
+    ``before`` is the session that it relies on, ``after`` what is to stand. ``is_new``: nobody
+    else can know the session yet, so nothing is claimed.
+    """
+
+    def __init__(
+        self, before: SessionMetadata | None, after: SessionMetadata, *, is_new: bool
+    ) -> None:
+        self.before = before
+        self.after = after
+        self.token = None if is_new else drawn_token()
+        self._began = time.monotonic()
+        self._looks_old = False
+
+    def answered(self, answers: Iterable[object]) -> None:
+        """Note what ``index.lua`` told of the entries that were added."""
+        self._looks_old = any(answer == 1 for answer in answers)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether no reader can have taken an entry for a stale one before the write was done."""
+        in_time = time.monotonic() - self._began < _RECENT
+        return self.token is None and in_time and not self._looks_old
+
+
+def drawn_token() -> str:
+    """Return the token of a claim: it never comes twice."""
+    return secrets.token_hex(8)
 
 
 class Indexes:
@@ -48,71 +86,92 @@ class Indexes:
             places[key, member] = to_millis(grant.granted_at)
         return places
 
-    async def enter(self, before: SessionMetadata | None, after: SessionMetadata) -> None:
-        """Before the write: put a session where it will stand."""
-        held = {} if before is None else self.places(before)
-        places = self.places(after)
+    async def enter(self, entering: Entering) -> None:
+        """Before the write: add a session where it will stand, claim where it will not stand."""
+        before, after = entering.before, entering.after
+        commands = list(self._additions(entering, entering.token))
+        if entering.token is not None:
+            commands += [claimed(place, entering.token) for place in self._left(before, after)]
         is_new = before is None or before.incarnation != after.incarnation
-        commands = list(self._additions(before, after, held, places))
-        if is_new or _nearer(before, after):
-            commands.append(self._due(after, "GT" if is_new else "LT"))
+        direction = "GT" if is_new else "LT" if _nearer(before, after) else "NX"
+        commands.append(self._due(after, direction))
         if is_new:
             namespaces = self._keys.namespaces
             commands.append(Command.write("SADD", namespaces, after.namespace, key=namespaces))
-        await self._wire.call_all(commands)
+        answers = await self._wire.call_all(commands)
+        entering.answered(answers[: len(answers) - 1 - is_new])
 
-    async def affirm(self, before: SessionMetadata | None, after: SessionMetadata) -> None:
-        """After a create: enter a session again whose entries looked old from the beginning.
+    async def affirm(self, entering: Entering) -> None:
+        """After the write: add the entries again that somebody may have removed, lift the claims.
 
-        A reader who came before the header may have removed them.
+        A reader who came before the header may have taken them for stale ones; another write that
+        came to nothing may have claimed them later than this one.
         """
-        granted = (grant.granted_at for grant in after.grants.values())
-        oldest = min((after.listed_at or after.last_active_at, *granted))
-        if oldest < utc_now() - _RECENT:
-            held = {} if before is None else self.places(before)
-            await self._wire.call_all(self._additions(before, after, held, self.places(after)))
+        if entering.is_safe:
+            return
+        commands = list(self._additions(entering, ""))
+        if commands or _nearer(entering.before, entering.after):
+            nearer = _nearer(entering.before, entering.after)
+            commands.append(self._due(entering.after, "LT" if nearer else "NX"))
+        await self._wire.call_all(commands)
 
     async def restore(self, header: SessionMetadata) -> None:
-        """Enter a session where it stands already, for an entry that was removed too much."""
-        await self._wire.call_all(self._additions(None, header, {}, self.places(header)))
+        """Add every entry of a session that stands, for those that were removed or lost."""
+        commands = list(self._additions(Entering(None, header, is_new=True), None))
+        await self._wire.call_all([*commands, self._due(header, "NX")])
 
-    async def leave(self, before: SessionMetadata, after: SessionMetadata | None) -> None:
-        """After the write: take a session out of where it no longer stands.
+    async def leave(self, entering: Entering) -> None:
+        """After the write: remove the session from where it no longer stands."""
+        left = self._left(entering.before, entering.after)
+        before = entering.before
+        if before is not None and before.incarnation != entering.after.incarnation:
+            await self.leave_all(before)
+        elif entering.token is not None:
+            await self._wire.call_all(removal(place, entering.token) for place in left)
 
-        One that is still there is taken out only if nobody entered it anew meanwhile.
-        """
+    async def leave_all(self, before: SessionMetadata) -> None:
+        """Remove every entry of one incarnation that is gone."""
         member = member_of(before.session_id, before.incarnation)
-        if after is None or after.incarnation != before.incarnation:
-            gone = [key for key, _ in self.places(before)]
-            gone.append(self._keys.due(before.namespace, before.session_id))
-            await self._wire.call_all(Command.write("ZREM", key, member, key=key) for key in gone)
-            return
-        kept = self.places(after)
-        bound = to_millis(after.listed_at or after.last_active_at) - 1
-        await self._wire.call_all(
-            SETTLE.on((key,), member, 0, bound, "")
-            for key, _ in self.places(before)
-            if (key, member) not in kept
-        )
+        gone = [key for key, _ in self.places(before)]
+        gone.append(self._keys.due(before.namespace, before.session_id))
+        await self._wire.call_all(Command.write("ZREM", key, member, key=key) for key in gone)
 
-    async def withdraw(self, wanted: SessionMetadata, stands: SessionMetadata | None) -> None:
-        """Take back what was entered for a write that changed nothing. ``stands``: what is there.
+    async def stands(self, gone: SessionMetadata) -> bool:
+        """Return whether one incarnation of a session is there."""
+        key = self._keys.session(gone.namespace, gone.session_id).header
+        stored = await self._wire.call(Command.read("HGET", key, "incarnation", key=key))
+        return bool(stored == str(gone.incarnation).encode())
 
-        Only where the score is still that of the write; whoever wrote another one knew better.
+    async def withdraw(self, entering: Entering, stands: SessionMetadata | None) -> None:
+        """Take back what was added for a write that changed nothing. ``stands``: what is there.
+
+        An entry is removed only if nobody has claimed it since, and one that stands gets its score
+        back only where it is still that of the write: whoever wrote another one knew better.
         """
+        wanted = entering.after
         held = {} if stands is None else self.places(stands)
-        commands = [
-            SETTLE.on((key,), member, score, score, held.get((key, member), ""))
-            for (key, member), score in self.places(wanted).items()
-            if held.get((key, member)) != score
-        ]
+        commands: list[Command] = []
+        for place, score in self.places(wanted).items():
+            key, member = place
+            if place in held or entering.token is None:
+                if held.get(place) != score:
+                    commands.append(SETTLE.on((key,), member, score, score, held.get(place, "")))
+            else:
+                commands.append(removal(place, entering.token))
         due = self._keys.due(wanted.namespace, wanted.session_id)
-        member, score = member_of(wanted.session_id, wanted.incarnation), _due_score(wanted)
+        member, due_at = member_of(wanted.session_id, wanted.incarnation), _due_score(wanted)
         if stands is None or stands.incarnation != wanted.incarnation:
             commands.append(Command.write("ZREM", due, member, key=due))
-        elif score != _due_score(stands):
-            commands.append(SETTLE.on((due,), member, score, score, _due_score(stands)))
+        elif due_at != _due_score(stands):
+            commands.append(SETTLE.on((due,), member, due_at, due_at, _due_score(stands)))
         await self._wire.call_all(commands)
+
+    def _left(self, before: SessionMetadata | None, after: SessionMetadata) -> list[Place]:
+        """Return the places of a session where it will not stand any more."""
+        if before is None or before.incarnation != after.incarnation:
+            return []
+        kept = self.places(after)
+        return [place for place in self.places(before) if place not in kept]
 
     def moved(
         self, header: SessionMetadata, tags: Iterable[str], at: datetime, ends: datetime | None
@@ -136,23 +195,27 @@ class Indexes:
                 for key in self._owned(header, header.tags)
             )
 
-    def _additions(
-        self,
-        before: SessionMetadata | None,
-        after: SessionMetadata,
-        held: dict[Place, int],
-        places: dict[Place, int],
-    ) -> Iterable[Command]:
-        """Yield what enters a session, or moves it up, and makes its owner's lists last as long."""
+    def _additions(self, entering: Entering, token: str | None) -> Iterable[Command]:
+        """Yield what adds a session, or moves it up, and makes its owner's lists last as long.
+
+        With a token, also what sets the claims (``""`` lifts them), and only for new entries.
+        """
+        before, after = entering.before, entering.after
+        held = {} if before is None else self.places(before)
+        places = self.places(after)
         member = member_of(after.session_id, after.incarnation)
         score = to_millis(after.listed_at or after.last_active_at)
         owned = tuple(self._owned(after, after.tags))
         lasts = before is not None and before.expires_at == after.expires_at
-        if not lasts or any(held.get((key, member)) != score for key in owned):
-            yield INDEX.on(owned, "add", member, score, _end(after.expires_at))
+        is_new = any((key, member) not in held for key in owned)
+        if (is_new or token != "") and (
+            not lasts or any(held.get((key, member)) != score for key in owned)
+        ):
+            yield _added(owned, member, score, _end(after.expires_at), token if is_new else None)
         for (key, _), when in places.items():
-            if key not in owned and held.get((key, member)) != when:
-                yield INDEX.on((key,), "add", member, when, _KEPT)
+            is_new = (key, member) not in held
+            if key not in owned and (is_new or (token != "" and held[key, member] != when)):
+                yield _added((key,), member, when, _KEPT, token if is_new else None)
 
     def _due(self, header: SessionMetadata, direction: str) -> Command:
         key = self._keys.due(header.namespace, header.session_id)
@@ -164,6 +227,27 @@ class Indexes:
         yield self._keys.owned(*names, archived=header.archived)
         for tag in tags:
             yield self._keys.owned(*names, archived=header.archived, tag=tag)
+
+
+def claimed(place: Place, token: str) -> Command:
+    """Return what claims an entry: it then goes only by ``removal`` with that very token."""
+    key, member = place
+    return INDEX.on((key, claim_of(key, member)), "claim", member, 0, _KEPT, token)
+
+
+def removal(place: Place, token: str) -> Command:
+    """Return what removes an entry that nobody has claimed since."""
+    key, member = place
+    return REMOVE.on((key, claim_of(key, member)), member, token)
+
+
+def _added(
+    keys: tuple[bytes, ...], member: bytes, score: int, end: str, token: str | None
+) -> Command:
+    if token is None:
+        return INDEX.on(keys, "add", member, score, end)
+    claims = tuple(claim_of(key, member) for key in keys)
+    return INDEX.on(keys + claims, "add", member, score, end, token)
 
 
 def _nearer(before: SessionMetadata | None, after: SessionMetadata) -> bool:

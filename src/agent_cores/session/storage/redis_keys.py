@@ -9,6 +9,7 @@ r"""Which keys hold what: one layout on every topology.
     session:subject:{default/user456}                     what is shared with a subject, granted_at
     session:due:{default/3}                               a shard of the due queue, due_at
     session:due:namespaces                                set: the namespaces that have due queues
+    <list>:claim:<member>                                 hash: who is about to change that entry
 
 What stands in braces is the hash tag: keys with the same one live in the same cluster slot. A
 user's text is percent-encoded in keys, so that it can neither end a tag nor look like another key.
@@ -33,6 +34,8 @@ DUE_SHARDS = 8
 
 CONTEXT_PREFIX = b"context:"
 _SEPARATOR = b"\0"
+_DIGITS = 20
+"""A number of 63 bits has fewer."""
 
 
 class SessionKeys(NamedTuple):
@@ -86,10 +89,19 @@ def member_of(session_id: str, incarnation: int) -> bytes:
     return session_id.encode() + _SEPARATOR + str(incarnation).encode()
 
 
+def claim_of(key: bytes, member: bytes) -> bytes:
+    """Return the key that says who was the last to claim an entry of a list, in the list's slot."""
+    return key + b":claim:" + member
+
+
 def split_member(member: bytes) -> tuple[str, int]:
-    """Return the session id and the incarnation behind a name."""
+    """Return the session id and the incarnation behind a name.
+
+    What is no name of ours leads to a session that cannot be: its incarnation is -1.
+    """
     session_id, _, incarnation = member.rpartition(_SEPARATOR)
-    return session_id.decode(), int(incarnation)
+    number = int(incarnation) if incarnation.isdigit() and len(incarnation) < _DIGITS else -1
+    return session_id.decode(errors="replace"), number
 
 
 @lru_cache(maxsize=16_384)

@@ -1,8 +1,9 @@
 """Pages of listings: names from the lists, then the headers, two round trips.
 
-What a list says is judged by the header. An entry that leads nowhere, or to a session that does not
-belong to the listing, is passed over, and the page is the shorter for it. The place of an entry in
-its list, not the header's time, is where the next page goes on.
+What a list says is judged by the header. An entry that leads nowhere, or to a session that does
+not belong to the listing, is passed over. A page that follows a cursor is the shorter for it,
+rather than cost a third round trip; one without a cursor is filled, since its caller may go on by
+an offset. The place of an entry in its list, not the header's time, is where the next page goes on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models.query import (
     WALK_LIMIT,
     Cursor,
@@ -22,11 +24,9 @@ from agent_cores.session.models.query import (
     order_key,
 )
 from agent_cores.session.models.session import SessionStatus
-from agent_cores.session.storage.codec import HEADER_FIELDS
-from agent_cores.session.storage.redis_commands import PAGE, Command
+from agent_cores.session.storage.redis_commands import PAGE
 from agent_cores.session.storage.redis_keys import split_member
 from agent_cores.session.storage.redis_mending import Entry, Mending
-from agent_cores.session.storage.redis_records import header_of
 from agent_cores.session.storage.redis_wire import READS_TOGETHER
 
 if TYPE_CHECKING:
@@ -35,11 +35,14 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.session import SessionMetadata
     from agent_cores.session.storage.redis_due import DueQueue
+    from agent_cores.session.storage.redis_headers import Headers
     from agent_cores.session.storage.redis_indexes import Indexes
     from agent_cores.session.storage.redis_keys import Keys
     from agent_cores.session.storage.redis_wire import Wire
 
 _CHUNK = 500
+_IDLE_ROUNDS = 20
+"""A page without a cursor is filled until so many round trips met nothing that belongs to it."""
 _AT_LEAST = 12
 """A few more names than a small page needs: some may be passed over."""
 
@@ -57,11 +60,14 @@ class Source(msgspec.Struct, frozen=True):
 class Listings:
     """Finds what a query asks for."""
 
-    def __init__(self, keys: Keys, wire: Wire, indexes: Indexes, due: DueQueue) -> None:
+    def __init__(
+        self, keys: Keys, wire: Wire, indexes: Indexes, due: DueQueue, headers: Headers
+    ) -> None:
         self._keys = keys
         self._wire = wire
         self._due = due
-        self._mending = Mending(wire, indexes, due, self.headers)
+        self._headers = headers
+        self._mending = Mending(wire, indexes, due, headers)
 
     async def find(self, query: Query) -> Found:
         """Return one page."""
@@ -77,19 +83,25 @@ class Listings:
         page = _Page(query)
         sources = list(self._sources(query, namespace))
         after = None if query.after is None else (query.after.millis, query.after.session_id)
+        idle, at_least = 0, _looked_at_least(query)
         while True:
-            wanted = max(page.missing, _looked_at_least(query))
+            taken = page.taken
+            wanted = min(max(page.missing, at_least), READS_TOGETHER)
+            at_least *= 4
             entries, after = await self._next_entries(sources, after, wanted)
-            headers = await self.headers(namespace, [entry.session_id for entry in entries])
+            headers = await self._headers.read(namespace, [entry.session_id for entry in entries])
             looked_at = list(zip(entries, headers, strict=True))
             self._mending.look_over(namespace, looked_at, query.at)
             for entry, header in looked_at:
-                if header is not None and page.offer(entry, header):
+                if page.offer(entry, header):
                     return page.found(has_more=True)
             if after is None:
                 return page.found(has_more=False)
-            if not page.skips:  # rather a short page than a third round trip
-                return Found(page.headers, Cursor(*after, shared=bool(query.subjects)))
+            idle = 0 if page.taken > taken else idle + 1
+            if page.is_full or (
+                (query.after is not None or idle == _IDLE_ROUNDS) and not page.skips
+            ):
+                return page.broken_off(after)
 
     async def _next_entries(
         self, sources: Sequence[Source], after: Place | None, wanted: int
@@ -138,45 +150,40 @@ class Listings:
                 )
             )
 
-    async def headers(
-        self, namespace: str, session_ids: Iterable[str]
-    ) -> list[SessionMetadata | None]:
-        """Return the headers of sessions, ``None`` for those that are not there."""
-        session_ids = list(session_ids)
-        keys = [self._keys.session(namespace, session_id).header for session_id in session_ids]
-        answers = await self._wire.call_all(
-            Command.read("HMGET", key, *HEADER_FIELDS, key=key) for key in keys
-        )
-        return [
-            header_of(namespace, session_id, values)
-            for session_id, values in zip(session_ids, answers, strict=True)
-        ]
-
     async def _find_anywhere(self, query: Query) -> Found:
         """List without an owner: a look at every session of the namespace, or of the store."""
         page: list[SessionMetadata] = []
+        unreadable: list[str] = []
         wanted = query.offset + query.limit + 1
         after = None if query.after is None else (query.after.millis, query.after.session_id)
         async for namespace, members in self._due.members(query.namespace):
             for first in range(0, len(members), _CHUNK):
                 chunk = members[first : first + _CHUNK]
                 for header in await self._known(namespace, chunk, query.at):
+                    if isinstance(header, CorruptRecordError):
+                        unreadable.append(header.session_id)
+                        continue
                     before_bound = after is None or order_key(header, query) < after
                     if before_bound and matches(header, query):
                         page.append(header)
                 page = nlargest(wanted, page, key=lambda header: order_key(header, query))
         more = len(page) == wanted
         page = page[query.offset : query.offset + query.limit]
-        return Found(page, cursor_at(page[-1], query) if page and more else None)
+        following = cursor_at(page[-1], query) if page and more else None
+        return Found(page, following, tuple(unreadable))
 
     async def _known(
         self, namespace: str, members: Sequence[bytes], at: datetime
-    ) -> list[SessionMetadata]:
+    ) -> list[SessionMetadata | CorruptRecordError]:
         """Return the headers behind names of the due queue; put names without one in doubt."""
         names = [split_member(member) for member in members]
-        headers = await self.headers(namespace, [session_id for session_id, _ in names])
-        known, gone = [], []
+        headers = await self._headers.read(namespace, [session_id for session_id, _ in names])
+        known: list[SessionMetadata | CorruptRecordError] = []
+        gone: list[bytes] = []
         for member, (_, incarnation), header in zip(members, names, headers, strict=True):
+            if isinstance(header, CorruptRecordError):
+                known.append(header)
+                continue
             if header is not None and header.incarnation == incarnation:
                 known.append(header)
             else:
@@ -193,6 +200,7 @@ class _Page:
         self._skip = query.offset
         self._seen: set[str] = set()
         self._last: Place | None = None
+        self._unreadable: list[str] = []
         self.headers: list[SessionMetadata] = []
 
     @property
@@ -201,15 +209,31 @@ class _Page:
         return self._skip > 0
 
     @property
+    def is_full(self) -> bool:
+        """Whether nothing more goes on the page; there may be more for the next one."""
+        return len(self.headers) == self._query.limit
+
+    @property
+    def taken(self) -> int:
+        """How many sessions of the listing were met, those skipped included."""
+        return self._query.offset - self._skip + len(self.headers)
+
+    @property
     def missing(self) -> int:
         """How many more entries are wanted: one past the page tells whether it is the last."""
         return self._skip + self._query.limit - len(self.headers) + 1
 
-    def offer(self, entry: Entry, header: SessionMetadata) -> bool:
+    def offer(self, entry: Entry, header: SessionMetadata | CorruptRecordError | None) -> bool:
         """Take what belongs; return whether the page was full without it."""
-        if header.session_id in self._seen or not self._belongs(entry, header):
+        if header is None or entry.session_id in self._seen:
             return False
-        if len(self.headers) == self._query.limit:
+        if isinstance(header, CorruptRecordError):
+            self._seen.add(entry.session_id)
+            self._unreadable.append(entry.session_id)
+            return False
+        if not self._belongs(entry, header):
+            return False
+        if self.is_full:
             return True
         self._seen.add(header.session_id)
         if self._skip:
@@ -226,9 +250,15 @@ class _Page:
 
     def found(self, *, has_more: bool) -> Found:
         """Return the page."""
-        if not has_more or self._last is None:
-            return Found(self.headers)
-        return Found(self.headers, Cursor(*self._last, shared=bool(self._query.subjects)))
+        following = None
+        if has_more and self._last is not None:
+            following = Cursor(*self._last, shared=bool(self._query.subjects))
+        return Found(self.headers, following, tuple(self._unreadable))
+
+    def broken_off(self, place: Place) -> Found:
+        """Return the page, short, with the place where the walk goes on."""
+        following = Cursor(*place, shared=bool(self._query.subjects))
+        return Found(self.headers, following, tuple(self._unreadable))
 
 
 def _looked_at_least(query: Query) -> int:

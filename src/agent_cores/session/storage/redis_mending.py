@@ -15,20 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session.errors import SessionError
+from agent_cores.session.errors import CorruptRecordError, SessionError
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.redis_commands import SETTLE, Command
+from agent_cores.session.storage.redis_indexes import claimed, drawn_token, removal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Coroutine, Iterable, Sequence
     from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
     from agent_cores.session.storage.redis_due import DueQueue
+    from agent_cores.session.storage.redis_headers import Headers
     from agent_cores.session.storage.redis_indexes import Indexes
     from agent_cores.session.storage.redis_wire import Wire
 
-    LookUp = Callable[[str, Iterable[str]], Awaitable[Sequence[SessionMetadata | None]]]
+    Header = SessionMetadata | CorruptRecordError | None
 
 MENDED_AFTER = timedelta(minutes=1)
 
@@ -54,7 +56,7 @@ class Entry(msgspec.Struct, frozen=True):
 class Mending:
     """Sets right what readers found, in tasks of its own."""
 
-    def __init__(self, wire: Wire, indexes: Indexes, due: DueQueue, headers: LookUp) -> None:
+    def __init__(self, wire: Wire, indexes: Indexes, due: DueQueue, headers: Headers) -> None:
         self._wire = wire
         self._headers = headers
         self._indexes = indexes
@@ -64,10 +66,10 @@ class Mending:
     def look_over(
         self,
         namespace: str,
-        looked_at: Iterable[tuple[Entry, SessionMetadata | None]],
+        looked_at: Iterable[tuple[Entry, Header]],
         at: datetime,
     ) -> None:
-        """Remove entries that are wrong and old enough, move up those that lag behind."""
+        """Remove entries that are wrong and old enough, move those that stand elsewhere."""
         oldest = to_millis(at - MENDED_AFTER)
         wrong: list[Entry] = []
         commands: list[Command] = []
@@ -75,7 +77,7 @@ class Mending:
             score = self._right_score(entry, header)
             if score is None and entry.score <= oldest:
                 wrong.append(entry)
-            elif score is not None and score > entry.score:
+            elif score is not None and (score > entry.score or score < entry.score <= oldest):
                 commands.append(_settled(entry, score))
         if wrong:
             self._start(self._remove(namespace, wrong, at))
@@ -93,36 +95,49 @@ class Mending:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _right_score(self, entry: Entry, header: SessionMetadata | None) -> int | None:
+    def _right_score(self, entry: Entry, header: Header) -> int | None:
+        """Return the score that an entry should have, ``None`` if it should not be there.
+
+        What cannot be read is left as it is.
+        """
         if header is None:
             return None
+        if isinstance(header, CorruptRecordError):
+            return entry.score
         return self._indexes.places(header).get((entry.key, entry.member))
 
     async def _remove(self, namespace: str, wrong: Sequence[Entry], at: datetime) -> None:
-        """Remove what is still wrong, and enter again what was made right meanwhile."""
+        """Remove what is still wrong and what nobody claims meanwhile.
+
+        A session that is created claims nothing: what was made right meanwhile is added again.
+        """
+        token = drawn_token()
+        await self._wire.call_all(claimed((entry.key, entry.member), token) for entry in wrong)
         headers = await self._look(namespace, wrong)
         still = [entry for entry in wrong if self._right_score(entry, headers[entry]) is None]
-        gone = [
-            entry.member
-            for entry in still
-            if (header := headers[entry]) is None or header.incarnation != entry.incarnation
-        ]
-        await self._wire.call_all(_settled(entry, "") for entry in still)
+        gone = [entry.member for entry in still if not _is_of(headers[entry], entry)]
+        await self._wire.call_all(removal((entry.key, entry.member), token) for entry in still)
         for entry, header in (await self._look(namespace, still)).items():
-            if header is not None and self._right_score(entry, header) is not None:
+            right = self._right_score(entry, header) is not None
+            if right and header is not None and not isinstance(header, CorruptRecordError):
                 await self._indexes.restore(header)
         self.doubt(namespace, gone, at)
 
-    async def _look(
-        self, namespace: str, entries: Sequence[Entry]
-    ) -> dict[Entry, SessionMetadata | None]:
-        headers = await self._headers(namespace, [entry.session_id for entry in entries])
+    async def _look(self, namespace: str, entries: Sequence[Entry]) -> dict[Entry, Header]:
+        headers = await self._headers.read(namespace, [entry.session_id for entry in entries])
         return dict(zip(entries, headers, strict=True))
 
     def _start(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(_tried(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _is_of(header: Header, entry: Entry) -> bool:
+    """Whether the session that an entry names is there."""
+    if isinstance(header, CorruptRecordError):
+        return True
+    return header is not None and header.incarnation == entry.incarnation
 
 
 def _settled(entry: Entry, score: int | str) -> Command:

@@ -20,10 +20,12 @@ from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.redis_changes import Changes
 from agent_cores.session.storage.redis_commands import Command
 from agent_cores.session.storage.redis_due import DueQueue
+from agent_cores.session.storage.redis_headers import Headers
 from agent_cores.session.storage.redis_indexes import Indexes
 from agent_cores.session.storage.redis_keys import Keys
 from agent_cores.session.storage.redis_listings import Listings
 from agent_cores.session.storage.redis_records import Look
+from agent_cores.session.storage.redis_repair import repair_lists
 from agent_cores.session.storage.redis_topology import split_url, topology_of, without_login
 from agent_cores.session.storage.redis_wire import Wire
 
@@ -76,8 +78,9 @@ class RedisProvider(NativeProvider):
         topology = topology_of(client, url, pool_size=pool_size, timeout=timeout)
         self._wire = Wire(topology, pool_size=pool_size, timeout=timeout, max_queued=max_queued)
         self._indexes = Indexes(self._keys, self._wire)
-        self._due = DueQueue(self._keys, self._wire)
-        self._listings = Listings(self._keys, self._wire, self._indexes, self._due)
+        self._headers = Headers(self._keys, self._wire)
+        self._due = DueQueue(self._keys, self._wire, self._headers)
+        self._listings = Listings(self._keys, self._wire, self._indexes, self._due, self._headers)
         self._changes = Changes(self._keys, self._wire, self._indexes, self._due, timeout=timeout)
         self._fast_path = fast_path
         self._running: set[asyncio.Task[Any]] = set()
@@ -142,6 +145,9 @@ class RedisProvider(NativeProvider):
 
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
         return await self._due.take(at, limit, timedelta(seconds=lease_seconds))
+
+    async def repair_lists(self, namespace: str, user_id: str) -> None:
+        await repair_lists(self._due, self._headers, self._indexes, namespace, user_id)
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         return await self._due.count(namespace, at)

@@ -13,7 +13,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.errors import StorageUnavailableError, StoreFormatError
 from agent_cores.session.storage.coalescing import Coalescer
 from agent_cores.session.storage.redis_driver import (
     AbstractConnection,
@@ -36,7 +36,7 @@ from agent_cores.session.storage.redis_failures import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from agent_cores.session.storage.redis_commands import Command
 
@@ -230,19 +230,36 @@ class Wire:
                 failure = error
 
     async def call_all(self, commands: Iterable[Command]) -> list[Any]:
-        """Send commands and return their answers in order.
+        """Send commands and return their answers in order; raise the first error.
 
         Reads for one node go in one flight, up to ``READS_TOGETHER``. However many there are, they
         never fill the queues by themselves.
         """
+        return await self._call_together(commands, self.call)
+
+    async def call_each(self, commands: Iterable[Command]) -> list[Any]:
+        """Do what ``call_all`` does, but return the ``StoreFormatError`` of a key in its place.
+
+        Such a key holds something else; it must not hide the answers of others.
+        """
+        return await self._call_together(commands, self._call_or_error)
+
+    async def _call_together(
+        self, commands: Iterable[Command], call: Callable[..., Awaitable[Any]]
+    ) -> list[Any]:
         waiting = list(commands)
         together = min(READS_TOGETHER, self._max_queued)
         answers: list[Any] = []
         for first in range(0, len(waiting), together):
             portion = waiting[first : first + together]
-            calls = (self.call(command, together=True) for command in portion)
-            answers += await asyncio.gather(*calls)
+            answers += await asyncio.gather(*(call(command, together=True) for command in portion))
         return answers
+
+    async def _call_or_error(self, command: Command, *, together: bool) -> Any:  # noqa: ANN401 - as above
+        try:
+            return await self.call(command, together=together)
+        except StoreFormatError as error:
+            return error
 
     async def call_primaries(self, command: Command) -> list[Any]:
         """Send a command to every primary, once."""

@@ -98,6 +98,10 @@ class WrappingProvider(StorageProvider):
         """Pass on."""
         return await self.inner.due(at, limit, lease_seconds)
 
+    async def repair_lists(self, namespace: str, user_id: str) -> None:
+        """Pass on."""
+        await self.inner.repair_lists(namespace, user_id)
+
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         """Pass on."""
         return await self.inner.count(namespace, at)

@@ -61,6 +61,7 @@ class UpkeepVerbs(Verbs):
         """
         await self._runtime.ready()
         user = self._inputs.user_id(user_id)
+        await self._runtime.storage.repair_lists(self._scope.namespace, user)
         sessions: list[int] = []
         grants = found = 0
         for _ in range(ROUNDS):

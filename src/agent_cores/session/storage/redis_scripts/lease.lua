@@ -4,6 +4,6 @@
 local held = redis.call('HMGET', KEYS[1], 'incarnation', 'expires_at')
 if held[1] ~= ARGV[3] then return false end
 if not held[2] then redis.call('HDEL', KEYS[1], 'due_at')
-elseif tonumber(held[2]) > tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'due_at', held[2])
+elseif (tonumber(held[2]) or 0) > tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'due_at', held[2])
 else redis.call('HSET', KEYS[1], 'due_at', ARGV[2]) end
 return redis.call('HMGET', KEYS[1], unpack(header_fields))
