@@ -25,7 +25,6 @@ from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.storage import postgres_statements as sql
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.coalescing import MAX_QUEUED
-from agent_cores.session.storage.codec import decode_header
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.postgres_connection import ClashError, Database
 from agent_cores.session.storage.postgres_names import Names
@@ -34,6 +33,7 @@ from agent_cores.session.storage.postgres_reading import find_page, look
 from agent_cores.session.storage.postgres_schema import apply_schema, check_schema
 from agent_cores.session.storage.postgres_url import split_url, without_password
 from agent_cores.session.storage.postgres_writing import Writer
+from agent_cores.session.storage.unreadable import HeaderReader
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -88,6 +88,7 @@ class PostgresProvider(NativeProvider):
             timeout=timeout,
             pooled=pooler is not None,
         )
+        self._headers = HeaderReader()
         self._purger = Purger(self.database)
         self._writer = Writer(
             self.database,
@@ -155,16 +156,19 @@ class PostgresProvider(NativeProvider):
         return await self._writer.apply(change)
 
     async def find(self, query: Query) -> Found:
-        return await find_page(self.database, query)
+        return await find_page(self.database, query, self._headers)
 
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
+        """Take sessions that have ended. One that cannot be read is only put off by the lease."""
         self._purger.wake()  # what another process left behind
         lease_end = to_millis(at + timedelta(seconds=lease_seconds))
         taken: list[Ended] = []
         while wanted := limit - len(taken):
             rows = await self._take_due(to_millis(at), wanted, lease_end)
-            headers = [decode_header(row, row["namespace"], row["session_id"]) for row in rows]
-            taken += [Ended.of(header) for header in headers if header.is_expired(at)]
+            for row in rows:
+                header = self._headers.read(row, row["namespace"], row["session_id"])
+                if header is not None and header.is_expired(at):
+                    taken.append(Ended.of(header))
             if len(rows) < wanted:
                 break
         return taken

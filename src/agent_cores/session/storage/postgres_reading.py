@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from agent_cores.session.storage.postgres_connection import Database, Transaction
+    from agent_cores.session.storage.unreadable import HeaderReader
 
 _HIGHEST = 2**63 - 1
 _ONE_LOOK = 64 * 1024 * 1024
@@ -143,20 +144,24 @@ def _entries(row: Mapping[str, Any]) -> dict[str, bytes]:
     return dict(zip(row["context_keys"], row["context_values"], strict=True))
 
 
-async def find_page(database: Database, query: Query) -> Found:
+async def find_page(database: Database, query: Query, reader: HeaderReader) -> Found:
     """Return one page of a listing; a walk past what does not match is bounded.
 
-    Cursors are places in the index, so that a listing goes on where its walk was.
+    Cursors are places in the index, so that a listing goes on where its walk was. A session that
+    cannot be read is left out.
     """
     headers: list[SessionMetadata] = []
     skip, walked = query.offset, 0
     bound = WALK_LIMIT + query.offset + query.limit
     here = page_end = _BEFORE_ALL
-    async for place, header in _walk(database, query):
+    async for place, row in _walk(database, query):
         if walked == bound:
             return Found(headers, _cursor(here, query))
         walked, here = walked + 1, place
-        if not matches(header, query) or (query.subjects and order_key(header, query) != place):
+        header = reader.read(row, row["namespace"], row["session_id"])
+        if header is None or not matches(header, query):
+            continue
+        if query.subjects and order_key(header, query) != place:
             continue
         if skip:
             skip -= 1
@@ -174,8 +179,8 @@ def _cursor(place: tuple[int, str], query: Query) -> Cursor:
 
 async def _walk(
     database: Database, query: Query
-) -> AsyncIterator[tuple[tuple[int, str], SessionMetadata]]:
-    """Yield the sessions that may belong to the listing with their places, the highest first."""
+) -> AsyncIterator[tuple[tuple[int, str], Mapping[str, Any]]]:
+    """Yield the rows that may belong to the listing with their places, the highest first."""
     place = _BEFORE_ALL if query.after is None else (query.after.millis, query.after.session_id)
     seen = None
     number = min(query.limit + query.offset + 1, WALK_LIMIT)
@@ -187,7 +192,7 @@ async def _walk(
             name = row["namespace"], row["session_id"]
             if (place, name) != seen:  # else shared with two of the subjects at the same time
                 seen = place, name
-                yield place, decode_header(row, *name)
+                yield place, row
         if len(rows) < number:
             return
         number = min(2 * number + _SPARE, WALK_LIMIT)

@@ -9,7 +9,7 @@ come last, in the order of their names: so no two deadlock.
 
 from __future__ import annotations
 
-from agent_cores.session.storage.codec import HEADER_FIELDS
+from agent_cores.session.storage.codec import FORMAT, HEADER_FIELDS
 
 _TEXT = ("namespace", "session_id", "owner_id", "renew_on", "hold", "request_digest", "turn_token")
 _BYTES = ("title", "tags", "attributes", "grants")
@@ -184,9 +184,9 @@ WITH item AS MATERIALIZED (
         unnest($3::bytea[])
     ) WITH ORDINALITY AS message(item, leads, id, created_at, body, place)
 ), locked AS MATERIALIZED (
-    SELECT s.session_key, s.namespace, s.session_id, s.incarnation, s.access_revision, s.hold,
-           s.turn_token, s.last_seq, s.message_count, s.revision, s.last_active_at, s.listed_at,
-           s.expires_at, s.due_at
+    SELECT s.session_key, s.namespace, s.session_id, s.format, s.incarnation, s.access_revision,
+           s.hold, s.turn_token, s.last_seq, s.message_count, s.revision, s.last_active_at,
+           s.listed_at, s.expires_at, s.due_at
     FROM {schema}."{prefix}sessions" s
     WHERE (s.namespace, s.session_id) IN (SELECT namespace, session_id FROM item)
     ORDER BY s.session_key
@@ -196,7 +196,7 @@ WITH item AS MATERIALIZED (
            s.session_key, s.last_seq, s.message_count, s.revision, s.last_active_at, s.listed_at,
            s.expires_at, s.due_at
     FROM item JOIN locked s USING (namespace, session_id)
-    WHERE s.incarnation = item.incarnation
+    WHERE s.format = {format} AND s.incarnation = item.incarnation
       AND s.access_revision = item.access_revision
       AND s.hold IS NULL
       AND (s.expires_at IS NULL OR item.at < s.expires_at)
@@ -238,7 +238,7 @@ WITH item AS MATERIALIZED (
 )
 SELECT item, seq, last_seq, message_count, revision, last_active_at, listed_at, expires_at, due_at
 FROM numbered WHERE leads
-"""
+""".replace("{format}", str(FORMAT))
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
