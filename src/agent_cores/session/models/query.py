@@ -105,11 +105,14 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 class Found(msgspec.Struct, frozen=True):
     """A page of headers; ``next`` is where the listing goes on, or ``None`` at its end.
 
-    A page may be short, even empty, with ``next`` set: a walk is bounded.
+    A page may be short, even empty, with ``next`` set: a walk is bounded. ``unreadable`` are the
+    ids of sessions that may belong to this page and whose records cannot be read: one of them
+    must not hide the others.
     """
 
     headers: list[SessionMetadata]
     next: Cursor | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 def shared_at(header: SessionMetadata, query: Query) -> datetime | None:
