@@ -47,6 +47,8 @@ from agent_cores.session.models.header_changes import (
     check_metadata_size,
     context_bytes_after,
     metadata_fields,
+    next_access_revision,
+    overwritten_access_revision,
     ttl_fields,
     turn_after,
 )
@@ -213,9 +215,9 @@ def _listed_at(header: SessionMetadata, active_at: datetime) -> datetime | None:
 
 
 def _create(stored: SessionMetadata | None, change: Change, given: SessionMetadata) -> Applied:
-    access_revision = given.access_revision or 1
+    access_revision = given.access_revision or given.incarnation
     if stored is not None and change.overwrite:
-        access_revision = max(access_revision, (stored.access_revision or 0) + 1)
+        access_revision = overwritten_access_revision(stored, given)
     elif stored is not None and not stored.is_expired(change.at):
         if stored.incarnation == given.incarnation:
             return Applied(before=stored, header=stored, replayed=True)
@@ -399,7 +401,9 @@ def _fields(
     if change.hold is not None and change.hold.hold is not header.hold:
         fields["hold"] = change.hold.hold
     if not ACCESS_FIELDS.isdisjoint(fields):
-        fields["access_revision"] = (header.access_revision or 0) + 1
+        fields["access_revision"] = next_access_revision(
+            header, change.access, change.renew, change.hold
+        )
     if change.turn_effect is not None:
         fields["turn"] = turn_after(header.turn, change.turn_effect, change.at)
     return fields
