@@ -55,7 +55,7 @@ from agent_cores.session.models.header_changes import (
 from agent_cores.session.models.limits import DEFAULT_LIMITS, Limits
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.session import Hold, SessionMetadata
-from agent_cores.session.models.values import encode_json
+from agent_cores.session.models.values import encode_json, same_value
 
 _NOTHING: Mapping[str, Any] = {}
 _UNREVISED = frozenset({"hold", "turn", "access_revision"})
@@ -261,7 +261,7 @@ def _replay(header: SessionMetadata, state: State, change: Change) -> Applied | 
     if state.known:
         for message in change.append:
             known = state.known.get(message.id)
-            if known is not None and known.body != message.body:
+            if known is not None and not same_value(known.body, message.body):
                 detail = f"message id {message.id!r} is known with other content"
                 raise ConflictError(detail)
         if all(message.id in state.known for message in change.append):
@@ -329,7 +329,11 @@ def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
     own_seq = header.hold is Hold.OPENING
     removed = state.removable if change.remove is not None else ()
     added = _number(change.append, state.known, header.last_seq, own_seq=own_seq)
-    context_set = {k: v for k, v in change.context_set.items() if state.context.get(k) != v}
+    context_set = {
+        key: entry
+        for key, entry in change.context_set.items()
+        if not same_value(state.context.get(key, b""), entry)
+    }
     context_drop = tuple(key for key in change.context_drop if key in state.context)
     fields = _fields(header, state, change, {**context_set, **dict.fromkeys(context_drop)})
     revised = bool(removed or fields.keys() - _UNREVISED)

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from agent_cores.session.errors import InvalidInputError, TurnHeldError, TurnLostError
 from agent_cores.session.models.session import Turn, without
-from agent_cores.session.models.values import encode_json
+from agent_cores.session.models.values import canonical_json, encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,8 +77,9 @@ def metadata_fields(header: SessionMetadata, updates: Mapping[str, Any], limits:
     fields = _differing(header, fields)
     attributes = {**header.attributes, **own}
     attributes = {key: value for key, value in attributes.items() if value is not None}
-    encoded = encode_json(attributes)
-    if encoded != encode_json(header.attributes):  # bytes, since 1, 1.0 and True compare equal
+    encoded, held = encode_json(attributes), encode_json(header.attributes)
+    # As JSON, since 1, 1.0 and True compare equal.
+    if encoded != held and canonical_json(encoded) != canonical_json(held):
         fields["attributes"] = attributes
         check_metadata_size(len(encoded), limits)
     return fields

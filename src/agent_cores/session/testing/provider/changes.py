@@ -100,6 +100,15 @@ class ChangeCases(ProviderCases):
             assert applied.header.revision == 2
             assert applied.header.last_active_at < clock()
 
+    async def test_the_order_of_keys_makes_no_other_value(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        value, same = {"x": 1, "y": {"k": 1, "l": 2}}, {"y": {"l": 2, "k": 1}, "x": 1}
+        await created(beside, clock, attributes={"a": value, "b": 1})
+        await change(beside, clock, context_set=new_context(k=value))
+        for effects in ({"metadata": {"b": 1, "a": same}}, {"context_set": new_context(k=same)}):
+            assert (await change(beside, clock, **effects)).header.revision == 2
+
     async def test_a_value_of_another_type_is_another_value(
         self, beside: Beside, clock: ManualClock
     ) -> None:
