@@ -27,9 +27,13 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.models import (
     AccessEffect,
+    AccessRole,
     Change,
+    Grant,
     Hold,
+    HoldEffect,
     Limits,
+    RenewEffect,
     RenewOn,
     SeqRange,
     SessionMetadata,
@@ -49,6 +53,9 @@ from agent_cores.session.testing.samples import (
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 LATER = AT + timedelta(seconds=5)
+
+
+GRANT = Grant(subject="bob", role=AccessRole.EDITOR, granted_by="ann", granted_at=AT)
 
 
 def stored(**fields: Any) -> SessionMetadata:  # noqa: ANN401
@@ -145,6 +152,9 @@ ACCESS: dict[str, dict[str, Any]] = {
     "owner": {"access": AccessEffect(owner_id="bob")},
     "public": {"access": AccessEffect(public=True)},
     "archived": {"access": AccessEffect(archived=True)},
+    "grant": {"access": AccessEffect(grant=(GRANT,))},
+    "hold": {"hold": HoldEffect(Hold.FROZEN)},
+    "idle time": {"renew": RenewEffect(ttl_seconds=5)},
 }
 NOT_ACCESS: dict[str, dict[str, Any]] = {
     "metadata": {"metadata": {"a": 1}},
@@ -156,12 +166,40 @@ NOT_ACCESS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", [*ACCESS, *NOT_ACCESS])
-def test_access_revision_rises_with_what_lets_a_caller_write_and_nothing_else(name: str) -> None:
+def test_access_revision_changes_with_what_lets_a_caller_write_and_nothing_else(name: str) -> None:
     effects = (ACCESS | NOT_ACCESS)[name]
     header = stored()
     applied = apply_change(State(header=header), change_of(header, LATER, **effects))
-    before, after = header.access_revision or 0, applied.header.access_revision
-    assert after == before + (name in ACCESS)
+    assert (applied.header.access_revision != header.access_revision) == (name in ACCESS)
+
+
+@pytest.mark.parametrize("held", [None, 0, 1, 2**63 - 1])
+@pytest.mark.parametrize("name", ACCESS)
+def test_no_access_revision_comes_twice(name: str, held: int | None) -> None:
+    header = msgspec.structs.replace(stored(), access_revision=held)
+    seen = {held}
+    for _ in range(3):
+        applied = apply_change(State(header=header), change_of(header, LATER, **ACCESS[name]))
+        assert applied == apply_change(
+            State(header=header), change_of(header, LATER, **ACCESS[name])
+        ), "the same change gives the same answer"
+        token = applied.header.access_revision
+        assert token is not None
+        assert 0 <= token < 2**63
+        assert token not in seen
+        seen.add(token)
+        header = msgspec.structs.replace(header, access_revision=token)
+
+
+def test_a_session_saved_over_another_has_an_access_revision_of_its_own() -> None:
+    header = msgspec.structs.replace(stored(), access_revision=7)
+    seen = {7}
+    for grants in ({}, {"bob": GRANT}, {"carl": msgspec.structs.replace(GRANT, subject="carl")}):
+        given = msgspec.structs.replace(header, grants=grants)
+        change = creation(given, overwrite=True)
+        token = apply_change(State(header=header), change).header.access_revision
+        assert token not in seen
+        seen.add(token or 0)
 
 
 def test_nothing_moves_backwards_on_a_clock_that_is_behind() -> None:

@@ -83,7 +83,7 @@ async def appends(provider: SQLiteProvider) -> list[Applied | BaseException]:
     answers += await all_of(
         provider, append(cached, "own", turn="token"), append(cached, "not", turn="another")
     )
-    await provider.apply(change_of(header, NOON, access=AccessEffect(archived=True)))
+    await provider.apply(change_of(header, NOON, access=AccessEffect(archived=True, token=5)))
     return answers + await all_of(provider, append(cached, "after"))
 
 
@@ -360,7 +360,7 @@ async def test_what_lies_in_the_tables_changes_only_on_purpose(tmp_path: Path) -
                 "namespace": "default",
                 "session_id": "talk",
                 "incarnation": 7,
-                "access_revision": 1,
+                "access_revision": 7,
                 "last_seq": 3,
                 "message_count": 2,
                 "last_active_at": noon + 3_000,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models.times import from_millis, to_millis, whole_millis
-from agent_cores.session.models.values import copy_json, decode_json, to_json
+from agent_cores.session.models.values import copy_json, decode_json, same_value, to_json
 from agent_cores.session.testing.samples import AWKWARD_VALUE
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -46,6 +46,39 @@ def test_every_plain_value_comes_back_equal_and_of_its_type(value: Any) -> None:
     again = decode_json(encoded(value))
     assert repr(again) == repr(value)
     assert encoded(again) == encoded(value)
+
+
+def turned(value: Any) -> Any:  # noqa: ANN401
+    """Return an equal value with the keys of every object in the opposite order."""
+    if isinstance(value, dict):
+        return {key: turned(item) for key, item in reversed(value.items())}
+    return [turned(item) for item in value] if isinstance(value, list) else value
+
+
+@given(VALUES)
+def test_values_are_the_same_whatever_the_order_of_keys(value: Any) -> None:  # noqa: ANN401
+    one = b"1" + encoded(value)
+    assert same_value(one, b"1" + encoded(turned(value)))
+    assert not same_value(one, b"2" + encoded(turned(value)))
+    assert not same_value(one, b"1" + encoded([value]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (b"1e2", b"100.0", True),
+        (b'"\\u00e9"', '"é"'.encode(), True),
+        (b'{"a":{"x":1,"y":[2]}, "b":1}', b'{"b":1,"a":{"y":[2],"x":1}}', True),
+        (b"1", b"1.0", False),
+        (b"1", b"true", False),
+        (b"[1,2]", b"[2,1]", False),
+        (b"null", b"", False),
+        (b"{", b"[", False),
+        (b"9007199254740993", b"9007199254740992", False),
+    ],
+)
+def test_values_are_compared_by_value_and_type(one: bytes, other: bytes, *, same: bool) -> None:
+    assert same_value(b"1" + one, b"1" + other) is same
 
 
 def test_awkward_values_come_back_equal() -> None:

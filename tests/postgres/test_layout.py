@@ -88,7 +88,7 @@ EXPECTED = {
             "last_seq": 1,
             "message_count": 1,
             "revision": 1,
-            "access_revision": 1,
+            "access_revision": 42,
             "hold": None,
             "context_bytes": 12,
             "request_digest": None,

@@ -116,7 +116,7 @@ async def test_one_session_is_kept_like_this(server: RedisServer, prefix: str) -
             "last_seq": b"1",
             "message_count": b"1",
             "revision": b"1",
-            "access_revision": b"1",
+            "access_revision": b"4611686018427387905",
             "context_bytes": b"14",
             "turn_token": b"t0ken",
             "turn_expires_at": end,

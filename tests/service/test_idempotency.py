@@ -103,6 +103,23 @@ async def test_an_append_is_written_once(wire: Wire) -> None:
     assert (session["message_count"], session["context"]) == (2, {"n": 1})
 
 
+async def test_a_repetition_may_order_its_keys_anew(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    created = await ann("POST", "/v1/sessions", {"metadata": {"a": {"x": 1, "y": 2}, "b": 1}}, K)
+    again = await ann("POST", "/v1/sessions", {"metadata": {"b": 1, "a": {"y": 2, "x": 1}}}, K)
+    assert (created.status, replayed(again)) == (201, True)
+    path = f"{S}/{created.json()['id']}/messages"
+    part, same_part = {"type": "t", "in": {"a": 1, "b": 2}}, {"in": {"b": 2, "a": 1}, "type": "t"}
+    message = {"role": "tool", "content": [part], "metadata": {"k": 1, "l": part}}
+    same = {"metadata": {"l": same_part, "k": 1}, "content": [same_part], "role": "tool"}
+    first = await ann("POST", path, {"messages": [message]}, K)
+    again = await ann("POST", path, {"messages": [same]}, K)
+    assert (first.status, again.status, replayed(again)) == (201, 201, True)
+    assert again.json() == first.json()
+    other = {**same, "metadata": {"l": same_part, "k": 1.0}}
+    assert (await ann("POST", path, {"messages": [other]}, K)).status == 422
+
+
 async def test_an_append_that_fits_only_in_part_writes_nothing(wire: Wire) -> None:
     ann = await wire.caller("ann")
     path = f"{S}/{await ann.new_session()}/messages"

@@ -48,13 +48,15 @@ from agent_cores.session.models.header_changes import (
     check_metadata_size,
     context_bytes_after,
     metadata_fields,
+    next_access_revision,
+    overwritten_access_revision,
     ttl_fields,
     turn_after,
 )
 from agent_cores.session.models.limits import DEFAULT_LIMITS, Limits
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.session import Hold, SessionMetadata
-from agent_cores.session.models.values import encode_json
+from agent_cores.session.models.values import encode_json, same_value
 
 _NOTHING: Mapping[str, Any] = {}
 _UNREVISED = frozenset({"hold", "turn", "access_revision"})
@@ -237,9 +239,9 @@ def _listed_at(header: SessionMetadata, active_at: datetime) -> datetime | None:
 
 
 def _create(stored: SessionMetadata | None, change: Change, given: SessionMetadata) -> Applied:
-    access_revision = given.access_revision or 1
+    access_revision = given.access_revision or given.incarnation
     if stored is not None and change.overwrite:
-        access_revision = max(access_revision, (stored.access_revision or 0) + 1)
+        access_revision = overwritten_access_revision(stored, given)
     elif stored is not None and not stored.is_expired(change.at):
         if stored.incarnation == given.incarnation:
             return Applied(before=stored, header=stored, replayed=True)
@@ -287,7 +289,7 @@ def _replay(header: SessionMetadata, state: State, change: Change) -> Applied | 
     if state.known:
         for message in change.append:
             known = state.known.get(message.id)
-            if known is not None and known.body != message.body:
+            if known is not None and not same_value(known.body, message.body):
                 detail = f"message id {message.id!r} is known with other content"
                 raise ConflictError(detail)
         if all(message.id in state.known for message in change.append):
@@ -355,7 +357,11 @@ def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
     own_seq = header.hold is Hold.OPENING
     removed = state.removable if change.remove is not None else ()
     added = _number(change.append, state.known, header.last_seq, own_seq=own_seq)
-    context_set = {k: v for k, v in change.context_set.items() if state.context.get(k) != v}
+    context_set = {
+        key: entry
+        for key, entry in change.context_set.items()
+        if not same_value(state.context.get(key, b""), entry)
+    }
     context_drop = tuple(key for key in change.context_drop if key in state.context)
     fields = _fields(header, state, change, {**context_set, **dict.fromkeys(context_drop)})
     revised = bool(removed or fields.keys() - _UNREVISED)
@@ -427,7 +433,9 @@ def _fields(
     if change.hold is not None and change.hold.hold is not header.hold:
         fields["hold"] = change.hold.hold
     if not ACCESS_FIELDS.isdisjoint(fields):
-        fields["access_revision"] = (header.access_revision or 0) + 1
+        fields["access_revision"] = next_access_revision(
+            header, change.access, change.renew, change.hold
+        )
     if change.turn_effect is not None:
         fields["turn"] = turn_after(header.turn, change.turn_effect, change.at)
     return fields

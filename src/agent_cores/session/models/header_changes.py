@@ -5,6 +5,7 @@ Every function returns the fields that change.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,13 +13,13 @@ from msgspec import UNSET
 
 from agent_cores.session.errors import InvalidInputError, TurnHeldError, TurnLostError
 from agent_cores.session.models.session import Turn, without
-from agent_cores.session.models.values import encode_json
+from agent_cores.session.models.values import canonical_json, encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from agent_cores.session.models.effects import AccessEffect, RenewEffect, TurnEffect
+    from agent_cores.session.models.effects import AccessEffect, HoldEffect, RenewEffect, TurnEffect
     from agent_cores.session.models.limits import Limits
     from agent_cores.session.models.session import Grant, SessionMetadata
 
@@ -36,7 +37,29 @@ ACCESS_FIELDS = frozenset(
         "renew_on",
     }
 )
-"""A change of any of these raises ``access_revision``: it may let a caller write, or no longer."""
+"""A change of any of these changes ``access_revision``: it may let a caller write, or no longer."""
+_TOKENS = 2**63
+
+
+def next_access_revision(
+    header: SessionMetadata, *effects: AccessEffect | HoldEffect | RenewEffect | None
+) -> int:
+    """Return the ``access_revision`` after a change of ``ACCESS_FIELDS`` by these effects.
+
+    The random tokens keep it from coming twice. A counter would: a store that lost its last writes
+    gives the same number to another change, and a cached header would pass for the stored one.
+    """
+    drawn = sum(effect.token for effect in effects if effect is not None)
+    return ((header.access_revision or 0) + drawn) % _TOKENS
+
+
+def overwritten_access_revision(stored: SessionMetadata, given: SessionMetadata) -> int:
+    """Return the ``access_revision`` of a session saved over another one.
+
+    It follows from all that the two headers say, so it is the same only where they are.
+    """
+    digest = hashlib.sha256(encode_json([stored.access_revision, given])).digest()
+    return int.from_bytes(digest[:8]) % _TOKENS
 
 
 def _differing(header: SessionMetadata, values: Fields) -> Fields:
@@ -54,8 +77,9 @@ def metadata_fields(header: SessionMetadata, updates: Mapping[str, Any], limits:
     fields = _differing(header, fields)
     attributes = {**header.attributes, **own}
     attributes = {key: value for key, value in attributes.items() if value is not None}
-    encoded = encode_json(attributes)
-    if encoded != encode_json(header.attributes):  # bytes, since 1, 1.0 and True compare equal
+    encoded, held = encode_json(attributes), encode_json(header.attributes)
+    # As JSON, since 1, 1.0 and True compare equal.
+    if encoded != held and canonical_json(encoded) != canonical_json(held):
         fields["attributes"] = attributes
         check_metadata_size(len(encoded), limits)
     return fields

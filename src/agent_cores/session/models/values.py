@@ -16,6 +16,8 @@ from agent_cores.session.errors import InvalidInputError
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
+_sorting_encoder = msgspec.json.Encoder(order="sorted")
+
 encode_json = _encoder.encode
 decode_json = _decoder.decode
 
@@ -56,6 +58,29 @@ def to_json(value: object, field: str, *, depth: int, at_most: int) -> bytes:
     if len(encoded) > at_most:
         raise InvalidInputError(field, f"{len(encoded)} bytes, at most {at_most}")
     return encoded
+
+
+def canonical_json(encoded: bytes) -> bytes:
+    """Return JSON with keys in order and numbers in one form: equal values give equal bytes.
+
+    ``1``, ``1.0`` and ``true`` are different values. Raises ``msgspec.DecodeError``.
+    """
+    return _sorting_encoder.encode(decode_json(encoded))
+
+
+def same_value(one: bytes, other: bytes) -> bool:
+    """Whether two stored records, each a version byte and JSON, hold the same value.
+
+    Bytes are compared first: only where they differ is anything decoded.
+    """
+    if one == other:
+        return True
+    if one[:1] != other[:1]:
+        return False
+    try:
+        return canonical_json(one[1:]) == canonical_json(other[1:])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
 
 
 def copy_json(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, an equal one out

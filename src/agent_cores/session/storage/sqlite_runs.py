@@ -172,7 +172,9 @@ def _as_the_caller_knows_it(applied: Applied, change: Change) -> Applied:
 
 
 def _is_simple(change: Change) -> bool:
-    return change.is_plain_append and change.turn is None and change.expected_revision is None
+    """Whether a run may carry it out. Its answer is the basis, with what the run alters."""
+    plain = change.basis is not None and change.is_plain_append
+    return plain and change.turn is None and change.expected_revision is None
 
 
 def _move(before: SessionMetadata, after: SessionMetadata) -> tuple[int | None, ...]:

@@ -15,6 +15,7 @@ from agent_cores.session.testing.manager.listing import ListingCases
 from agent_cores.session.testing.manager.lost_answers import LostAnswerCases
 from agent_cores.session.testing.manager.messages import MessageCases
 from agent_cores.session.testing.manager.processes import ProcessCases
+from agent_cores.session.testing.manager.restored import RestoredStoreCases
 from agent_cores.session.testing.manager.secrecy import SecrecyCases
 from agent_cores.session.testing.manager.sessions import SessionCases
 from agent_cores.session.testing.manager.sweeping import SweepCases
@@ -34,6 +35,7 @@ class VerbContract(
     IsolationCases,
     LimitCases,
     ErasureCases,
+    RestoredStoreCases,
 ):
     """What the verbs do, for whatever has them: a manager, or a client of one elsewhere."""
 

@@ -118,6 +118,21 @@ class MessageCases(ManagerCases):
         assert mixed[1] == first[0]
         assert await texts(manager, talk) == ["1", "2", "3", "4"]
 
+    async def test_a_repetition_with_keys_in_another_order_is_the_same_message(
+        self, manager: SessionManager, talk: str
+    ) -> None:
+        part, same_part = {"type": "t", "in": {"a": 1, "b": 2.0}}, {"in": {"b": 2.0, "a": 1}}
+        first = await manager.add_message(
+            talk, "ann", "tool", [part], message_id="m1", metadata={"k": part, "l": 1}
+        )
+        again: dict[str, Any] = {"message_id": "m1", "metadata": {"l": 1, "k": part}}
+        swapped = [{**same_part, "type": "t"}]
+        assert await manager.add_message(talk, "ann", "tool", swapped, **again) == first
+        assert len(await texts(manager, talk)) == 1
+        revision = (await manager.update_session(talk, "ann", {"c": part})).metadata.revision
+        updated = await manager.update_session(talk, "ann", {"c": swapped[0]})
+        assert updated.metadata.revision == revision
+
     async def test_a_known_id_with_another_message_refuses_all(
         self, manager: SessionManager, talk: str
     ) -> None:

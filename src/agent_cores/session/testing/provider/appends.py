@@ -185,6 +185,18 @@ class AppendCases(ProviderCases):
         assert (await append(beside, clock, hot, "a", text=[1])).replayed
 
     @_ROADS
+    async def test_the_order_of_keys_makes_no_other_message(
+        self, beside: Beside, clock: ManualClock, hot: bool
+    ) -> None:
+        await created(beside, clock)
+        first = await append(beside, clock, hot, "a", text=[{"x": 1, "y": [{"k": 1, "l": 2}]}])
+        again = await append(beside, clock, hot, "a", text=[{"y": [{"l": 2, "k": 1}], "x": 1}])
+        assert again.replayed
+        assert again.messages == first.messages
+        with pytest.raises(ConflictError):
+            await append(beside, clock, hot, "a", text=[{"y": [{"l": 2, "k": 1.0}], "x": 1}])
+
+    @_ROADS
     async def test_a_replay_makes_no_later_check_and_writes_nothing(
         self, beside: Beside, clock: ManualClock, hot: bool
     ) -> None:
