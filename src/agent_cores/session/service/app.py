@@ -160,11 +160,11 @@ class Service:
         workings = self._workings
         if not workings.is_started:
             await workings.start()
-        principal = workings.authentication.recall(call.headers, route.right)
+        authentication = workings.authentication
+        principal = authentication.recall(call.headers, route.right)
         if principal is None:
-            client = call.scope.get("client")
-            principal = await workings.authentication.principal(
-                call.headers, client[0] if client else "", right=route.right, tell=call.recognize
+            principal = await authentication.principal(
+                call.headers, call.address, right=route.right, tell=call.recognize
             )
         call.admit(principal)
         place = workings.callers.enter(principal)
@@ -173,6 +173,9 @@ class Service:
             call.read_headers()
             if route.request is not None:
                 await call.read_body()
+                if call.waited:  # meanwhile the key may have been revoked, or the token have ended
+                    address, right = call.address, route.right
+                    await authentication.confirm(principal, call.headers, address, right)
             with workings.in_flight:
                 return await self._handled(call)
         finally:

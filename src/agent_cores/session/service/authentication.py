@@ -46,7 +46,10 @@ _Place = tuple[str, bytes, bytes | None, bytes | None]
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is calling. ``user_id`` is ``None`` for keys that speak for nobody."""
+    """Who is calling. ``user_id`` is ``None`` for keys that speak for nobody.
+
+    ``ends_at`` is when the credential expires, in seconds since 1970.
+    """
 
     namespace: str
     user_id: str | None
@@ -55,6 +58,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     key_id: str | None = None
     roles: tuple[str, ...] | None = None
+    ends_at: float | None = None
 
 
 class Authentication:
@@ -101,6 +105,18 @@ class Authentication:
             self._failures.check(address)
             self._failures.count(address)
             raise
+
+    async def confirm(self, known: Principal, headers: Headers, address: str, right: str) -> None:
+        """Check again, after a wait, that the credential still gives what it gave before.
+
+        Raises what :meth:`principal` raises, and ``UnauthenticatedError`` for a key that speaks for
+        somebody else by now.
+        """
+        again = self.recall(headers, right)
+        if again is None:
+            again = await self.principal(headers, address, right=right, tell=lambda _: None)
+        if again != known:
+            raise UnauthenticatedError(_UNKNOWN)
 
     def recall(self, headers: Headers, right: str) -> Principal | None:
         """Return who called with these headers before, if the key is still the one read then.
@@ -169,6 +185,7 @@ class Authentication:
             rights=_TOKEN_RIGHTS,
             source=claims.issuer,
             roles=self._jwt_roles,
+            ends_at=claims.expires_at,
         )
 
     def _acted(self, key: ApiKey, headers: Headers) -> tuple[str | None, tuple[str, ...]]:
@@ -214,6 +231,7 @@ def _principal_of(key: ApiKey, user_id: str | None, groups: tuple[str, ...]) -> 
         rights=key.rights,
         source=key.id,
         key_id=key.id,
+        ends_at=None if key.expires_at is None else key.expires_at.timestamp(),
     )
 
 

@@ -51,6 +51,8 @@ FETCH_TIMEOUT = 5.0
 MOST_BYTES = 1_048_576
 SHORTEST_SECRET = 32
 _PART_COUNT = 3
+_LATEST = 1e15
+"""Seconds since 1970 past which ends are all the same."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -102,6 +104,7 @@ class TokenClaims(msgspec.Struct, frozen=True):
     namespace: str
     user_id: str
     groups: tuple[str, ...]
+    expires_at: float
 
 
 class Issuers:
@@ -249,4 +252,6 @@ def _claims(issuer: Issuer, claims: dict[str, Any]) -> TokenClaims:
     if not isinstance(groups or [], list) or not all(isinstance(g, str) for g in groups or []):
         raise UnauthenticatedError("the token's groups are not a list of text")
     user_id = issuer.user_prefix + subject
-    return TokenClaims(issuer.issuer, namespace, user_id, tuple(groups or ()))
+    return TokenClaims(
+        issuer.issuer, namespace, user_id, tuple(groups or ()), float(min(claims["exp"], _LATEST))
+    )
