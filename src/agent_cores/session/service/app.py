@@ -15,7 +15,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from agent_cores.session.errors import SessionError
+from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
 from agent_cores.session.service.answering import Answer, send_answer
 from agent_cores.session.service.call import Call, encode
 from agent_cores.session.service.checks import check_accept, check_host, check_size
@@ -159,7 +159,10 @@ class Service:
             return await route.handler(call)
         workings = self._workings
         if not workings.is_started:
-            await workings.start()
+            try:
+                await workings.start()
+            except ConfigurationError as error:
+                raise StorageUnavailableError(str(error)) from error
         authentication = workings.authentication
         principal = authentication.recall(call.headers, route.right)
         if principal is None:
