@@ -46,6 +46,7 @@ class Runtime:
             clock,
             timeout=settings.timeout,
             cached_headers=settings.max_cached_headers,
+            cached_header_bytes=settings.max_cached_header_bytes,
         )
         self._reason = reason
         self._users = 0

@@ -41,9 +41,15 @@ class Append(msgspec.Struct, frozen=True):
     replayed: bool
 
 
-@lru_cache(maxsize=1_000)
+_FEW_GROUPS = 16
+"""Scopes of callers in more groups are not kept: a thousand of them would be a lot to hold."""
+
+
 def _scope(namespace: str, groups: tuple[str, ...]) -> Scope:
-    return Scope(checked_namespace(namespace), lambda _: groups)
+    return Scope(checked_namespace(namespace), lambda _: groups, max_groups=len(groups))
+
+
+_kept_scope = lru_cache(maxsize=1_000)(_scope)
 
 
 class RequestView(SessionManager):
@@ -63,7 +69,8 @@ class RequestView(SessionManager):
         """Return a view for one request."""
         view = object.__new__(cls)
         view._runtime = manager._runtime
-        view._scope = _scope(namespace, groups)
+        scope = _kept_scope if len(groups) <= _FEW_GROUPS else _scope
+        view._scope = scope(namespace, groups)
         view.digest = view.created = view.ends_at = None
         view.expected = NOTHING
         return view
