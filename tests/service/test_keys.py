@@ -1,11 +1,12 @@
 """API keys: what they open, for whom, how long, and where they are kept."""
 
-# ruff: noqa: ANN401, SLF001 - tests look behind the service, and send what no type allows
+# ruff: noqa: ANN401, DTZ001, SLF001 - tests look behind the service, and send what no type allows
 
 from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from agent_cores.session import SessionManager
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.lifecycle.events import EVENT_NAMES
 from agent_cores.session.service import Service, ServiceSettings, key_cache
-from agent_cores.session.service.api_keys import ApiKey, KeyFile, StoredKeys, hashed, split_key
+from agent_cores.session.service.api_keys import ApiKey, StoredKeys, hashed, split_key
+from agent_cores.session.service.key_file import KeyFile
 from agent_cores.session.service.openapi import document
 from agent_cores.session.service.request_view import RequestView
 from agent_cores.session.service.routes import ROUTES
@@ -326,6 +328,14 @@ async def test_keys_of_a_file_are_read_again_when_it_changes(wire: Wire, tmp_pat
         {"rights": ("read",), "user_id": "ann", "user_prefix": "a"},
         {"rights": ("read", "act-as"), "namespace": "_keys"},
         {"rights": ("read", "act-as"), "namespace": ""},
+        {"rights": ("read", "act-as"), "secret_hash": "é" * 64},
+        {"rights": ("read", "act-as"), "secret_hash": hashed("secret").upper()},
+        {"rights": ("read", "act-as"), "created_at": datetime(2026, 1, 1)},
+        {"rights": ("read", "act-as"), "expires_at": datetime(2026, 1, 1)},
+        {"rights": ("read", "act-as"), "user_prefix": "group:"},
+        {"rights": ("read", "act-as"), "groups": ("a\x1b[2J",)},
+        {"rights": ("read",), "user_id": "group:x"},
+        {"rights": ("read",), "user_id": ""},
     ],
 )
 async def test_a_key_that_makes_no_sense_is_refused(wire: Wire, fields: Any) -> None:
@@ -333,9 +343,12 @@ async def test_a_key_that_makes_no_sense_is_refused(wire: Wire, fields: Any) -> 
         ApiKey(
             id="a",
             name="a",
-            secret_hash="",
-            created_at=wire.clock(),
-            **{"namespace": "a", **fields},
+            **{
+                "namespace": "a",
+                "secret_hash": hashed("secret"),
+                "created_at": wire.clock(),
+                **fields,
+            },
         )
 
 

@@ -56,7 +56,7 @@ async def test_a_token_says_who_is_calling() -> None:
         {"sub": 5},
         {"sub": "group:x"},
         {"sub": "a\nb"},
-        {"namespace": None},
+        {"namespace": ""},
         {"namespace": "other"},
         {"namespace": ["default"]},
         {"nbf": 99_999_999_999},
@@ -69,6 +69,62 @@ async def test_a_token_with_one_thing_wrong_is_not_believed(changes: dict[str, A
     wire = Wire(jwt_issuers=(ISSUER,))
     reply = await asked(wire, token(wire.clock(), **changes))
     assert (reply.status, reply.code) == (401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    ("claim", "claims_of", "status", "groups"),
+    [
+        ("realm_access.roles", {"realm_access": {"roles": ["a", "b"]}}, 200, ["a", "b"]),
+        ("resource.api.roles", {"resource": {"api": {"roles": "a"}}}, 200, ["a"]),
+        ("https://x.test/groups", {"https://x.test/groups": ["a"]}, 200, ["a"]),
+        ("a.b", {"a.b": ["flat"], "a": {"b": ["deep"]}}, 200, ["flat"]),
+        ("realm_access.roles", {"realm_access": {"other": ["a"]}}, 200, []),
+        ("realm_access.roles", {"realm_access": ["a"]}, 200, []),
+        ("realm_access.roles", {}, 200, []),
+        ("realm_access.roles", {"realm_access": {"roles": {"a": 1}}}, 401, None),
+        ("realm_access.roles", {"realm_access": {"roles": 0}}, 401, None),
+    ],
+)
+async def test_groups_may_lie_deeper_in_a_token(
+    claim: str, claims_of: dict[str, Any], status: int, groups: list[str] | None
+) -> None:
+    issuer = changed(groups_claim=claim)
+    wire = Wire(jwt_issuers=(issuer,))
+    reply = await asked(wire, token(wire.clock(), **claims_of))
+    assert reply.status == status
+    assert reply.json().get("groups") == groups
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "claims_of", "namespace"),
+    [
+        (("one",), {"namespace": None}, "one"),
+        (("one",), {"namespace": "one"}, "one"),
+        (("one",), {"namespace": "two"}, None),
+        (("one",), {"namespace": ""}, None),
+        (("one", "two"), {"namespace": None}, None),
+        (("one", "two"), {"namespace": "two"}, "two"),
+    ],
+)
+async def test_a_token_without_a_namespace_is_of_the_only_one(
+    namespaces: tuple[str, ...], claims_of: dict[str, Any], namespace: str | None
+) -> None:
+    wire = Wire(jwt_issuers=(changed(namespaces=namespaces),))
+    reply = await asked(wire, token(wire.clock(), **claims_of))
+    assert reply.status == (401 if namespace is None else 200)
+    assert reply.json().get("namespace") == namespace
+
+
+async def test_an_end_that_no_number_holds_is_an_end() -> None:
+    wire = Wire(jwt_issuers=(ISSUER,))
+    for end in (10**30, 1e300, 9_999_999_999.5):
+        assert (await asked(wire, token(wire.clock(), exp=end))).status == 200
+    for end in (float("nan"), float("inf"), True):
+        assert (await asked(wire, token(wire.clock(), exp=end))).status == 401
+
+
+def changed(**fields: Any) -> Issuer:
+    return Issuer(**{name: getattr(ISSUER, name) for name in Issuer.__struct_fields__} | fields)
 
 
 async def test_a_token_ends_at_its_end() -> None:

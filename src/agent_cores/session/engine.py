@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,6 +29,7 @@ from agent_cores.session.access.access_control import (
 from agent_cores.session.deadline import Deadlines
 from agent_cores.session.errors import (
     ConfigurationError,
+    InvalidInputError,
     ReplacementError,
     SessionError,
     SessionExpiredError,
@@ -36,10 +38,11 @@ from agent_cores.session.errors import (
     StaleHeaderError,
     StorageUnavailableError,
 )
-from agent_cores.session.header_cache import HeaderCache
+from agent_cores.session.header_cache import CACHED_BYTES, HeaderCache
 from agent_cores.session.lifecycle.events import SessionEvent, session_event_name
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.expiry import fresh_end
+from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.models.session import AccessRole, Session, SessionMetadata
 from agent_cores.session.models.snapshot import Snapshot
 from agent_cores.session.storage.codec import decode_message
@@ -63,18 +66,23 @@ class Scope(msgspec.Struct, frozen=True):
 
     namespace: str
     groups_of: GroupsOf | None = None
+    max_groups: int = DEFAULT_LIMITS.groups
 
     async def with_groups(self, caller: Caller) -> Caller:
-        """Return the caller with their groups."""
+        """Return the caller with their groups; ``InvalidInputError`` for too many."""
         if self.groups_of is None:
-            return Caller(caller.user_id, ())
+            return caller.in_groups(())
         groups = self.groups_of(caller.user_id)
         if inspect.isawaitable(groups):
             groups = await groups
         if isinstance(groups, str):
             detail = "groups_of gives a list of names, not one text"
             raise ConfigurationError(detail)
-        return Caller(caller.user_id, tuple(groups))
+        names = tuple(islice(groups, self.max_groups + 1))
+        if len(names) > self.max_groups:
+            problem = f"more than {self.max_groups} groups (SESSION_MAX_GROUPS)"
+            raise InvalidInputError("groups_of", problem)
+        return caller.in_groups(names)
 
 
 class Decision(msgspec.Struct):
@@ -137,6 +145,7 @@ class Engine:
         *,
         timeout: float,
         cached_headers: int,
+        cached_header_bytes: int = CACHED_BYTES,
     ) -> None:
         self.storage = storage
         self.lifecycle = lifecycle
@@ -145,7 +154,7 @@ class Engine:
         self.access = AccessController()
         self._timeout = timeout
         self._deadlines = Deadlines(timeout)
-        self._headers = HeaderCache(cached_headers)
+        self._headers = HeaderCache(cached_headers, cached_header_bytes)
 
     def start(self) -> None:
         """Begin to work in the running event loop."""

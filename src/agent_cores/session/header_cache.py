@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from sys import getsizeof
 from typing import TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
-    from agent_cores.session.models.session import SessionMetadata
+    from collections.abc import Mapping
+
+    from agent_cores.session.models.session import Grant, SessionMetadata
 
 KEPT_TAGS = 8
 """A session with so many moves up in the lists of its tags in the same round trip as its append."""
+CACHED_BYTES = 32 * 1024 * 1024
+_PER_GRANT = 400
+"""Bytes of a grant without its texts: the struct, two times and a place in a dictionary."""
 
 Key = tuple[str, str]
 """Namespace and session id."""
 
 
 class HeaderCache:
-    """A bounded map, the least recently used out first.
+    """A map bounded by entries and by bytes, the least recently used out first.
 
-    It keeps only what writes need: title, attributes and many tags are left out, so that its size
-    is bounded by its number of entries.
+    It keeps only what writes need: title, attributes and many tags are left out. What is left is of
+    bounded size, but for the grants: ``max_bytes`` bounds what these take in all, estimated.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, max_bytes: int = CACHED_BYTES) -> None:
         self._size = size
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._headers: dict[Key, SessionMetadata] = {}
+        self._weights: dict[Key, int] = {}  # of the headers with grants
 
     def get(self, key: Key) -> SessionMetadata | None:
         """Return the header seen last, which may be out of date."""
@@ -35,17 +44,40 @@ class HeaderCache:
         return header
 
     def put(self, key: Key, header: SessionMetadata) -> SessionMetadata:
-        """Remember a header; return it as it is kept."""
+        """Remember a header, if it is not too large; return it as it is kept."""
         tags = header.tags if len(header.tags) <= KEPT_TAGS else ()
         if header.attributes or header.title is not None or tags is not header.tags:
             header = msgspec.structs.replace(header, attributes={}, tags=tags, title=None)
         headers = self._headers
-        headers.pop(key, None)
+        before = headers.pop(key, None)
         headers[key] = header
+        if header.grants or self._weights:
+            self._weigh(key, header, before)
         if len(headers) > self._size:
-            del headers[next(iter(headers))]
+            self.forget(next(iter(headers)))
         return header
 
     def forget(self, key: Key) -> None:
         """Drop a header, if it is there."""
         self._headers.pop(key, None)
+        self._bytes -= self._weights.pop(key, 0)
+
+    def _weigh(self, key: Key, header: SessionMetadata, before: SessionMetadata | None) -> None:
+        """Count what the grants take, and make room; appends leave them the same object."""
+        weights = self._weights
+        known = weights.pop(key, 0)
+        if not header.grants:
+            self._bytes -= known
+            return
+        same = known and before is not None and before.grants is header.grants
+        weights[key] = weight = known if same else _weight(header.grants)
+        self._bytes += weight - known
+        while self._bytes > self._max_bytes:
+            self.forget(next(iter(weights)))
+
+
+def _weight(grants: Mapping[str, Grant]) -> int:
+    return sum(
+        _PER_GRANT + 2 * getsizeof(subject) + getsizeof(grant.granted_by)
+        for subject, grant in grants.items()
+    )

@@ -198,6 +198,18 @@ class Inputs:
             raise InvalidInputError(field, f"a group is {GROUP_PREFIX}<name>")
         return name
 
+    def groups(self, names: Sequence[str], field: str) -> tuple[str, ...]:
+        """Return the bare names of a caller's groups."""
+        self.group_count(len(names), field)
+        return tuple(self.name(name, field) for name in names)
+
+    def group_count(self, count: int, field: str) -> None:
+        """Refuse more groups than a caller may be in."""
+        if count > self._limits.groups:
+            raise InvalidInputError(
+                field, f"{count} groups, at most {self._limits.groups} (SESSION_MAX_GROUPS)"
+            )
+
     def tags(self, value: object, field: str = "tags") -> tuple[str, ...]:
         """Return tags without repetition, in their order."""
         if value is None:

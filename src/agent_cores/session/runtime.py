@@ -47,6 +47,7 @@ class Runtime:
             self.clock,
             timeout=settings.timeout,
             cached_headers=settings.max_cached_headers,
+            cached_header_bytes=settings.max_cached_header_bytes,
         )
         self._reason = reason
         self._users = 0

@@ -64,7 +64,7 @@ class SessionManager(
         chosen, reason = _choose(storage, settings)
         provider = StorageFactory.create(chosen, settings=settings, **options)
         self._runtime = Runtime(provider, settings, _in_millis(clock), reason)
-        self._scope = Scope(checked_namespace(namespace), groups_of)
+        self._scope = Scope(checked_namespace(namespace), groups_of, settings.max_groups)
 
     @property
     def namespace(self) -> str:
@@ -83,7 +83,9 @@ class SessionManager(
         """
         view = object.__new__(type(self))
         view._runtime = self._runtime
-        view._scope = Scope(checked_namespace(name), groups_of or self._scope.groups_of)
+        scope = self._scope
+        groups_of = groups_of or scope.groups_of
+        view._scope = Scope(checked_namespace(name), groups_of, scope.max_groups)
         return view
 
     @property

@@ -45,9 +45,11 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     database_schema: str = "public"
     max_clock_skew: float = 5.0
     max_cached_headers: int = 10_000
+    max_cached_header_bytes: int = 33_554_432
     max_queued_writes: int = 10_000
     max_name_bytes: int = 255
     max_tags: int = 64
+    max_groups: int = 256
     max_grants: int = 1_000
     max_content_bytes: int = 1_048_576
     max_metadata_bytes: int = 65_536

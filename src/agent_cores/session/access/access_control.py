@@ -29,11 +29,14 @@ from agent_cores.session.models.session import (
     Grant,
     Hold,
     SessionMetadata,
+    Subjects,
     Turn,
+    grants_to,
 )
 from agent_cores.session.models.values import copy_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
 
@@ -69,11 +72,19 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
     user_id: str
     groups: tuple[str, ...] | None = None
+    _subjects: Subjects | None = None
 
     @property
     def subjects(self) -> tuple[str, ...]:
         """The subjects by which grants reach this caller."""
+        if self._subjects is not None:
+            return self._subjects
         return (self.user_id, *(GROUP_PREFIX + group for group in self.groups or ()))
+
+    def in_groups(self, groups: tuple[str, ...]) -> Caller:
+        """Return the caller with the groups that were asked for."""
+        bare = Caller(self.user_id, groups)
+        return Caller(self.user_id, groups, Subjects.of(bare.subjects)) if groups else bare
 
 
 class AccessController:
@@ -85,11 +96,8 @@ class AccessController:
             return AccessRole.OWNER
         best: AccessRole | None = AccessRole.VIEWER if header.public else None
         if header.grants:
-            for subject in caller.subjects:
-                grant = header.grants.get(subject)
-                if grant is None or not grant.is_live(at):
-                    continue
-                if best is None or grant.role.rank > best.rank:
+            for grant in grants_to(header.grants, caller.subjects):
+                if grant.is_live(at) and (best is None or grant.role.rank > best.rank):
                     best = grant.role
         return best
 
@@ -163,10 +171,11 @@ class AccessController:
         self, header: SessionMetadata, caller: Caller, role: AccessRole, at: datetime
     ) -> dict[str, Grant]:
         """Return the live grants that the caller may see."""
-        live = {subject: grant for subject, grant in header.grants.items() if grant.is_live(at)}
         if role is AccessRole.OWNER:
-            return live
-        return {subject: live[subject] for subject in caller.subjects if subject in live}
+            seen: Iterable[Grant] = header.grants.values()
+        else:
+            seen = grants_to(header.grants, caller.subjects)
+        return {grant.subject: grant for grant in seen if grant.is_live(at)}
 
 
 def owner_view(header: SessionMetadata, at: datetime) -> SessionMetadata:

@@ -118,10 +118,11 @@ def worker() -> Service:
 
 async def _knows_callers(manager: SessionManager, settings: ServiceSettings) -> bool:
     """Whether there is any way to call: an issuer of tokens, or a key that has not run out."""
-    if settings.jwt_issuers:
+    if settings.jwt_issuers and settings.keys_file is None:
         return True
     at = utc_now()
-    return any(not key.is_expired(at) for key in await key_places(manager, settings)[0].all())
+    keys = await key_places(manager, settings)[0].all()
+    return bool(settings.jwt_issuers) or any(not key.is_expired(at) for key in keys)
 
 
 def _first_run_key(settings: ServiceSettings) -> tuple[ApiKey, str]:

@@ -16,6 +16,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     name_bytes: int = 255
     tags: int = 64
+    groups: int = 256
     grants: int = 1_000
     content_bytes: int = MIB
     metadata_bytes: int = 64 * KIB

@@ -11,7 +11,7 @@ import msgspec
 
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models.change import Change
-from agent_cores.session.models.session import Hold, SessionMetadata, SessionStatus
+from agent_cores.session.models.session import Hold, SessionMetadata, SessionStatus, grants_to
 from agent_cores.session.models.times import from_millis, to_millis
 
 _LARGEST_SKIP = 2**63 - 1
@@ -130,8 +130,8 @@ class Found(msgspec.Struct, frozen=True):
 
 def shared_at(header: SessionMetadata, query: Query) -> datetime | None:
     """Return when the session was last shared with the query's subjects, by live grants."""
-    grants = (header.grants.get(subject) for subject in query.subjects)
-    times = [grant.granted_at for grant in grants if grant and grant.is_live(query.at)]
+    grants = grants_to(header.grants, query.subjects)
+    times = [grant.granted_at for grant in grants if grant.is_live(query.at)]
     return max(times, default=None)
 
 

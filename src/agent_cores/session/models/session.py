@@ -86,6 +86,27 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         return self.expires_at is None or at < self.expires_at
 
 
+class Subjects(tuple[str, ...]):  # noqa: SLOT001 - a tuple takes no slots
+    """Many subjects, with the set of them made once: a listing asks for it at every header."""
+
+    known: frozenset[str]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> Subjects:
+        """Return subjects in their order."""
+        subjects = cls(names)
+        subjects.known = frozenset(subjects)
+        return subjects
+
+
+def grants_to(grants: Mapping[str, Grant], subjects: tuple[str, ...]) -> list[Grant]:
+    """Return the grants to any of the subjects; of ``Subjects``, at the cost of the grants."""
+    if isinstance(subjects, Subjects) and len(grants) < len(subjects):
+        wanted = subjects.known
+        return [grant for subject, grant in grants.items() if subject in wanted]
+    return [grants[subject] for subject in subjects if subject in grants]
+
+
 class Turn(msgspec.Struct, frozen=True):
     """The lease of the one worker that answers. ``token`` is ``None`` for all but its holder."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
+import logging
+import re
 import secrets
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -22,20 +23,27 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StaleHeaderError,
 )
-from agent_cores.session.inputs import checked_namespace
+from agent_cores.session.inputs import Inputs, checked_namespace
 from agent_cores.session.models import Change, Query, SessionMetadata
+from agent_cores.session.models.limits import Limits
 from agent_cores.session.models.times import from_millis, to_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from agent_cores.session.storage.base import StorageProvider
+
+logger = logging.getLogger("agent_cores.session.service")
 
 NAMESPACE = "_keys"
 PREFIX = "ask_"
 RIGHTS = ("read", "write", "admin", "act-as")
 _PAGE = 100
 _PARTS = 3
+_ID = re.compile(r"[A-Za-z0-9]{1,255}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_NAMES = Inputs(Limits(name_bytes=65_536))
+"""What names hold; how long they may be is for the settings of the service to say."""
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +66,23 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a key that could do nothing, or everything."""
+        """Refuse a key that could do nothing, or everything, or that nobody could ever check."""
         configured_namespace(self.namespace)
+        if _ID.fullmatch(self.id) is None:
+            raise ConfigurationError("id is 1 to 255 letters and digits")
+        if _HASH.fullmatch(self.secret_hash) is None:
+            raise ConfigurationError("secret_hash is SHA-256, 64 hexadecimal digits in lower case")
+        self._check_times()
+        self._check_rights()
+        self._check_names()
+
+    def _check_times(self) -> None:
+        for field in ("created_at", "expires_at", "last_used_at"):
+            at = getattr(self, field)
+            if at is not None and at.tzinfo is None:
+                raise ConfigurationError(f"{field} has no time zone; end it with Z for UTC")
+
+    def _check_rights(self) -> None:
         unknown = set(self.rights) - set(RIGHTS)
         if unknown or not self.rights:
             raise ConfigurationError(f"rights are some of {', '.join(RIGHTS)}")
@@ -71,6 +94,17 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError("a key that reads or writes has a fixed user, or act-as")
         if (self.user_prefix or self.groups is not None) and not acts:
             raise ConfigurationError("a user prefix and a list of groups narrow the right act-as")
+
+    def _check_names(self) -> None:
+        try:
+            if self.user_id is not None:
+                _NAMES.user_id(self.user_id)
+            if self.user_prefix:
+                _NAMES.user_id(self.user_prefix, "user_prefix")
+            for group in self.groups or ():
+                _NAMES.name(group, "groups")
+        except InvalidInputError as error:
+            raise ConfigurationError(str(error)) from error
 
     def opens(self, secret: str) -> bool:
         """Whether this is the key's secret; takes the same time for every wrong one."""
@@ -141,7 +175,7 @@ class StoredKeys:
     async def get(self, key_id: str) -> ApiKey | None:
         """Read one key."""
         snapshot = await self._storage.read(NAMESPACE, key_id)
-        return None if snapshot is None else _key_of(snapshot.header)
+        return None if snapshot is None else _stored_key(snapshot.header)
 
     async def all(self) -> list[ApiKey]:
         """List them, page by page."""
@@ -149,7 +183,7 @@ class StoredKeys:
         keys: list[ApiKey] = []
         while True:
             found = await self._storage.find(query)
-            keys += [_key_of(header) for header in found.headers]
+            keys += _readable(found.headers)
             if found.next is None:
                 return keys
             query = msgspec.structs.replace(query, after=found.next)
@@ -222,60 +256,27 @@ class HeldKeys:
             self._keys[key.id] = msgspec.structs.replace(key, last_used_at=at)
 
 
-class KeyFile:
-    """Keys in a JSON file, ``{"keys": [...]}``; read again when the file has changed."""
+def key_of(record: dict[str, Any]) -> ApiKey:
+    """Return the key of a record as it is kept.
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._seen: tuple[int, int, int] | None = None
-        self._keys: dict[str, ApiKey] = {}
+    Raises ``ConfigurationError`` for a field that is unknown, which may be one that narrows the
+    key, and for one that is wrong.
+    """
+    check_fields(record, ApiKey.__struct_fields__)
+    try:
+        return msgspec.convert(record, ApiKey)
+    except msgspec.ValidationError as error:
+        problem = str(error).removesuffix(" - at `$`").replace("`$.", "`")
+        raise ConfigurationError(problem) from error
 
-    async def get(self, key_id: str) -> ApiKey | None:
-        """Look one up."""
-        return self._read().get(key_id)
 
-    async def all(self) -> list[ApiKey]:
-        """Return them, the last added first."""
-        return list(reversed(self._read().values()))
-
-    async def add(self, key: ApiKey) -> None:
-        """Write the file with one key more."""
-        self._write({**self._read(), key.id: key})
-
-    async def revoke(self, key_id: str) -> bool:
-        """Write the file without a key."""
-        keys = dict(self._read())
-        if keys.pop(key_id, None) is None:
-            return False
-        self._write(keys)
-        return True
-
-    async def used(self, key: ApiKey, at: datetime) -> None:
-        """Leave the file as it is: it belongs to the operator."""
-
-    def _read(self) -> dict[str, ApiKey]:
-        try:
-            status = self._path.stat()
-            seen = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if seen != self._seen:
-                read = msgspec.json.decode(self._path.read_bytes(), type=dict[str, list[ApiKey]])
-                self._keys = {key.id: key for key in read.get("keys", [])}
-                self._seen = seen
-        except FileNotFoundError:
-            self._keys, self._seen = {}, None
-        except (OSError, msgspec.MsgspecError) as error:
-            raise ConfigurationError(f"SESSION_SERVICE_KEYS_FILE: {error}") from error
-        return self._keys
-
-    def _write(self, keys: dict[str, ApiKey]) -> None:
-        text = msgspec.json.format(msgspec.json.encode({"keys": list(keys.values())}))
-        new = self._path.with_name(self._path.name + ".new")
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(text + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
+def check_fields(record: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse a field that is not known, and name the one that was perhaps meant."""
+    for name in record:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise ConfigurationError(f"unknown field {name!r}; {hint}")
 
 
 def _record(key: ApiKey) -> dict[str, object]:
@@ -283,9 +284,21 @@ def _record(key: ApiKey) -> dict[str, object]:
     return {name: value for name, value in record.items() if value is not None}
 
 
-def _key_of(header: SessionMetadata) -> ApiKey:
-    key = msgspec.convert(header.attributes["key"], ApiKey)
+def _stored_key(header: SessionMetadata) -> ApiKey:
+    try:
+        key = key_of(header.attributes["key"])
+    except (KeyError, ConfigurationError) as error:
+        raise ConfigurationError(f"the stored key {header.session_id!r}: {error}") from error
     last_used = header.attributes.get("last_used_at")
     if last_used is None:
         return key
     return msgspec.structs.replace(key, last_used_at=from_millis(last_used))
+
+
+def _readable(headers: Iterable[SessionMetadata]) -> Iterator[ApiKey]:
+    """Yield the keys; one that this program does not understand opens nothing, and is told of."""
+    for header in headers:
+        try:
+            yield _stored_key(header)
+        except ConfigurationError as error:
+            logger.warning("%s", error)

@@ -15,7 +15,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from agent_cores.session.errors import SessionError
+from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
 from agent_cores.session.service.answering import Answer, send_answer
 from agent_cores.session.service.call import Call, encode
 from agent_cores.session.service.checks import check_accept, check_host, check_size
@@ -159,12 +159,15 @@ class Service:
             return await route.handler(call)
         workings = self._workings
         if not workings.is_started:
-            await workings.start()
-        principal = workings.authentication.recall(call.headers, route.right)
+            try:
+                await workings.start()
+            except ConfigurationError as error:
+                raise StorageUnavailableError(str(error)) from error
+        authentication = workings.authentication
+        principal = authentication.recall(call.headers, route.right)
         if principal is None:
-            client = call.scope.get("client")
-            principal = await workings.authentication.principal(
-                call.headers, client[0] if client else "", right=route.right, tell=call.recognize
+            principal = await authentication.principal(
+                call.headers, call.address, right=route.right, tell=call.recognize
             )
         call.admit(principal)
         place = workings.callers.enter(principal)
@@ -173,6 +176,9 @@ class Service:
             call.read_headers()
             if route.request is not None:
                 await call.read_body()
+                if call.waited:  # meanwhile the key may have been revoked, or the token have ended
+                    address, right = call.address, route.right
+                    await authentication.confirm(principal, call.headers, address, right)
             with workings.in_flight:
                 return await self._handled(call)
         finally:

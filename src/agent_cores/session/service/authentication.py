@@ -39,6 +39,8 @@ _TOKEN_RIGHTS = ("read", "write")
 _DONE_BY_SOMEBODY = frozenset({"read", "write"})
 """Rights of routes for which somebody must be named who does it."""
 _MOST_REMEMBERED = 1_000
+_LONGEST_REMEMBERED = 1_024
+"""Bytes of the headers that say who is calling: longer ones are read anew each time."""
 _UNKNOWN = "the credential is missing, wrong, expired or revoked"
 
 _Place = tuple[str, bytes, bytes | None, bytes | None]
@@ -46,7 +48,10 @@ _Place = tuple[str, bytes, bytes | None, bytes | None]
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is calling. ``user_id`` is ``None`` for keys that speak for nobody."""
+    """Who is calling. ``user_id`` is ``None`` for keys that speak for nobody.
+
+    ``ends_at`` is when the credential expires, in seconds since 1970.
+    """
 
     namespace: str
     user_id: str | None
@@ -55,6 +60,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     key_id: str | None = None
     roles: tuple[str, ...] | None = None
+    ends_at: float | None = None
 
 
 class Authentication:
@@ -101,6 +107,18 @@ class Authentication:
             self._failures.check(address)
             self._failures.count(address)
             raise
+
+    async def confirm(self, known: Principal, headers: Headers, address: str, right: str) -> None:
+        """Check again, after a wait, that the credential still gives what it gave before.
+
+        Raises what :meth:`principal` raises, and ``UnauthenticatedError`` for a key that speaks for
+        somebody else by now.
+        """
+        again = self.recall(headers, right)
+        if again is None:
+            again = await self.principal(headers, address, right=right, tell=lambda _: None)
+        if again != known:
+            raise UnauthenticatedError(_UNKNOWN)
 
     def recall(self, headers: Headers, right: str) -> Principal | None:
         """Return who called with these headers before, if the key is still the one read then.
@@ -157,9 +175,11 @@ class Authentication:
         tell(claims.issuer)
         try:
             user_id = self._inputs.user_id(claims.user_id)
-            groups = tuple(self._inputs.name(group, "groups") for group in claims.groups)
+            groups = self._inputs.groups(claims.groups, "groups")
         except InvalidInputError as error:
-            raise UnauthenticatedError("the token names a user or group out of bounds") from error
+            raise UnauthenticatedError(
+                f"the token names a user or groups out of bounds: {error.problem}"
+            ) from error
         _check_right(right, _TOKEN_RIGHTS)
         _refuse_acting(headers)
         return Principal(
@@ -169,6 +189,7 @@ class Authentication:
             rights=_TOKEN_RIGHTS,
             source=claims.issuer,
             roles=self._jwt_roles,
+            ends_at=claims.expires_at,
         )
 
     def _acted(self, key: ApiKey, headers: Headers) -> tuple[str | None, tuple[str, ...]]:
@@ -176,15 +197,14 @@ class Authentication:
         user, listed = _single(headers, b"x-user-id"), _single(headers, b"x-user-groups")
         user_id = None if user is None else _decoded(user, "X-User-Id")
         groups: tuple[str, ...] = ()
-        if listed:
-            groups = tuple(
-                _decoded(part.strip(b" \t"), "X-User-Groups") for part in listed.split(b",")
-            )
         try:
             if user_id is not None:
                 self._inputs.user_id(user_id)
-            for group in groups:
-                self._inputs.name(group, "X-User-Groups")
+            if listed:
+                self._inputs.group_count(listed.count(b",") + 1, "X-User-Groups")
+                names = [part.strip(b" \t") for part in listed.split(b",")]
+                decoded = [_decoded(name, "X-User-Groups") for name in names]
+                groups = self._inputs.groups(decoded, "X-User-Groups")
         except InvalidInputError as error:
             raise Refusal(
                 "malformed_request", f"X-User-Id or X-User-Groups: {error.problem}"
@@ -202,8 +222,10 @@ def _place(headers: Headers, right: str) -> _Place | None:
     credential = None if sent is None else sent.get(b"authorization")
     if sent is None or credential is None:
         return None
-    digest = sha256(credential).digest()
-    return right, digest, sent.get(b"x-user-id"), sent.get(b"x-user-groups")
+    user, groups = sent.get(b"x-user-id"), sent.get(b"x-user-groups")
+    if len(user or b"") + len(groups or b"") > _LONGEST_REMEMBERED:
+        return None
+    return right, sha256(credential).digest(), user, groups
 
 
 def _principal_of(key: ApiKey, user_id: str | None, groups: tuple[str, ...]) -> Principal:
@@ -214,6 +236,7 @@ def _principal_of(key: ApiKey, user_id: str | None, groups: tuple[str, ...]) -> 
         rights=key.rights,
         source=key.id,
         key_id=key.id,
+        ends_at=None if key.expires_at is None else key.expires_at.timestamp(),
     )
 
 

@@ -69,6 +69,7 @@ class Call:
         self.credential: str | None = None
         self.user_id = ""
         self.raw = b""
+        self.waited = False
         self._receive = receive
         self._view: RequestView | None = None
 
@@ -80,7 +81,14 @@ class Call:
             principal = self.principal
             view = self._view = RequestView.of(self.manager, principal.namespace, principal.groups)
             view.expected = self.expected
+            view.ends_at = principal.ends_at
         return view
+
+    @property
+    def address(self) -> str:
+        """Where the request comes from, as far as the server knows."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
 
     def recognize(self, credential: str) -> None:
         """Note the key or the issuer that the request was proved to come from."""
@@ -108,7 +116,10 @@ class Call:
         )
 
     async def read_body(self) -> None:
-        """Read the body, within its bounds of size and time, and check that it is JSON."""
+        """Read the body, within its bounds of size and time, and check that it is JSON.
+
+        ``waited`` tells whether it was there at once.
+        """
         whole = offered(self.scope)
         body = None if whole is None else whole["body"]()
         if body is not None:
@@ -126,6 +137,7 @@ class Call:
             await self._wait_for_body(first)
 
     async def _wait_for_body(self, first: FirstStep[AsgiMessage]) -> None:
+        self.waited = True
         try:
             async with asyncio.timeout(self.settings.body_timeout or None):
                 message = first.value if first.is_over else await first.rest()

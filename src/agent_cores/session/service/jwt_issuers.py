@@ -7,60 +7,48 @@ looked at.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import logging
-import time
-import urllib.request
 import warnings
-from http.client import HTTPException
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import msgspec
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
-from joserfc.jwk import KeySet, OctKey
 
 from agent_cores.session.errors import (
     ConfigurationError,
-    StorageUnavailableError,
     UnauthenticatedError,
 )
 from agent_cores.session.service.api_keys import configured_namespace
+from agent_cores.session.service.issuer_keys import IssuerKeys
+from agent_cores.session.service.key_fetching import is_safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-logger = logging.getLogger("agent_cores.session.service")
-
 HMAC = frozenset({"HS256"})
 PUBLIC_KEY = frozenset({"RS256", "ES256", "EdDSA", "Ed25519"})
-FRESH_SECONDS = 600.0
-"""How long keys from a URL are used before they are fetched again."""
-RETRY_SECONDS = 30.0
-"""How often, at most, keys are fetched again because a token names an unknown one."""
-UNREAD_SECONDS = 5.0
-"""How long after a failure keys that were never read are not fetched again."""
 SKEW_SECONDS = 10
 """How far an issuer's clock may be ahead: a token that has just been signed is not refused."""
-FETCH_TIMEOUT = 5.0
-MOST_BYTES = 1_048_576
 SHORTEST_SECRET = 32
 _PART_COUNT = 3
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_LATEST = 1e15
+"""Seconds since 1970 past which ends are all the same."""
 
 
 class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One issuer of tokens, as a setting gives it.
 
     Keys are ``secret`` (HS256, at least 32 bytes) or ``jwks``, a file or an https URL (http on a
-    loopback address alone, where nobody can put other keys in their place). The
-    namespace is the claim ``namespace_claim`` and must be in ``namespaces``. The user id is
-    ``user_prefix`` and the claim ``sub``; groups are the claim ``groups_claim``, if one is named.
+    loopback address alone, where nobody can put other keys in their place). ``jwks_proxy`` is an
+    HTTP proxy to reach an https URL by; none that the environment names is used.
+
+    The namespace is the claim ``namespace_claim`` and must be in ``namespaces``; a token without
+    that claim is of the one namespace, if there is but one. The user id is ``user_prefix`` and the
+    claim ``sub``; groups are the claim ``groups_claim``, if one is named. Both claims are a name
+    at the top, or a path such as ``realm_access.roles``.
     """
 
     issuer: str
@@ -71,6 +59,7 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     groups_claim: str | None = None
     user_prefix: str = ""
     jwks: str | None = None
+    jwks_proxy: str | None = None
     secret: str | None = None
 
     def __post_init__(self) -> None:
@@ -87,12 +76,21 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigurationError(f"issuer {self.issuer}: HS256 takes secret, the others jwks")
         if self.secret is not None and len(self.secret.encode()) < SHORTEST_SECRET:
             raise ConfigurationError(f"issuer {self.issuer}: secret has at least 32 bytes")
-        if self.jwks is not None and not _is_safe(self.jwks):
+        if self.jwks is not None and not is_safe(self.jwks):
             raise ConfigurationError(f"issuer {self.issuer}: jwks is a file or an https URL")
+        if self.jwks_proxy is not None and not self._may_use_proxy():
+            raise ConfigurationError(
+                f"issuer {self.issuer}: jwks_proxy is http://host:port, for a jwks that is https"
+            )
         if not self.namespaces:
             raise ConfigurationError(f"issuer {self.issuer}: namespaces is empty")
         for namespace in self.namespaces:
             configured_namespace(namespace)
+
+    def _may_use_proxy(self) -> bool:
+        """Whether a proxy can do no more than pass on what it cannot read."""
+        proxied = (self.jwks or "").startswith("https://")
+        return proxied and (self.jwks_proxy or "").startswith(("http://", "https://"))
 
 
 class TokenClaims(msgspec.Struct, frozen=True):
@@ -102,13 +100,14 @@ class TokenClaims(msgspec.Struct, frozen=True):
     namespace: str
     user_id: str
     groups: tuple[str, ...]
+    expires_at: float
 
 
 class Issuers:
     """All issuers that this service believes, and their keys."""
 
     def __init__(self, issuers: tuple[Issuer, ...], clock: Callable[[], datetime]) -> None:
-        self._issuers = {issuer.issuer: _IssuerKeys(issuer) for issuer in issuers}
+        self._issuers = {issuer.issuer: IssuerKeys(issuer) for issuer in issuers}
         self._all = issuers
         self._clock = clock
 
@@ -153,77 +152,6 @@ class Issuers:
                 raise UnauthenticatedError("the token names a user of another issuer")
 
 
-class _IssuerKeys:
-    """The keys of one issuer: from a secret, a file or a URL, read again when they may be new."""
-
-    def __init__(self, issuer: Issuer) -> None:
-        self.issuer = issuer
-        self._keys: KeySet | OctKey | None = None
-        self._read_at = float("-inf")
-        self._lock = asyncio.Lock()
-        if issuer.secret is not None:
-            self._keys = OctKey.import_key(issuer.secret)
-
-    async def for_token(self, key_id: object) -> KeySet | OctKey:
-        """Return the keys, read anew if they are old, or do not hold the key that is named."""
-        if isinstance(self._keys, OctKey):
-            return self._keys
-        if self._is_stale(key_id):
-            async with self._lock:
-                if self._is_stale(key_id):
-                    await self._read_again()
-        if self._keys is None:
-            raise StorageUnavailableError(f"the keys of {self.issuer.issuer} cannot be read")
-        return self._keys
-
-    def _is_stale(self, key_id: object) -> bool:
-        age = time.monotonic() - self._read_at
-        if self._keys is None:
-            return age >= UNREAD_SECONDS
-        if age >= FRESH_SECONDS:
-            return True
-        known = isinstance(self._keys, KeySet) and any(k.kid == key_id for k in self._keys.keys)
-        return key_id is not None and not known and age >= RETRY_SECONDS
-
-    async def _read_again(self) -> None:
-        """Read the keys; where that fails, those that are known hold on."""
-        try:
-            raw = await asyncio.to_thread(_fetch, self.issuer.jwks or "")
-            self._keys = KeySet.import_key_set(msgspec.json.decode(raw))
-        except (OSError, HTTPException, ValueError, KeyError, TypeError, JoseError) as error:
-            logger.warning("the keys of %s could not be read: %r", self.issuer.issuer, error)
-        finally:
-            # From its end on: those who waited for a slow failure do not try it once more each.
-            self._read_at = time.monotonic()
-
-
-def _is_safe(place: str) -> bool:
-    """Whether nobody on the way can put other keys in the place of the issuer's."""
-    scheme, mark, _ = place.partition("://")
-    if not mark or scheme == "https":
-        return True
-    return scheme == "http" and urlsplit(place).hostname in _LOOPBACK
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection to where the answer could be changed on its way."""
-
-    def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:  # noqa: ANN401
-        """Refuse an address that a setting could not name either; it comes last."""
-        if not _is_safe(arguments[-1]):
-            raise ValueError("redirected to an address that is not https")
-        return super().redirect_request(*arguments)
-
-
-def _fetch(place: str) -> bytes:
-    if "://" not in place:
-        return Path(place).read_bytes()
-    opener = urllib.request.build_opener(_SafeRedirects)
-    with opener.open(place, timeout=FETCH_TIMEOUT) as answer:
-        raw: bytes = answer.read(MOST_BYTES)
-    return raw
-
-
 def _unverified(token: str, part: int) -> dict[str, Any]:
     """Read the header or the claims of a token, to find its issuer and key; nothing is believed."""
     parts = token.split(".")
@@ -238,15 +166,50 @@ def _unverified(token: str, part: int) -> dict[str, Any]:
 
 
 def _claims(issuer: Issuer, claims: dict[str, Any]) -> TokenClaims:
-    namespace, subject = claims.get(issuer.namespace_claim), claims.get("sub")
-    if namespace not in issuer.namespaces:
+    return TokenClaims(
+        issuer=issuer.issuer,
+        namespace=_namespace(issuer, claims),
+        user_id=_user_id(issuer, claims),
+        groups=_groups(issuer, claims),
+        expires_at=float(min(claims["exp"], _LATEST)),
+    )
+
+
+def _namespace(issuer: Issuer, claims: dict[str, Any]) -> str:
+    only = issuer.namespaces[0] if len(issuer.namespaces) == 1 else None
+    named = _claim(claims, issuer.namespace_claim, only)
+    if not isinstance(named, str) or named not in issuer.namespaces:
         raise UnauthenticatedError("the token names no namespace that its issuer may")
+    return named
+
+
+def _user_id(issuer: Issuer, claims: dict[str, Any]) -> str:
+    subject = claims.get("sub")
     if not isinstance(subject, str) or not subject:
         raise UnauthenticatedError("the token names no user")
-    groups = claims.get(issuer.groups_claim) if issuer.groups_claim else None
+    return issuer.user_prefix + subject
+
+
+def _groups(issuer: Issuer, claims: dict[str, Any]) -> tuple[str, ...]:
+    if not issuer.groups_claim:
+        return ()
+    groups = _claim(claims, issuer.groups_claim, None)
+    if groups is None:
+        return ()
     if isinstance(groups, str):
         groups = [groups]
-    if not isinstance(groups or [], list) or not all(isinstance(g, str) for g in groups or []):
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
         raise UnauthenticatedError("the token's groups are not a list of text")
-    user_id = issuer.user_prefix + subject
-    return TokenClaims(issuer.issuer, namespace, user_id, tuple(groups or ()))
+    return tuple(groups)
+
+
+def _claim(claims: dict[str, Any], name: str, missing: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return the claim of that very name, which may hold dots, or else the one on that path."""
+    if name in claims:
+        return claims[name]
+    found: Any = claims
+    for step in name.split("."):
+        if not isinstance(found, dict) or step not in found:
+            return missing
+        found = found[step]
+    return found

@@ -11,7 +11,7 @@ import msgspec
 
 from agent_cores.session.access.access_control import Action, Caller
 from agent_cores.session.engine import Scope
-from agent_cores.session.errors import SessionNotFoundError
+from agent_cores.session.errors import SessionNotFoundError, UnauthenticatedError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.service.preconditions import NOTHING, Expected
@@ -19,6 +19,7 @@ from agent_cores.session.session_manager import SessionManager
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from agent_cores.session.engine import Decision, Look
     from agent_cores.session.models import (
@@ -40,28 +41,37 @@ class Append(msgspec.Struct, frozen=True):
     replayed: bool
 
 
-@lru_cache(maxsize=1_000)
+_FEW_GROUPS = 16
+"""Scopes of callers in more groups are not kept: a thousand of them would be a lot to hold."""
+
+
 def _scope(namespace: str, groups: tuple[str, ...]) -> Scope:
-    return Scope(checked_namespace(namespace), lambda _: groups)
+    return Scope(checked_namespace(namespace), lambda _: groups, max_groups=len(groups))
+
+
+_kept_scope = lru_cache(maxsize=1_000)(_scope)
 
 
 class RequestView(SessionManager):
     """A view of the caller's namespace, with the groups of the credential alone.
 
-    ``digest`` is kept with what the request creates, ``expected`` holds what ``If-Match`` names.
+    ``digest`` is kept with what the request creates, ``expected`` holds what ``If-Match`` names,
+    ``ends_at`` is when the credential expires, in seconds since 1970: past it nothing is decided.
     """
 
     digest: str | None
     expected: Expected
     created: Session | None
+    ends_at: float | None
 
     @classmethod
     def of(cls, manager: SessionManager, namespace: str, groups: tuple[str, ...]) -> RequestView:
         """Return a view for one request."""
         view = object.__new__(cls)
         view._runtime = manager._runtime
-        view._scope = _scope(namespace, groups)
-        view.digest = view.created = None
+        scope = _kept_scope if len(groups) <= _FEW_GROUPS else _scope
+        view._scope = scope(namespace, groups)
+        view.digest = view.created = view.ends_at = None
         view.expected = NOTHING
         return view
 
@@ -121,6 +131,21 @@ class RequestView(SessionManager):
             fresh=len(applied.added) == len(applied.messages),
             replayed=applied.replayed,
         )
+
+    async def _look(self, *arguments: Any, **parts: Any) -> Look:
+        look = await super()._look(*arguments, **parts)
+        self._check_credential(look.decision.at)
+        return look
+
+    async def _decide(self, *arguments: Any) -> Decision:
+        decision = await super()._decide(*arguments)
+        self._check_credential(decision.at)
+        return decision
+
+    def _check_credential(self, at: datetime) -> None:
+        """Refuse what the credential has not lived to see decided: the store may be slow."""
+        if self.ends_at is not None and at.timestamp() >= self.ends_at:
+            raise UnauthenticatedError("the credential has expired")
 
     def _change(self, decision: Decision, **parts: Any) -> Change:
         if parts.get("expected_revision") is not None:

@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import SessionError
-from agent_cores.session.service.api_keys import NAMESPACE, HeldKeys, KeyFile, Keys, StoredKeys
+from agent_cores.session.service.api_keys import NAMESPACE, HeldKeys, Keys, StoredKeys
 from agent_cores.session.service.authentication import Authentication
 from agent_cores.session.service.jwt_issuers import Issuers
 from agent_cores.session.service.key_cache import KeyCache
+from agent_cores.session.service.key_file import KeyFile
 from agent_cores.session.service.rate_limits import CallerLimits, FailedLogins, InFlight
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Workings:
         self.clock = runtime.clock
         self.in_flight = InFlight(settings.max_in_flight)
         self.callers = CallerLimits(settings, now)
-        self.keys = KeyCache(key_places(manager, settings, keys), now)
+        self._places = key_places(manager, settings, keys)
+        self.keys = KeyCache(self._places, now)
         self.authentication = Authentication(
             self.keys,
             Issuers(settings.jwt_issuers, self.clock),
@@ -56,10 +58,16 @@ class Workings:
         self._answers = False
 
     async def start(self) -> Workings:
-        """Start the manager if that has not been done; any number of callers may ask at once."""
+        """Start the manager if that has not been done; any number of callers may ask at once.
+
+        Raises ``ConfigurationError`` for a file of keys that is wrong.
+        """
         if not self.is_started:
             async with self._starting:
                 if not self.is_started:
+                    for place in self._places:
+                        if isinstance(place, KeyFile):
+                            await place.all()
                     await self._manager.initialize()
                     self.is_started = True
         return self

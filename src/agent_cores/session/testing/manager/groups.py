@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent_cores.session.errors import SessionNotFoundError
+from agent_cores.session.errors import InvalidInputError, SessionNotFoundError
+from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.testing.manager.cases import ManagerCases, texts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agent_cores.session.testing.clock import ManualClock
     from agent_cores.session.testing.store import Store
 
@@ -109,3 +113,26 @@ class GroupCases(ManagerCases):
             with pytest.raises(DirectoryIsDownError):
                 await call
         assert await texts(manager, talk) == ["hi"]
+
+    async def test_more_groups_than_the_bound_are_refused_and_grant_nothing(
+        self, opened: Store, clock: ManualClock
+    ) -> None:
+        most = DEFAULT_LIMITS.groups
+        groups: list[Iterable[str]] = [[f"g{number}" for number in range(most)]]
+        manager = await opened.open_manager(clock, groups_of=lambda _: groups[0])
+        talk = await manager.create_session("ann")
+        await manager.share_session(talk, "ann", f"group:g{most - 1}", role="editor")
+        await manager.add_message(talk, "bob", "user", "as one of them")
+        assert [s.id for s in await manager.list_user_sessions("bob", shared=True)] == [talk]
+        for too_many in ([f"g{number}" for number in range(most + 1)], map(str, count())):
+            groups[0] = too_many
+            for call in (
+                manager.get_session(talk, "bob"),
+                manager.add_message(talk, "bob", "user", "no"),
+                manager.list_user_sessions("bob", shared=True),
+            ):
+                with pytest.raises(InvalidInputError) as refused:
+                    await call
+                assert refused.value.field == "groups_of"
+                assert str(most) in refused.value.problem
+        assert await texts(manager, talk) == ["as one of them"]
