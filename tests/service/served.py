@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 
+from agent_cores.session.cli.listening import Server
 from agent_cores.session.client import SessionClient
 from agent_cores.session.engine import GroupsOf
 from agent_cores.session.lifecycle import LifecycleManager
@@ -27,7 +28,7 @@ class Live:
     """A service on a free port of this machine, in this event loop."""
 
     def __init__(self, service: Any) -> None:
-        self._server = uvicorn.Server(
+        self._server = Server(
             uvicorn.Config(service, port=0, log_config=None, lifespan="on", ws="none")
         )
         self._serving: asyncio.Task[None] | None = None

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
-import uvicorn
-import uvicorn.server
 
-from agent_cores.session.cli.gathering import MOST_KEPT, Gathering, GatheringProtocol
-
-if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+from agent_cores.session.service.http1.gathering import MOST_KEPT, Gathering
 
 
 class Sent:
@@ -95,23 +90,3 @@ async def test_an_answer_without_a_body_is_one_write(sent: Sent) -> None:
     transport.write(b"")
     await asyncio.sleep(0)
     assert sent.pieces == [b"head"]
-
-
-async def test_a_caller_who_says_no_more_after_the_question_gets_the_answer() -> None:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    config = uvicorn.Config(answer, http=GatheringProtocol, lifespan="off", log_config=None)
-    config.load()
-    state = uvicorn.server.ServerState()
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: GatheringProtocol(config, state, {}), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    for _ in range(20):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
-        writer.write_eof()
-        assert (await reader.read()).startswith(b"HTTP/1.1 204")
-        writer.close()
-    server.close()

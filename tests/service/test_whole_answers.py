@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-import uvicorn
-import uvicorn.server
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from agent_cores.session.cli.gathering import GatheringProtocol
 from agent_cores.session.service.answering import Answer, offered, send_answer
+from agent_cores.session.service.http1.exchange import Exchange
+from tests.service.http1 import request, served
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from starlette.types import Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
@@ -31,10 +26,13 @@ EXPECTANT = (
 class Echo:
     """Answers with the body, and notes whether it could be had whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = True) -> None:
         self.whole: list[bool] = []
+        self._uses_it = whole
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._uses_it:
+            del scope["extensions"]
         extension = offered(scope)
         body = None if extension is None else extension["body"]()
         self.whole.append(body is not None)
@@ -46,40 +44,9 @@ class Echo:
             more = message.get("more_body", False)
         status = 204 if scope["path"] == "/nothing" else 201
         headers = [(b"etag", b'"1"')] if scope["path"] == "/tagged" else []
+        if scope["path"] == "/last":
+            headers = [(b"connection", b"close")]
         await send_answer(Answer(status, body, headers), b"id-1", scope, send)
-
-
-@asynccontextmanager
-async def served(app: Echo, protocol: type[HttpToolsProtocol]) -> AsyncIterator[int]:
-    """Serve on a port of this machine for as long as the block lasts."""
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
-    config.load()
-    state = uvicorn.server.ServerState()
-    state.default_headers = [(b"date", b"today")]
-    server = await asyncio.get_running_loop().create_server(
-        lambda: protocol(config, state, {}), "127.0.0.1", 0
-    )
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
-async def said(port: int, *pieces: bytes) -> bytes:
-    """Send a request and return all that comes back until the other side hangs up."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for piece in pieces:
-        writer.write(piece)
-        await asyncio.sleep(0.02 if len(pieces) > 1 else 0)
-    answer = await reader.read()
-    writer.close()
-    return answer
-
-
-def request(method: str = "POST", path: str = "/", body: bytes = b"{}", *, close: bool) -> bytes:
-    connection = "Connection: close\r\n" if close else ""
-    head = f"{method} {path} HTTP/1.1\r\nHost: here\r\n{connection}Content-Length: {len(body)}\r\n"
-    return f"{head}\r\n".encode() + body
 
 
 @pytest.mark.parametrize(
@@ -89,7 +56,8 @@ def request(method: str = "POST", path: str = "/", body: bytes = b"{}", *, close
         [request("HEAD", body=b"", close=True)],
         [request(path="/tagged", close=True)],
         [request(path="/nothing", close=True)],
-        [request(close=False) + request(path="/tagged", close=False) + request(close=True)],
+        [request(path="/last")],
+        [request() + request(path="/tagged") + request(close=True)],
         [request(body=b"x" * LARGE, close=True)],
         [request(close=True)[:-1], b"}"],
         [b"POST / HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}"],
@@ -98,35 +66,46 @@ def request(method: str = "POST", path: str = "/", body: bytes = b"{}", *, close
     ],
     ids=lambda pieces: pieces[0][:16].decode("latin-1"),
 )
-async def test_an_answer_is_the_same_byte_for_byte(pieces: list[bytes]) -> None:
-    whole, plain = Echo(), Echo()
-    async with served(whole, GatheringProtocol) as port:
-        answer = await said(port, *pieces)
-    async with served(plain, HttpToolsProtocol) as port:
-        expected = await said(port, *pieces)
-    assert answer == expected
+async def test_an_answer_is_the_same_by_either_way(pieces: list[bytes]) -> None:
+    whole, plain = Echo(), Echo(whole=False)
+    async with served(whole) as server:
+        answer = await server.said(*pieces)
+    async with served(plain) as server:
+        expected = await server.said(*pieces)
+    assert sorted(answer.split(b"\r\n")) == sorted(expected.split(b"\r\n"))
     assert answer.startswith((b"HTTP/1.1 20", b"HTTP/1.1 100"))
     assert not any(plain.whole)
 
 
 async def test_bodies_are_had_whole_if_they_came_with_the_head() -> None:
     echo = Echo()
-    async with served(echo, GatheringProtocol) as port:
-        await said(port, request(close=True))
-        await said(port, request(close=True)[:-1], b"}")
+    async with served(echo) as server:
+        await server.said(request(close=True))
+        await server.said(request(close=True)[:-1], b"}")
     assert echo.whole == [True, False]
 
 
 async def test_a_request_leaves_nothing_for_the_collector() -> None:
-    async with served(Echo(), GatheringProtocol) as port:
-        await said(port, request(close=False) + request(close=True))
+    async with served(Echo()) as server:
+        await server.said(request() + request(close=True))
         await asyncio.sleep(0.01)
         gc.collect()
         gc.disable()
         try:
-            await said(port, *[request(close=False)] * 3, request(close=True))
+            await server.said(*[request()] * 3, request(close=True))
             await asyncio.sleep(0.01)
-            left = [found for found in gc.get_objects() if isinstance(found, RequestResponseCycle)]
+            left = [found for found in gc.get_objects() if isinstance(found, Exchange)]
         finally:
             gc.enable()
     assert not left
+
+
+async def test_a_header_cannot_bring_another() -> None:
+    async def split(scope: Scope, receive: Receive, send: Send) -> None:
+        del receive
+        await send_answer(Answer(200, b"", [(b"location", b"/\r\nx: y")]), b"id", scope, send)
+
+    async with served(split) as server:
+        answer = await server.said(request(close=True))
+    assert answer.startswith(b"HTTP/1.1 500")
+    assert b"\r\nx: y" not in answer

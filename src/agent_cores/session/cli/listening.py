@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from agent_cores.session.cli.gathering import GatheringProtocol
+from agent_cores.session.service.app import Service
+from agent_cores.session.service.budget import Budget
+from agent_cores.session.service.http1.acceptor import Acceptor
 from agent_cores.session.service.logs import log_config
+from agent_cores.session.service.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from agent_cores.session.service.app import Service
-    from agent_cores.session.service.settings import ServiceSettings
+    import socket
+
+    from agent_cores.session.service.http1.connection import Connection
 
 MAKE_A_KEY = "agent-sessions keys create NAME"
 
@@ -37,26 +41,39 @@ class Announcement:
 
 
 class Server(uvicorn.Server):
-    """Serves in this process."""
+    """uvicorn's life of a server, with this project's HTTP.
 
-    def __init__(self, config: uvicorn.Config, announcement: Announcement) -> None:
+    The application is a ``Service``, with what reads a proxy's headers around it or not. Any other
+    is served too, by ASGI's messages alone and within the bounds that are the defaults.
+    """
+
+    def __init__(self, config: uvicorn.Config, announcement: Announcement | None = None) -> None:
         super().__init__(config)
         self._announcement = announcement
+        self._acceptor: Acceptor | None = None
 
-    async def startup(self, sockets: object = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, then say so."""
-        await super().startup(sockets)  # type: ignore[arg-type]  # passed on as it came
-        if not self.should_exit and self.servers:
-            self._announcement.tell(*self.servers[0].sockets[0].getsockname()[:2])
+        self.config.http_protocol_class = self._connection  # type: ignore[assignment]  # it is called
+        await super().startup(sockets)
+        if self._announcement is not None and not self.should_exit and sockets:
+            self._announcement.tell(*sockets[0].getsockname()[:2])
 
-
-def serve_with_workers(application: str, settings: ServiceSettings) -> None:
-    """Serve in several processes, each of which makes ``application``, until told to stop."""
-    config = uvicorn_config(application, settings)
-    with config.bind_socket() as listening:
-        listening.listen(config.backlog)  # so that a call that comes before a worker waits for it
-        Announcement(settings).tell(*listening.getsockname()[:2])
-        Multiprocess(config, sockets=[listening]).run()
+    def _connection(self, app_state: dict[str, Any], **_: object) -> Connection:
+        if self._acceptor is None:
+            app: Any = self.config.loaded_app
+            inner: Any = app.app if isinstance(app, ProxyHeadersMiddleware) else app
+            service = inner if isinstance(inner, Service) else None
+            settings = ServiceSettings() if service is None else service.settings
+            self._acceptor = Acceptor(
+                app,
+                settings,
+                Budget(settings.most_buffered) if service is None else service.budget,
+                self.server_state,
+                app_state,
+                offers_whole=service is not None,
+            )
+        return self._acceptor()
 
 
 def uvicorn_config(app: Service | str, settings: ServiceSettings) -> uvicorn.Config:
@@ -67,7 +84,8 @@ def uvicorn_config(app: Service | str, settings: ServiceSettings) -> uvicorn.Con
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http=GatheringProtocol,
+        http="h11",  # until `Server` puts its own in place
+        ws="none",
         log_config=log_config(),
         access_log=False,
         server_header=False,

@@ -7,6 +7,7 @@ import gc
 import ipaddress
 import logging.config
 import os
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ from agent_cores.session.cli.listening import (
     MAKE_A_KEY,
     Announcement,
     Server,
-    serve_with_workers,
     uvicorn_config,
 )
+from agent_cores.session.cli.sockets import listening_sockets
+from agent_cores.session.cli.supervising import Supervisor, stop_with_the_supervisor
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_secret
@@ -80,8 +82,9 @@ async def _serve(settings: ServiceSettings, storage: str | None) -> None:
         app.on_start(_calm_the_collector)
         announcement = Announcement(settings, None if key is None else key_text(key.id, secret))
         server = Server(uvicorn_config(app, settings), announcement)
+        sockets = listening_sockets(settings.host, settings.port)
         with ignore_repeated_stop():
-            await server.serve()
+            await server.serve(sockets)
     finally:
         await manager.shutdown()
 
@@ -92,7 +95,12 @@ def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
         os.environ["SESSION_STORAGE_URL"] = storage
     for name in ("host", "port", "workers"):
         os.environ[environment_name(name)] = str(getattr(settings, name))
-    serve_with_workers("agent_cores.session.cli.serve:worker", settings)
+    config = uvicorn_config("agent_cores.session.cli.serve:worker", settings)
+    sockets = listening_sockets(settings.host, settings.port)  # what comes early waits for a worker
+    Announcement(settings).tell(*sockets[0].getsockname()[:2])
+    status = Supervisor(config, sockets, settings).run()
+    if status:
+        sys.exit(status)
 
 
 async def _check_for_workers(settings: ServiceSettings, storage: str | None) -> None:
@@ -110,7 +118,9 @@ async def _check_for_workers(settings: ServiceSettings, storage: str | None) -> 
 
 def worker() -> Service:
     """Return the application of one worker; its settings are in the environment."""
-    app = create_app(settings=ServiceSettings.load())
+    settings = ServiceSettings.load()
+    stop_with_the_supervisor(settings)
+    app = create_app(settings=settings)
     announce_stop(app)
     app.on_start(_calm_the_collector)
     return app

@@ -55,6 +55,9 @@ def read_problem(body: bytes) -> Problem:
         return Problem()
 
 
+_OF_THE_REQUEST = {"malformed_request", "payload_too_large", "uri_too_long", "headers_too_large"}
+
+
 def error_of(method: str, status: int, problem: Problem) -> errors.SessionError:
     """Return the error that a refusal stands for; what is no problem of ours is unavailability."""
     code, detail = problem.code, problem.detail
@@ -65,7 +68,7 @@ def error_of(method: str, status: int, problem: Problem) -> errors.SessionError:
     if code == errors.InvalidInputError.code:
         first = problem.errors[0] if problem.errors else _Field("", detail)
         return errors.InvalidInputError(_path(first.field), first.message)
-    if code in {"malformed_request", "payload_too_large", "headers_too_large"}:
+    if code in _OF_THE_REQUEST:
         return errors.InvalidInputError("request", detail)
     if code == errors.MessageNotFoundError.code:
         return errors.MessageNotFoundError(0)

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
+from agent_cores.session.service.problems import problem_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
 
     from starlette.types import Scope, Send
 
+_encode = msgspec.json.Encoder().encode
 WHOLE = "agent_sessions.whole"
 """The name of the extension. A server offers it only where nothing wraps the service."""
 
@@ -23,11 +27,13 @@ WHOLE = "agent_sessions.whole"
 class Whole(TypedDict):
     """What a server offers.
 
-    ``send`` takes status, headers and body of an answer; false: not now, send it in two. ``body``
-    gives the body of the request, once; ``None``: it is not all there, ask for it piece by piece.
+    ``answer`` takes status, lines of headers and body, and whether the connection is to end then;
+    it returns what to wait for until the caller has taken the answer, if that is not at once.
+    ``body`` gives the body of the request, once; ``None``: it is not all there, ask for it piece by
+    piece. The server counts what it holds of bodies, see ``Budget``.
     """
 
-    send: Callable[[int, bytes, bytes], bool]
+    answer: Callable[..., Awaitable[None] | None]
     body: Callable[[], bytes | None]
 
 
@@ -40,10 +46,10 @@ def offered(scope: Scope) -> Whole | None:
 _JSON = b"application/json"
 _NO_CONTENT = 204
 _EVERY = [(b"cache-control", b"no-store"), (b"vary", b"Authorization, X-User-Id")]
-_HEAD = (
-    b"".join(b"%b: %b\r\n" % header for header in _EVERY)
-    + b"x-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
-)
+_SAME = b"".join(b"%b: %b\r\n" % header for header in _EVERY)
+_LINES = _SAME + b"x-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
+_LINES_WITHOUT_BODY = _SAME + b"x-request-id: %b\r\n"
+_CLOSE = (b"connection", b"close")
 
 
 class Answer(msgspec.Struct):
@@ -55,13 +61,41 @@ class Answer(msgspec.Struct):
     content_type: bytes = _JSON
 
 
+def refusal_answer(error: Exception, names: Mapping[str, str], at: datetime) -> Answer:
+    """Return the answer that is a problem; see ``problem_of``."""
+    status, headers, problem = problem_of(error, names, at)
+    extra = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return Answer(status, _encode(problem), extra, b"application/problem+json")
+
+
+def head_lines(answer: Answer, request_id: bytes) -> bytes:
+    """Return the lines of headers, but for ``Connection``, which is the server's."""
+    if answer.status == _NO_CONTENT:
+        lines = _LINES_WITHOUT_BODY % request_id
+    else:
+        lines = _LINES % (request_id, answer.content_type, len(answer.body))
+    for header in answer.headers:
+        if header == _CLOSE:
+            continue
+        line = b"%b: %b\r\n" % header
+        if line.count(b"\n") != 1 or line.count(b"\r") != 1:
+            raise ValueError("a header is one line")
+        lines += line
+    return lines
+
+
 async def send_answer(answer: Answer, request_id: bytes, scope: Scope, send: Send) -> None:
-    """Send an answer. The request id is one that may stand in a header."""
+    """Send an answer, and wait until it is taken. The request id is one that may be in a header."""
     whole = offered(scope)
-    if whole is not None and not answer.headers and answer.status != _NO_CONTENT:
-        head = _HEAD % (request_id, answer.content_type, len(answer.body))
-        if whole["send"](answer.status, head, answer.body):
-            return
+    if whole is not None:
+        closes = _CLOSE in answer.headers
+        body = b"" if answer.status == _NO_CONTENT else answer.body
+        waits_for = whole["answer"](
+            answer.status, head_lines(answer, request_id), body, closes=closes
+        )
+        if waits_for is not None:
+            await waits_for
+        return
     headers = [*_EVERY, (b"x-request-id", request_id), *answer.headers]
     if answer.status != _NO_CONTENT:
         headers += [

@@ -16,12 +16,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
-from agent_cores.session.service.answering import Answer, send_answer
-from agent_cores.session.service.call import Call, encode
+from agent_cores.session.service.answering import Answer, offered, refusal_answer, send_answer
+from agent_cores.session.service.budget import Budget, counted
+from agent_cores.session.service.call import Call
 from agent_cores.session.service.checks import check_accept, check_host, check_size
 from agent_cores.session.service.failures import kinds, outline
 from agent_cores.session.service.headers import Headers
-from agent_cores.session.service.problems import Refusal, ShapeError, problem_of
+from agent_cores.session.service.held import Held
+from agent_cores.session.service.problems import Refusal, ShapeError
 from agent_cores.session.service.request_log import RequestLog
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router
@@ -63,6 +65,7 @@ class Service:
         self.manager = manager
         self.settings = settings
         self.draining = False
+        self.budget = Budget(settings.most_buffered)
         self._only_loopback_hosts = only_loopback_hosts
         self._workings = Workings(manager, settings, tuple(keys), now)
         self._starters: list[Callable[[], None]] = []
@@ -123,6 +126,9 @@ class Service:
         request_id = _request_id(headers)
         route: Route | None = None
         call: Call | None = None
+        held = Held(self._workings)
+        if offered(scope) is None:
+            receive = counted(receive, held.body(self.budget))
         try:
             route, path = _ROUTER.find(scope)
             call = Call(
@@ -135,12 +141,19 @@ class Service:
                 settings=self.settings,
                 is_ready=self.is_ready,
             )
-            answer = await self._answer(call)
+            answer = held.answer(self.budget, await self._answer(call, held), scope["method"])
         except ConnectionResetError:
+            held.leave()
             return
         except Exception as error:  # noqa: BLE001 - every failure has an answer
             answer = self._refusal(error, route, request_id)
-        await send_answer(answer, request_id, scope, send)
+        except BaseException:
+            held.leave()
+            raise
+        try:
+            await send_answer(answer, request_id, scope, send)
+        finally:
+            held.leave()
         _LOG.tell(
             request_id,
             method=scope["method"],
@@ -150,7 +163,7 @@ class Service:
             started=started,
         )
 
-    async def _answer(self, call: Call) -> Answer:
+    async def _answer(self, call: Call, held: Held) -> Answer:
         check_size(call.scope, call.headers, self.settings)
         if self._only_loopback_hosts:
             check_host(call.headers)
@@ -170,19 +183,16 @@ class Service:
                 call.headers, call.address, right=route.right, tell=call.recognize
             )
         call.admit(principal)
-        place = workings.callers.enter(principal)
-        try:
-            check_accept(call.headers)
-            call.read_headers()
-            if route.request is not None:
-                await call.read_body()
-                if call.waited:  # meanwhile the key may have been revoked, or the token have ended
-                    address, right = call.address, route.right
-                    await authentication.confirm(principal, call.headers, address, right)
-            with workings.in_flight:
-                return await self._handled(call)
-        finally:
-            workings.callers.leave(place)
+        held.caller(principal)
+        check_accept(call.headers)
+        call.read_headers()
+        if route.request is not None:
+            await call.read_body()
+            if call.waited:  # meanwhile the key may have been revoked, or the token have ended
+                address, right = call.address, route.right
+                await authentication.confirm(principal, call.headers, address, right)
+        held.work()
+        return await self._handled(call)
 
     async def _handled(self, call: Call) -> Answer:
         """Run the handler. A wrong shape is told only to those who may do the thing at all.
@@ -202,15 +212,13 @@ class Service:
 
     def _refusal(self, error: Exception, route: Route | None, request_id: bytes) -> Answer:
         names = route.names if route is not None else {}
-        clock = self._workings.clock
-        status, headers, problem = problem_of(error, names, clock())
         number = request_id.decode("latin-1")
+        answer = refusal_answer(error, names, self._workings.clock())
         if not isinstance(error, SessionError | Refusal):
             logger.error("request %s failed: %s", number, outline(error))
-        elif status >= 500:  # noqa: PLR2004
-            logger.error("request %s: %s: %s", number, problem.code, kinds(error))
-        extra = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        return Answer(status, encode(problem), extra, b"application/problem+json")
+        elif answer.status >= 500:  # noqa: PLR2004
+            logger.error("request %s: %s: %s", number, error.code, kinds(error))
+        return answer
 
 
 def create_app(

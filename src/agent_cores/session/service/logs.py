@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import msgspec
 
 from agent_cores.session.service.failures import outline
+from agent_cores.session.service.log_writer import LogWriter
 
 GATHERED_SECONDS = 0.2
 _encode = msgspec.json.Encoder().encode
@@ -58,13 +59,15 @@ class JsonFormatter(logging.Formatter):
 class GatheringHandler(logging.StreamHandler[TextIO]):
     """Writes what the requests of a moment tell in one piece: a write for each costs too much.
 
-    A warning is written at once, and so is what no request tells: the process may end right after.
+    A warning is handed on at once, and so is what no request tells. A thread writes them, so that
+    nothing waits for who reads the log; ``flush`` waits for a second at most.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[str | RequestLine] = []
         self._written_at = _NEVER
+        self.writer = LogWriter(_lost_lines)
 
     @property
     def is_gathering(self) -> bool:
@@ -79,42 +82,51 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
             self.handleError(record)
             return
         loop = asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
-        of_a_request = hasattr(record, "request_id") and record.levelno < logging.WARNING
-        if loop is None or not of_a_request:
+        if loop is None:
             self.flush()
+        elif hasattr(record, "request_id") and record.levelno < logging.WARNING:
+            self._write_soon()
         else:
-            self._flush_soon()
+            self._write()
 
     def gather(self, line: RequestLine) -> None:
         """Keep the line of a request for at most ``GATHERED_SECONDS``; it is encoded then."""
         self._lines.append(line)
-        self._flush_soon()
+        self._write_soon()
 
-    def _flush_soon(self) -> None:
+    def _write_soon(self) -> None:
         """See to it that the lines are written; by the next line, if the loop ends before that."""
         now = time.monotonic()
         if now >= self._written_at:
             self._written_at = now + GATHERED_SECONDS
-            asyncio.get_running_loop().call_later(GATHERED_SECONDS, self.flush)
+            asyncio.get_running_loop().call_later(GATHERED_SECONDS, self._write)
 
-    def flush(self) -> None:
-        """Write what was gathered; where that fails, the requests go on all the same."""
+    def _write(self) -> None:
+        """Hand what was gathered to the thread that writes."""
         with self.lock or nullcontext():
             lines, self._lines = self._lines, []
             self._written_at = _NEVER
-            try:
-                if lines:
-                    self.stream.write("".join(map(self._text, lines)))
-                super().flush()
-            except (OSError, ValueError):
-                return  # closed, or full: there is nobody left to tell it to
+            if lines:
+                self.writer.write(self.stream, "".join(map(self._text, lines)), len(lines))
+
+    def flush(self) -> None:
+        """Write what was gathered; where that fails or takes long, all goes on without it."""
+        self._write()
+        self.writer.wait()
 
     def _text(self, line: str | RequestLine) -> str:
         return line if isinstance(line, str) else _encode(line).decode() + self.terminator
 
 
+def _lost_lines(count: int) -> str:
+    message = f"{count} lines were dropped, since the log was not read"
+    now = f"{datetime.now(UTC).isoformat(timespec='milliseconds')[:23]}Z"
+    line = {"time": now, "level": "warning", "logger": __name__, "message": message}
+    return msgspec.json.encode(line).decode() + "\n"
+
+
 def log_config() -> dict[str, Any]:
-    """Return what ``logging.config.dictConfig`` takes: everything to standard error, as JSON."""
+    """Return what ``logging.config.dictConfig`` takes: all to standard error as JSON lines."""
     quiet = {"handlers": ["stderr"], "level": "INFO", "propagate": False}
     return {
         "version": 1,
@@ -122,4 +134,5 @@ def log_config() -> dict[str, Any]:
         "formatters": {"json": {"()": JsonFormatter}},
         "handlers": {"stderr": {"()": GatheringHandler, "formatter": "json"}},
         "loggers": {"agent_cores": quiet, "uvicorn": quiet},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
     }

@@ -44,6 +44,7 @@ STATUSES: dict[str, int] = {
     "session_expired": 410,
     "revision_mismatch": 412,
     "payload_too_large": 413,
+    "uri_too_long": 414,
     "unsupported_media_type": 415,
     "invalid_input": 422,
     "idempotency_mismatch": 422,

@@ -131,10 +131,12 @@ class InFlight:
         self._most = most
         self.count = 0
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
+        """Count a request in; refuses one too many."""
         if self.count >= self._most:
             raise OverloadedError("too many requests are at work in the store")
         self.count += 1
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
+        """Count a request out."""
         self.count -= 1

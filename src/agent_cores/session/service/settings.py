@@ -18,6 +18,7 @@ from agent_cores.session.settings import SessionSettings, from_files
 
 _COMMENT = re.compile(r"\s+#.*$")
 _MIB = 1_048_576
+_LARGEST_PORT = 65_535
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +33,15 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     one caller, and ``failed_logins_per_minute`` (per process) the failed authentications of one
     address. That address is the one that connects, or, where it is in ``trusted_proxies``
     (addresses and networks), the nearest one in ``X-Forwarded-For`` that is not.
+
+    ``max_url_bytes``, ``max_header_count`` and ``max_header_bytes`` bound a head, and its trailers,
+    while it arrives. ``max_buffered_bytes`` (per process) bounds what is held of all bodies and
+    answers beyond the first 64 KiB of each; left out, it is four of the largest bodies, 64 MiB at
+    least. ``max_connections`` (per process): past it an idle one is closed, or the new one refused.
+
+    ``header_timeout`` and ``body_timeout`` are how long a head and a body may take to arrive,
+    ``send_timeout`` how long a caller may take for each MiB of an answer, and ``keep_alive`` how
+    long an idle connection stays open. 0 is no bound; a ``keep_alive`` of 0 is one request each.
 
     ``drain_seconds`` is how long ``/readyz`` says 503 before connections are closed, and
     ``shutdown_timeout`` how long requests at work may then take.
@@ -48,7 +58,13 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 16 * _MIB
     max_header_count: int = 100
     max_header_bytes: int = 32_768
+    max_url_bytes: int = 8_192
+    max_buffered_bytes: int | None = None
+    max_connections: int = 2_000
+    header_timeout: float = 20.0
     body_timeout: float = 20.0
+    send_timeout: float = 20.0
+    keep_alive: float = 75.0
     max_in_flight: int = 1_000
     max_in_flight_per_caller: int = 200
     requests_per_second: float = 0.0
@@ -65,8 +81,22 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(f"{environment_name(name)} is at least 1")
             if type(default) is float and not 0 <= value < float("inf"):
                 raise ConfigurationError(f"{environment_name(name)} is 0 or more")
+        if self.port > _LARGEST_PORT:
+            raise ConfigurationError(f"SESSION_SERVICE_PORT is at most {_LARGEST_PORT}")
+        if self.max_buffered_bytes is not None and self.max_buffered_bytes < self.max_body_bytes:
+            raise ConfigurationError(
+                "SESSION_SERVICE_MAX_BUFFERED_BYTES is at least SESSION_SERVICE_MAX_BODY_BYTES,"
+                f" which is {self.max_body_bytes}"
+            )
         _check_issuers(self.jwt_issuers)
         _check_networks(self.trusted_proxies)
+
+    @property
+    def most_buffered(self) -> int:
+        """``max_buffered_bytes``, or what holds where it is left out."""
+        if self.max_buffered_bytes is not None:
+            return self.max_buffered_bytes
+        return max(64 * _MIB, 4 * self.max_body_bytes)
 
     @classmethod
     def load(cls, **arguments: Any) -> ServiceSettings:  # noqa: ANN401 - checked against the fields

@@ -1,0 +1,175 @@
+"""``Supervisor``: keeps the workers of a service running, and says truly how it ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from multiprocessing import connection, parent_process
+from typing import TYPE_CHECKING
+
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
+
+from agent_cores.session.cli.listening import Server
+
+if TYPE_CHECKING:
+    import socket
+
+    import uvicorn
+
+    from agent_cores.session.service.settings import ServiceSettings
+
+logger = logging.getLogger("uvicorn.error")
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_SETTLED_SECONDS = 60.0
+"""A worker that has run for so long was a good one: the next pause is a short one again."""
+_MOST_STARTS = 6
+"""How often a service that never ran is tried: about a quarter of a minute."""
+_SPARE_SECONDS = 10.0
+_STOPPED_BY = {0, -signal.SIGTERM, -signal.SIGINT}
+
+
+class Worker(Process):
+    """One process that serves."""
+
+    @property
+    def server(self) -> Server:
+        """The server of this process, made in it."""
+        if self._server is None:
+            self._server = Server(self.config)
+        return self._server  # type: ignore[return-value]  # it is ours
+
+
+class Supervisor(Multiprocess):
+    """Starts workers, and starts them anew when they end, after a pause that doubles.
+
+    ``run`` returns the status for the shell: 0 after an orderly stop. A service of which no worker
+    has ever run gives up after some starts, with 1; so does a stop in which a worker had to be
+    killed or failed.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], settings: ServiceSettings
+    ) -> None:
+        super().__init__(config, sockets)
+        self.status = 0
+        self._has_run = False
+        self._failures = 0
+        self._pause = _SHORTEST_PAUSE
+        self._restart_at: dict[int, float] = {}
+        self._started_at: dict[int, float] = {}
+        # The drain, the requests at work, and then the manager: each within its own bound.
+        self._stop_seconds = settings.drain_seconds + 2 * settings.shutdown_timeout + _SPARE_SECONDS
+
+    def init_processes(self) -> None:
+        """Start the workers."""
+        for index in range(self.processes_num):
+            self.processes.append(self._started(index))
+
+    def _started(self, index: int) -> Worker:
+        worker = Worker(self.config, self.sockets)
+        worker.start()
+        self._started_at[index] = time.monotonic()
+        return worker
+
+    def run(self) -> int:  # type: ignore[override]  # and says how it ended
+        """Serve until told to stop; return the exit status."""
+        super().run()
+        return self.status
+
+    def keep_subprocess_alive(self) -> None:
+        """Start those anew that have ended, once their pause is over."""
+        for index, process in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            if index in self._restart_at:
+                if time.monotonic() >= self._restart_at[index]:
+                    del self._restart_at[index]
+                    self.processes[index] = self._started(index)
+            elif not process.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                self._note_end(index, process)
+            elif not self._has_run:
+                self._has_run = process.is_ready(self.config.timeout_worker_healthcheck)
+
+    def _note_end(self, index: int, process: Process) -> None:
+        process.kill()  # where it does not answer, though it runs
+        process.join()
+        self._failures += 1
+        if not self._has_run and self._failures >= _MOST_STARTS * self.processes_num:
+            logger.error("no worker could start; the service ends")
+            self.status = 1
+            self.should_exit.set()
+            return
+        if time.monotonic() - self._started_at.get(index, 0.0) >= _SETTLED_SECONDS:
+            self._pause = _SHORTEST_PAUSE
+        logger.error(
+            "worker [%s] ended with %s; the next one starts in %s s",
+            process.pid,
+            process.exitcode,
+            self._pause,
+        )
+        self._restart_at[index] = time.monotonic() + self._pause
+        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+
+    def terminate_all(self) -> None:
+        """Tell the workers to stop, but for those that have ended."""
+        for index, process in enumerate(self.processes):
+            if index not in self._restart_at:
+                process.terminate()
+
+    def join_all(self) -> None:
+        """Wait for the workers within a bound, and kill those that are still there."""
+        until = time.monotonic() + self._stop_seconds
+        for index, process in enumerate(self.processes):
+            if index in self._restart_at:
+                continue
+            process.process.join(max(0.0, until - time.monotonic()))
+            if process.process.exitcode is None:
+                logger.error("worker [%s] does not stop and is killed", process.pid)
+                process.process.kill()
+                process.process.join()
+            if process.exitcode not in _STOPPED_BY:
+                self.status = 1
+
+    def restart_all(self) -> None:
+        """Replace each worker by a new one, once that one serves."""
+        for index in range(len(self.processes)):
+            before, after = self.processes[index], self._started(index)
+            if not after.wait_until_ready(self.config.timeout_worker_healthcheck, self.should_exit):
+                after.kill()
+                after.join()
+                logger.error("a new worker was not ready in time; those before go on")
+                return
+            if self._restart_at.pop(index, None) is None:
+                before.terminate()
+                before.join()
+            self.processes[index] = after
+
+    def handle_ttin(self) -> None:
+        """Take one worker more."""
+        self.processes_num += 1
+        self.processes.append(self._started(len(self.processes)))
+
+    def handle_ttou(self) -> None:
+        """Take one worker less."""
+        self._restart_at.pop(len(self.processes) - 1, None)
+        super().handle_ttou()
+
+
+def stop_with_the_supervisor(settings: ServiceSettings) -> None:
+    """Let this worker stop when its supervisor is gone: else it would keep the port for ever."""
+    parent = parent_process()
+    if parent is None:
+        return
+    seconds = settings.drain_seconds + 2 * settings.shutdown_timeout + _SPARE_SECONDS
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()

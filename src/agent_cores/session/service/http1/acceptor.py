@@ -1,0 +1,170 @@
+"""``Acceptor``: makes the protocol of each connection, and looks at the deadlines of all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import select
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.service.answering import head_lines, refusal_answer
+from agent_cores.session.service.failures import outline
+from agent_cores.session.service.http1.connection import Connection
+from agent_cores.session.service.http1.exchange import STATUS_LINES
+from agent_cores.session.service.http1.head import Bounds
+from agent_cores.session.service.problems import Refusal
+from agent_cores.session.service.request_log import RequestLog
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from agent_cores.session.service.budget import Budget
+    from agent_cores.session.service.http1.exchange import Exchange
+    from agent_cores.session.service.settings import ServiceSettings
+
+logger = logging.getLogger("agent_cores.session.service")
+_LOG = RequestLog(logger)
+_SHORTEST_LOOK, _LONGEST_LOOK = 0.02, 1.0
+
+
+class ServerState(Protocol):
+    """What uvicorn's server shares with its connections."""
+
+    total_requests: int
+    connections: set[Any]
+    tasks: set[asyncio.Task[None]]
+    default_headers: list[tuple[bytes, bytes]]
+
+
+class Acceptor:
+    """What all connections of a process have in common."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServiceSettings,
+        budget: Budget,
+        state: ServerState,
+        app_state: dict[str, Any] | None = None,
+        *,
+        offers_whole: bool = True,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.budget = budget
+        self.bounds = Bounds(
+            settings.max_url_bytes, settings.max_header_bytes, settings.max_header_count
+        )
+        self.app_state = app_state or {}
+        self.offers_whole = offers_whole
+        self.keep_alive_seconds = settings.keep_alive
+        self.head_seconds = settings.header_timeout
+        self.send_seconds = settings.send_timeout
+        self._most = settings.max_connections
+        self._app = app
+        self._state = state
+        self._looks: asyncio.TimerHandle | None = None
+        times = (self.keep_alive_seconds, self.head_seconds, self.send_seconds)
+        shortest = min((seconds for seconds in times if seconds), default=_LONGEST_LOOK)
+        self._look_seconds = min(max(shortest / 4, _SHORTEST_LOOK), _LONGEST_LOOK)
+        self._common_of: list[tuple[bytes, bytes]] | None = None
+        self._common = b""
+
+    def __call__(self) -> Connection:
+        """Return the protocol of a new connection."""
+        return Connection(self)
+
+    def enter(self, connection: Connection) -> Refusal | None:
+        """Note a new connection. At the bound the one that is idle for longest makes room."""
+        connections = self._state.connections
+        refusal = None
+        if len(connections) >= self._most:
+            idle = [other for other in connections if other.is_idle]
+            if idle:
+                min(idle, key=_deadline).close_if_idle()
+            else:
+                refusal = Refusal("overloaded", "too many connections")
+        connections.add(connection)
+        if self._looks is None:
+            self._looks = self.loop.call_later(self._look_seconds, self._look)
+        return refusal
+
+    def leave(self, connection: Connection) -> None:
+        """Note that a connection is closed."""
+        self._state.connections.discard(connection)
+
+    def _look(self) -> None:
+        now = self.loop.time()
+        for connection in tuple(self._state.connections):
+            connection.check(now)
+        self._looks = None
+        if self._state.connections:
+            self._looks = self.loop.call_later(self._look_seconds, self._look)
+
+    def start(self, exchange: Exchange, scope: dict[str, Any]) -> None:
+        """Let the application answer a request."""
+        task = self.loop.create_task(self._answer(exchange, scope))
+        tasks = self._state.tasks
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _answer(self, exchange: Exchange, scope: dict[str, Any]) -> None:
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:  # noqa: BLE001 - a bug; the caller is told that there is one
+            logger.error("a request failed: %s", outline(error))  # noqa: TRY400 - no words of it
+        finally:
+            exchange.end()
+
+    def count(self) -> None:
+        """Note that a request was answered."""
+        self._state.total_requests += 1
+
+    def common_lines(self) -> bytes:
+        """Return the lines of headers that every answer has, such as the date."""
+        headers = self._state.default_headers
+        if headers is not self._common_of:
+            self._common_of = headers
+            self._common = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._common
+
+    def refusal(self, error: Exception) -> bytes:
+        """Return the whole answer to what is no request, after which the connection ends."""
+        started = time.perf_counter()
+        answer = refusal_answer(error, {}, utc_now())
+        request_id = b"%016x" % random.getrandbits(64)
+        if not isinstance(error, Refusal):
+            logger.error("request %s failed: %s", request_id.decode(), outline(error))
+        _LOG.tell(
+            request_id,
+            method="refused",
+            route=None,
+            status=answer.status,
+            credential=None,
+            started=started,
+        )
+        lines = head_lines(answer, request_id)
+        status = STATUS_LINES[answer.status]
+        return b"%b%b%bconnection: close\r\n\r\n%b" % (
+            status,
+            self.common_lines(),
+            lines,
+            answer.body,
+        )
+
+    def has_something(self, transport: asyncio.Transport) -> bool:
+        """Whether something has arrived that the loop has not read yet."""
+        sock = transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
+            return False
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(sock.fileno(), select.POLLIN)
+            return bool(poll.poll(0))
+        return bool(select.select([sock.fileno()], [], [], 0)[0])
+
+
+def _deadline(connection: Connection) -> float:
+    return connection.deadline

@@ -1,0 +1,96 @@
+"""``Chunks``: a body that comes in chunks. Its trailers are checked, and forgotten."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from agent_cores.session.service.http1.head import read_fields, too_many_fields
+from agent_cores.session.service.problems import Refusal
+
+if TYPE_CHECKING:
+    from agent_cores.session.service.http1.head import Bounds
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16}+)[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
+_MOST_LINE = 256
+"""Bytes of the line before a chunk, its extensions included."""
+
+MOST_AT_ONCE = 2_000
+"""Chunks that are read before others get their turn: a read may hold tens of thousands."""
+
+
+class Chunks:
+    """Reads one body.
+
+    ``is_over``: all of it has come, trailers too. ``is_waiting``: what came is not enough to go on.
+    """
+
+    __slots__ = ("_bounds", "_left", "_place", "is_over", "is_waiting")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._left = 0
+        self._place = "size"
+        self.is_over = False
+        self.is_waiting = True
+
+    def read(self, data: bytes | bytearray) -> tuple[list[bytes], int]:
+        """Return pieces of the body, and how much of ``data`` was taken; refuses what is no chunk.
+
+        Pass what was not taken again, with what has come since.
+        """
+        pieces: list[bytes] = []
+        at = 0
+        self.is_waiting = False
+        for _ in range(MOST_AT_ONCE):
+            before, place = at, self._place
+            at = getattr(self, f"_{place}")(data, at, pieces)
+            if self.is_over:
+                break
+            if at == before and place == self._place:
+                self.is_waiting = True
+                break
+        return pieces, at
+
+    def _size(self, data: bytes | bytearray, at: int, _: list[bytes]) -> int:
+        line = _SIZE.match(data, at, at + _MOST_LINE)
+        if line is None:
+            end = data.find(b"\n", at, at + _MOST_LINE)
+            if end >= 0 or len(data) - at >= _MOST_LINE:
+                raise Refusal("malformed_request", "the body is not made of chunks")
+            return at
+        self._left = int(line[1], 16)
+        self._place = "data" if self._left else "trailers"
+        return line.end()
+
+    def _data(self, data: bytes | bytearray, at: int, pieces: list[bytes]) -> int:
+        piece = bytes(data[at : at + self._left])
+        if piece:
+            pieces.append(piece)
+            self._left -= len(piece)
+        if not self._left:
+            self._place = "end"
+        return at + len(piece)
+
+    def _end(self, data: bytes | bytearray, at: int, _: list[bytes]) -> int:
+        end = bytes(data[at : at + 2])
+        if not b"\r\n".startswith(end):
+            raise Refusal("malformed_request", "a chunk is longer than it says")
+        if len(end) < 2:  # noqa: PLR2004 - CR and LF
+            return at
+        self._place = "size"
+        return at + 2
+
+    def _trailers(self, data: bytes | bytearray, at: int, _: list[bytes]) -> int:
+        """Nobody is told of trailers: they are not headers, and must not pass for them."""
+        if data.startswith(b"\r\n", at):
+            self.is_over = True
+            return at + 2
+        end = data.find(b"\r\n\r\n", at, at + self._bounds.fields + 2)
+        if end >= 0:
+            read_fields(bytes(data[at : end + 2]), self._bounds)
+            self.is_over = True
+            return end + 4
+        if len(data) - at >= self._bounds.fields + 2:
+            raise too_many_fields()
+        return at

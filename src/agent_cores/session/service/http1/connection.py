@@ -1,0 +1,336 @@
+"""``Connection``: one connection; a request at a time, and no more of the next than one read.
+
+Nothing here grows with what a caller sends: heads and trailers end at their bounds, a body waits
+outside until it is asked for, and while a request is at work, or its answer is not taken, nothing
+is read of the next ones. Deadlines are kept by ``Acceptor``, which looks at all connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
+
+from agent_cores.session.service.answering import WHOLE
+from agent_cores.session.service.http1.exchange import Exchange
+from agent_cores.session.service.http1.gathering import Gathering
+from agent_cores.session.service.http1.head import read_head
+
+if TYPE_CHECKING:
+    from agent_cores.session.service.http1.acceptor import Acceptor
+    from agent_cores.session.service.http1.head import Head
+
+NEVER = float("inf")
+_MIB = 1_048_576
+_LINGER_SECONDS = 2.0
+_STALLED_SECONDS = 1.0
+"""A caller who takes nothing of an answer for so long is not waited for by a server that stops."""
+_UNSENT_BYTES = 65_536
+
+
+class Connection(asyncio.Protocol):
+    """Speaks HTTP/1.1 with one caller."""
+
+    def __init__(self, acceptor: Acceptor) -> None:
+        self._acceptor = acceptor
+        self._loop = acceptor.loop
+        self.budget = acceptor.budget
+        self._came: bytes | bytearray = b""
+        self._exchange: Exchange | None = None
+        self._is_reading = True
+        self._is_unsent = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self._has_ended = False
+        self._is_lingering = False
+        self._has_begun = False
+        self._unsent_before = -1
+        self._looked_at = 0.0
+        self.is_stopping = False
+        self.deadline = NEVER
+
+    # The loop's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection, or refuse it if there are too many."""
+        stream = cast("asyncio.Transport", transport)
+        stream.set_write_buffer_limits(high=_UNSENT_BYTES)
+        self._transport = stream
+        self._gathering = Gathering(stream, self._loop)
+        self.write = self._gathering.write
+        self._server = _address(stream.get_extra_info("sockname"))
+        self._client = _address(stream.get_extra_info("peername"))
+        self._await_request()
+        refusal = self._acceptor.enter(self)
+        if refusal is not None:
+            self.refuse(refusal)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come."""
+        if self._is_lingering:
+            return
+        if not self._came:
+            self._came = data
+        else:
+            if isinstance(self._came, bytes):
+                self._came = bytearray(self._came)
+            self._came += data
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """Answer what was asked before the caller stopped sending, and close then."""
+        exchange = self._exchange
+        if self._is_lingering or exchange is None or not exchange.has_whole_body:
+            self._gathering.flush()
+            return False
+        self._has_ended = True
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything."""
+        del exc
+        self._acceptor.leave(self)
+        self._came = b""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.leave()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """Note that the caller does not take what was sent; from now on for a bounded time."""
+        self._is_unsent = True
+        size = self._transport.get_write_buffer_size()
+        seconds = self._acceptor.send_seconds * (1 + size // _MIB)
+        self._end_in(seconds)
+
+    def resume_writing(self) -> None:
+        """Go on: the caller has taken most of it."""
+        self._is_unsent = False
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._transport.is_closing():
+            return
+        exchange = self._exchange
+        if self._is_lingering or (exchange is not None and exchange.is_answered):
+            self._end_in(_LINGER_SECONDS)
+        elif exchange is not None:
+            self.deadline = NEVER
+        else:
+            self._await_request()
+
+    # What comes
+
+    def _advance(self) -> None:
+        """Do with what has come whatever can be done now."""
+        try:
+            while self._came and not self._is_lingering and not self._transport.is_closing():
+                exchange = self._exchange
+                if exchange is None:
+                    if self._is_unsent or not self._begin():
+                        break
+                elif exchange.has_whole_body:
+                    break
+                else:
+                    self._read_body(exchange)
+                    if exchange.has_more_at_hand:
+                        self._loop.call_soon(self._advance)
+                        self._read(on=False)
+                        return
+                    if not exchange.has_whole_body:
+                        break
+                    if exchange.is_answered:
+                        self._exchange = None
+                        self._await_request()
+        except Exception as error:  # noqa: BLE001 - every failure has an answer
+            self.refuse(error)
+        self.regulate()
+
+    def _read_body(self, exchange: Exchange) -> None:
+        taken = exchange.read(self._came)
+        self._came = self._came[taken:] if taken < len(self._came) else b""
+
+    def _begin(self) -> bool:
+        """Start the next request; false if there is less than its head."""
+        found = read_head(self._came, self._acceptor.bounds)
+        if found is None:
+            if self._has_ended:
+                self._transport.close()
+            elif not self._has_begun:
+                self._has_begun = True
+                self._end_in(self._acceptor.head_seconds)
+            return False
+        self._has_begun = False
+        head, end = found
+        self._came = self._came[end:] if end < len(self._came) else b""
+        exchange = self._exchange = Exchange(self, head, self._acceptor.bounds)
+        if self._acceptor.keep_alive_seconds == 0:
+            exchange.keeps_alive = False
+        self.deadline = NEVER
+        self._acceptor.start(exchange, self._scope(head, exchange))
+        return True
+
+    def _scope(self, head: Head, exchange: Exchange) -> dict[str, Any]:
+        path = head.path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.0" if head.is_1_0 else "1.1",
+            "server": self._server,
+            "client": self._client,
+            "scheme": "http",
+            "root_path": "",
+            "headers": head.fields,
+            "state": self._acceptor.app_state.copy(),
+            "method": head.method,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": head.path,
+            "query_string": head.query,
+            "extensions": {WHOLE: exchange.extension()} if self._acceptor.offers_whole else {},
+        }
+
+    def regulate(self) -> None:
+        """Read on, or stop reading: what comes is only read if there is a use for it now."""
+        exchange = self._exchange
+        if self._has_ended:
+            on = False
+        elif self._is_lingering:
+            on = True
+        elif exchange is None:
+            on = not self._is_unsent
+        elif exchange.has_whole_body:
+            on = not self._came
+        else:
+            on = exchange.wants_more
+        self._read(on=on)
+
+    def _read(self, *, on: bool) -> None:
+        if on is self._is_reading or self._transport.is_closing():
+            return
+        self._is_reading = on
+        if on:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    # What goes
+
+    def common_lines(self) -> bytes:
+        """Return the lines of headers that every answer has, such as the date."""
+        return self._acceptor.common_lines()
+
+    def unsent(self) -> asyncio.Future[None] | None:
+        """Return what to wait for until the caller has taken what was sent, if that is needed."""
+        if not self._is_unsent or self._transport.is_closing():
+            return None
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        return waiter
+
+    def finish(self, exchange: Exchange) -> None:
+        """Go on after an answer: to the next request, or to the end."""
+        self._acceptor.count()
+        if exchange is not self._exchange or self._transport.is_closing():
+            return
+        if not exchange.keeps_alive:
+            may_send = bool(self._came) or not self._is_reading or not exchange.has_whole_body
+            self._hang_up(lingers=may_send)
+        elif exchange.has_whole_body:
+            self._exchange = None
+            self._await_request()
+        else:
+            if not self._is_unsent:
+                self._end_in(_LINGER_SECONDS)
+            self.regulate()
+
+    def _await_request(self) -> None:
+        if not self._is_unsent and not self._has_begun:
+            self._end_in(self._acceptor.keep_alive_seconds or self._acceptor.head_seconds)
+        if self._came:
+            self._loop.call_soon(self._advance)
+        elif self.is_stopping or self._has_ended:
+            self._hang_up(lingers=False)
+        else:
+            self.regulate()
+
+    def _end_in(self, seconds: float) -> None:
+        self.deadline = self._loop.time() + seconds if seconds else NEVER
+
+    def refuse(self, error: Exception) -> None:
+        """Answer what is no request, or a request that nobody has answered, and hang up."""
+        if self._transport.is_closing():
+            return
+        exchange, self._exchange = self._exchange, None
+        if exchange is None or not exchange.is_started:
+            self.write(self._acceptor.refusal(error))
+        if exchange is not None:
+            exchange.leave()
+        self._hang_up(lingers=True)
+
+    def _hang_up(self, *, lingers: bool) -> None:
+        """Close after what was sent.
+
+        A caller who is still sending would lose the answer to the reset of a closed connection, so
+        what comes is read for a moment, and forgotten.
+        """
+        self._gathering.flush()
+        self._came = b""
+        if not self._is_unsent:
+            self._end_in(_LINGER_SECONDS)
+        if not lingers or not self._transport.can_write_eof() or self._has_ended:
+            self._transport.close()
+            return
+        self._is_lingering = True
+        self._transport.write_eof()
+        self._read(on=True)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def shutdown(self) -> None:
+        """Finish the request at work and close; a server calls this when it stops."""
+        self.is_stopping = True
+        if self._exchange is not None or self._is_lingering:
+            return
+        if self._came:
+            self.deadline = min(self.deadline, self._loop.time() + _LINGER_SECONDS)
+        elif not self._has_something_to_read():
+            self._hang_up(lingers=False)
+
+    # Deadlines
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the caller has asked nothing and is sent nothing."""
+        return self._exchange is None and not self._came and not self._is_unsent
+
+    def check(self, now: float) -> None:
+        """Close the connection if it is past its deadline, or keeps a stopping server waiting."""
+        if now >= self.deadline:
+            if not self.is_idle or self._is_lingering:
+                self._transport.abort()
+            elif not self._has_something_to_read():
+                self._transport.close()
+        elif self.is_stopping and now - self._looked_at >= _STALLED_SECONDS:
+            self._looked_at = now
+            before, self._unsent_before = (
+                self._unsent_before,
+                self._transport.get_write_buffer_size(),
+            )
+            if before == self._unsent_before > 0:
+                self._transport.abort()
+
+    def close_if_idle(self) -> None:
+        """Make room for another connection."""
+        self._hang_up(lingers=False)
+
+    def _has_something_to_read(self) -> bool:
+        """Whether a request has arrived that the loop has not seen yet: it must not be lost."""
+        return self._is_reading and self._acceptor.has_something(self._transport)
+
+
+def _address(found: Any) -> tuple[str, int] | None:  # noqa: ANN401 - as the system has it
+    if isinstance(found, tuple) and len(found) >= 2:  # noqa: PLR2004 - IPv6 addresses have four
+        return str(found[0]), int(found[1])
+    return None
