@@ -18,8 +18,8 @@ help:  ## show this list
 demo: $(VENV)/.base  ## see it work, with the base dependencies alone
 	@$(RUN) -m agent_cores.session.examples.demo $(ARGS)
 
-test: $(VENV)/.dev  ## run the tests; ARGS go to pytest
-	$(RUN) -m pytest $(ARGS)
+test: $(VENV)/.dev  ## run the tests on all cores; ARGS go to pytest
+	$(RUN) -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev  ## format, lint, types and the direction of imports; changes nothing
 	$(RUN) -m ruff format --check .

@@ -115,7 +115,6 @@ def test_subclasses_of_plain_types_are_plain(value: object, plain: object) -> No
         "\ud800",
         {"\udfff": 1},
     ],
-    ids=repr,
 )
 def test_what_is_not_plain_json_is_refused(value: object) -> None:
     for given_value in (value, [value], {"a": [value]}):

@@ -206,7 +206,6 @@ class LimitCases(ManagerCases):
             "\ud800",
             {"\ud800": 1},
         ],
-        ids=repr,
     )
     async def test_what_is_not_plain_json_is_refused(
         self,
