@@ -26,7 +26,7 @@ from agent_cores.session.access.access_control import (
     Caller,
     owner_view,
 )
-from agent_cores.session.deadline import Deadlines
+from agent_cores.session.deadline import Bounded, Deadlines
 from agent_cores.session.errors import (
     ConfigurationError,
     InvalidInputError,
@@ -193,7 +193,7 @@ class Engine:
             header=header,
             at=at,
             fresh=fresh,
-            clock=self.clock,
+            clock=self.clock.now,
             deadline=self._deadlines.begin() if deadline is None else deadline,
             valid_until=until,
         )
@@ -285,10 +285,20 @@ class Engine:
         header = self._headers.get((scope.namespace, session_id))
         if header is None or header.owner_id != user_id:
             return None
-        caller, at = Caller(header.owner_id), self.clock()
+        caller, at = Caller(header.owner_id), self.clock.now()
         if not self.access.allows(header, caller, action, at):
             return None
-        return self.decision(scope, header.session_id, caller, action, header, at=at, fresh=False)
+        return Decision(
+            scope=scope,
+            session_id=header.session_id,
+            caller=caller,
+            action=action,
+            header=header,
+            at=at,
+            fresh=False,
+            clock=self.clock.now,
+            deadline=self._deadlines.begin(),
+        )
 
     async def decide(
         self, scope: Scope, session_id: str, caller: Caller, action: Action
@@ -317,7 +327,7 @@ class Engine:
         ``ConflictError``, or ``StorageUnavailableError`` after a lost answer.
         """
         try:
-            with self._deadlines.until(decision.deadline):
+            with Bounded(self._deadlines, decision.deadline):
                 applied = await self.storage.apply(decision.guard(change))
         except (SessionError, TimeoutError) as error:
             refusal = error if isinstance(error, SessionError) else self._late_write(error)

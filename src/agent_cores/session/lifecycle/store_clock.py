@@ -42,6 +42,8 @@ class StoreClock:
     def __init__(
         self, own: Callable[[], datetime], storage: StorageProvider, max_skew: float
     ) -> None:
+        self.now = own
+        """Returns the time now, in one call less than calling the clock."""
         self._own = own
         self._storage = storage
         self._max_skew = max_skew
@@ -52,9 +54,13 @@ class StoreClock:
 
     def __call__(self) -> datetime:
         """Return the time now."""
-        if self._anchor is not None:
-            return at_millis((self._anchor + _steady()) // _MILLISECOND)
-        return self._own() + self._offset if self._offset else self._own()
+        return self.now()
+
+    def _anchored(self) -> datetime:
+        return at_millis(((self._anchor or 0) + _steady()) // _MILLISECOND)
+
+    def _shifted(self) -> datetime:
+        return self._own() + self._offset
 
     async def measure(self) -> bool:
         """Read the store's clock and correct this one by it.
@@ -76,12 +82,14 @@ class StoreClock:
         self._warn_if_apart(offset)
         if self._own is not utc_now:
             self._offset = offset
+            self.now = self._shifted if offset else self._own
             return True
         steady = _steady()
         anchor = time.time_ns() - steady + offset // timedelta(microseconds=1) * 1000
         if self._in_doubt(anchor, steady):
             return False
         self._anchor = anchor
+        self.now = self._anchored
         return True
 
     def _in_doubt(self, anchor: int, steady: int) -> bool:

@@ -112,13 +112,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def applied_at(self) -> datetime:
         """Return the instant at which the change is judged if it is applied now."""
-        if self.clock is None:
-            return self.at
-        return max(self.at, self.clock())
+        at, clock = self.at, self.clock
+        if clock is None:
+            return at
+        now = clock()
+        return now if now is not at and now > at else at
 
     def as_of(self, at: datetime) -> Change:
         """Return the change as decided at that instant."""
-        return self if at == self.at else msgspec.structs.replace(self, at=at)
+        return self if at is self.at else msgspec.structs.replace(self, at=at)
 
     @property
     def context_keys(self) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ class Verbs:
             namespace=decision.scope.namespace,
             session_id=decision.session_id,
             at=decision.at,
-            clock=self._engine.clock,
+            clock=decision.clock,
             limits=self._engine.limits,
             basis=header,
             valid_until=decision.valid_until,
