@@ -34,6 +34,7 @@ from agent_cores.session.storage.sqlite_connection import (
     stored_version,
     translating,
 )
+from agent_cores.session.storage.sqlite_file import StoreFile
 from agent_cores.session.storage.sqlite_reading import Readers
 from agent_cores.session.storage.sqlite_statements import Statements
 from agent_cores.session.storage.sqlite_writer import Writer
@@ -161,14 +162,20 @@ class SQLiteProvider(NativeProvider):
     async def _open(self) -> _Opened:
         version = await asyncio.to_thread(self._look_first)
         statements = Statements(self._prefix)
-        writer = Writer(self.path, statements, timeout=self._timeout, fast_path=self._fast_path)
-        await writer.open(version=version, prefix=self._prefix, synchronous=self._synchronous)
-        return _Opened(
-            pid=process_id(),
-            writer=writer,
-            readers=Readers(self.path, statements, timeout=self._timeout, count=self._pool_size),
-            writes=Coalescer(writer.write, lanes=2, max_queued=self._max_queued),
+        file = StoreFile(
+            self.path, prefix=self._prefix, timeout=self._timeout, synchronous=self._synchronous
         )
+        writer = Writer(file, statements, timeout=self._timeout, fast_path=self._fast_path)
+        await writer.open(version)
+        readers = Readers(
+            file,
+            statements,
+            timeout=self._timeout,
+            count=self._pool_size,
+            follow=writer.follow,
+        )
+        writes = Coalescer(writer.write, lanes=2, max_queued=self._max_queued)
+        return _Opened(pid=process_id(), writer=writer, readers=readers, writes=writes)
 
     def _look_first(self) -> int:
         """Return the version of the tables; refuse a file that is not to be touched."""
