@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -251,6 +252,53 @@ def test_a_url_names_the_file(url: str, path: Path) -> None:
     assert str(path) in provider.describe()
 
 
+def test_a_home_folder_is_found_and_no_folder_is_named_after_its_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    home = tmp_path / "data" / "x.db"
+    for url in ("sqlite:///~/data/x.db", "sqlite:///%7E/data/x.db"):
+        assert StorageFactory.create(url).describe() == f"SQLite, {home}"
+    assert SQLiteProvider("~/data/x.db").path == SQLiteProvider(Path("~/data/x.db")).path == home
+    assert SQLiteProvider("./~/x.db").path == Path.cwd() / "~" / "x.db"
+    assert SQLiteProvider("/srv/~/x.db").path == Path("/srv/~/x.db")
+    with pytest.raises(ConfigurationError, match="~nobody-of-this-name"):
+        SQLiteProvider("~nobody-of-this-name/x.db")
+
+
+async def test_a_path_that_names_no_file_is_refused_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="folder is a folder"):
+        await SQLiteProvider(folder).initialize()
+    with pytest.raises(ConfigurationError, match="not the folder"):
+        StorageFactory.create(f"sqlite:///{folder}/")
+    with pytest.raises(ConfigurationError, match="no ordinary file"):
+        await SQLiteProvider(tmp_path / "pipe").initialize()
+    with pytest.raises(ConfigurationError, match="a file and no folder"):
+        await SQLiteProvider(tmp_path / "file" / "sessions.db").initialize()
+    with pytest.raises(ConfigurationError, match="a file and no folder"):
+        await SQLiteProvider(tmp_path / "file" / "more" / "sessions.db").initialize()
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "pipe"]  # noqa: PTH208 - names
+
+
+async def test_a_new_file_is_its_users_alone_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
+    path, link = tmp_path / "sessions.db", tmp_path / "link.db"
+    link.symlink_to(tmp_path / "linked.db")
+    for new, made in ((path, path), (link, tmp_path / "linked.db")):
+        async with opened(new) as provider:
+            await create(provider)
+            for suffix in ("", "-wal", "-shm"):
+                assert made.with_name(made.name + suffix).stat().st_mode & 0o777 == 0o600
+    path.chmod(0o660)
+    async with opened(path) as provider:
+        await create(provider, "second")
+        for suffix in ("", "-wal", "-shm"):
+            assert path.with_name(path.name + suffix).stat().st_mode & 0o777 == 0o660
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -314,7 +362,7 @@ async def test_the_default_file_lies_in_a_folder_of_its_user_alone(
     await provider.initialize()
     await provider.shutdown()
     folder = tmp_path / "agent-cores-session"
-    assert (folder / "sessions.db").exists()
+    assert (folder / "sessions.db").stat().st_mode & 0o777 == 0o600
     assert folder.stat().st_mode & 0o777 == 0o700
 
 

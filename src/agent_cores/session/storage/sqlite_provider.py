@@ -12,6 +12,7 @@ import asyncio
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, unquote
@@ -34,6 +35,7 @@ from agent_cores.session.storage.sqlite_connection import (
     stored_version,
     translating,
 )
+from agent_cores.session.storage.sqlite_file import StoreFile
 from agent_cores.session.storage.sqlite_reading import Readers
 from agent_cores.session.storage.sqlite_statements import Statements
 from agent_cores.session.storage.sqlite_writer import Writer
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
 READERS = 4
 DEFAULT_FILE = "sessions.db"
+_FILE_MODE = 0o600
+"""Of a new file; SQLite gives it to the ``-wal`` and ``-shm`` files too."""
 
 
 class _Opened(msgspec.Struct, frozen=True):
@@ -61,9 +65,10 @@ class _Opened(msgspec.Struct, frozen=True):
 class SQLiteProvider(NativeProvider):
     """Sessions in one SQLite file.
 
-    ``path`` is the file, by default ``sessions.db`` in the user's data folder; missing folders are
-    made. ``synchronous`` is ``FULL``, ``EXTRA``, or ``NORMAL``, with which the last commits may be
-    lost when the power fails. ``timeout`` is how many seconds a write waits for other processes.
+    ``path`` is the file, by default ``sessions.db`` in the user's data folder; ``~`` is the home
+    folder, and missing folders are made. A new file is for its user alone. ``synchronous`` is
+    ``FULL``, ``EXTRA``, or ``NORMAL``, with which the last commits may be lost when the power
+    fails. ``timeout`` is how many seconds a write waits for other processes.
     ``pool_size`` bounds the readers, ``max_queued`` the writes that wait. ``schema="check"``
     refuses a file whose tables are missing or old instead of making them. ``fast_path=False``
     sends plain appends the long way, for tests.
@@ -92,7 +97,7 @@ class SQLiteProvider(NativeProvider):
         wrong = re.fullmatch("[A-Za-z0-9_]{0,40}", table_prefix) is None
         _refuse("table_prefix", wrong, "letters, digits and _, at most 40")
         self._is_default = path is None
-        self.path = (default_folder() / DEFAULT_FILE if path is None else Path(path)).absolute()
+        self.path = default_folder() / DEFAULT_FILE if path is None else _file_at(path)
         self._synchronous = synchronous.upper()
         self._timeout = timeout
         self._pool_size = pool_size
@@ -106,7 +111,9 @@ class SQLiteProvider(NativeProvider):
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - checked by __init__
-        """``sqlite:///relative.db``, ``sqlite:////absolute.db``; ``sqlite://``: the default file.
+        """``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///~/home.db``.
+
+        ``sqlite://`` is the default file.
 
         ``?synchronous=`` and ``?timeout=`` come before the options of the same name; other
         parameters are refused.
@@ -161,17 +168,26 @@ class SQLiteProvider(NativeProvider):
     async def _open(self) -> _Opened:
         version = await asyncio.to_thread(self._look_first)
         statements = Statements(self._prefix)
-        writer = Writer(self.path, statements, timeout=self._timeout, fast_path=self._fast_path)
-        await writer.open(version=version, prefix=self._prefix, synchronous=self._synchronous)
-        return _Opened(
-            pid=process_id(),
-            writer=writer,
-            readers=Readers(self.path, statements, timeout=self._timeout, count=self._pool_size),
-            writes=Coalescer(writer.write, lanes=2, max_queued=self._max_queued),
+        file = StoreFile(
+            self.path, prefix=self._prefix, timeout=self._timeout, synchronous=self._synchronous
         )
+        writer = Writer(file, statements, timeout=self._timeout, fast_path=self._fast_path)
+        await writer.open(version)
+        readers = Readers(
+            file,
+            statements,
+            timeout=self._timeout,
+            count=self._pool_size,
+            follow=writer.follow,
+        )
+        writes = Coalescer(writer.write, lanes=2, max_queued=self._max_queued)
+        return _Opened(pid=process_id(), writer=writer, readers=readers, writes=writes)
 
     def _look_first(self) -> int:
         """Return the version of the tables; refuse a file that is not to be touched."""
+        if self.path.exists() and not self.path.is_file():
+            kind = "a folder" if self.path.is_dir() else "no ordinary file"
+            raise ConfigurationError(f"SQLite: path is a file, but {self.path} is {kind}")
         with translating(self.path):
             version = stored_version(self.path, self._prefix, self._timeout)
         if version < newest_version() and self._schema == "check":
@@ -179,11 +195,17 @@ class SQLiteProvider(NativeProvider):
                 f"{self.path} has schema {version}, this program needs {newest_version()};"
                 " run: agent-sessions migrate"
             )
+        mode = 0o700 if self._is_default else 0o777  # the umask takes its share
         try:
-            mode = 0o700 if self._is_default else 0o777  # the umask takes its share
             self.path.parent.mkdir(mode=mode, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                file = os.path.realpath(self.path)  # a link may lead to a file that is to be made
+                os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, _FILE_MODE))
+        except (FileExistsError, NotADirectoryError) as error:
+            detail = f"SQLite: a part of path is a file and no folder: {self.path.parent}"
+            raise ConfigurationError(detail) from error
         except OSError as error:
-            raise StorageUnavailableError(f"the folder of {self.path}: {error}") from error
+            raise StorageUnavailableError(f"{self.path} cannot be made: {error}") from error
         return version
 
     async def store_time(self) -> datetime:
@@ -233,6 +255,18 @@ def default_folder() -> Path:
         given = Path(os.environ.get("XDG_DATA_HOME", ""))
         base = given if given.is_absolute() else home / ".local" / "share"
     return base / "agent-cores-session"
+
+
+def _file_at(path: str | Path) -> Path:
+    """Return the absolute path of a file, its ``~`` expanded."""
+    text = os.fspath(path)
+    _refuse("path", text.endswith(("/", os.sep)), f"a file, not the folder {text}")
+    if not text.startswith("~"):
+        return Path(text).absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigurationError(f"SQLite: path {text}: {error}") from error
 
 
 def _path_of(url: str) -> str | None:

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent_cores.session.errors import UnsupportedError
+from agent_cores.session.errors import (
+    SessionError,
+    StorageUnavailableError,
+    UnsupportedError,
+)
 from agent_cores.session.models import SessionStatus, Snapshot
 from agent_cores.session.models.query import (
     WALK_LIMIT,
@@ -29,21 +34,23 @@ from agent_cores.session.storage.base import Counts
 from agent_cores.session.storage.codec import HEADER_FIELDS
 from agent_cores.session.storage.sqlite_changes import decode_row, stored_message
 from agent_cores.session.storage.sqlite_connection import Row, fetch, open_reader, translating
+from agent_cores.session.storage.sqlite_file import FileMovedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from datetime import datetime
-    from pathlib import Path
 
     import apsw
 
     from agent_cores.session.models import SessionMetadata, Window
+    from agent_cores.session.storage.sqlite_file import StoreFile
     from agent_cores.session.storage.sqlite_statements import Statements
 
 T = TypeVar("T")
 Place = tuple[int, str]
 """Time in milliseconds and session id: where a session stands in a listing."""
 
+_PAUSE = 0.005
 _LARGEST = 2**63 - 1
 _FIRST: Place = (_LARGEST, "")
 _LISTED_AT = 1 + HEADER_FIELDS.index("listed_at")
@@ -53,19 +60,29 @@ _SESSION_ID = 1 + HEADER_FIELDS.index("session_id")
 class Readers:
     """Up to ``count`` connections, one a thread, opened when they are first needed."""
 
-    def __init__(self, path: Path, statements: Statements, *, timeout: float, count: int) -> None:
-        self._path = path
+    def __init__(
+        self,
+        file: StoreFile,
+        statements: Statements,
+        *,
+        timeout: float,
+        count: int,
+        follow: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._file = file
         self._sql = statements
         self._timeout = timeout
+        self._follow = follow
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="sqlite-reader")
-        self._idle: list[apsw.Connection] = []
+        self._open: set[apsw.Connection] = set()
+        self._idle: list[tuple[int, apsw.Connection]] = []
+        file.close_readers = self._close_within
 
     async def close(self) -> None:
         """Wait for the looks that are under way, and close."""
         await asyncio.to_thread(self._threads.shutdown)
-        with translating(self._path):
-            while self._idle:
-                self._idle.pop().close()
+        with translating(self._file.path):
+            self._close_within(0)
 
     async def read(
         self, namespace: str, session_id: str, *, context: bool, window: Window | None
@@ -87,24 +104,65 @@ class Readers:
 
     async def _run(self, look: Callable[[apsw.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._look, look)
+        try:
+            return await loop.run_in_executor(self._threads, self._look, look)
+        except FileMovedError:
+            await self._follow()
+        try:
+            return await loop.run_in_executor(self._threads, self._look, look)
+        except FileMovedError as error:
+            detail = f"{self._file.path} was moved or replaced again and again"
+            raise StorageUnavailableError(detail) from error
 
     def _look(self, look: Callable[[apsw.Connection], T]) -> T:
-        with translating(self._path):
+        """Look at the file; ``FileMovedError`` if it is not the one at its path by then."""
+        connection = None
+        try:
+            generation, connection = self._connection()
+            with translating(self._file.path), _one_instant(connection):
+                seen = look(connection)
+        except BaseException as error:
+            self._drop(connection)
+            if isinstance(error, SessionError) and not self._file.holds():
+                raise FileMovedError from error
+            raise
+        if generation != self._file.generation or not self._file.holds(connection):
+            self._drop(connection)
+            raise FileMovedError
+        self._idle.append((generation, connection))
+        return seen
+
+    def _connection(self) -> tuple[int, apsw.Connection]:
+        """Return a connection to the file at the path, and the generation of that file."""
+        while True:
             try:
-                connection = self._idle.pop()
+                generation, connection = self._idle.pop()
             except IndexError:
-                connection = open_reader(self._path, self._timeout)
-            try:
-                with _one_instant(connection):
-                    seen = look(connection)
-            except BaseException:
-                connection.close(
-                    force=True
-                )  # the error may keep a statement, and its instant, open
-                raise
-            self._idle.append(connection)
-            return seen
+                break
+            if generation == self._file.generation:
+                return generation, connection
+            self._drop(connection)
+        with self._file.opening, translating(self._file.path):
+            connection = open_reader(self._file.path, self._timeout)
+            self._open.add(connection)
+            return self._file.generation, connection
+
+    def _drop(self, connection: apsw.Connection | None) -> None:
+        if connection is not None:
+            connection.close(force=True)  # an error may have left a statement open
+            self._open.discard(connection)
+
+    def _close_within(self, seconds: float) -> bool:
+        """Close all connections, those in use as they come back; false: some have not."""
+        deadline = time.monotonic() + seconds
+        while True:
+            while self._idle:
+                self._drop(self._idle.pop()[1])
+            if not self._open:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_PAUSE)
 
     def _read(
         self,

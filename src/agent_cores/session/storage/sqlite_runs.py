@@ -50,8 +50,11 @@ class Run(msgspec.Struct):
     """What of a batch goes at once, and how.
 
     ``answers`` has what each of these changes does, by its index. ``before`` and ``after`` are the
-    sessions that they move, ``others`` those that the rest of the batch may change.
+    sessions that they move, ``others`` those that the rest of the batch may change. ``generation``
+    tells of which file that is known.
     """
+
+    generation: int = 0
 
     answers: dict[int, Applied] = {}
     before: dict[Key, Remembered] = {}
@@ -74,13 +77,18 @@ class Runs:
         self._known: dict[Key, Remembered] = {}
         self._at_work: Counter[Key] = Counter()
         self._rests = 0
+        self._generation = 0
 
-    def plan(self, changes: Sequence[Change]) -> Run:
+    def plan(self, changes: Sequence[Change], generation: int = 0) -> Run:
         """Return what goes at once.
 
         Of each session the changes before the first that cannot, so that they keep their order.
+        What is remembered of a file of another generation is forgotten.
         """
-        run = Run()
+        if generation != self._generation:
+            self._generation = generation
+            self._known.clear()
+        run = Run(generation)
         for index, change in enumerate(changes):
             key = change.namespace, change.session_id
             applied = None if key in run.others else self._planned(run, key, change)

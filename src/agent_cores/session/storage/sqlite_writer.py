@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import apsw
 
-from agent_cores.session.errors import CorruptRecordError, InvalidInputError, SessionError
+from agent_cores.session.errors import (
+    CorruptRecordError,
+    InvalidInputError,
+    SessionError,
+    StorageUnavailableError,
+)
 from agent_cores.session.models.query import Ended
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.sqlite_changes import ChangeWriter, decode_row
 from agent_cores.session.storage.sqlite_connection import (
-    apply_schema,
     fetch,
-    newest_version,
-    open_writer,
     translated,
     translating,
 )
@@ -35,9 +37,9 @@ from agent_cores.session.storage.sqlite_runs import Run, Runs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from agent_cores.session.models import Applied, Change, SessionMetadata
+    from agent_cores.session.storage.sqlite_file import StoreFile
     from agent_cores.session.storage.sqlite_runs import Key, Remembered
     from agent_cores.session.storage.sqlite_statements import Statements
 
@@ -55,31 +57,26 @@ class Writer:
     """Writes to one file, on one thread. Its methods are called on the event loop."""
 
     def __init__(
-        self, path: Path, statements: Statements, *, timeout: float, fast_path: bool
+        self, file: StoreFile, statements: Statements, *, timeout: float, fast_path: bool
     ) -> None:
-        self._path = path
+        self._file = file
+        self._path = file.path
         self._sql = statements
         self._timeout = timeout
         self._fast_path = fast_path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._connection: apsw.Connection
         self._changes: ChangeWriter
+        self._in_doubt = False
         self._runs = Runs(statements)
         self._purging: asyncio.Task[None] | None = None
 
-    async def open(self, *, version: int, prefix: str, synchronous: str) -> None:
+    async def open(self, version: int) -> None:
         """Open the file; bring the tables up to date if ``version`` shows that they are not."""
 
         def opening() -> None:
-            connection = open_writer(self._path, self._timeout, synchronous)
-            try:
-                if version < newest_version():
-                    apply_schema(connection, self._path, prefix)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
-            self._changes = ChangeWriter(connection, self._sql, fast_path=self._fast_path)
+            self._file.open(version)
+            self._take_connection()
 
         try:
             await self._run(opening)
@@ -88,17 +85,21 @@ class Writer:
             raise
         self._purge()
 
+    def _take_connection(self) -> None:
+        self._connection = self._file.connection
+        self._changes = ChangeWriter(self._connection, self._sql, fast_path=self._fast_path)
+
     async def close(self) -> None:
         """Remove what deleted sessions left, for as long as a timeout at most, and close."""
         if self._purging is not None:
             await asyncio.wait([self._purging], timeout=self._timeout)
             self._purging.cancel()
-        await self._run(self._connection.close)
+        await self._run(self._file.close)
         self._thread.shutdown(wait=False)
 
     async def write(self, changes: Sequence[Change]) -> list[Applied | Exception]:
         """Carry out a batch; answer each change with what it did or its own error."""
-        run = self._runs.plan(changes)
+        run = self._runs.plan(changes, self._file.generation)
         written = False
         seen: dict[Key, Remembered] = {}
         try:
@@ -119,6 +120,10 @@ class Writer:
             taken += ended
         return taken
 
+    async def follow(self) -> None:
+        """Go on with the file at the path, after a read has found another one there."""
+        await self._run(self._follow)
+
     async def _run(self, job: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._translated, job)
@@ -128,7 +133,44 @@ class Writer:
             return job()
 
     def _write(self, changes: Sequence[Change], run: Run) -> Written:
-        """Answer each change; tell whether the run was written, and what was seen of the others."""
+        """Answer each change; tell whether the run was written, and what was seen of the others.
+
+        Nothing is answered until the files are seen to be still those at the path.
+        """
+        try:
+            if self._in_doubt:
+                self._follow()
+        except SessionError as error:
+            return [type(error)(str(error)) for _ in changes], False, {}
+        if run.generation != self._file.generation:
+            run = Run()
+        written = self._attempt(changes, run)
+        if self._file.holds(self._connection):
+            return written
+        self._in_doubt = True
+        try:
+            if not self._follow():  # it is another file
+                written = self._attempt(changes, Run())
+            if self._file.holds(self._connection):
+                return written
+            detail = f"{self._path} was moved or replaced again and again"
+        except SessionError as error:
+            detail = str(error)
+        self._in_doubt = True
+        lost = [StorageUnavailableError(detail, outcome_unknown=True) for _ in changes]
+        return [*lost], False, {}
+
+    def _follow(self) -> bool:
+        """Go on with the file at the path; tell whether it has all that was committed."""
+        generation = self._file.generation
+        with translating(self._path):
+            whole = self._file.follow()
+        if self._file.generation != generation:
+            self._take_connection()
+        self._in_doubt = False
+        return whole
+
+    def _attempt(self, changes: Sequence[Change], run: Run) -> Written:
         self._changes.seen = {}
         if len(run.answers) == len(changes):
             try:
@@ -210,6 +252,8 @@ class Writer:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        if self._in_doubt:
+            self._follow()
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -217,6 +261,10 @@ class Writer:
         except BaseException:
             self._rollback()
             raise
+        if not self._file.holds(self._connection):
+            self._in_doubt = True
+            detail = f"{self._path} was moved, removed or replaced meanwhile"
+            raise StorageUnavailableError(detail, outcome_unknown=True)
 
     def _take_due(self, at: datetime, limit: int, lease_seconds: float) -> tuple[int, list[Ended]]:
         """Return how many sessions had come due, and those of them that have ended."""
