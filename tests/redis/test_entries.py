@@ -73,7 +73,7 @@ async def test_a_change_that_fails_for_an_unknown_cause_leaves_the_session_in_th
 async def test_a_change_that_others_are_always_faster_than_leaves_the_session_in_the_queue(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(f"{empty_store(server.url)}&timeout=0.05") as provider:
+    async with opened(f"{empty_store(server.url)}&timeout=0.3") as provider:
         header = await start(provider)
         with monkeypatch.context() as patch:
             patch.setattr(Changes, "write", _loses)

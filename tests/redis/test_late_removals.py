@@ -215,7 +215,7 @@ async def test_a_reader_who_is_slow_to_mend_takes_nothing_that_was_shared_meanwh
     await entered.wait()
     later = utc_now() + timedelta(minutes=2)
     await one.find(Query(namespace="default", at=later, **SHARED))
-    await one._listings.finish()  # noqa: SLF001 - what the reader set going
+    await one._background.finish()  # noqa: SLF001 - what the reader set going
     mended.set()
     await sharing
     assert await listed(other, **SHARED) == ["talk"]

@@ -22,8 +22,8 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.models import Query, Window
 from agent_cores.session.models.times import utc_now
+from agent_cores.session.storage.redis_node import ALONE_BYTES
 from agent_cores.session.storage.redis_provider import RedisProvider
-from agent_cores.session.storage.redis_wire import ALONE_BYTES
 from agent_cores.session.testing.samples import change_of, new_message
 from tests.redis.talks import Writers, append, messages, opened, start
 from tests.servers.redis import RedisServer, redis_program, shared_cluster

@@ -85,7 +85,7 @@ async def test_a_listing_has_the_others_and_names_it(
                 found = await provider.find(query)
                 assert sorted(header.session_id for header in found.headers) == ["a", "z"]
                 assert found.unreadable == ("bad",)
-                await provider._listings.finish()  # noqa: SLF001 - what the reader set going
+                await provider._background.finish()  # noqa: SLF001 - what the reader set going
         found = await provider.find(Query(namespace=None, at=at))
         assert sorted(header.session_id for header in found.headers) == ["a", "z"]
         assert found.unreadable == ("bad",)

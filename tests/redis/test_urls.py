@@ -84,6 +84,21 @@ def test_what_nobody_understands_is_refused(url: str) -> None:
         RedisProvider.from_url(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis+sentinel://there,here", "the name of the service is missing"),
+        ("redis+cluster://", "a host of the Redis URL has no name"),
+        ("redis+sentinel://,/talks", "a host of the Redis URL has no name"),
+        ("redis://there/name", "the path of a Redis URL is the number of a database"),
+        ("rediss+cluster://there/name", "the path of a Redis URL is the number of a database"),
+    ],
+)
+def test_the_error_says_which_part_of_a_url_is_wrong(url: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        RedisProvider.from_url(url)
+
+
 def test_a_password_is_not_described() -> None:
     for url in ("redis://ann:s3cret@there/1?password=s3cret", "redis+cluster://:s3cret@there,here"):
         assert "s3cret" not in RedisProvider.from_url(url).describe()

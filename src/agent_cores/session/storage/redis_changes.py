@@ -7,8 +7,8 @@ is said by ``apply_change``.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
+import time
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -19,6 +19,7 @@ from agent_cores.session.errors import (
     StoreFormatError,
 )
 from agent_cores.session.models.change import Applied, Change, State, apply_change, hot_append
+from agent_cores.session.storage.redis_background import Background, tried
 from agent_cores.session.storage.redis_commands import APPLY, READ
 from agent_cores.session.storage.redis_indexes import Entering
 from agent_cores.session.storage.redis_records import (
@@ -36,7 +37,6 @@ from agent_cores.session.storage.redis_records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
     from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
@@ -49,56 +49,88 @@ _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.1
 _ABSENT = State()
 
-_log = logging.getLogger(__name__)
-
 
 class Changes:
     """Carries changes out. ``timeout``: how long another process may be first, again and again."""
 
     def __init__(
-        self, keys: Keys, wire: Wire, indexes: Indexes, due: DueQueue, *, timeout: float
+        self,
+        keys: Keys,
+        wire: Wire,
+        indexes: Indexes,
+        due: DueQueue,
+        background: Background,
+        *,
+        timeout: float,
     ) -> None:
         self._keys = keys
         self._wire = wire
         self._indexes = indexes
         self._due = due
+        self._background = background
         self._timeout = timeout
         self._locks: WeakValueDictionary[SessionKeys, asyncio.Lock] = WeakValueDictionary()
 
     async def look(self, namespace: str, session_id: str, look: Look) -> Seen:
         """Look at one session, in one round trip."""
         keys = self._keys.session(namespace, session_id)
+        asked_at = time.monotonic()
         try:
             answer = await self._wire.call(READ.on(keys, encode_msgpack(look)))
         except StoreFormatError as error:
             raise CorruptRecordError(namespace, session_id, str(error)) from error
-        return Seen.of(namespace, session_id, answer)
+        seen = Seen.of(namespace, session_id, answer)
+        if seen.time is not None:
+            self._wire.note_time(keys.header, asked_at, seen.time)
+        return seen
 
     async def append_hot(self, change: Change) -> Applied | None:
         """Append in one round trip, or return ``None`` if the session must be looked at first."""
+        change = change.as_of(change.applied_at())
         hot, basis = hot_append(change), change.basis
         if hot is None or basis is None or not _is_decided_on(change, basis):
             return None
-        append = self._write(change, hot_write(change, basis, hot))
-        moved = None
-        if hot.listed_at is not None:
-            moved = self._indexes.moved(basis, basis.tags, hot.listed_at, hot.expires_at)
-        if moved is None:
-            written = await append
+        keys = self._keys.session(change.namespace, change.session_id)
+        sent = self._wire.server_time(keys.header)
+        write = hot_write(change, basis, hot, sent)
+        if hot.listed_at is None:
+            written = await self._write(change, keys, write)
         else:
-            written, _ = await asyncio.gather(append, _tried(self._wire.call(moved)))
+            moving = self._move(basis, basis.tags, hot.listed_at, hot.expires_at)
+            try:
+                written = await self._write(change, keys, write)
+            except BaseException:  # a cancellation too
+                self._background.start(self._move_back(moving, change, hot.listed_at))
+                raise
+            if written is None:
+                moving = self._background.start(self._move_back(moving, change, hot.listed_at))
+            await self._background.shortly(moving)
         if written is None:
-            if moved is not None and hot.listed_at is not None:
-                await _tried(self._move_back(change, hot.listed_at))
             return None
-        if written.tags is not None and not (moved and set(written.tags) <= set(basis.tags)):
-            ends = written.expires_at  # the header seen before was behind, or short of tags
-            moved = self._indexes.moved(basis, written.tags, written.listed_at, ends)
-            await _tried(self._wire.call(moved))
+        if written.tags is not None and (
+            hot.listed_at is None or not set(written.tags) <= set(basis.tags)
+        ):  # the header seen before was behind, or short of tags
+            ends = written.expires_at
+            await self._background.shortly(self._move(basis, written.tags, written.listed_at, ends))
         return hot_applied(change, basis, written)
 
-    async def _move_back(self, change: Change, moved_to: datetime) -> None:
+    def _move(
+        self,
+        header: SessionMetadata,
+        tags: tuple[str, ...],
+        at: datetime,
+        ends: datetime | None,
+    ) -> asyncio.Task[bool] | None:
+        """Begin to move a session up in its owner's lists. An append does not depend on it."""
+        return self._background.start(self._wire.call(self._indexes.moved(header, tags, at, ends)))
+
+    async def _move_back(
+        self, moving: asyncio.Task[bool] | None, change: Change, moved_to: datetime
+    ) -> None:
         """Put a session that was moved up for an append that did not go through where it was."""
+        if moving is None:
+            return
+        await asyncio.wait([moving])
         look = Look.at_session(context=False, window=None)
         header = (await self.look(change.namespace, change.session_id, look)).header
         if header is not None:
@@ -120,12 +152,15 @@ class Changes:
 
     async def write(self, change: Change, applied: Applied) -> Applied | None:
         """Write what was decided, or return ``None`` if what it relied on no longer stands."""
+        keys = self._keys.session(change.namespace, change.session_id)
+        sent = self._wire.server_time(keys.header)
         if applied.deleted:
-            written = await self._write(change, delete_write(applied.header, change))
+            write = delete_write(applied.header, change, sent)
         elif applied.before is None:
-            written = await self._write(change, create_write(applied))
+            write = create_write(applied)
         else:
-            written = await self._write(change, change_write(applied.before, applied, change))
+            write = change_write(applied.before, applied, change, sent)
+        written = await self._write(change, keys, write)
         if written is None:
             return None
         if applied.deleted or applied.before is None:
@@ -143,22 +178,22 @@ class Changes:
     async def settle(self, entering: Entering) -> None:
         """After the write: leave the session in no other list, and in each of those."""
         await asyncio.gather(
-            _tried(self._indexes.leave(entering)), _tried(self._indexes.affirm(entering))
+            tried(self._indexes.leave(entering)), tried(self._indexes.affirm(entering))
         )
 
     async def withdraw(self, entering: Entering, stands: SessionMetadata | None) -> None:
         """Take back what was added for a change that in the end wrote nothing."""
-        await _tried(self._indexes.withdraw(entering, stands))
+        await tried(self._indexes.withdraw(entering, stands))
         if stands is None and entering.token is not None:
-            await _tried(self._restore_if_saved(entering.after))
+            await tried(self._restore_if_saved(entering.after))
 
     async def leave_all(self, header: SessionMetadata) -> None:
         """Remove a session that was deleted from all lists."""
-        await _tried(self._leave_all(header))
+        await tried(self._leave_all(header))
 
     async def forget(self, change: Change) -> None:
         """Remove what is left of a session that is gone already."""
-        await _tried(self._due.forget(change))
+        await tried(self._due.forget(change))
 
     async def _leave_all(self, header: SessionMetadata) -> None:
         await self._indexes.leave_all(header)
@@ -173,8 +208,7 @@ class Changes:
         if header is not None:
             await self._indexes.restore(header)
 
-    async def _write(self, change: Change, write: Write) -> Written | None:
-        keys = self._keys.session(change.namespace, change.session_id)
+    async def _write(self, change: Change, keys: SessionKeys, write: Write) -> Written | None:
         try:
             answer = await self._wire.call(APPLY.on(keys, encode_msgpack(write)))
         except StoreFormatError as error:
@@ -215,6 +249,7 @@ class _Undertaking:
         try:
             if state is None:
                 state = await self._changes.state(change)
+            change = change.as_of(change.applied_at())
             applied = apply_change(state, change)
         except SessionError:
             if state is _ABSENT:
@@ -248,14 +283,6 @@ class _Undertaking:
             return
         if stands is None or stands.incarnation != change.incarnation:
             await self._changes.forget(change)
-
-
-async def _tried(work: Awaitable[object]) -> None:
-    """Do what may fail without harm: the write itself is done, and readers mend the lists."""
-    try:
-        await work
-    except SessionError as error:
-        _log.warning("a list of sessions lags behind: %s", error)
 
 
 def _is_decided_on(change: Change, basis: SessionMetadata) -> bool:

@@ -10,7 +10,7 @@ try:
     from redis.asyncio.cluster import ClusterNode
     from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
     from redis.asyncio.retry import Retry
-    from redis.asyncio.sentinel import Sentinel
+    from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
     from redis.backoff import NoBackoff
     from redis.crc import key_slot
     from redis.exceptions import (
@@ -71,6 +71,7 @@ __all__ = [
     "Retry",
     "SSLConnection",
     "Sentinel",
+    "SentinelConnectionPool",
     "TryAgainError",
     "idle_connections",
     "is_stale",

@@ -21,16 +21,19 @@ from agent_cores.session.storage.redis_commands import INDEX, REMOVE, SETTLE, Co
 from agent_cores.session.storage.redis_keys import claim_of, member_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterable
     from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
+    from agent_cores.session.storage.redis_background import Background
     from agent_cores.session.storage.redis_keys import Keys
     from agent_cores.session.storage.redis_wire import Wire
 
 NEVER = "+inf"
 _RECENT = 5.0
 """Seconds. What is older may be, or soon become, old enough for a reader to remove."""
+_CLAIM_SECONDS = 0.5
 _KEPT = "kept"  # these lists do not expire
 
 Place = tuple[bytes, bytes]
@@ -41,7 +44,8 @@ class Entering:
     """What one attempt at a write has added to the lists, and claimed in them.
 
     ``before`` is the session that it relies on, ``after`` what is to stand. ``is_new``: nobody
-    else can know the session yet, so nothing is claimed.
+    else can know the session yet, so nothing is claimed. ``may_leave``: the entries that go after
+    the write were claimed before it; else they are left to readers.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Entering:
         self.before = before
         self.after = after
         self.token = None if is_new else drawn_token()
+        self.may_leave = False
         self._began = time.monotonic()
         self._looks_old = False
 
@@ -72,9 +77,10 @@ def drawn_token() -> str:
 class Indexes:
     """The lists of owners, tags and subjects, and the due queue."""
 
-    def __init__(self, keys: Keys, wire: Wire) -> None:
+    def __init__(self, keys: Keys, wire: Wire, background: Background) -> None:
         self._keys = keys
         self._wire = wire
+        self._background = background
 
     def places(self, header: SessionMetadata) -> dict[Place, int]:
         """Return every place of a session in lists that readers walk, and its score there."""
@@ -87,19 +93,42 @@ class Indexes:
         return places
 
     async def enter(self, entering: Entering) -> None:
-        """Before the write: add a session where it will stand, claim where it will not stand."""
+        """Before the write: add a session where it will stand, claim where it will not stand.
+
+        Only what would be missing for good is waited for to its end: not a new time, which readers
+        correct, nor a claim, without which an entry is left to them.
+        """
         before, after = entering.before, entering.after
-        commands = list(self._additions(entering, entering.token))
-        if entering.token is not None:
-            commands += [claimed(place, entering.token) for place in self._left(before, after)]
         is_new = before is None or before.incarnation != after.incarnation
-        direction = "GT" if is_new else "LT" if _nearer(before, after) else "NX"
-        commands.append(self._due(after, direction))
+        needed: list[Command] = []
+        wanted: list[Command] = []
+        for command, is_missing in self._additions(entering, entering.token):
+            (needed if is_missing else wanted).append(command)
+        added = len(needed)
+        if is_new or _nearer(before, after):
+            needed.append(self._due(after, "GT" if is_new else "LT"))
+        else:
+            wanted.append(self._due(after, "NX"))
         if is_new:
             namespaces = self._keys.namespaces
-            commands.append(Command.write("SADD", namespaces, after.namespace, key=namespaces))
-        answers = await self._wire.call_all(commands)
-        entering.answered(answers[: len(answers) - 1 - is_new])
+            needed.append(Command.write("SADD", namespaces, after.namespace, key=namespaces))
+        moving = self._background.start(self._wire.call_all(wanted)) if wanted else None
+        claiming = self._claim(entering)
+        answers = await self._wire.call_all(needed)
+        entering.answered(answers[:added])
+        await self._background.shortly(moving)
+        if claiming is not None:
+            entering.may_leave = await self._background.succeeds(claiming, _CLAIM_SECONDS)
+
+    def _claim(self, entering: Entering) -> asyncio.Task[bool] | None:
+        """Begin to claim the entries that are to go."""
+        left = self._left(entering.before, entering.after)
+        if entering.token is None or not left:
+            return None
+        token = entering.token
+        return self._background.start(
+            self._wire.call_all([claimed(place, token) for place in left])
+        )
 
     async def affirm(self, entering: Entering) -> None:
         """After the write: add the entries again that somebody may have removed, lift the claims.
@@ -109,7 +138,7 @@ class Indexes:
         """
         if entering.is_safe:
             return
-        commands = list(self._additions(entering, ""))
+        commands = [command for command, _ in self._additions(entering, "")]
         if commands or _nearer(entering.before, entering.after):
             nearer = _nearer(entering.before, entering.after)
             commands.append(self._due(entering.after, "LT" if nearer else "NX"))
@@ -117,7 +146,8 @@ class Indexes:
 
     async def restore(self, header: SessionMetadata) -> None:
         """Add every entry of a session that stands, for those that were removed or lost."""
-        commands = list(self._additions(Entering(None, header, is_new=True), None))
+        additions = self._additions(Entering(None, header, is_new=True), None)
+        commands = [command for command, _ in additions]
         await self._wire.call_all([*commands, self._due(header, "NX")])
 
     async def leave(self, entering: Entering) -> None:
@@ -126,7 +156,7 @@ class Indexes:
         before = entering.before
         if before is not None and before.incarnation != entering.after.incarnation:
             await self.leave_all(before)
-        elif entering.token is not None:
+        elif entering.token is not None and entering.may_leave:
             await self._wire.call_all(removal(place, entering.token) for place in left)
 
     async def leave_all(self, before: SessionMetadata) -> None:
@@ -195,10 +225,11 @@ class Indexes:
                 for key in self._owned(header, header.tags)
             )
 
-    def _additions(self, entering: Entering, token: str | None) -> Iterable[Command]:
+    def _additions(self, entering: Entering, token: str | None) -> Iterable[tuple[Command, bool]]:
         """Yield what adds a session, or moves it up, and makes its owner's lists last as long.
 
-        With a token, also what sets the claims (``""`` lifts them), and only for new entries.
+        And whether an entry is new. With a token, also what sets the claims of new entries;
+        ``""`` lifts them, and yields nothing for others.
         """
         before, after = entering.before, entering.after
         held = {} if before is None else self.places(before)
@@ -211,11 +242,12 @@ class Indexes:
         if (is_new or token != "") and (
             not lasts or any(held.get((key, member)) != score for key in owned)
         ):
-            yield _added(owned, member, score, _end(after.expires_at), token if is_new else None)
+            end = _end(after.expires_at)
+            yield _added(owned, member, score, end, token if is_new else None), is_new
         for (key, _), when in places.items():
             is_new = (key, member) not in held
             if key not in owned and (is_new or (token != "" and held[key, member] != when)):
-                yield _added((key,), member, when, _KEPT, token if is_new else None)
+                yield _added((key,), member, when, _KEPT, token if is_new else None), is_new
 
     def _due(self, header: SessionMetadata, direction: str) -> Command:
         key = self._keys.due(header.namespace, header.session_id)

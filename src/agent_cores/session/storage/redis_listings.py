@@ -27,7 +27,7 @@ from agent_cores.session.models.session import SessionStatus
 from agent_cores.session.storage.redis_commands import PAGE
 from agent_cores.session.storage.redis_keys import split_member
 from agent_cores.session.storage.redis_mending import Entry, Mending
-from agent_cores.session.storage.redis_wire import READS_TOGETHER
+from agent_cores.session.storage.redis_node import READS_TOGETHER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import SessionMetadata
     from agent_cores.session.storage.redis_due import DueQueue
     from agent_cores.session.storage.redis_headers import Headers
-    from agent_cores.session.storage.redis_indexes import Indexes
     from agent_cores.session.storage.redis_keys import Keys
     from agent_cores.session.storage.redis_wire import Wire
 
 _CHUNK = 500
+_LARGEST_SKIP = 2**63 - 1
 _IDLE_ROUNDS = 20
 """A page without a cursor is filled until so many round trips met nothing that belongs to it."""
 _AT_LEAST = 12
@@ -61,23 +61,19 @@ class Listings:
     """Finds what a query asks for."""
 
     def __init__(
-        self, keys: Keys, wire: Wire, indexes: Indexes, due: DueQueue, headers: Headers
+        self, keys: Keys, wire: Wire, due: DueQueue, headers: Headers, mending: Mending
     ) -> None:
         self._keys = keys
         self._wire = wire
         self._due = due
         self._headers = headers
-        self._mending = Mending(wire, indexes, due, headers)
+        self._mending = mending
 
     async def find(self, query: Query) -> Found:
         """Return one page."""
         if query.namespace is None or not (query.owner_id or query.subjects):
             return await self._find_anywhere(query)
         return await self._find_listed(query, query.namespace)
-
-    async def finish(self) -> None:
-        """Finish what readers set going."""
-        await self._mending.finish()
 
     async def _find_listed(self, query: Query, namespace: str) -> Found:
         page = _Page(query)
@@ -98,9 +94,8 @@ class Listings:
             if after is None:
                 return page.found(has_more=False)
             idle = 0 if page.taken > taken else idle + 1
-            if page.is_full or (
-                (query.after is not None or idle == _IDLE_ROUNDS) and not page.skips
-            ):
+            by_cursor = query.after is not None and not page.skips
+            if page.is_full or by_cursor or idle >= _IDLE_ROUNDS:
                 return page.broken_off(after)
 
     async def _next_entries(
@@ -154,7 +149,7 @@ class Listings:
         """List without an owner: a look at every session of the namespace, or of the store."""
         page: list[SessionMetadata] = []
         unreadable: list[str] = []
-        wanted = query.offset + query.limit + 1
+        wanted = query.skip + query.limit + 1
         after = None if query.after is None else (query.after.millis, query.after.session_id)
         async for namespace, members in self._due.members(query.namespace):
             for first in range(0, len(members), _CHUNK):
@@ -168,7 +163,7 @@ class Listings:
                         page.append(header)
                 page = nlargest(wanted, page, key=lambda header: order_key(header, query))
         more = len(page) == wanted
-        page = page[query.offset : query.offset + query.limit]
+        page = page[query.skip : query.skip + query.limit]
         following = cursor_at(page[-1], query) if page and more else None
         return Found(page, following, tuple(unreadable))
 
@@ -197,7 +192,7 @@ class _Page:
 
     def __init__(self, query: Query) -> None:
         self._query = query
-        self._skip = query.offset
+        self._skip = query.skip
         self._seen: set[str] = set()
         self._last: Place | None = None
         self._unreadable: list[str] = []
@@ -216,7 +211,7 @@ class _Page:
     @property
     def taken(self) -> int:
         """How many sessions of the listing were met, those skipped included."""
-        return self._query.offset - self._skip + len(self.headers)
+        return self._query.skip - self._skip + len(self.headers)
 
     @property
     def missing(self) -> int:
@@ -256,8 +251,9 @@ class _Page:
         return Found(self.headers, following, tuple(self._unreadable))
 
     def broken_off(self, place: Place) -> Found:
-        """Return the page, short, with the place where the walk goes on."""
-        following = Cursor(*place, shared=bool(self._query.subjects))
+        """Return the page as it is, with the place where the walk goes on."""
+        rest = min(self._skip, _LARGEST_SKIP)
+        following = Cursor(*place, shared=bool(self._query.subjects), skip=rest)
         return Found(self.headers, following, tuple(self._unreadable))
 
 

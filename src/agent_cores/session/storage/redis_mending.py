@@ -8,23 +8,22 @@ The sweeper looks at what the due queue knows of a removed entry.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent_cores.session.errors import CorruptRecordError, SessionError
+from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.redis_commands import SETTLE, Command
 from agent_cores.session.storage.redis_indexes import claimed, drawn_token, removal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
+    from agent_cores.session.storage.redis_background import Background
     from agent_cores.session.storage.redis_due import DueQueue
     from agent_cores.session.storage.redis_headers import Headers
     from agent_cores.session.storage.redis_indexes import Indexes
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     Header = SessionMetadata | CorruptRecordError | None
 
 MENDED_AFTER = timedelta(minutes=1)
-
-_log = logging.getLogger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -54,14 +51,21 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Mending:
-    """Sets right what readers found, in tasks of its own."""
+    """Sets right what readers found, in the background."""
 
-    def __init__(self, wire: Wire, indexes: Indexes, due: DueQueue, headers: Headers) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        indexes: Indexes,
+        due: DueQueue,
+        headers: Headers,
+        background: Background,
+    ) -> None:
         self._wire = wire
         self._headers = headers
         self._indexes = indexes
         self._due = due
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = background
 
     def look_over(
         self,
@@ -80,20 +84,15 @@ class Mending:
             elif score is not None and (score > entry.score or score < entry.score <= oldest):
                 commands.append(_settled(entry, score))
         if wrong:
-            self._start(self._remove(namespace, wrong, at))
+            self._background.start(self._remove(namespace, wrong, at))
         if commands:
-            self._start(self._wire.call_all(commands))
+            self._background.start(self._wire.call_all(commands))
 
     def doubt(self, namespace: str, members: Iterable[bytes], at: datetime) -> None:
         """Have the sweeper look at names in the due queue that no session stands behind."""
         commands = [self._due.doubt(namespace, member, at) for member in members]
         if commands:
-            self._start(self._wire.call_all(commands))
-
-    async def finish(self) -> None:
-        """Return once all that was begun is done."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+            self._background.start(self._wire.call_all(commands))
 
     def _right_score(self, entry: Entry, header: Header) -> int | None:
         """Return the score that an entry should have, ``None`` if it should not be there.
@@ -127,11 +126,6 @@ class Mending:
         headers = await self._headers.read(namespace, [entry.session_id for entry in entries])
         return dict(zip(entries, headers, strict=True))
 
-    def _start(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.create_task(_tried(work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 def _is_of(header: Header, entry: Entry) -> bool:
     """Whether the session that an entry names is there."""
@@ -142,10 +136,3 @@ def _is_of(header: Header, entry: Entry) -> bool:
 
 def _settled(entry: Entry, score: int | str) -> Command:
     return SETTLE.on((entry.key,), entry.member, entry.score, entry.score, score)
-
-
-async def _tried(work: Coroutine[Any, Any, object]) -> None:
-    try:
-        await work
-    except SessionError as error:  # the next reader finds it again
-        _log.warning("a list of sessions was not mended: %s", error)

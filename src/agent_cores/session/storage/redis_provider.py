@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +18,7 @@ from agent_cores.session.errors import ConfigurationError, StorageError
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.native import NativeProvider
+from agent_cores.session.storage.redis_background import Background
 from agent_cores.session.storage.redis_changes import Changes
 from agent_cores.session.storage.redis_commands import Command
 from agent_cores.session.storage.redis_due import DueQueue
@@ -24,6 +26,7 @@ from agent_cores.session.storage.redis_headers import Headers
 from agent_cores.session.storage.redis_indexes import Indexes
 from agent_cores.session.storage.redis_keys import Keys
 from agent_cores.session.storage.redis_listings import Listings
+from agent_cores.session.storage.redis_mending import Mending
 from agent_cores.session.storage.redis_records import Look
 from agent_cores.session.storage.redis_repair import repair_lists
 from agent_cores.session.storage.redis_topology import split_url, topology_of, without_login
@@ -77,11 +80,16 @@ class RedisProvider(NativeProvider):
         self._where = without_login(url) if client is None else "by a client given"
         topology = topology_of(client, url, pool_size=pool_size, timeout=timeout)
         self._wire = Wire(topology, pool_size=pool_size, timeout=timeout, max_queued=max_queued)
-        self._indexes = Indexes(self._keys, self._wire)
+        self._background = Background()
+        self._indexes = Indexes(self._keys, self._wire, self._background)
         self._headers = Headers(self._keys, self._wire)
         self._due = DueQueue(self._keys, self._wire, self._headers)
-        self._listings = Listings(self._keys, self._wire, self._indexes, self._due, self._headers)
-        self._changes = Changes(self._keys, self._wire, self._indexes, self._due, timeout=timeout)
+        mending = Mending(self._wire, self._indexes, self._due, self._headers, self._background)
+        self._listings = Listings(self._keys, self._wire, self._due, self._headers, mending)
+        self._changes = Changes(
+            self._keys, self._wire, self._indexes, self._due, self._background, timeout=timeout
+        )
+        self._timeout = timeout
         self._fast_path = fast_path
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -105,16 +113,34 @@ class RedisProvider(NativeProvider):
 
     async def initialize(self) -> None:
         await self._wire.open()
+        await self._wire.note_times()
         await self._warn_of_eviction()
 
     async def shutdown(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._finish()
+        except TimeoutError:
+            _log.warning("changes were still under way when the store was closed")
+            for task in self._running:
+                task.cancel()
+            self._background.cancel()
+        finally:
+            await self._wire.close()
+
+    async def _finish(self) -> None:
+        """Finish what was taken."""
         while self._running:
             await asyncio.wait(self._running)
-        await self._listings.finish()
-        await self._wire.close()
+        await self._background.finish()
+        await self._wire.drain()
 
     async def store_time(self) -> datetime | None:
-        seconds, micros = await self._wire.call(Command.read("TIME"))
+        key = self._keys.namespaces
+        asked_at = time.monotonic()
+        answer = await self._wire.call(Command.read("TIME", key=key))
+        self._wire.note_time(key, asked_at, answer)
+        seconds, micros = answer
         return from_millis(int(seconds) * 1000 + int(micros) // 1000)
 
     async def read(
@@ -137,8 +163,14 @@ class RedisProvider(NativeProvider):
         # Its own task: a caller that is cancelled leaves no entry in a list behind.
         task = asyncio.create_task(self._changes.carry_out(change))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Applied]) -> None:
+        """Let a change go; its caller may have been cancelled, and nobody asks how it ended."""
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def find(self, query: Query) -> Found:
         return await self._listings.find(query)

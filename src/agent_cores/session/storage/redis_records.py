@@ -54,14 +54,17 @@ _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``apply.lua`` checks and writes.
 
-    ``at``: refused unless the session ends later. ``absent``: there must be no such session;
+    ``at``: refused unless the session, and ``valid_until``, end later, by what the write waited
+    since ``sent`` on the server's clock too. ``absent``: there must be no such session;
     ``erased``: its header must be gone. ``append`` holds ``(seq or 0, id, record)``,
     ``remove`` ``(seq, id)``; ``set`` name, value, name, value. ``ends`` is kept if later than the
     stored end, or ``exactly``; ``""`` is never. ``active_at`` moves the times of activity,
     ``listed_at`` at once if ``revised``.
     """
 
-    at: str | None = None
+    at: int | None = None
+    sent: int | None = None
+    valid_until: int | None = None
     guard_fields: tuple[str, ...] = ()
     guard_values: tuple[str, ...] = ()
     absent: bool = False
@@ -122,6 +125,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first: str | None = None
     last: str | None = None
     at_most: int = 0
+    timed: bool = False
 
     @classmethod
     def at_session(cls, *, context: bool, window: Window | None) -> Look:
@@ -146,13 +150,14 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         keys = tuple((CONTEXT_PREFIX.decode() + key) for key in change.context_keys)
         ids = tuple(message.id for message in change.append)
         if change.remove is None:
-            return cls(context=keys, ids=ids)
+            return cls(context=keys, ids=ids, timed=True)
         return cls(
             context=keys,
             ids=ids,
             first=f"{change.remove.first}-0",
             last=f"{min(change.remove.last, _LARGEST)}-0",
             at_most=change.limits.rewind_messages,
+            timed=True,
         )
 
 
@@ -167,15 +172,16 @@ class Seen(msgspec.Struct, frozen=True):
     known: list[Any]
     removable: list[Any]
     is_whole: bool
+    time: list[bytes] | None = None
 
     @classmethod
     def of(cls, namespace: str, session_id: str, answer: Sequence[Any]) -> Seen:
         """Read the answer; ``CorruptRecordError`` if the header cannot be read."""
-        values, context, window, known, removable, streamed, indexed = answer
+        values, context, window, known, removable, streamed, indexed, now = answer
         header = header_of(namespace, session_id, values)
         count = 0 if header is None else header.message_count
         is_whole = streamed == count == indexed
-        return cls(namespace, session_id, header, context, window, known, removable, is_whole)
+        return cls(namespace, session_id, header, context, window, known, removable, is_whole, now)
 
     def snapshot(self, look: Look, window: Window | None) -> Snapshot | None:
         """Return what ``read`` answers."""
@@ -226,7 +232,7 @@ def header_of(
     return decode_header(dict(zip(HEADER_FIELDS, texts, strict=True)), namespace, session_id)
 
 
-def hot_write(change: Change, basis: SessionMetadata, hot: HotAppend) -> Write:
+def hot_write(change: Change, basis: SessionMetadata, hot: HotAppend, sent: int | None) -> Write:
     """Return the write of a plain append that was decided on a cached header.
 
     ``hold`` and ``archived`` are as in the basis while ``access_revision`` is.
@@ -237,13 +243,15 @@ def hot_write(change: Change, basis: SessionMetadata, hot: HotAppend) -> Write:
         fields, values = (*fields, "turn_token"), (*values, change.turn)
     if change.expected_last_seq is not None:
         fields, values = (*fields, "last_seq"), (*values, str(change.expected_last_seq))
-    at = str(to_millis(change.at))
+    at = to_millis(change.at)
     return Write(
         at=at,
+        sent=sent,
+        valid_until=_until(change),
         guard_fields=fields,
         guard_values=values,
         append=_entries(change.append),
-        active_at=at,
+        active_at=str(at),
         ends=_end(hot.expires_at),
     )
 
@@ -265,30 +273,36 @@ def create_write(applied: Applied) -> Write:
     )
 
 
-def delete_write(before: SessionMetadata, change: Change) -> Write:
+def delete_write(before: SessionMetadata, change: Change, sent: int | None) -> Write:
     """Return the write that removes a session, in the state in which it was seen."""
     ended = change.must_be_expired
     guards = _guards(before, *(["expires_at"] if ended else []), *_seq_guard(change))
     return Write(
-        at=None if ended else str(to_millis(change.at)),
+        at=None if ended else to_millis(change.at),
+        sent=sent,
+        valid_until=_until(change),
         guard_fields=tuple(guards),
         guard_values=tuple(guards.values()),
         delete=True,
     )
 
 
-def change_write(before: SessionMetadata, applied: Applied, change: Change) -> Write:
+def change_write(
+    before: SessionMetadata, applied: Applied, change: Change, sent: int | None
+) -> Write:
     """Return the write of what ``apply_change`` answered to any other change."""
     after = applied.header
     fields = {k: v for k, v in encode_changes(before, after).items() if k not in _COUNTED}
     guards = _guards(before, *_seq_guard(change))
     revised = after.revision != before.revision
-    at = str(to_millis(change.at))
+    at = to_millis(change.at)
     added = applied.added
     if before.hold is not Hold.OPENING:  # the script numbers them, whatever came between
         added = tuple(StoredMessage(0, m.id, m.created_at, m.body) for m in added)
     return Write(
         at=at,
+        sent=sent,
+        valid_until=_until(change),
         guard_fields=tuple(guards),
         guard_values=tuple(guards.values()),
         append=_entries(added),
@@ -298,7 +312,7 @@ def change_write(before: SessionMetadata, applied: Applied, change: Change) -> W
             *(name for name, value in fields.items() if value is None),
             *(CONTEXT_PREFIX.decode() + key for key in applied.context_drop),
         ),
-        active_at=at if added or revised else None,
+        active_at=str(at) if added or revised else None,
         revised=revised,
         ends=None if after.expires_at == before.expires_at else _end(after.expires_at),
         exactly=before.hold is Hold.OPENING or _sets_ttl(change),
@@ -358,6 +372,10 @@ def _seq_guard(change: Change) -> list[str]:
 
 def _sets_ttl(change: Change) -> bool:
     return change.renew is not None and change.renew.ttl_seconds is not UNSET
+
+
+def _until(change: Change) -> int | None:
+    return None if change.valid_until is None else to_millis(change.valid_until)
 
 
 def _end(end: datetime | None) -> str:

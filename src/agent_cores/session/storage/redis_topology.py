@@ -37,11 +37,12 @@ from agent_cores.session.storage.redis_driver import (
     key_slot,
     parse_url,
 )
+from agent_cores.session.storage.redis_sentinel import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent_cores.session.storage.redis_wire import Topology
+    from agent_cores.session.storage.redis_node import Topology
 
 _URL = re.compile(r"(?:redis|valkey)(?P<tls>s?)(?:\+(?P<kind>cluster|sentinel))?", re.IGNORECASE)
 _PORTS = {"cluster": 6379, "sentinel": 26379}
@@ -61,13 +62,15 @@ def topology_of(client: object | None, url: str, *, pool_size: int, timeout: flo
     if isinstance(client, RedisCluster):
         return ClusterServers(client, owned=False)
     if isinstance(client, Redis):
-        return OneServer(client.connection_pool)
+        return OneServer(client.connection_pool, watch=Watch.of(client.connection_pool))
     if client is not None:
         detail = f"{type(client).__name__} is no redis.asyncio.Redis or RedisCluster"
         raise ConfigurationError(detail)
     try:
         return _connected(url, pool_size=pool_size, timeout=timeout)
-    except (TypeError, ValueError, RedisClusterException):
+    except ConfigurationError:  # a kind of ValueError, with words of our own
+        raise
+    except (KeyError, TypeError, ValueError, RedisClusterException):
         raise ConfigurationError(_UNUSABLE) from None  # the driver's words may hold the password
 
 
@@ -85,7 +88,10 @@ def split_url(url: str) -> tuple[str, dict[str, Any]]:
             options[own] = _converted(own, value)
         else:
             rest.append((name, value))
-    return parts._replace(query=urlencode(rest)).geturl(), options
+    if not options:
+        return url, {}
+    changed = parts._replace(query=urlencode(rest)).geturl()
+    return changed if parts.netloc or parts.path else f"{parts.scheme}://", options
 
 
 def _converted(name: str, value: str) -> Any:  # noqa: ANN401 - of the option's own type
@@ -197,7 +203,7 @@ def _watched(
     watcher = {**_patience(timeout, hosts), "retry": once, **tls, **own}
     sentinel = Sentinel(hosts, sentinel_kwargs=watcher)  # type: ignore[no-untyped-call]
     pool = sentinel.master_for(service, **options).connection_pool
-    return OneServer(_checked(pool), owned=True, sentinel=sentinel)
+    return OneServer(_checked(pool), owned=True, watch=Watch(sentinel, service))
 
 
 def _checked(pool: ConnectionPool) -> ConnectionPool:
@@ -220,11 +226,11 @@ class OneServer:
     """A standalone server, or the one that Sentinel says is the primary."""
 
     def __init__(
-        self, pool: ConnectionPool, *, owned: bool = False, sentinel: Sentinel | None = None
+        self, pool: ConnectionPool, *, owned: bool = False, watch: Watch | None = None
     ) -> None:
         self._pool = pool
         self._owned = owned
-        self._sentinel = sentinel
+        self._watch = watch
 
     async def open(self) -> None:
         """Connect once."""
@@ -255,6 +261,8 @@ class OneServer:
         """Return a connection that was found open."""
         connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
+            if self._watch is not None:
+                await self._watch.leave_if_replaced(connection)
             await _renew_if_stale(connection)
         except BaseException:
             await self._pool.release(connection)
@@ -263,15 +271,16 @@ class OneServer:
 
     async def release(self, address: str, connection: AbstractConnection) -> None:  # noqa: ARG002
         """Give it back to the pool."""
+        if self._watch is not None:
+            self._watch.used(connection)
         await self._pool.release(connection)
 
     async def close(self) -> None:
         """Close the pool, if it is ours."""
         if self._owned:
             await self._pool.aclose()
-        if self._sentinel is not None:
-            for watcher in self._sentinel.sentinels:
-                await watcher.aclose()
+            if self._watch is not None:
+                await self._watch.close()
 
 
 class ClusterServers:

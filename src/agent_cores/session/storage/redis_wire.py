@@ -1,7 +1,6 @@
 """Sending commands: batches over redis-py's connections, a flight at a time, answers item by item.
 
-Below redis-py's command API, since that one waits for each answer; its connections bring the pool,
-TLS, authentication and the parser. Nothing is repeated whose outcome is unknown, unless it is
+Nothing is repeated whose outcome is unknown, unless it is
 repeatable.
 """
 
@@ -9,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.errors import StorageUnavailableError, StoreFormatError
-from agent_cores.session.storage.coalescing import Coalescer
+from agent_cores.session.deadline import time_left
+from agent_cores.session.errors import SessionError, StorageUnavailableError, StoreFormatError
+from agent_cores.session.storage.redis_clocks import ServerClocks
+from agent_cores.session.storage.redis_commands import Command
 from agent_cores.session.storage.redis_driver import (
-    AbstractConnection,
     AskError,
     BusyLoadingError,
     MovedError,
@@ -34,141 +34,14 @@ from agent_cores.session.storage.redis_failures import (
     told,
     translated,
 )
+from agent_cores.session.storage.redis_node import READS_TOGETHER, Node, Topology, backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
-
-    from agent_cores.session.storage.redis_commands import Command
-
-
-ALONE_BYTES = 64 * 1024
-"""A command this large goes alone: it would hold up those that wait with it."""
-READS_TOGETHER = 2_048
-"""The longest page of a listing, of two lists at once, reads its headers in one flight."""
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 _QUICK_REDIRECTS = 5
-_FIRST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.2
-
 
 _log = logging.getLogger(__name__)
-
-
-class Topology(Protocol):
-    """Which nodes there are, which of them has a key, and connections to them."""
-
-    async def open(self) -> None:
-        """Find the nodes."""
-
-    def node_of(self, key: bytes | None) -> str:
-        """Return the address of the primary that has a key; of any for ``None``."""
-
-    def redirected(self, error: MovedError | AskError) -> str | None:
-        """Note where a slot is, and return the address; ``None`` if it is not known yet."""
-
-    def primaries(self) -> Sequence[str]:
-        """Return the addresses of all primaries."""
-
-    async def refresh(self, address: str | None) -> None:
-        """Find the nodes anew, after the one at that address failed or is no primary any more."""
-
-    async def acquire(self, address: str) -> AbstractConnection:
-        """Return an open connection for one flight."""
-
-    async def release(self, address: str, connection: AbstractConnection) -> None:
-        """Give a connection back."""
-
-    async def close(self) -> None:
-        """Close what was opened here, and only that."""
-
-
-class Node:
-    """One server: queues whose callers share flights, and one for large commands."""
-
-    def __init__(
-        self, topology: Topology, address: str, *, pool_size: int, timeout: float, max_queued: int
-    ) -> None:
-        self._topology = topology
-        self._address = address
-        self._timeout = timeout
-        self._free = asyncio.Semaphore(pool_size)
-        self._writes: Coalescer[Command, Any] = Coalescer(
-            self._exchange, lanes=2, max_queued=max_queued
-        )
-        self._reads: Coalescer[Command, Any] = Coalescer(
-            self._exchange, lanes=2, max_queued=max_queued
-        )
-        self._pages: Coalescer[Command, Any] = Coalescer(
-            self._exchange, max_items=READS_TOGETHER, max_queued=max_queued
-        )
-        self._large: Coalescer[Command, Any] = Coalescer(
-            self._exchange, lanes=pool_size, max_items=1, max_queued=max_queued
-        )
-
-    async def send(self, command: Command, *, together: bool = False) -> Any:  # noqa: ANN401 - whatever the server answers
-        """Return the answer, or raise the one error.
-
-        Reads that one caller needs ``together`` go in one flight, so that they cost one round trip.
-        """
-        size = len(command.packed)
-        queue = self._writes
-        if size > ALONE_BYTES:
-            queue = self._large
-        elif command.reads:
-            queue = self._pages if together else self._reads
-        return await queue.submit(command, size)
-
-    async def drain(self) -> None:
-        """Take no more, and return once all is answered."""
-        for queue in (self._writes, self._reads, self._pages, self._large):
-            await queue.drain()
-
-    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one flight; return an answer or an error for each."""
-        async with self._free:
-            try:
-                async with asyncio.timeout(self._timeout):
-                    connection = await self._topology.acquire(self._address)
-            except (*BROKEN, RedisClusterException) as error:
-                raise NotSentError(told(error)) from error
-            try:
-                return await self._talk(connection, commands)
-            finally:
-                await self._topology.release(self._address, connection)
-
-    async def _talk(self, connection: AbstractConnection, commands: Sequence[Command]) -> list[Any]:
-        answers: list[Any] = []
-        try:
-            async with asyncio.timeout(self._timeout):
-                packed = b"".join([command.packed for command in commands])
-                await connection.send_packed_command(packed, check_health=False)
-                for command in commands:
-                    for _ in range(command.replies - 1):
-                        await _reply(connection)
-                    answers.append(await _reply(connection))
-        except BROKEN as error:
-            await connection.disconnect(nowait=True)
-            lost = LostAnswerError(told(error))
-            lost.__cause__ = error
-            answers += [lost] * (len(commands) - len(answers))
-        except BaseException:
-            await connection.disconnect(nowait=True)  # answers nobody reads are on their way
-            raise
-        return answers
-
-
-async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as above
-    """Read one answer; what the server refuses is an answer too.
-
-    The base class's method: Sentinel's own one closes the connection on READONLY, and with it loses
-    what the rest of the flight was answered.
-    """
-    try:
-        return await AbstractConnection.read_response(
-            connection, disable_decoding=True, disconnect_on_error=False
-        )
-    except REPLIES as error:
-        return error
 
 
 class Wire:
@@ -182,29 +55,86 @@ class Wire:
         self._timeout = timeout
         self._max_queued = max_queued
         self._nodes: dict[str, Node] = {}
+        self._clocks = ServerClocks()
         self._suspects: set[str] = set()
         self._search: asyncio.Task[None] | None = None
         self._closed = False
 
     async def open(self) -> None:
-        """Find the nodes; ``StorageUnavailableError`` if none answers."""
+        """Find the nodes, as soon as one answers; ``StorageUnavailableError`` past the timeout.
+
+        What a server refuses, a password for instance, is not tried again.
+        """
+        reason: Exception | None = None
         try:
             async with asyncio.timeout(self._timeout):
-                await self._topology.open()
-        except (*BROKEN, RedisClusterException) as error:
-            detail = f"Redis does not answer: {told(error)}"
-            raise StorageUnavailableError(detail) from error
+                for pause in backoff():
+                    reason = await self._opened()
+                    if reason is None:
+                        break
+                    await asyncio.sleep(pause)
+        except TimeoutError as error:
+            detail = f"Redis does not answer: {told(reason or error)}"
+            raise StorageUnavailableError(detail) from (reason or error)
         self._closed = False
 
-    async def close(self) -> None:
-        """Finish what was taken, then close what was opened."""
+    async def _opened(self) -> Exception | None:
+        """Find the nodes; return why they were not found, if that may be over soon."""
+        try:
+            await self._topology.open()
+        except REPLIES as error:
+            if is_passing(error):
+                return error
+            detail = f"Redis refuses: {told(error)}"
+            raise StorageUnavailableError(detail) from error
+        except (*BROKEN, RedisClusterException) as error:
+            return error
+        return None
+
+    async def drain(self) -> None:
+        """Take no more, and return once all that was taken is answered."""
         self._closed = True
-        for node in list(self._nodes.values()):
-            await node.drain()
+        await asyncio.gather(*(node.drain() for node in self._nodes.values()))
+
+    async def close(self) -> None:
+        """Send nothing more, and close what was opened."""
+        self._closed = True
+        for node in self._nodes.values():
+            node.close()
         self._nodes.clear()
         if self._search is not None:
-            await self._search
+            self._search.cancel()
         await self._topology.close()
+
+    def server_time(self, key: bytes) -> int | None:
+        """Return what the clock of a key's server says now, if that is known: milliseconds."""
+        return self._clocks.now(self._address_of(key))
+
+    def note_time(self, key: bytes, asked_at: float, answer: Sequence[bytes]) -> None:
+        """Take in what a key's server answered to ``TIME``, asked at that ``time.monotonic()``."""
+        address = self._address_of(key)
+        if address is not None:
+            self._clocks.note(address, asked_at, answer)
+
+    def _address_of(self, key: bytes) -> str | None:
+        try:
+            return self._topology.node_of(key)
+        except RedisClusterException:
+            return None
+
+    async def note_times(self) -> None:
+        """Ask every primary for its time; one that does not answer stays unknown."""
+        addresses = self._topology.primaries()
+        await asyncio.gather(*map(self._note_time_of, addresses))
+
+    async def _note_time_of(self, address: str) -> None:
+        asked_at = time.monotonic()
+        try:
+            answer = await self._node(address).send(Command.read("TIME"))
+        except (*FAILURES, SessionError) as error:
+            _log.debug("the time of a server is not known: %s", error)
+        else:
+            self._clocks.note(address, asked_at, answer)
 
     async def call(self, command: Command, *, together: bool = False) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command until it is answered, and return the answer.
@@ -212,12 +142,12 @@ class Wire:
         ``StorageUnavailableError`` once the timeout has passed, or with ``outcome_unknown`` as soon
         as an answer was lost that must not be asked for twice.
         """
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + time_left(self._timeout)
         address = None
         try:
             address = self._topology.node_of(command.key)
             if address in self._suspects:
-                address = await self._found_anew(command.key)
+                address = await self._found_anew(command.key, deadline)
             return await self._node(address).send(command, together=together)
         except FAILURES as error:
             delivery, failure = _Delivery(command, deadline), error
@@ -225,7 +155,8 @@ class Wire:
             await self._redeliver(delivery, address, failure)
             try:
                 address = delivery.address or self._topology.node_of(command.key)
-                return await self._node(address).send(delivery.command, together=together)
+                async with delivery.in_time():
+                    return await self._node(address).send(delivery.command, together=together)
             except FAILURES as error:
                 failure = error
 
@@ -293,12 +224,15 @@ class Wire:
             raise translated(error) from error
         await delivery.pause(error)
         if not isinstance(error, TryAgainError | BusyLoadingError):
-            await asyncio.shield(search or self._find_anew(None))
+            await delivery.wait_for(search or self._find_anew(None), error)
 
-    async def _found_anew(self, key: bytes | None) -> str:
+    async def _found_anew(self, key: bytes | None, deadline: float) -> str:
         """Return the node of a key once the search for the nodes is over."""
         if self._search is not None:
-            await asyncio.shield(self._search)
+            await asyncio.wait([self._search], timeout=deadline - time.monotonic())
+            if not self._search.done():
+                detail = "the servers are being looked for"
+                raise NotSentError(detail)
         return self._topology.node_of(key)
 
     def _find_anew(self, silent: str | None) -> asyncio.Task[None]:
@@ -344,7 +278,7 @@ class _Delivery:
     def __init__(self, command: Command, deadline: float) -> None:
         self._command = command
         self._deadline = deadline
-        self._pause = _FIRST_PAUSE
+        self._pauses = backoff()
         self.address: str | None = None
         self.asking = False
         self.in_full = False
@@ -359,9 +293,26 @@ class _Delivery:
         command = self._command.with_script() if self.in_full else self._command
         return command.asking() if self.asking else command
 
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Have what is inside end with the time; its answer is lost then."""
+        try:
+            async with asyncio.timeout(self._deadline - time.monotonic()):
+                yield
+        except TimeoutError as error:
+            detail = "no answer in time"
+            raise LostAnswerError(detail) from error
+
+    async def wait_for(self, search: asyncio.Task[None], error: Exception) -> None:
+        """Wait for a search, no longer than there is time; raise once it is over."""
+        await asyncio.wait([search], timeout=max(self._deadline - time.monotonic(), 0))
+        self._raise_if_late(error)
+
     async def pause(self, error: Exception) -> None:
         """Wait a little longer each time; raise once the time is over."""
+        self._raise_if_late(error)
+        await asyncio.sleep(next(self._pauses))
+
+    def _raise_if_late(self, error: Exception) -> None:
         if time.monotonic() >= self._deadline:
             raise translated(error) from error
-        await asyncio.sleep(self._pause * random.uniform(0.5, 1))  # noqa: S311 - not a secret
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)

@@ -18,12 +18,22 @@ local function erased_at(ends)  -- to the minute, so that few appends have to mo
   return string.format('%.0f', math.ceil(tonumber(ends) / 60000) * 60000 + 300000)
 end
 
+local function is_past(instant)  -- as of now: the write may have waited since it was sent
+  if not instant then return false end
+  local late = 0
+  if write.sent then
+    local now = call('TIME')
+    late = math.max(now[1] * 1000 + now[2] / 1000 - write.sent - 100, 0)
+  end
+  return tonumber(instant) <= write.at + late
+end
+
 if held[1] then
   if write.absent or write.erased then return false end
   for i = 1, #guards do
     if (held[i + 6] or '') ~= write.guard_values[i] then return false end
   end
-  if write.at and held[3] and tonumber(held[3]) <= tonumber(write.at) then return false end
+  if write.at and (is_past(held[3]) or is_past(write.valid_until)) then return false end
 elseif write.erased then  -- what is left of a session whose header is gone
   call('UNLINK', messages, ids)
   return {}

@@ -2,7 +2,7 @@
 -- KEYS: header, messages, ids.  ARGV[1]: what is wanted as msgpack, see redis_records.Look.
 -- Answers: the header's fields in the order of `header_fields` (a local that the program puts before
 -- this text), the context, the window and the known messages (each an entry's id and its record, by
--- turns), the removable ones, and how many messages the two other keys hold.
+-- turns), the removable ones, how many messages the two other keys hold, and maybe the time.
 local header, messages, ids = KEYS[1], KEYS[2], KEYS[3]
 local look = cmsgpack.unpack(ARGV[1])
 
@@ -62,4 +62,4 @@ local function removable()
 end
 
 return {redis.call('HMGET', header, unpack(header_fields)), context(), window(), known(), removable(),
-  redis.call('XLEN', messages), redis.call('HLEN', ids)}
+  redis.call('XLEN', messages), redis.call('HLEN', ids), look.timed and redis.call('TIME') or false}
