@@ -15,6 +15,7 @@ from agent_cores.session.models.change import Applied, Change, HotAppend, hot_ap
 from agent_cores.session.models.message import numbered
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.storage import postgres_statements as sql
+from agent_cores.session.storage.postgres_connection import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,8 +119,19 @@ class Append:
         return Applied(before=self.basis, header=header, messages=messages, added=messages)
 
 
-async def append_all(database: Database, appends: Sequence[Append]) -> list[Applied | None]:
-    """Carry out a batch in one statement and one commit; ``None`` for each to be looked at."""
+async def append_all(
+    database: Database,
+    appends: Sequence[Append],
+    *,
+    deadline: float,
+    lock_wait: float,
+    skip_locked: bool = False,
+) -> list[Applied | None]:
+    """Carry out a batch in one statement and one commit; ``None`` for each to be looked at.
+
+    It waits ``lock_wait`` seconds for a session that another transaction holds, then raises
+    ``LockedError``; with ``skip_locked`` it leaves such sessions out.
+    """
     chosen = _choose(appends)
     sent: list[Sent] = []
     for place, append in enumerate(chosen):
@@ -131,9 +143,9 @@ async def append_all(database: Database, appends: Sequence[Append]) -> list[Appl
     items = _encode([append.guards for append in chosen]).decode()
     bodies = [message.body for append in chosen for message in append.change.append]
     done: dict[Append, Applied] = {}
-    for row in await database.fetch(
-        sql.HOT_APPEND, items, _encode(sent).decode(), bodies, writes=True
-    ):
+    statement = sql.HOT_APPEND_FREE if skip_locked else sql.HOT_APPEND
+    arguments = items, _encode(sent).decode(), bodies, str(milliseconds(lock_wait))
+    for row in await database.fetch(statement, *arguments, writes=True, deadline=deadline):
         append = chosen[row[0]]
         done[append] = append.applied(row)
     return [done.get(append) for append in appends]

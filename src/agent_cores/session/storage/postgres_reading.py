@@ -52,10 +52,10 @@ async def look(
     name = namespace, session_id
     if window is None or window.max_bytes <= _ONE_LOOK:
         return await _look(database, *name, context=context, window=window)
-    large = window
+    large, deadline = window, database.deadline()
 
     async def look_in_parts() -> Snapshot | None:
-        async with database.transaction(ONE_INSTANT) as transaction:
+        async with database.transaction(ONE_INSTANT, deadline=deadline) as transaction:
             return await _look_in_parts(transaction, *name, context=context, window=large)
 
     return await database.repeatable(look_in_parts)
@@ -151,10 +151,11 @@ async def find_page(database: Database, query: Query, reader: HeaderReader) -> F
     cannot be read is left out.
     """
     headers: list[SessionMetadata] = []
+    deadline = database.deadline()
     skip, walked = query.offset, 0
     bound = WALK_LIMIT + query.offset + query.limit
     here = page_end = _BEFORE_ALL
-    async for place, row in _walk(database, query):
+    async for place, row in _walk(database, query, deadline):
         if walked == bound:
             return Found(headers, _cursor(here, query))
         walked, here = walked + 1, place
@@ -178,7 +179,7 @@ def _cursor(place: tuple[int, str], query: Query) -> Cursor:
 
 
 async def _walk(
-    database: Database, query: Query
+    database: Database, query: Query, deadline: float
 ) -> AsyncIterator[tuple[tuple[int, str], Mapping[str, Any]]]:
     """Yield the rows that may belong to the listing with their places, the highest first."""
     place = _BEFORE_ALL if query.after is None else (query.after.millis, query.after.session_id)
@@ -186,7 +187,7 @@ async def _walk(
     number = min(query.limit + query.offset + 1, WALK_LIMIT)
     while True:
         statement, arguments = _page(query, place, number)
-        rows = await database.fetch(statement, *arguments)
+        rows = await database.fetch(statement, *arguments, deadline=deadline)
         for row in rows:
             place = row["place_at"], row["session_id"]
             name = row["namespace"], row["session_id"]

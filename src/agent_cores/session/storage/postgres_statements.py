@@ -63,10 +63,12 @@ ORDER BY s.session_key
 FOR UPDATE OF s
 """
 
+LOCK_FREE = f"{LOCK} SKIP LOCKED"
+"""Like LOCK, without those that another transaction holds."""
+
 PRESENT = """
-SELECT s.session_key FROM {schema}."{prefix}sessions" s
+SELECT s.namespace, s.session_id FROM {schema}."{prefix}sessions" s
 WHERE (s.namespace, s.session_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-LIMIT 1
 """
 
 KNOWN = """
@@ -170,10 +172,13 @@ ON CONFLICT (namespace, shard) DO UPDATE SET sessions = held.sessions + excluded
 
 # Guards and ids come as JSON, a third of the cost of arrays, bodies as bytea. It answers, for each
 # append that it carried out, the first seq, and fields of the header as they were before the batch.
+# It waits $4 (milliseconds, as text) for a lock: set before the first is taken, for this statement.
 # It sees the lists as they were when it began. What waited for a change of tags would miss the rows
 # which that put there; so an append that moves the session in its lists needs its revision as well.
 HOT_APPEND = """
-WITH item AS MATERIALIZED (
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', $4, true)
+), item AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1) AS item(
         item bigint, namespace text, session_id text, incarnation bigint, access_revision bigint,
         revision bigint, turn text, expected_last_seq bigint, at bigint, expires_at bigint,
@@ -187,7 +192,7 @@ WITH item AS MATERIALIZED (
     SELECT s.session_key, s.namespace, s.session_id, s.format, s.incarnation, s.access_revision,
            s.hold, s.turn_token, s.last_seq, s.message_count, s.revision, s.last_active_at,
            s.listed_at, s.expires_at, s.due_at
-    FROM {schema}."{prefix}sessions" s
+    FROM patience, {schema}."{prefix}sessions" s
     WHERE (s.namespace, s.session_id) IN (SELECT namespace, session_id FROM item)
     ORDER BY s.session_key
     FOR UPDATE OF s
@@ -239,6 +244,9 @@ WITH item AS MATERIALIZED (
 SELECT item, seq, last_seq, message_count, revision, last_active_at, listed_at, expires_at, due_at
 FROM numbered WHERE leads
 """.replace("{format}", str(FORMAT))
+
+HOT_APPEND_FREE = HOT_APPEND.replace("FOR UPDATE OF s", "FOR UPDATE OF s SKIP LOCKED")
+"""Like HOT_APPEND, without the sessions that another transaction holds."""
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
