@@ -100,6 +100,7 @@ class Batch:
             if isinstance(loaded, SessionError):
                 self._answers[index] = loaded
                 continue
+            change = change.as_of(change.applied_at())  # by now its session is locked
             try:
                 applied = apply_change(reached.state(loaded), change)
             except SessionError as refusal:

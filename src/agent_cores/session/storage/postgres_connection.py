@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
+from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.postgres_errors import (
     DRIVER_ERRORS,
@@ -109,8 +110,8 @@ class Database:
         return found
 
     def deadline(self) -> float:
-        """Return when an operation that begins now has to end."""
-        return asyncio.get_running_loop().time() + self.timeout
+        """Return when an operation that begins now has to end: not after the caller's."""
+        return asyncio.get_running_loop().time() + time_left(self.timeout)
 
     async def open(self) -> None:
         """Connect, unless a pool was given; the first connection is made here."""

@@ -40,9 +40,10 @@ class Guards(msgspec.Struct):
     turn: str | None
     expected_last_seq: int | None
     at: int
+    valid_until: int | None
     expires_at: int | None
     listed_at: int | None
-    item: int = 0
+    item: int
 
 
 class Sent(msgspec.Struct):
@@ -57,24 +58,15 @@ class Sent(msgspec.Struct):
 class Append:
     """A plain append that goes out on a header seen before."""
 
-    __slots__ = ("basis", "change", "guards", "hot")
+    __slots__ = ("_at", "_hot", "_sent", "basis", "change")
 
-    def __init__(self, change: Change, basis: SessionMetadata, hot: HotAppend) -> None:
+    _at: datetime
+    _hot: HotAppend
+    _sent: Guards
+
+    def __init__(self, change: Change, basis: SessionMetadata) -> None:
         self.change = change
         self.basis = basis
-        self.hot = hot
-        self.guards = Guards(
-            change.namespace,
-            change.session_id,
-            basis.incarnation,
-            basis.access_revision,
-            basis.revision,
-            change.turn,
-            change.expected_last_seq,
-            to_millis(change.at),
-            None if hot.expires_at is None else to_millis(hot.expires_at),
-            None if hot.listed_at is None else to_millis(hot.listed_at),
-        )
 
     @classmethod
     def of(cls, change: Change) -> Append | None:
@@ -86,8 +78,31 @@ class Append:
             return None
         if change.access_revision not in {None, basis.access_revision}:
             return None
-        hot = hot_append(change)
-        return None if hot is None else cls(change, basis, hot)
+        return None if hot_append(change) is None else cls(change, basis)
+
+    def guards(self, item: int) -> Guards | None:
+        """Return what is sent of it now; ``None`` if it waited too long for the fast path."""
+        change, basis = self.change, self.basis
+        at = change.applied_at()
+        hot = hot_append(change, at)
+        if hot is None:
+            return None
+        self._at, self._hot = at, hot
+        self._sent = Guards(
+            change.namespace,
+            change.session_id,
+            basis.incarnation,
+            basis.access_revision,
+            basis.revision,
+            change.turn,
+            change.expected_last_seq,
+            to_millis(at),
+            _millis(change.valid_until),
+            _millis(hot.expires_at),
+            _millis(hot.listed_at),
+            item,
+        )
+        return self._sent
 
     @property
     def size(self) -> int:
@@ -97,7 +112,7 @@ class Append:
     def applied(self, row: Sequence[Any]) -> Applied:
         """Return what was done; ``row`` is the statement's answer to this append."""
         _, first, last_seq, count, revision, active_at, listed_at, ends, due_at = row
-        change, sent = self.change, self.guards
+        change, sent = self.change, self._sent
         messages = numbered(change.append, first - 1)
         last = messages[-1].seq
         if ends is not None and sent.expires_at is not None:
@@ -111,9 +126,9 @@ class Append:
             last_seq=last,
             message_count=count + last - last_seq,
             revision=revision,
-            last_active_at=change.at if sent.at >= active_at else from_millis(active_at),
+            last_active_at=self._at if sent.at >= active_at else from_millis(active_at),
             listed_at=_end(listed_at or None),
-            expires_at=self.hot.expires_at if ends == sent.expires_at else _end(ends),
+            expires_at=self._hot.expires_at if ends == sent.expires_at else _end(ends),
             due_at=_end(due_at),
         )
         return Applied(before=self.basis, header=header, messages=messages, added=messages)
@@ -123,6 +138,7 @@ async def append_all(
     database: Database,
     appends: Sequence[Append],
     *,
+    sent_at: int | None,
     deadline: float,
     lock_wait: float,
     skip_locked: bool = False,
@@ -130,21 +146,29 @@ async def append_all(
     """Carry out a batch in one statement and one commit; ``None`` for each to be looked at.
 
     It waits ``lock_wait`` seconds for a session that another transaction holds, then raises
-    ``LockedError``; with ``skip_locked`` it leaves such sessions out.
+    ``LockedError``; with ``skip_locked`` it leaves such sessions out. ``sent_at`` is what the
+    server's clock shows now, in milliseconds: so it knows how long the statement waited.
     """
-    chosen = _choose(appends)
+    chosen: list[Append] = []
+    items: list[Guards] = []
     sent: list[Sent] = []
-    for place, append in enumerate(chosen):
-        append.guards.item = place
-        leads = True
+    for append in _choose(appends):
+        place, leads = len(chosen), True
+        guards = append.guards(place)
+        if guards is None:
+            continue
+        chosen.append(append)
+        items.append(guards)
         for message in append.change.append:
             sent.append(Sent(place, leads, message.id, to_millis(message.created_at)))
             leads = False
-    items = _encode([append.guards for append in chosen]).decode()
     bodies = [message.body for append in chosen for message in append.change.append]
     done: dict[Append, Applied] = {}
     statement = sql.HOT_APPEND_FREE if skip_locked else sql.HOT_APPEND
-    arguments = items, _encode(sent).decode(), bodies, str(milliseconds(lock_wait))
+    if not chosen:
+        return [None] * len(appends)
+    texts = _encode(items).decode(), _encode(sent).decode()
+    arguments = *texts, bodies, str(milliseconds(lock_wait)), sent_at
     for row in await database.fetch(statement, *arguments, writes=True, deadline=deadline):
         append = chosen[row[0]]
         done[append] = append.applied(row)
@@ -172,6 +196,10 @@ def _choose(appends: Sequence[Append]) -> list[Append]:
         touched.add(name)
         chosen.append(append)
     return chosen
+
+
+def _millis(at: datetime | None) -> int | None:
+    return None if at is None else to_millis(at)
 
 
 def _end(millis: int | None) -> datetime | None:

@@ -28,6 +28,7 @@ from agent_cores.session.storage import postgres_statements as sql
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.coalescing import MAX_QUEUED
 from agent_cores.session.storage.native import NativeProvider
+from agent_cores.session.storage.postgres_clock import ServerClock
 from agent_cores.session.storage.postgres_connection import Database
 from agent_cores.session.storage.postgres_errors import ClashError
 from agent_cores.session.storage.postgres_names import DEFAULT_PREFIX, Names
@@ -100,8 +101,10 @@ class PostgresProvider(NativeProvider):
         )
         self._headers = HeaderReader()
         self._purger = Purger(self.database)
+        self._clock = ServerClock(self.database)
         self._writer = Writer(
             self.database,
+            clock=self._clock,
             fast_path=fast_path,
             max_queued=max_queued,
             on_delete=self._purger.wake,
@@ -137,7 +140,8 @@ class PostgresProvider(NativeProvider):
         if self._finds_prefix:
             wanted.insert(0, msgspec.structs.replace(names, prefix=DEFAULT_PREFIX))
         try:
-            await prepare(self.database, wanted)
+            await prepare(self.database, wanted, self.database.deadline())
+            await self._clock.measure()
         except ClashError as error:
             await self.database.close()
             raise StorageUnavailableError("another program is preparing the tables") from error
@@ -156,7 +160,7 @@ class PostgresProvider(NativeProvider):
         await self.database.close(deadline)
 
     async def store_time(self) -> datetime:
-        return from_millis((await self.database.fetch(sql.STORE_TIME))[0]["now"])
+        return from_millis(await self._clock.measure())
 
     async def read(
         self,

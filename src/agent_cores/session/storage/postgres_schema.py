@@ -52,10 +52,10 @@ _GET_VERSION = 'SELECT version, oldest_program FROM {schema}."{prefix}schema"'
 _SET_VERSION = 'INSERT INTO {schema}."{prefix}schema" VALUES ($1, $2)'
 
 
-async def check_schema(database: Database, wanted: Sequence[Names]) -> None:
+async def check_schema(database: Database, wanted: Sequence[Names], deadline: float) -> None:
     """Raise ``StoreFormatError`` unless the tables are there and this program may use them."""
     newest = numbered_files(_DIALECT)[-1][0]
-    async with database.transaction() as transaction:
+    async with database.transaction(deadline=deadline) as transaction:
         names = await _find_store(database, transaction, wanted)
         version = await _version(transaction, names)
     if version < newest:
@@ -65,15 +65,15 @@ async def check_schema(database: Database, wanted: Sequence[Names]) -> None:
         )
 
 
-async def apply_schema(database: Database, wanted: Sequence[Names]) -> None:
+async def apply_schema(database: Database, wanted: Sequence[Names], deadline: float) -> None:
     """Bring the tables up to this program's schema. Any number of processes may do so at once."""
     files = numbered_files(_DIALECT)
     newest = files[-1][0]
-    async with database.transaction() as transaction:
+    async with database.transaction(deadline=deadline) as transaction:
         names = await _find_store(database, transaction, wanted)
         if await _version(transaction, names) >= newest:
             return
-    async with database.transaction() as transaction:
+    async with database.transaction(deadline=deadline) as transaction:
         await transaction.execute(_LOCK, f"agent-cores-session {names.schema}")
         names = await _find_store(database, transaction, wanted)
         version = await _version(transaction, names)

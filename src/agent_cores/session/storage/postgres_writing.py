@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent_cores.session.models.change import Applied, Change
+    from agent_cores.session.storage.postgres_clock import ServerClock
     from agent_cores.session.storage.postgres_connection import Database
     from agent_cores.session.storage.sql_records import SessionName
 
@@ -53,11 +54,13 @@ class Writer:
         self,
         database: Database,
         *,
+        clock: ServerClock,
         fast_path: bool,
         max_queued: int = MAX_QUEUED,
         on_delete: Callable[[], None],
     ) -> None:
         self._database = database
+        self._clock = clock
         self._fast_path = fast_path
         self._max_queued = max_queued
         self._on_delete = on_delete
@@ -138,6 +141,7 @@ class Writer:
             append_all,
             self._database,
             appends,
+            sent_at=self._clock.now(),
             deadline=self._database.deadline(),
             lock_wait=self._short_wait,
         )
