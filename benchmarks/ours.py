@@ -157,7 +157,7 @@ class PostgresStore(ManagedStore):
 
     def url(self, directory: Path) -> str:
         self._schema = f"store_{directory.name}"
-        return f"{server_address()}?database_schema={self._schema}"
+        return f"{server_address()}?table_prefix=&database_schema={self._schema}"
 
     async def crowd(self, messages: int) -> None:
         """Copy one message into sessions of others, by SQL; then let the planner know."""

@@ -62,7 +62,8 @@ class PostgresGroupCommit(Store[int]):
         self._writer: asyncio.Task[None] | None = None
 
     async def create(self, user_id: str, count: int) -> list[int]:
-        async with SessionManager(f"{server_address()}?database_schema={self._schema}") as manager:
+        url = f"{server_address()}?table_prefix=&database_schema={self._schema}"
+        async with SessionManager(url) as manager:
             new = (manager.create_session(user_id) for _ in range(count + 1))
             *ids, model_id = await asyncio.gather(*new)
             await manager.add_message(model_id, user_id, "user", "x" * 200)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def url() -> str:
-    return empty_store(shared_server().url())
+    """Return a store whose tables have no prefix, as the tests here name them."""
+    return empty_store(f"{shared_server().url()}?table_prefix=")
 
 
 @pytest.fixture

@@ -40,14 +40,14 @@ ANALYZE deleted, sessions, owned, shared, messages, context, counters;
 
 ITEM = {
     "namespace": "default", "session_id": "s500", "incarnation": 500, "access_revision": 1,
-    "revision": 1, "turn": None, "expected_last_seq": None, "at": 1, "expires_at": 1,
-    "listed_at": 1, "item": 0,
+    "revision": 1, "turn": None, "expected_last_seq": None, "at": 1, "valid_until": None,
+    "expires_at": 1, "listed_at": 1, "item": 0,
 }  # fmt: skip
 SENT = {"item": 0, "leads": True, "id": "new", "created_at": 1}
 LAST = 2**62
 
 STATEMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
-    "hot append": (sql.HOT_APPEND, (json.dumps([ITEM]), json.dumps([SENT]), [b"body"])),
+    "hot append": (sql.HOT_APPEND, (json.dumps([ITEM]), json.dumps([SENT]), [b"body"], "100", 1)),
     "lock": (sql.LOCK, (["default"] * 3, ["s1", "s2", "s3"])),
     "present": (sql.PRESENT, (["default"] * 3, ["s1", "s2", "s3"])),
     "known ids": (sql.KNOWN, ([1, 2], ["m1", "m9"])),
@@ -94,6 +94,8 @@ STATEMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
             json.dumps([{**ITEM, "item": n, "session_id": f"s{n}"} for n in range(500)]),
             json.dumps([{**SENT, "item": n} for n in range(500)]),
             [b"body"] * 500,
+            "100",
+            1,
         ),
     ),
 }
@@ -101,7 +103,7 @@ STATEMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
 
 @pytest.fixture(scope="module")
 async def store() -> AsyncIterator[tuple[PostgresProvider, asyncpg.Connection[asyncpg.Record]]]:
-    url = empty_store(shared_server().url())
+    url = empty_store(f"{shared_server().url()}?table_prefix=")
     provider = PostgresProvider.from_url(url)
     await provider.initialize()
     try:

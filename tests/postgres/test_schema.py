@@ -66,7 +66,7 @@ async def test_tables_of_others_under_our_names_are_left_alone_and_the_way_out_i
             await PostgresProvider.from_url(url).initialize()
         tables = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
         assert [row[0] for row in await connection.fetch(tables)] == [table]
-    beside = PostgresProvider.from_url(url, table_prefix="ours_")
+    beside = PostgresProvider.from_url(url.replace("table_prefix=", "table_prefix=ours_"))
     await beside.initialize()
     await create(beside)
     await beside.shutdown()
@@ -123,8 +123,8 @@ async def test_a_newer_schema_that_this_program_still_knows_is_used_as_it_is(
 
 
 async def test_two_prefixes_are_two_stores_in_one_schema(url: str) -> None:
-    first = PostgresProvider.from_url(url, table_prefix="First_")
-    second = PostgresProvider.from_url(url, table_prefix="second_")
+    first = PostgresProvider.from_url(url.replace("table_prefix=", "table_prefix=First_"))
+    second = PostgresProvider.from_url(url.replace("table_prefix=", "table_prefix=second_"))
     for provider in (first, second):
         await provider.initialize()
     await create(first)

@@ -31,7 +31,7 @@ def primary() -> Iterator[PostgresServer]:
 @pytest.fixture
 async def url(primary: PostgresServer) -> str:
     """Return the address, on the primary, of a store with one message."""
-    url = empty_store(primary.url())
+    url = empty_store(f"{primary.url()}?table_prefix=")
     provider = PostgresProvider.from_url(url)
     await provider.initialize()
     await provider.apply(append(await create(provider), "m"))

@@ -19,6 +19,7 @@ class CuttingProxy:
     ``lose_answer(marker)`` lets the next request with the marker reach the server, waits until it
     was carried out, and cuts the connection instead of answering; ``lose_request(marker)`` cuts
     before the server sees it. ``round_trips`` counts the answers that the server finished.
+    ``fall_silent()`` keeps connections open, takes new ones, and passes nothing on.
     """
 
     def __init__(self, port: int) -> None:
@@ -28,6 +29,8 @@ class CuttingProxy:
         self._server_port = port
         self._marker: bytes | None = None
         self._passes_request = False
+        self._speaks = asyncio.Event()
+        self._speaks.set()
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -46,6 +49,14 @@ class CuttingProxy:
     def lead_to(self, port: int) -> None:
         """Bring clients that connect from now on to another server."""
         self._server_port = port
+
+    def fall_silent(self) -> None:
+        """Pass nothing on from now on."""
+        self._speaks.clear()
+
+    async def speaks(self) -> None:
+        """Return at once, or never."""
+        await self._speaks.wait()
 
     def lose_answer(self, marker: bytes) -> None:
         """Cut the connection after the next request with the marker was carried out."""
@@ -96,6 +107,7 @@ class _Connection:
 
     async def pass_requests(self, reader: StreamReader) -> None:
         while data := await reader.read(1 << 16):
+            await self._proxy.speaks()
             if self._proxy.takes(data):
                 self._cut = True
                 if self._proxy.passes_request:
@@ -106,6 +118,7 @@ class _Connection:
     async def pass_answers(self, reader: StreamReader) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(1 << 16):
+                await self._proxy.speaks()
                 self._proxy.round_trips += data.count(_READY)
                 if not self._cut:
                     self._client.write(data)

@@ -37,16 +37,25 @@ _SETTINGS = {
 
 
 class PostgresServer:
-    """One server, in a folder of its own. ``start`` and ``stop`` may be called again and again."""
+    """One server, in a folder of its own. ``start`` and ``stop`` may be called again and again.
 
-    def __init__(self, *, copy_of: PostgresServer | None = None) -> None:
+    With another ``authentication`` than ``trust`` the user ``postgres`` has a random password.
+    """
+
+    def __init__(
+        self, *, copy_of: PostgresServer | None = None, authentication: str = "trust"
+    ) -> None:
         self.port = _free_port()
         self._folder = _own_folder("postgres-")
         self._data = self._folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         if copy_of is None:
-            options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale")
-            _run("initdb", f"--pgdata={self._data}", "--no-sync", *options)
+            options = ("--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync")
+            password = self._folder / "password"
+            password.write_text(secrets.token_hex(16))
+            _give(password)
+            logins = (f"--auth={authentication}", f"--pwfile={password}")
+            _run("initdb", f"--pgdata={self._data}", *options, *logins)
         else:
             source = ("--host=127.0.0.1", f"--port={copy_of.port}", "--username=postgres")
             arguments = ("--write-recovery-conf", "--checkpoint=fast", "--no-sync", *source)

@@ -41,7 +41,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     pool_size: int = 10
     timeout: float = 10.0
     schema: str = "apply"
-    table_prefix: str = ""
+    table_prefix: str | None = None
     database_schema: str = "public"
     max_clock_skew: float = 5.0
     max_cached_headers: int = 10_000
@@ -68,7 +68,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         _refuse("timeout", not 0 < self.timeout <= _DAY, "more than 0, at most a day")
         _refuse("max_clock_skew", not self.max_clock_skew > 0, "more than 0")
         _refuse("schema", self.schema not in {"apply", "check"}, "apply or check")
-        wrong = re.fullmatch(r"[A-Za-z0-9_]{0,40}", self.table_prefix) is None
+        wrong = re.fullmatch(r"[A-Za-z0-9_]{0,40}", self.table_prefix or "") is None
         _refuse("table_prefix", wrong, "letters, digits and _, at most 40")
         _refuse("database_schema", not self.database_schema, "the name of a PostgreSQL schema")
         for name in self.__struct_fields__:

@@ -44,7 +44,17 @@ _SCHEMES: dict[str, str] = {
         ),
         "redis",
     ),
-    "postgresql": "postgres",
+    **dict.fromkeys(
+        (
+            "postgresql",
+            "postgresql+asyncpg",
+            "postgres+asyncpg",
+            "postgresql+psycopg",
+            "postgresql+psycopg2",
+            "postgresql+psycopg_async",
+        ),
+        "postgres",
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from agent_cores.session.errors import SessionError
 from agent_cores.session.models.change import Applied, apply_change
 from agent_cores.session.storage import postgres_statements as sql
 from agent_cores.session.storage.codec import HEADER_FIELDS, decode_header
-from agent_cores.session.storage.postgres_connection import ClashError
+from agent_cores.session.storage.postgres_errors import ClashError, LockedError
 from agent_cores.session.storage.sql_records import (
     Loaded,
     Reached,
@@ -35,9 +35,16 @@ Answer = Applied | Exception
 
 
 class Batch:
-    """One batch of changes inside one transaction. ``deletes``: whether it left rows to purge."""
+    """One batch of changes inside one transaction. ``deletes``: whether it left rows to purge.
 
-    def __init__(self, transaction: Transaction, changes: Sequence[Change]) -> None:
+    With ``skip_locked`` a session that another transaction holds is not waited for: the answer to
+    its changes is ``LockedError``.
+    """
+
+    def __init__(
+        self, transaction: Transaction, changes: Sequence[Change], *, skip_locked: bool = False
+    ) -> None:
+        self._skip_locked = skip_locked
         self._fetch = transaction.fetch
         self._execute = transaction.execute
         self._changes = changes
@@ -58,7 +65,8 @@ class Batch:
 
     async def _lock(self, wanted: Iterable[SessionName]) -> None:
         """Lock and load headers. A lock waited for gives the row as it is after the wait."""
-        for row in await self._fetch(sql.LOCK, *columns(wanted, 2)):
+        statement = sql.LOCK_FREE if self._skip_locked else sql.LOCK
+        for row in await self._fetch(statement, *columns(wanted, 2)):
             name = row["namespace"], row["session_id"]
             try:
                 self._loaded[name] = Loaded(row["session_key"], decode_header(row, *name))
@@ -74,7 +82,11 @@ class Batch:
         missing -= self._loaded.keys()
         if not missing:
             return
-        if not self._loaded:
+        if self._skip_locked:
+            for row in await self._fetch(sql.PRESENT, *columns(missing, 2)):
+                held = LockedError("another transaction holds this session")
+                self._loaded[row["namespace"], row["session_id"]] = held
+        elif not self._loaded:
             await self._lock(missing)
         elif await self._fetch(sql.PRESENT, *columns(missing, 2)):
             raise ClashError("a session was replaced while the batch waited")
@@ -88,6 +100,7 @@ class Batch:
             if isinstance(loaded, SessionError):
                 self._answers[index] = loaded
                 continue
+            change = change.as_of(change.applied_at())  # by now its session is locked
             try:
                 applied = apply_change(reached.state(loaded), change)
             except SessionError as refusal:

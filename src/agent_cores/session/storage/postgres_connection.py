@@ -1,6 +1,8 @@
-"""``Database``: connections to PostgreSQL, transactions, and what the driver's errors mean.
+"""``Database``: connections to PostgreSQL and transactions, each bounded by one deadline.
 
-The one place that translates asyncpg's errors, so that none leaks. It knows no table.
+It knows no table. A deadline is a time of the event loop's clock; what begins without one gets
+``timeout`` seconds. A connection whose work ended badly is tidied up in the background, so that
+nobody waits for that beyond the deadline.
 """
 
 from __future__ import annotations
@@ -12,17 +14,21 @@ from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
-from agent_cores.session.errors import (
-    ConflictError,
-    InvalidInputError,
-    SessionError,
-    StorageUnavailableError,
-    StoreFormatError,
+from agent_cores.session.deadline import time_left
+from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.storage.postgres_errors import (
+    DRIVER_ERRORS,
+    ClashError,
+    ConnectionLostError,
+    connection_error,
+    statement_error,
 )
+from agent_cores.session.storage.postgres_url import driver_tls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from agent_cores.session.errors import SessionError
     from agent_cores.session.storage.postgres_names import Names
 
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -31,134 +37,129 @@ Result = TypeVar("Result")
 
 READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED"
 ONE_INSTANT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-
-_DRIVER_ERRORS = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
-_CLASHES = (
-    asyncpg.UniqueViolationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-)
-_ENDED_BY_SERVER = (  # the connection went with it, and perhaps only the answer was lost
-    asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.CannotConnectNowError,
-)
-_NO_TABLES = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
-_FOREIGN_TABLES = (asyncpg.UndefinedColumnError, asyncpg.DuplicateTableError)
-
-
-class ClashError(ConflictError):
-    """Another transaction was in the way, and nothing was written: worth doing again."""
-
-
-class ConnectionLostError(StorageUnavailableError):
-    """The connection broke; another one may work."""
+_LAST_MOMENT = 0.01
+"""Seconds that a statement gets at least: the driver takes none for no bound."""
 
 
 class Transaction:
     """A connection inside a transaction. Tables are named as ``{schema}."{prefix}…"``."""
 
-    def __init__(self, database: Database, connection: Connection) -> None:
+    def __init__(self, database: Database, connection: Connection, deadline: float) -> None:
         self._database = database
         self._connection = connection
+        self._deadline = deadline
 
     async def fetch(self, statement: str, *arguments: object) -> list[Any]:
         """Run a statement and return its rows."""
         statement = self._database.filled(statement)
-        return await self._connection.fetch(statement, *arguments, timeout=self._database.timeout)
+        timeout = seconds_until(self._deadline)
+        return await self._connection.fetch(statement, *arguments, timeout=timeout)
 
     async def execute(self, statement: str, *arguments: object) -> str:
         """Run a statement, or several without arguments; return what the server says it did."""
         statement = self._database.filled(statement)
-        return await self._connection.execute(statement, *arguments, timeout=self._database.timeout)
+        timeout = seconds_until(self._deadline)
+        return await self._connection.execute(statement, *arguments, timeout=timeout)
 
 
 class Database:
     """A pool of connections: one that the caller gave, which stays open, or its own.
 
-    ``timeout`` in seconds bounds the wait for a connection and each statement. ``pooled``: behind a
-    transaction pooler, where nothing may stay in a connection, prepared statements included.
+    ``timeout`` in seconds bounds an operation, from the wait for a connection to its end;
+    ``connect_timeout`` what making a connection may take of that. ``pooled``: behind a transaction
+    pooler, where nothing may stay in a connection, prepared statements included.
     """
 
     def __init__(
         self,
         *,
-        names: Names,
         dsn: str | None,
         pool: asyncpg.Pool[asyncpg.Record] | None,
         pool_size: int,
         timeout: float,
+        connect_timeout: float | None = None,
         pooled: bool,
     ) -> None:
-        self._names = names
+        self._names: Names | None = None
         self._filled: dict[str, str] = {}
         self._dsn = dsn
         self._given = pool
         self._pool = pool
         self._pool_size = pool_size
         self.timeout = timeout
+        self._connect_timeout = min(timeout, connect_timeout or timeout)
         self._pooled = pooled
+        self._tidying: set[asyncio.Task[None]] = set()
 
     @property
     def pool_size(self) -> int:
         """How many connections there are at most."""
         return self._pool_size if self._given is None else self._given.get_max_size()
 
+    def use(self, names: Names) -> None:
+        """Take these names for the tables."""
+        self._names = names
+        self._filled.clear()
+
     def filled(self, statement: str) -> str:
         """Return a statement with the names of this store's tables."""
         found = self._filled.get(statement)
         if found is None:
-            found = self._filled[statement] = self._names.fill(statement)
+            filled = statement if self._names is None else self._names.fill(statement)
+            found = self._filled[statement] = filled
         return found
+
+    def deadline(self) -> float:
+        """Return when an operation that begins now has to end: not after the caller's."""
+        return asyncio.get_running_loop().time() + time_left(self.timeout)
 
     async def open(self) -> None:
         """Connect, unless a pool was given; the first connection is made here."""
         if self._pool is not None:
             return
+        dsn, tls = (None, None) if self._dsn is None else driver_tls(self._dsn)
         try:
             self._pool = await asyncpg.create_pool(
-                self._dsn,
+                dsn,
                 min_size=1,
                 max_size=self._pool_size,
-                timeout=self.timeout,
+                timeout=self._connect_timeout,
                 reset=_keep,
+                ssl=tls,
                 **self._session_options(),
             )
-        except asyncpg.ProtocolViolationError as error:
-            detail = "the server refuses a setting of the URL"
-            if not self._pooled:
-                detail = "the server refuses settings; behind a pooler, say pooler=transaction"
-            raise StorageUnavailableError(detail) from error
-        except (*_DRIVER_ERRORS, ValueError) as error:
-            raise _unavailable(error, may_be_done=False) from error
+        except (*DRIVER_ERRORS, ValueError) as error:
+            raise self._no_connection(error, self._connect_timeout) from error
 
-    async def close(self) -> None:
-        """Close the pool, if it is this one's own."""
+    async def close(self, deadline: float | None = None) -> None:
+        """Close the pool, if it is this one's own; at the deadline, cut what is still open."""
         pool, self._pool = self._pool, self._given
         if pool is None or pool is self._given:
             return
+        deadline = self.deadline() if deadline is None else deadline
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(seconds_until(deadline)):
                 await pool.close()
-        except _DRIVER_ERRORS:
+        except DRIVER_ERRORS:
             pool.terminate()
 
-    async def fetch(self, statement: str, *arguments: object, writes: bool = False) -> list[Any]:
+    async def fetch(
+        self,
+        statement: str,
+        *arguments: object,
+        writes: bool = False,
+        deadline: float | None = None,
+    ) -> list[Any]:
         """Run one statement by itself, in one round trip once it is prepared.
 
         One that only reads is ``repeatable``.
         """
+        deadline = self.deadline() if deadline is None else deadline
         if writes:
-            return await self._fetch(statement, arguments, writes=True)
-        return await self.repeatable(lambda: self._fetch(statement, arguments, writes=False))
+            return await self._fetch(statement, arguments, deadline, writes=True)
+        return await self.repeatable(
+            lambda: self._fetch(statement, arguments, deadline, writes=False)
+        )
 
     async def repeatable(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Do what may be done twice: once more if the connection broke or another was in the way.
@@ -174,104 +175,122 @@ class Database:
             raise StorageUnavailableError(str(error)) from error
 
     @asynccontextmanager
-    async def transaction(self, begin: str = READ_COMMITTED) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self,
+        begin: str = READ_COMMITTED,
+        *,
+        deadline: float | None = None,
+        lock_wait: float | None = None,
+    ) -> AsyncIterator[Transaction]:
         """Run a block in one transaction, committed at its end.
 
-        An error in the block means that nothing was written; one of the commit, that it may be.
+        ``lock_wait`` in seconds is how long it waits for a lock; ``LockedError`` after that. An
+        error in the block means that nothing was written; one of the commit, that it may be.
         """
-        async with self._connection() as connection:
+        deadline = self.deadline() if deadline is None else deadline
+        if lock_wait is not None:
+            begin = f"{begin}; SET LOCAL lock_timeout = {milliseconds(lock_wait)}"
+        async with self._connection(deadline) as connection:
             try:
-                await connection.execute(begin, timeout=self.timeout)
-                yield Transaction(self, connection)
-            except BaseException as error:
-                await self._roll_back(connection)
-                if isinstance(error, _DRIVER_ERRORS):
-                    raise await self._translated(error, may_be_done=False) from error
-                raise
+                await connection.execute(begin, timeout=seconds_until(deadline))
+                yield Transaction(self, connection, deadline)
+            except DRIVER_ERRORS as error:
+                raise await self._translated(error, may_be_done=False) from error
             try:
-                outcome = await connection.execute("COMMIT", timeout=self.timeout)
-            except _DRIVER_ERRORS as error:
+                outcome = await connection.execute("COMMIT", timeout=seconds_until(deadline))
+            except DRIVER_ERRORS as error:
                 raise await self._translated(error, may_be_done=True) from error
             if outcome != "COMMIT":
                 raise StorageUnavailableError(f"PostgreSQL answered COMMIT with {outcome}")
 
     async def _fetch(
-        self, statement: str, arguments: tuple[object, ...], *, writes: bool
+        self, statement: str, arguments: tuple[object, ...], deadline: float, *, writes: bool
     ) -> list[Any]:
-        async with self._connection() as connection:
+        async with self._connection(deadline) as connection:
             try:
                 return await connection.fetch(
-                    self.filled(statement), *arguments, timeout=self.timeout
+                    self.filled(statement), *arguments, timeout=seconds_until(deadline)
                 )
-            except _DRIVER_ERRORS as error:
+            except DRIVER_ERRORS as error:
                 raise await self._translated(error, may_be_done=writes) from error
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
+    async def _connection(self, deadline: float) -> AsyncIterator[Connection]:
         pool = self._pool
         if pool is None:
             raise StorageUnavailableError("the store is not initialized, or shut down")
         try:
-            connection = await pool.acquire(timeout=self.timeout)
-        except _DRIVER_ERRORS as error:
-            raise _unavailable(error, may_be_done=False) from error
+            connection = await pool.acquire(timeout=seconds_until(deadline))
+        except (*DRIVER_ERRORS, ValueError) as error:
+            raise self._no_connection(error, self.timeout) from error
         try:
             yield connection
-        finally:
-            with suppress(*_DRIVER_ERRORS):  # the work is done; the pool drops a broken connection
-                await pool.release(connection, timeout=self.timeout)
+        except BaseException as error:
+            tidying = self._tidy_up(pool, connection)
+            if _answered(error):  # then so will the rollback be, and locks are gone by it
+                await asyncio.wait([tidying], timeout=seconds_until(deadline))
+            raise
+        with suppress(*DRIVER_ERRORS):  # the work is done; the pool drops a broken connection
+            await pool.release(connection, timeout=self.timeout)
 
-    async def _roll_back(self, connection: Connection) -> None:
-        with suppress(*_DRIVER_ERRORS):
-            if not connection.is_closed() and connection.is_in_transaction():
-                await connection.execute("ROLLBACK", timeout=self.timeout)
+    def _tidy_up(
+        self, pool: asyncpg.Pool[asyncpg.Record], connection: Connection
+    ) -> asyncio.Task[None]:
+        """Roll back and give the connection back, in a task of its own."""
+        task = asyncio.get_running_loop().create_task(self._give_back(pool, connection))
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
+        return task
+
+    async def _give_back(self, pool: asyncpg.Pool[asyncpg.Record], connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(self.timeout):
+                if not connection.is_closed() and connection.is_in_transaction():
+                    await connection.execute("ROLLBACK")  # waits until the server has cancelled
+        except DRIVER_ERRORS:
+            with suppress(asyncpg.InterfaceError):  # it broke, and is back in the pool already
+                connection.terminate()
+        with suppress(*DRIVER_ERRORS):
+            await pool.release(connection, timeout=self.timeout)
 
     async def _translated(self, error: Exception, *, may_be_done: bool) -> SessionError:
-        if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            if self._pool is not None and self._pool is not self._given:
-                await self._pool.expire_connections()  # after a failover, find the new primary
-            return StorageUnavailableError("PostgreSQL is read-only here: a standby")
-        if isinstance(error, _CLASHES):
-            return ClashError(f"another transaction was in the way ({type(error).__name__})")
-        if isinstance(error, asyncpg.DataError | asyncpg.ProgramLimitExceededError | ValueError):
-            return InvalidInputError("value", f"PostgreSQL refuses it ({type(error).__name__})")
-        if isinstance(error, _NO_TABLES):
-            return StoreFormatError("the tables are not there; run: agent-sessions migrate")
-        if isinstance(error, _FOREIGN_TABLES):
-            return StoreFormatError(
-                "tables of these names are there and not ours; give ours other names by "
-                "SESSION_TABLE_PREFIX, or another schema by SESSION_DATABASE_SCHEMA"
-            )
-        return _unavailable(error, may_be_done=may_be_done)
+        own = None if self._pool is self._given else self._pool
+        if own is not None and isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            await own.expire_connections()  # after a failover, find the new primary
+        return statement_error(error, may_be_done=may_be_done)
+
+    def _no_connection(self, error: Exception, seconds: float) -> SessionError:
+        return connection_error(error, pooled=self._pooled, seconds=seconds)
 
     def _session_options(self) -> Mapping[str, Any]:
         if self._pooled:
             return {"statement_cache_size": 0}
-        wait = max(1, round(self.timeout * 500))  # milliseconds, half of what a statement may take
+        wait = self.timeout / 2
         settings = {
             "default_transaction_isolation": "read committed",
-            "lock_timeout": str(wait),
-            "idle_in_transaction_session_timeout": str(4 * wait),
+            "lock_timeout": str(milliseconds(wait)),
+            "idle_in_transaction_session_timeout": str(milliseconds(4 * wait)),
         }
         chosen = dict(parse_qsl(urlsplit(self._dsn or "").query))
         return {"server_settings": {k: v for k, v in settings.items() if k not in chosen}}
 
 
-def _unavailable(error: Exception, *, may_be_done: bool) -> StorageUnavailableError:
-    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-        return StorageUnavailableError("no server is what target_session_attrs asks for")
-    by_server = isinstance(error, asyncpg.PostgresError)
-    if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return StorageUnavailableError(
-            "PostgreSQL does not let this user at the tables (InsufficientPrivilegeError); "
-            "docs/postgres.md says what to grant"
-        )
-    if by_server and not isinstance(error, _ENDED_BY_SERVER):
-        return StorageUnavailableError(f"PostgreSQL refuses: {type(error).__name__}")
-    detail = f"PostgreSQL did not answer ({type(error).__name__})"
-    if isinstance(error, TimeoutError):
-        return StorageUnavailableError(detail, outcome_unknown=may_be_done)
-    return ConnectionLostError(detail, outcome_unknown=may_be_done)
+def seconds_until(deadline: float) -> float:
+    """Return what is left until a deadline, as a timeout of the driver."""
+    return max(_LAST_MOMENT, deadline - asyncio.get_running_loop().time())
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a bound as the server takes it; 0 would be none."""
+    return max(1, round(seconds * 1000))
+
+
+def _answered(error: BaseException) -> bool:
+    """Whether the server answers this connection, though the work on it failed."""
+    cause = error.__cause__ if error.__cause__ is not None else error
+    return isinstance(cause, asyncpg.PostgresError) or not isinstance(
+        cause, (*DRIVER_ERRORS, asyncio.CancelledError, GeneratorExit)
+    )
 
 
 async def _keep(_: object) -> None:

@@ -15,6 +15,7 @@ from agent_cores.session.models.change import Applied, Change, HotAppend, hot_ap
 from agent_cores.session.models.message import numbered
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.storage import postgres_statements as sql
+from agent_cores.session.storage.postgres_connection import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +40,10 @@ class Guards(msgspec.Struct):
     turn: str | None
     expected_last_seq: int | None
     at: int
+    valid_until: int | None
     expires_at: int | None
     listed_at: int | None
-    item: int = 0
+    item: int
 
 
 class Sent(msgspec.Struct):
@@ -56,24 +58,15 @@ class Sent(msgspec.Struct):
 class Append:
     """A plain append that goes out on a header seen before."""
 
-    __slots__ = ("basis", "change", "guards", "hot")
+    __slots__ = ("_at", "_hot", "_sent", "basis", "change")
 
-    def __init__(self, change: Change, basis: SessionMetadata, hot: HotAppend) -> None:
+    _at: datetime
+    _hot: HotAppend
+    _sent: Guards
+
+    def __init__(self, change: Change, basis: SessionMetadata) -> None:
         self.change = change
         self.basis = basis
-        self.hot = hot
-        self.guards = Guards(
-            change.namespace,
-            change.session_id,
-            basis.incarnation,
-            basis.access_revision,
-            basis.revision,
-            change.turn,
-            change.expected_last_seq,
-            to_millis(change.at),
-            None if hot.expires_at is None else to_millis(hot.expires_at),
-            None if hot.listed_at is None else to_millis(hot.listed_at),
-        )
 
     @classmethod
     def of(cls, change: Change) -> Append | None:
@@ -85,8 +78,31 @@ class Append:
             return None
         if change.access_revision not in {None, basis.access_revision}:
             return None
-        hot = hot_append(change)
-        return None if hot is None else cls(change, basis, hot)
+        return None if hot_append(change) is None else cls(change, basis)
+
+    def guards(self, item: int) -> Guards | None:
+        """Return what is sent of it now; ``None`` if it waited too long for the fast path."""
+        change, basis = self.change, self.basis
+        at = change.applied_at()
+        hot = hot_append(change, at)
+        if hot is None:
+            return None
+        self._at, self._hot = at, hot
+        self._sent = Guards(
+            change.namespace,
+            change.session_id,
+            basis.incarnation,
+            basis.access_revision,
+            basis.revision,
+            change.turn,
+            change.expected_last_seq,
+            to_millis(at),
+            _millis(change.valid_until),
+            _millis(hot.expires_at),
+            _millis(hot.listed_at),
+            item,
+        )
+        return self._sent
 
     @property
     def size(self) -> int:
@@ -96,7 +112,7 @@ class Append:
     def applied(self, row: Sequence[Any]) -> Applied:
         """Return what was done; ``row`` is the statement's answer to this append."""
         _, first, last_seq, count, revision, active_at, listed_at, ends, due_at = row
-        change, sent = self.change, self.guards
+        change, sent = self.change, self._sent
         messages = numbered(change.append, first - 1)
         last = messages[-1].seq
         if ends is not None and sent.expires_at is not None:
@@ -110,30 +126,50 @@ class Append:
             last_seq=last,
             message_count=count + last - last_seq,
             revision=revision,
-            last_active_at=change.at if sent.at >= active_at else from_millis(active_at),
+            last_active_at=self._at if sent.at >= active_at else from_millis(active_at),
             listed_at=_end(listed_at or None),
-            expires_at=self.hot.expires_at if ends == sent.expires_at else _end(ends),
+            expires_at=self._hot.expires_at if ends == sent.expires_at else _end(ends),
             due_at=_end(due_at),
         )
         return Applied(before=self.basis, header=header, messages=messages, added=messages)
 
 
-async def append_all(database: Database, appends: Sequence[Append]) -> list[Applied | None]:
-    """Carry out a batch in one statement and one commit; ``None`` for each to be looked at."""
-    chosen = _choose(appends)
+async def append_all(
+    database: Database,
+    appends: Sequence[Append],
+    *,
+    sent_at: int | None,
+    deadline: float,
+    lock_wait: float,
+    skip_locked: bool = False,
+) -> list[Applied | None]:
+    """Carry out a batch in one statement and one commit; ``None`` for each to be looked at.
+
+    It waits ``lock_wait`` seconds for a session that another transaction holds, then raises
+    ``LockedError``; with ``skip_locked`` it leaves such sessions out. ``sent_at`` is what the
+    server's clock shows now, in milliseconds: so it knows how long the statement waited.
+    """
+    chosen: list[Append] = []
+    items: list[Guards] = []
     sent: list[Sent] = []
-    for place, append in enumerate(chosen):
-        append.guards.item = place
-        leads = True
+    for append in _choose(appends):
+        place, leads = len(chosen), True
+        guards = append.guards(place)
+        if guards is None:
+            continue
+        chosen.append(append)
+        items.append(guards)
         for message in append.change.append:
             sent.append(Sent(place, leads, message.id, to_millis(message.created_at)))
             leads = False
-    items = _encode([append.guards for append in chosen]).decode()
     bodies = [message.body for append in chosen for message in append.change.append]
     done: dict[Append, Applied] = {}
-    for row in await database.fetch(
-        sql.HOT_APPEND, items, _encode(sent).decode(), bodies, writes=True
-    ):
+    statement = sql.HOT_APPEND_FREE if skip_locked else sql.HOT_APPEND
+    if not chosen:
+        return [None] * len(appends)
+    texts = _encode(items).decode(), _encode(sent).decode()
+    arguments = *texts, bodies, str(milliseconds(lock_wait)), sent_at
+    for row in await database.fetch(statement, *arguments, writes=True, deadline=deadline):
         append = chosen[row[0]]
         done[append] = append.applied(row)
     return [done.get(append) for append in appends]
@@ -160,6 +196,10 @@ def _choose(appends: Sequence[Append]) -> list[Append]:
         touched.add(name)
         chosen.append(append)
     return chosen
+
+
+def _millis(at: datetime | None) -> int | None:
+    return None if at is None else to_millis(at)
 
 
 def _end(millis: int | None) -> datetime | None:

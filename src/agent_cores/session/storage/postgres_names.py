@@ -8,6 +8,9 @@ import msgspec
 
 from agent_cores.session.errors import ConfigurationError
 
+DEFAULT_PREFIX = "agent_cores_"
+"""With what the names of a new store's tables begin, unless something else was asked for."""
+
 _PREFIX = re.compile(r"[A-Za-z0-9_]{0,40}")  # 40 and the longest of our names stay under 63 bytes
 _LONGEST_NAME = 63
 _NOT_IN_NAMES = "\"'{}"

@@ -20,14 +20,18 @@ try:
 except ImportError as error:
     raise MissingDependencyError("asyncpg", "postgres") from error
 
+import msgspec
+
 from agent_cores.session.models import Applied, Change, Ended, Found, Query, Snapshot, Window
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.storage import postgres_statements as sql
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.coalescing import MAX_QUEUED
 from agent_cores.session.storage.native import NativeProvider
-from agent_cores.session.storage.postgres_connection import ClashError, Database
-from agent_cores.session.storage.postgres_names import Names
+from agent_cores.session.storage.postgres_clock import ServerClock
+from agent_cores.session.storage.postgres_connection import Database
+from agent_cores.session.storage.postgres_errors import ClashError
+from agent_cores.session.storage.postgres_names import DEFAULT_PREFIX, Names
 from agent_cores.session.storage.postgres_purging import Purger
 from agent_cores.session.storage.postgres_reading import find_page, look
 from agent_cores.session.storage.postgres_schema import apply_schema, check_schema
@@ -45,10 +49,11 @@ class PostgresProvider(NativeProvider):
     """Sessions in PostgreSQL.
 
     ``dsn`` is what asyncpg takes; ``pool`` is an asyncpg pool of the caller's, which stays open.
-    ``timeout`` (seconds) bounds the wait for a connection and each statement. ``schema="check"``
-    never alters tables. ``pooler="transaction"`` keeps nothing in a connection, for PgBouncer and
-    its like.
-    ``fast_path=False`` sends every change by the generic batch.
+    ``timeout`` (seconds) bounds an operation, the wait for a connection included;
+    ``connect_timeout`` what making a connection may take of it. ``schema="check"`` never alters
+    tables. ``table_prefix=None`` finds the store that is there, and names the tables of a new one
+    ``agent_cores_…``. ``pooler="transaction"`` keeps nothing in a connection, for PgBouncer and its
+    like. ``fast_path=False`` sends every change by the generic batch.
     """
 
     capabilities = Capabilities(shared=True, durable=True, flat=True)
@@ -60,8 +65,9 @@ class PostgresProvider(NativeProvider):
         pool: asyncpg.Pool[asyncpg.Record] | None = None,
         pool_size: int = 10,
         timeout: float = 10.0,
+        connect_timeout: float | None = None,
         schema: Literal["apply", "check"] = "apply",
-        table_prefix: str = "",
+        table_prefix: str | None = None,
         database_schema: str = "public",
         pooler: Literal["transaction"] | None = None,
         fast_path: bool = True,
@@ -70,28 +76,35 @@ class PostgresProvider(NativeProvider):
         if (dsn is None) is (pool is None):
             raise ConfigurationError("give either dsn or pool")
         if schema not in {"apply", "check"}:
-            raise ConfigurationError("schema is apply or check")
+            raise ConfigurationError(
+                "schema is apply or check; the PostgreSQL schema of the tables is database_schema"
+            )
         if pooler not in {None, "transaction"}:
             raise ConfigurationError("pooler is transaction, or left out")
         if not timeout > 0:
             raise ConfigurationError("timeout is seconds, more than 0")
+        if connect_timeout is not None and not connect_timeout > 0:
+            raise ConfigurationError("connect_timeout is seconds, more than 0")
         if pool_size < 2:  # noqa: PLR2004 - one for the writes of a batch, one for reads meanwhile
             raise ConfigurationError("pool_size is at least 2")
-        self._names = Names(database_schema, table_prefix)
+        self._wanted = Names(database_schema, table_prefix or "")
+        self._finds_prefix = table_prefix is None
         self._dsn = dsn
         self._check_only = schema == "check"
         self.database = Database(
-            names=self._names,
             dsn=dsn,
             pool=pool,
             pool_size=pool_size,
             timeout=timeout,
+            connect_timeout=connect_timeout,
             pooled=pooler is not None,
         )
         self._headers = HeaderReader()
         self._purger = Purger(self.database)
+        self._clock = ServerClock(self.database)
         self._writer = Writer(
             self.database,
+            clock=self._clock,
             fast_path=fast_path,
             max_queued=max_queued,
             on_delete=self._purger.wake,
@@ -122,8 +135,13 @@ class PostgresProvider(NativeProvider):
     async def initialize(self) -> None:
         await self.database.open()
         prepare = check_schema if self._check_only else apply_schema
+        names = self._wanted
+        wanted = [names]
+        if self._finds_prefix:
+            wanted.insert(0, msgspec.structs.replace(names, prefix=DEFAULT_PREFIX))
         try:
-            await prepare(self.database, self._names)
+            await prepare(self.database, wanted, self.database.deadline())
+            await self._clock.measure()
         except ClashError as error:
             await self.database.close()
             raise StorageUnavailableError("another program is preparing the tables") from error
@@ -135,12 +153,14 @@ class PostgresProvider(NativeProvider):
         self._purger.wake()
 
     async def shutdown(self) -> None:
-        await self._writer.drain()
-        await self._purger.stop()
-        await self.database.close()
+        """Finish what was accepted; what is not done after ``timeout`` seconds is cut off."""
+        deadline = self.database.deadline()
+        await self._writer.drain(deadline)
+        await self._purger.stop(deadline)
+        await self.database.close(deadline)
 
     async def store_time(self) -> datetime:
-        return from_millis((await self.database.fetch(sql.STORE_TIME))[0]["now"])
+        return from_millis(await self._clock.measure())
 
     async def read(
         self,
@@ -162,9 +182,10 @@ class PostgresProvider(NativeProvider):
         """Take sessions that have ended. One that cannot be read is only put off by the lease."""
         self._purger.wake()  # what another process left behind
         lease_end = to_millis(at + timedelta(seconds=lease_seconds))
+        deadline = self.database.deadline()
         taken: list[Ended] = []
         while wanted := limit - len(taken):
-            rows = await self._take_due(to_millis(at), wanted, lease_end)
+            rows = await self._take_due(to_millis(at), wanted, lease_end, deadline)
             for row in rows:
                 header = self._headers.read(row, row["namespace"], row["session_id"])
                 if header is not None and header.is_expired(at):
@@ -173,11 +194,11 @@ class PostgresProvider(NativeProvider):
                 break
         return taken
 
-    async def _take_due(self, at: int, limit: int, lease_end: int) -> list[Any]:
+    async def _take_due(self, at: int, limit: int, lease_end: int, deadline: float) -> list[Any]:
         """Take due sessions. Those whose answer was lost come again when their lease ends."""
         arguments = at, limit, lease_end
         return await self.database.repeatable(
-            lambda: self.database.fetch(sql.TAKE_DUE, *arguments, writes=True)
+            lambda: self.database.fetch(sql.TAKE_DUE, *arguments, writes=True, deadline=deadline)
         )
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:

@@ -6,8 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from agent_cores.session.deadline import forget_deadline
 from agent_cores.session.errors import SessionError
 from agent_cores.session.storage import postgres_statements as sql
+from agent_cores.session.storage.postgres_connection import seconds_until
 
 if TYPE_CHECKING:
     from agent_cores.session.storage.postgres_connection import Database
@@ -42,13 +44,16 @@ class Purger:
         """Work again, after ``stop``."""
         self._closed = False
 
-    async def stop(self) -> None:
-        """Finish the transaction under way and no other."""
+    async def stop(self, deadline: float) -> None:
+        """Finish the transaction under way and no other; give it up at the deadline."""
         self._closed = True
         if self._task is not None:
-            await asyncio.wait([self._task])
+            _, late = await asyncio.wait([self._task], timeout=seconds_until(deadline))
+            for task in late:
+                task.cancel()
 
     async def _run(self) -> None:
+        forget_deadline()
         try:
             while self._again and not self._closed:
                 self._again = False

@@ -52,10 +52,10 @@ async def look(
     name = namespace, session_id
     if window is None or window.max_bytes <= _ONE_LOOK:
         return await _look(database, *name, context=context, window=window)
-    large = window
+    large, deadline = window, database.deadline()
 
     async def look_in_parts() -> Snapshot | None:
-        async with database.transaction(ONE_INSTANT) as transaction:
+        async with database.transaction(ONE_INSTANT, deadline=deadline) as transaction:
             return await _look_in_parts(transaction, *name, context=context, window=large)
 
     return await database.repeatable(look_in_parts)
@@ -148,45 +148,50 @@ async def find_page(database: Database, query: Query, reader: HeaderReader) -> F
     """Return one page of a listing; a walk past what does not match is bounded.
 
     Cursors are places in the index, so that a listing goes on where its walk was. A session that
-    cannot be read is left out.
+    cannot be read is left out, and named.
     """
     headers: list[SessionMetadata] = []
-    skip, walked = query.offset, 0
-    bound = WALK_LIMIT + query.offset + query.limit
+    deadline = database.deadline()
+    unreadable: dict[str, None] = {}
+    skip, walked = query.skip, 0
+    bound = WALK_LIMIT + query.skip + query.limit
     here = page_end = _BEFORE_ALL
-    async for place, row in _walk(database, query):
+    async for place, row in _walk(database, query, deadline):
         if walked == bound:
-            return Found(headers, _cursor(here, query))
+            return Found(headers, _cursor(here, query, skip), tuple(unreadable))
         walked, here = walked + 1, place
         header = reader.read(row, row["namespace"], row["session_id"])
-        if header is None or not matches(header, query):
+        if header is None:
+            unreadable[row["session_id"]] = None
+            continue
+        if not matches(header, query):
             continue
         if query.subjects and order_key(header, query) != place:
             continue
         if skip:
             skip -= 1
         elif len(headers) == query.limit:
-            return Found(headers, _cursor(page_end, query))
+            return Found(headers, _cursor(page_end, query), tuple(unreadable))
         else:
             headers.append(header)
             page_end = place
-    return Found(headers)
+    return Found(headers, None, tuple(unreadable))
 
 
-def _cursor(place: tuple[int, str], query: Query) -> Cursor:
-    return Cursor(*place, shared=bool(query.subjects))
+def _cursor(place: tuple[int, str], query: Query, skip: int = 0) -> Cursor:
+    return Cursor(*place, shared=bool(query.subjects), skip=skip)
 
 
 async def _walk(
-    database: Database, query: Query
+    database: Database, query: Query, deadline: float
 ) -> AsyncIterator[tuple[tuple[int, str], Mapping[str, Any]]]:
     """Yield the rows that may belong to the listing with their places, the highest first."""
     place = _BEFORE_ALL if query.after is None else (query.after.millis, query.after.session_id)
     seen = None
-    number = min(query.limit + query.offset + 1, WALK_LIMIT)
+    number = min(query.limit + query.skip + 1, WALK_LIMIT)
     while True:
         statement, arguments = _page(query, place, number)
-        rows = await database.fetch(statement, *arguments)
+        rows = await database.fetch(statement, *arguments, deadline=deadline)
         for row in rows:
             place = row["place_at"], row["session_id"]
             name = row["namespace"], row["session_id"]

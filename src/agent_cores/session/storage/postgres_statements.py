@@ -63,10 +63,12 @@ ORDER BY s.session_key
 FOR UPDATE OF s
 """
 
+LOCK_FREE = f"{LOCK} SKIP LOCKED"
+"""Like LOCK, without those that another transaction holds."""
+
 PRESENT = """
-SELECT s.session_key FROM {schema}."{prefix}sessions" s
+SELECT s.namespace, s.session_id FROM {schema}."{prefix}sessions" s
 WHERE (s.namespace, s.session_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
-LIMIT 1
 """
 
 KNOWN = """
@@ -168,16 +170,24 @@ ON CONFLICT (namespace, shard) DO UPDATE SET sessions = held.sessions + excluded
 
 # ── the hot append ───────────────────────────────────────────────────────────────────────────────
 
+SPARE_MILLIS = 100
+"""How much later than expected a statement may come without having waited."""
+
 # Guards and ids come as JSON, a third of the cost of arrays, bodies as bytea. It answers, for each
 # append that it carried out, the first seq, and fields of the header as they were before the batch.
+# It waits $4 (milliseconds, as text) for a lock: set before the first is taken, for this statement.
+# Once all are taken it judges each append by the time that has passed since $5, what the server's
+# clock showed when the statement was sent.
 # It sees the lists as they were when it began. What waited for a change of tags would miss the rows
 # which that put there; so an append that moves the session in its lists needs its revision as well.
 HOT_APPEND = """
-WITH item AS MATERIALIZED (
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', $4, true)
+), item AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1) AS item(
         item bigint, namespace text, session_id text, incarnation bigint, access_revision bigint,
-        revision bigint, turn text, expected_last_seq bigint, at bigint, expires_at bigint,
-        listed_at bigint)
+        revision bigint, turn text, expected_last_seq bigint, at bigint, valid_until bigint,
+        expires_at bigint, listed_at bigint)
 ), message AS MATERIALIZED (
     SELECT * FROM ROWS FROM (
         json_to_recordset($2) AS (item bigint, leads boolean, id text, created_at bigint),
@@ -187,19 +197,24 @@ WITH item AS MATERIALIZED (
     SELECT s.session_key, s.namespace, s.session_id, s.format, s.incarnation, s.access_revision,
            s.hold, s.turn_token, s.last_seq, s.message_count, s.revision, s.last_active_at,
            s.listed_at, s.expires_at, s.due_at
-    FROM {schema}."{prefix}sessions" s
+    FROM patience, {schema}."{prefix}sessions" s
     WHERE (s.namespace, s.session_id) IN (SELECT namespace, session_id FROM item)
     ORDER BY s.session_key
     FOR UPDATE OF s
+), wait AS MATERIALIZED (
+    SELECT greatest(0, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $5 - {spare})
+           AS millis
+    FROM (SELECT count(*) AS sessions FROM locked) AS held WHERE sessions > 0
 ), standing AS MATERIALIZED (
     SELECT item.item, item.at, item.expires_at AS new_end, item.listed_at AS new_listed_at,
            s.session_key, s.last_seq, s.message_count, s.revision, s.last_active_at, s.listed_at,
            s.expires_at, s.due_at
-    FROM item JOIN locked s USING (namespace, session_id)
+    FROM wait, item JOIN locked s USING (namespace, session_id)
     WHERE s.format = {format} AND s.incarnation = item.incarnation
       AND s.access_revision = item.access_revision
       AND s.hold IS NULL
-      AND (s.expires_at IS NULL OR item.at < s.expires_at)
+      AND (s.expires_at IS NULL OR item.at + wait.millis < s.expires_at)
+      AND (item.valid_until IS NULL OR item.at + wait.millis < item.valid_until)
       AND (item.listed_at IS NULL OR item.revision = s.revision)
       AND (item.turn IS NULL OR item.turn = s.turn_token)
       AND (item.expected_last_seq IS NULL OR item.expected_last_seq = s.last_seq)
@@ -238,7 +253,10 @@ WITH item AS MATERIALIZED (
 )
 SELECT item, seq, last_seq, message_count, revision, last_active_at, listed_at, expires_at, due_at
 FROM numbered WHERE leads
-""".replace("{format}", str(FORMAT))
+""".replace("{format}", str(FORMAT)).replace("{spare}", str(SPARE_MILLIS))
+
+HOT_APPEND_FREE = HOT_APPEND.replace("FOR UPDATE OF s", "FOR UPDATE OF s SKIP LOCKED")
+"""Like HOT_APPEND, without the sessions that another transaction holds."""
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 

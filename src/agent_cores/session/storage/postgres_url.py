@@ -1,16 +1,25 @@
-"""PostgreSQL URLs: which options are ours, which the driver's, and which nobody's."""
+"""PostgreSQL URLs: which options are ours, which the driver's, and which nobody's.
+
+Those that libpq knows and asyncpg does not are carried out here, or refused by name.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from agent_cores.session.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _OWN = {
     "pool_size": int,
     "timeout": float,
+    "connect_timeout": float,
     "max_queued": int,
     "schema": str,
     "table_prefix": str,
@@ -36,35 +45,225 @@ _SERVER = frozenset(
 )  # fmt: skip
 """Settings of the server that the driver hands on; another name would be a slip of the pen."""
 
-_OPTION = re.compile("[a-z_]+")
+_CHOICES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "channel_binding": ("disable", "prefer", "require"),
+    "gssencmode": ("disable", "prefer", "require"),
+    "target_session_attrs": (
+        "any", "primary", "standby", "prefer-standby", "read-write", "read-only",
+    ),
+    "pgbouncer": ("true", "false"),
+}  # fmt: skip
+_ADVICE = {
+    "connection_limit": "say pool_size",
+    "pool_timeout": "say timeout, which bounds the wait for a connection too",
+    "statement_cache_size": "behind a pooler say pooler=transaction",
+    "prepared_statement_cache_size": "behind a pooler say pooler=transaction",
+    "prepared_statements": "behind a pooler say pooler=transaction",
+    "preparethreshold": "behind a pooler say pooler=transaction",
+    "currentschema": "say database_schema",
+    "hostaddr": "give the address as the host",
+    "keepalives": "the driver sets none; tcp_keepalives_idle has the server send them",
+    "keepalives_idle": "the driver sets none; tcp_keepalives_idle has the server send them",
+    "keepalives_interval": "the driver sets none; tcp_keepalives_interval is the server's",
+    "keepalives_count": "the driver sets none; tcp_keepalives_count is the server's",
+    "load_balance_hosts": "the driver tries the hosts in their order",
+    "require_auth": "the driver takes the way of authentication that the server asks for",
+    "sslaccept": "say sslmode=require, or verify-full to check the certificate",
+    "requiressl": "say sslmode=require",
+    "command_timeout": "say timeout",
+}
+"""Options of other drivers and libraries, and what says the same here."""
+
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
+_OPTION = re.compile("[A-Za-z_]+")
+_SCHEMES = {
+    "postgresql": "postgresql",
+    "postgres": "postgres",
+    "postgresql+asyncpg": "postgresql",
+    "postgres+asyncpg": "postgres",
+}
 
 
 def split_url(url: str) -> tuple[str, dict[str, Any]]:
     """Return what the driver takes, and our own options; refuse options that neither knows."""
     base, _, query = url.partition("?")
-    theirs: list[tuple[str, str]] = []
+    theirs: dict[str, str] = {}
     own: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
-        if name in _OWN:
-            try:
-                own[name] = _OWN[name](text)
-            except ValueError as error:
-                raise ConfigurationError(f"{name} in the storage URL is not a number") from error
+    for given, text in parse_qsl(query, keep_blank_values=True):
+        name = "sslmode" if given == "ssl" else given
+        value = _checked(given, text)
+        if name in _TRANSLATED:
+            _TRANSLATED[name](value, theirs, own)
+        elif name in _OWN:
+            own[name] = _number(name, value)
         elif name in _DRIVER or name in _SERVER:
-            theirs.append((name, text))
+            if name == "sslmode" and theirs.get(name, value) != value:
+                raise ConfigurationError("the storage URL has two values of sslmode")
+            theirs[name] = value
         else:
-            raise ConfigurationError(_unknown(name, query))
+            raise ConfigurationError(_unknown(given, query))
+    _verify_instead_of_binding(theirs)
+    base = _with_known_scheme(base)
     return f"{base}?{urlencode(theirs)}" if theirs else base, own
+
+
+def _checked(name: str, value: str) -> str:
+    """Return the value of an option; refuse one that its choices do not have."""
+    if name == "ssl":  # as SQLAlchemy and Node have it
+        value = {"true": "require", "1": "require", "false": "disable"}.get(value, value)
+    choices = _CHOICES["sslmode" if name == "ssl" else name] if name in {"ssl", *_CHOICES} else ()
+    if choices and value not in choices:
+        raise ConfigurationError(f"{name} in the storage URL is one of {', '.join(choices)}")
+    return value
+
+
+def _number(name: str, text: str) -> Any:  # noqa: ANN401 - of that option
+    try:
+        return _OWN[name](text)
+    except ValueError as error:
+        raise ConfigurationError(f"{name} in the storage URL is not a number") from error
+
+
+def _take_pgbouncer(value: str, _: dict[str, str], own: dict[str, Any]) -> None:
+    if value == "true":
+        own.setdefault("pooler", "transaction")
+
+
+def _take_gssencmode(value: str, _: dict[str, str], __: dict[str, Any]) -> None:
+    if value == "require":
+        raise ConfigurationError(
+            "gssencmode=require in the storage URL: the driver encrypts by TLS and not by GSSAPI; "
+            "leave it out, and say sslmode=verify-full"
+        )
+
+
+def _take_channel_binding(value: str, theirs: dict[str, str], _: dict[str, Any]) -> None:
+    if value == "require":
+        theirs["channel_binding"] = value
+
+
+def _take_connect_timeout(value: str, _: dict[str, str], own: dict[str, Any]) -> None:
+    seconds = _number("connect_timeout", value)
+    if seconds:  # 0 is libpq's word for no bound of its own
+        own["connect_timeout"] = seconds
+
+
+def _take_fallback_name(value: str, theirs: dict[str, str], _: dict[str, Any]) -> None:
+    theirs.setdefault("application_name", value)
+
+
+def _take_encoding(value: str, _: dict[str, str], __: dict[str, Any]) -> None:
+    if value.lower().replace("-", "") not in {"utf8", "auto"}:
+        raise ConfigurationError("client_encoding in the storage URL is utf8, or left out")
+
+
+_TRANSLATED: dict[str, Callable[[str, dict[str, str], dict[str, Any]], None]] = {
+    "pgbouncer": _take_pgbouncer,
+    "gssencmode": _take_gssencmode,
+    "channel_binding": _take_channel_binding,
+    "connect_timeout": _take_connect_timeout,
+    "fallback_application_name": _take_fallback_name,
+    "client_encoding": _take_encoding,
+}
+
+
+def _verify_instead_of_binding(theirs: dict[str, str]) -> None:
+    """Carry out ``channel_binding=require``, which asyncpg cannot: verify the certificate.
+
+    Both keep out who stands between client and server. Without a file of certificates the system's
+    are asked.
+    """
+    if theirs.pop("channel_binding", None) is None:
+        return
+    if theirs.get("sslmode") in {"disable", "allow"}:
+        raise ConfigurationError(
+            "channel_binding=require in the storage URL needs TLS, which its sslmode leaves out"
+        )
+    theirs.setdefault("sslrootcert", "system")
+    if theirs.get("sslmode") != "verify-ca":
+        theirs["sslmode"] = "verify-full"
+
+
+def _with_known_scheme(base: str) -> str:
+    """Return the URL with a scheme that the driver knows."""
+    scheme, separator, rest = base.partition("://")
+    known = _SCHEMES.get(scheme.lower())
+    if known is None:
+        if not separator:
+            raise ConfigurationError("the storage URL begins with postgresql://")
+        raise ConfigurationError(
+            f"{scheme}:// in the storage URL: this store connects through asyncpg; "
+            "write postgresql:// or postgresql+asyncpg://"
+        )
+    return f"{known}://{rest}"
 
 
 def _unknown(name: str, query: str) -> str:
     """Say that an option is unknown, by its name unless that may be the end of a password."""
+    advice = _ADVICE.get(name.lower())
+    if advice is not None:
+        return f"the storage URL has an option {name!r}, which is not known here: {advice}"
     if "@" in query or _OPTION.fullmatch(name) is None:
         return (
             "the storage URL has an option which is known neither here nor to the driver; "
             "a ? in a password is written %3F"
         )
     return f"the storage URL has an option {name!r}, which is known neither here nor to the driver"
+
+
+def driver_tls(dsn: str) -> tuple[str, ssl.SSLContext | None]:
+    """Return what the driver takes, and the TLS context where it cannot make it by itself.
+
+    That is ``sslrootcert=system``: trust the system's certificates, and verify the host's name.
+    Files of certificates and keys that cannot be read are ``ConfigurationError``.
+    """
+    base, _, query = dsn.partition("?")
+    options = {name: values[-1] for name, values in parse_qs(query).items()}
+    for name in _FILES:
+        _require_file(name, options.get(name))
+    if options.get("sslrootcert") != "system":
+        return dsn, None
+    if options.setdefault("sslmode", "verify-full") != "verify-full":
+        raise ConfigurationError("sslrootcert=system in the storage URL needs sslmode=verify-full")
+    context = ssl.create_default_context()
+    if "sslcert" in options:
+        password = options.get("sslpassword", "")
+        context.load_cert_chain(options["sslcert"], options.get("sslkey"), lambda: password)
+    if "ssl_min_protocol_version" in options:
+        context.minimum_version = _tls_version(options["ssl_min_protocol_version"])
+    if "ssl_max_protocol_version" in options:
+        context.maximum_version = _tls_version(options["ssl_max_protocol_version"])
+    rest = {name: text for name, text in options.items() if name not in _TLS}
+    return f"{base}?{urlencode(rest)}" if rest else base, context
+
+
+_TLS = frozenset(
+    {
+        "sslmode", "sslcert", "sslkey", "sslrootcert", "sslpassword",
+        "ssl_min_protocol_version", "ssl_max_protocol_version",
+    }
+)  # fmt: skip
+
+
+def _require_file(name: str, value: str | None) -> None:
+    if value is None or (name == "sslrootcert" and value == "system"):
+        return
+    try:
+        with Path(value).open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"{name} in the storage URL names {value!r}, which cannot be read "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def _tls_version(text: str) -> ssl.TLSVersion:
+    try:
+        return ssl.TLSVersion[text.replace(".", "_")]
+    except KeyError as error:
+        raise ConfigurationError(f"no TLS version is known as {text!r}") from error
 
 
 def without_password(dsn: str) -> str:

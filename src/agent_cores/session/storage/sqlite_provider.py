@@ -134,7 +134,7 @@ class SQLiteProvider(NativeProvider):
             "pool_size": settings.pool_size,
             "max_queued": settings.max_queued_writes,
             "schema": settings.schema,
-            "table_prefix": settings.table_prefix,
+            "table_prefix": settings.table_prefix or "",
         }
 
     def describe(self) -> str:

@@ -1,0 +1,216 @@
+"""What another transaction holds is waited for up to the timeout, and holds up nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent_cores.session import SessionManager
+from agent_cores.session.errors import (
+    SessionError,
+    StaleHeaderError,
+    StorageUnavailableError,
+)
+from agent_cores.session.models import Query, SeqRange, StoredMessage
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.settings import SessionSettings
+from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.testing.samples import creation, new_context, new_header
+from tests.postgres.support import append, change, connected, create, message_ids, uncommitted
+from tests.servers.cutting_proxy import CuttingProxy
+from tests.servers.postgres import empty_store, shared_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from agent_cores.session.models import Change, SessionMetadata
+
+pytestmark = pytest.mark.anyio
+
+TIMEOUT = 1.0
+A_LITTLE = 0.4
+"""Seconds that a loaded machine may take beyond a bound."""
+SOON = 0.7
+"""Seconds within which what nothing holds is answered."""
+
+
+@pytest.fixture(params=["hot", "generic"])
+async def provider(url: str, request: pytest.FixtureRequest) -> AsyncIterator[PostgresProvider]:
+    fast = request.param == "hot"
+    provider = PostgresProvider.from_url(url, timeout=TIMEOUT, pool_size=4, fast_path=fast)
+    await provider.initialize()
+    yield provider
+    await provider.shutdown()
+
+
+@asynccontextmanager
+async def held(url: str, *session_ids: str) -> AsyncIterator[None]:
+    """Hold sessions in another transaction."""
+    lock = "SELECT FROM sessions WHERE session_id = ANY($1) FOR UPDATE"
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute(lock, list(session_ids))
+        yield
+
+
+async def seconds(work: Awaitable[object]) -> float:
+    start = time.monotonic()
+    await work
+    return time.monotonic() - start
+
+
+async def refused(work: Awaitable[object], error: type[SessionError] = StaleHeaderError) -> None:
+    with pytest.raises(error):
+        await work
+
+
+def changes_of(header: SessionMetadata) -> dict[str, Change]:
+    body = b"1" + b"x" * 300_000
+    return {
+        "append": append(header, "m"),
+        "context": change(header, context_set=new_context(a=1)),
+        "large": change(header, append=(StoredMessage(0, "l", header.created_at, body),)),
+        "rewind": change(header, remove=SeqRange(first=1, last=9)),
+        "delete": change(header, delete=True),
+    }
+
+
+@pytest.mark.parametrize("kind", ["append", "context", "large", "rewind", "delete"])
+async def test_a_held_session_is_waited_for_until_the_timeout_and_others_are_not_held_up(
+    provider: PostgresProvider, url: str, kind: str
+) -> None:
+    header, other = await create(provider), await create(provider, "other")
+    write = changes_of(header)[kind]
+    async with held(url, "talk"):
+        waiting = asyncio.ensure_future(seconds(refused(provider.apply(write))))
+        for number in range(5):
+            many = [append(other, f"{number}-{n}") for n in range(10)]
+            everything = asyncio.gather(*map(provider.apply, many))
+            assert await seconds(everything) < SOON
+        assert await seconds(provider.apply(changes_of(other)["context"])) < SOON
+        assert await seconds(create(provider, "new")) < SOON
+        assert TIMEOUT - 0.2 < await waiting < TIMEOUT + A_LITTLE
+    assert await message_ids(provider) == []
+    await provider.apply(write)
+
+
+async def test_what_waits_goes_on_in_its_order_once_the_session_is_free(
+    provider: PostgresProvider, url: str
+) -> None:
+    header = await create(provider)
+    async with held(url, "talk"):
+        first = asyncio.ensure_future(provider.apply(append(header, "m0")))
+        await asyncio.sleep(0.3)  # longer than a batch waits
+        later = [asyncio.ensure_future(provider.apply(append(header, f"m{n}"))) for n in (1, 2, 3)]
+        later.append(asyncio.ensure_future(provider.apply(changes_of(header)["context"])))
+        await asyncio.sleep(0.3)
+        assert not any(write.done() for write in (first, *later))
+    answers = await asyncio.gather(first, *later)
+    assert [answer.header.last_seq for answer in answers] == [1, 2, 3, 4, 4]
+    assert await message_ids(provider) == ["m0", "m1", "m2", "m3"]
+
+
+async def test_more_sessions_than_connections_are_held_and_the_others_go_on(
+    provider: PostgresProvider, url: str
+) -> None:
+    names = [f"held{number}" for number in range(9)]
+    headers = [await create(provider, name) for name in names]
+    other = await create(provider, "other")
+    async with held(url, *names):
+        waiting = [
+            asyncio.ensure_future(seconds(refused(provider.apply(append(header, "m")))))
+            for header in headers
+        ]
+        await asyncio.sleep(0.3)
+        assert await seconds(provider.apply(append(other, "m"))) < SOON
+        assert await seconds(provider.read("default", "other")) < SOON
+        assert max(await asyncio.gather(*waiting)) < TIMEOUT + A_LITTLE
+    await provider.apply(append(headers[0], "m"))
+
+
+async def test_a_create_waits_for_another_of_that_id_and_holds_up_nothing(
+    provider: PostgresProvider,
+) -> None:
+    other = await create(provider, "other")
+    taken = creation(new_header("new", at=utc_now(), incarnation=1))
+    async with uncommitted(provider, creation(new_header("new", at=utc_now(), incarnation=2))):
+        waiting = asyncio.ensure_future(seconds(refused(provider.apply(taken))))
+        await asyncio.sleep(0.2)
+        assert await seconds(provider.apply(append(other, "m"))) < SOON
+        assert await waiting < TIMEOUT + A_LITTLE
+
+
+async def test_a_caller_that_gives_up_takes_along_what_waits(
+    provider: PostgresProvider, url: str
+) -> None:
+    header = await create(provider)
+    async with held(url, "talk"):
+        waiting = asyncio.ensure_future(provider.apply(append(header, "gone")))
+        await asyncio.sleep(0.3)
+        behind = asyncio.ensure_future(provider.apply(append(header, "behind")))
+        also = asyncio.ensure_future(provider.apply(append(header, "also gone")))
+        await asyncio.sleep(0.05)
+        also.cancel()
+        waiting.cancel()
+        await asyncio.sleep(0.4)  # the turn that it was in ends
+    await behind
+    assert await message_ids(provider) == ["behind"]
+
+
+async def test_a_manager_is_told_within_its_timeout(url: str) -> None:
+    settings = SessionSettings(timeout=TIMEOUT, cleanup_interval=0)
+    async with SessionManager(url, settings=settings) as manager:
+        for name in ("talk", "other"):
+            await manager.create_session("ann", session_id=name)
+        async with held(url, "talk"):
+            late = manager.add_message("talk", "ann", "user", "hello")
+            waiting = asyncio.ensure_future(seconds(refused(late, SessionError)))
+            await asyncio.sleep(0.05)
+            assert await seconds(manager.add_message("other", "ann", "user", "hi")) < SOON
+            assert await waiting < TIMEOUT + A_LITTLE
+        await manager.add_message("talk", "ann", "user", "hello")
+
+
+async def test_a_shutdown_does_not_wait_longer_than_its_timeout_for_a_held_session(
+    provider: PostgresProvider, url: str
+) -> None:
+    header = await create(provider)
+    async with held(url, "talk"):
+        waiting = asyncio.ensure_future(refused(provider.apply(append(header, "m")), SessionError))
+        await asyncio.sleep(0.5)
+        assert await seconds(provider.shutdown()) < TIMEOUT + A_LITTLE
+        await asyncio.wait_for(waiting, A_LITTLE)
+    await provider.initialize()
+    assert await message_ids(provider) == []
+
+
+async def test_a_silent_server_costs_the_timeout_once() -> None:
+    async with CuttingProxy(shared_server().port) as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres?sslmode=disable"
+        provider = PostgresProvider.from_url(empty_store(url), timeout=TIMEOUT)
+        await provider.initialize()
+        header = await create(provider)
+        await provider.apply(append(header, "m"))
+        proxy.fall_silent()
+        query = Query(namespace="default", owner_id="ann", at=utc_now())
+        calls: list[Awaitable[object]] = [
+            *(provider.apply(append(header, f"n{number}")) for number in range(20)),
+            *(provider.apply(write) for write in changes_of(header).values()),
+            provider.apply(creation(new_header("new", at=utc_now()))),
+            provider.read("default", "talk"),
+            provider.find(query),
+            provider.due(utc_now(), 10, 30),
+            provider.count(None, utc_now()),
+            provider.store_time(),
+        ]
+        taken = [
+            asyncio.ensure_future(seconds(refused(call, StorageUnavailableError))) for call in calls
+        ]
+        await asyncio.sleep(0.2)
+        late = asyncio.ensure_future(refused(provider.apply(append(header, "l")), SessionError))
+        assert max(await asyncio.gather(*taken)) < TIMEOUT + A_LITTLE
+        assert await seconds(provider.shutdown()) < TIMEOUT + A_LITTLE
+        await late
