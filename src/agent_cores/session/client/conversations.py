@@ -105,6 +105,7 @@ class ConversationCalls(Calls):
         *,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Set context keys and metadata keys, drop context keys; return the header after it."""
         reply = await self._ask(
@@ -120,7 +121,7 @@ class ConversationCalls(Calls):
                     "metadata_updates": arguments.mapping(metadata_updates, "metadata_updates"),
                     "context_removals": arguments.names(context_removals, "context_removals"),
                 },
-                headers=arguments.revision(expected_revision),
+                headers=arguments.expected(expected_revision, expected_version),
             ),
         )
         return self._read(reply)
@@ -156,7 +157,12 @@ class ConversationCalls(Calls):
         return read_sessions(reply, self._namespace)
 
     async def delete_session(
-        self, session_id: str, user_id: str, *, expected_revision: int | None = None
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Literal[True]:
         """Remove the session with all that belongs to it. Its owner only.
 
@@ -169,7 +175,7 @@ class ConversationCalls(Calls):
                 session_id,
                 user_id,
                 "",
-                lambda: Request(headers=arguments.revision(expected_revision)),
+                lambda: Request(headers=arguments.expected(expected_revision, expected_version)),
             )
             read_nothing(reply)
         except StorageUnavailableError as error:

@@ -13,7 +13,7 @@ from agent_cores.session.inputs import whole_number
 from agent_cores.session.models.message import NewMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent_cores.session.models.message import Content, Message
     from agent_cores.session.models.session import Page, Session
@@ -36,6 +36,7 @@ class MessageCalls(ConversationCalls):
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Message:
@@ -50,7 +51,7 @@ class MessageCalls(ConversationCalls):
             user_id,
             messages,
             _ONE,
-            expected_revision,
+            lambda: arguments.expected(expected_revision, expected_version),
             context_updates=context_updates,
             context_removals=context_removals,
             expected_last_seq=expected_last_seq,
@@ -67,6 +68,7 @@ class MessageCalls(ConversationCalls):
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> list[Message]:
@@ -76,7 +78,7 @@ class MessageCalls(ConversationCalls):
             user_id,
             lambda: arguments.messages(messages),
             {},
-            expected_revision,
+            lambda: arguments.expected(expected_revision, expected_version),
             context_updates=context_updates,
             context_removals=context_removals,
             expected_last_seq=expected_last_seq,
@@ -89,7 +91,7 @@ class MessageCalls(ConversationCalls):
         user_id: str,
         messages: Any,  # noqa: ANN401 - a function that gives them
         names: Mapping[str, str],
-        expected_revision: int | None,
+        expected: Callable[[], dict[str, str]],
         *,
         context_updates: Mapping[str, Any] | None,
         context_removals: Iterable[str],
@@ -108,7 +110,7 @@ class MessageCalls(ConversationCalls):
                 body["expected_last_seq"] = arguments.raw(expected_last_seq, "expected_last_seq")
             if turn is not None:
                 body["turn"] = arguments.raw(turn, "turn")
-            return Request(body, headers=arguments.revision(expected_revision))
+            return Request(body, headers=expected())
 
         reply = await self._ask(
             "POST", session_id, user_id, "/messages", request, names=names, repeatable=True
@@ -158,6 +160,7 @@ class MessageCalls(ConversationCalls):
         to_seq: int,
         *,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Remove every message after ``to_seq``; return the header after it."""
         reply = await self._ask(
@@ -167,7 +170,7 @@ class MessageCalls(ConversationCalls):
             "/rewind",
             lambda: Request(
                 {"to_seq": arguments.raw(to_seq, "to_seq")},
-                headers=arguments.revision(expected_revision),
+                headers=arguments.expected(expected_revision, expected_version),
             ),
         )
         return self._read(reply)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from agent_cores.session.models.message import Message
+from agent_cores.session.models.version import version_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -150,6 +151,14 @@ class SessionMetadata(msgspec.Struct, frozen=True, kw_only=True):
     listed_at: datetime | None = None
     due_at: datetime | None = None
 
+    @property
+    def version(self) -> str:
+        """Which state of which session this is, for ``expected_version=``. Opaque: do not parse it.
+
+        It names the session (``incarnation``), ``revision`` and ``last_seq``.
+        """
+        return version_text(self.incarnation, self.revision, self.last_seq)
+
     def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - the caller's own JSON value
         """Read ``title``, ``tags`` or a key of ``attributes``; ``KeyError`` if it is not there."""
         if key == "title" and self.title is not None:
@@ -206,6 +215,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     def owner_id(self) -> str:
         """The user who owns the session."""
         return self.metadata.owner_id
+
+    @property
+    def version(self) -> str:
+        """Which state of which session this is, for ``expected_version=``. Opaque."""
+        return self.metadata.version
 
     @property
     def status(self) -> SessionStatus:

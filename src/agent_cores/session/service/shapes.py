@@ -78,6 +78,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     message_count: int
     last_seq: int
     revision: int
+    version: str
     turn_expires_at: Time | None
     context: dict[str, Any] | UnsetType = UNSET
     grants: list[Grant] | UnsetType = UNSET
@@ -344,6 +345,7 @@ def session_shape(session: models.Session) -> Session:
         message_count=header.message_count,
         last_seq=header.last_seq,
         revision=header.revision,
+        version=header.version,
         turn_expires_at=None if header.turn is None else wire_time(header.turn.expires_at),
         context=UNSET if session.context is None else session.context,
         grants=[grant_shape(grant) for grant in header.grants.values()],

@@ -17,10 +17,10 @@ from agent_cores.session.errors import (
 from agent_cores.session.inputs import (
     DEFAULT_TTL_HOURS,
     choice,
+    expected_state,
     flag,
     new_id,
     new_incarnation,
-    optional_number,
     ttl_seconds,
     whole_number,
 )
@@ -182,11 +182,13 @@ class ConversationVerbs(Verbs):
         *,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Set context keys and metadata keys, drop context keys; return the header after it.
 
         A metadata key set to ``None`` is removed. Writers of different context keys never undo each
-        other. Raises ``RevisionMismatchError`` if the revision is not the one expected.
+        other. Raises ``RevisionMismatchError`` if the session is not in the state expected:
+        ``expected_version`` (a ``session.version``) tells another session of the same id too.
         """
         decision = await self._decide(session_id, user_id, Action.UPDATE)
 
@@ -194,10 +196,10 @@ class ConversationVerbs(Verbs):
             context_set = self._inputs.context(context_updates)
             return self._change(
                 decision,
+                expected_state(expected_revision, expected_version),
                 metadata=self._inputs.metadata(metadata_updates, "metadata_updates"),
                 context_set=context_set,
                 context_drop=self._inputs.context_removals(context_removals, context_set),
-                expected_revision=optional_number(expected_revision, "expected_revision", 1),
             )
 
         return await self._apply_to_header(decision, await self._checked(decision, change))
@@ -250,14 +252,19 @@ class ConversationVerbs(Verbs):
         )
 
     async def delete_session(
-        self, session_id: str, user_id: str, *, expected_revision: int | None = None
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Literal[True]:
         """Remove the session with all that belongs to it. Its owner only."""
         decision = await self._decide(session_id, user_id, Action.DELETE)
         expected = await self._checked(
-            decision, lambda: optional_number(expected_revision, "expected_revision", 1)
+            decision, lambda: expected_state(expected_revision, expected_version)
         )
-        change = self._change(decision, delete=True, expected_revision=expected)
+        change = self._change(decision, expected, delete=True)
         await self._engine.apply(decision, change, done_if=(SessionNotFoundError,))
         return True
 

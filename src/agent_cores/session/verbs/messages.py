@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import InvalidInputError, MessageNotFoundError
-from agent_cores.session.inputs import optional_number, whole_number
+from agent_cores.session.inputs import expected_state, optional_number, whole_number
 from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
 from agent_cores.session.models.session import Page, Session
+from agent_cores.session.models.version import NOTHING
 from agent_cores.session.storage.codec import decode_message, decode_messages
 from agent_cores.session.verbs.base import Verbs
 
@@ -36,6 +37,7 @@ class MessageVerbs(Verbs):
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Message:
@@ -54,6 +56,7 @@ class MessageVerbs(Verbs):
             context_updates=context_updates,
             context_removals=context_removals,
             expected_revision=expected_revision,
+            expected_version=expected_version,
             expected_last_seq=expected_last_seq,
             turn=turn,
         )
@@ -68,6 +71,7 @@ class MessageVerbs(Verbs):
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> list[Message]:
@@ -83,6 +87,7 @@ class MessageVerbs(Verbs):
             context_updates=context_updates,
             context_removals=context_removals,
             expected_revision=expected_revision,
+            expected_version=expected_version,
             expected_last_seq=expected_last_seq,
             turn=turn,
         )
@@ -95,9 +100,10 @@ class MessageVerbs(Verbs):
         *,
         context_updates: Mapping[str, Any] | None,
         context_removals: Iterable[str],
-        expected_revision: int | None,
         expected_last_seq: int | None,
         turn: str | None,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
         whole: bool = False,
     ) -> Applied:
         """Append; ``whole``: only if all of it is new, or all of it known."""
@@ -107,11 +113,11 @@ class MessageVerbs(Verbs):
             context_set = inputs.context(context_updates)
             change = self._change(
                 decision,
+                expected_state(expected_revision, expected_version),
                 append=append,
                 whole_append=whole,
                 context_set=context_set,
                 context_drop=inputs.context_removals(context_removals, context_set),
-                expected_revision=optional_number(expected_revision, "expected_revision", 1),
                 expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
                 turn=None if turn is None else inputs.name(turn, "turn"),
             )
@@ -176,6 +182,7 @@ class MessageVerbs(Verbs):
         to_seq: int,
         *,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Remove every message after ``to_seq``, the last first; return the header after it.
 
@@ -185,17 +192,15 @@ class MessageVerbs(Verbs):
         look = await self._look(session_id, user_id, Action.REWIND)
         decision, last = look.decision, look.snapshot.header.last_seq
         first = whole_number(to_seq, "to_seq", 0) + 1
-        expected = optional_number(expected_revision, "expected_revision", 1)
+        expected = expected_state(expected_revision, expected_version)
         removed = 0
         while True:
-            change = self._change(
-                decision, remove=SeqRange(first, last), expected_revision=expected
-            )
+            change = self._change(decision, expected, remove=SeqRange(first, last))
             applied = await self._engine.apply(decision, change)
             removed += len(applied.removed)
             if len(applied.removed) < self._engine.limits.rewind_messages:
                 break
-            expected, last = None, applied.removed[-1][0] - 1
+            expected, last = NOTHING, applied.removed[-1][0] - 1
             decision.header = applied.header
             self._engine.begin_again(decision)
         if removed:

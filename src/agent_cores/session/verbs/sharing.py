@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import InvalidInputError
-from agent_cores.session.inputs import choice, future, optional_number
+from agent_cores.session.inputs import choice, expected_state, future
 from agent_cores.session.models.effects import AccessEffect
 from agent_cores.session.models.session import AccessRole, Grant, Session, Visibility
 from agent_cores.session.verbs.base import Verbs
@@ -80,6 +80,7 @@ class SharingVerbs(Verbs):
         visibility: Visibility | str,
         *,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Make the session public, or not: ``shared`` keeps the grants, ``private`` revokes them.
 
@@ -91,10 +92,10 @@ class SharingVerbs(Verbs):
             wanted = choice(visibility, Visibility, "visibility")
             return self._change(
                 decision,
+                expected_state(expected_revision, expected_version),
                 access=AccessEffect(
                     public=wanted is Visibility.PUBLIC, revoke_all=wanted is Visibility.PRIVATE
                 ),
-                expected_revision=optional_number(expected_revision, "expected_revision", 1),
             )
 
         return await self._apply_to_header(decision, await self._checked(decision, change))
@@ -107,6 +108,7 @@ class SharingVerbs(Verbs):
         *,
         keep_role: AccessRole | str | None = None,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session | None:
         """Make another user the owner. The old one keeps ``keep_role``, or nothing.
 
@@ -114,12 +116,12 @@ class SharingVerbs(Verbs):
         """
         decision = await self._decide(session_id, owner_id, Action.TRANSFER, "owner_id")
         expected = await self._checked(
-            decision, lambda: optional_number(expected_revision, "expected_revision", 1)
+            decision, lambda: expected_state(expected_revision, expected_version)
         )
         effect = await self._checked(
             decision, lambda: self._transfer(decision, new_owner_id, keep_role)
         )
-        change = self._change(decision, access=effect, expected_revision=expected)
+        change = self._change(decision, expected, access=effect)
         applied = await self._engine.apply(decision, change)
         header, caller, at = applied.header, decision.caller, decision.at
         session = self._engine.session(header, caller, at)

@@ -45,6 +45,7 @@ async def append_messages(call: Call) -> Answer:
             messages,
             context_updates=body.context_updates,
             context_removals=body.context_removals,
+            expected=call.expected,
             expected_last_seq=body.expected_last_seq,
             turn=body.turn,
             whole=call.key is not None,
@@ -143,7 +144,7 @@ async def rewind_session(call: Call) -> Answer:
             call.session_id,
             call.user_id,
             body.to_seq,
-            expected_revision=call.expected.revision,
+            **call.expected,
         )
     )
 

@@ -160,16 +160,14 @@ async def update_session(call: Call) -> Answer:
         body.context_updates,
         body.metadata_updates,
         context_removals=body.context_removals,
-        expected_revision=call.expected.revision,
+        **call.expected,
     )
     return call.session(session)
 
 
 async def delete_session(call: Call) -> Answer:
     """Remove a session."""
-    await call.view.delete_session(
-        call.session_id, call.user_id, expected_revision=call.expected.revision
-    )
+    await call.view.delete_session(call.session_id, call.user_id, **call.expected)
     return Answer(204)
 
 

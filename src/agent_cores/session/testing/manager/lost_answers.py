@@ -144,7 +144,7 @@ class LostAnswerCases(ManagerCases):
         repeating: SessionManager,
         losing: LosingProvider,
         told: list[SessionEvent],
-        guard: dict[str, int],
+        guard: dict[str, Any],
     ) -> None:
         losing.lose()
         assert await repeating.delete_session("talk", "ann", **guard) is True

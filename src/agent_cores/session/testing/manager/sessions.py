@@ -223,6 +223,66 @@ class SessionCases(ManagerCases):
         await manager.transfer_ownership(talk, "ann", "bob", expected_revision=3)
         await manager.delete_session(talk, "bob", expected_revision=4)
 
+    async def test_an_expected_version_is_of_one_session(
+        self, manager: SessionManager, talk: str
+    ) -> None:
+        seen = (await manager.get_session(talk, "ann")).version
+        [listed] = await manager.list_user_sessions("ann")
+        assert listed.version == listed.metadata.version == seen
+        await manager.delete_session(talk, "ann")
+        await manager.create_session("ann", session_id=talk)
+        new = (await manager.get_session(talk, "ann")).version
+        assert new != seen
+        for call in (
+            manager.update_session(talk, "ann", {"k": 2}, expected_version=seen),
+            manager.rewind_session(talk, "ann", 0, expected_version=seen),
+            manager.set_visibility(talk, "ann", "public", expected_version=seen),
+            manager.transfer_ownership(talk, "ann", "bob", expected_version=seen),
+            manager.delete_session(talk, "ann", expected_version=seen),
+            manager.add_message(talk, "ann", "user", "no", expected_version=seen),
+            manager.add_messages(
+                talk, "ann", [{"role": "user", "content": "no"}], expected_version=seen
+            ),
+        ):
+            with pytest.raises(RevisionMismatchError):
+                await call
+        assert (await manager.get_session(talk, "ann")).version == new
+        await manager.add_message(talk, "ann", "user", "yes", expected_version=new)
+        # A plain append raises no revision: the version that was seen before it still fits.
+        moved = await manager.update_session(
+            talk, "ann", {"k": 1}, expected_version=new, expected_revision=1
+        )
+        with pytest.raises(RevisionMismatchError):
+            await manager.update_session(talk, "ann", {"k": 2}, expected_version=new)
+        shown = await manager.set_visibility(talk, "ann", "shared", expected_version=moved.version)
+        rewound = await manager.rewind_session(talk, "ann", 0, expected_version=shown.version)
+        kept = await manager.transfer_ownership(
+            talk, "ann", "bob", keep_role="editor", expected_version=rewound.version
+        )
+        assert kept is not None
+        await manager.delete_session(talk, "bob", expected_version=kept.version)
+
+    @pytest.mark.parametrize("version", ["", "1", "1.2", "1.0.1", '"1.2.3"', "a.b.c", 7, "1.2.3\n"])
+    async def test_an_expected_version_that_is_none_is_refused(
+        self, manager: SessionManager, talk: str, version: str
+    ) -> None:
+        with pytest.raises(InvalidInputError) as caught:
+            await manager.update_session(talk, "ann", {"k": 1}, expected_version=version)
+        assert caught.value.field == "expected_version"
+        assert (await manager.get_session(talk, "ann")).context == {}
+
+    async def test_an_expected_version_and_revision_that_differ_are_refused(
+        self, manager: SessionManager, talk: str
+    ) -> None:
+        version = (await manager.get_session(talk, "ann")).version
+        given: dict[str, Any] = {"expected_version": version, "expected_revision": 2}
+        for call in (
+            manager.delete_session(talk, "ann", **given),
+            manager.add_message(talk, "ann", "user", "no", **given),
+        ):
+            with pytest.raises(InvalidInputError, match="expected_version"):
+                await call
+
     async def test_a_deleted_session_is_gone(self, manager: SessionManager, talk: str) -> None:
         await manager.add_message(talk, "ann", "user", "hi", context_updates={"k": 1})
         assert await manager.delete_session(talk, "ann") is True
