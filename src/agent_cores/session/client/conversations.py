@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from agent_cores.session.client import arguments
-from agent_cores.session.client.calls import Calls, Request
+from agent_cores.session.client.calls import FORK, Calls, Request
 from agent_cores.session.client.reading import read_nothing, read_session, read_sessions
 from agent_cores.session.errors import (
     InvalidInputError,
@@ -71,7 +71,9 @@ class ConversationCalls(Calls):
         headers["Idempotency-Key"] = str(uuid.uuid4())
         request = Request(given, headers=headers)
         reply = await self._send("POST", "/v1/sessions", request, names=_CREATED, repeatable=True)
-        return self._read(reply).id
+        created = self._read(reply)
+        self._shared.versions.note(created.id, created.version)
+        return created.id
 
     async def get_session(
         self, session_id: str, user_id: str, *, message_limit: int = 50
@@ -249,13 +251,15 @@ class ConversationCalls(Calls):
             "POST",
             session_id,
             user_id,
-            "/fork",
+            FORK,
             request,
             names=names,
             repeatable=True,
             groups_tell=True,
         )
-        return self._read(reply).id
+        forked = self._read(reply)
+        self._shared.versions.note(forked.id, forked.version)
+        return forked.id
 
     def _read(self, reply: Reply) -> Session:
         return read_session(reply, self._namespace)

@@ -8,7 +8,12 @@ from agent_cores.session.client import arguments
 from agent_cores.session.client.calls import Request
 from agent_cores.session.client.conversations import ConversationCalls
 from agent_cores.session.client.reading import read_messages, read_nothing
-from agent_cores.session.errors import MessageNotFoundError
+from agent_cores.session.errors import (
+    MessageNotFoundError,
+    SessionError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+)
 from agent_cores.session.inputs import whole_number
 from agent_cores.session.models.message import NewMessage
 
@@ -112,9 +117,25 @@ class MessageCalls(ConversationCalls):
                 body["turn"] = arguments.raw(turn, "turn")
             return Request(body, headers=expected())
 
-        reply = await self._ask(
-            "POST", session_id, user_id, "/messages", request, names=names, repeatable=True
-        )
+        repetition = self._shared.versions.repetition(session_id)
+        try:
+            reply = await self._ask(
+                "POST",
+                session_id,
+                user_id,
+                "/messages",
+                request,
+                names=names,
+                repeatable=True,
+                repetition=repetition,
+            )
+        except SessionNotFoundError:
+            raise
+        except SessionError as refusal:
+            if not repetition.lost or isinstance(refusal, StorageUnavailableError):
+                raise
+            detail = "the answer to the append was lost, and it may have been stored"
+            raise StorageUnavailableError(detail, outcome_unknown=True) from refusal
         return list(read_messages(reply))
 
     async def get_session_messages(

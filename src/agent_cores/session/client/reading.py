@@ -139,7 +139,8 @@ def read_sessions(reply: Reply, namespace: str) -> Page[Session]:
 def read_messages(reply: Reply) -> Page[Message]:
     """Return messages, with the last seq of their session."""
     page = read(reply, _Messages)
-    return Page(page.data, has_more=page.has_more, last_seq=page.last_seq)
+    version = (reply.headers.get("etag") or "").strip('"') or None
+    return Page(page.data, has_more=page.has_more, last_seq=page.last_seq, version=version)
 
 
 def read_turn(reply: Reply) -> Turn:

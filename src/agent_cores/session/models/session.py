@@ -231,7 +231,8 @@ class Page(list[T]):
     """One page of a listing: a list that knows whether more follows.
 
     ``next_cursor`` continues a listing of sessions. Pages of messages are continued with
-    ``before_seq=page[0].seq`` or ``after_seq=page[-1].seq``; ``last_seq`` is the session's.
+    ``before_seq=page[0].seq`` or ``after_seq=page[-1].seq``; ``last_seq`` and ``version`` are the
+    session's.
     """
 
     def __init__(
@@ -241,11 +242,13 @@ class Page(list[T]):
         has_more: bool = False,
         next_cursor: str | None = None,
         last_seq: int | None = None,
+        version: str | None = None,
     ) -> None:
         super().__init__(items)
         self.has_more = has_more
         self.next_cursor = next_cursor
         self.last_seq = last_seq
+        self.version = version
 
 
 SYSTEM_KEYS = frozenset(SessionMetadata.__struct_fields__) - {"title", "tags"}

@@ -36,6 +36,7 @@ class Append(msgspec.Struct, frozen=True):
     messages: tuple[StoredMessage, ...]
     last_seq: int
     revision: int
+    version: str
     fresh: bool
     replayed: bool
 
@@ -127,6 +128,7 @@ class RequestView(SessionManager):
             applied.messages,
             header.last_seq,
             header.revision,
+            header.version,
             fresh=len(applied.added) == len(applied.messages),
             replayed=applied.replayed,
         )

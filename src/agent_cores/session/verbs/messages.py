@@ -149,6 +149,7 @@ class MessageVerbs(Verbs):
             decode_messages(messages, *look.decision.key),
             has_more=look.snapshot.has_more,
             last_seq=look.snapshot.header.last_seq,
+            version=look.snapshot.header.version,
         )
 
     async def delete_message(self, session_id: str, user_id: str, seq: int) -> Literal[True]:
