@@ -156,6 +156,9 @@ class RequestView(SessionManager):
         header = super()._copied_header(*arguments)
         return msgspec.structs.replace(header, request_digest=self.digest)
 
+    def _note_fork(self, target: Decision, applied: Applied) -> None:
+        self.created = self._engine.session(applied.header, target.caller, target.at)
+
     async def _create(self, caller: Caller, change: Change) -> Applied:
         applied = await super()._create(caller, change)
         self.created = self._engine.session(applied.header, caller, change.at)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent_cores.session.access.access_control import Action
-from agent_cores.session.errors import InvalidInputError, MessageNotFoundError
+from agent_cores.session.errors import (
+    ConflictError,
+    InvalidInputError,
+    MessageNotFoundError,
+    OverloadedError,
+    SessionError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+)
 from agent_cores.session.inputs import expected_state, optional_number, whole_number
 from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
@@ -194,16 +202,35 @@ class MessageVerbs(Verbs):
         decision, last = look.decision, look.snapshot.header.last_seq
         first = whole_number(to_seq, "to_seq", 0) + 1
         expected = expected_state(expected_revision, expected_version)
-        removed = 0
+        done: Applied | None = None
         while True:
             change = self._change(decision, expected, remove=SeqRange(first, last))
-            applied = await self._engine.apply(decision, change)
-            removed += len(applied.removed)
+            try:
+                applied = await self._engine.apply(decision, change)
+            except BaseException as error:
+                if done is not None:
+                    await self._finish(self._stopped_half_way(decision, done, error))
+                raise
+            if applied.removed:
+                done = applied
             if len(applied.removed) < self._engine.limits.rewind_messages:
                 break
             expected, last = NOTHING, applied.removed[-1][0] - 1
             decision.header = applied.header
             self._engine.begin_again(decision)
-        if removed:
+        if done is not None:
             await self._engine.tell("session.rewound", decision, applied.header, seq=to_seq)
         return self._header_of(decision, applied)
+
+    async def _stopped_half_way(
+        self, decision: Decision, done: Applied, error: BaseException
+    ) -> None:
+        """Tell how far a rewind came that cannot go on: the hooks, and the caller by the error."""
+        seq = done.removed[-1][0] - 1
+        await self._engine.tell("session.rewound", decision, done.header, seq=seq)
+        if not isinstance(error, SessionError) or isinstance(error, SessionNotFoundError):
+            return
+        detail = f"the rewind stopped half way: every message after seq {seq} is removed"
+        if isinstance(error, StorageUnavailableError | OverloadedError):
+            raise StorageUnavailableError(detail, outcome_unknown=True) from error
+        raise ConflictError(detail) from error

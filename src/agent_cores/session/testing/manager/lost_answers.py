@@ -299,6 +299,9 @@ class LostAnswerCases(ManagerCases):
         losing.lose(2)  # of the create and of the page of messages
         copy = await repeating.fork_session("talk", "ann")
         assert await texts(repeating, copy) == ["1"]
+        losing.lose(3)  # and of the opening
+        copy = await repeating.fork_session("talk", "ann")
+        assert await texts(repeating, copy) == ["1"]
 
     async def test_a_fork_whose_source_goes_on_the_way_leaves_nothing(
         self,
