@@ -286,5 +286,6 @@ async def test_what_a_create_gives_back_names_the_role_that_a_group_gives(wire: 
     for subject, role in (("ben", "viewer"), ("group:team", "editor")):
         await ann("PUT", f"{S}/it/grants", {"subject": subject, "role": role})
     ben = await wire.caller("ben", **{"X-User-Groups": "team"})
-    returned = await ben("POST", S, {"id": "it", "if_exists": "return"})
+    assert (await ben("POST", S, {"id": "it", "if_exists": "return"})).code == "session_exists"
+    returned = await ben("POST", S, {"id": "it", "if_exists": "return_shared"})
     assert (returned.status, returned.json()["access_role"]) == (200, "editor")

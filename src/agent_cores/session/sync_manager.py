@@ -131,13 +131,15 @@ class SyncSessionManager:
         public: bool = False,
         max_lifetime_hours: float | None = None,
         renew_on: RenewOn | str = RenewOn.WRITE,
-        if_exists: Literal["error", "return"] = "error",
+        if_exists: Literal["error", "return", "return_shared"] = "error",
     ) -> str:
         """Create a session owned by ``user_id`` and return its id.
 
         ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's. ``ttl_hours`` is
         the idle time: left out, ``SESSION_DEFAULT_EXPIRY`` holds; ``None`` never expires.
-        ``if_exists="return"`` gives the id of an existing session that the caller may write.
+        ``if_exists="return"`` gives the id of an existing session of the caller's own, never of
+        another's, who may have made it under that id to read along. ``"return_shared"`` also gives
+        one that the caller may write, whoever owns it.
 
         Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
         """

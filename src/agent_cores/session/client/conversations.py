@@ -51,7 +51,7 @@ class ConversationCalls(Calls):
         public: bool = False,
         max_lifetime_hours: float | None = None,
         renew_on: RenewOn | str = RenewOn.WRITE,
-        if_exists: Literal["error", "return"] = "error",
+        if_exists: Literal["error", "return", "return_shared"] = "error",
     ) -> str:
         """Create a session. ``session_id`` takes a key that may act as others."""
         headers = await self._acting(user_id, "user_id")
@@ -68,6 +68,8 @@ class ConversationCalls(Calls):
             given["title"] = arguments.raw(title, "title")
         if session_id is not None:
             given["id"] = arguments.raw(session_id, "session_id")
+        if if_exists == "return_shared":  # which depends on the groups of the caller
+            headers |= await self._groups(user_id)
         headers["Idempotency-Key"] = str(uuid.uuid4())
         request = Request(given, headers=headers)
         reply = await self._send("POST", "/v1/sessions", request, names=_CREATED, repeatable=True)

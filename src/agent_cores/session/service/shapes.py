@@ -200,7 +200,7 @@ class CreateSession(Request):
     ttl_seconds: Seconds | UnsetType | None = UNSET
     max_lifetime_seconds: Seconds | None = None
     renew_on: Literal["write", "access", "never"] = "write"
-    if_exists: Literal["error", "return"] = "error"
+    if_exists: Literal["error", "return", "return_shared"] = "error"
 
 
 class UpdateSession(Request):

@@ -29,6 +29,7 @@ from agent_cores.session.models.effects import AccessEffect, RenewEffect
 from agent_cores.session.models.expiry import fresh_end
 from agent_cores.session.models.query import Cursor, Query
 from agent_cores.session.models.session import (
+    AccessRole,
     Page,
     RenewOn,
     Session,
@@ -59,20 +60,22 @@ class ConversationVerbs(Verbs):
         public: bool = False,
         max_lifetime_hours: float | None = None,
         renew_on: RenewOn | str = RenewOn.WRITE,
-        if_exists: Literal["error", "return"] = "error",
+        if_exists: Literal["error", "return", "return_shared"] = "error",
     ) -> str:
         """Create a session owned by ``user_id`` and return its id.
 
         ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's. ``ttl_hours`` is
         the idle time: left out, ``SESSION_DEFAULT_EXPIRY`` holds; ``None`` never expires.
-        ``if_exists="return"`` gives the id of an existing session that the caller may write.
+        ``if_exists="return"`` gives the id of an existing session of the caller's own, never of
+        another's, who may have made it under that id to read along. ``"return_shared"`` also gives
+        one that the caller may write, whoever owns it.
 
         Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
         """
         await self._runtime.ready()
         caller = Caller(self._inputs.user_id(user_id))
-        if if_exists not in ("error", "return"):
-            raise InvalidInputError("if_exists", "one of error, return")
+        if if_exists not in ("error", "return", "return_shared"):
+            raise InvalidInputError("if_exists", "one of error, return, return_shared")
         if session_id is None:
             session_id = new_id()
         else:
@@ -96,13 +99,22 @@ class ConversationVerbs(Verbs):
         try:
             await self._create(caller, change)
         except SessionExistsError as exists:
-            if if_exists == "error":
-                raise
-            try:
-                await self._engine.look(self._scope, session_id, caller, Action.APPEND)
-            except SessionError:
+            if if_exists == "error" or not await self._may_return(
+                session_id, caller, shared=if_exists == "return_shared"
+            ):
                 raise exists from None
         return session_id
+
+    async def _may_return(self, session_id: str, caller: Caller, *, shared: bool) -> bool:
+        """Whether a create may answer with the session that has the id.
+
+        It is the caller's own, or with ``shared`` one that they may write.
+        """
+        try:
+            look = await self._engine.look(self._scope, session_id, caller, Action.APPEND)
+        except SessionError:
+            return False
+        return shared or look.role is AccessRole.OWNER
 
     async def _create(self, caller: Caller, change: Change) -> Applied:
         return await self._engine.create(self._scope, caller, change)

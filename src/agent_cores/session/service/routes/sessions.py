@@ -57,7 +57,7 @@ async def _create(
     body: shapes.CreateSession,
     session_id: str | None,
     *,
-    if_exists: Any = None,  # noqa: ANN401 - one of two words
+    if_exists: Any = None,  # noqa: ANN401 - one of three words
 ) -> str:
     """Create; with a key to tell repetitions by, an existing session is looked at first."""
     if if_exists is None:

@@ -102,20 +102,36 @@ class SessionCases(ManagerCases):
             with pytest.raises(SessionExistsError):
                 await manager.create_session(user_id, session_id=talk)
 
-    async def test_an_existing_session_is_returned_to_who_may_write_it(
-        self, manager: SessionManager, talk: str
+    async def test_an_existing_session_is_returned_to_who_owns_it(
+        self, opened: Store, clock: ManualClock
     ) -> None:
+        manager = await opened.open_manager(
+            clock, groups_of=lambda user_id: ["team"] if user_id == "tim" else []
+        )
+        talk = await manager.create_session("ann", session_id="talk")
         await manager.share_session(talk, "ann", "bob", role="editor")
         await manager.share_session(talk, "ann", "val", role="viewer")
-        for user_id in ("ann", "bob"):
-            given: dict[str, Any] = {"session_id": talk, "if_exists": "return", "title": "other"}
+        await manager.share_session(talk, "ann", "group:team", role="editor")
+        given: dict[str, Any] = {"session_id": talk, "if_exists": "return", "title": "other"}
+        assert await manager.create_session("ann", **given) == talk
+        for user_id in ("bob", "tim", "val", "eve"):
+            with pytest.raises(SessionExistsError):
+                await manager.create_session(user_id, **given)
+        given["if_exists"] = "return_shared"
+        for user_id in ("ann", "bob", "tim"):
             assert await manager.create_session(user_id, **given) == talk
         for user_id in ("val", "eve"):
             with pytest.raises(SessionExistsError):
-                await manager.create_session(user_id, session_id=talk, if_exists="return")
+                await manager.create_session(user_id, **given)
+        await manager.set_visibility(talk, "ann", "public")
+        with pytest.raises(SessionExistsError):
+            await manager.create_session("eve", **given)
         assert (await manager.get_session(talk, "ann")).metadata.title is None
         new = await manager.create_session("eve", session_id="new", if_exists="return")
         assert (await manager.get_session(new, "eve")).owner_id == "eve"
+        for user_id in ("ann", "eve"):
+            with pytest.raises(InvalidInputError, match="if_exists"):
+                await manager.create_session(user_id, session_id=talk, if_exists="share")  # type: ignore[arg-type]
 
     async def test_metadata_changes_key_by_key(self, manager: SessionManager) -> None:
         session_id = await manager.create_session("ann", {"tags": ["x"], "a": 1, "b": 2}, title="t")
