@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agent_cores.session import SessionManager
 from agent_cores.session.client import SessionClient, transport
 from agent_cores.session.errors import (
     OverloadedError,
@@ -32,6 +33,7 @@ class Cutter:
         self.seen: list[str] = []
         self.passes = 0
         self.lose = 0
+        self.drop = 0
         self.meanwhile: Do | None = None
         self._port = 0
         self._listener: asyncio.Server | None = None
@@ -59,6 +61,10 @@ class Cutter:
             with suppress(ConnectionError, asyncio.IncompleteReadError):
                 while True:
                     request = await _one(reader)
+                    if self.drop and b" /v1/me " not in request:
+                        self.drop -= 1
+                        writer.transport.abort()
+                        return
                     up_writer.write(request)
                     answer = await _one(up_reader)
                     method, path, _ = request.split(b" ", 2)
@@ -124,6 +130,63 @@ async def test_what_cannot_be_repeated_is_sent_once_and_its_outcome_is_unknown(
         await call(client)
     assert caught.value.outcome_unknown
     assert proxy.seen == [method]
+
+
+REMOVED: dict[str, Callable[[SessionManager], Awaitable[Any]]] = {
+    "delete_message": lambda m: m.delete_message("talk", "ann", 2),
+    "rewind": lambda m: m.rewind_session("talk", "ann", 1),
+}
+
+
+@pytest.mark.parametrize("expected", [{}, {"expected_revision": 1}, {"expected_last_seq": 1}])
+@pytest.mark.parametrize("removal", REMOVED)
+async def test_a_message_that_was_removed_meanwhile_does_not_come_back(
+    wire: Wire, cutter: tuple[Cutter, SessionClient], removal: str, expected: dict[str, Any]
+) -> None:
+    proxy, client = cutter
+
+    async def remove() -> None:
+        await REMOVED[removal](wire.manager)
+
+    proxy.lose, proxy.meanwhile = 1, remove
+    with pytest.raises(StorageUnavailableError) as caught:
+        await client.add_message("talk", "ann", "user", "seen, and removed", **expected)
+    assert caught.value.outcome_unknown
+    assert proxy.seen == ["POST", "POST"]
+    assert [m.content for m in await client.get_session_messages("talk", "ann")] == ["hi"]
+
+
+async def test_an_append_is_stored_once_though_answers_were_lost(
+    wire: Wire, cutter: tuple[Cutter, SessionClient]
+) -> None:
+    proxy, client = cutter
+    for lost in (1, 2):
+        proxy.lose = lost
+        said = await client.add_message("talk", "ann", "user", str(lost), context_updates={"k": 1})
+        assert said.seq == 1 + lost
+    cold = SessionClient(client._transport._base, await wire.key(), retries=2, timeout=5)
+    async with cold:  # it knows nothing of the session, but that the message is there
+        proxy.lose = 1
+        assert (await cold.add_message("talk", "ann", "user", "3")).seq == 4
+    page = await client.get_session_messages("talk", "ann")
+    assert [m.content for m in page] == ["hi", "1", "2", "3"]
+
+
+async def test_an_append_that_never_arrived_is_repeated_while_the_session_is_as_it_was(
+    wire: Wire, cutter: tuple[Cutter, SessionClient]
+) -> None:
+    proxy, client = cutter
+    proxy.drop = 1
+    assert (await client.add_message("talk", "ann", "user", "2")).seq == 2
+    await wire.manager.update_session("talk", "ann", {"k": 1})
+    proxy.drop = 1
+    with pytest.raises(StorageUnavailableError) as caught:
+        await client.add_message("talk", "ann", "user", "3")
+    assert caught.value.outcome_unknown
+    page = await client.get_session_messages("talk", "ann")
+    assert page.version == (await client.get_session("talk", "ann")).version
+    proxy.drop = 1
+    assert (await client.add_message("talk", "ann", "user", "3")).seq == 3
 
 
 async def test_a_turn_is_renewed_and_released_though_answers_were_lost(

@@ -103,6 +103,26 @@ async def test_an_append_is_written_once(wire: Wire) -> None:
     assert (session["message_count"], session["context"]) == (2, {"n": 1})
 
 
+async def test_a_repetition_that_names_the_etag_brings_no_removed_message_back(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    path = f"{S}/{await ann.new_session()}"
+    tag = (await ann("GET", path)).headers["etag"]
+    body = {"messages": [{"role": "user", "content": "a"}]}
+    headers = {**K, "If-Match": tag}
+    first = await ann("POST", f"{path}/messages", body, headers)
+    again = await ann("POST", f"{path}/messages", body, headers)
+    assert (first.status, again.status, replayed(again)) == (201, 201, True)
+    assert (
+        first.headers["etag"] == again.headers["etag"] == (await ann("GET", path)).headers["etag"]
+    )
+    assert (await ann("DELETE", f"{path}/messages/1")).status == 204
+    late = await ann("POST", f"{path}/messages", body, headers)
+    assert (late.status, late.code) == (412, "revision_mismatch")
+    page = await ann("GET", f"{path}/messages")
+    assert page.json()["data"] == []
+    assert page.headers["etag"] == (await ann("GET", path)).headers["etag"]
+
+
 async def test_a_repetition_may_order_its_keys_anew(wire: Wire) -> None:
     ann = await wire.caller("ann")
     created = await ann("POST", "/v1/sessions", {"metadata": {"a": {"x": 1, "y": 2}, "b": 1}}, K)
@@ -266,5 +286,6 @@ async def test_what_a_create_gives_back_names_the_role_that_a_group_gives(wire: 
     for subject, role in (("ben", "viewer"), ("group:team", "editor")):
         await ann("PUT", f"{S}/it/grants", {"subject": subject, "role": role})
     ben = await wire.caller("ben", **{"X-User-Groups": "team"})
-    returned = await ben("POST", S, {"id": "it", "if_exists": "return"})
+    assert (await ben("POST", S, {"id": "it", "if_exists": "return"})).code == "session_exists"
+    returned = await ben("POST", S, {"id": "it", "if_exists": "return_shared"})
     assert (returned.status, returned.json()["access_role"]) == (200, "editor")

@@ -215,8 +215,13 @@ async def test_an_existing_session_is_returned_on_request(wire: Wire) -> None:
     again = await ann("POST", S, {"id": "mine", "if_exists": "return"})
     assert (again.status, again.json()["id"]) == (200, "mine")
     assert "location" not in again.headers
-    for body in ({"id": "mine"}, {"id": "mine", "if_exists": "return"}):
-        assert (await ben("POST", S, body)).code == "session_exists"
+    for body in ({}, {"if_exists": "return"}, {"if_exists": "return_shared"}):
+        assert (await ben("POST", S, {"id": "mine", **body})).code == "session_exists"
+    await ann("PUT", f"{S}/mine/grants", {"subject": "ben", "role": "editor"})
+    assert (await ben("POST", S, {"id": "mine", "if_exists": "return"})).code == "session_exists"
+    shared = await ben("POST", S, {"id": "mine", "if_exists": "return_shared"})
+    assert (shared.status, shared.json()["owner_id"]) == (200, "ann")
+    assert (await ben("POST", S, {"id": "mine", "if_exists": "any"})).status == 422
 
 
 async def test_an_expired_session_is_told_to_its_owner_only(wire: Wire) -> None:

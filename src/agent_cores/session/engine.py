@@ -30,6 +30,7 @@ from agent_cores.session.deadline import Bounded, Deadlines
 from agent_cores.session.errors import (
     ConfigurationError,
     InvalidInputError,
+    OverloadedError,
     ReplacementError,
     SessionError,
     SessionExpiredError,
@@ -323,8 +324,11 @@ class Engine:
 
         ``decision`` is brought up to date on the way. A change with ``done_if`` tells its own
         repetition and is sent again after a lost answer; then these refusals mean that it had
-        been carried out. Pauses grow, jittered, until ``SESSION_TIMEOUT``; then
-        ``ConflictError``, or ``StorageUnavailableError`` after a lost answer.
+        been carried out. An append is stored by its repetition only if no message can have been
+        removed since: what was stored and then removed does not come back.
+
+        Pauses grow, jittered, until ``SESSION_TIMEOUT``; then ``ConflictError``, or
+        ``StorageUnavailableError`` after a lost answer.
         """
         try:
             with Bounded(self._deadlines, decision.deadline):
@@ -344,13 +348,13 @@ class Engine:
         """Send the change until it is carried out, or refused for good."""
         while True:
             if isinstance(refusal, StorageUnavailableError):
-                await attempt.answer_lost(refusal)
+                await attempt.answer_lost(refusal, decision.header)
             else:
                 applied = await self._refused(decision, change, attempt, refusal)
                 if applied is not None:
                     return applied
             try:
-                return await self.send(decision, change)
+                return await self.send(decision, attempt.repetition(change))
             except SessionError as error:
                 refusal = error
 
@@ -368,6 +372,12 @@ class Engine:
                 attempt.check_same(decision.header)
             except SessionError as error:
                 final = error
+            except (
+                Exception
+            ) as error:  # what the caller gave us to ask for groups may raise anything
+                if attempt.lost is None:
+                    raise
+                raise attempt.lost from error
             else:
                 return None
         if isinstance(final, SessionExpiredError) and decision.caller.user_id != (
@@ -377,7 +387,7 @@ class Engine:
         if attempt.proves_done(final):
             header = attempt.header
             return Applied(before=header, header=header, deleted=change.delete)
-        if attempt.lost is not None and final is not refusal:
+        if attempt.lost is not None and (final is not refusal or attempt.leaves_open(final)):
             raise attempt.lost from final
         raise final
 
@@ -519,14 +529,37 @@ class Attempt:
         self.lost: StorageUnavailableError | None = None
         self._patience = patience
         self._names_seqs = change.remove is not None
+        self._appends = bool(change.append)
         self._done_if = done_if
+        self._revision: int | None = None
 
-    async def answer_lost(self, error: StorageUnavailableError) -> None:
-        """Wait before the change is sent again; raise if it must not be, or for too long."""
+    async def answer_lost(self, error: StorageUnavailableError, header: SessionMetadata) -> None:
+        """Wait before the change is sent again; raise if it must not be, or for too long.
+
+        ``header`` is what the change was decided on.
+        """
         if self.lost is None and (self._done_if is None or not error.outcome_unknown):
             raise error
-        self.lost = self.lost or error
+        if self.lost is None:
+            self.lost, self._revision = error, header.revision
         await self.wait(self.lost)
+
+    def repetition(self, change: Change) -> Change:
+        """Return the change to send again.
+
+        After a lost answer an append expects the revision from before it. Known messages are
+        answered before that is compared. Unknown ones were not stored, or removed since; a removal
+        raises the revision.
+        """
+        if self.lost is None or not self._appends or change.expected_revision is not None:
+            return change
+        return msgspec.structs.replace(change, expected_revision=self._revision)
+
+    def leaves_open(self, refusal: SessionError) -> bool:
+        """Whether the change may have been carried out before, though its repetition is refused."""
+        if isinstance(refusal, SessionNotFoundError):
+            return False
+        return self._appends or isinstance(refusal, OverloadedError)
 
     async def wait(self, refusal: SessionError) -> None:
         """Pause; raise the refusal, or the lost answer before it, when there is no time left."""

@@ -10,7 +10,7 @@
     ├── QuotaExceededError                    the store or a user is full
     ├── SessionExistsError                    that id is taken
     ├── ConflictError                         another write was first
-    │   ├── RevisionMismatchError             expected_revision no longer stands
+    │   ├── RevisionMismatchError             the expected revision or version no longer stands
     │   ├── LastSeqMismatchError              expected_last_seq no longer stands
     │   └── StaleHeaderError                  storage to manager: look again, decide again
     │       └── ReplacementError              storage to manager: an ended session has that id
@@ -123,12 +123,18 @@ class ConflictError(SessionError):
 
 
 class RevisionMismatchError(ConflictError):
-    """``expected_revision`` is not the session's revision."""
+    """``expected_revision`` is not the session's revision, or ``expected_version`` another's.
+
+    The two numbers are equal where the version is that of another session, which had the id before.
+    """
 
     code = "revision_mismatch"
 
     def __init__(self, expected: int, actual: int) -> None:
-        super().__init__(f"expected revision {expected}, the session is at {actual}")
+        seen = f"expected revision {expected}"
+        if expected == actual:
+            seen += " of another session with this id"
+        super().__init__(f"{seen}, the session is at {actual}")
         self.expected = expected
         self.actual = actual
 

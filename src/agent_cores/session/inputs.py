@@ -18,6 +18,7 @@ from agent_cores.session.models.message import NewMessage, StoredMessage
 from agent_cores.session.models.session import GROUP_PREFIX, SYSTEM_KEYS
 from agent_cores.session.models.times import whole_millis
 from agent_cores.session.models.values import decode_json, to_json
+from agent_cores.session.models.version import Expected, read_version
 from agent_cores.session.storage.codec import encode_body, encode_text, encode_value
 
 if TYPE_CHECKING:
@@ -109,6 +110,20 @@ def whole_number(value: object, field: str, least: int, most: int = LARGEST_NUMB
 def optional_number(value: object, field: str, least: int) -> int | None:
     """Return an integer within its bounds, or ``None``."""
     return None if value is None else whole_number(value, field, least)
+
+
+def expected_state(revision: object, version: object) -> Expected:
+    """Return what ``expected_revision`` and ``expected_version`` ask for together."""
+    number = optional_number(revision, "expected_revision", 1)
+    if version is None:
+        return Expected(number)
+    expected = read_version(version) if isinstance(version, str) else None
+    if expected is None:
+        raise InvalidInputError("expected_version", "the version of a session, as it was read")
+    if number not in {None, expected.revision}:
+        problem = f"revision {expected.revision}, but expected_revision is {number}; give one"
+        raise InvalidInputError("expected_version", problem)
+    return expected
 
 
 def flag(value: object, field: str) -> bool:

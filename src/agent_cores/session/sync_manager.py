@@ -131,13 +131,15 @@ class SyncSessionManager:
         public: bool = False,
         max_lifetime_hours: float | None = None,
         renew_on: RenewOn | str = RenewOn.WRITE,
-        if_exists: Literal["error", "return"] = "error",
+        if_exists: Literal["error", "return", "return_shared"] = "error",
     ) -> str:
         """Create a session owned by ``user_id`` and return its id.
 
         ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's. ``ttl_hours`` is
         the idle time: left out, ``SESSION_DEFAULT_EXPIRY`` holds; ``None`` never expires.
-        ``if_exists="return"`` gives the id of an existing session that the caller may write.
+        ``if_exists="return"`` gives the id of an existing session of the caller's own, never of
+        another's, who may have made it under that id to read along. ``"return_shared"`` also gives
+        one that the caller may write, whoever owns it.
 
         Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
         """
@@ -173,11 +175,13 @@ class SyncSessionManager:
         *,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Set context keys and metadata keys, drop context keys; return the header after it.
 
         A metadata key set to ``None`` is removed. Writers of different context keys never undo each
-        other. Raises ``RevisionMismatchError`` if the revision is not the one expected.
+        other. Raises ``RevisionMismatchError`` if the session is not in the state expected:
+        ``expected_version`` (a ``session.version``) tells another session of the same id too.
         """
         return self._portal.call(
             self._manager.update_session,
@@ -187,6 +191,7 @@ class SyncSessionManager:
             metadata_updates,
             context_removals=context_removals,
             expected_revision=expected_revision,
+            expected_version=expected_version,
         )
 
     def list_user_sessions(
@@ -218,11 +223,20 @@ class SyncSessionManager:
         )
 
     def delete_session(
-        self, session_id: str, user_id: str, *, expected_revision: int | None = None
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Literal[True]:
         """Remove the session with all that belongs to it. Its owner only."""
         return self._portal.call(
-            self._manager.delete_session, session_id, user_id, expected_revision=expected_revision
+            self._manager.delete_session,
+            session_id,
+            user_id,
+            expected_revision=expected_revision,
+            expected_version=expected_version,
         )
 
     def archive_session(self, session_id: str, user_id: str) -> Session:
@@ -257,6 +271,7 @@ class SyncSessionManager:
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Message:
@@ -278,6 +293,7 @@ class SyncSessionManager:
             context_updates=context_updates,
             context_removals=context_removals,
             expected_revision=expected_revision,
+            expected_version=expected_version,
             expected_last_seq=expected_last_seq,
             turn=turn,
         )
@@ -291,6 +307,7 @@ class SyncSessionManager:
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> list[Message]:
@@ -307,6 +324,7 @@ class SyncSessionManager:
             context_updates=context_updates,
             context_removals=context_removals,
             expected_revision=expected_revision,
+            expected_version=expected_version,
             expected_last_seq=expected_last_seq,
             turn=turn,
         )
@@ -341,7 +359,13 @@ class SyncSessionManager:
         return self._portal.call(self._manager.delete_message, session_id, user_id, seq)
 
     def rewind_session(
-        self, session_id: str, user_id: str, to_seq: int, *, expected_revision: int | None = None
+        self,
+        session_id: str,
+        user_id: str,
+        to_seq: int,
+        *,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Remove every message after ``to_seq``, the last first; return the header after it.
 
@@ -354,6 +378,7 @@ class SyncSessionManager:
             user_id,
             to_seq,
             expected_revision=expected_revision,
+            expected_version=expected_version,
         )
 
     def share_session(
@@ -392,6 +417,7 @@ class SyncSessionManager:
         visibility: Visibility | str,
         *,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Make the session public, or not: ``shared`` keeps the grants, ``private`` revokes them.
 
@@ -403,6 +429,7 @@ class SyncSessionManager:
             user_id,
             visibility,
             expected_revision=expected_revision,
+            expected_version=expected_version,
         )
 
     def transfer_ownership(
@@ -413,6 +440,7 @@ class SyncSessionManager:
         *,
         keep_role: AccessRole | str | None = None,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session | None:
         """Make another user the owner. The old one keeps ``keep_role``, or nothing.
 
@@ -425,6 +453,7 @@ class SyncSessionManager:
             new_owner_id,
             keep_role=keep_role,
             expected_revision=expected_revision,
+            expected_version=expected_version,
         )
 
     def turn(

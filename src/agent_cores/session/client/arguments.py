@@ -16,7 +16,13 @@ import msgspec
 from msgspec import UNSET
 
 from agent_cores.session.errors import InvalidInputError
-from agent_cores.session.inputs import DEFAULT_TTL_HOURS, Inputs, new_id, ttl_seconds
+from agent_cores.session.inputs import (
+    DEFAULT_TTL_HOURS,
+    Inputs,
+    expected_state,
+    new_id,
+    ttl_seconds,
+)
 from agent_cores.session.inputs import lease as lease_length
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.models.message import NewMessage
@@ -68,14 +74,16 @@ def integer(value: object, field: str) -> int:
     return value
 
 
-def revision(value: object) -> dict[str, str]:
-    """Return the header that says which revision is expected."""
-    if value is None:
+def expected(revision: object, version: object) -> dict[str, str]:
+    """Return the header that says in which state the session is expected."""
+    wanted = expected_state(revision, version)
+    if version is not None:
+        return {"If-Match": f'"{version}"'}
+    if wanted.revision is None:
         return {}
-    expected = integer(value, "expected_revision")
-    if not 1 <= expected < 10**18:
-        raise InvalidInputError("expected_revision", f"{expected}; it is at least 1")
-    return {"If-Match": f'"{expected}"'}
+    if wanted.revision >= 10**18:
+        raise InvalidInputError("expected_revision", "out of range")
+    return {"If-Match": f'"{wanted.revision}"'}
 
 
 def seconds(hours: object, field: str) -> int | None:

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 
     from agent_cores.session.client.pool import Reply
     from agent_cores.session.client.reading import Me
+    from agent_cores.session.client.repetition import Repetition
     from agent_cores.session.client.runtime import ClientRuntime
     from agent_cores.session.client.transport import Transport
     from agent_cores.session.engine import GroupsOf
     from agent_cores.session.errors import SessionError
 
 ACT_AS = "act-as"
+FORK = "/fork"
 OTHER_NAMESPACE = "the key decides about the namespace; make another client with another key"
 _ABOUT_USER = "X-User-Id or X-User-Groups: "
 _PLAIN = "._~@:|+=-"
@@ -122,6 +124,7 @@ class Calls:
         done_if: type[SessionError] | None = None,
         user_field: str = "user_id",
         groups_tell: bool = False,
+        repetition: Repetition | None = None,
     ) -> Reply:
         """Send a request about a session.
 
@@ -160,13 +163,17 @@ class Calls:
                 repeatable=repeatable,
                 done_if=done_if,
                 user_field=user_field,
+                repetition=repetition,
             )
 
         try:
-            return await self._with_groups(user_id, send, at_once=groups_tell)
+            reply = await self._with_groups(user_id, send, at_once=groups_tell)
         except CorruptRecordError as error:
             namespace = (await self._known()).namespace
             raise CorruptRecordError(namespace, session_id, "it cannot be read") from error
+        if tail != FORK:  # whose answer is another session
+            self._shared.versions.note(session_id, reply.headers.get("etag"))
+        return reply
 
     async def _send(
         self,
@@ -178,6 +185,7 @@ class Calls:
         repeatable: bool = False,
         done_if: type[SessionError] | None = None,
         user_field: str = "user_id",
+        repetition: Repetition | None = None,
     ) -> Reply:
         """Send a request; an argument that is refused is called by its name in the manager."""
         query = {name: value for name, value in request.query.items() if value is not None}
@@ -192,6 +200,7 @@ class Calls:
                 headers=request.headers,
                 repeatable=repeatable or method == "GET",
                 done_if=done_if,
+                repetition=repetition,
             )
         except InvalidInputError as wrong:
             if wrong.field == "request" and wrong.problem.startswith(_ABOUT_USER):

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from agent_cores.session.client import arguments
-from agent_cores.session.client.calls import Calls, Request
+from agent_cores.session.client.calls import FORK, Calls, Request
 from agent_cores.session.client.reading import read_nothing, read_session, read_sessions
 from agent_cores.session.errors import (
     InvalidInputError,
@@ -51,7 +51,7 @@ class ConversationCalls(Calls):
         public: bool = False,
         max_lifetime_hours: float | None = None,
         renew_on: RenewOn | str = RenewOn.WRITE,
-        if_exists: Literal["error", "return"] = "error",
+        if_exists: Literal["error", "return", "return_shared"] = "error",
     ) -> str:
         """Create a session. ``session_id`` takes a key that may act as others."""
         headers = await self._acting(user_id, "user_id")
@@ -68,10 +68,14 @@ class ConversationCalls(Calls):
             given["title"] = arguments.raw(title, "title")
         if session_id is not None:
             given["id"] = arguments.raw(session_id, "session_id")
+        if if_exists == "return_shared":  # which depends on the groups of the caller
+            headers |= await self._groups(user_id)
         headers["Idempotency-Key"] = str(uuid.uuid4())
         request = Request(given, headers=headers)
         reply = await self._send("POST", "/v1/sessions", request, names=_CREATED, repeatable=True)
-        return self._read(reply).id
+        created = self._read(reply)
+        self._shared.versions.note(created.id, created.version)
+        return created.id
 
     async def get_session(
         self, session_id: str, user_id: str, *, message_limit: int = 50
@@ -105,6 +109,7 @@ class ConversationCalls(Calls):
         *,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Set context keys and metadata keys, drop context keys; return the header after it."""
         reply = await self._ask(
@@ -120,7 +125,7 @@ class ConversationCalls(Calls):
                     "metadata_updates": arguments.mapping(metadata_updates, "metadata_updates"),
                     "context_removals": arguments.names(context_removals, "context_removals"),
                 },
-                headers=arguments.revision(expected_revision),
+                headers=arguments.expected(expected_revision, expected_version),
             ),
         )
         return self._read(reply)
@@ -156,7 +161,12 @@ class ConversationCalls(Calls):
         return read_sessions(reply, self._namespace)
 
     async def delete_session(
-        self, session_id: str, user_id: str, *, expected_revision: int | None = None
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Literal[True]:
         """Remove the session with all that belongs to it. Its owner only.
 
@@ -169,7 +179,7 @@ class ConversationCalls(Calls):
                 session_id,
                 user_id,
                 "",
-                lambda: Request(headers=arguments.revision(expected_revision)),
+                lambda: Request(headers=arguments.expected(expected_revision, expected_version)),
             )
             read_nothing(reply)
         except StorageUnavailableError as error:
@@ -243,13 +253,15 @@ class ConversationCalls(Calls):
             "POST",
             session_id,
             user_id,
-            "/fork",
+            FORK,
             request,
             names=names,
             repeatable=True,
             groups_tell=True,
         )
-        return self._read(reply).id
+        forked = self._read(reply)
+        self._shared.versions.note(forked.id, forked.version)
+        return forked.id
 
     def _read(self, reply: Reply) -> Session:
         return read_session(reply, self._namespace)

@@ -8,12 +8,17 @@ from agent_cores.session.client import arguments
 from agent_cores.session.client.calls import Request
 from agent_cores.session.client.conversations import ConversationCalls
 from agent_cores.session.client.reading import read_messages, read_nothing
-from agent_cores.session.errors import MessageNotFoundError
+from agent_cores.session.errors import (
+    MessageNotFoundError,
+    SessionError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+)
 from agent_cores.session.inputs import whole_number
 from agent_cores.session.models.message import NewMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent_cores.session.models.message import Content, Message
     from agent_cores.session.models.session import Page, Session
@@ -36,6 +41,7 @@ class MessageCalls(ConversationCalls):
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Message:
@@ -50,7 +56,7 @@ class MessageCalls(ConversationCalls):
             user_id,
             messages,
             _ONE,
-            expected_revision,
+            lambda: arguments.expected(expected_revision, expected_version),
             context_updates=context_updates,
             context_removals=context_removals,
             expected_last_seq=expected_last_seq,
@@ -67,6 +73,7 @@ class MessageCalls(ConversationCalls):
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> list[Message]:
@@ -76,7 +83,7 @@ class MessageCalls(ConversationCalls):
             user_id,
             lambda: arguments.messages(messages),
             {},
-            expected_revision,
+            lambda: arguments.expected(expected_revision, expected_version),
             context_updates=context_updates,
             context_removals=context_removals,
             expected_last_seq=expected_last_seq,
@@ -89,7 +96,7 @@ class MessageCalls(ConversationCalls):
         user_id: str,
         messages: Any,  # noqa: ANN401 - a function that gives them
         names: Mapping[str, str],
-        expected_revision: int | None,
+        expected: Callable[[], dict[str, str]],
         *,
         context_updates: Mapping[str, Any] | None,
         context_removals: Iterable[str],
@@ -108,11 +115,27 @@ class MessageCalls(ConversationCalls):
                 body["expected_last_seq"] = arguments.raw(expected_last_seq, "expected_last_seq")
             if turn is not None:
                 body["turn"] = arguments.raw(turn, "turn")
-            return Request(body, headers=arguments.revision(expected_revision))
+            return Request(body, headers=expected())
 
-        reply = await self._ask(
-            "POST", session_id, user_id, "/messages", request, names=names, repeatable=True
-        )
+        repetition = self._shared.versions.repetition(session_id)
+        try:
+            reply = await self._ask(
+                "POST",
+                session_id,
+                user_id,
+                "/messages",
+                request,
+                names=names,
+                repeatable=True,
+                repetition=repetition,
+            )
+        except SessionNotFoundError:
+            raise
+        except SessionError as refusal:
+            if not repetition.lost or isinstance(refusal, StorageUnavailableError):
+                raise
+            detail = "the answer to the append was lost, and it may have been stored"
+            raise StorageUnavailableError(detail, outcome_unknown=True) from refusal
         return list(read_messages(reply))
 
     async def get_session_messages(
@@ -158,6 +181,7 @@ class MessageCalls(ConversationCalls):
         to_seq: int,
         *,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Remove every message after ``to_seq``; return the header after it."""
         reply = await self._ask(
@@ -167,7 +191,7 @@ class MessageCalls(ConversationCalls):
             "/rewind",
             lambda: Request(
                 {"to_seq": arguments.raw(to_seq, "to_seq")},
-                headers=arguments.revision(expected_revision),
+                headers=arguments.expected(expected_revision, expected_version),
             ),
         )
         return self._read(reply)

@@ -25,6 +25,7 @@ from agent_cores.session.models import (
     Turn,
     Visibility,
 )
+from agent_cores.session.models.version import NOTHING, read_version
 
 if TYPE_CHECKING:
     from agent_cores.session.client.pool import Reply
@@ -60,6 +61,7 @@ class _Session(msgspec.Struct, kw_only=True):
     message_count: int
     last_seq: int
     revision: int
+    version: str = ""
     turn_expires_at: datetime | None = None
     context: dict[str, Any] | None = None
     grants: list[_Grant] = []
@@ -118,15 +120,17 @@ def read_grant(reply: Reply) -> Grant:
 
 
 def read_session(reply: Reply, namespace: str) -> Session:
-    """Return a session; its incarnation stands in the ETag."""
-    return _session_of(read(reply, _Session), namespace, _incarnation(reply.headers.get("etag")))
+    """Return a session; a service that does not tell its version yet tells it in the ETag."""
+    shape = read(reply, _Session)
+    shape.version = shape.version or (reply.headers.get("etag") or "").strip('"')
+    return _session_of(shape, namespace)
 
 
 def read_sessions(reply: Reply, namespace: str) -> Page[Session]:
-    """Return a page of headers. Their incarnations are 0: a listing does not tell them."""
+    """Return a page of headers."""
     page = read(reply, _Sessions)
     return Page(
-        (_session_of(shape, namespace, 0) for shape in page.data),
+        (_session_of(shape, namespace) for shape in page.data),
         has_more=page.has_more,
         next_cursor=page.next_cursor,
     )
@@ -135,7 +139,8 @@ def read_sessions(reply: Reply, namespace: str) -> Page[Session]:
 def read_messages(reply: Reply) -> Page[Message]:
     """Return messages, with the last seq of their session."""
     page = read(reply, _Messages)
-    return Page(page.data, has_more=page.has_more, last_seq=page.last_seq)
+    version = (reply.headers.get("etag") or "").strip('"') or None
+    return Page(page.data, has_more=page.has_more, last_seq=page.last_seq, version=version)
 
 
 def read_turn(reply: Reply) -> Turn:
@@ -161,12 +166,12 @@ def _grant_of(shape: _Grant) -> Grant:
     )
 
 
-def _session_of(shape: _Session, namespace: str, incarnation: int) -> Session:
+def _session_of(shape: _Session, namespace: str) -> Session:
     end = shape.turn_expires_at
     header = SessionMetadata(
         namespace=namespace,
         session_id=shape.id,
-        incarnation=incarnation,
+        incarnation=(read_version(shape.version) or NOTHING).incarnation or 0,
         owner_id=shape.owner_id,
         created_at=shape.created_at,
         updated_at=shape.updated_at,
@@ -201,8 +206,3 @@ def _known(kind: type[E], value: str, otherwise: E) -> E:
         return kind(value)
     except ValueError:
         return otherwise
-
-
-def _incarnation(etag: str | None) -> int:
-    text = (etag or "").strip('"').partition(".")[0]
-    return int(text) if text.isdigit() else 0

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.client.reading import Me, read
+from agent_cores.session.client.repetition import KnownVersions
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -19,6 +20,7 @@ class ClientRuntime:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.me: Me | None = None
+        self.versions = KnownVersions()
         self._asking: asyncio.Task[Me] | None = None
         self._users = 0
         self._finishing: set[asyncio.Task[None]] = set()

@@ -72,6 +72,7 @@ class SharingCalls(ConversationCalls):
         visibility: Visibility | str,
         *,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Make the session public, or not; ``shared`` keeps grants, ``private`` revokes them."""
         reply = await self._ask(
@@ -81,7 +82,7 @@ class SharingCalls(ConversationCalls):
             "/visibility",
             lambda: Request(
                 {"visibility": arguments.raw(visibility, "visibility")},
-                headers=arguments.revision(expected_revision),
+                headers=arguments.expected(expected_revision, expected_version),
             ),
         )
         return self._read(reply)
@@ -94,6 +95,7 @@ class SharingCalls(ConversationCalls):
         *,
         keep_role: AccessRole | str | None = None,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session | None:
         """Make another user the owner. ``None``: the old one can no longer read the session."""
         reply = await self._ask(
@@ -106,7 +108,7 @@ class SharingCalls(ConversationCalls):
                     "owner_id": arguments.raw(new_owner_id, "new_owner_id"),
                     "keep_role": arguments.raw(keep_role, "keep_role"),
                 },
-                headers=arguments.revision(expected_revision),
+                headers=arguments.expected(expected_revision, expected_version),
             ),
             names={"owner_id": "new_owner_id"},
             user_field="owner_id",

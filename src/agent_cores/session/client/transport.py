@@ -11,6 +11,7 @@ import msgspec
 from yarl import URL
 
 from agent_cores.session.client.pool import NO_CONTENT, Failure, Pool, Reply
+from agent_cores.session.client.repetition import Repetition
 from agent_cores.session.errors import SessionError, StorageUnavailableError, WrongContextError
 
 FIRST_PAUSE = 0.05
@@ -49,13 +50,14 @@ class Transport:
         headers: dict[str, str] | None = None,
         repeatable: bool = False,
         done_if: type[SessionError] | None = None,
+        repetition: Repetition | None = None,
     ) -> Reply:
         """Send a request and return its answer; raise the error that a refusal stands for.
 
         A request that did not leave is sent again. So is a ``repeatable`` one whose answer was
         lost, here or by a proxy, or that was refused for a while, which is waited for; the outcome
         of others is unknown after a lost answer. After one, the refusal ``done_if`` shows that the
-        request had been carried out.
+        request had been carried out. ``repetition`` says what is expected of the session then.
         """
         given = {**self._headers, **(headers or {})}
         if body is not None:
@@ -63,23 +65,31 @@ class Transport:
         pool = self._opened()
         with pool.at_work():
             attempt = _Attempt(pool, method, URL(self._base + path, encoded=True), body, given)
-            return await self._sent(attempt, repeatable=repeatable, done_if=done_if)
+            return await self._sent(
+                attempt, repetition or Repetition(), repeatable=repeatable, done_if=done_if
+            )
 
     async def _sent(
-        self, attempt: _Attempt, *, repeatable: bool, done_if: type[SessionError] | None
+        self,
+        attempt: _Attempt,
+        repetition: Repetition,
+        *,
+        repeatable: bool,
+        done_if: type[SessionError] | None,
     ) -> Reply:
         pause = FIRST_PAUSE
-        lost = False
         for left in range(self._retries, -1, -1):
-            answer = await attempt.send()
+            answer = await attempt.send(repetition)
             if isinstance(answer, Reply):
                 return answer
-            if lost and done_if is not None and isinstance(answer.error, done_if):
+            if repetition.lost and done_if is not None and isinstance(answer.error, done_if):
                 return Reply(attempt.method, NO_CONTENT, {}, b"")
-            lost = lost or answer.lost
+            repetition.lost = repetition.lost or answer.lost
             again = answer.unsent or (repeatable and (answer.lost or answer.not_now))
             if not left or not again or answer.wait > self._timeout:
-                raise _told(answer, lost=lost and attempt.method != "GET") from answer.cause
+                raise _told(
+                    answer, lost=repetition.lost and attempt.method != "GET"
+                ) from answer.cause
             await sleep(max(answer.wait, pause * random.uniform(0.5, 1.5)))  # noqa: S311
             pause *= 2
         raise AssertionError("unreachable")
@@ -117,8 +127,11 @@ class _Attempt(msgspec.Struct, frozen=True):
     body: bytes | None
     headers: dict[str, str]
 
-    async def send(self) -> Reply | Failure:
-        return await self.pool.request(self.method, self.url, self.body, self.headers)
+    async def send(self, repetition: Repetition) -> Reply | Failure:
+        headers = self.headers
+        if repetition.lost:
+            headers = {**repetition.headers, **headers}  # what the caller expects comes first
+        return await self.pool.request(self.method, self.url, self.body, headers)
 
 
 def _told(failure: Failure, *, lost: bool) -> SessionError:

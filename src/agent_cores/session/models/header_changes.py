@@ -97,6 +97,8 @@ def access_fields(
     """Set owner, flags and grants. Grants that ran out go whenever grants change."""
     wanted = {"owner_id": effect.owner_id, "public": effect.public, "archived": effect.archived}
     fields = _differing(header, {k: value for k, value in wanted.items() if value is not None})
+    if not all(grant.is_live(at) for grant in effect.grant):  # it ended while the write waited
+        raise InvalidInputError("expires_at", "in the past")
     grants = {} if effect.revoke_all else without(header.grants, effect.revoke)
     for grant in effect.grant:
         if not _same_grant(grants.get(grant.subject), grant):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from agent_cores.session.models.message import Message
+from agent_cores.session.models.version import version_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -150,6 +151,14 @@ class SessionMetadata(msgspec.Struct, frozen=True, kw_only=True):
     listed_at: datetime | None = None
     due_at: datetime | None = None
 
+    @property
+    def version(self) -> str:
+        """Which state of which session this is, for ``expected_version=``. Opaque: do not parse it.
+
+        It names the session (``incarnation``), ``revision`` and ``last_seq``.
+        """
+        return version_text(self.incarnation, self.revision, self.last_seq)
+
     def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - the caller's own JSON value
         """Read ``title``, ``tags`` or a key of ``attributes``; ``KeyError`` if it is not there."""
         if key == "title" and self.title is not None:
@@ -208,6 +217,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         return self.metadata.owner_id
 
     @property
+    def version(self) -> str:
+        """Which state of which session this is, for ``expected_version=``. Opaque."""
+        return self.metadata.version
+
+    @property
     def status(self) -> SessionStatus:
         """The status now, by this machine's clock."""
         return self.metadata.status_at(datetime.now(UTC))
@@ -217,7 +231,8 @@ class Page(list[T]):
     """One page of a listing: a list that knows whether more follows.
 
     ``next_cursor`` continues a listing of sessions. Pages of messages are continued with
-    ``before_seq=page[0].seq`` or ``after_seq=page[-1].seq``; ``last_seq`` is the session's.
+    ``before_seq=page[0].seq`` or ``after_seq=page[-1].seq``; ``last_seq`` and ``version`` are the
+    session's.
     """
 
     def __init__(
@@ -227,11 +242,13 @@ class Page(list[T]):
         has_more: bool = False,
         next_cursor: str | None = None,
         last_seq: int | None = None,
+        version: str | None = None,
     ) -> None:
         super().__init__(items)
         self.has_more = has_more
         self.next_cursor = next_cursor
         self.last_seq = last_seq
+        self.version = version
 
 
 SYSTEM_KEYS = frozenset(SessionMetadata.__struct_fields__) - {"title", "tags"}

@@ -14,7 +14,7 @@ from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer, offered
 from agent_cores.session.service.first_step import FirstStep
 from agent_cores.session.service.idempotency import IdempotencyKey, key_text
-from agent_cores.session.service.preconditions import NOTHING, etag, expected
+from agent_cores.session.service.preconditions import etag, expected
 from agent_cores.session.service.problems import Refusal, ShapeError, token
 from agent_cores.session.service.request_view import RequestView
 
@@ -80,7 +80,6 @@ class Call:
         if view is None:
             principal = self.principal
             view = self._view = RequestView.of(self.manager, principal.namespace, principal.groups)
-            view.expected = self.expected
             view.ends_at = principal.ends_at
         return view
 
@@ -103,7 +102,7 @@ class Call:
     def read_headers(self) -> None:
         """Read the headers that the route takes; refuses malformed ones, the same for every id."""
         given = self.headers.values(b"if-match")
-        self.expected = expected(given) if self.route.if_match else NOTHING
+        self.expected = expected(given) if self.route.if_match else {}
         if given and not self.route.if_match and self.route.right == "write":
             raise Refusal("malformed_request", "If-Match is not taken here")
         text = None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from agent_cores.session.models.version import read_version
 from agent_cores.session.service.problems import Refusal
 
 if TYPE_CHECKING:
@@ -14,32 +13,29 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models import SessionMetadata
 
-_TAG = re.compile(r'"(?:([0-9]{1,19})\.)?([1-9][0-9]{0,17})(?:\.[0-9]{1,19})?"')
-
-
-class Expected(msgspec.Struct, frozen=True):
-    """What ``If-Match`` asks for: the revision, and the incarnation if it is a whole ETag."""
-
-    revision: int | None = None
-    incarnation: int | None = None
-
-
-NOTHING = Expected()
+_REVISION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 def etag(header: SessionMetadata) -> str:
-    """Return the ETag of a session."""
-    return f'"{header.incarnation}.{header.revision}.{header.last_seq}"'
+    """Return the ETag of a session: its version, in quotes."""
+    return f'"{header.version}"'
 
 
-def expected(values: Sequence[bytes]) -> Expected:
-    """Read ``If-Match``: an ETag of a session, a bare revision in quotes, or ``*``."""
+def expected(values: Sequence[bytes]) -> dict[str, Any]:
+    """Read ``If-Match``: an ETag of a session, a bare revision in quotes, or ``*``.
+
+    Returns what the manager's verbs take for it, by name.
+    """
     if not values:
-        return NOTHING
+        return {}
     text = values[0].strip().decode("latin-1")
-    if text == "*" and len(values) == 1:
-        return NOTHING
-    match = _TAG.fullmatch(text) if len(values) == 1 else None
-    if match is None or text.count(".") == 1:
-        raise Refusal("malformed_request", "If-Match is one ETag of a session, or its revision")
-    return Expected(int(match[2]), None if match[1] is None else int(match[1]))
+    if len(values) == 1:
+        if text == "*":
+            return {}
+        quoted = len(text) > 1 and text[0] == text[-1] == '"'
+        inner = text[1:-1] if quoted else ""
+        if _REVISION.fullmatch(inner) is not None:
+            return {"expected_revision": int(inner)}
+        if read_version(inner) is not None:
+            return {"expected_version": inner}
+    raise Refusal("malformed_request", "If-Match is one ETag of a session, or its revision")

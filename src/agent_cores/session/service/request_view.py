@@ -14,7 +14,6 @@ from agent_cores.session.engine import Scope
 from agent_cores.session.errors import SessionNotFoundError, UnauthenticatedError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import StoredMessage
-from agent_cores.session.service.preconditions import NOTHING, Expected
 from agent_cores.session.session_manager import SessionManager
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ class Append(msgspec.Struct, frozen=True):
     messages: tuple[StoredMessage, ...]
     last_seq: int
     revision: int
+    version: str
     fresh: bool
     replayed: bool
 
@@ -55,12 +55,11 @@ _kept_scope = lru_cache(maxsize=1_000)(_scope)
 class RequestView(SessionManager):
     """A view of the caller's namespace, with the groups of the credential alone.
 
-    ``digest`` is kept with what the request creates, ``expected`` holds what ``If-Match`` names,
-    ``ends_at`` is when the credential expires, in seconds since 1970: past it nothing is decided.
+    ``digest`` is kept with what the request creates, ``ends_at`` is when the credential expires,
+    in seconds since 1970: past it nothing is decided.
     """
 
     digest: str | None
-    expected: Expected
     created: Session | None
     ends_at: float | None
 
@@ -72,7 +71,6 @@ class RequestView(SessionManager):
         scope = _kept_scope if len(groups) <= _FEW_GROUPS else _scope
         view._scope = scope(namespace, groups)
         view.digest = view.created = view.ends_at = None
-        view.expected = NOTHING
         return view
 
     async def check(self, session_id: str, user_id: str, action: Action) -> None:
@@ -104,13 +102,15 @@ class RequestView(SessionManager):
         *,
         context_updates: Mapping[str, Any],
         context_removals: Sequence[str],
+        expected: Mapping[str, Any],
         expected_last_seq: int | None,
         turn: str | None,
         whole: bool,
     ) -> Append:
         """Append, like ``add_messages``, and tell where the session stands after it.
 
-        ``whole``: only if all of it is new, or all of it known.
+        ``expected`` holds what ``If-Match`` names. ``whole``: only if all of it is new, or all of
+        it known.
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
         applied = await self._append(
@@ -118,7 +118,7 @@ class RequestView(SessionManager):
             lambda: self._inputs.messages(messages, user_id, decision.at),
             context_updates=context_updates or None,
             context_removals=context_removals or (),
-            expected_revision=self.expected.revision,
+            **expected,
             expected_last_seq=expected_last_seq,
             turn=turn,
             whole=whole,
@@ -128,6 +128,7 @@ class RequestView(SessionManager):
             applied.messages,
             header.last_seq,
             header.revision,
+            header.version,
             fresh=len(applied.added) == len(applied.messages),
             replayed=applied.replayed,
         )
@@ -147,11 +148,6 @@ class RequestView(SessionManager):
         if self.ends_at is not None and at.timestamp() >= self.ends_at:
             raise UnauthenticatedError("the credential has expired")
 
-    def _change(self, decision: Decision, **parts: Any) -> Change:
-        if parts.get("expected_revision") is not None:
-            parts["expected_incarnation"] = self.expected.incarnation
-        return super()._change(decision, **parts)
-
     def _new_header(self, *arguments: Any) -> SessionMetadata:
         header = super()._new_header(*arguments)
         return msgspec.structs.replace(header, request_digest=self.digest)
@@ -159,6 +155,9 @@ class RequestView(SessionManager):
     def _copied_header(self, *arguments: Any) -> SessionMetadata:
         header = super()._copied_header(*arguments)
         return msgspec.structs.replace(header, request_digest=self.digest)
+
+    def _note_fork(self, target: Decision, applied: Applied) -> None:
+        self.created = self._engine.session(applied.header, target.caller, target.at)
 
     async def _create(self, caller: Caller, change: Change) -> Applied:
         applied = await super()._create(caller, change)

@@ -78,6 +78,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     message_count: int
     last_seq: int
     revision: int
+    version: str
     turn_expires_at: Time | None
     context: dict[str, Any] | UnsetType = UNSET
     grants: list[Grant] | UnsetType = UNSET
@@ -199,7 +200,7 @@ class CreateSession(Request):
     ttl_seconds: Seconds | UnsetType | None = UNSET
     max_lifetime_seconds: Seconds | None = None
     renew_on: Literal["write", "access", "never"] = "write"
-    if_exists: Literal["error", "return"] = "error"
+    if_exists: Literal["error", "return", "return_shared"] = "error"
 
 
 class UpdateSession(Request):
@@ -344,6 +345,7 @@ def session_shape(session: models.Session) -> Session:
         message_count=header.message_count,
         last_seq=header.last_seq,
         revision=header.revision,
+        version=header.version,
         turn_expires_at=None if header.turn is None else wire_time(header.turn.expires_at),
         context=UNSET if session.context is None else session.context,
         grants=[grant_shape(grant) for grant in header.grants.values()],

@@ -147,6 +147,7 @@ class LosingProvider(WrappingProvider):
         super().__init__(inner)
         self.applied: list[Change] = []
         self._losses = 0
+        self._drops = False
         self._meanwhile: Callable[[], Awaitable[None]] | None = None
         self._refusing = False
 
@@ -155,6 +156,11 @@ class LosingProvider(WrappingProvider):
     ) -> None:
         """Lose the answers of the next writes; ``meanwhile`` happens before the caller hears."""
         self._losses = answers
+        self._meanwhile = meanwhile
+
+    def drop(self, *, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Lose the next write before it is carried out; its sender cannot tell."""
+        self._drops = True
         self._meanwhile = meanwhile
 
     def refuse(self, *, refusing: bool = True) -> None:
@@ -166,6 +172,12 @@ class LosingProvider(WrappingProvider):
         if self._refusing:
             detail = "the store is away"
             raise StorageUnavailableError(detail)
+        if self._drops:
+            self._drops = False
+            if self._meanwhile is not None:
+                await self._meanwhile()
+            detail = "the answer was lost"
+            raise StorageUnavailableError(detail, outcome_unknown=True)
         applied = await super().apply(change)
         self.applied.append(change)
         if self._losses:

@@ -13,6 +13,7 @@ from agent_cores.session.models.effects import RenewEffect
 from agent_cores.session.models.expiry import read_renews
 from agent_cores.session.models.session import AccessRole, Session
 from agent_cores.session.models.snapshot import Window
+from agent_cores.session.models.version import NOTHING, Expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -79,7 +80,12 @@ class Verbs:
         session_id = self._inputs.session_id(session_id)
         return await runtime.engine.decide(self._scope, session_id, caller, action)
 
-    def _change(self, decision: Decision, **parts: Any) -> Change:  # noqa: ANN401 - Change checks
+    def _change(
+        self,
+        decision: Decision,
+        expected: Expected = NOTHING,
+        **parts: Any,  # noqa: ANN401 - Change checks
+    ) -> Change:
         """Return a change of the decided session, with what must still stand."""
         header = decision.header
         return Change(
@@ -92,6 +98,8 @@ class Verbs:
             valid_until=decision.valid_until,
             incarnation=header.incarnation,
             access_revision=header.access_revision,
+            expected_revision=expected.revision,
+            expected_incarnation=expected.incarnation,
             **parts,
         )
 

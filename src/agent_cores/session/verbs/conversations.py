@@ -17,10 +17,10 @@ from agent_cores.session.errors import (
 from agent_cores.session.inputs import (
     DEFAULT_TTL_HOURS,
     choice,
+    expected_state,
     flag,
     new_id,
     new_incarnation,
-    optional_number,
     ttl_seconds,
     whole_number,
 )
@@ -29,6 +29,7 @@ from agent_cores.session.models.effects import AccessEffect, RenewEffect
 from agent_cores.session.models.expiry import fresh_end
 from agent_cores.session.models.query import Cursor, Query
 from agent_cores.session.models.session import (
+    AccessRole,
     Page,
     RenewOn,
     Session,
@@ -59,20 +60,22 @@ class ConversationVerbs(Verbs):
         public: bool = False,
         max_lifetime_hours: float | None = None,
         renew_on: RenewOn | str = RenewOn.WRITE,
-        if_exists: Literal["error", "return"] = "error",
+        if_exists: Literal["error", "return", "return_shared"] = "error",
     ) -> str:
         """Create a session owned by ``user_id`` and return its id.
 
         ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's. ``ttl_hours`` is
         the idle time: left out, ``SESSION_DEFAULT_EXPIRY`` holds; ``None`` never expires.
-        ``if_exists="return"`` gives the id of an existing session that the caller may write.
+        ``if_exists="return"`` gives the id of an existing session of the caller's own, never of
+        another's, who may have made it under that id to read along. ``"return_shared"`` also gives
+        one that the caller may write, whoever owns it.
 
         Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
         """
         await self._runtime.ready()
         caller = Caller(self._inputs.user_id(user_id))
-        if if_exists not in ("error", "return"):
-            raise InvalidInputError("if_exists", "one of error, return")
+        if if_exists not in ("error", "return", "return_shared"):
+            raise InvalidInputError("if_exists", "one of error, return, return_shared")
         if session_id is None:
             session_id = new_id()
         else:
@@ -96,13 +99,22 @@ class ConversationVerbs(Verbs):
         try:
             await self._create(caller, change)
         except SessionExistsError as exists:
-            if if_exists == "error":
-                raise
-            try:
-                await self._engine.look(self._scope, session_id, caller, Action.APPEND)
-            except SessionError:
+            if if_exists == "error" or not await self._may_return(
+                session_id, caller, shared=if_exists == "return_shared"
+            ):
                 raise exists from None
         return session_id
+
+    async def _may_return(self, session_id: str, caller: Caller, *, shared: bool) -> bool:
+        """Whether a create may answer with the session that has the id.
+
+        It is the caller's own, or with ``shared`` one that they may write.
+        """
+        try:
+            look = await self._engine.look(self._scope, session_id, caller, Action.APPEND)
+        except SessionError:
+            return False
+        return shared or look.role is AccessRole.OWNER
 
     async def _create(self, caller: Caller, change: Change) -> Applied:
         return await self._engine.create(self._scope, caller, change)
@@ -182,11 +194,13 @@ class ConversationVerbs(Verbs):
         *,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Set context keys and metadata keys, drop context keys; return the header after it.
 
         A metadata key set to ``None`` is removed. Writers of different context keys never undo each
-        other. Raises ``RevisionMismatchError`` if the revision is not the one expected.
+        other. Raises ``RevisionMismatchError`` if the session is not in the state expected:
+        ``expected_version`` (a ``session.version``) tells another session of the same id too.
         """
         decision = await self._decide(session_id, user_id, Action.UPDATE)
 
@@ -194,10 +208,10 @@ class ConversationVerbs(Verbs):
             context_set = self._inputs.context(context_updates)
             return self._change(
                 decision,
+                expected_state(expected_revision, expected_version),
                 metadata=self._inputs.metadata(metadata_updates, "metadata_updates"),
                 context_set=context_set,
                 context_drop=self._inputs.context_removals(context_removals, context_set),
-                expected_revision=optional_number(expected_revision, "expected_revision", 1),
             )
 
         return await self._apply_to_header(decision, await self._checked(decision, change))
@@ -250,14 +264,19 @@ class ConversationVerbs(Verbs):
         )
 
     async def delete_session(
-        self, session_id: str, user_id: str, *, expected_revision: int | None = None
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Literal[True]:
         """Remove the session with all that belongs to it. Its owner only."""
         decision = await self._decide(session_id, user_id, Action.DELETE)
         expected = await self._checked(
-            decision, lambda: optional_number(expected_revision, "expected_revision", 1)
+            decision, lambda: expected_state(expected_revision, expected_version)
         )
-        change = self._change(decision, delete=True, expected_revision=expected)
+        change = self._change(decision, expected, delete=True)
         await self._engine.apply(decision, change, done_if=(SessionNotFoundError,))
         return True
 

@@ -11,6 +11,7 @@ from agent_cores.session.errors import (
     ConflictError,
     InvalidInputError,
     SessionError,
+    SessionMovedError,
     SessionNotFoundError,
 )
 from agent_cores.session.inputs import (
@@ -20,7 +21,7 @@ from agent_cores.session.inputs import (
     optional_number,
     ttl_seconds,
 )
-from agent_cores.session.models.change import Change
+from agent_cores.session.models.change import Applied, Change, State, apply_change
 from agent_cores.session.models.effects import HoldEffect
 from agent_cores.session.models.expiry import fresh_end
 from agent_cores.session.models.header_changes import metadata_fields
@@ -88,13 +89,20 @@ class ForkVerbs(Verbs):
             if whole:
                 self._engine.begin_again(target)
                 lifted = self._change(target, hold=HoldEffect(None), expected_hold=Hold.OPENING)
-                await self._engine.apply(target, lifted)
+                # Once it is open, the hold that the change names no longer stands.
+                done = await self._engine.apply(target, lifted, done_if=(SessionMovedError,))
+                if done.header.hold is not None:  # the answer was lost
+                    done = apply_change(State(header=done.header), target.guard(lifted))
+                self._note_fork(target, done)
                 return True
         except BaseException:
             await self._runtime.finish(self._abandon(target))
             raise
         await self._abandon(target)
         return False
+
+    def _note_fork(self, target: Decision, applied: Applied) -> None:
+        """Take note of a copy that is open now."""
 
     def _copied_header(
         self, look: Look, target_id: str, updates: Mapping[str, Any], ttl_hours: float | None

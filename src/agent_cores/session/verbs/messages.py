@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent_cores.session.access.access_control import Action
-from agent_cores.session.errors import InvalidInputError, MessageNotFoundError
-from agent_cores.session.inputs import optional_number, whole_number
+from agent_cores.session.errors import (
+    ConflictError,
+    InvalidInputError,
+    MessageNotFoundError,
+    OverloadedError,
+    SessionError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+)
+from agent_cores.session.inputs import expected_state, optional_number, whole_number
 from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
 from agent_cores.session.models.session import Page, Session
+from agent_cores.session.models.version import NOTHING
 from agent_cores.session.storage.codec import decode_message, decode_messages
 from agent_cores.session.verbs.base import Verbs
 
@@ -36,6 +45,7 @@ class MessageVerbs(Verbs):
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Message:
@@ -54,6 +64,7 @@ class MessageVerbs(Verbs):
             context_updates=context_updates,
             context_removals=context_removals,
             expected_revision=expected_revision,
+            expected_version=expected_version,
             expected_last_seq=expected_last_seq,
             turn=turn,
         )
@@ -68,6 +79,7 @@ class MessageVerbs(Verbs):
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
         expected_revision: int | None = None,
+        expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> list[Message]:
@@ -83,6 +95,7 @@ class MessageVerbs(Verbs):
             context_updates=context_updates,
             context_removals=context_removals,
             expected_revision=expected_revision,
+            expected_version=expected_version,
             expected_last_seq=expected_last_seq,
             turn=turn,
         )
@@ -95,9 +108,10 @@ class MessageVerbs(Verbs):
         *,
         context_updates: Mapping[str, Any] | None,
         context_removals: Iterable[str],
-        expected_revision: int | None,
         expected_last_seq: int | None,
         turn: str | None,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
         whole: bool = False,
     ) -> Applied:
         """Append; ``whole``: only if all of it is new, or all of it known."""
@@ -107,11 +121,11 @@ class MessageVerbs(Verbs):
             context_set = inputs.context(context_updates)
             change = self._change(
                 decision,
+                expected_state(expected_revision, expected_version),
                 append=append,
                 whole_append=whole,
                 context_set=context_set,
                 context_drop=inputs.context_removals(context_removals, context_set),
-                expected_revision=optional_number(expected_revision, "expected_revision", 1),
                 expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
                 turn=None if turn is None else inputs.name(turn, "turn"),
             )
@@ -143,6 +157,7 @@ class MessageVerbs(Verbs):
             decode_messages(messages, *look.decision.key),
             has_more=look.snapshot.has_more,
             last_seq=look.snapshot.header.last_seq,
+            version=look.snapshot.header.version,
         )
 
     async def delete_message(self, session_id: str, user_id: str, seq: int) -> Literal[True]:
@@ -176,6 +191,7 @@ class MessageVerbs(Verbs):
         to_seq: int,
         *,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Remove every message after ``to_seq``, the last first; return the header after it.
 
@@ -185,19 +201,36 @@ class MessageVerbs(Verbs):
         look = await self._look(session_id, user_id, Action.REWIND)
         decision, last = look.decision, look.snapshot.header.last_seq
         first = whole_number(to_seq, "to_seq", 0) + 1
-        expected = optional_number(expected_revision, "expected_revision", 1)
-        removed = 0
+        expected = expected_state(expected_revision, expected_version)
+        done: Applied | None = None
         while True:
-            change = self._change(
-                decision, remove=SeqRange(first, last), expected_revision=expected
-            )
-            applied = await self._engine.apply(decision, change)
-            removed += len(applied.removed)
+            change = self._change(decision, expected, remove=SeqRange(first, last))
+            try:
+                applied = await self._engine.apply(decision, change)
+            except BaseException as error:
+                if done is not None:
+                    await self._finish(self._stopped_half_way(decision, done, error))
+                raise
+            if applied.removed:
+                done = applied
             if len(applied.removed) < self._engine.limits.rewind_messages:
                 break
-            expected, last = None, applied.removed[-1][0] - 1
+            expected, last = NOTHING, applied.removed[-1][0] - 1
             decision.header = applied.header
             self._engine.begin_again(decision)
-        if removed:
+        if done is not None:
             await self._engine.tell("session.rewound", decision, applied.header, seq=to_seq)
         return self._header_of(decision, applied)
+
+    async def _stopped_half_way(
+        self, decision: Decision, done: Applied, error: BaseException
+    ) -> None:
+        """Tell how far a rewind came that cannot go on: the hooks, and the caller by the error."""
+        seq = done.removed[-1][0] - 1
+        await self._engine.tell("session.rewound", decision, done.header, seq=seq)
+        if not isinstance(error, SessionError) or isinstance(error, SessionNotFoundError):
+            return
+        detail = f"the rewind stopped half way: every message after seq {seq} is removed"
+        if isinstance(error, StorageUnavailableError | OverloadedError):
+            raise StorageUnavailableError(detail, outcome_unknown=True) from error
+        raise ConflictError(detail) from error

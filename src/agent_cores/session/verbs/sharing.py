@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import InvalidInputError
-from agent_cores.session.inputs import choice, future, optional_number
+from agent_cores.session.inputs import choice, expected_state, future
 from agent_cores.session.models.effects import AccessEffect
-from agent_cores.session.models.session import AccessRole, Grant, Session, Visibility
+from agent_cores.session.models.session import AccessRole, Grant, Session, Visibility, without
 from agent_cores.session.verbs.base import Verbs
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from agent_cores.session.access.access_control import Caller
     from agent_cores.session.engine import Decision
     from agent_cores.session.models.change import Change
 
@@ -53,10 +56,7 @@ class SharingVerbs(Verbs):
         grant = await self._checked(decision, new_grant)
         change = self._change(decision, access=AccessEffect(grant=(grant,)))
         applied = await self._engine.apply(decision, change)
-        given = applied.header.grants.get(grant.subject)
-        if given is None:  # it ran out while the write waited
-            raise InvalidInputError("expires_at", "in the past")
-        return given
+        return applied.header.grants.get(grant.subject, grant)
 
     async def revoke_access(self, session_id: str, user_id: str, target_user_id: str) -> bool:
         """Take a grant away: the owner anyone's, everybody their own.
@@ -80,6 +80,7 @@ class SharingVerbs(Verbs):
         visibility: Visibility | str,
         *,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session:
         """Make the session public, or not: ``shared`` keeps the grants, ``private`` revokes them.
 
@@ -91,10 +92,10 @@ class SharingVerbs(Verbs):
             wanted = choice(visibility, Visibility, "visibility")
             return self._change(
                 decision,
+                expected_state(expected_revision, expected_version),
                 access=AccessEffect(
                     public=wanted is Visibility.PUBLIC, revoke_all=wanted is Visibility.PRIVATE
                 ),
-                expected_revision=optional_number(expected_revision, "expected_revision", 1),
             )
 
         return await self._apply_to_header(decision, await self._checked(decision, change))
@@ -107,6 +108,7 @@ class SharingVerbs(Verbs):
         *,
         keep_role: AccessRole | str | None = None,
         expected_revision: int | None = None,
+        expected_version: str | None = None,
     ) -> Session | None:
         """Make another user the owner. The old one keeps ``keep_role``, or nothing.
 
@@ -114,19 +116,28 @@ class SharingVerbs(Verbs):
         """
         decision = await self._decide(session_id, owner_id, Action.TRANSFER, "owner_id")
         expected = await self._checked(
-            decision, lambda: optional_number(expected_revision, "expected_revision", 1)
+            decision, lambda: expected_state(expected_revision, expected_version)
         )
         effect = await self._checked(
             decision, lambda: self._transfer(decision, new_owner_id, keep_role)
         )
-        change = self._change(decision, access=effect, expected_revision=expected)
+        caller = await self._who_reads_after(decision, effect)
+        change = self._change(decision, expected, access=effect)
         applied = await self._engine.apply(decision, change)
-        header, caller, at = applied.header, decision.caller, decision.at
-        session = self._engine.session(header, caller, at)
-        if session is None and self._engine.access.needs_groups(header, caller, Action.READ, at):
-            caller = await self._scope.with_groups(caller)
-            session = self._engine.session(header, caller, at)
-        return session
+        return self._engine.session(applied.header, caller, decision.at)
+
+    async def _who_reads_after(self, decision: Decision, effect: AccessEffect) -> Caller:
+        """Return the caller with what they may still read by, once the transfer is made.
+
+        Groups are asked for before the write: if that fails, nothing has been written.
+        """
+        header = decision.header
+        grants = without(header.grants, effect.revoke) | {g.subject: g for g in effect.grant}
+        after = msgspec.structs.replace(header, owner_id=effect.owner_id, grants=grants)
+        caller = decision.caller
+        if self._engine.access.needs_groups(after, caller, Action.READ, decision.at):
+            return await self._scope.with_groups(caller)
+        return caller
 
     def _transfer(
         self, decision: Decision, new_owner_id: str, keep_role: AccessRole | str | None

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.access.access_control import Action, Caller
-from agent_cores.session.errors import ConflictError, SessionMovedError, SessionNotFoundError
+from agent_cores.session.errors import (
+    ConflictError,
+    SessionMovedError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+)
 from agent_cores.session.models.effects import AccessEffect
 from agent_cores.session.models.query import Query
 from agent_cores.session.models.session import Hold
@@ -16,7 +21,7 @@ from agent_cores.session.models.times import EPOCH
 from agent_cores.session.verbs.base import Verbs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from agent_cores.session.models.session import SessionMetadata
 
@@ -34,6 +39,24 @@ class ErasureReceipt(msgspec.Struct, frozen=True):
     messages: int
     grants: int
     complete: bool
+
+
+class _Erased(msgspec.Struct):
+    """What an erasure has removed so far: messages by session, and grants."""
+
+    sessions: list[int] = []
+    grants: int = 0
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.sessions or self.grants)
+
+
+def _raise_first(outcomes: Iterable[object]) -> None:
+    """Raise the first error among outcomes, now that all of them are over."""
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 class UpkeepVerbs(Verbs):
@@ -62,21 +85,35 @@ class UpkeepVerbs(Verbs):
         await self._runtime.ready()
         user = self._inputs.user_id(user_id)
         await self._runtime.storage.repair_lists(self._scope.namespace, user)
-        sessions: list[int] = []
-        grants = found = 0
+        erased = _Erased()
+        try:
+            complete = await self._erase_all(user, erased)
+        except StorageUnavailableError as error:
+            error.outcome_unknown = error.outcome_unknown or erased.anything
+            raise
+        return ErasureReceipt(len(erased.sessions), sum(erased.sessions), erased.grants, complete)
+
+    async def _erase_all(self, user: str, erased: _Erased) -> bool:
+        """Erase until nothing is found; ``False``: something was still found in the last round."""
+        found = 0
         for _ in range(ROUNDS):
             found = 0
             async for page in self._pages(owner_id=user):
                 found += len(page)
-                gone = await asyncio.gather(*map(self._erase_session, page))
-                sessions += [h.message_count for h, ok in zip(page, gone, strict=True) if ok]
+                gone = await asyncio.gather(*map(self._erase_session, page), return_exceptions=True)
+                done = [header for header, ok in zip(page, gone, strict=True) if ok is True]
+                erased.sessions += [header.message_count for header in done]
+                _raise_first(gone)
             async for page in self._pages(subjects=(user,)):
                 live = [header for header in page if not header.is_expired(self._engine.clock())]
                 found += len(live)
-                grants += sum(await asyncio.gather(*(self._erase_grant(h, user) for h in live)))
+                calls = (self._erase_grant(header, user) for header in live)
+                taken = await asyncio.gather(*calls, return_exceptions=True)
+                erased.grants += taken.count(True)
+                _raise_first(taken)
             if not found:
                 break
-        return ErasureReceipt(len(sessions), sum(sessions), grants, complete=not found)
+        return not found
 
     async def _pages(
         self, *, owner_id: str | None = None, subjects: tuple[str, ...] = ()

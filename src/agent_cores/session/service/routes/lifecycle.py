@@ -16,6 +16,7 @@ from agent_cores.session.service.routes.sessions import (
     created_answer,
     hours,
     is_replay,
+    location,
     may_choose_id,
 )
 from agent_cores.session.service.routing import Route
@@ -72,7 +73,9 @@ async def fork_session(call: Call) -> Answer:
         if not await is_replay(call, view, target, exists, derived=derived):
             raise
         return await created_answer(call, target, REPLAYED)
-    return await created_answer(call, forked)
+    if view.created is None:
+        return await created_answer(call, forked)
+    return call.session(view.created, 201, location(call, forked))
 
 
 ROUTES = (

@@ -45,6 +45,7 @@ async def append_messages(call: Call) -> Answer:
             messages,
             context_updates=body.context_updates,
             context_removals=body.context_removals,
+            expected=call.expected,
             expected_last_seq=body.expected_last_seq,
             turn=body.turn,
             whole=call.key is not None,
@@ -78,6 +79,7 @@ def _appended(call: Call, body: shapes.AppendMessages, done: Append) -> Answer:
         key = call.principal.namespace, call.session_id
         data = [message_shape(message) for message in decode_messages(stored, *key)]
     answer = call.json(shapes.Appended(data, done.last_seq, done.revision), 201)
+    answer.headers.append((b"etag", f'"{done.version}"'.encode()))
     if done.replayed and call.key is not None:
         answer.headers.append((b"idempotent-replayed", b"true"))
     return answer
@@ -107,7 +109,9 @@ async def list_messages(call: Call) -> Answer:
         after_seq=query.get("after_seq"),
     )
     data = [message_shape(message) for message in page]
-    return call.json(shapes.MessagePage(data, page.has_more, page.last_seq or 0))
+    answer = call.json(shapes.MessagePage(data, page.has_more, page.last_seq or 0))
+    answer.headers.append((b"etag", f'"{page.version}"'.encode()))
+    return answer
 
 
 async def get_message(call: Call) -> Answer:
@@ -143,7 +147,7 @@ async def rewind_session(call: Call) -> Answer:
             call.session_id,
             call.user_id,
             body.to_seq,
-            expected_revision=call.expected.revision,
+            **call.expected,
         )
     )
 

@@ -57,7 +57,7 @@ async def _create(
     body: shapes.CreateSession,
     session_id: str | None,
     *,
-    if_exists: Any = None,  # noqa: ANN401 - one of two words
+    if_exists: Any = None,  # noqa: ANN401 - one of three words
 ) -> str:
     """Create; with a key to tell repetitions by, an existing session is looked at first."""
     if if_exists is None:
@@ -160,16 +160,14 @@ async def update_session(call: Call) -> Answer:
         body.context_updates,
         body.metadata_updates,
         context_removals=body.context_removals,
-        expected_revision=call.expected.revision,
+        **call.expected,
     )
     return call.session(session)
 
 
 async def delete_session(call: Call) -> Answer:
     """Remove a session."""
-    await call.view.delete_session(
-        call.session_id, call.user_id, expected_revision=call.expected.revision
-    )
+    await call.view.delete_session(call.session_id, call.user_id, **call.expected)
     return Answer(204)
 
 

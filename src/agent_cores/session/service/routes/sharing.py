@@ -55,7 +55,7 @@ async def set_visibility(call: Call) -> Answer:
             call.session_id,
             call.user_id,
             body.visibility,
-            expected_revision=call.expected.revision,
+            **call.expected,
         )
     )
 
@@ -68,7 +68,7 @@ async def transfer_ownership(call: Call) -> Answer:
         call.user_id,
         body.owner_id,
         keep_role=body.keep_role,
-        expected_revision=call.expected.revision,
+        **call.expected,
     )
     return Answer(204) if session is None else call.session(session)
 

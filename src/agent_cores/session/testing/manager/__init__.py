@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent_cores.session.testing.manager.access import AccessCases
+from agent_cores.session.testing.manager.answers import AnswerCases
 from agent_cores.session.testing.manager.concurrency import ConcurrencyCases
 from agent_cores.session.testing.manager.erasure import ErasureCases
 from agent_cores.session.testing.manager.expiry import ExpiryCases
@@ -41,6 +42,6 @@ class VerbContract(
 
 
 class ManagerContract(
-    VerbContract, HookCases, SweepCases, SecrecyCases, LostAnswerCases, ProcessCases
+    VerbContract, HookCases, SweepCases, SecrecyCases, LostAnswerCases, AnswerCases, ProcessCases
 ):
     """Everything that a manager must do on a store. Subclass it and override ``store``."""

@@ -44,6 +44,25 @@ GUARDS: dict[str, dict[str, Any]] = {
     "turn": {"turn": "held"},
     "all": {"expected_revision": 2, "expected_last_seq": 1, "turn": "held"},
 }
+
+
+async def _rewind_and_archive(manager: SessionManager) -> None:
+    await manager.rewind_session("talk", "ann", 1)
+    await manager.archive_session("talk", "ann")
+
+
+async def _rewind_and_share(manager: SessionManager) -> None:
+    await manager.rewind_session("talk", "ann", 1)
+    await manager.share_session("talk", "ann", "bob", role="editor")
+
+
+REMOVALS: dict[str, Callable[[SessionManager], Awaitable[object]]] = {
+    "delete_message": lambda m: m.delete_message("talk", "ann", 2),
+    "rewind_session": lambda m: m.rewind_session("talk", "ann", 1),
+    "rewind and archive": _rewind_and_archive,
+    "rewind and share": _rewind_and_share,
+}
+"""What another manager does with the message 2 before the one who appended it hears of it."""
 UNREPEATABLE: dict[str, Callable[[SessionManager, int | None], Awaitable[object]]] = {
     "update_session": lambda m, r: m.update_session("talk", "ann", {"k": 2}, expected_revision=r),
     "update metadata": lambda m, r: m.update_session(
@@ -117,6 +136,58 @@ class LostAnswerCases(ManagerCases):
         assert session.metadata.revision == (3 if "context" in verb else 2)
         assert len(told) <= len(messages)  # at most once: a replay is not told
 
+    @pytest.mark.parametrize("guard", GUARDS)
+    @pytest.mark.parametrize("verb", APPENDS)
+    @pytest.mark.parametrize("removal", REMOVALS)
+    async def test_a_message_that_was_removed_meanwhile_does_not_come_back(
+        self,
+        *,
+        opened: Store,
+        repeating: SessionManager,
+        losing: LosingProvider,
+        clock: ManualClock,
+        removal: str,
+        verb: str,
+        guard: str,
+    ) -> None:
+        other = await opened.open_manager(clock)
+
+        async def remove() -> None:
+            await REMOVALS[removal](other)
+
+        losing.lose(meanwhile=remove)
+        with pytest.raises(StorageUnavailableError) as caught:
+            await APPENDS[verb](repeating, GUARDS[guard])
+        assert caught.value.outcome_unknown
+        assert "2" not in await texts(repeating, "talk")
+
+    @pytest.mark.parametrize("verb", APPENDS)
+    async def test_an_append_that_was_not_stored_is_repeated(
+        self, repeating: SessionManager, losing: LosingProvider, verb: str
+    ) -> None:
+        losing.drop()
+        await APPENDS[verb](repeating, {})
+        stored = await texts(repeating, "talk")
+        assert stored[:2] == ["1", "2"]
+
+    async def test_an_append_that_was_not_stored_is_not_repeated_where_that_cannot_be_told(
+        self,
+        opened: Store,
+        repeating: SessionManager,
+        losing: LosingProvider,
+        clock: ManualClock,
+    ) -> None:
+        other = await opened.open_manager(clock)
+
+        async def revise() -> None:
+            await other.update_session("talk", "ann", None, {"title": "t"})
+
+        losing.drop(meanwhile=revise)
+        with pytest.raises(StorageUnavailableError) as caught:
+            await repeating.add_message("talk", "ann", "user", "2")
+        assert caught.value.outcome_unknown
+        assert await texts(repeating, "talk") == ["1"]
+
     async def test_a_create_is_repeated_and_is_one_session(
         self, repeating: SessionManager, losing: LosingProvider, told: list[SessionEvent]
     ) -> None:
@@ -144,7 +215,7 @@ class LostAnswerCases(ManagerCases):
         repeating: SessionManager,
         losing: LosingProvider,
         told: list[SessionEvent],
-        guard: dict[str, int],
+        guard: dict[str, Any],
     ) -> None:
         losing.lose()
         assert await repeating.delete_session("talk", "ann", **guard) is True
@@ -226,6 +297,9 @@ class LostAnswerCases(ManagerCases):
         self, repeating: SessionManager, losing: LosingProvider
     ) -> None:
         losing.lose(2)  # of the create and of the page of messages
+        copy = await repeating.fork_session("talk", "ann")
+        assert await texts(repeating, copy) == ["1"]
+        losing.lose(3)  # and of the opening
         copy = await repeating.fork_session("talk", "ann")
         assert await texts(repeating, copy) == ["1"]
 

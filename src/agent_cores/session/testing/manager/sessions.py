@@ -102,20 +102,36 @@ class SessionCases(ManagerCases):
             with pytest.raises(SessionExistsError):
                 await manager.create_session(user_id, session_id=talk)
 
-    async def test_an_existing_session_is_returned_to_who_may_write_it(
-        self, manager: SessionManager, talk: str
+    async def test_an_existing_session_is_returned_to_who_owns_it(
+        self, opened: Store, clock: ManualClock
     ) -> None:
+        manager = await opened.open_manager(
+            clock, groups_of=lambda user_id: ["team"] if user_id == "tim" else []
+        )
+        talk = await manager.create_session("ann", session_id="talk")
         await manager.share_session(talk, "ann", "bob", role="editor")
         await manager.share_session(talk, "ann", "val", role="viewer")
-        for user_id in ("ann", "bob"):
-            given: dict[str, Any] = {"session_id": talk, "if_exists": "return", "title": "other"}
+        await manager.share_session(talk, "ann", "group:team", role="editor")
+        given: dict[str, Any] = {"session_id": talk, "if_exists": "return", "title": "other"}
+        assert await manager.create_session("ann", **given) == talk
+        for user_id in ("bob", "tim", "val", "eve"):
+            with pytest.raises(SessionExistsError):
+                await manager.create_session(user_id, **given)
+        given["if_exists"] = "return_shared"
+        for user_id in ("ann", "bob", "tim"):
             assert await manager.create_session(user_id, **given) == talk
         for user_id in ("val", "eve"):
             with pytest.raises(SessionExistsError):
-                await manager.create_session(user_id, session_id=talk, if_exists="return")
+                await manager.create_session(user_id, **given)
+        await manager.set_visibility(talk, "ann", "public")
+        with pytest.raises(SessionExistsError):
+            await manager.create_session("eve", **given)
         assert (await manager.get_session(talk, "ann")).metadata.title is None
         new = await manager.create_session("eve", session_id="new", if_exists="return")
         assert (await manager.get_session(new, "eve")).owner_id == "eve"
+        for user_id in ("ann", "eve"):
+            with pytest.raises(InvalidInputError, match="if_exists"):
+                await manager.create_session(user_id, session_id=talk, if_exists="share")  # type: ignore[arg-type]
 
     async def test_metadata_changes_key_by_key(self, manager: SessionManager) -> None:
         session_id = await manager.create_session("ann", {"tags": ["x"], "a": 1, "b": 2}, title="t")
@@ -222,6 +238,66 @@ class SessionCases(ManagerCases):
         await manager.set_visibility(talk, "ann", "public", expected_revision=2)
         await manager.transfer_ownership(talk, "ann", "bob", expected_revision=3)
         await manager.delete_session(talk, "bob", expected_revision=4)
+
+    async def test_an_expected_version_is_of_one_session(
+        self, manager: SessionManager, talk: str
+    ) -> None:
+        seen = (await manager.get_session(talk, "ann")).version
+        [listed] = await manager.list_user_sessions("ann")
+        assert listed.version == listed.metadata.version == seen
+        await manager.delete_session(talk, "ann")
+        await manager.create_session("ann", session_id=talk)
+        new = (await manager.get_session(talk, "ann")).version
+        assert new != seen
+        for call in (
+            manager.update_session(talk, "ann", {"k": 2}, expected_version=seen),
+            manager.rewind_session(talk, "ann", 0, expected_version=seen),
+            manager.set_visibility(talk, "ann", "public", expected_version=seen),
+            manager.transfer_ownership(talk, "ann", "bob", expected_version=seen),
+            manager.delete_session(talk, "ann", expected_version=seen),
+            manager.add_message(talk, "ann", "user", "no", expected_version=seen),
+            manager.add_messages(
+                talk, "ann", [{"role": "user", "content": "no"}], expected_version=seen
+            ),
+        ):
+            with pytest.raises(RevisionMismatchError):
+                await call
+        assert (await manager.get_session(talk, "ann")).version == new
+        await manager.add_message(talk, "ann", "user", "yes", expected_version=new)
+        # A plain append raises no revision: the version that was seen before it still fits.
+        moved = await manager.update_session(
+            talk, "ann", {"k": 1}, expected_version=new, expected_revision=1
+        )
+        with pytest.raises(RevisionMismatchError):
+            await manager.update_session(talk, "ann", {"k": 2}, expected_version=new)
+        shown = await manager.set_visibility(talk, "ann", "shared", expected_version=moved.version)
+        rewound = await manager.rewind_session(talk, "ann", 0, expected_version=shown.version)
+        kept = await manager.transfer_ownership(
+            talk, "ann", "bob", keep_role="editor", expected_version=rewound.version
+        )
+        assert kept is not None
+        await manager.delete_session(talk, "bob", expected_version=kept.version)
+
+    @pytest.mark.parametrize("version", ["", "1", "1.2", "1.0.1", '"1.2.3"', "a.b.c", 7, "1.2.3\n"])
+    async def test_an_expected_version_that_is_none_is_refused(
+        self, manager: SessionManager, talk: str, version: str
+    ) -> None:
+        with pytest.raises(InvalidInputError) as caught:
+            await manager.update_session(talk, "ann", {"k": 1}, expected_version=version)
+        assert caught.value.field == "expected_version"
+        assert (await manager.get_session(talk, "ann")).context == {}
+
+    async def test_an_expected_version_and_revision_that_differ_are_refused(
+        self, manager: SessionManager, talk: str
+    ) -> None:
+        version = (await manager.get_session(talk, "ann")).version
+        given: dict[str, Any] = {"expected_version": version, "expected_revision": 2}
+        for call in (
+            manager.delete_session(talk, "ann", **given),
+            manager.add_message(talk, "ann", "user", "no", **given),
+        ):
+            with pytest.raises(InvalidInputError, match="expected_version"):
+                await call
 
     async def test_a_deleted_session_is_gone(self, manager: SessionManager, talk: str) -> None:
         await manager.add_message(talk, "ann", "user", "hi", context_updates={"k": 1})
