@@ -7,6 +7,7 @@ applies through :mod:`agent_cores.session.engine`.
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
@@ -117,6 +118,16 @@ _managers: list[tuple[tuple[Any, ...], SessionManager]] = []
 _lock = threading.Lock()
 
 
+def _unlock() -> None:
+    """Forget a lock that another thread held while this process was forked."""
+    global _lock  # noqa: PLW0603 - there is one list
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
+
+
 def get_session_manager(
     storage_type: Storage | None = None,
     *,
@@ -126,7 +137,8 @@ def get_session_manager(
 ) -> SessionManager:
     """Return the process's manager for these arguments: equal arguments, the same manager.
 
-    It lasts until its last ``shutdown()``, or until its event loop is closed. ``storage`` is
+    It lasts until its last ``shutdown()``, or until its event loop is closed. A forked process gets
+    one of its own. ``storage`` is
     another name for ``storage_type``; ``options`` are those of :class:`SessionManager`. An address
     that begins with ``https://``, given or set, is a ``SessionClient``'s, with ``options`` of its
     own: ``api_key`` and others.

@@ -24,6 +24,7 @@ from agent_cores.session.models.change import Applied, Change, apply_change
 from agent_cores.session.models.query import Ended, Found, Query, cursor_at, matches, order_key
 from agent_cores.session.models.session import DEFAULT_NAMESPACE, Session, SessionStatus
 from agent_cores.session.storage import whole
+from agent_cores.session.storage.users import counted_initialize, counted_shutdown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -74,6 +75,14 @@ class StorageProvider(ABC):
 
     capabilities: ClassVar[Capabilities] = Capabilities()
     _locks: WeakValueDictionary[str, asyncio.Lock] | None = None
+
+    def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 - the base class's own
+        """Have ``initialize`` and ``shutdown`` of every provider counted, see ``Users``."""
+        super().__init_subclass__(**arguments)
+        if "initialize" in vars(cls):
+            cls.initialize = counted_initialize(cls.initialize)  # type: ignore[method-assign]
+        if "shutdown" in vars(cls):
+            cls.shutdown = counted_shutdown(cls.shutdown)  # type: ignore[method-assign]
 
     @abstractmethod
     async def save_session(self, session: Session) -> None:
@@ -131,11 +140,19 @@ class StorageProvider(ABC):
         """Return what this store is and where, for a log line; never a password."""
         return type(self).__name__
 
+    @counted_initialize
     async def initialize(self) -> None:
-        """Connect, prepare the schema. Called once before anything else."""
+        """Connect, prepare the schema.
 
+        What a provider does here it does for the first caller; others are only counted.
+        """
+
+    @counted_shutdown
     async def shutdown(self) -> None:
-        """Finish what was accepted, then close what this provider opened, and only that."""
+        """Finish what was accepted, then close what this provider opened, and only that.
+
+        What a provider does here it does once as many have called this as ``initialize``.
+        """
 
     async def store_time(self) -> datetime | None:
         """Return the store's own clock, or ``None`` if it has none but the caller's."""

@@ -5,9 +5,7 @@ Each look is one read transaction, so that all it sees is of one instant.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
@@ -29,6 +27,7 @@ from agent_cores.session.storage.base import Counts
 from agent_cores.session.storage.codec import HEADER_FIELDS
 from agent_cores.session.storage.sqlite_changes import decode_row, stored_message
 from agent_cores.session.storage.sqlite_connection import Row, fetch, open_reader, translating
+from agent_cores.session.threads import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,15 +56,18 @@ class Readers:
         self._path = path
         self._sql = statements
         self._timeout = timeout
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="sqlite-reader")
+        self._threads = Workers(count, "sqlite-reader", before_fork=self._close_idle)
         self._idle: list[apsw.Connection] = []
 
     async def close(self) -> None:
         """Wait for the looks that are under way, and close."""
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._threads.close()
         with translating(self._path):
-            while self._idle:
-                self._idle.pop().close()
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
 
     async def read(
         self, namespace: str, session_id: str, *, context: bool, window: Window | None
@@ -86,8 +88,7 @@ class Readers:
         return await self._run(_time)
 
     async def _run(self, look: Callable[[apsw.Connection], T]) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._look, look)
+        return await self._threads.run(partial(self._look, look))
 
     def _look(self, look: Callable[[apsw.Connection], T]) -> T:
         with translating(self._path):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -31,6 +30,7 @@ from agent_cores.session.storage.sqlite_connection import (
     translating,
 )
 from agent_cores.session.storage.sqlite_runs import Run, Runs
+from agent_cores.session.threads import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -61,16 +61,18 @@ class Writer:
         self._sql = statements
         self._timeout = timeout
         self._fast_path = fast_path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._thread = Workers(1, "sqlite-writer", before_fork=self._close_before_fork)
+        self._opening: Callable[[], None] | None = None
         self._connection: apsw.Connection
         self._changes: ChangeWriter
+        self._reopen: Callable[[], None] | None = None  # set where a fork made this close the file
         self._runs = Runs(statements)
         self._purging: asyncio.Task[None] | None = None
 
     async def open(self, *, version: int, prefix: str, synchronous: str) -> None:
         """Open the file; bring the tables up to date if ``version`` shows that they are not."""
 
-        def opening() -> None:
+        def opening(version: int) -> None:
             connection = open_writer(self._path, self._timeout, synchronous)
             try:
                 if version < newest_version():
@@ -82,10 +84,11 @@ class Writer:
             self._changes = ChangeWriter(connection, self._sql, fast_path=self._fast_path)
 
         try:
-            await self._run(opening)
+            await self._run(partial(opening, version))
         except BaseException:
-            self._thread.shutdown(wait=False)
+            self._thread.end()
             raise
+        self._opening = partial(opening, newest_version())
         self._purge()
 
     async def close(self) -> None:
@@ -93,8 +96,8 @@ class Writer:
         if self._purging is not None:
             await asyncio.wait([self._purging], timeout=self._timeout)
             self._purging.cancel()
-        await self._run(self._connection.close)
-        self._thread.shutdown(wait=False)
+        await self._run(self._close_for_good)
+        await self._thread.close()
 
     async def write(self, changes: Sequence[Change]) -> list[Applied | Exception]:
         """Carry out a batch; answer each change with what it did or its own error."""
@@ -120,12 +123,24 @@ class Writer:
         return taken
 
     async def _run(self, job: Callable[[], T]) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._translated, job)
+        return await self._thread.run(partial(self._translated, job))
 
     def _translated(self, job: Callable[[], T]) -> T:
         with translating(self._path):
+            if self._reopen is not None:
+                self._reopen()
+                self._reopen = None
             return job()
+
+    def _close_for_good(self) -> None:
+        self._opening = None
+        self._connection.close()
+
+    def _close_before_fork(self) -> None:
+        """Close the file, for the next job to open again: no child may inherit SQLite's locks."""
+        if self._opening is not None:
+            self._connection.close()
+            self._reopen = self._opening
 
     def _write(self, changes: Sequence[Change], run: Run) -> Written:
         """Answer each change; tell whether the run was written, and what was seen of the others."""

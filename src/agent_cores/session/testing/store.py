@@ -42,6 +42,10 @@ class Store:
         self._providers: list[StorageProvider] = []
         self._managers: list[SessionManager] = []
 
+    def new_provider(self) -> StorageProvider:
+        """Return a provider that is not yet initialized, whose end is left to who takes it."""
+        return self._make()
+
     async def open(self) -> StorageProvider:
         """Return an initialized provider: a new one each time, the same if it is not shared."""
         if self.url is None and self._providers:
