@@ -11,7 +11,9 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
-from agent_cores.session.engine import GroupsOf, Scope
+import msgspec
+
+from agent_cores.session.engine import Scope
 from agent_cores.session.errors import ConfigurationError, MissingDependencyError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
+    from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
 
 Storage = str | type[StorageProvider] | StorageProvider
@@ -65,7 +68,9 @@ class SessionManager(
         chosen, reason = _choose(storage, settings)
         provider = StorageFactory.create(chosen, settings=settings, **options)
         self._runtime = Runtime(provider, settings, _in_millis(clock), reason)
-        self._scope = Scope(checked_namespace(namespace), groups_of, settings.max_groups)
+        self._scope = Scope(
+            checked_namespace(namespace), groups_of, settings.max_groups, settings.timeout
+        )
 
     @property
     def namespace(self) -> str:
@@ -86,7 +91,9 @@ class SessionManager(
         view._runtime = self._runtime
         scope = self._scope
         groups_of = groups_of or scope.groups_of
-        view._scope = Scope(checked_namespace(name), groups_of, scope.max_groups)
+        view._scope = msgspec.structs.replace(
+            scope, namespace=checked_namespace(name), groups_of=groups_of
+        )
         return view
 
     @property

@@ -16,7 +16,7 @@ from agent_cores.session.testing.wrapping import WrappingProvider
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent_cores.session.engine import GroupsOf
+    from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.storage.base import StorageProvider
     from agent_cores.session.testing.clock import ManualClock
 
