@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.access.access_control import Action, Caller
-from agent_cores.session.errors import ConflictError, SessionMovedError, SessionNotFoundError
+from agent_cores.session.errors import (
+    ConflictError,
+    CorruptRecordError,
+    SessionMovedError,
+    SessionNotFoundError,
+)
 from agent_cores.session.models.effects import AccessEffect
 from agent_cores.session.models.query import Query
 from agent_cores.session.models.session import Hold
@@ -18,6 +23,7 @@ from agent_cores.session.verbs.base import Verbs
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from agent_cores.session.models.query import Found
     from agent_cores.session.models.session import SessionMetadata
 
 PAGE = 100
@@ -27,13 +33,16 @@ ROUNDS = 5
 class ErasureReceipt(msgspec.Struct, frozen=True):
     """What an erasure removed.
 
-    ``complete`` is false if something could not be removed: call again.
+    ``complete`` is false if something could not be removed: call again. ``failed`` are the ids of
+    the sessions that it could not remove, or take the user's grant out of: their records cannot be
+    read, or they are being moved or built.
     """
 
     sessions: int
     messages: int
     grants: int
     complete: bool
+    failed: tuple[str, ...] = ()
 
 
 class UpkeepVerbs(Verbs):
@@ -56,31 +65,40 @@ class UpkeepVerbs(Verbs):
     async def erase_user(self, user_id: str) -> ErasureReceipt:
         """Remove every session that the user owns, and every grant that names them.
 
-        What they wrote in sessions of others stays there, under their id. A session that is being
-        moved cannot be erased; the receipt is not complete then.
+        What they wrote in sessions of others stays there, under their id. A session whose record
+        cannot be read, or that is being moved, stops no other from being erased; the receipt is not
+        complete then, and names it.
         """
         await self._runtime.ready()
         user = self._inputs.user_id(user_id)
         await self._runtime.storage.repair_lists(self._scope.namespace, user)
         sessions: list[int] = []
+        failed: set[str] = set()
         grants = found = 0
         for _ in range(ROUNDS):
-            found = 0
+            failed, found = set(), 0
             async for page in self._pages(owner_id=user):
-                found += len(page)
-                gone = await asyncio.gather(*map(self._erase_session, page))
-                sessions += [h.message_count for h, ok in zip(page, gone, strict=True) if ok]
+                gone = await asyncio.gather(*map(self._erase_session, page.headers))
+                sessions += [
+                    h.message_count for h, ok in zip(page.headers, gone, strict=True) if ok
+                ]
+                found += len(page.headers)
+                failed |= _failed(page, page.headers, gone)
             async for page in self._pages(subjects=(user,)):
-                live = [header for header in page if not header.is_expired(self._engine.clock())]
+                at = self._engine.clock()
+                live = [header for header in page.headers if not header.is_expired(at)]
+                gone = await asyncio.gather(*(self._erase_grant(h, user) for h in live))
+                grants += sum(gone)
                 found += len(live)
-                grants += sum(await asyncio.gather(*(self._erase_grant(h, user) for h in live)))
+                failed |= _failed(page, live, gone)
             if not found:
                 break
-        return ErasureReceipt(len(sessions), sum(sessions), grants, complete=not found)
+        complete = not found and not failed
+        return ErasureReceipt(len(sessions), sum(sessions), grants, complete, tuple(sorted(failed)))
 
     async def _pages(
         self, *, owner_id: str | None = None, subjects: tuple[str, ...] = ()
-    ) -> AsyncIterator[list[SessionMetadata]]:
+    ) -> AsyncIterator[Found]:
         """Yield everything stored, page by page.
 
         Asked as of 1970, so that grants that have run out since are found too.
@@ -95,7 +113,7 @@ class UpkeepVerbs(Verbs):
         )
         while True:
             found = await self._engine.find(query)
-            yield found.headers
+            yield found
             if found.next is None:
                 return
             query = msgspec.structs.replace(query, after=found.next)
@@ -122,6 +140,12 @@ class UpkeepVerbs(Verbs):
         done_if = (SessionNotFoundError,) if action is Action.DELETE else None
         try:
             await self._engine.apply(decision, change, done_if=done_if)
-        except (ConflictError, SessionNotFoundError, SessionMovedError):
+        except (ConflictError, SessionNotFoundError, SessionMovedError, CorruptRecordError):
             return False
         return True
+
+
+def _failed(page: Found, headers: list[SessionMetadata], gone: list[bool]) -> set[str]:
+    """Return the ids of what could not be read, or not be removed."""
+    kept = {header.session_id for header, ok in zip(headers, gone, strict=True) if not ok}
+    return kept.union(page.unreadable)
