@@ -99,7 +99,7 @@ MEMBERS = '''
 '''
 
 NAMES_OF_THE_TEMPLATE = {
-    "GroupsOf": "from agent_cores.session.engine import GroupsOf",
+    "GroupsOf": "from agent_cores.session.access.groups import GroupsOf",
     "LifecycleManager": f"from {PACKAGE}.lifecycle.lifecycle_manager import LifecycleManager",
     "Self": "from typing import Self",
     "TracebackType": "from types import TracebackType",

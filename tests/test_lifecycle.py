@@ -6,10 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 
+import msgspec
 import pytest
 
 from agent_cores.session import SessionEvent, SessionManager, SessionSettings
-from agent_cores.session.errors import InvalidInputError, SessionNotFoundError
+from agent_cores.session.errors import (
+    ConflictError,
+    CorruptRecordError,
+    InvalidInputError,
+    SessionNotFoundError,
+    StaleHeaderError,
+    StorageUnavailableError,
+)
 from agent_cores.session.lifecycle import EVENT_NAMES
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.query import Ended
@@ -55,6 +63,46 @@ def told(sessions: SessionManager) -> Told:
     for name in EVENT_NAMES:
         sessions.lifecycle.on(name, told)
     return told
+
+
+# ── what a sweep counts ──────────────────────────────────────────────────────────────────────────
+
+
+class Erasing(MemoryProvider):
+    """Has erased what came due by itself; what is left of it goes, or not, by ``answer``."""
+
+    answer: Exception = SessionNotFoundError()
+
+    async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
+        ended = await super().due(at, limit, lease_seconds)
+        return [msgspec.structs.replace(session, header=None) for session in ended]
+
+    async def apply(self, change: Change) -> Applied:
+        if change.delete:
+            raise self.answer
+        return await super().apply(change)
+
+
+@pytest.mark.parametrize(
+    ("answer", "removed"),
+    [
+        (SessionNotFoundError(), 1),
+        (StaleHeaderError(), 1),  # there is another session under its id
+        (StorageUnavailableError("no answer"), 0),
+        (StorageUnavailableError("no answer", outcome_unknown=True), 0),
+        (CorruptRecordError("default", "talk", "not JSON"), 0),
+        (ConflictError("locked"), 0),
+    ],
+)
+async def test_a_session_without_a_header_counts_only_if_it_is_gone(
+    clock: ManualClock, answer: Exception, removed: int
+) -> None:
+    store = Erasing()
+    store.answer = answer
+    async with SessionManager(store, settings=NEVER, clock=clock) as manager:
+        await manager.create_session("ann", ttl_hours=A_SECOND)
+        clock.advance(2)
+        assert await manager.clean_expired_sessions() == removed
 
 
 # ── hooks ────────────────────────────────────────────────────────────────────────────────────────

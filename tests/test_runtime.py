@@ -9,9 +9,10 @@ from datetime import datetime
 
 import pytest
 
-from agent_cores.session import SessionManager, SessionSettings
+from agent_cores.session import SessionEvent, SessionManager, SessionSettings
 from agent_cores.session.errors import StorageUnavailableError, WrongContextError
 from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.testing import ManualClock, suite_settings
 
 
 class Counting(MemoryProvider):
@@ -154,6 +155,75 @@ async def test_one_user_who_leaves_while_another_arrives_does_not_stop_it(
     assert (store.opened, store.closed) == (1, 0)
     assert await sessions.create_session("ann")
     await sessions.shutdown()
+
+
+async def test_a_shutdown_that_is_refused_in_a_hook_does_not_count(store: Counting) -> None:
+    refused = asyncio.Event()
+
+    async def leave(_: SessionEvent) -> None:
+        with pytest.raises(WrongContextError, match="shut its manager down"):
+            await manager.shutdown()
+        refused.set()
+
+    clock = ManualClock()
+    settings = suite_settings(cleanup_interval=0.01)
+    manager = SessionManager(store, settings=settings, clock=clock)
+    manager.lifecycle.on("session.expired", leave)
+    async with manager, manager:
+        await manager.create_session("ann", ttl_hours=1)
+        clock.advance(3_601)
+        await asyncio.wait_for(refused.wait(), 10)
+        await manager.shutdown()
+        assert store.closed == 0
+        assert await manager.create_session("ann")
+        await manager.initialize()
+    assert store.closed == 1
+
+
+async def test_two_managers_of_one_provider_open_and_close_it_once(store: Counting) -> None:
+    one, other = SessionManager(store), SessionManager(store)
+    await asyncio.gather(one.initialize(), other.initialize())
+    await one.shutdown()
+    assert (store.opened, store.closed) == (1, 0)
+    assert await other.create_session("ann")
+    async with one:
+        await other.shutdown()
+        assert (store.opened, store.closed) == (1, 0)
+    assert (store.opened, store.closed) == (1, 1)
+
+
+async def test_a_provider_that_its_maker_opened_stays_open(store: Counting) -> None:
+    await store.initialize()
+    async with SessionManager(store) as sessions:
+        await sessions.create_session("ann")
+    assert (store.opened, store.closed) == (1, 0)
+    await store.shutdown()
+    assert (store.opened, store.closed) == (1, 1)
+
+
+async def test_a_provider_that_cannot_be_opened_has_no_user(store: Counting) -> None:
+    store.broken = True
+    for _ in range(2):
+        with pytest.raises(StorageUnavailableError):
+            await store.initialize()
+    store.broken = False
+    await store.initialize()
+    await store.shutdown()
+    assert (store.opened, store.closed) == (1, 1)
+
+
+async def test_a_provider_whose_class_extends_another_is_opened_once() -> None:
+    class Extended(Counting):
+        async def initialize(self) -> None:
+            await super().initialize()
+
+        async def shutdown(self) -> None:
+            await super().shutdown()
+
+    store = Extended()
+    async with SessionManager(store), SessionManager(store):
+        assert (store.opened, store.closed) == (1, 0)
+    assert (store.opened, store.closed) == (1, 1)
 
 
 async def test_a_manager_taken_up_while_it_stops_starts_again(

@@ -208,7 +208,8 @@ async def test_a_run_that_was_planned_on_one_that_failed_is_not_written(
         opening = one._opened
         assert opening is not None
         gate = threading.Event()
-        held = asyncio.get_running_loop().run_in_executor(opening.writer._thread, gate.wait)
+        held = asyncio.create_task(opening.writer._thread.run(gate.wait))
+        await asyncio.sleep(0)
         first, second = (NOON + seconds * SECOND for seconds in ours)
         refused = append(header, "refused", at=first, expected_last_seq=1)
         tasks = [asyncio.create_task(one.apply(refused))]

@@ -96,7 +96,7 @@ class RedisOneConnection(Store[Prepared]):
         )
         hot = hot_append(change)
         assert hot is not None
-        parts = encode_msgpack(hot_write(change, header, hot)).split(ID.encode())
+        parts = encode_msgpack(hot_write(change, header, hot, None)).split(ID.encode())
         keys = Keys(SessionSettings().key_prefix).session(header.namespace, header.session_id)
         text = str(APPLY.on(keys).in_full[1])
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

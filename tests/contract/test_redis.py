@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent_cores.session.storage.redis_commands import Command
 from agent_cores.session.storage.redis_provider import RedisProvider
 from agent_cores.session.testing import ManagerContract, ProviderContract, Store
 from tests.servers.redis import empty_store, shared_cluster, shared_redis, shared_valkey
@@ -11,7 +12,16 @@ from tests.servers.redis import empty_store, shared_cluster, shared_redis, share
 
 def _store(address: str, **options: bool) -> Store:
     url = empty_store(address)
-    return Store(lambda: RedisProvider.from_url(url, **options), url=url)
+
+    async def spoil(namespace: str, session_id: str) -> None:
+        provider = RedisProvider.from_url(url)
+        await provider.initialize()
+        key = provider._keys.session(namespace, session_id).header  # noqa: SLF001
+        command = Command.write("HSET", key, "expires_at", "soon", key=key)
+        await provider._wire.call(command)  # noqa: SLF001
+        await provider.shutdown()
+
+    return Store(lambda: RedisProvider.from_url(url, **options), url=url, spoil=spoil)
 
 
 class TestRedisProviderOnValkey(ProviderContract):

@@ -9,9 +9,9 @@ from typing import Any
 
 import uvicorn
 
+from agent_cores.session.access.groups import GroupsOf
 from agent_cores.session.cli.listening import Server
 from agent_cores.session.client import SessionClient
-from agent_cores.session.engine import GroupsOf
 from agent_cores.session.lifecycle import LifecycleManager
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.service import Service, ServiceSettings

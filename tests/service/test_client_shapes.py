@@ -231,6 +231,7 @@ CLASSES: dict[str, type[errors.SessionError]] = {
     "internal": errors.SessionError,
     "corrupt_record": errors.CorruptRecordError,
     "unsupported": errors.UnsupportedError,
+    "groups_unavailable": errors.GroupsUnavailableError,
     "overloaded": errors.OverloadedError,
     "storage_unavailable": errors.StorageUnavailableError,
     "session_moved": errors.SessionMovedError,

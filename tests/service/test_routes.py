@@ -241,7 +241,7 @@ async def test_me_statistics_and_erasure(wire: Wire) -> None:
     admin = Caller(wire.service, None, await wire.key("admin"), {})
     assert (await admin("GET", "/v1/statistics")).json() == {"sessions": 1, "due": 0}
     erased = (await admin("POST", "/v1/users/erase", {"user_id": "ann"})).json()
-    assert erased == {"sessions": 1, "messages": 1, "grants": 0, "complete": True}
+    assert erased == {"sessions": 1, "messages": 1, "grants": 0, "complete": True, "failed": []}
     assert (await admin("GET", "/v1/statistics")).json() == {"sessions": 0, "due": 0}
     assert (await admin("GET", "/v1/me")).json()["user_id"] is None
     assert (await admin("GET", S)).code == "access_denied"

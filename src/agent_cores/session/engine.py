@@ -9,13 +9,11 @@ write.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,10 +24,9 @@ from agent_cores.session.access.access_control import (
     Caller,
     owner_view,
 )
+from agent_cores.session.access.groups import GroupsOf, ask_for_groups
 from agent_cores.session.deadline import Bounded, Deadlines
 from agent_cores.session.errors import (
-    ConfigurationError,
-    InvalidInputError,
     OverloadedError,
     ReplacementError,
     SessionError,
@@ -57,7 +54,6 @@ if TYPE_CHECKING:
     from agent_cores.session.models.snapshot import Window
     from agent_cores.session.storage.base import Counts, StorageProvider
 
-GroupsOf = Callable[[str], Iterable[str] | Awaitable[Iterable[str]]]
 FIRST_PAUSE = 0.005
 LONGEST_PAUSE = 0.5
 
@@ -68,22 +64,21 @@ class Scope(msgspec.Struct, frozen=True):
     namespace: str
     groups_of: GroupsOf | None = None
     max_groups: int = DEFAULT_LIMITS.groups
+    timeout: float = 10.0
 
-    async def with_groups(self, caller: Caller) -> Caller:
-        """Return the caller with their groups; ``InvalidInputError`` for too many."""
+    async def with_groups(self, caller: Caller, *, until: float | None = None) -> Caller:
+        """Return the caller with their groups, asked for anew; see ``ask_for_groups``.
+
+        ``until`` is the deadline of the operation, as ``time.monotonic()`` counts; without one
+        ``groups_of`` has the whole ``SESSION_TIMEOUT``.
+        """
         if self.groups_of is None:
             return caller.in_groups(())
-        groups = self.groups_of(caller.user_id)
-        if inspect.isawaitable(groups):
-            groups = await groups
-        if isinstance(groups, str):
-            detail = "groups_of gives a list of names, not one text"
-            raise ConfigurationError(detail)
-        names = tuple(islice(groups, self.max_groups + 1))
-        if len(names) > self.max_groups:
-            problem = f"more than {self.max_groups} groups (SESSION_MAX_GROUPS)"
-            raise InvalidInputError("groups_of", problem)
-        return caller.in_groups(names)
+        seconds = self.timeout if until is None else max(until - time.monotonic(), 0.0)
+        groups = await ask_for_groups(
+            self.groups_of, caller.user_id, most=self.max_groups, seconds=seconds
+        )
+        return caller.in_groups(groups)
 
 
 class Decision(msgspec.Struct):
@@ -264,7 +259,7 @@ class Engine:
         header, at = snapshot.header, self.clock()
         wanted = Action.READ_CONTEXT if context else action  # a stronger role may come by a group
         if self.access.needs_groups(header, caller, wanted, at):
-            caller = await scope.with_groups(caller)
+            caller = await scope.with_groups(caller, until=deadline)
             at = self.clock()
         role = self.access.check(header, caller, action, at)
         self._headers.put((scope.namespace, session_id), header)

@@ -21,6 +21,7 @@
     ├── CorruptRecordError                    a stored record cannot be read
     ├── UnsupportedError                      this store or release cannot do that
     ├── OverloadedError                       too much is waiting; try again later
+    ├── GroupsUnavailableError                groups_of did not answer in time; nothing was decided
     ├── ConfigurationError (ValueError)       a setting or an argument of a setting is wrong
     │   └── UnknownStorageError               no provider has that name or URL scheme
     ├── MissingDependencyError (ImportError)  a driver is not installed
@@ -228,6 +229,15 @@ class OverloadedError(SessionError):
     """Too many writes wait already. Nothing of this one was written."""
 
     code = "overloaded"
+
+
+class GroupsUnavailableError(SessionError):
+    """``groups_of`` did not answer within ``SESSION_TIMEOUT``. Nothing was decided or written."""
+
+    code = "groups_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("groups_of did not answer within SESSION_TIMEOUT")
 
 
 class ConfigurationError(SessionError, ValueError):

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures.thread  # noqa: F401 - its exit hook has to be there before ours
 import logging
-import os
 import threading
 import time
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 
-from anyio.from_thread import BlockingPortal
-
 from agent_cores.session.errors import WrongContextError
+from agent_cores.session.process import keep_in_children, process_id
+from agent_cores.session.threads import start_thread, wait_for
+
+with suppress(RuntimeError):  # the main thread has ended, and no thread pool will start any more
+    import concurrent.futures.thread  # noqa: F401 - its exit hook has to be there before ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from agent_cores.session.session_manager import SessionManager
+
+    _Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,10 +43,26 @@ logger = logging.getLogger("agent_cores.session")
 class _Running(NamedTuple):
     """The thread at work."""
 
-    blocking: BlockingPortal
     loop: asyncio.AbstractEventLoop
-    thread: threading.Thread
+    stopping: asyncio.Event
+    ended: Future[None]
     process_id: int
+    join: Callable[[], None] = lambda: None
+
+    def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Wait for a coroutine function in the thread; an interrupted wait cancels it."""
+        future = asyncio.run_coroutine_threadsafe(function(), self.loop)
+        try:
+            return wait_for(future)
+        except BaseException:
+            future.cancel()  # of no effect on one that ended by itself
+            raise
+
+    def stop(self) -> None:
+        """End the thread. What is left in there is cancelled."""
+        self.loop.call_soon_threadsafe(self.stopping.set)
+        wait_for(self.ended)
+        self.join()
 
 
 class Portal:
@@ -72,7 +91,7 @@ class Portal:
             running = self._started()
             if not self._initialized:
                 try:
-                    _run(running.blocking, self._manager.initialize)
+                    running.run(self._manager.initialize)
                     self._initialized = True
                 except BaseException:
                     if not self._calls and not self._blocks:
@@ -103,7 +122,7 @@ class Portal:
             running = self._started()
             self._calls += 1
         try:
-            return _run(running.blocking, partial(verb, *args, **kwargs))
+            return running.run(partial(verb, *args, **kwargs))
         finally:
             with self._changed:
                 self._calls -= 1
@@ -118,13 +137,13 @@ class Portal:
         """Return a block that enters an asynchronous one in the thread, and leaves it there."""
         return _Block(self, partial(block, *args, **kwargs))
 
-    def block_begins(self) -> BlockingPortal:
+    def block_begins(self) -> _Running:
         """Count one block more."""
         self._check_context()
         with self._changed:
             running = self._started()
             self._blocks += 1
-            return running.blocking
+            return running
 
     def block_ends(self) -> None:
         """Count one block less; stop if only that was waited for."""
@@ -137,10 +156,10 @@ class Portal:
         running = self._running
         if running is None:
             return
-        if running.process_id != os.getpid():
+        if running.process_id != process_id():
             detail = "this manager was started in another process; make a new one after a fork"
             raise WrongContextError(detail)
-        if running.thread is threading.current_thread():
+        if running.loop is asyncio._get_running_loop():  # noqa: SLF001 - and no error where there is none
             detail = "a handler runs in the manager's own thread and may not call its verbs"
             raise WrongContextError(detail)
 
@@ -149,26 +168,21 @@ class Portal:
         self._changed.wait_for(lambda: not self._stopping)
         if self._running is None:
             _close_all_at_exit()
-            made: Future[BlockingPortal] = Future()
-            thread = threading.Thread(
-                target=lambda: asyncio.run(_serve(made)), name="agent-sessions", daemon=True
-            )
-            thread.start()
-            blocking = made.result()
-            loop = blocking.call(asyncio.get_running_loop)
-            self._running = _Running(blocking, loop, thread, os.getpid())
+            made: Future[_Running] = Future()
+            join = start_thread(partial(_work, made), "agent-sessions")
+            self._running = wait_for(made)._replace(join=join)
             _portals.add(self)
+            keep_in_children(self)
         return self._running
 
     def _stop(self, running: _Running) -> None:
         self._stopping = True
         try:
             self._changed.wait_for(lambda: not self._calls)
-            _run(running.blocking, self._manager.shutdown)
+            running.run(self._manager.shutdown)
         finally:
             # What is left in there now was interrupted: nobody waits for it.
-            running.blocking.call(partial(running.blocking.stop, cancel_remaining=True))
-            running.thread.join()
+            running.stop()
             self._stopped()
 
     def _stopped(self) -> None:
@@ -184,7 +198,7 @@ class Portal:
         """
         deadline = time.monotonic() + EXIT_SECONDS
         running = self._running
-        if running is None or running.process_id != os.getpid():
+        if running is None or running.process_id != process_id():
             return
         if not self._changed.acquire(timeout=EXIT_SECONDS):
             return
@@ -192,7 +206,8 @@ class Portal:
         try:
             self._changed.wait_for(lambda: not self._calls, EXIT_SECONDS)
             closing = asyncio.run_coroutine_threadsafe(self._close(running), running.loop)
-            closing.result(max(deadline - time.monotonic(), 0.1))
+            wait_for(closing, max(deadline - time.monotonic(), 0.1))
+            wait_for(running.ended, max(deadline - time.monotonic(), 0.1))
         except Exception:
             logger.exception("a session manager was not shut down, nor could it be at exit")
         finally:
@@ -203,7 +218,7 @@ class Portal:
         try:
             await self._manager.shutdown()
         finally:
-            await running.blocking.stop(cancel_remaining=True)
+            running.stopping.set()
 
 
 class _Block(AbstractContextManager[T], Generic[T]):
@@ -215,16 +230,37 @@ class _Block(AbstractContextManager[T], Generic[T]):
     def __init__(self, portal: Portal, make: Callable[[], AbstractAsyncContextManager[T]]) -> None:
         self._portal = portal
         self._make = make
-        self._held: AbstractContextManager[T]
+        self._running: _Running
+        self._left: Future[bool | None]
+        self._leaving: asyncio.Future[_Raised]
 
     def __enter__(self) -> T:
-        blocking = self._portal.block_begins()
+        self._running = self._portal.block_begins()
+        entered: Future[T] = Future()
+        self._left = asyncio.run_coroutine_threadsafe(self._held(entered), self._running.loop)
         try:
-            self._held = blocking.wrap_async_context_manager(self._make())
-            return self._held.__enter__()
+            return wait_for(entered)
         except BaseException:
+            self._left.cancel()
             self._portal.block_ends()
             raise
+
+    async def _held(self, entered: Future[T]) -> bool | None:
+        """Enter, wait for the thread outside to leave its block, and leave. In one task."""
+        block = self._make()
+        self._leaving = asyncio.get_running_loop().create_future()
+        try:
+            value = await block.__aenter__()
+        except BaseException as error:
+            entered.set_exception(error)
+            raise
+        entered.set_result(value)
+        try:
+            raised = await self._leaving
+        except BaseException as error:
+            await block.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return await block.__aexit__(*raised)
 
     def __exit__(
         self,
@@ -233,25 +269,32 @@ class _Block(AbstractContextManager[T], Generic[T]):
         traceback: TracebackType | None,
     ) -> bool | None:
         try:
-            return self._held.__exit__(kind, error, traceback)
+            raised = (kind, error, traceback)
+            self._running.loop.call_soon_threadsafe(self._leave, raised)
+            return wait_for(self._left)
         finally:
             self._portal.block_ends()
 
-
-async def _serve(made: Future[BlockingPortal]) -> None:
-    async with BlockingPortal() as blocking:
-        made.set_result(blocking)
-        await blocking.sleep_until_stopped()
+    def _leave(self, raised: _Raised) -> None:
+        if not self._leaving.done():
+            self._leaving.set_result(raised)
 
 
-def _run(blocking: BlockingPortal, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Wait for a coroutine function in the portal; an interrupted wait cancels it."""
-    future: Future[T] = blocking.start_task_soon(function)
+def _work(made: Future[_Running]) -> None:
+    """Run an event loop until it is told to stop."""
+    ended: Future[None] = Future()
     try:
-        return future.result()
-    except BaseException:
-        future.cancel()  # of no effect on one that ended by itself
-        raise
+        asyncio.run(_serve(made, ended))
+    except BaseException as error:  # noqa: BLE001 - raised where the thread is waited for
+        ended.set_exception(error)
+    else:
+        ended.set_result(None)
+
+
+async def _serve(made: Future[_Running], ended: Future[None]) -> None:
+    stopping = asyncio.Event()
+    made.set_result(_Running(asyncio.get_running_loop(), stopping, ended, process_id()))
+    await stopping.wait()
 
 
 _portals: set[Portal] = set()
@@ -266,7 +309,8 @@ def _close_all_at_exit() -> None:
     outlive the main one have opened since.
     """
     early = getattr(threading, "_register_atexit", atexit.register)  # not documented, yet in use
-    early(_close_all)
+    with suppress(RuntimeError):  # the main thread has ended
+        early(_close_all)
     atexit.register(_close_all)
 
 

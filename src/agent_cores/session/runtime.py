@@ -12,7 +12,7 @@ from agent_cores.session.errors import WrongContextError
 from agent_cores.session.inputs import Inputs
 from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
 from agent_cores.session.lifecycle.store_clock import StoreClock
-from agent_cores.session.process import process_id
+from agent_cores.session.process import keep_in_children, process_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -59,7 +59,9 @@ class Runtime:
 
     @property
     def is_over(self) -> bool:
-        """Whether this was stopped, or its event loop closed without stopping it."""
+        """Whether this was stopped, its event loop closed, or its process forked this one."""
+        if self._home[1] not in {0, process_id()}:
+            return True
         return self._stopped or (self._loop is not None and self._loop.is_closed())
 
     @property
@@ -92,10 +94,10 @@ class Runtime:
         """Count one user less; the last one stops everything."""
         if self._loop is not None:
             self._check_context()
-        self._users = max(self._users - 1, 0)
         if self.lifecycle.is_sweeping:
             detail = "a hook of the sweeper cannot shut its manager down: it would wait for itself"
             raise WrongContextError(detail)
+        self._users = max(self._users - 1, 0)
         await self.finish(self._stop())
 
     async def finish(self, work: Coroutine[Any, Any, None]) -> None:
@@ -129,13 +131,14 @@ class Runtime:
             if self._loop is not None:
                 self._check_context()
                 return
+            self._home = get_ident(), process_id()
+            keep_in_children(self)
             await self.storage.initialize()
             try:
                 await self.clock.measure()
             except BaseException:
                 await self.storage.shutdown()
                 raise
-            self._home = get_ident(), process_id()
             self._loop = asyncio.get_running_loop()
             self._stopped = False
             self.engine.start()

@@ -7,10 +7,13 @@ applies through :mod:`agent_cores.session.engine`.
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
-from agent_cores.session.engine import GroupsOf, Scope
+import msgspec
+
+from agent_cores.session.engine import Scope
 from agent_cores.session.errors import ConfigurationError, MissingDependencyError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
+    from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
 
 Storage = str | type[StorageProvider] | StorageProvider
@@ -64,7 +68,9 @@ class SessionManager(
         chosen, reason = _choose(storage, settings)
         provider = StorageFactory.create(chosen, settings=settings, **options)
         self._runtime = Runtime(provider, settings, _in_millis(clock), reason)
-        self._scope = Scope(checked_namespace(namespace), groups_of, settings.max_groups)
+        self._scope = Scope(
+            checked_namespace(namespace), groups_of, settings.max_groups, settings.timeout
+        )
 
     @property
     def namespace(self) -> str:
@@ -85,7 +91,9 @@ class SessionManager(
         view._runtime = self._runtime
         scope = self._scope
         groups_of = groups_of or scope.groups_of
-        view._scope = Scope(checked_namespace(name), groups_of, scope.max_groups)
+        view._scope = msgspec.structs.replace(
+            scope, namespace=checked_namespace(name), groups_of=groups_of
+        )
         return view
 
     @property
@@ -117,6 +125,16 @@ _managers: list[tuple[tuple[Any, ...], SessionManager]] = []
 _lock = threading.Lock()
 
 
+def _unlock() -> None:
+    """Forget a lock that another thread held while this process was forked."""
+    global _lock  # noqa: PLW0603 - there is one list
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
+
+
 def get_session_manager(
     storage_type: Storage | None = None,
     *,
@@ -126,7 +144,8 @@ def get_session_manager(
 ) -> SessionManager:
     """Return the process's manager for these arguments: equal arguments, the same manager.
 
-    It lasts until its last ``shutdown()``, or until its event loop is closed. ``storage`` is
+    It lasts until its last ``shutdown()``, or until its event loop is closed. A forked process gets
+    one of its own. ``storage`` is
     another name for ``storage_type``; ``options`` are those of :class:`SessionManager`. An address
     that begins with ``https://``, given or set, is a ``SessionClient``'s, with ``options`` of its
     own: ``api_key`` and others.

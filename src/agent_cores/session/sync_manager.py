@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from msgspec import UnsetType
 
-    from agent_cores.session.engine import GroupsOf
+    from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
     from agent_cores.session.models.message import Content, Message, NewMessage
     from agent_cores.session.models.session import (

@@ -22,12 +22,12 @@ from agent_cores.session.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.client.pool import Reply
     from agent_cores.session.client.reading import Me
     from agent_cores.session.client.repetition import Repetition
     from agent_cores.session.client.runtime import ClientRuntime
     from agent_cores.session.client.transport import Transport
-    from agent_cores.session.engine import GroupsOf
     from agent_cores.session.errors import SessionError
 
 ACT_AS = "act-as"

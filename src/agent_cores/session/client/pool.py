@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -14,6 +13,7 @@ import msgspec
 
 from agent_cores.session.client.refusals import error_of, read_problem
 from agent_cores.session.errors import SessionError, StorageUnavailableError
+from agent_cores.session.process import keep_in_children, process_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,8 @@ class Pool:
 
     def __init__(self, *, timeout: float, size: int) -> None:
         self.loop = asyncio.get_running_loop()
-        self.pid = os.getpid()
+        self.pid = process_id()
+        keep_in_children(self)
         self._at_work = 0
         self._idle = asyncio.Event()
         self._session = aiohttp.ClientSession(

@@ -22,6 +22,7 @@ _PLAIN: dict[str, type[errors.SessionError]] = {
 _BARE: dict[str, type[errors.SessionError]] = {
     kind.code: kind
     for kind in (
+        errors.GroupsUnavailableError,
         errors.SessionArchivedError,
         errors.SessionExistsError,
         errors.SessionExpiredError,

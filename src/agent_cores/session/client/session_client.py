@@ -29,7 +29,7 @@ from agent_cores.session.verbs.upkeep import ErasureReceipt
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from agent_cores.session.engine import GroupsOf
+    from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
 
 

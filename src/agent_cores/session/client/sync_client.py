@@ -9,7 +9,7 @@ from agent_cores.session.portal import Portal
 from agent_cores.session.sync_manager import SyncSessionManager
 
 if TYPE_CHECKING:
-    from agent_cores.session.engine import GroupsOf
+    from agent_cores.session.access.groups import GroupsOf
 
 
 class SyncSessionClient(SyncSessionManager):

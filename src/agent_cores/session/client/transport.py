@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from asyncio import sleep
 
@@ -13,6 +12,7 @@ from yarl import URL
 from agent_cores.session.client.pool import NO_CONTENT, Failure, Pool, Reply
 from agent_cores.session.client.repetition import Repetition
 from agent_cores.session.errors import SessionError, StorageUnavailableError, WrongContextError
+from agent_cores.session.process import process_id
 
 FIRST_PAUSE = 0.05
 
@@ -33,8 +33,11 @@ class Transport:
 
     @property
     def is_over(self) -> bool:
-        """Whether this was closed and not used since, or its event loop was closed without it."""
-        return self._was_closed if self._pool is None else self._pool.loop.is_closed()
+        """Whether this was closed, its event loop was, or another process has opened it."""
+        pool = self._pool
+        if pool is None:
+            return self._was_closed
+        return pool.loop.is_closed() or pool.pid != process_id()
 
     @property
     def is_open(self) -> bool:
@@ -111,7 +114,7 @@ class Transport:
         if self._pool is None:
             self._pool = Pool(timeout=self._timeout, size=self._pool_size)
             self._was_closed = False
-        elif self._pool.pid != os.getpid():
+        elif self._pool.pid != process_id():
             raise WrongContextError("this client was used in another process; make a new one")
         elif self._pool.loop is not asyncio.get_running_loop():
             raise WrongContextError("this client belongs to another event loop; make one for each")

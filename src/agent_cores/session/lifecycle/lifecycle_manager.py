@@ -13,7 +13,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from agent_cores.session.access.access_control import owner_view
-from agent_cores.session.errors import InvalidInputError, SessionError
+from agent_cores.session.errors import (
+    InvalidInputError,
+    SessionError,
+    SessionNotFoundError,
+    StaleHeaderError,
+)
 from agent_cores.session.lifecycle.events import EVENT_NAMES, Handler, SessionEvent
 from agent_cores.session.models.session import Hold
 
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agent_cores.session")
 
 _in_background: ContextVar[bool] = ContextVar("in_background", default=False)
+
+_GONE = (SessionNotFoundError, StaleHeaderError)
+"""Refusals that tell that a session is not there, or another one under its id."""
 
 SWEEP_BATCH = 200
 SWEEP_LEASE_SECONDS = 60.0
@@ -139,7 +147,7 @@ class LifecycleManager:
         try:
             await self._storage.apply(session.removal(self._clock()))
         except SessionError as error:
-            if session.header is None:
+            if session.header is None and isinstance(error, _GONE):
                 return True  # the store had erased it by itself
             logger.debug("an expired session was not removed: %s", error)
             return False

@@ -53,6 +53,7 @@ STATUSES: dict[str, int] = {
     "internal": 500,
     "corrupt_record": 500,
     "unsupported": 501,
+    "groups_unavailable": 503,
     "overloaded": 503,
     "storage_unavailable": 503,
     "session_moved": 503,
@@ -60,7 +61,13 @@ STATUSES: dict[str, int] = {
 """Every code and its status; ``not_found`` is a path that does not exist."""
 
 TITLES = {code: code.replace("_", " ").capitalize() for code in STATUSES}
-_WAIT = {"overloaded": 1, "rate_limited": 1, "storage_unavailable": 2, "session_moved": 1}
+_WAIT = {
+    "groups_unavailable": 1,
+    "overloaded": 1,
+    "rate_limited": 1,
+    "storage_unavailable": 2,
+    "session_moved": 1,
+}
 """Seconds after which trying again is worth it, where the refusal itself does not say."""
 
 _FIXED = {

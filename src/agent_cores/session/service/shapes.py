@@ -154,12 +154,13 @@ class Me(msgspec.Struct, frozen=True):
 
 
 class Erased(msgspec.Struct, frozen=True):
-    """What an erasure removed; call again until it is complete."""
+    """What an erasure removed; call again until complete. ``failed``: ids that it could not."""
 
     sessions: int
     messages: int
     grants: int
     complete: bool
+    failed: list[str]
 
 
 class Statistics(msgspec.Struct, frozen=True):

@@ -24,17 +24,16 @@ from agent_cores.session.models.change import Applied, Change, apply_change
 from agent_cores.session.models.query import Ended, Found, Query, cursor_at, matches, order_key
 from agent_cores.session.models.session import DEFAULT_NAMESPACE, Session, SessionStatus
 from agent_cores.session.storage import whole
+from agent_cores.session.storage.users import counted_initialize, counted_shutdown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from agent_cores.session.models.snapshot import Snapshot, Window
     from agent_cores.session.settings import SessionSettings
 
-_PAGE = 100
-_WALKED_PAGES = 1_000_000
-"""A walk that something moves again and again still ends."""
+_FIRST_LIMIT = 100
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +73,15 @@ class StorageProvider(ABC):
 
     capabilities: ClassVar[Capabilities] = Capabilities()
     _locks: WeakValueDictionary[str, asyncio.Lock] | None = None
+    _sessions_listed = 0  # the last time that all were asked for
+
+    def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 - the base class's own
+        """Have ``initialize`` and ``shutdown`` of every provider counted, see ``Users``."""
+        super().__init_subclass__(**arguments)
+        if "initialize" in vars(cls):
+            cls.initialize = counted_initialize(cls.initialize)  # type: ignore[method-assign]
+        if "shutdown" in vars(cls):
+            cls.shutdown = counted_shutdown(cls.shutdown)  # type: ignore[method-assign]
 
     @abstractmethod
     async def save_session(self, session: Session) -> None:
@@ -101,7 +109,8 @@ class StorageProvider(ABC):
     ) -> list[Session]:
         """Return sessions, newest activity first, that have all the tags.
 
-        ``status=None`` returns every stored one, expired ones too.
+        ``status=None`` returns every stored one, expired ones too. Fewer than ``limit`` means that
+        there are no more, however large it is. All of an answer is of one instant.
         """
 
     @abstractmethod
@@ -131,11 +140,19 @@ class StorageProvider(ABC):
         """Return what this store is and where, for a log line; never a password."""
         return type(self).__name__
 
+    @counted_initialize
     async def initialize(self) -> None:
-        """Connect, prepare the schema. Called once before anything else."""
+        """Connect, prepare the schema.
 
+        What a provider does here it does for the first caller; others are only counted.
+        """
+
+    @counted_shutdown
     async def shutdown(self) -> None:
-        """Finish what was accepted, then close what this provider opened, and only that."""
+        """Finish what was accepted, then close what this provider opened, and only that.
+
+        What a provider does here it does once as many have called this as ``initialize``.
+        """
 
     async def store_time(self) -> datetime | None:
         """Return the store's own clock, or ``None`` if it has none but the caller's."""
@@ -173,7 +190,7 @@ class StorageProvider(ABC):
 
     async def find(self, query: Query) -> Found:
         """Return one page of a listing."""
-        everything = [session.metadata async for session in self._walk(query.owner_id)]
+        everything = [_decoded(s).metadata for s in await self._everything(query.owner_id)]
         chosen = [header for header in everything if matches(header, query)]
         chosen.sort(key=lambda header: order_key(header, query), reverse=True)
         if query.after is not None:
@@ -189,7 +206,8 @@ class StorageProvider(ABC):
         Others that ask meanwhile do not get them. One that came due but lives on is put off.
         """
         taken: list[Ended] = []
-        came_due = [s.metadata async for s in self._walk() if whole.came_due(s.metadata, at)]
+        everything = [_decoded(session).metadata for session in await self._everything()]
+        came_due = [header for header in everything if whole.came_due(header, at)]
         for header in came_due:
             if len(taken) == limit:
                 break
@@ -213,33 +231,28 @@ class StorageProvider(ABC):
         """Count the sessions of a namespace, or of all."""
         headers = [
             session.metadata
-            async for session in self._walk()
+            for session in await self._everything()
             if namespace is None or session.metadata.namespace == namespace
         ]
         return Counts(len(headers), sum(whole.came_due(header, at) for header in headers))
 
-    async def _walk(self, owner_id: str | None = None) -> AsyncIterator[Session]:
-        """Yield every stored session once, in no promised order.
+    async def _everything(self, owner_id: str | None = None) -> list[Session]:
+        """Return every stored session, each once, as they were at one instant.
 
-        Each page begins with the last entry of the one before. Where it does not, something moved,
-        and what came before could have slipped past: the walk begins anew.
+        By one call that asks for more than there are. Pages would have to fit together while
+        sessions move between them, are created and deleted, and need never come to an end.
         """
-        seen: set[str] = set()
-        offset, last = 0, None
-        for _ in range(_WALKED_PAGES):
-            page = await self.list_sessions(owner_id=owner_id, limit=_PAGE, offset=offset)
-            if last is not None and (not page or page[0].id != last):
-                offset, last = 0, None
-                continue
-            for session in page:
-                if session.id not in seen:
-                    seen.add(session.id)
-                    yield _decoded(session)
-            if not page or page[-1].id == last:
-                return
-            offset, last = offset + max(len(page) - 1, 1), page[-1].id
-            if len(page) == 1:
-                last = None
+        limit = _FIRST_LIMIT + 2 * self._sessions_listed
+        while len(found := await self.list_sessions(owner_id=owner_id, limit=limit)) >= limit:
+            limit = 2 * len(found)
+        if await self.list_sessions(owner_id=owner_id, limit=1, offset=len(found)):
+            count = len(found)  # one more was created since, or it gives no more than so many
+            found = await self.list_sessions(owner_id=owner_id, limit=limit + _FIRST_LIMIT)
+            if len(found) == count:
+                detail = f"{type(self).__name__}.list_sessions gives {count} of {limit} sessions"
+                raise UnsupportedError(f"{detail} that it was asked for, though it has more")
+        self._sessions_listed = len(found)
+        return found
 
     def _lock(self, stored_id: str) -> asyncio.Lock:
         locks = self._locks

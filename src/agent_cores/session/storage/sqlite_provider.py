@@ -8,7 +8,6 @@ is answered (``synchronous=FULL``). This module is the face; ``sqlite_writer`` w
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import sys
@@ -39,6 +38,7 @@ from agent_cores.session.storage.sqlite_file import StoreFile
 from agent_cores.session.storage.sqlite_reading import Readers
 from agent_cores.session.storage.sqlite_statements import Statements
 from agent_cores.session.storage.sqlite_writer import Writer
+from agent_cores.session.threads import in_thread
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -105,9 +105,7 @@ class SQLiteProvider(NativeProvider):
         self._schema = schema
         self._prefix = table_prefix
         self._fast_path = fast_path
-        self._opening = asyncio.Lock()
         self._opened: _Opened | None = None
-        self._users = 0
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - checked by __init__
@@ -141,32 +139,18 @@ class SQLiteProvider(NativeProvider):
         return f"SQLite, {self.path}"
 
     async def initialize(self) -> None:
-        """Open the file and prepare its tables. Called again, it counts."""
-        async with self._opening:
-            if self._opened is None:
-                self._opened = await self._open()
-            elif self._opened.pid != process_id():
-                raise _forked()
-            self._users += 1
+        self._opened = await self._open()
 
     async def shutdown(self) -> None:
-        """Finish what was accepted and close, once as many have called this as ``initialize``."""
-        async with self._opening:
-            opened = self._opened
-            if opened is None:
-                return
-            if opened.pid != process_id():
-                raise _forked()
-            self._users -= 1
-            if self._users:
-                return
-            self._opened = None
-            await opened.writes.drain()
-            await opened.readers.close()
-            await opened.writer.close()
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        await opened.writes.drain()
+        await opened.readers.close()
+        await opened.writer.close()
 
     async def _open(self) -> _Opened:
-        version = await asyncio.to_thread(self._look_first)
+        version = await in_thread(self._look_first, "sqlite-schema")
         statements = Statements(self._prefix)
         file = StoreFile(
             self.path, prefix=self._prefix, timeout=self._timeout, synchronous=self._synchronous
@@ -246,14 +230,14 @@ class SQLiteProvider(NativeProvider):
 
 def default_folder() -> Path:
     """Return the folder in which the default file lies: in the user's data folder."""
-    home = Path.home()
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+        given = os.environ.get("LOCALAPPDATA")
+        base = Path(given) if given else _home("LOCALAPPDATA") / "AppData" / "Local"
     elif sys.platform == "darwin":
-        base = home / "Library" / "Application Support"
+        base = _home("HOME") / "Library" / "Application Support"
     else:
-        given = Path(os.environ.get("XDG_DATA_HOME", ""))
-        base = given if given.is_absolute() else home / ".local" / "share"
+        given = os.environ.get("XDG_DATA_HOME", "")
+        base = Path(given) if Path(given).is_absolute() else _home("XDG_DATA_HOME") / ".local/share"
     return base / "agent-cores-session"
 
 
@@ -267,6 +251,16 @@ def _file_at(path: str | Path) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise ConfigurationError(f"SQLite: path {text}: {error}") from error
+
+
+def _home(variable: str) -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            "this user has no home folder to keep sessions in: set SESSION_STORAGE_URL to"
+            f" sqlite:////a/folder/sessions.db or another store, or {variable} or HOME to a folder"
+        ) from error
 
 
 def _path_of(url: str) -> str | None:

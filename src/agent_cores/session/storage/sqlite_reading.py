@@ -5,10 +5,8 @@ Each look is one read transaction, so that all it sees is of one instant.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
@@ -35,6 +33,7 @@ from agent_cores.session.storage.codec import HEADER_FIELDS
 from agent_cores.session.storage.sqlite_changes import decode_row, stored_message
 from agent_cores.session.storage.sqlite_connection import Row, fetch, open_reader, translating
 from agent_cores.session.storage.sqlite_file import FileMovedError
+from agent_cores.session.threads import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -73,16 +72,19 @@ class Readers:
         self._sql = statements
         self._timeout = timeout
         self._follow = follow
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="sqlite-reader")
+        self._threads = Workers(count, "sqlite-reader", before_fork=self._close_before_fork)
         self._open: set[apsw.Connection] = set()
         self._idle: list[tuple[int, apsw.Connection]] = []
         file.close_readers = self._close_within
 
     async def close(self) -> None:
         """Wait for the looks that are under way, and close."""
-        await asyncio.to_thread(self._threads.shutdown)
+        await self._threads.close()
         with translating(self._file.path):
             self._close_within(0)
+
+    def _close_before_fork(self) -> None:
+        self._close_within(0)  # no look is under way
 
     async def read(
         self, namespace: str, session_id: str, *, context: bool, window: Window | None
@@ -103,13 +105,12 @@ class Readers:
         return await self._run(_time)
 
     async def _run(self, look: Callable[[apsw.Connection], T]) -> T:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, self._look, look)
+            return await self._threads.run(partial(self._look, look))
         except FileMovedError:
             await self._follow()
         try:
-            return await loop.run_in_executor(self._threads, self._look, look)
+            return await self._threads.run(partial(self._look, look))
         except FileMovedError as error:
             detail = f"{self._file.path} was moved or replaced again and again"
             raise StorageUnavailableError(detail) from error

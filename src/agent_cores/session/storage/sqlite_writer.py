@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -29,10 +28,12 @@ from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.sqlite_changes import ChangeWriter, decode_row
 from agent_cores.session.storage.sqlite_connection import (
     fetch,
+    newest_version,
     translated,
     translating,
 )
 from agent_cores.session.storage.sqlite_runs import Run, Runs
+from agent_cores.session.threads import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,10 +65,12 @@ class Writer:
         self._sql = statements
         self._timeout = timeout
         self._fast_path = fast_path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._thread = Workers(1, "sqlite-writer", before_fork=self._close_before_fork)
         self._connection: apsw.Connection
         self._changes: ChangeWriter
         self._in_doubt = False
+        self._is_open = False
+        self._closed_by_fork = False
         self._runs = Runs(statements)
         self._purging: asyncio.Task[None] | None = None
 
@@ -81,11 +84,12 @@ class Writer:
         try:
             await self._run(opening)
         except BaseException:
-            self._thread.shutdown(wait=False)
+            self._thread.end()
             raise
         self._purge()
 
     def _take_connection(self) -> None:
+        self._is_open = True
         self._connection = self._file.connection
         self._changes = ChangeWriter(self._connection, self._sql, fast_path=self._fast_path)
 
@@ -94,8 +98,8 @@ class Writer:
         if self._purging is not None:
             await asyncio.wait([self._purging], timeout=self._timeout)
             self._purging.cancel()
-        await self._run(self._file.close)
-        self._thread.shutdown(wait=False)
+        await self._run(self._close_for_good)
+        await self._thread.close()
 
     async def write(self, changes: Sequence[Change]) -> list[Applied | Exception]:
         """Carry out a batch; answer each change with what it did or its own error."""
@@ -125,12 +129,26 @@ class Writer:
         await self._run(self._follow)
 
     async def _run(self, job: Callable[[], T]) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._translated, job)
+        return await self._thread.run(partial(self._translated, job))
 
     def _translated(self, job: Callable[[], T]) -> T:
         with translating(self._path):
+            if self._closed_by_fork:
+                self._file.open(newest_version())
+                self._take_connection()
+                self._closed_by_fork = False
             return job()
+
+    def _close_for_good(self) -> None:
+        self._is_open = False
+        self._file.close()
+
+    def _close_before_fork(self) -> None:
+        """Close the file, for the next job to open again: no child may inherit SQLite's locks."""
+        if self._is_open:
+            self._is_open = False
+            self._closed_by_fork = True
+            self._file.close()
 
     def _write(self, changes: Sequence[Change], run: Run) -> Written:
         """Answer each change; tell whether the run was written, and what was seen of the others.

@@ -14,11 +14,13 @@ from agent_cores.session.settings import SessionSettings
 from agent_cores.session.testing.wrapping import WrappingProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from agent_cores.session.engine import GroupsOf
+    from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.storage.base import StorageProvider
     from agent_cores.session.testing.clock import ManualClock
+
+    Spoil = Callable[[str, str], Awaitable[None]]
 
 
 def suite_settings(**settings: Any) -> SessionSettings:  # noqa: ANN401 - fields of SessionSettings
@@ -33,14 +35,27 @@ class Store:
 
     ``make`` returns a provider of this store, not yet initialized. ``url`` is what another process
     opens the same store with, through ``StorageFactory``; ``None`` where the provider declares
-    ``capabilities.shared`` false, and only there.
+    ``capabilities.shared`` false, and only there. ``spoil(namespace, session_id)`` makes the stored
+    header of a session one that cannot be read, for stores that can find out; left out, the cases
+    do without.
     """
 
-    def __init__(self, make: Callable[[], StorageProvider], *, url: str | None = None) -> None:
+    def __init__(
+        self,
+        make: Callable[[], StorageProvider],
+        *,
+        url: str | None = None,
+        spoil: Spoil | None = None,
+    ) -> None:
         self.url = url
+        self.spoil = spoil
         self._make = make
         self._providers: list[StorageProvider] = []
         self._managers: list[SessionManager] = []
+
+    def new_provider(self) -> StorageProvider:
+        """Return a provider that is not yet initialized, whose end is left to who takes it."""
+        return self._make()
 
     async def open(self) -> StorageProvider:
         """Return an initialized provider: a new one each time, the same if it is not shared."""

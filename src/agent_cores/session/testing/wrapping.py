@@ -1,11 +1,12 @@
-"""Providers that wrap another: one counts calls, one loses answers."""
+"""Providers that wrap another: one counts calls, one loses answers, one cannot read a session."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.errors import CorruptRecordError, StorageUnavailableError
+from agent_cores.session.models.query import Found
 from agent_cores.session.storage.base import Counts, StorageProvider
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
         Applied,
         Change,
         Ended,
-        Found,
         Query,
         Session,
         SessionStatus,
@@ -135,6 +135,55 @@ class CountingProvider(WrappingProvider):
         """Count and pass on."""
         self.calls["find"] += 1
         return await super().find(query)
+
+
+class SpoiltProvider(WrappingProvider):
+    """Cannot read the sessions that were spoilt: all that meets their records fails."""
+
+    def __init__(self, inner: StorageProvider) -> None:
+        super().__init__(inner)
+        self._spoilt: set[tuple[str, str]] = set()
+
+    async def spoil(self, namespace: str, session_id: str) -> None:
+        """Spoil the record of a session."""
+        self._spoilt.add((namespace, session_id))
+
+    def _check(self, namespace: str, session_id: str) -> None:
+        if (namespace, session_id) in self._spoilt:
+            raise CorruptRecordError(namespace, session_id, "spoilt by a test")
+
+    async def read(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Snapshot | None:
+        """Refuse what is spoilt."""
+        self._check(namespace, session_id)
+        return await super().read(namespace, session_id, context=context, window=window)
+
+    async def apply(self, change: Change) -> Applied:
+        """Refuse what is spoilt."""
+        self._check(change.namespace, change.session_id)
+        return await super().apply(change)
+
+    async def find(self, query: Query) -> Found:
+        """Name what is spoilt apart."""
+        found = await super().find(query)
+        ids = {
+            header.session_id
+            for header in found.headers
+            if (header.namespace, header.session_id) in self._spoilt
+        }
+        headers = [header for header in found.headers if header.session_id not in ids]
+        return Found(headers, found.next, tuple(ids))
+
+    async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
+        """Leave out what is spoilt, which is leased all the same."""
+        ended = await super().due(at, limit, lease_seconds)
+        return [each for each in ended if (each.namespace, each.session_id) not in self._spoilt]
 
 
 class LosingProvider(WrappingProvider):

@@ -10,6 +10,7 @@ import msgspec
 from agent_cores.session.access.access_control import Action, Caller
 from agent_cores.session.errors import (
     ConflictError,
+    CorruptRecordError,
     SessionMovedError,
     SessionNotFoundError,
     StorageUnavailableError,
@@ -21,8 +22,9 @@ from agent_cores.session.models.times import EPOCH
 from agent_cores.session.verbs.base import Verbs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from agent_cores.session.models.query import Found
     from agent_cores.session.models.session import SessionMetadata
 
 PAGE = 100
@@ -32,20 +34,24 @@ ROUNDS = 5
 class ErasureReceipt(msgspec.Struct, frozen=True):
     """What an erasure removed.
 
-    ``complete`` is false if something could not be removed: call again.
+    ``complete`` is false if something could not be removed: call again. ``failed`` are the ids of
+    the sessions that it could not remove, or take the user's grant out of: their records cannot be
+    read, or they are being moved or built.
     """
 
     sessions: int
     messages: int
     grants: int
     complete: bool
+    failed: tuple[str, ...] = ()
 
 
 class _Erased(msgspec.Struct):
-    """What an erasure has removed so far: messages by session, and grants."""
+    """What an erasure has done so far: messages removed by session, grants, and what failed."""
 
     sessions: list[int] = []
     grants: int = 0
+    failed: set[str] = set()
 
     @property
     def anything(self) -> bool:
@@ -79,8 +85,9 @@ class UpkeepVerbs(Verbs):
     async def erase_user(self, user_id: str) -> ErasureReceipt:
         """Remove every session that the user owns, and every grant that names them.
 
-        What they wrote in sessions of others stays there, under their id. A session that is being
-        moved cannot be erased; the receipt is not complete then.
+        What they wrote in sessions of others stays there, under their id. A session whose record
+        cannot be read, or that is being moved, stops no other from being erased; the receipt is not
+        complete then, and names it.
         """
         await self._runtime.ready()
         user = self._inputs.user_id(user_id)
@@ -91,25 +98,36 @@ class UpkeepVerbs(Verbs):
         except StorageUnavailableError as error:
             error.outcome_unknown = error.outcome_unknown or erased.anything
             raise
-        return ErasureReceipt(len(erased.sessions), sum(erased.sessions), erased.grants, complete)
+        return ErasureReceipt(
+            sessions=len(erased.sessions),
+            messages=sum(erased.sessions),
+            grants=erased.grants,
+            complete=complete and not erased.failed,
+            failed=tuple(sorted(erased.failed)),
+        )
 
     async def _erase_all(self, user: str, erased: _Erased) -> bool:
         """Erase until nothing is found; ``False``: something was still found in the last round."""
         found = 0
         for _ in range(ROUNDS):
-            found = 0
+            erased.failed, found = set(), 0
             async for page in self._pages(owner_id=user):
-                found += len(page)
-                gone = await asyncio.gather(*map(self._erase_session, page), return_exceptions=True)
-                done = [header for header, ok in zip(page, gone, strict=True) if ok is True]
+                found += len(page.headers)
+                calls = map(self._erase_session, page.headers)
+                gone = await asyncio.gather(*calls, return_exceptions=True)
+                done = [header for header, ok in zip(page.headers, gone, strict=True) if ok is True]
                 erased.sessions += [header.message_count for header in done]
+                erased.failed |= _failed(page, page.headers, gone)
                 _raise_first(gone)
             async for page in self._pages(subjects=(user,)):
-                live = [header for header in page if not header.is_expired(self._engine.clock())]
+                at = self._engine.clock()
+                live = [header for header in page.headers if not header.is_expired(at)]
                 found += len(live)
-                calls = (self._erase_grant(header, user) for header in live)
-                taken = await asyncio.gather(*calls, return_exceptions=True)
+                taken = await asyncio.gather(
+                    *(self._erase_grant(header, user) for header in live), return_exceptions=True
+                )
                 erased.grants += taken.count(True)
+                erased.failed |= _failed(page, live, taken)
                 _raise_first(taken)
             if not found:
                 break
@@ -117,7 +135,7 @@ class UpkeepVerbs(Verbs):
 
     async def _pages(
         self, *, owner_id: str | None = None, subjects: tuple[str, ...] = ()
-    ) -> AsyncIterator[list[SessionMetadata]]:
+    ) -> AsyncIterator[Found]:
         """Yield everything stored, page by page.
 
         Asked as of 1970, so that grants that have run out since are found too.
@@ -132,7 +150,7 @@ class UpkeepVerbs(Verbs):
         )
         while True:
             found = await self._engine.find(query)
-            yield found.headers
+            yield found
             if found.next is None:
                 return
             query = msgspec.structs.replace(query, after=found.next)
@@ -159,6 +177,14 @@ class UpkeepVerbs(Verbs):
         done_if = (SessionNotFoundError,) if action is Action.DELETE else None
         try:
             await self._engine.apply(decision, change, done_if=done_if)
-        except (ConflictError, SessionNotFoundError, SessionMovedError):
+        except (ConflictError, SessionNotFoundError, SessionMovedError, CorruptRecordError):
             return False
         return True
+
+
+def _failed(
+    page: Found, headers: list[SessionMetadata], gone: Sequence[bool | BaseException]
+) -> set[str]:
+    """Return the ids of what could not be read, or not be removed."""
+    kept = {header.session_id for header, ok in zip(headers, gone, strict=True) if ok is not True}
+    return kept.union(page.unreadable)

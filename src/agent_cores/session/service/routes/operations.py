@@ -26,7 +26,13 @@ async def erase_user(call: Call) -> Answer:
     body: shapes.EraseUser = call.body()
     receipt = await call.view.erase_user(body.user_id)
     return call.json(
-        shapes.Erased(receipt.sessions, receipt.messages, receipt.grants, receipt.complete)
+        shapes.Erased(
+            receipt.sessions,
+            receipt.messages,
+            receipt.grants,
+            receipt.complete,
+            list(receipt.failed),
+        )
     )
 
 

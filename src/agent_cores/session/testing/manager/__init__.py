@@ -21,6 +21,7 @@ from agent_cores.session.testing.manager.secrecy import SecrecyCases
 from agent_cores.session.testing.manager.sessions import SessionCases
 from agent_cores.session.testing.manager.sweeping import SweepCases
 from agent_cores.session.testing.manager.turns import TurnCases
+from agent_cores.session.testing.manager.unreadable import UnreadableCases
 
 
 class VerbContract(
@@ -42,6 +43,13 @@ class VerbContract(
 
 
 class ManagerContract(
-    VerbContract, HookCases, SweepCases, SecrecyCases, LostAnswerCases, AnswerCases, ProcessCases
+    VerbContract,
+    HookCases,
+    SweepCases,
+    SecrecyCases,
+    LostAnswerCases,
+    AnswerCases,
+    ProcessCases,
+    UnreadableCases,
 ):
     """Everything that a manager must do on a store. Subclass it and override ``store``."""

@@ -52,6 +52,20 @@ class ConcurrencyCases(ManagerCases):
         header = (await second.get_session(talk, "ann")).metadata
         assert (header.last_seq, header.message_count) == (3 * TASKS, 3 * TASKS)
 
+    async def test_a_provider_of_two_managers_stays_open_until_both_have_left(
+        self, opened: Store, clock: ManualClock
+    ) -> None:
+        provider = opened.new_provider()
+        one = await opened.open_manager(clock, provider=provider)
+        other = await opened.open_manager(clock, provider=provider)
+        talk = await one.create_session("ann")
+        await one.shutdown()
+        await other.add_message(talk, "ann", "user", "one")
+        await one.initialize()
+        await other.shutdown()
+        await one.add_message(talk, "ann", "user", "two")
+        assert await texts(one, talk) == ["one", "two"]
+
     async def test_writers_of_different_context_keys_never_undo_each_other(
         self, manager: SessionManager, second: SessionManager, talk: str
     ) -> None:

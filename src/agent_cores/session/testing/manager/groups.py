@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from agent_cores.session.errors import InvalidInputError, SessionNotFoundError
+from agent_cores.session.errors import ConfigurationError, InvalidInputError, SessionNotFoundError
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.testing.manager.cases import ManagerCases, texts
 
@@ -113,6 +113,22 @@ class GroupCases(ManagerCases):
             with pytest.raises(DirectoryIsDownError):
                 await call
         assert await texts(manager, talk) == ["hi"]
+
+    @pytest.mark.parametrize("answer", [None, 3, "team", b"team", [1], ["team", None]], ids=repr)
+    async def test_an_answer_that_is_no_names_is_refused_by_name(
+        self, opened: Store, clock: ManualClock, answer: object
+    ) -> None:
+        manager = await opened.open_manager(clock, groups_of=lambda _: cast("list[str]", answer))
+        talk = await manager.create_session("ann")
+        await manager.share_session(talk, "ann", "group:team", role="editor")
+        for call in (
+            manager.get_session(talk, "bob"),
+            manager.add_message(talk, "bob", "user", "no"),
+            manager.list_user_sessions("bob", shared=True),
+        ):
+            with pytest.raises(ConfigurationError, match="groups_of gives"):
+                await call
+        assert await texts(manager, talk) == []
 
     async def test_more_groups_than_the_bound_are_refused_and_grant_nothing(
         self, opened: Store, clock: ManualClock

@@ -154,6 +154,15 @@ class SevenMethodCases(ProviderCases):
         assert await _listed(provider, limit=2, offset=4) == ["s0"]
         assert await _listed(provider, limit=2, offset=5) == []
 
+    async def test_a_listing_gives_as_many_as_there_are_if_asked_for_more(
+        self, provider: StorageProvider, clock: ManualClock
+    ) -> None:
+        for number in range(120):
+            await provider.save_session(whole_session(new_header(f"s{number}", at=clock())))
+        assert len(await provider.list_sessions(limit=1_000)) == 120
+        assert len(await provider.list_sessions(owner_id="ann", limit=1_000)) == 120
+        assert len(await provider.list_sessions(limit=1_000, offset=100)) == 20
+
     async def test_a_listing_has_the_owners_sessions_with_all_the_tags(
         self, provider: StorageProvider, clock: ManualClock
     ) -> None:

@@ -1,0 +1,58 @@
+"""Ask ``groups_of``, in time, and refuse what are no names of groups."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
+
+from agent_cores.session.errors import (
+    ConfigurationError,
+    GroupsUnavailableError,
+    InvalidInputError,
+)
+
+GroupsOf = Callable[[str], Iterable[str] | Awaitable[Iterable[str]]]
+
+
+async def ask_for_groups(
+    groups_of: GroupsOf, user_id: str, *, most: int, seconds: float
+) -> tuple[str, ...]:
+    """Return the names of a user's groups.
+
+    ``InvalidInputError`` for more than ``most``, ``GroupsUnavailableError`` after ``seconds``,
+    ``ConfigurationError`` for what are no names. What ``groups_of`` raises passes through; a
+    synchronous one that blocks cannot be stopped.
+    """
+    groups = groups_of(user_id)
+    if inspect.isawaitable(groups):
+        groups = await _in_time(groups, seconds)
+    names = _names(groups, most + 1)
+    if len(names) > most:
+        raise InvalidInputError("groups_of", f"more than {most} groups (SESSION_MAX_GROUPS)")
+    return names
+
+
+async def _in_time(groups: Awaitable[Iterable[str]], seconds: float) -> Iterable[str]:
+    bound = asyncio.timeout(seconds)
+    try:
+        async with bound:
+            return await groups
+    except TimeoutError as error:
+        if not bound.expired():
+            raise  # its own
+        raise GroupsUnavailableError from error
+
+
+def _names(groups: object, most: int) -> tuple[str, ...]:
+    kind = type(groups).__name__
+    if isinstance(groups, str | bytes) or not isinstance(groups, Iterable):
+        detail = f"groups_of gives an iterable of names, such as a list of str, not {kind}"
+        raise ConfigurationError(detail)
+    names = tuple(islice(groups, most))
+    for name in names:
+        if not isinstance(name, str):
+            wrong = type(name).__name__
+            raise ConfigurationError(f"groups_of gives names as str; its {kind} holds {wrong}")
+    return names

@@ -1,0 +1,190 @@
+"""Plain threads: ``Workers`` for blocking calls that an event loop awaits, and ``start_thread``.
+
+``ThreadPoolExecutor``, and with it ``asyncio.to_thread``, takes no work once the main thread has
+ended, though other threads and their event loops may live on. These threads do. They are threads
+of the operating system even where gevent has replaced ``threading``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from agent_cores.session.process import Pause, original
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
+
+def _gevent_rules() -> bool:
+    """Whether ``threading`` makes greenlets instead of threads."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def _hub() -> Any:  # noqa: ANN401 - gevent's event loop of this thread
+    return importlib.import_module("gevent").get_hub()
+
+
+def _nothing() -> None:
+    pass
+
+
+def start_thread(work: Callable[[], None], name: str) -> Callable[[], None]:
+    """Run ``work`` in a daemon thread of the operating system; return what waits for its end.
+
+    Under gevent, which knows only its own, that waits for nothing.
+    """
+    if _gevent_rules():
+        _hub()  # two threads that import what it is made of at the same time wait for each other
+        original("_thread", "start_new_thread")(work, ())
+        return _nothing
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread.join
+
+
+def wait_for(future: Future[T], timeout: float | None = None) -> T:
+    """Return ``future.result(timeout)``; where gevent is at work other greenlets run meanwhile.
+
+    A lock of gevent's cannot wait for another thread, its event loop can.
+    """
+    if not _gevent_rules():
+        return future.result(timeout)
+    ready = importlib.import_module("gevent.event").Event()
+    watcher = _hub().loop.async_()
+    watcher.start(ready.set)
+    try:
+        future.add_done_callback(lambda _: watcher.send())
+        ready.wait(timeout)
+        return future.result(0)
+    finally:
+        watcher.stop()
+        watcher.close()
+
+
+class Workers:
+    """Up to ``count`` threads, started when they are needed. Used from one event loop.
+
+    Before this process forks the jobs that have begun are finished, no other begins, and
+    ``before_fork`` is called: the place to close what a child must not inherit.
+    """
+
+    def __init__(
+        self, count: int, name: str, *, before_fork: Callable[[], None] | None = None
+    ) -> None:
+        self._count = count
+        self._name = name
+        self._pause = Pause(before_fork)
+        self._jobs: Any = original("queue", "SimpleQueue")()
+        self._threads: list[_Thread] = []
+        self._pending = 0
+
+    async def run(self, job: Callable[[], T]) -> T:
+        """Run ``job`` in one of the threads; return its result or raise its error.
+
+        A caller that is cancelled does not stop a job that has begun.
+        """
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[T] = loop.create_future()
+        self._pending += 1
+        if self._pending > len(self._threads) and len(self._threads) < self._count:
+            self._start(loop)
+        self._jobs.put(_Job(job, result, loop, self))
+        return await result
+
+    async def close(self) -> None:
+        """Finish the jobs at hand, then end the threads."""
+        loop, threads = asyncio.get_running_loop(), self._threads
+        self.end()
+        for thread in threads:
+            if thread.ended.get_loop() is loop:
+                await thread.ended
+                thread.join()
+
+    def end(self) -> None:
+        """As ``close``, without waiting for it."""
+        threads, self._threads = self._threads, []
+        for _ in threads:
+            self._jobs.put(None)
+
+    def __del__(self) -> None:
+        self.end()
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        ended: asyncio.Future[None] = loop.create_future()
+        # Not self: the threads end with the last reference to it.
+        answer = partial(_call_soon, loop, _end, ended)
+        work = partial(_work, self._jobs, self._pause.new_lock(), answer)
+        self._threads.append(_Thread(ended, start_thread(work, self._name)))
+
+    def settle(
+        self, future: asyncio.Future[Any], result: object, error: BaseException | None
+    ) -> None:
+        """Note that a job has ended, and with what. Called on the event loop."""
+        self._pending -= 1
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+
+class _Thread(NamedTuple):
+    """One thread: what its end resolves, and what then waits for the last of it."""
+
+    ended: asyncio.Future[None]
+    join: Callable[[], None]
+
+
+class _Job(NamedTuple):
+    """What to do, and who waits for it."""
+
+    work: Callable[[], Any]
+    result: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    workers: Workers
+
+    def run(self) -> None:
+        result, failure = None, None
+        if not self.result.cancelled():
+            try:
+                result = self.work()
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                failure = error
+        _call_soon(self.loop, self.workers.settle, self.result, result, failure)
+
+
+def _work(jobs: Any, at_work: Any, ended: Callable[[], None]) -> None:  # noqa: ANN401 - a queue
+    while True:
+        job: _Job | None = jobs.get()
+        if job is None:
+            break
+        with at_work:
+            job.run()
+        del job  # keep nothing alive while waiting
+    ended()
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: Any) -> None:  # noqa: ANN401
+    with suppress(RuntimeError):  # a closed event loop: nobody waits there any more
+        loop.call_soon_threadsafe(callback, *args)
+
+
+async def in_thread(job: Callable[[], T], name: str) -> T:
+    """Run one job in a thread of its own."""
+    return await Workers(1, name).run(job)
