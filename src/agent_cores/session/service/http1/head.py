@@ -65,10 +65,7 @@ def read_head(data: bytes | bytearray, bounds: Bounds) -> tuple[Head, int] | Non
     at = line_end + 2
     end = data.find(_END, line_end, at + bounds.fields + 2)
     if end < 0:
-        if data.count(b"\n") != data.count(_LINE_END):
-            raise Refusal("malformed_request", "lines end with CR LF")
-        if len(data) - at >= bounds.fields + 2:
-            raise too_many_fields()
+        check_begun_fields(data, at, bounds)
         return None
     line = _REQUEST_LINE.fullmatch(data, 0, line_end)
     if line is None:
@@ -86,6 +83,15 @@ def read_fields(lines: bytes, bounds: Bounds) -> Fields:
     if lines.count(_LINE_END) > bounds.count:
         raise too_many_fields()
     return [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(lines)]
+
+
+def check_begun_fields(data: bytes | bytearray, at: int, bounds: Bounds) -> None:
+    """Refuse lines of headers or trailers that are too many or malformed before their end."""
+    lines = data.count(_LINE_END, at)
+    if data.count(b"\n", at) != lines:
+        raise Refusal("malformed_request", "lines end with CR LF")
+    if len(data) - at >= bounds.fields + 2 or lines > bounds.count:
+        raise too_many_fields()
 
 
 def too_many_fields() -> Refusal:
