@@ -353,6 +353,7 @@ async def test_a_head_that_comes_byte_by_byte_is_not_given_more_time() -> None:
             writer.write(bytes([byte]))
             await asyncio.sleep(0.02)
         assert reading.done()
+        await asyncio.gather(reading, return_exceptions=True)  # what was sent after it, reset it
         writer.close()
 
 
@@ -422,3 +423,47 @@ async def test_a_server_that_stops_waits_for_the_request_at_work_and_for_no_othe
         assert await asyncio.wait_for(begun[0].read(), 5) == b""
         for _, writer in (at_work, idle, begun):
             writer.close()
+
+
+async def test_what_waits_on_all_connections_together_is_bounded() -> None:
+    app = Gate()
+    most = 1_000_000
+    async with served(app, max_body_bytes=most, max_buffered_bytes=most) as server:
+        writers = []
+        for _ in range(30):
+            _, writer = await server.open()
+            writer.write(request("GET", "/", b"") * 10_000)
+            writers.append(writer)
+        await asyncio.sleep(0.1)
+        kept = sum(len(connection.came) for connection in server.state.connections)
+        assert kept <= most + 30 * 65_536
+        assert server.budget.held <= most
+        assert app.begun == 30
+        for writer in writers:
+            writer.transport.abort()
+        app.go.set()
+        await asyncio.sleep(0.05)
+        assert server.budget.held == 0
+
+
+@pytest.mark.parametrize("ending", ["idle", "stopping"])
+async def test_a_request_that_crosses_the_end_of_an_idle_connection_is_answered(
+    ending: str,
+) -> None:
+    app = Recorder()
+    async with served(app) as server:
+        reader, writer = await server.open()
+        writer.write(request())
+        await reader.readuntil(b"{}")
+        await asyncio.sleep(0.01)
+        (connection,) = server.state.connections
+        writer.write(request())  # it is with the system now, and the loop has not seen it
+        if ending == "idle":
+            connection.check(connection.deadline)
+        else:
+            connection.shutdown()
+        answer = await asyncio.wait_for(reader.readuntil(b"{}"), 5)
+        assert statuses(answer) == [200]
+        assert (b"connection: close" in answer) == (ending == "stopping")
+        writer.close()
+    assert len(app.requests) == 2

@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -228,3 +230,14 @@ def test_all_of_the_machine_with_one_worker_is_both_families(tmp_path: Path) -> 
         port = address.rpartition(":")[2]
         assert get(f"http://127.0.0.1:{port}/healthz")[0] == 200
         assert get(f"http://[::1]:{port}/healthz")[0] == 200
+
+
+def test_a_process_may_open_as_many_files_as_it_has_connections() -> None:
+    code = (
+        "import resource as r; from agent_cores.session.cli.sockets import allow_open_files\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, 2_000)); allow_open_files(1_000)\n"
+        "print(r.getrlimit(r.RLIMIT_NOFILE)); allow_open_files(9_000)\n"
+        "print(r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["(1512, 2000)", "(2000, 2000)"]

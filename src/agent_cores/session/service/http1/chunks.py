@@ -89,7 +89,7 @@ class Chunks:
             return at + 2
         end = data.find(b"\r\n\r\n", at, at + self._bounds.fields + 2)
         if end >= 0:
-            names = {name for name, _ in read_fields(bytes(data[at : end + 2]), self._bounds)}
+            names = {name for name, _ in read_fields(bytes(data[at:end]), self._bounds)}
             if names & _FRAMING:
                 raise Refusal("malformed_request", "the length of the body is ambiguous")
             self.is_over = True

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from agent_cores.session.service.answering import WHOLE
+from agent_cores.session.service.budget import FREE, too_much
 from agent_cores.session.service.http1.exchange import Exchange
 from agent_cores.session.service.http1.gathering import Gathering
 from agent_cores.session.service.http1.head import read_head
 
 if TYPE_CHECKING:
+    from agent_cores.session.service.budget import Share
     from agent_cores.session.service.http1.acceptor import Acceptor
     from agent_cores.session.service.http1.head import Head
 
@@ -37,6 +39,7 @@ class Connection(asyncio.Protocol):
         self.budget = acceptor.budget
         self.came: bytes | bytearray = b""
         self._exchange: Exchange | None = None
+        self._share: Share | None = None
         self._is_reading = True
         self._is_unsent = False
         self._waiters: list[asyncio.Future[None]] = []
@@ -90,6 +93,8 @@ class Connection(asyncio.Protocol):
         del exc
         self._acceptor.leave(self)
         self.came = b""
+        if self._share is not None:
+            self._share.give_back()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.leave()
@@ -180,7 +185,7 @@ class Connection(asyncio.Protocol):
             "client": self._client,
             "scheme": "http",
             "root_path": "",
-            "headers": head.fields,
+            "headers": list(head.said.fields),
             "state": self._acceptor.app_state.copy(),
             "method": head.method,
             "path": unquote(path) if "%" in path else path,
@@ -191,6 +196,8 @@ class Connection(asyncio.Protocol):
 
     def regulate(self) -> None:
         """Read on, or stop reading: what comes is only read if there is a use for it now."""
+        if len(self.came) > FREE or self._share is not None:
+            self._count()
         exchange = self._exchange
         if self._has_ended:
             on = False
@@ -203,6 +210,22 @@ class Connection(asyncio.Protocol):
         else:
             on = exchange.wants_more
         self._read(on=on)
+
+    def _count(self) -> None:
+        """Count what waits to be read, which is one read at most; over all connections it adds up.
+
+        Without room for it the connection ends, after the answer to a request that is at work.
+        """
+        share = self._share = self._share or self.budget.share()
+        share.give_back()
+        if share.take(len(self.came)):
+            return
+        self.came = b""
+        exchange = self._exchange
+        if exchange is None or not exchange.has_whole_body:
+            self.refuse(too_much())
+        else:
+            exchange.keeps_alive = False
 
     def _read(self, *, on: bool) -> None:
         if on is self._is_reading or self._transport.is_closing():
@@ -303,14 +326,16 @@ class Connection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether the caller has asked nothing and is sent nothing."""
-        return self._exchange is None and not self.came and not self._is_unsent
+        if self._exchange is not None or self.came or self._is_unsent:
+            return False
+        return not self._transport.is_closing()
 
     def check(self, now: float) -> None:
         """Close the connection if it is past its deadline, or keeps a stopping server waiting."""
         if now >= self.deadline:
-            if not self.is_idle or self._is_lingering:
+            if self._transport.get_write_buffer_size() or self._is_lingering:
                 self._transport.abort()
-            elif not self._has_something_to_read():
+            elif not self.is_idle or not self._has_something_to_read():
                 self._transport.close()
         elif self.is_stopping and now - self._looked_at >= _STALLED_SECONDS:
             self._looked_at = now
