@@ -330,7 +330,6 @@ _STRICTER = (
     ),
     re.compile(rb"(?i)HTTP/1\.0.*transfer-encoding", re.DOTALL),
     re.compile(rb"[A-Z@^-`a-z]+ (?!/|\*|(?i:https?)://here)\S* HTTP/"),  # not a path of this host
-    re.compile(rb"(?i) https?://here(?![^\x00]*host:[ \t]*here[ \t]*\r)", re.DOTALL),
     re.compile(rb"(?m)^[^\r\n]+ [^ \r\n]*#"),
     re.compile(rb"\S{512}"),  # beyond the bounds that are set here
     re.compile(rb"(?m)^[^\r\n]{254}"),
@@ -351,9 +350,18 @@ def difference(data: bytes, ours: Found, theirs: Found) -> str | None:
         return f"{wanted[len(ours.requests)]} was not found"
     if theirs.refused or theirs.in_head:  # a head that is wrong is refused before its end
         return None
-    if ours.refused and not any(one.search(data) for one in _STRICTER):
+    if ours.refused and not (
+        any(one.search(data) for one in _STRICTER)
+        or any(map(_names_another_host, wanted[len(ours.requests) :]))
+        or (len(wanted) == len(ours.requests) and b"://" in data)  # one that has not ended
+    ):
         return "a stream without a fault was refused"
     return None
+
+
+def _names_another_host(request: Request) -> bool:
+    named = re.match(rb"(?i)https?://([^/?]*)", request.target)
+    return named is not None and named[1].lower() != dict(request.headers)[b"host"].lower()
 
 
 def _same(ours: Request, theirs: Request) -> bool:
