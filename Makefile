@@ -31,7 +31,8 @@ format: $(VENV)/.dev  ## put the code into shape, and fix what can be fixed by i
 	$(RUN) -m ruff check --fix --exit-zero --quiet .
 	$(RUN) -m ruff format .
 
-fuzz: $(VENV)/.dev  ## call the service by its own OpenAPI document, 10,000 times and more
+fuzz: $(VENV)/.dev  ## call the service by its own OpenAPI document, and send it raw HTTP
+	$(RUN) -m tests.fuzz.raw_http
 	$(RUN) tests/fuzz/run.py $(ARGS)
 
 bench: $(VENV)/.dev  ## measure; ARGS go to the benchmarks

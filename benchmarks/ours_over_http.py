@@ -15,7 +15,7 @@ KEY = re.compile(r"AGENT_SESSIONS_KEY=(\S+)")
 class ServiceOnMemory(HttpStore):
     """On this machine's memory. The key is the one that the service makes for its first run."""
 
-    packages: ClassVar[tuple[str, ...]] = ("agent-cores-session", "uvicorn", "uvloop", "httptools")
+    packages: ClassVar[tuple[str, ...]] = ("agent-cores-session", "uvicorn", "uvloop")
     status = 201
 
     def storage(self, directory: Path) -> str:

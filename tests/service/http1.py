@@ -21,7 +21,7 @@ class Served:
 
     def __init__(self, app: Any, **settings: Any) -> None:
         self.settings = ServiceSettings(**settings)
-        self.state = uvicorn.server.ServerState()
+        self.state: Any = uvicorn.server.ServerState()
         self.state.default_headers = [(b"date", b"today")]
         self.budget = getattr(app, "budget", None) or Budget(self.settings.most_buffered)
         self.acceptor = Acceptor(app, self.settings, self.budget, self.state)

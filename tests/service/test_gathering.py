@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from agent_cores.session.service.http1.gathering import MOST_KEPT, Gathering
+from agent_cores.session.service.http1.gathering import LARGE, MOST_KEPT, Gathering
 
 
 class Sent:
@@ -59,6 +59,14 @@ async def test_what_is_much_goes_at_once(sent: Sent) -> None:
     assert sent.pieces == [b"head " + b"x" * MOST_KEPT]
     await asyncio.sleep(0)
     assert len(sent.pieces) == 1
+
+
+async def test_what_is_large_is_not_copied(sent: Sent) -> None:
+    transport, large = gathering(sent), b"x" * LARGE
+    transport.write(b"head ")
+    transport.write(large)
+    assert sent.pieces[0] == b"head "
+    assert sent.pieces[1] is large
 
 
 async def test_closing_sends_what_was_kept(sent: Sent) -> None:

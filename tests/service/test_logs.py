@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import pytest
 
+from agent_cores.session.service.log_writer import LogWriter
 from agent_cores.session.service.logs import GATHERED_SECONDS, GatheringHandler, JsonFormatter
 from agent_cores.session.service.request_log import RequestLog, stamp
 
@@ -170,3 +171,56 @@ async def test_a_handler_whose_loop_ended_is_looked_for_again(
     logger.handlers[:] = [other]
     log.tell(b"r2", method="GET", route=None, status=200, credential=None, started=0)
     assert other.is_gathering
+
+
+class Pipe:
+    """A pipe that is only read when a test does it."""
+
+    def __init__(self) -> None:
+        self.reader, writer = os.pipe()
+        self.stream = os.fdopen(writer, "w")
+
+    def close(self) -> None:
+        os.close(self.reader)
+        self.stream.close()
+
+
+async def test_a_reader_who_stalls_holds_nothing_up_and_lines_are_dropped_and_counted() -> None:
+    pipe = Pipe()
+    handler = GatheringHandler()
+    handler.setFormatter(JsonFormatter())
+    handler.stream = pipe.stream
+    handler.writer = LogWriter(handler.writer._lost, most=10)  # noqa: SLF001
+    logger = told_by(handler, logging.INFO)
+    before = time.monotonic()
+    for number in range(100):
+        logger.warning("%d%s", number, "x" * 10_000)
+    assert time.monotonic() - before < 1
+    dropped = handler.writer.dropped
+    assert 50 <= dropped < 100  # a pipe holds some of them
+    lines = await asyncio.wait_for(asyncio.to_thread(read_until_told, pipe), 10)
+    handler.flush()
+    pipe.close()
+    assert [line.rstrip("x") for line in lines[:3]] == ["0", "1", "2"]
+    assert lines[-1] == f"{dropped} lines were dropped, since the log was not read"
+    assert len(lines) == 100 - dropped + 1
+
+
+def read_until_told(pipe: Pipe) -> list[str]:
+    """Return the messages up to the one of dropped lines."""
+    read = b""
+    while b"dropped" not in read:
+        read += os.read(pipe.reader, 65_536)
+    return [json.loads(line)["message"] for line in read.splitlines()]
+
+
+def test_a_program_ends_although_its_log_is_not_read() -> None:
+    pipe = Pipe()
+    writer = LogWriter(str)
+    writer.write(pipe.stream, f'{{"message": "{"x" * 200_000}"}}\n', 1)
+    before = time.monotonic()
+    writer.wait(0.05)
+    assert 0.05 <= time.monotonic() - before < 5
+    os.close(pipe.reader)
+    writer.wait()
+    pipe.stream.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,14 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self._announcement is not None and not self.should_exit and sockets:
             self._announcement.tell(*sockets[0].getsockname()[:2])
+
+    async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop; the signal that did it then ends a worker without its log."""
+        try:
+            await super()._serve(sockets)
+        finally:
+            for handler in logging.getLogger("uvicorn").handlers:
+                handler.flush()
 
     def _connection(self, app_state: dict[str, Any], **_: object) -> Connection:
         if self._acceptor is None:

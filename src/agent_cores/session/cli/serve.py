@@ -17,7 +17,7 @@ from agent_cores.session.cli.listening import (
     Server,
     uvicorn_config,
 )
-from agent_cores.session.cli.sockets import listening_sockets
+from agent_cores.session.cli.sockets import allow_open_files, listening_sockets
 from agent_cores.session.cli.supervising import Supervisor, stop_with_the_supervisor
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.models.times import utc_now
@@ -82,6 +82,7 @@ async def _serve(settings: ServiceSettings, storage: str | None) -> None:
         app.on_start(_calm_the_collector)
         announcement = Announcement(settings, None if key is None else key_text(key.id, secret))
         server = Server(uvicorn_config(app, settings), announcement)
+        allow_open_files(settings.max_connections)
         sockets = listening_sockets(settings.host, settings.port)
         with ignore_repeated_stop():
             await server.serve(sockets)
@@ -120,6 +121,7 @@ def worker() -> Service:
     """Return the application of one worker; its settings are in the environment."""
     settings = ServiceSettings.load()
     stop_with_the_supervisor(settings)
+    allow_open_files(settings.max_connections)
     app = create_app(settings=settings)
     announce_stop(app)
     app.on_start(_calm_the_collector)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from contextlib import suppress
 
 from agent_cores.session.errors import ConfigurationError
 
 _BACKLOG = 2048
+_OTHER_FILES = 512
+"""Files that a process needs beside its connections."""
 
 
 def listening_sockets(host: str, port: int) -> list[socket.socket]:
@@ -40,6 +43,24 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
     if not listening:
         raise ConfigurationError(f"no address of {host!r} can be listened on here")
     return listening
+
+
+def allow_open_files(connections: int) -> None:
+    """Let this process open as many files as its connections take, where the system allows it.
+
+    Many systems start a process with 1,024, and past them no connection is taken at all.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not there on every platform
+
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if most != resource.RLIM_INFINITY:
+        wanted = min(wanted, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _listening(

@@ -6,6 +6,7 @@ they are dropped, and counted, and the log says how many once it is read again.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -80,20 +81,33 @@ class LogWriter:
 
     def _tell_lost(self, stream: TextIO) -> None:
         with self._changed:
+            if self._waiting:  # those came before what was dropped
+                return
             lost, self._to_tell = self._to_tell, 0
         if lost:
             _write(stream, self._lost(lost))
 
 
 def _may_block(stream: TextIO) -> bool:
+    return _number(stream) is not None
+
+
+def _number(stream: TextIO) -> int | None:
+    """Return the file descriptor of a stream that has one."""
     try:
-        stream.fileno()
+        return stream.fileno()
     except (OSError, ValueError, AttributeError):
-        return False
-    return True
+        return None
 
 
 def _write(stream: TextIO, text: str) -> None:
+    """Write, past the buffer of a file: a program that ends would wait for its lock."""
+    number = _number(stream)
     with suppress(OSError, ValueError):  # closed, or full: there is nobody left to tell it to
-        stream.write(text)
-        stream.flush()
+        if number is None:
+            stream.write(text)
+            stream.flush()
+            return
+        left = text.encode(errors="backslashreplace")
+        while left:
+            left = left[os.write(number, left) :]

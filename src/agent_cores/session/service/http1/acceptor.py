@@ -106,9 +106,7 @@ class Acceptor:
     def start(self, exchange: Exchange, scope: dict[str, Any]) -> None:
         """Let the application answer a request."""
         task = self.loop.create_task(self._answer(exchange, scope))
-        tasks = self._state.tasks
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        self._state.tasks.add(task)
 
     async def _answer(self, exchange: Exchange, scope: dict[str, Any]) -> None:
         try:
@@ -117,6 +115,7 @@ class Acceptor:
             logger.error("a request failed: %s", outline(error))  # noqa: TRY400 - no words of it
         finally:
             exchange.end()
+            self._state.tasks.discard(asyncio.current_task())
 
     def count(self) -> None:
         """Note that a request was answered."""

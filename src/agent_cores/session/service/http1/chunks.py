@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from agent_cores.session.service.http1.head import read_fields, too_many_fields
+from agent_cores.session.service.http1.head import check_begun_fields, read_fields
 from agent_cores.session.service.problems import Refusal
 
 if TYPE_CHECKING:
     from agent_cores.session.service.http1.head import Bounds
 
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16}+)[ \t]*+(?:;[\t\x20-\x7e\x80-\xff]*+)?\r\n")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:;[\t\x20-\x7e\x80-\xff]*+)?[ \t]*+\r\n")
+_FRAMING = {b"content-length", b"transfer-encoding"}
 _MOST_LINE = 256
 """Bytes of the line before a chunk, its extensions included."""
 
@@ -88,9 +89,10 @@ class Chunks:
             return at + 2
         end = data.find(b"\r\n\r\n", at, at + self._bounds.fields + 2)
         if end >= 0:
-            read_fields(bytes(data[at : end + 2]), self._bounds)
+            names = {name for name, _ in read_fields(bytes(data[at:end]), self._bounds)}
+            if names & _FRAMING:
+                raise Refusal("malformed_request", "the length of the body is ambiguous")
             self.is_over = True
             return end + 4
-        if len(data) - at >= self._bounds.fields + 2:
-            raise too_many_fields()
+        check_begun_fields(data, at, self._bounds)
         return at

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from agent_cores.session.service.answering import WHOLE
+from agent_cores.session.service.budget import FREE, too_much
 from agent_cores.session.service.http1.exchange import Exchange
 from agent_cores.session.service.http1.gathering import Gathering
 from agent_cores.session.service.http1.head import read_head
 
 if TYPE_CHECKING:
+    from agent_cores.session.service.budget import Share
     from agent_cores.session.service.http1.acceptor import Acceptor
     from agent_cores.session.service.http1.head import Head
 
@@ -35,8 +37,9 @@ class Connection(asyncio.Protocol):
         self._acceptor = acceptor
         self._loop = acceptor.loop
         self.budget = acceptor.budget
-        self._came: bytes | bytearray = b""
+        self.came: bytes | bytearray = b""
         self._exchange: Exchange | None = None
+        self._share: Share | None = None
         self._is_reading = True
         self._is_unsent = False
         self._waiters: list[asyncio.Future[None]] = []
@@ -68,12 +71,12 @@ class Connection(asyncio.Protocol):
         """Take what has come."""
         if self._is_lingering:
             return
-        if not self._came:
-            self._came = data
+        if not self.came:
+            self.came = data
         else:
-            if isinstance(self._came, bytes):
-                self._came = bytearray(self._came)
-            self._came += data
+            if isinstance(self.came, bytes):
+                self.came = bytearray(self.came)
+            self.came += data
         self._advance()
 
     def eof_received(self) -> bool:
@@ -89,7 +92,9 @@ class Connection(asyncio.Protocol):
         """Let go of everything."""
         del exc
         self._acceptor.leave(self)
-        self._came = b""
+        self.came = b""
+        if self._share is not None:
+            self._share.give_back()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.leave()
@@ -124,7 +129,7 @@ class Connection(asyncio.Protocol):
     def _advance(self) -> None:
         """Do with what has come whatever can be done now."""
         try:
-            while self._came and not self._is_lingering and not self._transport.is_closing():
+            while self.came and not self._is_lingering and not self._transport.is_closing():
                 exchange = self._exchange
                 if exchange is None:
                     if self._is_unsent or not self._begin():
@@ -147,12 +152,12 @@ class Connection(asyncio.Protocol):
         self.regulate()
 
     def _read_body(self, exchange: Exchange) -> None:
-        taken = exchange.read(self._came)
-        self._came = self._came[taken:] if taken < len(self._came) else b""
+        taken = exchange.read(self.came)
+        self.came = self.came[taken:] if taken < len(self.came) else b""
 
     def _begin(self) -> bool:
         """Start the next request; false if there is less than its head."""
-        found = read_head(self._came, self._acceptor.bounds)
+        found = read_head(self.came, self._acceptor.bounds)
         if found is None:
             if self._has_ended:
                 self._transport.close()
@@ -162,7 +167,7 @@ class Connection(asyncio.Protocol):
             return False
         self._has_begun = False
         head, end = found
-        self._came = self._came[end:] if end < len(self._came) else b""
+        self.came = self.came[end:] if end < len(self.came) else b""
         exchange = self._exchange = Exchange(self, head, self._acceptor.bounds)
         if self._acceptor.keep_alive_seconds == 0:
             exchange.keeps_alive = False
@@ -180,7 +185,7 @@ class Connection(asyncio.Protocol):
             "client": self._client,
             "scheme": "http",
             "root_path": "",
-            "headers": head.fields,
+            "headers": list(head.said.fields),
             "state": self._acceptor.app_state.copy(),
             "method": head.method,
             "path": unquote(path) if "%" in path else path,
@@ -191,6 +196,8 @@ class Connection(asyncio.Protocol):
 
     def regulate(self) -> None:
         """Read on, or stop reading: what comes is only read if there is a use for it now."""
+        if len(self.came) > FREE or self._share is not None:
+            self._count()
         exchange = self._exchange
         if self._has_ended:
             on = False
@@ -199,10 +206,26 @@ class Connection(asyncio.Protocol):
         elif exchange is None:
             on = not self._is_unsent
         elif exchange.has_whole_body:
-            on = not self._came
+            on = not self.came
         else:
             on = exchange.wants_more
         self._read(on=on)
+
+    def _count(self) -> None:
+        """Count what waits to be read, which is one read at most; over all connections it adds up.
+
+        Without room for it the connection ends, after the answer to a request that is at work.
+        """
+        share = self._share = self._share or self.budget.share()
+        share.give_back()
+        if share.take(len(self.came)):
+            return
+        self.came = b""
+        exchange = self._exchange
+        if exchange is None or not exchange.has_whole_body:
+            self.refuse(too_much())
+        else:
+            exchange.keeps_alive = False
 
     def _read(self, *, on: bool) -> None:
         if on is self._is_reading or self._transport.is_closing():
@@ -233,7 +256,7 @@ class Connection(asyncio.Protocol):
         if exchange is not self._exchange or self._transport.is_closing():
             return
         if not exchange.keeps_alive:
-            may_send = bool(self._came) or not self._is_reading or not exchange.has_whole_body
+            may_send = bool(self.came) or not self._is_reading or not exchange.has_whole_body
             self._hang_up(lingers=may_send)
         elif exchange.has_whole_body:
             self._exchange = None
@@ -246,7 +269,7 @@ class Connection(asyncio.Protocol):
     def _await_request(self) -> None:
         if not self._is_unsent and not self._has_begun:
             self._end_in(self._acceptor.keep_alive_seconds or self._acceptor.head_seconds)
-        if self._came:
+        if self.came:
             self._loop.call_soon(self._advance)
         elif self.is_stopping or self._has_ended:
             self._hang_up(lingers=False)
@@ -274,7 +297,7 @@ class Connection(asyncio.Protocol):
         what comes is read for a moment, and forgotten.
         """
         self._gathering.flush()
-        self._came = b""
+        self.came = b""
         if not self._is_unsent:
             self._end_in(_LINGER_SECONDS)
         if not lingers or not self._transport.can_write_eof() or self._has_ended:
@@ -293,7 +316,7 @@ class Connection(asyncio.Protocol):
         self.is_stopping = True
         if self._exchange is not None or self._is_lingering:
             return
-        if self._came:
+        if self.came:
             self.deadline = min(self.deadline, self._loop.time() + _LINGER_SECONDS)
         elif not self._has_something_to_read():
             self._hang_up(lingers=False)
@@ -303,14 +326,16 @@ class Connection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether the caller has asked nothing and is sent nothing."""
-        return self._exchange is None and not self._came and not self._is_unsent
+        if self._exchange is not None or self.came or self._is_unsent:
+            return False
+        return not self._transport.is_closing()
 
     def check(self, now: float) -> None:
         """Close the connection if it is past its deadline, or keeps a stopping server waiting."""
         if now >= self.deadline:
-            if not self.is_idle or self._is_lingering:
+            if self._transport.get_write_buffer_size() or self._is_lingering:
                 self._transport.abort()
-            elif not self._has_something_to_read():
+            elif not self.is_idle or not self._has_something_to_read():
                 self._transport.close()
         elif self.is_stopping and now - self._looked_at >= _STALLED_SECONDS:
             self._looked_at = now

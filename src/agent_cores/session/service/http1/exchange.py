@@ -59,17 +59,19 @@ class Exchange:
         self._connection = connection
         self._share = connection.budget.share()
         self._sends_no_body = head.method == "HEAD"
-        self._wants_go_ahead = head.expects_go_ahead and head.length != 0
-        self._chunks = Chunks(bounds) if head.length is None else None
-        self._left = head.length or 0
+        said = head.said
+        length = said.length
+        self._wants_go_ahead = said.expects_go_ahead and length != 0
+        self._chunks = Chunks(bounds) if length is None else None
+        self._left = length or 0
         self._body: bytes | bytearray = b""
         self._waiter: asyncio.Future[None] | None = None
         self._is_waiting = False
         self._is_refused = False
         self._ended = False
         self._chunked_answer = not head.is_1_0
-        self.has_whole_body = head.length == 0
-        self.keeps_alive = head.keeps_alive
+        self.has_whole_body = length == 0
+        self.keeps_alive = said.keeps_alive
         self.is_started = self.is_answered = self.is_gone = False
 
     # What comes

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 65_536
 """How many bytes of one connection are kept; more goes out at once."""
+LARGE = 262_144
+"""What is written in one piece from here on is not copied to go with what was kept."""
 
 
 class Gathering:
@@ -33,6 +35,11 @@ class Gathering:
     def write(self, data: bytes) -> None:
         """Keep the data for a moment."""
         if not data:  # the body of an answer that has none
+            return
+        if len(data) >= LARGE:
+            self.flush()
+            if not self._transport.is_closing():
+                self._transport.write(data)
             return
         if not self._kept:
             self._loop.call_soon(self.flush)

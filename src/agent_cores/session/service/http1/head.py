@@ -17,17 +17,22 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]"
 # Possessive quantifiers: whatever is sent, each byte is looked at a bounded number of times.
 _REQUEST_LINE = re.compile(rb"(%b{1,32}+) ([\x21-\x7e]++) HTTP/1\.([01])" % _TOKEN)
-_FIELDS = re.compile(rb"(?:%b++:%b*+\r\n)*+" % (_TOKEN, _TEXT))
-_FIELD = re.compile(rb"([^:\r\n]++):([^\r\n]*+)\r\n")
+_FIELD = re.compile(rb"(%b++):(%b*+)" % (_TOKEN, _TEXT))
 _BEGINS = re.compile(_TOKEN)
 _ABSOLUTE = re.compile(rb"https?://([^/?]*+)(.*+)", re.IGNORECASE)
-_LENGTH = re.compile(rb"[0-9]{1,19}+")
+_MOST_DIGITS = 19
 _END = b"\r\n\r\n"
 _LINE_END = b"\r\n"
 _AROUND_TARGET = 48
 """Room in a request line beside the target: the longest method, the version and two spaces."""
 
+_MOST_KNOWN, _MOST_KNOWN_BYTES = 1_000, 1_024
+"""Lines that are remembered, and blocks of them, and bytes of each: most are the same in one
+request after another."""
+
 Fields = list[tuple[bytes, bytes]]
+_known: dict[bytes, tuple[bytes, bytes]] = {}
+_known_blocks: dict[bytes, Said] = {}
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -38,17 +43,24 @@ class Bounds(msgspec.Struct, frozen=True):
     count: int
 
 
-class Head(msgspec.Struct):
-    """A head. ``length`` is that of the body, ``None`` where it comes in chunks."""
+class Said(msgspec.Struct, frozen=True, gc=False):
+    """What headers say. ``length`` is that of the body, ``None`` where it comes in chunks."""
+
+    fields: tuple[tuple[bytes, bytes], ...]
+    host: bytes | None
+    length: int | None
+    keeps_alive: bool
+    expects_go_ahead: bool
+
+
+class Head(msgspec.Struct, gc=False):
+    """A head: path and query are still encoded, and from the root."""
 
     method: str
     path: bytes
     query: bytes
-    fields: Fields
-    length: int | None
+    said: Said
     is_1_0: bool
-    keeps_alive: bool
-    expects_go_ahead: bool
 
 
 def read_head(data: bytes | bytearray, bounds: Bounds) -> tuple[Head, int] | None:
@@ -65,27 +77,58 @@ def read_head(data: bytes | bytearray, bounds: Bounds) -> tuple[Head, int] | Non
     at = line_end + 2
     end = data.find(_END, line_end, at + bounds.fields + 2)
     if end < 0:
-        if data.count(b"\n") != data.count(_LINE_END):
-            raise Refusal("malformed_request", "lines end with CR LF")
-        if len(data) - at >= bounds.fields + 2:
-            raise too_many_fields()
+        check_begun_fields(data, at, bounds)
         return None
     line = _REQUEST_LINE.fullmatch(data, 0, line_end)
     if line is None:
         raise Refusal("malformed_request", "a request begins with METHOD PATH HTTP/1.1")
-    if len(line[2]) > bounds.target:
+    method, target, minor = line.groups()
+    if len(target) > bounds.target:
         raise _target_too_long()
-    fields = read_fields(bytes(data[at : end + 2]), bounds)
-    return _head(bytes(line[1]), bytes(line[2]), fields, is_1_0=line[3] == b"0"), end + 4
+    block = bytes(data[at:end])
+    is_1_0 = minor == b"0"
+    said = _known_blocks.get(block)
+    if said is None or is_1_0 or len(said.fields) > bounds.count:
+        said = _read_block(block, bounds, is_1_0=is_1_0)
+    if not target.startswith(b"/") or b"#" in target:
+        target = _origin(target, said.host)
+    path, _, query = target.partition(b"?")
+    return Head(method.decode("ascii"), path, query, said, is_1_0), end + 4
 
 
 def read_fields(lines: bytes, bounds: Bounds) -> Fields:
-    """Return names in lower case and values of header or trailer lines, each with its end."""
-    if _FIELDS.fullmatch(lines) is None:
-        raise Refusal("malformed_request", "a header is NAME: VALUE on one line")
-    if lines.count(_LINE_END) > bounds.count:
+    """Return names in lower case and values of header or trailer lines; the last has no end."""
+    if not lines:
+        return []
+    rows = lines.split(_LINE_END)
+    if len(rows) > bounds.count:
         raise too_many_fields()
-    return [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(lines)]
+    fields = list(map(_known.get, rows))
+    if None in fields:
+        return [_known.get(row) or _read_field(row) for row in rows]
+    return fields  # type: ignore[return-value]  # all are known
+
+
+def _read_field(row: bytes) -> tuple[bytes, bytes]:
+    """Read a line, and remember it."""
+    found = _FIELD.fullmatch(row)
+    if found is None:
+        raise Refusal("malformed_request", "a header is NAME: VALUE on one line")
+    field = (found[1].lower(), found[2].strip(b" \t"))
+    if len(row) <= _MOST_KNOWN_BYTES:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[row] = field
+    return field
+
+
+def check_begun_fields(data: bytes | bytearray, at: int, bounds: Bounds) -> None:
+    """Refuse lines of headers or trailers that are too many or malformed before their end."""
+    lines = data.count(_LINE_END, at)
+    if data.count(b"\n", at) != lines:
+        raise Refusal("malformed_request", "lines end with CR LF")
+    if len(data) - at >= bounds.fields + 2 or lines > bounds.count:
+        raise too_many_fields()
 
 
 def too_many_fields() -> Refusal:
@@ -105,67 +148,64 @@ def _target_too_long() -> Refusal:
     return Refusal("uri_too_long", "the path and its query are too long")
 
 
-def _head(method: bytes, target: bytes, fields: Fields, *, is_1_0: bool) -> Head:
-    hosts: list[bytes] = []
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    connection = b""
-    expects = False
-    for name, value in fields:
-        if name == b"host":
-            hosts.append(value)
-        elif name == b"content-length":
-            lengths.append(value)
-        elif name == b"transfer-encoding":
-            codings.append(value)
-        elif name == b"connection":
-            connection += b"," + value.lower()
-        elif name == b"expect":
-            expects = expects or value.lower() == b"100-continue"
-    if len(hosts) != 1 and (hosts or not is_1_0):
+def _read_block(block: bytes, bounds: Bounds, *, is_1_0: bool) -> Said:
+    """Return what the headers of a request say, and remember it."""
+    fields = read_fields(block, bounds)
+    found = dict(fields)
+    connection = found.get(b"connection")
+    if len(found) != len(fields):
+        names = [name for name, _ in fields]
+        if names.count(b"host") > 1:
+            raise Refusal("malformed_request", "a request has one Host header")
+        if names.count(b"content-length") > 1 or names.count(b"transfer-encoding") > 1:
+            raise _ambiguous()
+        connection = b",".join(value for name, value in fields if name == b"connection")
+    host = found.get(b"host")
+    if host is None and not is_1_0:
         raise Refusal("malformed_request", "a request has one Host header")
-    path, _, query = _origin(target, hosts).partition(b"?")
-    closes = is_1_0 or (
-        connection != b"" and b"close" in [part.strip() for part in connection.split(b",")]
+    closes = is_1_0
+    if connection is not None and not closes:
+        closes = b"close" in [part.strip(b" \t") for part in connection.lower().split(b",")]
+    length = _body_length(
+        found.get(b"content-length"), found.get(b"transfer-encoding"), is_1_0=is_1_0
     )
-    return Head(
-        method.decode("ascii"),
-        path,
-        query,
-        fields,
-        _body_length(lengths, codings, is_1_0=is_1_0),
-        is_1_0=is_1_0,
-        keeps_alive=not closes,
-        expects_go_ahead=expects and not is_1_0,
-    )
+    expects = not is_1_0 and found.get(b"expect", b"").lower() == b"100-continue"
+    said = Said(tuple(fields), host, length, not closes, expects)
+    if not is_1_0 and len(block) <= _MOST_KNOWN_BYTES:
+        if len(_known_blocks) >= _MOST_KNOWN:
+            _known_blocks.clear()
+        _known_blocks[block] = said
+    return said
 
 
-def _origin(target: bytes, hosts: list[bytes]) -> bytes:
+def _origin(target: bytes, host: bytes | None) -> bytes:
     """Return path and query of a target; one that names a host must name that of ``Host``."""
     if b"#" in target:
         raise Refusal("malformed_request", "a path has no fragment")
-    if target.startswith(b"/") or target == b"*":
+    if target == b"*":
         return target
     absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is None or (hosts and absolute[1].lower() != hosts[0].lower()):
+    if absolute is None or (host is not None and absolute[1].lower() != host.lower()):
         raise Refusal("malformed_request", "the target of a request is a path")
-    rest = absolute[2]
+    rest: bytes = absolute[2]
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
-def _body_length(lengths: list[bytes], codings: list[bytes], *, is_1_0: bool) -> int | None:
-    if codings:
-        if lengths or is_1_0 or len(codings) > 1:
-            raise Refusal("malformed_request", "the length of the body is ambiguous")
-        if codings[0].lower() != b"chunked":
+def _body_length(length: bytes | None, coding: bytes | None, *, is_1_0: bool) -> int | None:
+    if coding is not None:
+        if length is not None or is_1_0:
+            raise _ambiguous()
+        if coding.lower() != b"chunked":
             raise Refusal("unsupported", "Transfer-Encoding is chunked, or left out")
         return None
-    if not lengths:
+    if length is None:
         return 0
-    if len(lengths) > 1:
-        raise Refusal("malformed_request", "the length of the body is ambiguous")
-    if _LENGTH.fullmatch(lengths[0]) is None:
-        if lengths[0].isdigit():
-            raise Refusal("payload_too_large", "the body is too long")
+    if not length.isdigit():
         raise Refusal("malformed_request", "Content-Length is a number of bytes")
-    return int(lengths[0])
+    if len(length) > _MOST_DIGITS:
+        raise Refusal("payload_too_large", "the body is too long")
+    return int(length)
+
+
+def _ambiguous() -> Refusal:
+    return Refusal("malformed_request", "the length of the body is ambiguous")
