@@ -1,9 +1,9 @@
 """``Engine``: read, decide, apply. Every verb of the manager goes through here, and only here.
 
-A read needs no cache: header and messages come in one round trip. A write goes out on a cached
-header if that allows it; a refusal is decided on a fresh read only. The storage accepts a write
-only if what the decision relied on still stands, so that nothing slips between the check and the
-write.
+Header and messages are read in one round trip if the cached header lets the caller read them, else
+the header first. A write goes out on a cached header if that allows it; a refusal is decided on a
+fresh read only. The storage accepts a write only if what the decision relied on still stands, so
+that nothing slips between the check and the write.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -249,29 +250,76 @@ class Engine:
     ) -> Look:
         """Read the session, and decide on what was read; raises the refusal.
 
-        One round trip to the storage, whether or not the session is there. It begins an operation,
-        unless it is given the ``deadline`` of one.
+        Who may not read it makes nothing be read but its header: one round trip, as for a session
+        that is not there. Context and messages come with the header in one round trip where the
+        cached header lets the caller read them; else the header comes first, and they by a second.
+
+        It begins an operation, unless it is given the ``deadline`` of one.
         """
         if deadline is None:
             deadline = self._deadlines.begin()
+        wanted = Action.READ_CONTEXT if context else action  # a stronger role may come by a group
+        read = partial(self._look_once, scope, session_id, wanted=wanted, deadline=deadline)
+        if not context and window is None:
+            return await read(caller, action)
+        caller, role = await self._known_role(scope, session_id, caller, action, wanted)
+        if role is None:
+            first = await read(caller, action)
+            caller, role = first.decision.caller, first.role
+        while True:
+            allowed = context and role.rank >= Action.READ_CONTEXT.rank
+            look = await read(caller, action, context=allowed, window=window)
+            if allowed or not context or look.role.rank < Action.READ_CONTEXT.rank:
+                return look
+            role = look.role  # an editor by now, who may read the context too
+
+    async def _look_once(
+        self,
+        scope: Scope,
+        session_id: str,
+        caller: Caller,
+        action: Action,
+        *,
+        wanted: Action,
+        deadline: float,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Look:
+        """Read once, and decide on the header that was read."""
+        key = scope.namespace, session_id
         with self._in_time(deadline):
-            snapshot = await self.storage.read(
-                scope.namespace, session_id, context=context, window=window
-            )
+            snapshot = await self.storage.read(*key, context=context, window=window)
         if snapshot is None:
-            self._headers.forget((scope.namespace, session_id))
+            self._headers.forget(key)
             raise SessionNotFoundError
         header, at = snapshot.header, self.clock()
-        wanted = Action.READ_CONTEXT if context else action  # a stronger role may come by a group
+        self._headers.renew(key, header)
         if self.access.needs_groups(header, caller, wanted, at):
             caller = await scope.with_groups(caller)
             at = self.clock()
         role = self.access.check(header, caller, action, at)
-        self._headers.put((scope.namespace, session_id), header)
+        self._headers.put(key, header)
         decision = self.decision(
             scope, session_id, caller, action, header, at=at, deadline=deadline
         )
         return Look(snapshot, decision, role)
+
+    async def _known_role(
+        self, scope: Scope, session_id: str, caller: Caller, action: Action, wanted: Action
+    ) -> tuple[Caller, AccessRole | None]:
+        """Return the role by the cached header, with the caller's groups if they were asked for.
+
+        ``None``: the cached header does not let them do it, or there is none.
+        """
+        header = self._headers.get((scope.namespace, session_id))
+        if header is None:
+            return caller, None
+        at = self.clock()
+        if self.access.needs_groups(header, caller, wanted, at):
+            caller = await scope.with_groups(caller)
+            at = self.clock()
+        allowed = self.access.allows(header, caller, action, at)
+        return caller, self.access.role(header, caller, at) if allowed else None
 
     def decide_for_owner(
         self, scope: Scope, session_id: str, user_id: str, action: Action
