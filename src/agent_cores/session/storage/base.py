@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from agent_cores.session.settings import SessionSettings
 
 _PAGE = 100
+_NOBODYS = "_check"
+"""A namespace that nobody can name."""
 _WALKED_PAGES = 1_000_000
 """A walk that something moves again and again still ends."""
 
@@ -140,6 +142,14 @@ class StorageProvider(ABC):
     async def store_time(self) -> datetime | None:
         """Return the store's own clock, or ``None`` if it has none but the caller's."""
         return None
+
+    async def check(self) -> None:
+        """Return if the store can be read and written now; raise a ``SessionError`` if not.
+
+        Asked by a service every few seconds. By default it reads; a store that may fill up, or turn
+        read-only, writes something that nobody sees.
+        """
+        await self.read(_NOBODYS, "check")
 
     async def read(
         self,

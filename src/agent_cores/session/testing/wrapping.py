@@ -75,6 +75,10 @@ class WrappingProvider(StorageProvider):
         """Pass on."""
         return await self.inner.store_time()
 
+    async def check(self) -> None:
+        """Pass on."""
+        await self.inner.check()
+
     async def read(
         self,
         namespace: str,
