@@ -39,11 +39,12 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StaleHeaderError,
     StorageUnavailableError,
+    UnauthenticatedError,
 )
 from agent_cores.session.header_cache import CACHED_BYTES, HeaderCache
 from agent_cores.session.lifecycle.events import SessionEvent, session_event_name
 from agent_cores.session.models.change import Applied, Change
-from agent_cores.session.models.expiry import fresh_end
+from agent_cores.session.models.expiry import earlier, fresh_end
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.models.session import AccessRole, Session, SessionMetadata
 from agent_cores.session.models.snapshot import Snapshot
@@ -64,11 +65,20 @@ LONGEST_PAUSE = 0.5
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Where a manager or a view of it works: one namespace, and how its groups are found."""
+    """Where a manager or a view of it works: one namespace, and how its groups are found.
+
+    ``until`` is the end of the credential that a view acts on; what is decided holds until then.
+    """
 
     namespace: str
     groups_of: GroupsOf | None = None
     max_groups: int = DEFAULT_LIMITS.groups
+    until: datetime | None = None
+
+    def check_credential(self, at: datetime) -> None:
+        """Refuse what the credential has not lived to see decided: the store may be slow."""
+        if self.until is not None and at >= self.until:
+            raise UnauthenticatedError("the credential has expired")
 
     async def with_groups(self, caller: Caller) -> Caller:
         """Return the caller with their groups; ``InvalidInputError`` for too many."""
@@ -187,6 +197,9 @@ class Engine:
         until = None
         if header.owner_id != caller.user_id:
             until = self.access.allowed_until(header, caller, action, at)
+        if scope.until is not None:
+            scope.check_credential(at)
+            until = earlier(until, scope.until)
         return Decision(
             scope=scope,
             session_id=session_id,
@@ -451,6 +464,7 @@ class Engine:
         applied: Applied | None = None
         lost = False
         while applied is None:
+            scope.check_credential(change.at)
             try:
                 with self._in_time(deadline, writes=True):
                     applied = await self.storage.apply(change)

@@ -83,8 +83,9 @@ class Call:
         view = self._view
         if view is None:
             principal = self.principal
-            view = self._view = RequestView.of(self.manager, principal.namespace, principal.groups)
-            view.ends_at = principal.ends_at
+            view = self._view = RequestView.of(
+                self.manager, principal.namespace, principal.groups, principal.until
+            )
         return view
 
     @property
