@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -99,3 +100,52 @@ async def test_a_request_that_lacks_a_right_is_logged_with_its_key(
     assert (await reader("POST", S, {})).status == 403
     line = json.loads(log.getvalue().splitlines()[-1])
     assert (line["status"], bool(line["credential"])) == (403, True)
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(SAID), BrokenPipeError(SAID), asyncio.CancelledError(SAID)]
+)
+async def test_a_failure_of_the_applications_own_is_answered_and_logged(
+    wire: Wire, log: io.StringIO, error: BaseException
+) -> None:
+    """A directory of groups that hangs up is no caller who went away."""
+    who = await wire.caller(USER)
+    session_id = await who.new_session()
+    failing = FailingProvider(wire.manager._runtime.storage)
+    failing.error = error
+    wire.manager._runtime.engine.storage = failing
+    reply = await who.say(session_id, SAID)
+    assert (reply.status, reply.code) == (500, "internal")
+    assert f"{type(error).__name__}" in log.getvalue()
+    assert reply.headers["x-request-id"] in log.getvalue()
+    assert json.loads(log.getvalue().splitlines()[-1])["status"] == 500
+    assert SAID not in log.getvalue()
+
+
+async def test_groups_that_cannot_be_had_are_answered_and_logged(
+    wire: Wire, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang_up(_: object, caller: object) -> None:
+        raise ConnectionResetError(SAID)
+
+    monkeypatch.setattr("agent_cores.session.engine.Scope.with_groups", hang_up)
+    who = await wire.caller(USER)
+    session_id = await who.new_session()
+    await who("PUT", f"{S}/{session_id}/grants", {"subject": "group:g", "role": "viewer"})
+    other = await wire.caller("other")
+    reply = await other("GET", f"{S}/{session_id}")
+    assert (reply.status, reply.code) == (500, "internal")
+    assert "ConnectionResetError" in log.getvalue()
+
+
+async def test_a_request_that_the_server_gives_up_is_not_answered(wire: Wire) -> None:
+    who = await wire.caller(USER)
+    session_id = await who.new_session()
+    task = asyncio.create_task(
+        who("POST", f"{S}/{session_id}/messages", None, {}, receive=asyncio.Event().wait)
+    )
+    for _ in range(10):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

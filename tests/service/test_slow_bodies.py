@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent_cores.session.models import Applied, Change
 from agent_cores.session.service.api_keys import ApiKey, hashed, split_key
 from agent_cores.session.service.key_file import KeyFile
 from agent_cores.session.storage.memory_provider import MemoryProvider
@@ -190,3 +191,37 @@ async def test_a_credential_that_expired_while_the_store_was_read_decides_nothin
     wire.manager._runtime.engine._headers.forget(("default", session_id))  # noqa: SLF001
     assert (await ann.say(session_id)).status == 401
     assert (await ann("GET", f"{S}/{session_id}")).status == 401
+
+
+@pytest.mark.parametrize("way", ["key", "token"])
+@pytest.mark.parametrize("method", ["append", "delete", "rename"])
+async def test_a_credential_that_expired_while_the_write_waited_writes_nothing(
+    way: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = Wire(jwt_issuers=(ISSUER,))
+    end = wire.clock() + timedelta(seconds=60)
+    if way == "key":
+        key = await wire.key("read", "write", user_id="ann", expires_at=end)
+    else:
+        key = token(wire.clock(), exp=int(end.timestamp()))
+    ann = Caller(wire.service, None, key, {})
+    session_id = await ann.new_session()
+    apply = MemoryProvider.apply
+
+    async def apply_late(self: MemoryProvider, change: Change) -> Applied:
+        if change.namespace == "default" and wire.clock() < end:
+            wire.clock.advance(61)
+        return await apply(self, msgspec.structs.replace(change, at=change.applied_at()))
+
+    monkeypatch.setattr(MemoryProvider, "apply", apply_late)
+    path = f"{S}/{session_id}"
+    reply = {
+        "append": lambda: ann.say(session_id),
+        "delete": lambda: ann("DELETE", path),
+        "rename": lambda: ann("PATCH", path, {"metadata_updates": {"title": "late"}}),
+    }[method]()
+    assert (await reply).status == 401
+    monkeypatch.undo()
+    other = await wire.caller("ann")
+    kept = (await other("GET", path)).json()
+    assert (kept["message_count"], kept["title"]) == (0, None)

@@ -1,9 +1,9 @@
 """``Engine``: read, decide, apply. Every verb of the manager goes through here, and only here.
 
-A read needs no cache: header and messages come in one round trip. A write goes out on a cached
-header if that allows it; a refusal is decided on a fresh read only. The storage accepts a write
-only if what the decision relied on still stands, so that nothing slips between the check and the
-write.
+Header and messages are read in one round trip if the cached header lets the caller read them, else
+the header first. A write goes out on a cached header if that allows it; a refusal is decided on a
+fresh read only. The storage accepts a write only if what the decision relied on still stands, so
+that nothing slips between the check and the write.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,11 +36,12 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StaleHeaderError,
     StorageUnavailableError,
+    UnauthenticatedError,
 )
 from agent_cores.session.header_cache import CACHED_BYTES, HeaderCache
 from agent_cores.session.lifecycle.events import SessionEvent, session_event_name
 from agent_cores.session.models.change import Applied, Change
-from agent_cores.session.models.expiry import fresh_end
+from agent_cores.session.models.expiry import earlier, fresh_end
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.models.session import AccessRole, Session, SessionMetadata
 from agent_cores.session.models.snapshot import Snapshot
@@ -59,12 +61,21 @@ LONGEST_PAUSE = 0.5
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Where a manager or a view of it works: one namespace, and how its groups are found."""
+    """Where a manager or a view of it works: one namespace, and how its groups are found.
+
+    ``until`` is the end of the credential that a view acts on; what is decided holds until then.
+    """
 
     namespace: str
     groups_of: GroupsOf | None = None
     max_groups: int = DEFAULT_LIMITS.groups
     timeout: float = 10.0
+    until: datetime | None = None
+
+    def check_credential(self, at: datetime) -> None:
+        """Refuse what the credential has not lived to see decided: the store may be slow."""
+        if self.until is not None and at >= self.until:
+            raise UnauthenticatedError("the credential has expired")
 
     async def with_groups(self, caller: Caller, *, until: float | None = None) -> Caller:
         """Return the caller with their groups, asked for anew; see ``ask_for_groups``.
@@ -181,6 +192,9 @@ class Engine:
         until = None
         if header.owner_id != caller.user_id:
             until = self.access.allowed_until(header, caller, action, at)
+        if scope.until is not None:
+            scope.check_credential(at)
+            until = earlier(until, scope.until)
         return Decision(
             scope=scope,
             session_id=session_id,
@@ -244,29 +258,76 @@ class Engine:
     ) -> Look:
         """Read the session, and decide on what was read; raises the refusal.
 
-        One round trip to the storage, whether or not the session is there. It begins an operation,
-        unless it is given the ``deadline`` of one.
+        Who may not read it makes nothing be read but its header: one round trip, as for a session
+        that is not there. Context and messages come with the header in one round trip where the
+        cached header lets the caller read them; else the header comes first, and they by a second.
+
+        It begins an operation, unless it is given the ``deadline`` of one.
         """
         if deadline is None:
             deadline = self._deadlines.begin()
+        wanted = Action.READ_CONTEXT if context else action  # a stronger role may come by a group
+        read = partial(self._look_once, scope, session_id, wanted=wanted, deadline=deadline)
+        if not context and window is None:
+            return await read(caller, action)
+        caller, role = await self._known_role(scope, session_id, caller, action, wanted)
+        if role is None:
+            first = await read(caller, action)
+            caller, role = first.decision.caller, first.role
+        while True:
+            allowed = context and role.rank >= Action.READ_CONTEXT.rank
+            look = await read(caller, action, context=allowed, window=window)
+            if allowed or not context or look.role.rank < Action.READ_CONTEXT.rank:
+                return look
+            role = look.role  # an editor by now, who may read the context too
+
+    async def _look_once(
+        self,
+        scope: Scope,
+        session_id: str,
+        caller: Caller,
+        action: Action,
+        *,
+        wanted: Action,
+        deadline: float,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Look:
+        """Read once, and decide on the header that was read."""
+        key = scope.namespace, session_id
         with self._in_time(deadline):
-            snapshot = await self.storage.read(
-                scope.namespace, session_id, context=context, window=window
-            )
+            snapshot = await self.storage.read(*key, context=context, window=window)
         if snapshot is None:
-            self._headers.forget((scope.namespace, session_id))
+            self._headers.forget(key)
             raise SessionNotFoundError
         header, at = snapshot.header, self.clock()
-        wanted = Action.READ_CONTEXT if context else action  # a stronger role may come by a group
+        self._headers.renew(key, header)
         if self.access.needs_groups(header, caller, wanted, at):
             caller = await scope.with_groups(caller, until=deadline)
             at = self.clock()
         role = self.access.check(header, caller, action, at)
-        self._headers.put((scope.namespace, session_id), header)
+        self._headers.put(key, header)
         decision = self.decision(
             scope, session_id, caller, action, header, at=at, deadline=deadline
         )
         return Look(snapshot, decision, role)
+
+    async def _known_role(
+        self, scope: Scope, session_id: str, caller: Caller, action: Action, wanted: Action
+    ) -> tuple[Caller, AccessRole | None]:
+        """Return the role by the cached header, with the caller's groups if they were asked for.
+
+        ``None``: the cached header does not let them do it, or there is none.
+        """
+        header = self._headers.get((scope.namespace, session_id))
+        if header is None:
+            return caller, None
+        at = self.clock()
+        if self.access.needs_groups(header, caller, wanted, at):
+            caller = await scope.with_groups(caller)
+            at = self.clock()
+        allowed = self.access.allows(header, caller, action, at)
+        return caller, self.access.role(header, caller, at) if allowed else None
 
     def decide_for_owner(
         self, scope: Scope, session_id: str, user_id: str, action: Action
@@ -398,6 +459,7 @@ class Engine:
         applied: Applied | None = None
         lost = False
         while applied is None:
+            scope.check_credential(change.at)
             try:
                 with self._in_time(deadline, writes=True):
                     applied = await self.storage.apply(change)

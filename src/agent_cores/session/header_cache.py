@@ -57,6 +57,11 @@ class HeaderCache:
             self.forget(next(iter(headers)))
         return header
 
+    def renew(self, key: Key, header: SessionMetadata) -> None:
+        """Bring a header up to date, if one is there: what it allowed may be allowed no more."""
+        if key in self._headers:
+            self.put(key, header)
+
     def forget(self, key: Key) -> None:
         """Drop a header, if it is there."""
         self._headers.pop(key, None)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
+import msgspec
 from cyclopts import App, Parameter
-from rich.console import Console
-from rich.table import Table
 
+from agent_cores.session.cli.printing import OutputError, note, say, say_json, table
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.inputs import Inputs
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.service.api_keys import ApiKey, Keys, hashed, key_text, new_secret
+from agent_cores.session.service.api_keys import (
+    ApiKey,
+    Keys,
+    hashed,
+    is_key_id,
+    key_text,
+    new_secret,
+)
 from agent_cores.session.service.settings import ServiceSettings
 from agent_cores.session.service.workings import key_places
 from agent_cores.session.session_manager import SessionManager
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _MOST_DAYS = 36_600
+_COLUMNS = ("ID", "NAME", "NAMESPACE", "RIGHTS", "USER", "CREATED", "EXPIRES", "LAST USED")
+Json = Annotated[bool, Parameter(name="--json", negative=())]
 T = TypeVar("T")
 keys = App(name="keys", help="Make, list and revoke API keys.")
 
@@ -39,6 +47,7 @@ def create(
     group: Annotated[list[str] | None, Parameter(negative=())] = None,
     expires_in_days: float | None = None,
     storage: str | None = None,
+    as_json: Json = False,
 ) -> None:
     """Make a key and print it. It is shown once.
 
@@ -61,8 +70,11 @@ def create(
         In how many days the key runs out. Left out: never.
     storage
         The storage URL, instead of the one that is set.
+    as_json
+        Print one line of JSON.
     """
     inputs = Inputs(SessionSettings.load().limits())
+    inputs.name(name, "name")
     if user is not None:
         inputs.user_id(user, "user")
     for name_of_group in group or ():
@@ -83,36 +95,39 @@ def create(
         expires_at=None if expires_in_days is None else at + _days(expires_in_days),
     )
     with_keys(storage, lambda kept: kept.add(key), namespace=namespace)
-    Console(stderr=True).print("This key is shown once; keep it as you would a password.")
-    sys.stdout.write(key_text(key_id, secret) + "\n")
+    note("This key is shown once; keep it as you would a password.")
+    text = key_text(key_id, secret)
+    try:
+        if as_json:
+            say_json({"key": text, **_record(key)})
+        else:
+            say(text)
+    except (OSError, OutputError):
+        with_keys(storage, lambda kept: kept.revoke(key_id))
+        raise
 
 
 @keys.command(name="list")
-def list_keys(*, storage: str | None = None) -> None:
+def list_keys(*, storage: str | None = None, as_json: Json = False) -> None:
     """List the keys that there are, without their secrets.
 
     Parameters
     ----------
     storage
         The storage URL, instead of the one that is set.
+    as_json
+        Print one line of JSON.
     """
-    table = Table("id", "name", "namespace", "rights", "user", "created", "expires", "last used")
-    for key in with_keys(storage, lambda kept: kept.all()):
-        table.add_row(
-            key.id,
-            key.name,
-            key.namespace,
-            " ".join(key.rights),
-            key.user_id or (key.user_prefix + "*" if "act-as" in key.rights else "-"),
-            _day(key.created_at),
-            _day(key.expires_at),
-            _day(key.last_used_at),
-        )
-    Console().print(table)
+    found = with_keys(storage, lambda kept: kept.all())
+    if as_json:
+        say_json([_record(key) for key in found])
+        return
+    for line in table(_COLUMNS, map(_row, found)):
+        say(line)
 
 
 @keys.command
-def revoke(key_id: str, *, storage: str | None = None) -> None:
+def revoke(key_id: str, *, storage: str | None = None, as_json: Json = False) -> None:
     """Revoke a key: every worker refuses it within 5 seconds.
 
     Parameters
@@ -121,12 +136,17 @@ def revoke(key_id: str, *, storage: str | None = None) -> None:
         The id, or the key itself.
     storage
         The storage URL, instead of the one that is set.
+    as_json
+        Print one line of JSON.
     """
     if key_id.startswith("ask_"):
         key_id = key_id.split("_")[1]
-    if not with_keys(storage, lambda kept: kept.revoke(key_id)):
+    if not is_key_id(key_id) or not with_keys(storage, lambda kept: kept.revoke(key_id)):
         raise InvalidInputError("key_id", "there is no such key")
-    Console(stderr=True).print("The key is revoked.")
+    if as_json:
+        say_json({"id": key_id, "revoked": True})
+    else:
+        note("The key is revoked.")
 
 
 def with_keys(
@@ -153,6 +173,26 @@ async def _with_keys(storage: str | None, use: Callable[[Keys], Awaitable[T]], n
         return await use(kept)
     finally:
         await provider.shutdown()
+
+
+def _record(key: ApiKey) -> dict[str, object]:
+    """Return what is told of a key: all but what proves it."""
+    record: dict[str, object] = msgspec.to_builtins(key)
+    del record["secret_hash"]
+    return record
+
+
+def _row(key: ApiKey) -> tuple[str, ...]:
+    return (
+        key.id,
+        key.name,
+        key.namespace,
+        " ".join(key.rights),
+        key.user_id or (key.user_prefix + "*" if "act-as" in key.rights else "-"),
+        _day(key.created_at),
+        _day(key.expires_at),
+        _day(key.last_used_at),
+    )
 
 
 def _days(number: float) -> timedelta:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 from cyclopts import App
-from rich.console import Console
+from cyclopts.exceptions import CycloptsError
 
 from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
+from agent_cores.session.cli.printing import fail, leave_quietly
 from agent_cores.session.cli.serve import serve
 from agent_cores.session.errors import SessionError
+
+_WRONG_USE = 2
 
 app = App(
     name="agent-sessions",
@@ -22,9 +26,15 @@ app.command(migrate)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line, not a traceback."""
+    """Run the command line; an error is one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
-    except SessionError as error:
-        Console(stderr=True).print(f"agent-sessions: {error}", style="red", markup=False)
-        sys.exit(1)
+        app(sys.argv[1:], print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        fail(str(error), _WRONG_USE)
+    except BrokenPipeError:
+        leave_quietly()
+    except (SessionError, OSError, UnicodeError) as error:
+        fail(str(error))

@@ -68,7 +68,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse a key that could do nothing, or everything, or that nobody could ever check."""
         configured_namespace(self.namespace)
-        if _ID.fullmatch(self.id) is None:
+        if not is_key_id(self.id):
             raise ConfigurationError("id is 1 to 255 letters and digits")
         if _HASH.fullmatch(self.secret_hash) is None:
             raise ConfigurationError("secret_hash is SHA-256, 64 hexadecimal digits in lower case")
@@ -140,6 +140,11 @@ def configured_namespace(name: str) -> str:
         return checked_namespace(name)
     except InvalidInputError as error:
         raise ConfigurationError(str(error)) from error
+
+
+def is_key_id(text: str) -> bool:
+    """Whether a key could have that id."""
+    return _ID.fullmatch(text) is not None
 
 
 def hashed(secret: str) -> str:

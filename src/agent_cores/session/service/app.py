@@ -8,6 +8,7 @@ manager decides.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import re
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
 from agent_cores.session.service.answering import Answer, offered, refusal_answer, send_answer
 from agent_cores.session.service.budget import Budget, counted
-from agent_cores.session.service.call import Call
+from agent_cores.session.service.call import Call, CallerGoneError
 from agent_cores.session.service.checks import check_accept, check_host, check_size
 from agent_cores.session.service.failures import kinds, outline
 from agent_cores.session.service.headers import Headers
@@ -142,9 +143,14 @@ class Service:
                 is_ready=self.is_ready,
             )
             answer = held.answer(self.budget, await self._answer(call, held), scope["method"])
-        except ConnectionResetError:
+        except CallerGoneError:
             held.leave()
             return
+        except asyncio.CancelledError as error:
+            if _is_given_up():
+                held.leave()
+                raise
+            answer = self._refusal(_UnfinishedError(error), route, request_id)
         except Exception as error:  # noqa: BLE001 - every failure has an answer
             answer = self._refusal(error, route, request_id)
         except BaseException:
@@ -219,6 +225,20 @@ class Service:
         elif answer.status >= 500:  # noqa: PLR2004
             logger.error("request %s: %s: %s", number, error.code, kinds(error))
         return answer
+
+
+class _UnfinishedError(Exception):
+    """Something that the request waited for was cancelled, and not the request."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__()
+        self.__cause__ = cause
+
+
+def _is_given_up() -> bool:
+    """Whether it is this request that the server cancels."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def create_app(

@@ -7,6 +7,7 @@ the credential, or from the headers that a key with ``act-as`` may send.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
@@ -25,7 +26,6 @@ from agent_cores.session.service.problems import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from agent_cores.session.inputs import Inputs
     from agent_cores.session.service.api_keys import ApiKey
@@ -50,7 +50,7 @@ _Place = tuple[str, bytes, bytes | None, bytes | None]
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who is calling. ``user_id`` is ``None`` for keys that speak for nobody.
 
-    ``ends_at`` is when the credential expires, in seconds since 1970.
+    ``until`` is when the credential expires.
     """
 
     namespace: str
@@ -60,7 +60,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     key_id: str | None = None
     roles: tuple[str, ...] | None = None
-    ends_at: float | None = None
+    until: datetime | None = None
 
 
 class Authentication:
@@ -189,7 +189,7 @@ class Authentication:
             rights=_TOKEN_RIGHTS,
             source=claims.issuer,
             roles=self._jwt_roles,
-            ends_at=claims.expires_at,
+            until=claims.expires_at,
         )
 
     def _acted(self, key: ApiKey, headers: Headers) -> tuple[str | None, tuple[str, ...]]:
@@ -236,7 +236,7 @@ def _principal_of(key: ApiKey, user_id: str | None, groups: tuple[str, ...]) -> 
         rights=key.rights,
         source=key.id,
         key_id=key.id,
-        ends_at=None if key.expires_at is None else key.expires_at.timestamp(),
+        until=key.expires_at,
     )
 
 

@@ -39,6 +39,10 @@ _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _MOST_FIELDS = 200
 
 
+class CallerGoneError(Exception):
+    """The caller went away before the body was whole: nobody waits for an answer."""
+
+
 class Call:
     """One request. The route's handler reads it and returns an ``Answer``.
 
@@ -79,8 +83,9 @@ class Call:
         view = self._view
         if view is None:
             principal = self.principal
-            view = self._view = RequestView.of(self.manager, principal.namespace, principal.groups)
-            view.ends_at = principal.ends_at
+            view = self._view = RequestView.of(
+                self.manager, principal.namespace, principal.groups, principal.until
+            )
         return view
 
     @property
@@ -155,7 +160,7 @@ class Call:
     def _chunk(self, message: AsgiMessage, before: int) -> bytes:
         """Return a part of the body; ``before`` are the bytes that came before it."""
         if message["type"] == "http.disconnect":
-            raise ConnectionResetError("the caller went away")
+            raise CallerGoneError
         return self._bounded(message.get("body", b""), before)
 
     def _bounded(self, chunk: bytes, before: int) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import warnings
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,7 +27,6 @@ from agent_cores.session.service.key_fetching import is_safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
 HMAC = frozenset({"HS256"})
 PUBLIC_KEY = frozenset({"RS256", "ES256", "EdDSA", "Ed25519"})
@@ -34,8 +34,8 @@ SKEW_SECONDS = 10
 """How far an issuer's clock may be ahead: a token that has just been signed is not refused."""
 SHORTEST_SECRET = 32
 _PART_COUNT = 3
-_LATEST = 1e15
-"""Seconds since 1970 past which ends are all the same."""
+_LATEST = 250_000_000_000
+"""Seconds since 1970 past which ends are all the same: no calendar goes much farther."""
 
 
 class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +100,7 @@ class TokenClaims(msgspec.Struct, frozen=True):
     namespace: str
     user_id: str
     groups: tuple[str, ...]
-    expires_at: float
+    expires_at: datetime
 
 
 class Issuers:
@@ -171,7 +171,7 @@ def _claims(issuer: Issuer, claims: dict[str, Any]) -> TokenClaims:
         namespace=_namespace(issuer, claims),
         user_id=_user_id(issuer, claims),
         groups=_groups(issuer, claims),
-        expires_at=float(min(claims["exp"], _LATEST)),
+        expires_at=datetime.fromtimestamp(min(claims["exp"], _LATEST), UTC),
     )
 
 

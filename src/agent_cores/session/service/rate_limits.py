@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 _MINUTE = 60.0
 _MOST = 10_000
+_TRANSLATED = IPv6Network("64:ff9b::/96")
+"""IPv4 addresses behind a translator (RFC 6052)."""
+_LOW_32_BITS = 2**32 - 1
+_LOW_64_BITS = 2**64 - 1
 
 
 class Bucket(msgspec.Struct):
@@ -63,8 +68,28 @@ class Buckets:
         return max(1, math.ceil((1 - self.left(key)) / self._rate))
 
 
+def network_of(address: str) -> str:
+    """Return what failures of an address are counted under.
+
+    An IPv4 address counts by itself, also where it is written as an IPv6 one; of an IPv6 address
+    the first 64 bits, since whoever has one has all of these. What is no address, such as the path
+    of a socket, counts as it is.
+    """
+    if ":" not in address:
+        return address
+    try:
+        parsed = IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    if parsed in _TRANSLATED:
+        return str(IPv4Address(int(parsed) & _LOW_32_BITS))
+    return str(IPv6Network((int(parsed) & ~_LOW_64_BITS, 64)))
+
+
 class FailedLogins:
-    """Bounds the failed authentications of an address.
+    """Bounds the failed authentications of an address, or of the network that it stands for.
 
     A key that was seen before, and a valid token, are let through all the same.
     """
@@ -74,16 +99,17 @@ class FailedLogins:
 
     def check(self, address: str) -> None:
         """Refuse an address that has failed too often."""
-        if self._buckets.left(address) < 1:
+        network = network_of(address)
+        if self._buckets.left(network) < 1:
             raise Refusal(
                 "rate_limited",
                 "too many failed authentications from this address",
-                wait=self._buckets.wait(address),
+                wait=self._buckets.wait(network),
             )
 
     def count(self, address: str) -> None:
         """Note a failure."""
-        self._buckets.take(address)
+        self._buckets.take(network_of(address))
 
 
 class CallerLimits:

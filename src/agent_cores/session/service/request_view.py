@@ -11,7 +11,7 @@ import msgspec
 
 from agent_cores.session.access.access_control import Action, Caller
 from agent_cores.session.engine import Scope
-from agent_cores.session.errors import SessionNotFoundError, UnauthenticatedError
+from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.session_manager import SessionManager
@@ -45,8 +45,8 @@ _FEW_GROUPS = 16
 """Scopes of callers in more groups are not kept: a thousand of them would be a lot to hold."""
 
 
-def _scope(namespace: str, groups: tuple[str, ...]) -> Scope:
-    return Scope(checked_namespace(namespace), lambda _: groups, max_groups=len(groups))
+def _scope(namespace: str, groups: tuple[str, ...], until: datetime | None = None) -> Scope:
+    return Scope(checked_namespace(namespace), lambda _: groups, len(groups), until=until)
 
 
 _kept_scope = lru_cache(maxsize=1_000)(_scope)
@@ -55,22 +55,28 @@ _kept_scope = lru_cache(maxsize=1_000)(_scope)
 class RequestView(SessionManager):
     """A view of the caller's namespace, with the groups of the credential alone.
 
-    ``digest`` is kept with what the request creates, ``ends_at`` is when the credential expires,
-    in seconds since 1970: past it nothing is decided.
+    ``digest`` is kept with what the request creates.
     """
 
     digest: str | None
     created: Session | None
-    ends_at: float | None
 
     @classmethod
-    def of(cls, manager: SessionManager, namespace: str, groups: tuple[str, ...]) -> RequestView:
-        """Return a view for one request."""
+    def of(
+        cls,
+        manager: SessionManager,
+        namespace: str,
+        groups: tuple[str, ...],
+        until: datetime | None = None,
+    ) -> RequestView:
+        """Return a view for one request; ``until`` is when its credential expires."""
         view = object.__new__(cls)
         view._runtime = manager._runtime
-        scope = _kept_scope if len(groups) <= _FEW_GROUPS else _scope
-        view._scope = scope(namespace, groups)
-        view.digest = view.created = view.ends_at = None
+        if until is None and len(groups) <= _FEW_GROUPS:
+            view._scope = _kept_scope(namespace, groups)
+        else:
+            view._scope = _scope(namespace, groups, until)
+        view.digest = view.created = None
         return view
 
     async def check(self, session_id: str, user_id: str, action: Action) -> None:
@@ -132,21 +138,6 @@ class RequestView(SessionManager):
             fresh=len(applied.added) == len(applied.messages),
             replayed=applied.replayed,
         )
-
-    async def _look(self, *arguments: Any, **parts: Any) -> Look:
-        look = await super()._look(*arguments, **parts)
-        self._check_credential(look.decision.at)
-        return look
-
-    async def _decide(self, *arguments: Any) -> Decision:
-        decision = await super()._decide(*arguments)
-        self._check_credential(decision.at)
-        return decision
-
-    def _check_credential(self, at: datetime) -> None:
-        """Refuse what the credential has not lived to see decided: the store may be slow."""
-        if self.ends_at is not None and at.timestamp() >= self.ends_at:
-            raise UnauthenticatedError("the credential has expired")
 
     def _new_header(self, *arguments: Any) -> SessionMetadata:
         header = super()._new_header(*arguments)

@@ -31,8 +31,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``max_in_flight`` (per process) bounds requests at work in the store,
     ``max_in_flight_per_caller`` and ``requests_per_second`` (per process; 0 is no bound) those of
     one caller, and ``failed_logins_per_minute`` (per process) the failed authentications of one
-    address. That address is the one that connects, or, where it is in ``trusted_proxies``
-    (addresses and networks), the nearest one in ``X-Forwarded-For`` that is not.
+    address, of IPv6 the /64 that it is in. That address is the one that connects, or, where it is
+    in ``trusted_proxies`` (addresses and networks), the nearest one in ``X-Forwarded-For`` that is
+    not.
 
     ``max_url_bytes``, ``max_header_count`` and ``max_header_bytes`` bound a head, and its trailers,
     while it arrives. ``max_buffered_bytes`` (per process) bounds what is held of all bodies and

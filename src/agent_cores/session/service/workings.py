@@ -7,12 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import SessionError
-from agent_cores.session.service.api_keys import NAMESPACE, HeldKeys, Keys, StoredKeys
+from agent_cores.session.service.api_keys import HeldKeys, Keys, StoredKeys
 from agent_cores.session.service.authentication import Authentication
 from agent_cores.session.service.jwt_issuers import Issuers
 from agent_cores.session.service.key_cache import KeyCache
 from agent_cores.session.service.key_file import KeyFile
 from agent_cores.session.service.rate_limits import CallerLimits, FailedLogins, InFlight
+from agent_cores.session.service.readiness import Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from agent_cores.session.service.api_keys import ApiKey
     from agent_cores.session.service.settings import ServiceSettings
     from agent_cores.session.session_manager import SessionManager
-
-_ASK_AGAIN_SECONDS = 1.0
-_PROBE_TIMEOUT = 2.0
 
 
 class Workings:
@@ -50,12 +48,10 @@ class Workings:
             jwt_roles=settings.jwt_roles,
         )
         self._manager = manager
-        self._storage = runtime.storage
         self._timeout = settings.shutdown_timeout
         self.is_started = False
         self._starting = asyncio.Lock()
-        self._asked_at = float("-inf")
-        self._answers = False
+        self._readiness = Readiness(lambda: runtime.storage)
 
     async def start(self) -> Workings:
         """Start the manager if that has not been done; any number of callers may ask at once.
@@ -81,25 +77,17 @@ class Workings:
         while self.callers.count and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
             await asyncio.sleep(0.01)
         await self.keys.finish()
+        await self._readiness.close()
         await self._manager.shutdown()
 
     async def store_answers(self) -> bool:
-        """Whether the store answers; it is asked once a second at most."""
+        """Whether the store can be read and written."""
         if not self.is_started:
             try:
                 await self.start()
             except (SessionError, OSError):
                 return False
-        if time.monotonic() - self._asked_at >= _ASK_AGAIN_SECONDS:
-            self._asked_at = time.monotonic()
-            try:
-                async with asyncio.timeout(_PROBE_TIMEOUT):
-                    await self._storage.read(NAMESPACE, "ready")
-            except (SessionError, TimeoutError):
-                self._answers = False
-            else:
-                self._answers = True
-        return self._answers
+        return await self._readiness.ask()
 
 
 def key_places(

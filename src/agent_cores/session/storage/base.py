@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from agent_cores.session.settings import SessionSettings
 
 _FIRST_LIMIT = 100
+_NOBODYS = "_check"
+"""A namespace that nobody can name."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +159,14 @@ class StorageProvider(ABC):
     async def store_time(self) -> datetime | None:
         """Return the store's own clock, or ``None`` if it has none but the caller's."""
         return None
+
+    async def check(self) -> None:
+        """Return if the store can be read and written now; raise a ``SessionError`` if not.
+
+        Asked by a service every few seconds. By default it reads; a store that may fill up, or turn
+        read-only, writes something that nobody sees.
+        """
+        await self.read(_NOBODYS, "check")
 
     async def read(
         self,

@@ -159,6 +159,9 @@ class PostgresProvider(NativeProvider):
         await self._purger.stop(deadline)
         await self.database.close(deadline)
 
+    async def check(self) -> None:
+        await self.database.fetch(sql.CHECK, writes=True)
+
     async def store_time(self) -> datetime:
         return from_millis(await self._clock.measure())
 

@@ -408,4 +408,7 @@ WHERE m.session_key = oldest.session_key AND m.seq = oldest.seq
 PURGE_CONTEXT = 'DELETE FROM {schema}."{prefix}context" WHERE session_key = ANY($1::bigint[])'
 FORGET_DELETED = 'DELETE FROM {schema}."{prefix}deleted" WHERE session_key = ANY($1::bigint[])'
 
+CHECK = "SELECT txid_current()"
+"""It takes a transaction id, which only a server that can be written to has to give."""
+
 STORE_TIME = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now"

@@ -9,6 +9,7 @@ r"""Which keys hold what: one layout on every topology.
     session:subject:{default/user456}                     what is shared with a subject, granted_at
     session:due:{default/3}                               a shard of the due queue, due_at
     session:due:namespaces                                set: the namespaces that have due queues
+    session:checked                                       written to see that it can be, a minute
     <list>:claim:<member>                                 hash: who is about to change that entry
 
 What stands in braces is the hash tag: keys with the same one live in the same cluster slot. A
@@ -55,6 +56,7 @@ class Keys:
             raise ConfigurationError(detail)
         self.prefix = prefix
         self.namespaces = f"{prefix}due:namespaces".encode()
+        self.checked = f"{prefix}checked".encode()
 
     def session(self, namespace: str, session_id: str) -> SessionKeys:
         """Return the keys of a session."""

@@ -23,7 +23,7 @@ from agent_cores.session.models.query import (
     matches,
     order_key,
 )
-from agent_cores.session.models.session import SessionStatus
+from agent_cores.session.models.session import SessionStatus, grants_to
 from agent_cores.session.storage.redis_commands import PAGE
 from agent_cores.session.storage.redis_keys import split_member
 from agent_cores.session.storage.redis_mending import Entry, Mending
@@ -43,6 +43,8 @@ _CHUNK = 500
 _LARGEST_SKIP = 2**63 - 1
 _IDLE_ROUNDS = 20
 """A page without a cursor is filled until so many round trips met nothing that belongs to it."""
+_ENTRIES_TOGETHER = 4_096
+"""Entries of all lists that are looked at in one go: they are gone through on the event loop."""
 _AT_LEAST = 12
 """A few more names than a small page needs: some may be passed over."""
 
@@ -85,8 +87,9 @@ class Listings:
             wanted = min(max(page.missing, at_least), READS_TOGETHER)
             at_least *= 4
             entries, after = await self._next_entries(sources, after, wanted)
-            headers = await self._headers.read(namespace, [entry.session_id for entry in entries])
-            looked_at = list(zip(entries, headers, strict=True))
+            names = list(dict.fromkeys(entry.session_id for entry in entries))
+            headers = dict(zip(names, await self._headers.read(namespace, names), strict=True))
+            looked_at = [(entry, headers[entry.session_id]) for entry in entries]
             self._mending.look_over(namespace, looked_at, query.at)
             for entry, header in looked_at:
                 if page.offer(entry, header):
@@ -106,8 +109,9 @@ class Listings:
         There may be more than are wanted, if several lists are walked.
         """
         bound = "+inf" if after is None else after[0]
+        each = min(wanted, max(_AT_LEAST, _ENTRIES_TOGETHER // len(sources)))
         answers = await self._wire.call_all(
-            PAGE.on(source.keys, bound, wanted, WALK_LIMIT) for source in sources
+            PAGE.on(source.keys, bound, each, WALK_LIMIT) for source in sources
         )
         entries: list[Entry] = []
         floor: Place | None = None
@@ -124,8 +128,10 @@ class Listings:
         ahead.sort(key=lambda entry: entry.place, reverse=True)
         most = max(READS_TOGETHER, 2 * wanted)
         if len(ahead) > most:
-            del ahead[most:]
-            floor = ahead[-1].place
+            last = _last_of(ahead, most)
+            if last < len(ahead):
+                del ahead[last:]
+                floor = ahead[-1].place
         return ahead, floor
 
     def _sources(self, query: Query, namespace: str) -> Iterable[Source]:
@@ -270,12 +276,21 @@ def _is_latest_grant(header: SessionMetadata, subject: str, query: Query) -> boo
     grant = header.grants.get(subject)
     if grant is None or not grant.is_live(query.at):
         return False
-    others = (header.grants.get(other) for other in query.subjects)
     return all(
         other.granted_at <= grant.granted_at
-        for other in others
-        if other is not None and other.is_live(query.at)
+        for other in grants_to(header.grants, query.subjects)
+        if other.is_live(query.at)
     )
+
+
+def _last_of(entries: Sequence[Entry], sessions: int) -> int:
+    """Return how many of the entries are of that many sessions, each of which may have several."""
+    seen: set[str] = set()
+    for count, entry in enumerate(entries):
+        if len(seen) == sessions and entry.session_id not in seen:
+            return count
+        seen.add(entry.session_id)
+    return len(entries)
 
 
 def _entries(source: Source, found: Sequence[bytes]) -> Iterable[Entry]:

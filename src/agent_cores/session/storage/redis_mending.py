@@ -103,7 +103,12 @@ class Mending:
             return None
         if isinstance(header, CorruptRecordError):
             return entry.score
-        return self._indexes.places(header).get((entry.key, entry.member))
+        if entry.subject is None:
+            return self._indexes.places(header).get((entry.key, entry.member))
+        grant = header.grants.get(entry.subject)  # one of a thousand, perhaps: not all the places
+        if grant is None or header.incarnation != entry.incarnation:
+            return None
+        return to_millis(grant.granted_at)
 
     async def _remove(self, namespace: str, wrong: Sequence[Entry], at: datetime) -> None:
         """Remove what is still wrong and what nobody claims meanwhile.

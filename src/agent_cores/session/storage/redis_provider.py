@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis_driver import Redis, RedisCluster
 
 DEFAULT_URL = "redis://localhost:6379/0"
+_CHECK_STAYS = 60_000
+"""Milliseconds until what a check wrote goes."""
 
 _log = logging.getLogger(__name__)
 
@@ -134,6 +136,10 @@ class RedisProvider(NativeProvider):
             await asyncio.wait(self._running)
         await self._background.finish()
         await self._wire.drain()
+
+    async def check(self) -> None:
+        key = self._keys.checked
+        await self._wire.call(Command.write("SET", key, 1, "PX", _CHECK_STAYS, key=key))
 
     async def store_time(self) -> datetime | None:
         key = self._keys.namespaces

@@ -6,6 +6,8 @@ program or of a newer schema is recognised before anything is written to it.
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -180,3 +182,15 @@ def _look_into_tables(connection: apsw.Connection, prefix: str) -> None:
             connection,
             f'SELECT 1 FROM "{prefix}{table}" NOT INDEXED LIMIT 1',  # noqa: S608 - letters and digits
         )
+
+
+def free_bytes(path: Path) -> float:
+    """Return how many bytes this user may still write where the file lies; infinity: not known."""
+    if not hasattr(os, "statvfs"):
+        return math.inf
+    try:
+        disk = os.statvfs(path)
+    except OSError as error:
+        raise StorageUnavailableError(f"{path} is no longer there: {error.strerror}") from error
+    blocks = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return blocks * disk.f_frsize if disk.f_blocks else math.inf  # none: not that of a disk

@@ -192,6 +192,9 @@ class SQLiteProvider(NativeProvider):
             raise StorageUnavailableError(f"{self.path} cannot be made: {error}") from error
         return version
 
+    async def check(self) -> None:
+        await self._use().writer.check()
+
     async def store_time(self) -> datetime:
         return await self._use().readers.time()
 

@@ -205,6 +205,10 @@ class Statements:
             " WHERE due_at <= ?2 AND (?1 IS NULL OR namespace = ?1)"
         )
 
+        self.touch = tuple(  # SQLite writes no page that stays as it is
+            sql('UPDATE "{prefix}schema" SET version = version + {step}', step=step)
+            for step in ("1", "-1")
+        )
         self.next_deleted = sql(
             'SELECT session_key FROM "{prefix}deleted" ORDER BY session_key LIMIT 1'
         )

@@ -28,6 +28,7 @@ from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.sqlite_changes import ChangeWriter, decode_row
 from agent_cores.session.storage.sqlite_connection import (
     fetch,
+    free_bytes,
     newest_version,
     translated,
     translating,
@@ -50,6 +51,9 @@ T = TypeVar("T")
 
 PURGE_ROWS = 500
 """How many rows of removed sessions go in one transaction: what other writers wait for at most."""
+
+LEAST_FREE = 1_048_576
+"""Bytes free on the disk below which a check fails: a write may still fit into the log, or not."""
 
 logger = logging.getLogger("agent_cores.session")
 
@@ -127,6 +131,20 @@ class Writer:
     async def follow(self) -> None:
         """Go on with the file at the path, after a read has found another one there."""
         await self._run(self._follow)
+
+    async def check(self) -> None:
+        """Write a page that stays as it is, and see that there is room for more."""
+        await self._run(self._check)
+
+    def _check(self) -> None:
+        with self._transaction():
+            for statement in self._sql.touch:
+                self._connection.execute(statement)
+        if not self._file.holds(self._connection):
+            self._follow()
+        free = free_bytes(self._path)
+        if free < LEAST_FREE:
+            raise StorageUnavailableError(f"{self._path}: its disk has {free:.0f} bytes left")
 
     async def _run(self, job: Callable[[], T]) -> T:
         return await self._thread.run(partial(self._translated, job))

@@ -75,6 +75,10 @@ class WrappingProvider(StorageProvider):
         """Pass on."""
         return await self.inner.store_time()
 
+    async def check(self) -> None:
+        """Pass on."""
+        await self.inner.check()
+
     async def read(
         self,
         namespace: str,
@@ -108,7 +112,10 @@ class WrappingProvider(StorageProvider):
 
 
 class CountingProvider(WrappingProvider):
-    """Counts the calls of ``read``, ``apply`` and ``find`` in ``calls``."""
+    """Counts the calls of ``read``, ``apply`` and ``find`` in ``calls``.
+
+    Of the reads also those that asked for ``context`` and for ``messages``.
+    """
 
     def __init__(self, inner: StorageProvider) -> None:
         super().__init__(inner)
@@ -124,6 +131,10 @@ class CountingProvider(WrappingProvider):
     ) -> Snapshot | None:
         """Count and pass on."""
         self.calls["read"] += 1
+        if context:
+            self.calls["context"] += 1
+        if window is not None:
+            self.calls["messages"] += 1
         return await super().read(namespace, session_id, context=context, window=window)
 
     async def apply(self, change: Change) -> Applied:

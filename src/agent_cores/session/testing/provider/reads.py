@@ -22,6 +22,16 @@ class ReadCases(ProviderCases):
     async def test_a_missing_session_reads_as_none(self, provider: StorageProvider) -> None:
         assert await provider.read("default", "nothing", context=True, window=Window()) is None
 
+    async def test_a_check_of_a_store_that_works_changes_nothing(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        await created(beside, clock)
+        before = await beside.provider.count(None, clock())
+        for _ in range(3):
+            await beside.provider.check()
+        assert await beside.provider.count(None, clock()) == before
+        await beside.compare("default", "talk")
+
     async def test_only_what_was_asked_for_is_read(
         self, beside: Beside, clock: ManualClock
     ) -> None:
