@@ -28,6 +28,7 @@ from agent_cores.session.service.request_log import RequestLog
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router
 from agent_cores.session.service.settings import ServiceSettings
+from agent_cores.session.service.slices import Slices
 from agent_cores.session.service.workings import Workings
 from agent_cores.session.session_manager import SessionManager
 
@@ -68,6 +69,7 @@ class Service:
         self.budget = Budget(settings.most_buffered)
         self._only_loopback_hosts = only_loopback_hosts
         self._workings = Workings(manager, settings, tuple(keys), now)
+        self._slices = Slices()
         self._starters: list[Callable[[], None]] = []
 
     def on_start(self, starter: Callable[[], None]) -> None:
@@ -140,6 +142,7 @@ class Service:
                 manager=self.manager,
                 settings=self.settings,
                 is_ready=self.is_ready,
+                slices=self._slices,
             )
             answer = held.answer(self.budget, await self._answer(call, held), scope["method"])
         except ConnectionResetError:
@@ -164,7 +167,7 @@ class Service:
         )
 
     async def _answer(self, call: Call, held: Held) -> Answer:
-        check_size(call.scope, call.headers, self.settings)
+        check_size(call.scope, call.headers, self.settings, call.most_bytes)
         if self._only_loopback_hosts:
             check_host(call.headers)
         route = call.route

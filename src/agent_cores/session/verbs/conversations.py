@@ -36,7 +36,6 @@ from agent_cores.session.models.session import (
     SessionMetadata,
     SessionStatus,
 )
-from agent_cores.session.storage.codec import decode_context, decode_messages
 from agent_cores.session.verbs.base import Verbs
 
 if TYPE_CHECKING:
@@ -169,13 +168,12 @@ class ConversationVerbs(Verbs):
         look = await self._look(session_id, user_id, Action.READ, context=True, window=window)
         await self._renew_by_reading(look)
         decision, snapshot = look.decision, look.snapshot
-        names = decision.key
         context = None
         if look.role.rank >= Action.READ_CONTEXT.rank and snapshot.context is not None:
-            context = decode_context(snapshot.context, *names)
+            context = self._decoded_context(snapshot.context, decision)
         messages = None
         if snapshot.messages is not None:
-            messages = decode_messages(snapshot.messages, *names)
+            messages = self._decoded(snapshot.messages, decision)
         header = self._engine.access.view(snapshot.header, decision.caller, look.role, decision.at)
         return Session(
             metadata=header,
