@@ -19,6 +19,7 @@ from agent_cores.session.service.bodies import (
     read_long,
     read_short,
 )
+from agent_cores.session.service.canonical import canonical
 from agent_cores.session.service.checks import check_media_type, too_large
 from agent_cores.session.service.first_step import FirstStep
 from agent_cores.session.service.idempotency import IdempotencyKey, key_text
@@ -143,6 +144,7 @@ class Call:
             if not is_short(self.raw):
                 reading = read_long(self.route.request, self.raw, self._limits)
                 self._read = await self.slices.run(reading)
+                self.waited = True
 
     async def _receive_body(self) -> None:
         first = FirstStep(self._receive())
@@ -189,6 +191,13 @@ class Call:
         if isinstance(read, ShapeError):
             raise read
         return read
+
+    async def digest(self) -> str | None:
+        """Return the digest of key and body, however the body is spaced; none without a key."""
+        if self.key is None:
+            return None
+        in_order = await self.slices.run(canonical(self.raw or b"{}", "sorted"))
+        return self.key.digest(in_order.json)
 
     def check_syntax(self) -> None:
         """Refuse a body that is not JSON. A long one has been looked through before."""
