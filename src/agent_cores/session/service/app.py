@@ -20,6 +20,7 @@ from agent_cores.session.service.answering import Answer, offered, refusal_answe
 from agent_cores.session.service.budget import Budget, counted
 from agent_cores.session.service.call import Call
 from agent_cores.session.service.checks import check_accept, check_host, check_size
+from agent_cores.session.service.cors import Cors
 from agent_cores.session.service.failures import kinds, outline
 from agent_cores.session.service.headers import Headers
 from agent_cores.session.service.held import Held
@@ -70,6 +71,7 @@ class Service:
         self._only_loopback_hosts = only_loopback_hosts
         self._workings = Workings(manager, settings, tuple(keys), now)
         self._slices = Slices()
+        self._cors = Cors(settings.cors_origins)
         self._starters: list[Callable[[], None]] = []
 
     def on_start(self, starter: Callable[[], None]) -> None:
@@ -132,19 +134,23 @@ class Service:
         if offered(scope) is None:
             receive = counted(receive, held.body(self.budget))
         try:
-            route, path = _ROUTER.find(scope)
-            call = Call(
-                scope,
-                receive,
-                route,
-                path,
-                headers,
-                manager=self.manager,
-                settings=self.settings,
-                is_ready=self.is_ready,
-                slices=self._slices,
-            )
-            answer = held.answer(self.budget, await self._answer(call, held), scope["method"])
+            preflight = self._cors.preflight(scope["method"], headers)
+            if preflight is not None:
+                answer = preflight
+            else:
+                route, path = _ROUTER.find(scope)
+                call = Call(
+                    scope,
+                    receive,
+                    route,
+                    path,
+                    headers,
+                    manager=self.manager,
+                    settings=self.settings,
+                    is_ready=self.is_ready,
+                    slices=self._slices,
+                )
+                answer = held.answer(self.budget, await self._answer(call, held), scope["method"])
         except ConnectionResetError:
             held.leave()
             return
@@ -153,6 +159,7 @@ class Service:
         except BaseException:
             held.leave()
             raise
+        self._cors.mark(answer, headers)
         try:
             await send_answer(answer, request_id, scope, send)
         finally:
