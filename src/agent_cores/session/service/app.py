@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
 from agent_cores.session.service.answering import Answer, offered, refusal_answer, send_answer
+from agent_cores.session.service.bodies import longest_bodies
 from agent_cores.session.service.budget import Budget, counted
 from agent_cores.session.service.call import Call
 from agent_cores.session.service.checks import check_accept, check_host, check_size
@@ -71,6 +72,7 @@ class Service:
         self._only_loopback_hosts = only_loopback_hosts
         self._workings = Workings(manager, settings, tuple(keys), now)
         self._slices = Slices()
+        self._most_bytes = longest_bodies(ROUTES, manager, settings)
         self._cors = Cors(settings.cors_origins)
         self._starters: list[Callable[[], None]] = []
 
@@ -149,6 +151,7 @@ class Service:
                     settings=self.settings,
                     is_ready=self.is_ready,
                     slices=self._slices,
+                    most_bytes=self._most_bytes[id(route)],
                 )
                 answer = held.answer(self.budget, await self._answer(call, held), scope["method"])
         except ConnectionResetError:

@@ -30,9 +30,12 @@ from agent_cores.session.service.json_scan import (
 from agent_cores.session.service.problems import Refusal, ShapeError, token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
     from agent_cores.session.models.limits import Limits
+    from agent_cores.session.service.routing import Route
+    from agent_cores.session.service.settings import ServiceSettings
+    from agent_cores.session.session_manager import SessionManager
 
 _KIB = 1024
 _SMALL = 64 * _KIB
@@ -54,6 +57,15 @@ _encode = msgspec.json.Encoder().encode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 _entries = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _Fields = dict[str, bytes]
+
+
+def longest_bodies(
+    routes: Iterable[Route], manager: SessionManager, settings: ServiceSettings
+) -> dict[int, int]:
+    """Return how long the body of a request may be, by the identity of its route."""
+    limits = manager._engine.limits  # noqa: SLF001 - a part of the same library
+    most = settings.max_body_bytes
+    return {id(route): most_bytes(route.request, limits, most) for route in routes}
 
 
 def most_bytes(kind: Any, limits: Limits, at_most: int) -> int:  # noqa: ANN401 - a type
@@ -86,7 +98,7 @@ def read_short(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type give
     Raises ``ShapeError`` for another shape; the decoder may stop at it before it sees whether the
     rest is JSON at all, see :func:`check_short`.
     """
-    if has_near_zero(raw, _MOST_NEAR_ZERO):
+    if len(raw) > _MOST_NEAR_ZERO * 6 and has_near_zero(raw, _MOST_NEAR_ZERO):
         raise ShapeError("", _NEAR_ZERO)
     try:
         value = _decoder(kind).decode(raw)

@@ -15,7 +15,6 @@ from agent_cores.session.service.answering import Answer, offered
 from agent_cores.session.service.bodies import (
     check_short,
     is_short,
-    most_bytes,
     read_long,
     read_short,
 )
@@ -65,6 +64,7 @@ class Call:
         settings: ServiceSettings,
         is_ready: Callable[[], Awaitable[bool]],
         slices: Slices,
+        most_bytes: int,
     ) -> None:
         self.scope = scope
         self.route = route
@@ -72,8 +72,7 @@ class Call:
         self.settings = settings
         self.is_ready = is_ready
         self.slices = slices
-        self._limits = manager._engine.limits  # noqa: SLF001 - a part of the same library
-        self.most_bytes = most_bytes(route.request, self._limits, settings.max_body_bytes)
+        self.most_bytes = most_bytes
         self.path = path
         self.session_id = path[0] if path else ""
         self.headers = headers
@@ -142,7 +141,8 @@ class Call:
         if self.raw:
             check_media_type(self.headers)
             if not is_short(self.raw):
-                reading = read_long(self.route.request, self.raw, self._limits)
+                limits = self.manager._engine.limits  # noqa: SLF001 - a part of the same library
+                reading = read_long(self.route.request, self.raw, limits)
                 self._read = await self.slices.run(reading)
                 self.waited = True
 

@@ -43,8 +43,8 @@ def too_large(most_bytes: int) -> Refusal:
 
 def check_media_type(headers: Headers) -> None:
     """Refuse a body that is not said to be JSON in UTF-8 as it stands, without compression."""
-    encodings = b",".join(headers.values(b"content-encoding")).strip().lower()
-    if encodings not in {b"", b"identity"}:
+    given = headers.values(b"content-encoding")
+    if given and b",".join(given).strip().lower() not in {b"", b"identity"}:
         raise Refusal(
             "unsupported_media_type",
             "a body is sent as it is, without Content-Encoding",
