@@ -52,7 +52,10 @@ _EVERY = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
-_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+)
 _PAGE_POLICY = (_POLICY[0], _POLICY[1] + b"; style-src 'unsafe-inline'")
 """The one page has its style in itself, and nothing in it that a caller gave."""
 _SAME = b"".join(b"%b: %b\r\n" % header for header in (*_EVERY, _POLICY))

@@ -40,6 +40,7 @@ _SESSION: dict[str, Any] = {
     "message_count": 1,
     "last_seq": 1,
     "revision": 2,
+    "version": "4611686018427387904.2.1",
     "turn_expires_at": None,
     "context": {"city": "Oslo"},
     "grants": [_GRANT],
