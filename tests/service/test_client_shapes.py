@@ -225,6 +225,7 @@ CLASSES: dict[str, type[errors.SessionError]] = {
     "revision_mismatch": errors.RevisionMismatchError,
     "payload_too_large": errors.InvalidInputError,
     "headers_too_large": errors.InvalidInputError,
+    "uri_too_long": errors.InvalidInputError,
     "invalid_input": errors.InvalidInputError,
     "idempotency_mismatch": errors.ConflictError,
     "rate_limited": errors.OverloadedError,

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import re
 from typing import Any
 
@@ -289,3 +291,95 @@ async def test_failed_logins_are_bounded_and_lock_nobody_known_out(wire: Wire) -
     assert elsewhere.status == 401
     wire.steps.now += 21
     assert (await guesser("GET", S)).status == 401
+
+
+async def test_a_body_is_json_in_utf8_as_it_stands_and_says_so(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    for wrong in ("text/plain", "application/json; charset=utf-16", "application/json;charset=x"):
+        reply = await ann("POST", S, b"{}", headers={"Content-Type": wrong})
+        assert (reply.status, reply.code) == (415, "unsupported_media_type"), wrong
+    for right in ("application/json", "Application/JSON; charset=UTF-8", 'application/json;a="b"'):
+        assert (await ann("POST", S, b"{}", headers={"Content-Type": right})).status == 201, right
+    for coding in ("gzip", "br", "deflate, gzip", "nonsense"):
+        reply = await ann("POST", S, gzip.compress(b"{}"), headers={"Content-Encoding": coding})
+        assert (reply.status, reply.code) == (415, "unsupported_media_type"), coding
+        assert reply.headers["accept-encoding"] == "identity"
+    assert (await ann("POST", S, b"{}", headers={"Content-Encoding": "identity"})).status == 201
+
+
+@pytest.mark.parametrize("room", [0, 20_000], ids=["short", "long"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"title":"a","title":"b"}',
+        b'{"title":"a","ti\\u0074le":"b"}',
+        b'{"title":null,"title":"b"}',
+        b'{"metadata":{"a":{"b":1,"b":2}}}',
+        b'{"metadata":{"a":[{"b":1,"c":":","b" :2}]}}',
+        b'{"context":{"a":1,"\\u0061":1}}',
+        b'{"context":{"a":{"b:\\"":1,"b:\\"":1}}}',
+        b"\xef\xbb\xbf{}",
+        b'{"title":"\xff"}',
+        b'{"title":"\xed\xa0\x80"}',
+        b'{"metadata":{"a":"\\ud800"}}',
+        '{"title":"a"}'.encode("utf-16"),
+        b'{"metadata":{"a":01}}',
+        b'{"title":"a"}}',
+    ],
+)
+async def test_what_is_no_json_or_names_a_key_twice_is_malformed(
+    wire: Wire, body: bytes, room: int
+) -> None:
+    ann = await wire.caller("ann")
+    reply = await ann("POST", S, body + b" " * room)
+    assert (reply.status, reply.code) == (400, "malformed_request")
+
+
+@pytest.mark.parametrize("room", [0, 20_000], ids=["short", "long"])
+async def test_keys_that_only_look_alike_are_taken(wire: Wire, room: int) -> None:
+    ann = await wire.caller("ann")
+    metadata = {"a": {"a": ":", "b": '":"', "\\": [{"a": 1}, {"a": 1}]}, 'c"': "\\", "d:": None}
+    body = json.dumps({"metadata": metadata, "context": metadata, "title": '"title":'}).encode()
+    reply = await ann("POST", S, body + b" " * room)
+    assert reply.status == 201
+    del metadata["d:"]  # a key set to null is left out
+    assert reply.json()["metadata"] == metadata
+
+
+async def test_a_body_is_no_longer_than_its_route_can_take(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    session = await ann.new_session()
+    for path, most in (("turn", 65_536), ("fork", 262_144 + 2 * 65_536), ("archive", 65_536)):
+        body = b"{}" + b" " * (most - 2)
+        assert (await ann("POST", f"{S}/{session}/{path}", body)).status in {200, 201}, path
+        reply = await ann("POST", f"{S}/{session}/{path}", body + b" ")
+        assert (reply.status, reply.code) == (413, "payload_too_large"), path
+    long = {"messages": [{"role": "user", "content": "\u4f60" * 300_000}] * 9}
+    assert len(json.dumps(long)) > 16_000_000  # half of it escapes
+    assert (await ann("POST", f"{S}/{await ann.new_session()}/messages", long)).status == 201
+
+
+async def test_long_values_are_held_to_the_same_bounds_as_short_ones(wire: Wire) -> None:
+    ann = await wire.caller("ann")
+    path = f"{S}/{await ann.new_session()}"
+    deep: Any = "x" * 20_000
+    for _ in range(100):
+        deep = [deep]
+    for content, status in ((deep, 201), ([deep], 422), (["x" * 1_048_572], 201)):
+        message = {"role": "user", "content": content}
+        assert (await ann("POST", f"{path}/messages", {"messages": [message]})).status == status
+    for wrong, field in (
+        ({"metadata_updates": {"a": "x" * 70_000}}, "/metadata_updates"),
+        ({"context_updates": {str(i): "x" * 20 for i in range(1_001)}}, "/context_updates"),
+        (b'{"context_updates":{"a":[%b1e999]}}' % (b"0," * 9_000), "/context_updates/a"),
+        (b'{"context_updates":{"a":[%b0]}}' % (b"9" * 90_000 + b","), "/context_updates/a"),
+        ({"metadata_updates": {"a": [[]] * 9_000}}, "/metadata_updates"),
+    ):
+        reply = await ann("PATCH", path, wrong)
+        assert reply.code == "invalid_input", reply
+        assert (reply.status, reply.json()["errors"][0]["field"]) == (422, field), reply
+    many = {"messages": [{"role": "user", "content": ""}] * 1_001}
+    reply = await ann("POST", f"{path}/messages", many)
+    assert (reply.status, reply.json()["errors"][0]["field"]) == (422, "/messages")
+    bob = await wire.caller("bob")
+    assert (await bob("POST", f"{path}/messages", many)).code == "session_not_found"

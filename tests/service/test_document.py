@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import msgspec
 import pytest
 
+from agent_cores.session.service import shapes
+from agent_cores.session.service.examples import EXAMPLES
 from agent_cores.session.service.openapi import document
 from agent_cores.session.service.problems import STATUSES
 from agent_cores.session.service.routes import ROUTES
@@ -158,3 +162,64 @@ async def test_the_document_allows_the_etag_that_the_service_gives(wire: Wire) -
     for _ in range(10):  # the longest incarnations have 19 digits; most have
         given = (await ann("POST", "/v1/sessions", {})).headers["etag"]
         assert re.search(pattern, given), given
+
+
+def every_schema() -> list[tuple[str, dict[str, Any]]]:
+    """Return every schema of the document with where it is."""
+
+    def walk(place: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ANN401
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from walk(f"{place}/{index}", item)
+        elif isinstance(value, dict):
+            if {"type", "enum", "properties", "anyOf"} & value.keys():
+                yield place, value
+            for name, item in value.items():
+                if name not in {"examples", "example"}:
+                    yield from walk(f"{place}/{name}", item)
+
+    return [*walk("components", SCHEMAS), *walk("paths", DOCUMENT["paths"])]
+
+
+def test_objects_say_what_else_they_hold_and_nothing_has_a_default() -> None:
+    """Otherwise generated types allow no key, or require each field that has a default."""
+    schemas = every_schema()
+    assert len(schemas) > 100
+    for place, schema in schemas:
+        if schema.get("type") == "object" and not schema.get("properties"):
+            assert "additionalProperties" in schema, place
+        if "enum" in schema:
+            assert schema["type"] == "string", place
+        assert "default" not in schema, place
+    for name in ("Session", "CreateSession", "Message"):
+        assert SCHEMAS[name]["properties"]["metadata"]["additionalProperties"] is True
+    lease = SCHEMAS["TakeTurn"]["properties"]["lease_seconds"]
+    assert lease["description"] == "Left out, it is 30."
+
+
+def test_every_shape_has_an_example_that_is_one() -> None:
+    assert EXAMPLES.keys() == SCHEMAS.keys() - {"Content", "FieldProblem"}
+    for name, example in EXAMPLES.items():
+        msgspec.convert(example, getattr(shapes, name))
+        assert SCHEMAS[name]["examples"] == [example]
+
+
+def test_operations_are_in_groups() -> None:
+    known = {tag["name"] for tag in DOCUMENT["tags"]}
+    used = {t for ms in DOCUMENT["paths"].values() for one in ms.values() for t in one["tags"]}
+    assert used == known
+
+
+def test_the_service_is_where_its_document_says_also_behind_a_prefix() -> None:
+    [server] = DOCUMENT["servers"]
+    for root in ("", "/prefix", "/a/b"):
+        here = f"https://x.example{root}/v1/openapi.json"
+        assert urljoin(here, f"{server['url']}/v1/sessions") == (
+            f"https://x.example{root}/v1/sessions"
+        )
+
+
+async def test_the_document_is_built_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await wire.request("GET", "/v1/openapi.json")
+    monkeypatch.setattr("agent_cores.session.service.openapi.document", None)
+    assert (await wire.request("GET", "/v1/openapi.json")).body == first.body

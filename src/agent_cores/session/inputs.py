@@ -17,7 +17,7 @@ from agent_cores.session.errors import InvalidInputError, SessionNotFoundError
 from agent_cores.session.models.message import NewMessage, StoredMessage
 from agent_cores.session.models.session import GROUP_PREFIX, SYSTEM_KEYS
 from agent_cores.session.models.times import whole_millis
-from agent_cores.session.models.values import decode_json, to_json
+from agent_cores.session.models.values import EncodedJson, decode_json, to_json
 from agent_cores.session.models.version import Expected, read_version
 from agent_cores.session.storage.codec import encode_body, encode_text, encode_value
 
@@ -337,16 +337,19 @@ class Inputs:
 
     def _body(self, role: str, message: NewMessage, author_id: str) -> bytes:
         limits = self._limits
-        if not isinstance(message.content, str | list):
+        if not isinstance(message.content, str | list | EncodedJson):
             kind = type(message.content).__name__
             raise InvalidInputError("content", f"text or a list of JSON parts, not {kind}")
         content = self._json(message.content, "content", limits.content_bytes)
         metadata = _EMPTY
-        if message.metadata is not None:
-            if not isinstance(message.metadata, Mapping):
-                kind = type(message.metadata).__name__
+        given: object = message.metadata
+        if given is not None:
+            if isinstance(given, Mapping):
+                given = dict(given)
+            elif not isinstance(given, EncodedJson):
+                kind = type(given).__name__
                 raise InvalidInputError("metadata", f"a mapping, not {kind}")
-            metadata = self._json(dict(message.metadata), "metadata", limits.metadata_bytes)
+            metadata = self._json(given, "metadata", limits.metadata_bytes)
         return encode_body(role, content, author_id, metadata)
 
     def _json(self, value: object, field: str, at_most: int) -> bytes:

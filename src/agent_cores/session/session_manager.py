@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import msgspec
 
@@ -30,11 +30,13 @@ from agent_cores.session.verbs.turns import TurnVerbs
 from agent_cores.session.verbs.upkeep import UpkeepVerbs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import ssl
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from types import TracebackType
 
     from agent_cores.session.access.groups import GroupsOf
+    from agent_cores.session.client.session_client import SessionClient
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
 
 Storage = str | type[StorageProvider] | StorageProvider
@@ -135,12 +137,39 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unlock)
 
 
+@overload
+def get_session_manager(
+    storage_type: str | None = None,
+    *,
+    api_key: str,
+    storage: str | None = None,
+    settings: SessionSettings | None = None,
+    groups_of: GroupsOf | None = None,
+    timeout: float = ...,
+    retries: int = ...,
+    pool_size: int = ...,
+    ssl_context: ssl.SSLContext | None = None,
+    proxy: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> SessionClient: ...
+
+
+@overload
 def get_session_manager(
     storage_type: Storage | None = None,
     *,
     storage: Storage | None = None,
     settings: SessionSettings | None = None,
     **options: Any,  # noqa: ANN401 - the manager's, see there
+) -> SessionManager: ...
+
+
+def get_session_manager(
+    storage_type: Storage | None = None,
+    *,
+    storage: Storage | None = None,
+    settings: SessionSettings | None = None,
+    **options: Any,
 ) -> SessionManager:
     """Return the process's manager for these arguments: equal arguments, the same manager.
 

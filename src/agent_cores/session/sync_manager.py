@@ -208,7 +208,8 @@ class SyncSessionManager:
         """Return headers of the user's sessions, latest activity first; archived ones on demand.
 
         ``tags`` means all of them. ``shared=True`` lists what others share with the user,
-        directly or by group, by when it was shared. A page may be short with ``next_cursor`` set;
+        directly or by group, by when it was shared. A page ends early at 4 MiB
+        (``SESSION_MAX_PAGE_BYTES``), and may be short for other reasons, with ``next_cursor`` set;
         ``cursor`` continues it, at the same cost however far on; ``offset`` costs what it skips.
         """
         return self._portal.call(

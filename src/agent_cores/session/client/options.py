@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Mapping
+
 from yarl import URL
 
 from agent_cores.session.errors import ConfigurationError
 
 _DAY = 86_400
+_OWN = frozenset(
+    {
+        "accept",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "idempotency-key",
+        "if-match",
+        "transfer-encoding",
+        "x-user-groups",
+        "x-user-id",
+    }
+)
+"""Headers that the client sets itself."""
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 
 def checked_url(value: object) -> str:
@@ -55,3 +75,41 @@ def checked_count(value: object, name: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{name} is a whole number, at least {least}")
     return value
+
+
+def checked_ssl(value: object) -> ssl.SSLContext | None:
+    """Return the context of TLS; none is that of the system."""
+    if value is not None and not isinstance(value, ssl.SSLContext):
+        raise ConfigurationError(f"ssl_context is an ssl.SSLContext, not {type(value).__name__}")
+    return value
+
+
+def checked_proxy(value: object) -> URL | None:
+    """Return the address of a proxy, which may hold a user and a password."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.lower().startswith(("https://", "http://")):
+        raise ConfigurationError("proxy begins with http:// or https://")
+    try:
+        url = URL(value)
+    except ValueError:
+        url = URL()
+    if not url.host or url.port == 0 or not value.isprintable() or " " in value:
+        raise ConfigurationError("proxy has a host and, perhaps, a port from 1 to 65535")
+    return url
+
+
+def checked_headers(value: object) -> dict[str, str]:
+    """Return headers to send with every request; those that the client sets are refused."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"headers is a mapping, not {type(value).__name__}")
+    for name, text in value.items():
+        if not isinstance(name, str) or not name or not set(name) <= _TOKEN:
+            raise ConfigurationError("headers: a name is letters, digits and -")
+        if name.lower() in _OWN:
+            raise ConfigurationError(f"headers: the client sets {name} itself")
+        if not isinstance(text, str) or not text.isascii() or not text.isprintable():
+            raise ConfigurationError(f"headers: the value of {name} is printable ASCII text")
+    return dict(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -64,14 +65,24 @@ class AnswerLostError(aiohttp.ClientError):
 class Pool:
     """Connections of one event loop of one process."""
 
-    def __init__(self, *, timeout: float, size: int) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float,
+        size: int,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: URL | None = None,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.pid = process_id()
         keep_in_children(self)
         self._at_work = 0
         self._idle = asyncio.Event()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=size, keepalive_timeout=IDLE_SECONDS),
+            connector=aiohttp.TCPConnector(
+                limit=size, keepalive_timeout=IDLE_SECONDS, ssl=ssl_context or True
+            ),
+            proxy=proxy,
             timeout=aiohttp.ClientTimeout(total=timeout, connect=timeout / 2),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_once,),
@@ -89,6 +100,10 @@ class Pool:
             ) as answer:
                 raw = await answer.read()
                 status, given = answer.status, answer.headers
+        except aiohttp.ClientSSLError as error:  # which nothing gets better by sending again
+            return Failure(_untrusted(error), error)
+        except aiohttp.ClientHttpProxyError as error:
+            return Failure(StorageUnavailableError(f"the proxy answered {error.status}"))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return Failure(_unavailable(error), error, unsent=True)
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -157,6 +172,20 @@ def _payload(body: bytes | None) -> bytes | BytesIO | None:
     return BytesIO(body) if body is not None and len(body) > LONG_BYTES else body
 
 
+def _untrusted(error: aiohttp.ClientSSLError) -> StorageUnavailableError:
+    """Say what is wrong with the certificate, or with TLS."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return StorageUnavailableError(
+            "the certificate of the session service is not trusted:"
+            f" {cause.verify_message.rstrip('.')}; ssl_context says which ones are"
+        )
+    reason = getattr(cause, "reason", None) or type(error).__name__
+    return StorageUnavailableError(f"TLS with the session service failed: {reason}")
+
+
 def _unavailable(error: Exception) -> StorageUnavailableError:
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return StorageUnavailableError("the proxy did not answer")
     kind = str(error) if isinstance(error, AnswerLostError) else type(error).__name__
     return StorageUnavailableError(f"the session service did not answer ({kind})")

@@ -14,8 +14,11 @@ from agent_cores.session.client.calls import OTHER_NAMESPACE, Request
 from agent_cores.session.client.messages import MessageCalls
 from agent_cores.session.client.options import (
     checked_count,
+    checked_headers,
     checked_key,
+    checked_proxy,
     checked_seconds,
+    checked_ssl,
     checked_url,
 )
 from agent_cores.session.client.reading import Statistics, read
@@ -27,7 +30,8 @@ from agent_cores.session.session_manager import SessionManager
 from agent_cores.session.verbs.upkeep import ErasureReceipt
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    import ssl
+    from collections.abc import Coroutine, Mapping
 
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
@@ -45,6 +49,10 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
     lost answer or a refusal for a while, no sooner than ``Retry-After`` says. After other lost
     answers ``StorageUnavailableError`` says that the outcome is unknown. ``timeout`` is seconds a
     request.
+
+    ``ssl_context`` says which certificates are trusted, and may hold one of the client's own;
+    left out, the system's are. ``proxy`` is the address of an HTTP proxy; none is taken from the
+    environment. ``headers`` are sent with every request, for a gateway in front of the service.
     """
 
     def __init__(
@@ -56,6 +64,9 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         timeout: float = 30.0,
         retries: int = 2,
         pool_size: int = 100,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         if groups_of is not None and not callable(groups_of):
             raise ConfigurationError("groups_of is a function from a user id to names of groups")
@@ -65,6 +76,9 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
             timeout=checked_seconds(timeout, "timeout"),
             retries=checked_count(retries, "retries", 0),
             pool_size=checked_count(pool_size, "pool_size", 1),
+            ssl_context=checked_ssl(ssl_context),
+            proxy=checked_proxy(proxy),
+            headers=checked_headers(headers),
         )
         self._shared = ClientRuntime(transport)
         self._groups_of = groups_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from asyncio import sleep
+from typing import TYPE_CHECKING
 
 import msgspec
 from yarl import URL
@@ -14,6 +15,10 @@ from agent_cores.session.client.repetition import Repetition
 from agent_cores.session.errors import SessionError, StorageUnavailableError, WrongContextError
 from agent_cores.session.process import process_id
 
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
 FIRST_PAUSE = 0.05
 
 
@@ -21,10 +26,25 @@ class Transport:
     """Connections to one service, with one credential, in one event loop."""
 
     def __init__(
-        self, base_url: str, api_key: str, *, timeout: float, retries: int, pool_size: int
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        timeout: float,
+        retries: int,
+        pool_size: int,
+        ssl_context: ssl.SSLContext | None,
+        proxy: URL | None,
+        headers: Mapping[str, str],
     ) -> None:
         self._base = base_url
-        self._headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
+        self._ssl_context = ssl_context
+        self._proxy = proxy
+        self._headers = {
+            **headers,
+            "Authorization": f"Bearer {api_key}",
+            "Accept": "application/json",
+        }
         self._timeout = timeout
         self._retries = retries
         self._pool_size = pool_size
@@ -112,7 +132,12 @@ class Transport:
 
     def _opened(self) -> Pool:
         if self._pool is None:
-            self._pool = Pool(timeout=self._timeout, size=self._pool_size)
+            self._pool = Pool(
+                timeout=self._timeout,
+                size=self._pool_size,
+                ssl_context=self._ssl_context,
+                proxy=self._proxy,
+            )
             self._was_closed = False
         elif self._pool.pid != process_id():
             raise WrongContextError("this client was used in another process; make a new one")

@@ -7,11 +7,15 @@ bytes and other objects, lone surrogates, and nesting past the bound.
 from __future__ import annotations
 
 import math
-from typing import Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agent_cores.session.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -22,32 +26,62 @@ encode_json = _encoder.encode
 decode_json = _decoder.decode
 
 
+class EncodedJson(msgspec.Struct, frozen=True, gc=False):
+    """A value that was checked and encoded before: :func:`to_json` checks its size alone."""
+
+    json: bytes
+
+
+_PLAIN = frozenset({str, int, bool, NoneType})
+
+
 def check_json(value: object, field: str, depth: int) -> None:
     """Raise ``InvalidInputError`` unless the value is plain JSON of at most that depth.
 
-    Text is checked for lone surrogates by the encoder, see :func:`to_json`.
+    Text is checked for lone surrogates by the encoder, see :func:`to_json`. A list or object costs
+    by the kinds of values in it, more than by their number.
     """
     if isinstance(value, str | int) or value is None:
         return
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidInputError(field, "NaN and infinities are not JSON")
-    elif not isinstance(value, dict | list):
-        raise InvalidInputError(field, f"{type(value).__name__} is not plain JSON")
-    elif depth == 0:
-        raise InvalidInputError(field, "nested too deeply")
-    elif isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise InvalidInputError(field, "keys of objects are text")
-        for item in value.values():
-            check_json(item, field, depth - 1)
-    else:
-        for item in value:
-            check_json(item, field, depth - 1)
+    level: list[Any] = [value]
+    if not isinstance(value, dict | list):
+        level = _containers(level, {type(value)}, field)
+    while level:
+        if depth == 0:
+            raise InvalidInputError(field, "nested too deeply")
+        depth -= 1
+        deeper: list[Any] = []
+        for container in level:
+            if not container:
+                continue
+            items = container
+            if isinstance(container, dict):
+                if not all(isinstance(key, str) for key in container):
+                    raise InvalidInputError(field, "keys of objects are text")
+                items = container.values()
+            kinds = set(map(type, items))
+            if not kinds <= _PLAIN:
+                deeper += _containers(items, kinds, field)
+        level = deeper
+
+
+def _containers(items: Iterable[Any], kinds: set[type], field: str) -> list[Any]:
+    """Return the lists and objects among values; refuses what is no plain JSON."""
+    if kinds in ({list}, {dict}):
+        return list(items)
+    for kind in kinds:
+        if issubclass(kind, float):
+            if not all(math.isfinite(item) for item in items if isinstance(item, float)):
+                raise InvalidInputError(field, "NaN and infinities are not JSON")
+        elif not issubclass(kind, str | int | dict | list | NoneType):
+            raise InvalidInputError(field, f"{kind.__name__} is not plain JSON")
+    return [item for item in items if isinstance(item, dict | list)]
 
 
 def to_json(value: object, field: str, *, depth: int, at_most: int) -> bytes:
     """Check and encode a value; ``at_most`` bounds its bytes."""
+    if type(value) is EncodedJson:
+        return _bounded(value.json, field, at_most)
     check_json(value, field, depth)
     try:
         encoded = encode_json(value)
@@ -55,6 +89,10 @@ def to_json(value: object, field: str, *, depth: int, at_most: int) -> bytes:
         raise InvalidInputError(field, "text with a lone surrogate") from error
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidInputError(field, "not plain JSON") from error
+    return _bounded(encoded, field, at_most)
+
+
+def _bounded(encoded: bytes, field: str, at_most: int) -> bytes:
     if len(encoded) > at_most:
         raise InvalidInputError(field, f"{len(encoded)} bytes, at most {at_most}")
     return encoded

@@ -45,9 +45,23 @@ def offered(scope: Scope) -> Whole | None:
 
 _JSON = b"application/json"
 _NO_CONTENT = 204
-_EVERY = [(b"cache-control", b"no-store"), (b"vary", b"Authorization, X-User-Id")]
-_SAME = b"".join(b"%b: %b\r\n" % header for header in _EVERY)
+_HTML = b"text/html; charset=utf-8"
+_EVERY = [
+    (b"cache-control", b"no-store"),
+    (b"vary", b"Authorization, X-User-Id"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+_POLICY = (
+    b"content-security-policy",
+    b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+)
+_PAGE_POLICY = (_POLICY[0], _POLICY[1] + b"; style-src 'unsafe-inline'")
+"""The one page has its style in itself, and nothing in it that a caller gave."""
+_SAME = b"".join(b"%b: %b\r\n" % header for header in (*_EVERY, _POLICY))
+_PAGE = b"".join(b"%b: %b\r\n" % header for header in (*_EVERY, _PAGE_POLICY))
 _LINES = _SAME + b"x-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
+_PAGE_LINES = _PAGE + b"x-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
 _LINES_WITHOUT_BODY = _SAME + b"x-request-id: %b\r\n"
 _CLOSE = (b"connection", b"close")
 
@@ -73,7 +87,8 @@ def head_lines(answer: Answer, request_id: bytes) -> bytes:
     if answer.status == _NO_CONTENT:
         lines = _LINES_WITHOUT_BODY % request_id
     else:
-        lines = _LINES % (request_id, answer.content_type, len(answer.body))
+        form = _PAGE_LINES if answer.content_type == _HTML else _LINES
+        lines = form % (request_id, answer.content_type, len(answer.body))
     for header in answer.headers:
         if header == _CLOSE:
             continue
@@ -96,7 +111,8 @@ async def send_answer(answer: Answer, request_id: bytes, scope: Scope, send: Sen
         if waits_for is not None:
             await waits_for
         return
-    headers = [*_EVERY, (b"x-request-id", request_id), *answer.headers]
+    policy = _PAGE_POLICY if answer.content_type == _HTML else _POLICY
+    headers = [*_EVERY, policy, (b"x-request-id", request_id), *answer.headers]
     if answer.status != _NO_CONTENT:
         headers += [
             (b"content-type", answer.content_type),

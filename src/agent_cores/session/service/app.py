@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
 from agent_cores.session.service.answering import Answer, offered, refusal_answer, send_answer
+from agent_cores.session.service.bodies import longest_bodies
 from agent_cores.session.service.budget import Budget, counted
 from agent_cores.session.service.call import Call, CallerGoneError
 from agent_cores.session.service.checks import check_accept, check_host, check_size
+from agent_cores.session.service.cors import Cors
 from agent_cores.session.service.failures import kinds, outline
 from agent_cores.session.service.headers import Headers
 from agent_cores.session.service.held import Held
@@ -29,6 +31,7 @@ from agent_cores.session.service.request_log import RequestLog
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router
 from agent_cores.session.service.settings import ServiceSettings
+from agent_cores.session.service.slices import Slices
 from agent_cores.session.service.workings import Workings
 from agent_cores.session.session_manager import SessionManager
 
@@ -69,6 +72,9 @@ class Service:
         self.budget = Budget(settings.most_buffered)
         self._only_loopback_hosts = only_loopback_hosts
         self._workings = Workings(manager, settings, tuple(keys), now)
+        self._slices = Slices()
+        self._most_bytes = longest_bodies(ROUTES, manager, settings)
+        self._cors = Cors(settings.cors_origins)
         self._starters: list[Callable[[], None]] = []
 
     def on_start(self, starter: Callable[[], None]) -> None:
@@ -131,18 +137,24 @@ class Service:
         if offered(scope) is None:
             receive = counted(receive, held.body(self.budget))
         try:
-            route, path = _ROUTER.find(scope)
-            call = Call(
-                scope,
-                receive,
-                route,
-                path,
-                headers,
-                manager=self.manager,
-                settings=self.settings,
-                is_ready=self.is_ready,
-            )
-            answer = held.answer(self.budget, await self._answer(call, held), scope["method"])
+            preflight = self._cors.preflight(scope["method"], headers)
+            if preflight is not None:
+                answer = preflight
+            else:
+                route, path = _ROUTER.find(scope)
+                call = Call(
+                    scope,
+                    receive,
+                    route,
+                    path,
+                    headers,
+                    manager=self.manager,
+                    settings=self.settings,
+                    is_ready=self.is_ready,
+                    slices=self._slices,
+                    most_bytes=self._most_bytes[id(route)],
+                )
+                answer = held.answer(self.budget, await self._answer(call, held), scope["method"])
         except CallerGoneError:
             held.leave()
             return
@@ -156,6 +168,7 @@ class Service:
         except BaseException:
             held.leave()
             raise
+        self._cors.mark(answer, headers)
         try:
             await send_answer(answer, request_id, scope, send)
         finally:
@@ -170,7 +183,7 @@ class Service:
         )
 
     async def _answer(self, call: Call, held: Held) -> Answer:
-        check_size(call.scope, call.headers, self.settings)
+        check_size(call.scope, call.headers, self.settings, call.most_bytes)
         if self._only_loopback_hosts:
             check_host(call.headers)
         route = call.route

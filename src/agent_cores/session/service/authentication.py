@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from agent_cores.session.service.key_cache import KeyCache
     from agent_cores.session.service.rate_limits import FailedLogins
 
-_ENCODED = re.compile(rb"(?:[A-Za-z0-9._~@:|+=-]|%[0-9A-Fa-f]{2})*")
+_ENCODED = re.compile(rb"(?:[A-Za-z0-9._~@:|+=!'()*-]|%[0-9A-Fa-f]{2})*")
 _TOKEN_RIGHTS = ("read", "write")
 _DONE_BY_SOMEBODY = frozenset({"read", "write"})
 """Rights of routes for which somebody must be named who does it."""

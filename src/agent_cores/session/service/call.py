@@ -12,6 +12,14 @@ import msgspec
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer, offered
+from agent_cores.session.service.bodies import (
+    check_short,
+    is_short,
+    read_long,
+    read_short,
+)
+from agent_cores.session.service.canonical import canonical
+from agent_cores.session.service.checks import check_media_type, too_large
 from agent_cores.session.service.first_step import FirstStep
 from agent_cores.session.service.idempotency import IdempotencyKey, key_text
 from agent_cores.session.service.preconditions import etag, expected
@@ -29,12 +37,11 @@ if TYPE_CHECKING:
     from agent_cores.session.service.headers import Headers
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
+    from agent_cores.session.service.slices import Slices
     from agent_cores.session.session_manager import SessionManager
 
 T = TypeVar("T")
 encode = msgspec.json.Encoder().encode
-_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
-_PLACE = re.compile(r"^(.*?)(?: - at `(?:key in )?\$(.*)`)?$", re.DOTALL)
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _MOST_FIELDS = 200
 
@@ -60,12 +67,16 @@ class Call:
         manager: SessionManager,
         settings: ServiceSettings,
         is_ready: Callable[[], Awaitable[bool]],
+        slices: Slices,
+        most_bytes: int,
     ) -> None:
         self.scope = scope
         self.route = route
         self.manager = manager
         self.settings = settings
         self.is_ready = is_ready
+        self.slices = slices
+        self.most_bytes = most_bytes
         self.path = path
         self.session_id = path[0] if path else ""
         self.headers = headers
@@ -75,6 +86,8 @@ class Call:
         self.raw = b""
         self.waited = False
         self._receive = receive
+        self._read: Any = None
+        """A long body, read, or the ``ShapeError`` of it."""
         self._view: RequestView | None = None
 
     @property
@@ -131,7 +144,12 @@ class Call:
         else:
             await self._receive_body()
         if self.raw:
-            self._check_media_type()
+            check_media_type(self.headers)
+            if not is_short(self.raw):
+                limits = self.manager._engine.limits  # noqa: SLF001 - a part of the same library
+                reading = read_long(self.route.request, self.raw, limits)
+                self._read = await self.slices.run(reading)
+                self.waited = True
 
     async def _receive_body(self) -> None:
         first = FirstStep(self._receive())
@@ -164,47 +182,32 @@ class Call:
         return self._bounded(message.get("body", b""), before)
 
     def _bounded(self, chunk: bytes, before: int) -> bytes:
-        if before + len(chunk) > self.settings.max_body_bytes:
-            raise Refusal(
-                "payload_too_large",
-                f"the body has more than {self.settings.max_body_bytes} bytes",
-                headers={"Connection": "close"},
-            )
+        if before + len(chunk) > self.most_bytes:
+            raise too_large(self.most_bytes)
         return chunk
 
-    def _check_media_type(self) -> None:
-        given = self.headers.values(b"content-type")
-        media_type = given[0].partition(b";")[0].strip().lower() if given else b""
-        if media_type != b"application/json":
-            raise Refusal("unsupported_media_type", "the body is application/json")
-
     def body(self) -> Any:  # noqa: ANN401 - of the type that the route names
-        """Return the body as the route's type.
-
-        Raises ``ShapeError`` for another shape; the decoder may stop at it before it sees whether
-        the rest is JSON at all, see :meth:`check_syntax`.
-        """
-        kind = self.route.request
-        if kind is None:
+        """Return the body as the route's type; ``ShapeError`` for another shape."""
+        if self.route.request is None:
             return None
-        raw = self.raw or b"{}"
-        try:
-            return _decoder(kind).decode(raw)
-        except msgspec.ValidationError as error:
-            raise _shape_error(str(error)) from error
-        except RecursionError as error:
-            raise ShapeError("", "nested too deeply") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Refusal("malformed_request", "the body is not JSON") from error
+        read = self._read
+        if read is None:
+            return read_short(self.route.request, self.raw or b"{}")
+        if isinstance(read, ShapeError):
+            raise read
+        return read
+
+    async def digest(self) -> str | None:
+        """Return the digest of key and body, however the body is spaced; none without a key."""
+        if self.key is None:
+            return None
+        in_order = await self.slices.run(canonical(self.raw or b"{}", "sorted"))
+        return self.key.digest(in_order.json)
 
     def check_syntax(self) -> None:
-        """Refuse a body that is not JSON."""
-        try:
-            msgspec.json.decode(self.raw or b"{}")
-        except RecursionError:
-            return
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Refusal("malformed_request", "the body is not JSON") from error
+        """Refuse a body that is not JSON. A long one has been looked through before."""
+        if self._read is None:
+            check_short(self.raw or b"{}")
 
     def query(self) -> dict[str, Any]:
         """Return the query parameters that the route takes; ``ShapeError`` for others."""
@@ -246,21 +249,6 @@ class Call:
     def json(self, value: object, status: int = 200) -> Answer:
         """Return the answer that is any other shape."""
         return Answer(status, encode(value))
-
-
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - a type
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    return decoder
-
-
-def _shape_error(text: str) -> ShapeError:
-    """Turn the words of the decoder into a field and what is wrong with it."""
-    match = _PLACE.match(text)
-    problem, place = (match[1], match[2] or "") if match else (text, "")
-    field = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", place).lstrip(".").replace(".", "/")
-    return ShapeError(field, problem)
 
 
 def _converted(name: str, value: str, kind: str) -> Any:  # noqa: ANN401 - by kind

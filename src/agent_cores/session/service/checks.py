@@ -19,7 +19,7 @@ _ACCEPTED = frozenset({b"*/*", b"application/*", b"application/json", b"applicat
 _MOST_DIGITS = 19
 
 
-def check_size(scope: Scope, headers: Headers, settings: ServiceSettings) -> None:
+def check_size(scope: Scope, headers: Headers, settings: ServiceSettings, most_bytes: int) -> None:
     """Refuse too many or too long headers (the path counts in), and a body said to be too long."""
     size = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b"")) + headers.size
     if len(headers) > settings.max_header_count or size > settings.max_header_bytes:
@@ -28,12 +28,44 @@ def check_size(scope: Scope, headers: Headers, settings: ServiceSettings) -> Non
         if not length.isdigit():
             raise Refusal("malformed_request", "Content-Length is a number of bytes")
         # Told by its digits first: past some thousands of them Python makes no number of them.
-        if len(length) > _MOST_DIGITS or int(length) > settings.max_body_bytes:
-            raise Refusal(
-                "payload_too_large",
-                f"the body has more than {settings.max_body_bytes} bytes",
-                headers={"Connection": "close"},
-            )
+        if len(length) > _MOST_DIGITS or int(length) > most_bytes:
+            raise too_large(most_bytes)
+
+
+def too_large(most_bytes: int) -> Refusal:
+    """Return the refusal of a body of more bytes than that."""
+    return Refusal(
+        "payload_too_large",
+        f"the body has more than {most_bytes} bytes",
+        headers={"Connection": "close"},
+    )
+
+
+def check_media_type(headers: Headers) -> None:
+    """Refuse a body that is not said to be JSON in UTF-8 as it stands, without compression."""
+    given = headers.values(b"content-encoding")
+    if given and b",".join(given).strip().lower() not in {b"", b"identity"}:
+        raise Refusal(
+            "unsupported_media_type",
+            "a body is sent as it is, without Content-Encoding",
+            headers={"Accept-Encoding": "identity"},
+        )
+    given = headers.values(b"content-type")
+    if len(given) != 1 or not _is_json(given[0]):
+        raise Refusal("unsupported_media_type", "the body is application/json, in UTF-8")
+
+
+@lru_cache(maxsize=64)
+def _is_json(content_type: bytes) -> bool:
+    media_type, *parameters = content_type.lower().split(b";")
+    if media_type.strip() != b"application/json":
+        return False
+    charsets = [
+        value.strip().strip(b'"')
+        for name, _, value in (parameter.partition(b"=") for parameter in parameters)
+        if name.strip() == b"charset"
+    ]
+    return all(charset in {b"utf-8", b"utf8", b"us-ascii"} for charset in charsets)
 
 
 def check_accept(headers: Headers) -> None:

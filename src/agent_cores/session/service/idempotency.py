@@ -39,13 +39,9 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
     def digest(self, body: bytes) -> str:
         """Return what tells the same request from another one under the same key.
 
-        The body alone would not: under an id that the caller chose, a fork of one session would
-        pass for a repetition of a fork of another.
+        ``body`` is JSON with its keys in order. It alone would not do: under an id that the caller
+        chose, a fork of one session would pass for a repetition of a fork of another.
         """
-        try:
-            body = msgspec.json.encode(msgspec.json.decode(body or b"{}"), order="sorted")
-        except (msgspec.MsgspecError, UnicodeEncodeError):  # it is refused for that elsewhere
-            body = bytes(body)
         return hashlib.sha256(msgspec.json.encode(self._parts()) + b"\0" + body).hexdigest()
 
     def _parts(self) -> list[str | None]:

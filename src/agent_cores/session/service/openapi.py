@@ -10,6 +10,7 @@ import msgspec
 
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.service import shapes
+from agent_cores.session.service.examples import EXAMPLES
 from agent_cores.session.service.problems import STATUSES, reason
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _PATH = {
     "seq": {"type": "integer", "format": "int64", "minimum": 1, "maximum": LARGEST_NUMBER},
     "turn": {"type": "string", "minLength": 1},
 }
-_ENCODED = "([A-Za-z0-9._~@:|+=-]|%[2-6][0-9A-Fa-f]|%7[0-9A-Ea-e])"
+_ENCODED = "([A-Za-z0-9._~@:|+=!'()*-]|%[2-6][0-9A-Fa-f]|%7[0-9A-Ea-e])"
 _USER = {"type": "string", "pattern": f"^{_ENCODED}{{1,255}}$"}
 _COMMA = r"[ \t]*,[ \t]*"
 _GROUPS = {"type": "string", "pattern": f"^({_ENCODED}{{1,60}}({_COMMA}{_ENCODED}{{1,60}})*)?$"}
@@ -49,8 +50,19 @@ _OF_SESSION = (404, 410)
 _OF_WRITE = (409, 501)
 
 
-def document(routes: tuple[Route, ...], root: str = "") -> bytes:
-    """Return the document as JSON; ``root`` is where the service is mounted."""
+_TAGS = {
+    "sessions": ("Sessions", "Create, list, read, change and delete sessions."),
+    "messages": ("Messages", "Append, read and remove messages."),
+    "sharing": ("Access", "Who may do what: grants, visibility, owner."),
+    "lifecycle": ("Life", "Archive, renew and fork."),
+    "turns": ("Turns", "One worker at a time answers."),
+    "operations": ("Service", "Who is calling, erasure, statistics, health, this description."),
+}
+"""By the module of a route: its tag, and what it is about."""
+
+
+def document(routes: tuple[Route, ...]) -> bytes:
+    """Return the document as JSON."""
     kinds = [shapes.Problem, *_kinds(routes)]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     schemas["Content"] = {
@@ -59,6 +71,10 @@ def document(routes: tuple[Route, ...], root: str = "") -> bytes:
     }
     for name in ("Message", "NewMessage"):
         schemas[name]["properties"]["content"] = {"$ref": "#/components/schemas/Content"}
+    for name, schema in schemas.items():
+        _mend(schema)
+        if name in EXAMPLES:
+            schema["examples"] = [EXAMPLES[name]]
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
@@ -70,7 +86,9 @@ def document(routes: tuple[Route, ...], root: str = "") -> bytes:
                 "version": _version(),
                 "description": "Sessions of AI agents: create, talk, share, list, expire.",
             },
-            "servers": [{"url": root or "/"}],
+            # Where the service is: one up from this document, behind whatever prefix.
+            "servers": [{"url": ".."}],
+            "tags": [{"name": name, "description": about} for name, about in _TAGS.values()],
             "security": [{"bearer": []}],
             "paths": paths,
             "components": {
@@ -85,6 +103,31 @@ def document(routes: tuple[Route, ...], root: str = "") -> bytes:
             },
         }
     )
+
+
+def _mend(schema: Any) -> None:  # noqa: ANN401 - JSON
+    """Say what generators of clients would guess wrongly.
+
+    An object of which nothing is said has any fields: without ``additionalProperties`` some take it
+    to have none. And a field with a ``default`` they take to be always there, in requests too, so
+    the default is told in words.
+    """
+    if isinstance(schema, list):
+        for item in schema:
+            _mend(item)
+    if not isinstance(schema, dict):
+        return
+    for item in schema.values():
+        _mend(item)
+    if schema.get("type") == "object" and "properties" not in schema:
+        schema.setdefault("additionalProperties", True)
+    if "enum" in schema:
+        schema.setdefault("type", "string")
+    default = schema.pop("default", None)
+    if default not in (None, {}, []):
+        words = msgspec.json.encode(default).decode()
+        said = schema.get("description", "")
+        schema["description"] = f"{said} Left out, it is {words}.".strip()
 
 
 def codes_of(status: int) -> list[str]:
@@ -105,6 +148,7 @@ def _operation(route: Route) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
+        "tags": [_TAGS[route.handler.__module__.rpartition(".")[2]][0]],
         "x-right": route.right,
         "x-role": route.role,
         "parameters": _parameters(route),
@@ -161,7 +205,9 @@ def _responses(route: Route) -> dict[str, Any]:
         if kind is str:
             response["content"] = {"text/html": {"schema": {"type": "string"}}}
         elif kind is dict:
-            response["content"] = {_JSON: {"schema": {"type": "object"}}}
+            response["content"] = {
+                _JSON: {"schema": {"type": "object", "additionalProperties": True}}
+            }
         elif kind is not None:
             schema = {"$ref": _REF.format(name=kind.__name__)}
             response["content"] = {_JSON: {"schema": schema}}

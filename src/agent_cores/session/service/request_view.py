@@ -15,6 +15,7 @@ from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.storage.codec import raw_context, raw_messages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models import (
         Applied,
         Change,
+        Message,
         NewMessage,
         Session,
         SessionMetadata,
@@ -138,6 +140,12 @@ class RequestView(SessionManager):
             fresh=len(applied.added) == len(applied.messages),
             replayed=applied.replayed,
         )
+
+    def _decoded(self, messages: Sequence[StoredMessage], decision: Decision) -> list[Message]:
+        return raw_messages(messages, *decision.key)
+
+    def _decoded_context(self, entries: Mapping[str, bytes], decision: Decision) -> dict[str, Any]:
+        return dict(raw_context(entries, *decision.key))
 
     def _new_header(self, *arguments: Any) -> SessionMetadata:
         header = super()._new_header(*arguments)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.service.cors import check_origins
 from agent_cores.session.service.jwt_issuers import Issuer
 from agent_cores.session.settings import SessionSettings, from_files
 
@@ -44,6 +45,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``send_timeout`` how long a caller may take for each MiB of an answer, and ``keep_alive`` how
     long an idle connection stays open. 0 is no bound; a ``keep_alive`` of 0 is one request each.
 
+    ``cors_origins`` are the pages, by their origins, that browsers let call the service.
+
     ``drain_seconds`` is how long ``/readyz`` says 503 before connections are closed, and
     ``shutdown_timeout`` how long requests at work may then take.
     """
@@ -71,6 +74,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_second: float = 0.0
     failed_logins_per_minute: int = 60
     trusted_proxies: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     drain_seconds: float = 0.0
     shutdown_timeout: float = 20.0
 
@@ -91,6 +95,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
             )
         _check_issuers(self.jwt_issuers)
         _check_networks(self.trusted_proxies)
+        check_origins(self.cors_origins)
 
     @property
     def most_buffered(self) -> int:
@@ -127,7 +132,7 @@ def _read(name: str, text: object) -> object:
     if not isinstance(text, str):
         return text
     bare = _COMMENT.sub("", text).strip()
-    if name in {"jwt_roles", "trusted_proxies"}:
+    if name in {"jwt_roles", "trusted_proxies", "cors_origins"}:
         return [part.strip() for part in bare.split(",")]
     if name == "jwt_issuers":
         return _read_issuers(text, bare)

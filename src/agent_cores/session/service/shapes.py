@@ -31,7 +31,7 @@ Context = Annotated[
 Given = Literal["viewer", "editor"]
 
 
-class Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """Base of what requests hold: unknown fields are refused."""
 
 

@@ -41,9 +41,16 @@ class _RawBody(msgspec.Struct):
     metadata: msgspec.Raw
 
 
+class _Author(msgspec.Struct):
+    author_id: str
+
+
 _NO_METADATA: dict[str, Any] = {}
 _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_bodies = msgspec.json.Decoder(list[_Body]).decode
+_decode_raw_bodies = msgspec.json.Decoder(list[_RawBody]).decode
+_decode_author = msgspec.json.Decoder(_Author).decode
+_decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_grants = msgspec.json.Decoder(dict[str, Grant]).decode
 _decode_title = msgspec.json.Decoder(str | None).decode
 _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -92,7 +99,31 @@ def decode_messages(
     return [decode_message(message, namespace, session_id) for message in stored]
 
 
-def _message(stored: StoredMessage, body: _Body) -> Message:
+def raw_messages(stored: Sequence[StoredMessage], namespace: str, session_id: str) -> list[Message]:
+    """Return the messages of a page with ``content`` and ``metadata`` as ``msgspec.Raw`` JSON.
+
+    To be written on as they are: they are not decoded, which long ones would take long to be.
+    """
+    try:
+        texts = [_unversioned(message.body) for message in stored]
+        bodies = _decode_raw_bodies(b"[" + b",".join(texts) + b"]")
+    except msgspec.MsgspecError as error:
+        raise CorruptRecordError(namespace, session_id, "a message cannot be read") from error
+    if len(bodies) != len(stored):
+        raise CorruptRecordError(namespace, session_id, "a message cannot be read")
+    return list(map(_message, stored, bodies))
+
+
+def author_of(stored: StoredMessage, namespace: str, session_id: str) -> str:
+    """Return who wrote a message; ``CorruptRecordError`` if it cannot be read."""
+    try:
+        return _decode_author(_unversioned(stored.body)).author_id
+    except msgspec.MsgspecError as error:
+        problem = f"message {stored.seq} cannot be read"
+        raise CorruptRecordError(namespace, session_id, problem) from error
+
+
+def _message(stored: StoredMessage, body: Any) -> Message:  # noqa: ANN401 - either kind of body
     return Message(
         seq=stored.seq,
         id=stored.id,
@@ -120,6 +151,17 @@ def decode_context(entries: Mapping[str, bytes], namespace: str, session_id: str
     """Return the context; ``CorruptRecordError`` if a value cannot be read."""
     try:
         return {key: decode_json(_unversioned(value)) for key, value in entries.items()}
+    except msgspec.MsgspecError as error:
+        problem = "a context value cannot be read"
+        raise CorruptRecordError(namespace, session_id, problem) from error
+
+
+def raw_context(
+    entries: Mapping[str, bytes], namespace: str, session_id: str
+) -> dict[str, msgspec.Raw]:
+    """Return the context with its values as JSON; raises as ``decode_context`` does."""
+    try:
+        return {key: _decode_raw(_unversioned(value)) for key, value in entries.items()}
     except msgspec.MsgspecError as error:
         problem = "a context value cannot be read"
         raise CorruptRecordError(namespace, session_id, problem) from error

@@ -14,12 +14,14 @@ from agent_cores.session.models.expiry import read_renews
 from agent_cores.session.models.session import AccessRole, Session
 from agent_cores.session.models.snapshot import Window
 from agent_cores.session.models.version import NOTHING, Expected
+from agent_cores.session.storage.codec import decode_context, decode_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from agent_cores.session.engine import Decision, Engine, Look, Scope
     from agent_cores.session.inputs import Inputs
+    from agent_cores.session.models.message import Message, StoredMessage
     from agent_cores.session.runtime import Runtime
 
 T = TypeVar("T")
@@ -123,6 +125,14 @@ class Verbs:
         except InvalidInputError:
             await self._engine.confirm(decision)
             raise
+
+    def _decoded(self, messages: Sequence[StoredMessage], decision: Decision) -> list[Message]:
+        """Return messages as the caller gets them."""
+        return decode_messages(messages, *decision.key)
+
+    def _decoded_context(self, entries: Mapping[str, bytes], decision: Decision) -> dict[str, Any]:
+        """Return the context as the caller gets it."""
+        return decode_context(entries, *decision.key)
 
     def _window(
         self,

@@ -36,8 +36,8 @@ from agent_cores.session.models.session import (
     SessionMetadata,
     SessionStatus,
 )
-from agent_cores.session.storage.codec import decode_context, decode_messages
 from agent_cores.session.verbs.base import Verbs
+from agent_cores.session.verbs.paging import find_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -169,13 +169,12 @@ class ConversationVerbs(Verbs):
         look = await self._look(session_id, user_id, Action.READ, context=True, window=window)
         await self._renew_by_reading(look)
         decision, snapshot = look.decision, look.snapshot
-        names = decision.key
         context = None
         if look.role.rank >= Action.READ_CONTEXT.rank and snapshot.context is not None:
-            context = decode_context(snapshot.context, *names)
+            context = self._decoded_context(snapshot.context, decision)
         messages = None
         if snapshot.messages is not None:
-            messages = decode_messages(snapshot.messages, *names)
+            messages = self._decoded(snapshot.messages, decision)
         header = self._engine.access.view(snapshot.header, decision.caller, look.role, decision.at)
         return Session(
             metadata=header,
@@ -230,7 +229,8 @@ class ConversationVerbs(Verbs):
         """Return headers of the user's sessions, latest activity first; archived ones on demand.
 
         ``tags`` means all of them. ``shared=True`` lists what others share with the user,
-        directly or by group, by when it was shared. A page may be short with ``next_cursor`` set;
+        directly or by group, by when it was shared. A page ends early at 4 MiB
+        (``SESSION_MAX_PAGE_BYTES``), and may be short for other reasons, with ``next_cursor`` set;
         ``cursor`` continues it, at the same cost however far on; ``offset`` costs what it skips.
         """
         await self._runtime.ready()
@@ -254,7 +254,7 @@ class ConversationVerbs(Verbs):
             offset=whole_number(offset, "offset", 0),
             after=after,
         )
-        found = await self._engine.find(query)
+        found = await find_page(self._engine, query)
         others = (h for h in found.headers if not shared or h.owner_id != caller.user_id)
         sessions = (self._engine.session(header, caller, at) for header in others)
         return Page(

@@ -19,7 +19,7 @@ from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
 from agent_cores.session.models.session import Page, Session
 from agent_cores.session.models.version import NOTHING
-from agent_cores.session.storage.codec import decode_message, decode_messages
+from agent_cores.session.storage.codec import author_of, decode_message, decode_messages
 from agent_cores.session.verbs.base import Verbs
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class MessageVerbs(Verbs):
         await self._renew_by_reading(look)
         messages = look.snapshot.messages or ()
         return Page(
-            decode_messages(messages, *look.decision.key),
+            self._decoded(messages, look.decision),
             has_more=look.snapshot.has_more,
             last_seq=look.snapshot.header.last_seq,
             version=look.snapshot.header.version,
@@ -173,7 +173,7 @@ class MessageVerbs(Verbs):
         found = [m for m in look.snapshot.messages or () if m.seq == seq]
         if not found:
             raise MessageNotFoundError(seq)
-        if decode_message(found[0], *decision.key).author_id != user_id:
+        if author_of(found[0], *decision.key) != user_id:
             decision.action = Action.DELETE_MESSAGE
             header, caller = decision.header, decision.caller
             self._engine.access.check(header, caller, decision.action, decision.at)

@@ -56,7 +56,7 @@ async def fork_session(call: Call) -> Answer:
         raise cannot_choose_id()
     derived = body.id is None and call.key is not None
     target = call.key.derived_id() if derived and call.key is not None else body.id
-    view.digest = call.key.digest(call.raw) if call.key is not None else None
+    view.digest = await call.digest()
     try:
         forked = await view.fork_session(
             call.session_id,

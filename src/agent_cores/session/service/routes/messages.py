@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from agent_cores.session import models
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import AccessDeniedError, ConflictError, MessageNotFoundError
 from agent_cores.session.inputs import LARGEST_NUMBER
+from agent_cores.session.models.values import EncodedJson
 from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.idempotency import mismatch
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
 from agent_cores.session.service.shapes import message_shape, wire_time
-from agent_cores.session.storage.codec import decode_messages
+from agent_cores.session.storage.codec import raw_messages
 
 if TYPE_CHECKING:
     from agent_cores.session.service.call import Call
@@ -77,7 +80,7 @@ def _appended(call: Call, body: shapes.AppendMessages, done: Append) -> Answer:
         data = [_as_given(call, *pair) for pair in zip(stored, body.messages, strict=True)]
     else:
         key = call.principal.namespace, call.session_id
-        data = [message_shape(message) for message in decode_messages(stored, *key)]
+        data = [message_shape(message) for message in raw_messages(stored, *key)]
     answer = call.json(shapes.Appended(data, done.last_seq, done.revision), 201)
     answer.headers.append((b"etag", f'"{done.version}"'.encode()))
     if done.replayed and call.key is not None:
@@ -91,11 +94,15 @@ def _as_given(call: Call, stored: models.StoredMessage, given: shapes.NewMessage
         stored.seq,
         stored.id,
         given.role,
-        given.content,
+        _raw(given.content),
         call.user_id,
         _just_now(stored.created_at),
-        given.metadata or {},
+        _raw(given.metadata or {}),
     )
+
+
+def _raw(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
+    return msgspec.Raw(value.json) if type(value) is EncodedJson else value
 
 
 async def list_messages(call: Call) -> Answer:

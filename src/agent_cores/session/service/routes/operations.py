@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from agent_cores.session.service import shapes
@@ -46,20 +47,30 @@ async def openapi(call: Call) -> Answer:
     """Return the description of this interface."""
     if not call.settings.docs:
         raise Refusal("not_found", "no such path")
-    from agent_cores.session.service.openapi import document  # noqa: PLC0415 - built on demand
-    from agent_cores.session.service.routes import ROUTES as ALL  # noqa: PLC0415
-
-    return Answer(200, document(ALL, call.scope.get("root_path", "")))
+    return Answer(200, _document())
 
 
 async def docs(call: Call) -> Answer:
     """Return the description of this interface as a page; it loads nothing from elsewhere."""
     if not call.settings.docs:
         raise Refusal("not_found", "no such path")
+    return Answer(200, _page(), content_type=b"text/html; charset=utf-8")
+
+
+@cache
+def _document() -> bytes:
+    from agent_cores.session.service.openapi import document  # noqa: PLC0415 - built on demand
+    from agent_cores.session.service.routes import ROUTES as ALL  # noqa: PLC0415
+
+    return document(ALL)
+
+
+@cache
+def _page() -> bytes:
     from agent_cores.session.service.docs_page import page  # noqa: PLC0415 - built on demand
     from agent_cores.session.service.routes import ROUTES as ALL  # noqa: PLC0415
 
-    return Answer(200, page(ALL), content_type=b"text/html; charset=utf-8")
+    return page(ALL)
 
 
 async def healthz(call: Call) -> Answer:

@@ -37,7 +37,7 @@ async def create_session(call: Call) -> Answer:
     view = call.view
     derived = body.id is None and call.key is not None
     session_id = call.key.derived_id() if derived and call.key is not None else body.id
-    view.digest = call.key.digest(call.raw) if call.key is not None else None
+    view.digest = await call.digest()
     try:
         created = await _create(view, call.user_id, body, session_id)
     except SessionExistsError as exists:

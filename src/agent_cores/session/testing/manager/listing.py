@@ -239,3 +239,25 @@ class ListingCases(ManagerCases):
             await manager.list_user_sessions("ann", cursor=page.next_cursor, offset=1)
         with pytest.raises(InvalidInputError):
             await manager.list_user_sessions("ann", cursor=page.next_cursor, shared=True)
+
+    async def test_a_page_ends_at_its_bytes_and_is_never_empty(
+        self, manager: SessionManager
+    ) -> None:
+        """A page of a thousand sessions of 64 KB would hold 62 MB."""
+        long = {"a": "x" * 65_000}
+        for number in range(80):
+            await manager.create_session("fay", long, session_id=f"f{number:02}")
+        page = await manager.list_user_sessions("fay", limit=1_000)
+        assert page.next_cursor is not None
+        assert 60 <= len(page) <= 64
+        rest = await manager.list_user_sessions("fay", limit=1_000, cursor=page.next_cursor)
+        assert sorted(ids(page) + ids(rest)) == [f"f{number:02}" for number in range(80)]
+        assert len(await manager.list_user_sessions("fay", limit=1_000, offset=70)) == 10
+        assert len(await walk(manager, "fay", limit=30)) == 80
+
+    async def test_a_long_page_of_small_sessions_is_whole(self, manager: SessionManager) -> None:
+        for number in range(100):
+            await manager.create_session("fay", session_id=f"f{number:02}")
+        page = await manager.list_user_sessions("fay", limit=99)
+        assert (len(page), page.has_more) == (99, True)
+        assert len(await walk(manager, "fay", limit=1_000)) == 100

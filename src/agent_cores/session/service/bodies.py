@@ -1,0 +1,387 @@
+"""From the bytes of a body to the shape that a route takes, at a bounded cost.
+
+A short body is decoded in one go. A long one is taken apart first: what is too long for its field
+is refused unread, and what may be long (the content of messages, values of the context) is encoded
+as it is stored, piece by piece, see :mod:`agent_cores.session.service.canonical`.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from agent_cores.session.models.values import EncodedJson
+from agent_cores.session.service import shapes
+from agent_cores.session.service.canonical import SHORT, canonical
+from agent_cores.session.service.json_scan import (
+    RepeatedKeyError,
+    check_keys,
+    has_near_zero,
+    is_deeper,
+    is_utf8,
+    least_size,
+    scan,
+)
+from agent_cores.session.service.problems import Refusal, ShapeError, token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from agent_cores.session.models.limits import Limits
+    from agent_cores.session.service.routing import Route
+    from agent_cores.session.service.settings import ServiceSettings
+    from agent_cores.session.session_manager import SessionManager
+
+_KIB = 1024
+_SMALL = 64 * _KIB
+"""What a request may have whose fields are all short."""
+_ROOM = 256 * _KIB
+"""What a request may have beside its long fields: names, ids, punctuation, spaces."""
+_ESCAPED = 3
+"""How many times as long text may be sent as it is stored: ``\\uXXXX`` for all but ASCII."""
+_PRETTY = 4
+_FEW_KEYS = 10_000
+_MOST_NEAR_ZERO = 200
+_PLACE = re.compile(r"^(.*?)(?: - at `(?:key in )?\$(.*)`)?$", re.DOTALL)
+_MOST_NESTED = 5_000
+"""Lists and objects in metadata, which is decoded each time that a session is read."""
+_NEAR_ZERO = f"more than {_MOST_NEAR_ZERO} numbers below 1e-99 in size"
+_NOT_JSON = "the body is not JSON"
+
+_encode = msgspec.json.Encoder().encode
+_skip = msgspec.json.Decoder(msgspec.Raw).decode
+_entries = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_Fields = dict[str, bytes]
+
+
+def longest_bodies(
+    routes: Iterable[Route], manager: SessionManager, settings: ServiceSettings
+) -> dict[int, int]:
+    """Return how long the body of a request may be, by the identity of its route."""
+    limits = manager._engine.limits  # noqa: SLF001 - a part of the same library
+    most = settings.max_body_bytes
+    return {id(route): most_bytes(route.request, limits, most) for route in routes}
+
+
+def most_bytes(kind: Any, limits: Limits, at_most: int) -> int:  # noqa: ANN401 - a type
+    """Return how long a body of this type may be; ``at_most`` holds for all."""
+    if kind is shapes.AppendMessages:
+        return at_most
+    long = _long_bytes(kind, limits)
+    return min(at_most, _ROOM + _ESCAPED * long if long else _SMALL)
+
+
+def _long_bytes(kind: Any, limits: Limits) -> int:  # noqa: ANN401 - a type
+    """Return how many bytes the long fields of a type may take as they are stored."""
+    if kind is shapes.AppendMessages:
+        return limits.append_bytes + limits.context_bytes
+    if kind is shapes.CreateSession:
+        return 2 * limits.metadata_bytes + limits.context_bytes
+    if kind is shapes.UpdateSession:
+        return limits.metadata_bytes + limits.context_bytes
+    return 2 * limits.metadata_bytes if kind is shapes.ForkSession else 0
+
+
+def is_short(raw: bytes) -> bool:
+    """Whether a body is decoded in one go, by :func:`read_short`."""
+    return len(raw) <= SHORT
+
+
+def read_short(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type given
+    """Return a short body as its type.
+
+    Raises ``ShapeError`` for another shape; the decoder may stop at it before it sees whether the
+    rest is JSON at all, see :func:`check_short`.
+    """
+    if len(raw) > _MOST_NEAR_ZERO * 6 and has_near_zero(raw, _MOST_NEAR_ZERO):
+        raise ShapeError("", _NEAR_ZERO)
+    try:
+        value = _decoder(kind).decode(raw)
+    except msgspec.ValidationError as error:
+        raise _shape_error(error) from error
+    except RecursionError as error:
+        raise ShapeError("", "nested too deeply") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal("malformed_request", _NOT_JSON) from error
+    # A key given twice is missing here: what is decoded, encoded again, has fewer colons.
+    if raw.count(b":") != _encode(value).count(b":") or b"\\u003" in raw:
+        _check_keys(raw)
+    return value
+
+
+def check_short(raw: bytes) -> None:
+    """Refuse a short body that is not JSON, whatever its shape."""
+    try:
+        _skip(raw)
+        raw.decode()
+    except RecursionError:
+        return
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal("malformed_request", _NOT_JSON) from error
+    _check_keys(raw)
+
+
+def _check_keys(raw: bytes) -> None:
+    try:
+        check_keys(raw)
+    except RepeatedKeyError as error:
+        raise _repeated() from error
+    except RecursionError as error:
+        raise ShapeError("", "nested too deeply") from error
+
+
+def _repeated() -> Refusal:
+    return Refusal("malformed_request", "an object of the body names a key twice")
+
+
+def read_long(kind: Any, raw: bytes, limits: Limits) -> Generator[None, None, Any]:  # noqa: ANN401 - of the type given
+    """Return a long body as its type, with long values as ``EncodedJson``; yields often.
+
+    What is not JSON is refused here; a ``ShapeError`` is returned, to be raised once it is known
+    that the caller may do the thing at all.
+    """
+    most = _ROOM + _long_bytes(kind, limits)
+    if len(raw) > most and (yield from least_size(raw)) > most:
+        raise Refusal("payload_too_large", f"the body has more than {most} bytes beside escapes")
+    yield
+    try:
+        _skip(raw)
+    except RecursionError:
+        return ShapeError("", "nested too deeply")
+    except msgspec.DecodeError as error:
+        raise Refusal("malformed_request", _NOT_JSON) from error
+    yield
+    if not (yield from is_utf8(raw)):
+        raise Refusal("malformed_request", _NOT_JSON)
+    try:
+        return (yield from _LongBody(kind, limits).read(raw))
+    except ShapeError as error:
+        return error
+    except msgspec.ValidationError as error:
+        return _shape_error(error)
+
+
+class _LongBody:
+    """One long body on its way to its type."""
+
+    def __init__(self, kind: Any, limits: Limits) -> None:  # noqa: ANN401 - a type
+        self._kind = kind
+        self._limits = limits
+        self._keys = 0
+        """The keys that were kept; if the text has more, some were given twice."""
+
+    def read(self, raw: bytes) -> Generator[None, None, Any]:
+        limits = self._limits
+        fields = self._fields(_raw_type(self._kind).decode(raw))
+        yield
+        bounds = {
+            "messages": len(raw),
+            "context": self._context_bound(raw),
+            "context_updates": self._context_bound(raw),
+            "metadata": limits.metadata_bytes,
+            "metadata_updates": limits.metadata_bytes,
+            "title": limits.metadata_bytes,
+            "context_removals": (limits.name_bytes + 4) * limits.context_keys,
+            "tags": max(_SMALL, 2 * (limits.name_bytes + 4) * limits.tags),
+        }
+        for name, text in fields.items():
+            fields[name] = yield from _bounded(text, name, bounds.get(name, _SMALL))
+            yield
+        long: dict[str, Any] = {}
+        for name in ("context", "context_updates"):
+            if fields.get(name, b"")[:1] == b"{":
+                long[name] = yield from self._context(fields[name], name)
+                fields[name] = b"{}"
+        messages: list[_Fields] = []
+        if fields.get("messages", b"")[:1] == b"[":
+            messages = list(map(self._fields, _messages(fields["messages"], limits)))
+            yield
+            long["messages"] = yield from self._messages(messages)
+            fields["messages"] = b"[" + b",".join(map(_object, messages)) + b"]"
+        for name in ("metadata", "metadata_updates"):
+            if name in fields:
+                yield from self._metadata(fields[name], name)
+        value = _decoder(self._kind).decode(_object(fields))
+        yield
+        if (yield from scan(raw)).keys != self._keys:
+            raise _repeated()
+        return _completed(value, long)
+
+    def _fields(self, given: msgspec.Struct) -> _Fields:
+        """Return the fields of an object that were given."""
+        values = ((name, getattr(given, name)) for name in given.__struct_fields__)
+        fields = {name: bytes(value) for name, value in values if value is not UNSET}
+        self._keys += len(fields)
+        return fields
+
+    def _context(self, text: bytes, name: str) -> Generator[None, None, dict[str, EncodedJson]]:
+        entries = _entries(text)
+        yield
+        self._keys += len(entries)
+        if len(entries) > self._limits.context_keys:
+            problem = f"{len(entries)} keys, at most {self._limits.context_keys}"
+            raise ShapeError(name, problem)
+        context = {}
+        for key, value in entries.items():
+            place = f"{name}/{token(key)}"
+            one = yield from _bounded(bytes(value), place, self._limits.context_bytes)
+            context[key] = yield from self._value(one, place)
+        return context
+
+    def _context_bound(self, raw: bytes) -> int:
+        """Return how long a context may be; with few keys, the one that is too long is named."""
+        return len(raw) if raw.count(b":") <= _FEW_KEYS else self._limits.context_bytes
+
+    def _messages(self, messages: list[_Fields]) -> Generator[None, None, list[_Long]]:
+        """Take the long values out of messages, and leave short ones of their types."""
+        long: list[_Long] = []
+        limits = self._limits
+        for index, fields in enumerate(messages):
+            place = f"messages/{index}"
+            content = metadata = None
+            if fields.get("content", b"")[:1] in {b'"', b"["}:
+                text = yield from _bounded(
+                    fields["content"], f"{place}/content", limits.content_bytes
+                )
+                content = yield from self._value(text, f"{place}/content")
+                fields["content"] = b"[]"
+            if fields.get("metadata", b"")[:1] == b"{":
+                text = yield from _bounded(
+                    fields["metadata"], f"{place}/metadata", limits.metadata_bytes
+                )
+                metadata = yield from self._value(text, f"{place}/metadata")
+                fields["metadata"] = b"{}"
+            for name, text in fields.items():
+                fields[name] = yield from _bounded(text, f"{place}/{name}", _SMALL)
+            long.append((content, metadata))
+        return long
+
+    def _value(self, text: bytes, place: str) -> Generator[None, None, EncodedJson]:
+        """Return a value as it is stored."""
+        if text.startswith((b"[", b"{")):
+            found = yield from scan(text)
+            if (yield from is_deeper(found.brackets, self._limits.json_depth)):
+                raise ShapeError(place, "nested too deeply")
+        try:
+            value = yield from canonical(text)
+        except msgspec.ValidationError as error:
+            raise ShapeError(place, str(error).partition(" - at ")[0]) from error
+        except OverflowError as error:
+            raise ShapeError(place, "not plain JSON") from error
+        if text.startswith((b"[", b"{")):
+            self._keys += (yield from scan(value.json)).keys
+        return value
+
+    def _metadata(self, text: bytes, name: str) -> Generator[None]:
+        """Look through metadata, which is then decoded as any other field."""
+        found = yield from scan(text)
+        if found.near_zero > _MOST_NEAR_ZERO:
+            raise ShapeError(name, _NEAR_ZERO)
+        if found.brackets.count(b"[") > _MOST_NESTED:
+            raise ShapeError(name, f"more than {_MOST_NESTED} lists and objects")
+        yield from self._value(text, name)
+
+
+_Long = tuple[EncodedJson | None, EncodedJson | None]
+"""The content and the metadata of a message."""
+
+
+def _completed(value: Any, long: dict[str, Any]) -> Any:  # noqa: ANN401 - the body
+    """Put the long values in."""
+    for name in ("context", "context_updates"):
+        if name in long:
+            setattr(value, name, long[name])
+    for message, (content, metadata) in zip(
+        getattr(value, "messages", ()), long.get("messages", ()), strict=True
+    ):
+        if content is not None:
+            message.content = content
+        if metadata is not None:
+            message.metadata = metadata
+    return value
+
+
+def _bounded(text: bytes, field: str, at_most: int) -> Generator[None, None, bytes]:
+    """Return a value of a body, or refuse one that is too long as it would be stored."""
+    if len(text) > at_most and (yield from least_size(text)) > at_most:
+        if len(text) <= _PRETTY * at_most:  # spaces do not count
+            text = msgspec.json.format(text, indent=-1)
+            yield
+        if (yield from least_size(text)) > at_most:
+            raise ShapeError(field, f"more than {at_most} bytes")
+    return text
+
+
+def _object(fields: _Fields) -> bytes:
+    return (
+        b"{" + b",".join(b'"%b":%b' % (name.encode(), text) for name, text in fields.items()) + b"}"
+    )
+
+
+@lru_cache(maxsize=64)
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - a type
+    return msgspec.json.Decoder(kind)
+
+
+@lru_cache(maxsize=64)
+def _raw_type(kind: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - a type
+    """Return a decoder of the same fields, that leaves each as it was sent."""
+    names = [field.encode_name for field in msgspec.structs.fields(kind)]
+    fields = [(name, msgspec.Raw | UnsetType, UNSET) for name in names]
+    return msgspec.json.Decoder(
+        msgspec.defstruct(f"Raw{kind.__name__}", fields, forbid_unknown_fields=True, gc=False)
+    )
+
+
+_counted = threading.local()
+
+
+class _RawMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """A message as it was sent. Decoding stops at the first one that is too many."""
+
+    role: msgspec.Raw | UnsetType = UNSET
+    content: msgspec.Raw | UnsetType = UNSET
+    id: msgspec.Raw | UnsetType = UNSET
+    metadata: msgspec.Raw | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        _counted.left -= 1
+        if _counted.left < 0:
+            detail = "too many messages"
+            raise ValueError(detail)
+
+
+_decode_messages: Callable[[bytes], list[_RawMessage]] = msgspec.json.Decoder(
+    list[_RawMessage]
+).decode
+
+
+def _messages(text: bytes, limits: Limits) -> list[_RawMessage]:
+    _counted.left = limits.append_messages
+    try:
+        return _decode_messages(text)
+    except msgspec.ValidationError as error:
+        field = _shape_error(error).field
+        place = f"messages/{field}" if field else "messages"
+        if _counted.left < 0:
+            place, problem = "messages", f"at most {limits.append_messages}"
+            raise ShapeError(place, problem) from error
+        raise ShapeError(place, _problem(error)) from error
+
+
+def _problem(error: msgspec.ValidationError) -> str:
+    return str(error).partition(" - at `")[0]
+
+
+def _shape_error(error: msgspec.ValidationError) -> ShapeError:
+    """Turn the words of the decoder into a field and what is wrong with it."""
+    text = str(error)
+    match = _PLACE.match(text)
+    problem, place = (match[1], match[2] or "") if match else (text, "")
+    field = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", place).lstrip(".").replace(".", "/")
+    return ShapeError(field, problem)

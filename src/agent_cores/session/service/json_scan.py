@@ -1,0 +1,122 @@
+"""What can be learned about a JSON text without making objects of it: keys, nesting.
+
+All of it works on texts that are known to be JSON, in pieces: each function is a generator that
+yields after a piece, so that a long text does not hold up the event loop.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_PIECE = 262_144
+_BACKSLASH = 0x5C
+_OPENING, _CLOSING = b"[{", b"]}"
+_TO_LISTS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _OPENING + _CLOSING)
+_NEAR_ZERO = re.compile(rb"[eE]-0*[1-9][0-9]{2}")
+_ESCAPE = 5
+"""Bytes that an escape such as ``\\u0061`` may have more than what it stands for."""
+
+
+class RepeatedKeyError(Exception):
+    """An object names a key twice."""
+
+
+class Scan(msgspec.Struct, frozen=True):
+    """What stands outside the strings of a text.
+
+    ``keys`` counts those of all objects, ``near_zero`` the numbers so near to zero that they are
+    slow to read. ``brackets`` are ``[`` and ``]``, those of objects too.
+    """
+
+    keys: int
+    brackets: bytes
+    near_zero: int
+
+
+def scan(text: bytes) -> Generator[None, None, Scan]:
+    """Look through a text."""
+    keys = near_zero = 0
+    brackets: list[bytes] = []
+    for outside in _outside_strings(text):
+        keys += outside.count(b":")
+        brackets.append(outside.translate(_TO_LISTS, _NO_BRACKETS))
+        near_zero += len(_NEAR_ZERO.findall(outside)) if b"-" in outside else 0
+        yield
+    return Scan(keys, b"".join(brackets), near_zero)
+
+
+def _outside_strings(text: bytes) -> Generator[bytes]:
+    """Yield what stands outside strings, piece by piece."""
+    inside = place = 0
+    while place < len(text):
+        end = min(place + _PIECE, len(text))
+        piece = text[place:end]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # an escape is not cut in two
+            end += 1
+            piece = text[place:end]
+        place = end
+        if b"\\" in piece:
+            piece = piece.replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = piece.split(b'"')
+        yield b"".join(parts[inside::2])
+        inside ^= (len(parts) - 1) % 2
+
+
+def is_deeper(brackets: bytes, most: int) -> Generator[None, None, bool]:
+    """Whether brackets are nested deeper than that."""
+    if brackets.count(b"[") <= most:
+        return False
+    for _ in range(most):
+        brackets = brackets.replace(b"[]", b"")  # the innermost of all
+        yield
+        if not brackets:
+            return False
+    return True
+
+
+def is_utf8(text: bytes) -> Generator[None, None, bool]:
+    """Whether a text is UTF-8."""
+    decode = codecs.getincrementaldecoder("utf-8")().decode
+    try:
+        for place in range(0, len(text), _PIECE):
+            decode(text[place : place + _PIECE])
+            yield
+        decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def least_size(text: bytes) -> Generator[None, None, int]:
+    """Return a number of bytes that the text has at least, written without needless escapes."""
+    size = len(text)
+    for place in range(0, len(text), _PIECE):
+        size -= _ESCAPE * text.count(b"\\u", place, place + _PIECE)
+        yield
+    return size
+
+
+def has_near_zero(text: bytes, most: int) -> bool:
+    """Whether a short text has more than so many numbers that are slow to read."""
+    if text.count(b"e-") + text.count(b"E-") <= most:
+        return False
+    return sum(len(_NEAR_ZERO.findall(piece)) for piece in _outside_strings(text)) > most
+
+
+def check_keys(text: bytes) -> None:
+    """Raise ``RepeatedKeyError`` if an object of a short text names a key twice, at any depth."""
+    json.loads(text, object_pairs_hook=_distinct, parse_int=len, parse_float=len)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise RepeatedKeyError

@@ -1,0 +1,73 @@
+"""Pages of headers, bounded by their bytes as pages of messages are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.models.query import Found
+from agent_cores.session.models.values import encode_json
+
+if TYPE_CHECKING:
+    from agent_cores.session.engine import Engine
+    from agent_cores.session.models.query import Query
+    from agent_cores.session.models.session import SessionMetadata
+
+_FIRST = 64
+_MOST = 256
+"""How many headers one reading of the store may give: whatever they hold has to be in memory."""
+_SMALL = 4_096
+_HEADER = 1_024
+_GRANT = 256
+
+
+async def find_page(engine: Engine, query: Query) -> Found:
+    """Return a page that ends early at ``page_bytes``, never empty if there is a session.
+
+    The store is asked for some headers at a time; a page of few or small ones is one reading.
+    """
+    most = engine.limits.page_bytes
+    headers: list[SessionMetadata] = []
+    unreadable: tuple[str, ...] = ()
+    size, step, rest = 0, _FIRST, query
+    while True:
+        wanted = min(step, query.limit - len(headers))
+        found = await engine.find(msgspec.structs.replace(rest, limit=wanted))
+        fitting = _fitting(found.headers, most - size)
+        if not headers:
+            fitting = max(fitting, 1)
+        if fitting < len(found.headers):
+            if not fitting:
+                return Found(headers, rest.after, unreadable)
+            found = await engine.find(msgspec.structs.replace(rest, limit=fitting))
+            return Found(headers + found.headers, found.next, unreadable + found.unreadable)
+        headers += found.headers
+        unreadable += found.unreadable
+        size += sum(map(_size, found.headers))
+        full = len(headers) >= query.limit or size >= most
+        if full or found.next is None or len(found.headers) < wanted:
+            return Found(headers, found.next, unreadable)
+        step = _MOST if size < _SMALL * len(headers) else _FIRST
+        rest = msgspec.structs.replace(query, after=found.next, offset=0)
+
+
+def _fitting(headers: list[SessionMetadata], room: int) -> int:
+    """Return how many headers fit."""
+    for index, header in enumerate(headers):
+        room -= _size(header)
+        if room < 0:
+            return index
+    return len(headers)
+
+
+def _size(header: SessionMetadata) -> int:
+    """Return about how many bytes a header takes in a page."""
+    size = _HEADER + len(header.title or "")
+    if header.attributes:
+        size += len(encode_json(header.attributes))
+    if header.tags:
+        size += sum(map(len, header.tags))
+    if header.grants:
+        size += sum(_GRANT + len(grant.subject) for grant in header.grants.values())
+    return size

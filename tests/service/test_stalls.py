@@ -1,0 +1,145 @@
+"""Nothing that is sent, within its bounds or past them, holds up the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent_cores.session.service.routes import ROUTES
+from agent_cores.session.service.routing import Route
+from tests.service.stalls import watched
+from tests.service.wire import Wire
+
+MIB = 1_048_576
+LONGEST_SECONDS = 0.05
+S = "/v1/sessions"
+
+
+def values(size: int) -> dict[str, bytes]:
+    """Return JSON values of about that size, each slow to read in its own way."""
+
+    def many(item: bytes) -> bytes:
+        return b"[" + b",".join([item] * (size // (len(item) + 1))) + b"]"
+
+    deep = size // 2
+    keys = b",".join(b'"%x":0' % number for number in range(size // 9))
+    return {
+        "empty lists": many(b"[]"),
+        "zeros": many(b"0"),
+        "objects": many(b'{"a":0}'),
+        "texts": many(b'"x"'),
+        "deep": b"[" * deep + b"]" * deep,
+        "towers": many(b"[" * 98 + b"]" * 98),
+        "near zero": many(b"1e-320"),
+        "too large": many(b"1e999999"),
+        "digits": b"[" + b"1" * size + b"]",
+        "digits of a fraction": b"[1." + b"1" * size + b"]",
+        "escapes": b'["' + b"\\u0061" * (size // 6) + b'"]',
+        "backslashes": b'["' + b"\\\\" * (size // 2) + b'"]',
+        "spaces": b"[" + b" " * size + b"]",
+        "keys": b"{" + keys + b"}",
+        "one key": b"{" + b",".join([b'"a":0'] * (size // 6)) + b"}",
+    }
+
+
+APPEND = next(route for route in ROUTES if route.handler.__name__ == "append_messages")
+KINDS = list(values(1_000))
+
+
+def fields_of(route: Route) -> set[str]:
+    """Return the fields that a route takes."""
+    kind: Any = route.request
+    return {field.encode_name for field in msgspec.structs.fields(kind)}
+
+
+def bodies(route: Route, value: bytes) -> list[bytes]:
+    """Return bodies that hold the value everywhere that the route takes something."""
+    fields = sorted(name.encode() for name in fields_of(route))
+    found = [value, b'{"nothing":%b}' % value]
+    for field in fields:
+        found += [b'{"%b":%b}' % (field, value), b'{"%b":{"a":%b}}' % (field, value)]
+    if b"messages" in fields:
+        message = b'{"messages":[{"role":"user",%b}]}'
+        found += [
+            message % (b'"content":%b' % value),
+            message % (b'"content":"x","metadata":{"a":%b}' % value),
+            message % (b'"content":"x","id":%b' % value),
+        ]
+    return found
+
+
+async def longest(wire: Wire, route: Route, body: bytes, patch: pytest.MonkeyPatch) -> float:
+    """Send a body to a session of its own, and return how long the loop was held up."""
+    ann = await wire.caller("ann", await wire.key("read", "write", "act-as", "admin"))
+    path = route.path.replace("{id}", await ann.new_session()).replace("{turn}", "t")
+    with watched(patch) as stalls:
+        reply = await asyncio.create_task(ann(route.method, path, body))
+        read = await asyncio.create_task(ann("GET", f"{path.split('/m')[0]}?message_limit=9"))
+    assert reply.status < 500
+    assert read.status < 500
+    return stalls.longest
+
+
+@pytest.fixture(autouse=True)
+def _few_objects() -> Iterator[None]:
+    """Keep the test runner's million objects from the garbage collector: a service has not them."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+WRITES = [route for route in ROUTES if route.request is not None]
+TAKING = [
+    route for route in WRITES if {"metadata", "metadata_updates", "messages"} & fields_of(route)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_body_holds_up_the_event_loop(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = [(route, body) for route in WRITES for body in bodies(route, values(15_000)[kind])]
+    sent += [(route, body) for route in TAKING for body in bodies(route, values(65_000)[kind])]
+    if kind != "near zero":  # which is slow altogether, though nothing waits for it
+        sent += [(APPEND, body) for body in bodies(APPEND, values(MIB - 100)[kind])]
+    took = {}
+    for route, body in sent:
+        wire = Wire()
+        took[f"{route.name} {body[:40]!r}"] = await longest(wire, route, body, monkeypatch)
+        await wire.service.aclose()
+    worst = max(took, key=took.__getitem__)
+    assert took[worst] < LONGEST_SECONDS, worst
+
+
+@pytest.mark.parametrize("kind", ["zeros", "objects", "backslashes", "towers"])
+async def test_the_longest_body_does_not_hold_up_the_event_loop(
+    wire: Wire, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for body in bodies(APPEND, values(15 * MIB)[kind])[-3:]:
+        took = await longest(wire, APPEND, body, monkeypatch)
+        assert took < LONGEST_SECONDS
+
+
+async def test_an_append_at_its_bounds_is_stored_as_it_was_sent(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand messages, eight megabytes, of the kind that takes longest."""
+    ann = await wire.caller("ann")
+    path = f"{S}/{await ann.new_session()}/messages"
+    content = b"[" + b",".join([b"[1.50,{}]"] * 800) + b"]"
+    message = b'{"role":"user","content":%b,"metadata":{"a":"\\u00e9"}}' % content
+    body = b'{"messages":[%b]}' % b",".join([message] * 1_000)
+    with watched(monkeypatch) as stalls:
+        reply = await asyncio.create_task(ann("POST", path, body))
+        assert reply.status == 201
+        page = await asyncio.create_task(ann("GET", f"{path}?limit=2"))
+    stored = page.json()["data"][-1]
+    assert stored == json.loads(reply.body)["data"][-1]
+    assert stored["content"] == [[1.5, {}]] * 800
+    assert stored["metadata"] == {"a": "\u00e9"}
+    assert stalls.longest < LONGEST_SECONDS
