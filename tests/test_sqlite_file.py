@@ -346,9 +346,9 @@ async def test_options_of_the_url_come_before_the_settings(tmp_path: Path) -> No
     )
     assert isinstance(provider, SQLiteProvider)
     await provider.initialize()
-    writer = provider._use().writer._connection  # noqa: SLF001 - settings of one connection
-    assert writer.execute("PRAGMA synchronous").fetchall() == [(1,)]
-    assert writer.execute("PRAGMA busy_timeout").fetchall() == [(2500,)]
+    writer = provider._use().writer  # noqa: SLF001 - settings of one connection
+    assert writer._connection.execute("PRAGMA synchronous").fetchall() == [(1,)]  # noqa: SLF001
+    assert writer._timeout == 2.5  # noqa: SLF001
     assert "ours_sessions" in rows(path)
     await provider.shutdown()
 

@@ -60,10 +60,14 @@ class ChangeWriter:
         connection.execute(statements.prepare_runs)
 
     def carry_out(self, change: Change) -> Applied:
-        """Write one change, all or nothing, as ``apply_change`` says; raise what it raises."""
-        hot = hot_append(change) if self._fast_path else None
-        applied = None if hot is None else self._append(change, hot)
-        return self._look_and_write(change) if applied is None else applied
+        """Write one change, all or nothing, as ``apply_change`` says; raise what it raises.
+
+        It is judged as of now: it may have waited for the transaction.
+        """
+        at = change.applied_at()
+        hot = hot_append(change, at) if self._fast_path else None
+        applied = None if hot is None else self._append(change, hot, at)
+        return self._look_and_write(change.as_of(at)) if applied is None else applied
 
     def write_run(self, run: Run) -> bool:
         """Write a run; false: nothing was written, a session or a message is not as expected."""
@@ -73,13 +77,13 @@ class ChangeWriter:
             return False
         return True
 
-    def _append(self, change: Change, hot: HotAppend) -> Applied | None:
+    def _append(self, change: Change, hot: HotAppend, applied_at: datetime) -> Applied | None:
         """Append if every guard holds; ``None``: nothing was written, look."""
         basis, messages = change.basis, change.append
         if basis is None or not _agree(change, basis):
             return None
         count = len(messages)
-        at = to_millis(change.at)
+        at, decided_at = to_millis(applied_at), to_millis(change.at)
         end = None if hot.expires_at is None else to_millis(hot.expires_at)
         guards = (
             count,
@@ -100,7 +104,8 @@ class ChangeWriter:
         key, last_seq, message_count, active_at, expires_at, listed_at, revision = rows[0]
         added = numbered(messages, last_seq - count)
         for message in added:
-            created_at = at if message.created_at is change.at else to_millis(message.created_at)
+            own = message.created_at
+            created_at = decided_at if own is change.at else to_millis(own)
             row = key, message.seq, message.id, created_at, message.body
             self._execute(self._sql.add_message, row)
         header = msgspec.structs.replace(
@@ -108,7 +113,7 @@ class ChangeWriter:
             last_seq=last_seq,
             message_count=message_count,
             revision=revision,
-            last_active_at=change.at if active_at == at else from_millis(active_at),
+            last_active_at=applied_at if active_at == at else from_millis(active_at),
             expires_at=hot.expires_at if expires_at == end else _instant(expires_at),
             listed_at=_instant(listed_at),
         )
@@ -231,8 +236,13 @@ class ChangeWriter:
 
 def decode_row(row: Row) -> SessionMetadata:
     """Return the header in a row of the session key and ``HEADER_FIELDS``."""
+    return decode_header(*fields_of(row))
+
+
+def fields_of(row: Row) -> tuple[dict[str, Any], str, str]:
+    """Return the fields of a header in such a row, its namespace and its session id."""
     fields = dict(zip(HEADER_FIELDS, row[1:], strict=False))
-    return decode_header(fields, fields["namespace"], fields["session_id"])
+    return fields, fields["namespace"], fields["session_id"]
 
 
 def stored_message(row: Row) -> StoredMessage:

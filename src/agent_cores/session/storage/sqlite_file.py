@@ -64,6 +64,7 @@ class StoreFile:
         self._files: tuple[tuple[str, Identity], ...] = ()
         self._content = Content(0, 0, 0)
         self._overwritten = False
+        self._closed = _OF_NO_FILE
         self._guard = Guard((), ())
 
     def open(self, version: int) -> None:
@@ -135,8 +136,20 @@ class StoreFile:
             self._save()
             self._close()
             return
+        self._closed = self._files[0][1]
+        self._files = tuple((path, _OF_NO_FILE) for path, _ in self._files)
         self._guard.release()
         self.connection.close()
+
+    def open_again(self) -> None:
+        """Open the file after ``close``; ``StorageUnavailableError`` if it is not there."""
+        there = _at(self._files[0][0])
+        if there is None:
+            raise self._refused("is no longer there: it was moved or removed. Put it back")
+        if there == self._closed:
+            self.open(newest_version())
+        else:
+            self._reopen()
 
     def follow(self) -> bool:
         """Go on with the file at the path; tell whether it has all that was committed.

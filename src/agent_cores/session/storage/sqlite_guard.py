@@ -17,15 +17,14 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING
 
-from agent_cores.session.storage.sqlite_status import status_of
+from agent_cores.session.storage.sqlite_status import Identity, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent_cores.session.storage.sqlite_status import Identity
 
 if sys.platform == "linux":
     import fcntl
@@ -38,8 +37,9 @@ _IN_USE_BYTE = 128, 1
 _DESCRIPTORS = Path("/proc/self/fd")
 _FLOCK = "hhqqi4x"
 
-_holders: Counter[int] = Counter()
-_holders_lock = Lock()
+_holders: Counter[tuple[int, Identity, Range]] = Counter()
+"""How many guards there are of a descriptor: stores of one file may share one."""
+_holders_lock = RLock()
 
 
 class Guard:
@@ -50,18 +50,26 @@ class Guard:
         for descriptors, part in ((database, _SHARED_BYTES), (memory, _IN_USE_BYTE)):
             for descriptor in descriptors:
                 with suppress(OSError), _holders_lock:
+                    held = descriptor, _identity(descriptor), part
                     _lock(descriptor, part)
-                    self._held.append((descriptor, _identity(descriptor), part))
-                    _holders[descriptor] += 1
+                    _holders[held] += 1
+                    self._held.append(held)
 
     def release(self) -> None:
         """Let go of the file, so that SQLite can tidy up as it closes it."""
         while self._held:
-            descriptor, identity, part = self._held.pop()
+            held = descriptor, identity, part = self._held.pop()
             with suppress(OSError), _holders_lock:
-                _holders[descriptor] -= 1
-                if not _holders[descriptor] and _identity(descriptor) == identity:
+                _holders[held] -= 1
+                if _holders[held]:
+                    continue
+                del _holders[held]
+                if _identity(descriptor) == identity:
                     _lock(descriptor, part, unlock=True)
+
+    def __del__(self) -> None:
+        """Do not count for a store that nobody closed."""
+        self.release()
 
 
 def descriptors_of(path: str) -> set[int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,17 +19,19 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
+from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import (
     ConfigurationError,
     StorageUnavailableError,
     StoreFormatError,
     WrongContextError,
 )
-from agent_cores.session.models import Applied, Change
+from agent_cores.session.models import Applied
 from agent_cores.session.process import process_id
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.coalescing import MAX_QUEUED, Coalescer
 from agent_cores.session.storage.native import NativeProvider
+from agent_cores.session.storage.sqlite_batches import Waiting
 from agent_cores.session.storage.sqlite_connection import (
     newest_version,
     stored_version,
@@ -38,12 +41,13 @@ from agent_cores.session.storage.sqlite_file import StoreFile
 from agent_cores.session.storage.sqlite_reading import Readers
 from agent_cores.session.storage.sqlite_statements import Statements
 from agent_cores.session.storage.sqlite_writer import Writer
+from agent_cores.session.storage.unreadable import HeaderReader
 from agent_cores.session.threads import in_thread
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from agent_cores.session.models import Ended, Found, Query, Snapshot, Window
+    from agent_cores.session.models import Change, Ended, Found, Query, Snapshot, Window
     from agent_cores.session.settings import SessionSettings
 
 SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
@@ -59,7 +63,7 @@ class _Opened(msgspec.Struct, frozen=True):
     pid: int
     writer: Writer
     readers: Readers
-    writes: Coalescer[Change, Applied]
+    writes: Coalescer[Waiting, Applied]
 
 
 class SQLiteProvider(NativeProvider):
@@ -106,6 +110,7 @@ class SQLiteProvider(NativeProvider):
         self._prefix = table_prefix
         self._fast_path = fast_path
         self._opened: _Opened | None = None
+        self._headers = HeaderReader()
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - checked by __init__
@@ -143,11 +148,16 @@ class SQLiteProvider(NativeProvider):
 
     async def shutdown(self) -> None:
         opened, self._opened = self._opened, None
-        if opened is None:
-            return
-        await opened.writes.drain()
-        await opened.readers.close()
-        await opened.writer.close()
+        if opened is not None:
+            await self._close(opened)
+
+    async def _close(self, opened: _Opened) -> None:
+        """Answer what was accepted and close, all within one timeout."""
+        end = time.monotonic() + self._timeout
+        opened.writer.closing(end)
+        await asyncio.wait([asyncio.ensure_future(opened.writes.drain())], timeout=self._timeout)
+        await opened.readers.close(end)
+        await opened.writer.close(end)
 
     async def _open(self) -> _Opened:
         version = await in_thread(self._look_first, "sqlite-schema")
@@ -155,11 +165,14 @@ class SQLiteProvider(NativeProvider):
         file = StoreFile(
             self.path, prefix=self._prefix, timeout=self._timeout, synchronous=self._synchronous
         )
-        writer = Writer(file, statements, timeout=self._timeout, fast_path=self._fast_path)
+        writer = Writer(
+            file, statements, self._headers, timeout=self._timeout, fast_path=self._fast_path
+        )
         await writer.open(version)
         readers = Readers(
             file,
             statements,
+            self._headers,
             timeout=self._timeout,
             count=self._pool_size,
             follow=writer.follow,
@@ -211,7 +224,8 @@ class SQLiteProvider(NativeProvider):
 
     async def apply(self, change: Change) -> Applied:
         size = sum([len(message.body) for message in change.append])
-        return await self._use().writes.submit(change, size)
+        end = time.monotonic() + time_left(self._timeout)
+        return await self._use().writes.submit(Waiting(change, end), size)
 
     async def find(self, query: Query) -> Found:
         return await self._use().readers.find(query)

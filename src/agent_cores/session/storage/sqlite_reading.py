@@ -30,7 +30,7 @@ from agent_cores.session.models.query import (
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.storage.base import Counts
 from agent_cores.session.storage.codec import HEADER_FIELDS
-from agent_cores.session.storage.sqlite_changes import decode_row, stored_message
+from agent_cores.session.storage.sqlite_changes import decode_row, fields_of, stored_message
 from agent_cores.session.storage.sqlite_connection import Row, fetch, open_reader, translating
 from agent_cores.session.storage.sqlite_file import FileMovedError
 from agent_cores.session.threads import Workers
@@ -44,12 +44,14 @@ if TYPE_CHECKING:
     from agent_cores.session.models import SessionMetadata, Window
     from agent_cores.session.storage.sqlite_file import StoreFile
     from agent_cores.session.storage.sqlite_statements import Statements
+    from agent_cores.session.storage.unreadable import HeaderReader
 
 T = TypeVar("T")
 Place = tuple[int, str]
 """Time in milliseconds and session id: where a session stands in a listing."""
 
 _PAUSE = 0.005
+_MOMENT = 0.2
 _LARGEST = 2**63 - 1
 _FIRST: Place = (_LARGEST, "")
 _LISTED_AT = 1 + HEADER_FIELDS.index("listed_at")
@@ -63,6 +65,7 @@ class Readers:
         self,
         file: StoreFile,
         statements: Statements,
+        headers: HeaderReader,
         *,
         timeout: float,
         count: int,
@@ -70,18 +73,25 @@ class Readers:
     ) -> None:
         self._file = file
         self._sql = statements
+        self._headers = headers
         self._timeout = timeout
         self._follow = follow
         self._threads = Workers(count, "sqlite-reader", before_fork=self._close_before_fork)
+        self._ended = False
         self._open: set[apsw.Connection] = set()
         self._idle: list[tuple[int, apsw.Connection]] = []
         file.close_readers = self._close_within
 
-    async def close(self) -> None:
-        """Wait for the looks that are under way, and close."""
-        await self._threads.close()
-        with translating(self._file.path):
-            self._close_within(0)
+    async def close(self, end: float) -> None:
+        """Finish the looks that were asked for, at most until ``end``, and close."""
+        closing = asyncio.ensure_future(self._threads.close())
+        await asyncio.wait([closing], timeout=max(end - time.monotonic(), _MOMENT))
+        if not closing.done():
+            self._ended = True
+            for connection in tuple(self._open):
+                connection.interrupt()
+            await asyncio.wait([closing], timeout=_MOMENT)
+        self._close_within(0)
 
     def _close_before_fork(self) -> None:
         self._close_within(0)  # no look is under way
@@ -198,22 +208,26 @@ class Readers:
 
     def _find(self, query: Query, connection: apsw.Connection) -> Found:
         headers: list[SessionMetadata] = []
+        unreadable: dict[str, None] = {}
         skip, seen = query.skip, (0, "")
         bound = WALK_LIMIT + query.skip + query.limit
         for walked, (place, row) in enumerate(self._walk(query, connection)):
             if walked >= bound:
-                return Found(headers, Cursor(*seen, shared=bool(query.subjects), skip=skip))
-            seen = place
-            header = decode_row(row)
-            if order_key(header, query) != place or not matches(header, query):
-                continue
-            if skip:
+                cursor = Cursor(*seen, shared=bool(query.subjects), skip=skip)
+                return Found(headers, cursor, tuple(unreadable))
+            header = self._headers.read(*fields_of(row))
+            if header is None:
+                unreadable[row[_SESSION_ID]] = None
+            elif order_key(header, query) != place or not matches(header, query):
+                pass
+            elif skip:
                 skip -= 1
             elif len(headers) == query.limit:
-                return Found(headers, cursor_at(headers[-1], query))
+                return Found(headers, cursor_at(headers[-1], query), tuple(unreadable))
             else:
                 headers.append(header)
-        return Found(headers)
+            seen = place
+        return Found(headers, None, tuple(unreadable))
 
     def _walk(self, query: Query, connection: apsw.Connection) -> Iterator[tuple[Place, Row]]:
         """Yield the rows that may belong to the listing, highest place first.

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,7 +26,6 @@ from agent_cores.session.storage.sqlite_statements import RUN_COLUMNS, RUN_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from agent_cores.session.storage.sqlite_statements import Statements
 
@@ -35,6 +36,9 @@ RESTS = 10
 
 Key = tuple[str, str]
 """Namespace and session id."""
+
+_A_WHILE = timedelta(seconds=0.1)
+"""A change that is younger is written with the time of its decision, which costs nothing."""
 
 _NO_MOVE = (None,) * (RUN_COLUMNS - 5)
 
@@ -51,10 +55,13 @@ class Run(msgspec.Struct):
 
     ``answers`` has what each of these changes does, by its index. ``before`` and ``after`` are the
     sessions that they move, ``others`` those that the rest of the batch may change. ``generation``
-    tells of which file that is known.
+    tells of which file that is known. ``ends_at`` is when the first of these sessions, or of the
+    rights to append to them, ends; ``clocks`` tell how late it is.
     """
 
     generation: int = 0
+    ends_at: datetime | None = None
+    clocks: list[Callable[[], datetime]] = []
 
     answers: dict[int, Applied] = {}
     before: dict[Key, Remembered] = {}
@@ -63,6 +70,16 @@ class Run(msgspec.Struct):
     messages: int = 0
     statement: str = ""
     bindings: list[Any] = []
+
+    def is_late(self) -> bool:
+        """Whether an end has come since it was planned: then each change is to be judged anew."""
+        end = self.ends_at
+        return end is not None and any(clock() >= end for clock in self.clocks)
+
+    def end_by(self, end: datetime | None) -> None:
+        """Take in another end."""
+        if end is not None and (self.ends_at is None or end < self.ends_at):
+            self.ends_at = end
 
 
 class Runs:
@@ -91,7 +108,7 @@ class Runs:
         run = Run(generation)
         for index, change in enumerate(changes):
             key = change.namespace, change.session_id
-            applied = None if key in run.others else self._planned(run, key, change)
+            applied = None if key in run.others else self._planned(run, key, _aged(run, change))
             if applied is None:
                 run.others.add(key)
             else:
@@ -138,6 +155,8 @@ class Runs:
         if applied.header.due_at is not header.due_at:
             return None
         run.before[key] = known
+        run.end_by(known.header.expires_at)
+        run.end_by(change.valid_until)
         return applied
 
     def _write_down(self, run: Run) -> None:
@@ -177,6 +196,16 @@ def _as_the_caller_knows_it(applied: Applied, change: Change) -> Applied:
         header, attributes=basis.attributes, tags=basis.tags, title=basis.title
     )
     return msgspec.structs.replace(applied, header=header)
+
+
+def _aged(run: Run, change: Change) -> Change:
+    """Return a change that has waited for a while as decided now, and remember its clock."""
+    clock = change.clock
+    if clock is None:
+        return change
+    if not run.clocks or run.clocks[-1] is not clock:
+        run.clocks.append(clock)
+    return change.as_of(at) if (at := clock()) - change.at > _A_WHILE else change
 
 
 def _is_simple(change: Change) -> bool:

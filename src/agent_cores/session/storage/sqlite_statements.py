@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from agent_cores.session.models.expiry import LISTING_LAG
-from agent_cores.session.storage.codec import HEADER_FIELDS
+from agent_cores.session.storage.codec import FORMAT, HEADER_FIELDS
 
 # A hot append: the guards in WHERE are those of `hot_append`, the effects those of `apply_change`.
 # No row changed means "look". max() of a number and NULL is NULL: an end that is never.
@@ -17,6 +17,7 @@ UPDATE "{prefix}sessions" AS kept SET
     expires_at = max(expires_at, ?3){listed}
 WHERE namespace = ?4 AND session_id = ?5 AND incarnation = ?6 AND access_revision IS ?7
     AND hold IS NULL AND archived = 0 AND (expires_at IS NULL OR expires_at > ?2)
+    AND format = {format}
     AND (?8 IS NULL OR turn_token = ?8) AND (?9 IS NULL OR last_seq = ?9)
     AND NOT EXISTS ({known})
 RETURNING session_key, last_seq, message_count, last_active_at, expires_at, listed_at, revision
@@ -52,7 +53,7 @@ WHEN NEW.session_key IS NOT NULL BEGIN
     WHERE NEW.new_seq IS NOT NULL AND session_key = NEW.session_key
         AND access_revision IS NEW.access_revision AND revision = NEW.revision
         AND last_seq = NEW.last_seq AND last_active_at = NEW.last_active_at
-        AND listed_at IS NEW.listed_at AND expires_at IS NEW.expires_at;
+        AND listed_at IS NEW.listed_at AND expires_at IS NEW.expires_at AND format = {format};
     SELECT RAISE(ABORT, 'not as it was') WHERE NEW.new_seq IS NOT NULL AND changes() <> 1;
     UPDATE "{prefix}sessions" SET listed_at = NEW.new_listed
     WHERE NEW.new_listed IS NOT NULL AND session_key = NEW.session_key;
@@ -99,7 +100,8 @@ class Statements:
         lag = str(LISTING_LAG // timedelta(milliseconds=1))
 
         def sql(text: str, **parts: str) -> str:
-            for name, part in {**parts, "lag": lag, "prefix": prefix}.items():
+            own = {"lag": lag, "prefix": prefix, "format": str(FORMAT)}
+            for name, part in {**parts, **own}.items():
                 text = text.replace(f"{{{name}}}", part)
             return text
 

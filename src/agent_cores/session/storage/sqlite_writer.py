@@ -1,38 +1,27 @@
 """``Writer``: the one thread of a process that writes to the file, and its transactions.
 
-A batch of changes crosses to the thread once and comes back once. It is one transaction: where all
-of it are plain appends a single statement, see ``sqlite_runs``, else one that waits for its turn
-among processes in ``BEGIN IMMEDIATE``, so that nothing that was looked at under it can change
-before the commit. Where that fails as a whole, its changes run singly.
+A batch of changes crosses to the thread once and comes back once; ``sqlite_batches`` writes it. The
+same thread takes what has ended and removes what deleted sessions left.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import apsw
-
-from agent_cores.session.errors import (
-    CorruptRecordError,
-    InvalidInputError,
-    SessionError,
-    StorageUnavailableError,
-)
+from agent_cores.session.deadline import time_left
+from agent_cores.session.errors import SessionError, StorageUnavailableError
 from agent_cores.session.models.query import Ended
 from agent_cores.session.models.times import to_millis
-from agent_cores.session.storage.sqlite_changes import ChangeWriter, decode_row
-from agent_cores.session.storage.sqlite_connection import (
-    fetch,
-    free_bytes,
-    newest_version,
-    translated,
-    translating,
-)
+from agent_cores.session.storage.sqlite_batches import Batches
+from agent_cores.session.storage.sqlite_changes import ChangeWriter, fields_of
+from agent_cores.session.storage.sqlite_connection import fetch, free_bytes, translating
+from agent_cores.session.storage.sqlite_lock import LockWait
 from agent_cores.session.storage.sqlite_runs import Run, Runs
 from agent_cores.session.threads import Workers
 
@@ -40,17 +29,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from agent_cores.session.models import Applied, Change, SessionMetadata
+    import apsw
+
+    from agent_cores.session.models import Applied
+    from agent_cores.session.storage.sqlite_batches import Waiting, Written
     from agent_cores.session.storage.sqlite_file import StoreFile
     from agent_cores.session.storage.sqlite_runs import Key, Remembered
     from agent_cores.session.storage.sqlite_statements import Statements
-
-    Written = tuple[list[Applied | Exception], bool, dict[Key, Remembered]]
+    from agent_cores.session.storage.unreadable import HeaderReader
 
 T = TypeVar("T")
 
 PURGE_ROWS = 500
 """How many rows of removed sessions go in one transaction: what other writers wait for at most."""
+_GRACE = 1.0
+"""Seconds past a timeout that closing may take where the disk is slow, not the lock."""
 
 LEAST_FREE = 1_048_576
 """Bytes free on the disk below which a check fails: a write may still fit into the log, or not."""
@@ -62,16 +55,25 @@ class Writer:
     """Writes to one file, on one thread. Its methods are called on the event loop."""
 
     def __init__(
-        self, file: StoreFile, statements: Statements, *, timeout: float, fast_path: bool
+        self,
+        file: StoreFile,
+        statements: Statements,
+        headers: HeaderReader,
+        *,
+        timeout: float,
+        fast_path: bool,
     ) -> None:
         self._file = file
         self._path = file.path
         self._sql = statements
+        self._headers = headers
         self._timeout = timeout
         self._fast_path = fast_path
         self._thread = Workers(1, "sqlite-writer", before_fork=self._close_before_fork)
         self._connection: apsw.Connection
         self._changes: ChangeWriter
+        self._batches: Batches
+        self._lock = LockWait()
         self._in_doubt = False
         self._is_open = False
         self._closed_by_fork = False
@@ -95,23 +97,42 @@ class Writer:
     def _take_connection(self) -> None:
         self._is_open = True
         self._connection = self._file.connection
+        self._connection.set_busy_handler(self._lock)
         self._changes = ChangeWriter(self._connection, self._sql, fast_path=self._fast_path)
+        self._batches = Batches(
+            self._connection, self._path, self._changes, self._lock, self._timeout
+        )
 
-    async def close(self) -> None:
-        """Remove what deleted sessions left, for as long as a timeout at most, and close."""
+    def closing(self, end: float) -> None:
+        """Let nothing wait for the file's lock past that instant."""
+        self._lock.last = end
+
+    async def close(self, end: float) -> None:
+        """Remove what deleted sessions left and close; what is not done by ``end`` stays.
+
+        ``end`` is as ``time.monotonic()`` counts.
+        """
         if self._purging is not None:
-            await asyncio.wait([self._purging], timeout=self._timeout)
+            await asyncio.wait([self._purging], timeout=max(end - time.monotonic(), 0))
             self._purging.cancel()
-        await self._run(self._close_for_good)
+        closing = asyncio.ensure_future(self._thread.run(self._close_for_good))
+        done, _ = await asyncio.wait([closing], timeout=max(end - time.monotonic(), 0) + _GRACE)
+        if not done:
+            closing.add_done_callback(_settled)
+            self._thread.end()
+            detail = f"{self._path} did not close within SESSION_TIMEOUT"
+            raise StorageUnavailableError(detail)
+        closing.result()
         await self._thread.close()
 
-    async def write(self, changes: Sequence[Change]) -> list[Applied | Exception]:
+    async def write(self, batch: Sequence[Waiting]) -> list[Applied | Exception]:
         """Carry out a batch; answer each change with what it did or its own error."""
+        changes = [waiting.change for waiting in batch]
         run = self._runs.plan(changes, self._file.generation)
         written = False
         seen: dict[Key, Remembered] = {}
         try:
-            answers, written, seen = await self._run(partial(self._write, changes, run))
+            answers, written, seen = await self._run(partial(self._write, batch, run))
         finally:
             self._runs.settle(run, written=written, seen=seen)
         if self._changes.left_behind:
@@ -119,11 +140,15 @@ class Writer:
         return answers
 
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
-        """Take up to ``limit`` ended sessions; put off those that live on."""
+        """Take up to ``limit`` ended sessions; put off those that live on.
+
+        One that cannot be read is put off as long as a lease, and is not taken.
+        """
         taken: list[Ended] = []
+        end = time.monotonic() + time_left(self._timeout)
         came = 1
         while came and len(taken) < limit:
-            job = partial(self._take_due, at, limit - len(taken), lease_seconds)
+            job = partial(self._take_due, at, limit - len(taken), lease_seconds, end)
             came, ended = await self._run(job)
             taken += ended
         return taken
@@ -134,10 +159,10 @@ class Writer:
 
     async def check(self) -> None:
         """Write a page that stays as it is, and see that there is room for more."""
-        await self._run(self._check)
+        await self._run(partial(self._check, time.monotonic() + time_left(self._timeout)))
 
-    def _check(self) -> None:
-        with self._transaction():
+    def _check(self, end: float) -> None:
+        with self._transaction(end):
             for statement in self._sql.touch:
                 self._connection.execute(statement)
         if not self._file.holds(self._connection):
@@ -152,14 +177,16 @@ class Writer:
     def _translated(self, job: Callable[[], T]) -> T:
         with translating(self._path):
             if self._closed_by_fork:
-                self._file.open(newest_version())
+                self._file.open_again()
                 self._take_connection()
                 self._closed_by_fork = False
             return job()
 
     def _close_for_good(self) -> None:
-        self._is_open = False
-        self._file.close()
+        with translating(self._path):
+            if self._is_open:
+                self._is_open = False
+                self._file.close()
 
     def _close_before_fork(self) -> None:
         """Close the file, for the next job to open again: no child may inherit SQLite's locks."""
@@ -168,7 +195,7 @@ class Writer:
             self._closed_by_fork = True
             self._file.close()
 
-    def _write(self, changes: Sequence[Change], run: Run) -> Written:
+    def _write(self, batch: Sequence[Waiting], run: Run) -> Written:
         """Answer each change; tell whether the run was written, and what was seen of the others.
 
         Nothing is answered until the files are seen to be still those at the path.
@@ -177,28 +204,29 @@ class Writer:
             if self._in_doubt:
                 self._follow()
         except SessionError as error:
-            return [type(error)(str(error)) for _ in changes], False, {}
+            return [type(error)(str(error)) for _ in batch], False, {}
         if run.generation != self._file.generation:
             run = Run()
-        written = self._attempt(changes, run)
+        written = self._batches.write(batch, run)
         if self._file.holds(self._connection):
             return written
         self._in_doubt = True
         try:
             if not self._follow():  # it is another file
-                written = self._attempt(changes, Run())
+                written = self._batches.write(batch, Run())
             if self._file.holds(self._connection):
                 return written
             detail = f"{self._path} was moved or replaced again and again"
         except SessionError as error:
             detail = str(error)
         self._in_doubt = True
-        lost = [StorageUnavailableError(detail, outcome_unknown=True) for _ in changes]
+        lost = [StorageUnavailableError(detail, outcome_unknown=True) for _ in batch]
         return [*lost], False, {}
 
     def _follow(self) -> bool:
         """Go on with the file at the path; tell whether it has all that was committed."""
         generation = self._file.generation
+        self._lock.end = time.monotonic() + self._timeout
         with translating(self._path):
             whole = self._file.follow()
         if self._file.generation != generation:
@@ -206,110 +234,32 @@ class Writer:
         self._in_doubt = False
         return whole
 
-    def _attempt(self, changes: Sequence[Change], run: Run) -> Written:
-        self._changes.seen = {}
-        if len(run.answers) == len(changes):
-            try:
-                if self._changes.write_run(run):  # one statement is a transaction
-                    return list(run.answers.values()), True, {}
-            except (apsw.BusyError, apsw.IOError) as error:
-                unknown = not isinstance(error, apsw.BusyError)
-                return self._failed(error, changes, outcome_unknown=unknown), False, {}
-            except (apsw.Error, OverflowError, UnicodeError):
-                pass  # nothing was written, and it may be the fault of one change alone
-            run = Run()
-        return *self._write_transaction(changes, run), self._changes.seen
-
-    def _write_transaction(
-        self, changes: Sequence[Change], run: Run
-    ) -> tuple[list[Applied | Exception], bool]:
-        execute = self._connection.execute
-        try:
-            execute("BEGIN IMMEDIATE")
-        except apsw.Error as error:
-            return self._failed(error, changes), False
-        try:
-            written = bool(run.answers) and self._changes.write_run(run)
-            done = run.answers if written else {}
-            answers = [
-                done[index] if index in done else self._carry_out(change)
-                for index, change in enumerate(changes)
-            ]
-        except Exception as error:  # noqa: BLE001 - answered to the change that it belongs to
-            self._rollback()
-            if len(changes) == 1:
-                return self._failed(error, changes), False
-            return self._singly(changes), False
-        try:
-            execute("COMMIT")
-        except apsw.Error as error:
-            self._rollback()
-            unknown = not isinstance(error, apsw.BusyError | apsw.FullError)
-            return self._failed(error, changes, outcome_unknown=unknown), False
-        return answers, written
-
-    def _carry_out(self, change: Change) -> Applied | Exception:
-        """Return what the change did, or why it is refused; raise what spoils the transaction."""
-        try:
-            return self._changes.carry_out(change)
-        except SessionError as refusal:
-            return refusal
-
-    def _singly(self, changes: Sequence[Change]) -> list[Applied | Exception]:
-        answers: list[Applied | Exception] = []
-        for index, change in enumerate(changes):
-            [answer], _ = self._write_transaction([change], Run())
-            answers.append(answer)
-            if isinstance(answer, Exception) and isinstance(answer.__cause__, apsw.BusyError):
-                return answers + self._failed(answer.__cause__, changes[index + 1 :])
-        return answers
-
-    def _failed(
-        self, error: Exception, changes: Sequence[Change], *, outcome_unknown: bool = False
-    ) -> list[Applied | Exception]:
-        """Answer every change with an error of its own, since callers may add to it."""
-        return [self._answer_of(error, outcome_unknown=outcome_unknown) for _ in changes]
-
-    def _answer_of(self, error: Exception, *, outcome_unknown: bool) -> Exception:
-        answer: SessionError
-        if isinstance(error, apsw.Error):
-            answer = translated(error, self._path, outcome_unknown=outcome_unknown)
-        elif isinstance(error, OverflowError | UnicodeError):
-            answer = InvalidInputError("change", "holds a number or text that SQLite cannot keep")
-        else:
-            return error
-        answer.__cause__ = error
-        return answer
-
-    def _rollback(self) -> None:
-        self._changes.seen = {}
-        if self._connection.in_transaction:  # some errors end it by themselves
-            self._connection.execute("ROLLBACK")
-
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, end: float) -> Iterator[None]:
         if self._in_doubt:
             self._follow()
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._batches.begin(end)
         try:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            self._rollback()
+            self._batches.rollback()
             raise
         if not self._file.holds(self._connection):
             self._in_doubt = True
             detail = f"{self._path} was moved, removed or replaced meanwhile"
             raise StorageUnavailableError(detail, outcome_unknown=True)
 
-    def _take_due(self, at: datetime, limit: int, lease_seconds: float) -> tuple[int, list[Ended]]:
+    def _take_due(
+        self, at: datetime, limit: int, lease_seconds: float, end: float
+    ) -> tuple[int, list[Ended]]:
         """Return how many sessions had come due, and those of them that have ended."""
         taken: list[Ended] = []
         leased = to_millis(at + timedelta(seconds=lease_seconds))
-        with self._transaction():
+        with self._transaction(end):
             rows = fetch(self._connection, self._sql.due, (to_millis(at), limit))
             for row in rows:
-                header = _readable(row)
+                header = self._headers.read(*fields_of(row))
                 alive = header is not None and not header.is_expired(at)
                 if header is not None and not alive:
                     taken.append(Ended.of(header))
@@ -330,14 +280,11 @@ class Writer:
             logger.warning("what deleted sessions left stays for now: %s", error)
 
     def _purge_some(self) -> bool:
-        with self._transaction():
+        with self._transaction(time.monotonic() + self._timeout):
             return self._changes.purge(PURGE_ROWS)
 
 
-def _readable(row: tuple[Any, ...]) -> SessionMetadata | None:
-    """Return the header of a row; one that cannot be read must not end all sweeping."""
-    try:
-        return decode_row(row)
-    except CorruptRecordError as error:
-        logger.warning("not swept: %s", error)
-        return None
+def _settled(closing: asyncio.Future[None]) -> None:
+    """Take note of how a close ended for which nobody waited any longer."""
+    if not closing.cancelled() and closing.exception() is not None:
+        logger.warning("closed at last, but: %s", closing.exception())
