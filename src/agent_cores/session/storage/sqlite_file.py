@@ -26,7 +26,7 @@ from agent_cores.session.storage.sqlite_connection import (
     stored_version,
 )
 from agent_cores.session.storage.sqlite_guard import Guard, descriptors_of
-from agent_cores.session.storage.sqlite_status import status_of
+from agent_cores.session.storage.sqlite_status import Probe, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,7 @@ class StoreFile:
         self._timeout = timeout
         self._synchronous = synchronous
         self._files: tuple[tuple[str, Identity], ...] = ()
+        self._probes: tuple[Probe, ...] = ()
         self._content = Content(0, 0, 0)
         self._overwritten = False
         self._closed = _OF_NO_FILE
@@ -90,6 +91,7 @@ class StoreFile:
         opened = descriptors_of(name)
         self._guard = Guard(opened - before or opened, descriptors_of(memory))
         self._files, self._content, self._overwritten = files, content, False
+        self._probes = tuple(Probe(file) for file, _ in files)
         self.connection = connection
         self.generation += 1
 
@@ -99,12 +101,13 @@ class StoreFile:
         With a connection of the calling thread, also whether the file was overwritten in place.
         """
         try:
-            (name, known), (log, known_log), (memory, known_memory) = self._files
-            status = status_of(name)
+            probe, log, memory = self._probes
+            (_, known), (_, known_log), (_, known_memory) = self._files
+            status = probe.status()
             if (
                 status.identity != known
-                or status_of(log).identity != known_log
-                or status_of(memory).identity != known_memory
+                or log.status().identity != known_log
+                or memory.status().identity != known_memory
             ):
                 return False
         except OSError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -40,6 +40,7 @@ Key = tuple[str, str]
 _A_WHILE = timedelta(seconds=0.1)
 """A change that is younger is written with the time of its decision, which costs nothing."""
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _NO_MOVE = (None,) * (RUN_COLUMNS - 5)
 
 
@@ -106,9 +107,17 @@ class Runs:
             self._generation = generation
             self._known.clear()
         run = Run(generation)
+        clock, now, long_ago = None, _NEVER, _NEVER
         for index, change in enumerate(changes):
             key = change.namespace, change.session_id
-            applied = None if key in run.others else self._planned(run, key, _aged(run, change))
+            if change.clock is not None and change.clock is not clock:
+                clock = change.clock
+                now = clock()
+                long_ago = now - _A_WHILE
+                run.clocks.append(clock)
+            if change.clock is not None and change.at < long_ago:
+                change = change.as_of(now)  # noqa: PLW2901 - the same change, later
+            applied = None if key in run.others else self._planned(run, key, change)
             if applied is None:
                 run.others.add(key)
             else:
@@ -196,16 +205,6 @@ def _as_the_caller_knows_it(applied: Applied, change: Change) -> Applied:
         header, attributes=basis.attributes, tags=basis.tags, title=basis.title
     )
     return msgspec.structs.replace(applied, header=header)
-
-
-def _aged(run: Run, change: Change) -> Change:
-    """Return a change that has waited for a while as decided now, and remember its clock."""
-    clock = change.clock
-    if clock is None:
-        return change
-    if not run.clocks or run.clocks[-1] is not clock:
-        run.clocks.append(clock)
-    return change.as_of(at) if (at := clock()) - change.at > _A_WHILE else change
 
 
 def _is_simple(change: Change) -> bool:

@@ -1,4 +1,4 @@
-"""``status_of``: which file lies at a path, asked without releasing the GIL where that is possible.
+"""``Probe``: which file lies at a path, asked without releasing the GIL where that is possible.
 
 The writing thread asks before it answers a batch. ``os.stat`` releases the GIL for about a
 microsecond's work, and then waits for it while the event loop is at work: three of them cost a
@@ -31,7 +31,8 @@ class Status(msgspec.Struct, frozen=True, gc=False):
     written_at: int
 
 
-def _of_os(path: str) -> Status:
+def status_of(path: str) -> Status:
+    """Return the status of the file at a path; ``OSError`` if there is none."""
     status = os.stat(path)  # noqa: PTH116 - a str already
     return Status((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
 
@@ -42,25 +43,33 @@ _STATX_MTIME_INO_SIZE = 0x40 | 0x100 | 0x200
 _AT_FDCWD = -100
 
 
-def _by_statx() -> Callable[[str], Status] | None:
-    """Return what asks the kernel with the GIL held; ``None``: this system has no such call."""
-    if sys.platform != "linux":
-        return None
-    with suppress(OSError, AttributeError):
-        statx = ctypes.PyDLL(None).statx
-        statx.argtypes = ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p
-
-        def of_kernel(path: str) -> Status:
-            buffer = ctypes.create_string_buffer(_STATX.size)
-            if statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_MTIME_INO_SIZE, buffer):
-                return _of_os(path)  # which says what is wrong, or knows better
-            inode, size, seconds, nanos, major, minor = _STATX.unpack(buffer)
-            identity = os.makedev(major, minor), inode
-            return Status(identity, size, seconds * 1_000_000_000 + nanos)
-
-        return of_kernel
+def _statx() -> Callable[[int, bytes, int, int, object], int] | None:
+    """Return the system call, made with the GIL held; ``None``: this system has no such call."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            call = ctypes.PyDLL(None).statx
+            whole = ctypes.c_int
+            call.argtypes = whole, ctypes.c_char_p, whole, ctypes.c_uint, ctypes.c_void_p
+            return call
     return None
 
 
-status_of = _by_statx() or _of_os
-"""Return the status of the file at a path; ``OSError`` if there is none."""
+_STATX_CALL = _statx()
+
+
+class Probe:
+    """Asks for the status of one path, again and again and from any thread."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._encoded = os.fsencode(path)
+        self._buffer = ctypes.create_string_buffer(_STATX.size)
+
+    def status(self) -> Status:
+        """Return the status of the file at the path; ``OSError`` if there is none."""
+        if _STATX_CALL is None or _STATX_CALL(
+            _AT_FDCWD, self._encoded, 0, _STATX_MTIME_INO_SIZE, self._buffer
+        ):
+            return status_of(self.path)  # which says what is wrong, or knows better
+        inode, size, seconds, nanos, major, minor = _STATX.unpack(self._buffer)
+        return Status((os.makedev(major, minor), inode), size, seconds * 1_000_000_000 + nanos)
