@@ -208,3 +208,27 @@ def _node(provider: RedisProvider, session_id: str) -> str:
 def _list(provider: RedisProvider) -> str:
     key = Keys("session:").owned("default", "ann", archived=False)
     return provider._wire._topology.node_of(key)  # noqa: SLF001 - which node that is
+
+
+async def test_changes_that_wait_for_each_other_are_not_sent_once_their_time_is_over(
+    server: RedisServer,
+) -> None:
+    settings = SessionSettings(timeout=TIMEOUT, cleanup_interval=0)
+    provider = RedisProvider.from_url(f"{empty_store(server.url)}&timeout={TIMEOUT}")
+    manager = SessionManager(provider, settings=settings)
+    await manager.initialize()
+    session_id = await manager.create_session("ann")
+    server.pause()
+    updates = [
+        manager.update_session(session_id, "ann", metadata_updates={f"k{number}": 1})
+        for number in range(20)
+    ]
+    async with taking(TIMEOUT):
+        outcomes = await asyncio.gather(*updates, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StorageUnavailableError}
+    server.go_on()
+    await asyncio.sleep(0.2)
+    assert not provider._running  # noqa: SLF001 - what goes on without its caller
+    session = await manager.get_session(session_id, "ann")
+    assert len(session.metadata.attributes) <= 1
+    await manager.shutdown()

@@ -93,6 +93,6 @@ def _connections(topology: Any) -> Iterator[AbstractConnection]:  # noqa: ANN401
             yield node.acquire_connection()
         return
     yield topology._pool.make_connection()
-    if topology._sentinel is not None:
-        for watcher in topology._sentinel.sentinels:
+    if topology._watch is not None:
+        for watcher in topology._watch._sentinel.sentinels:
             yield watcher.connection_pool.make_connection()

@@ -27,12 +27,16 @@ class Background:
         self._tasks: set[asyncio.Task[bool]] = set()
         self._is_slow = False
 
-    def start(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[bool] | None:
-        """Begin; ``None`` if too much is under way."""
-        if len(self._tasks) >= _MOST:
+    def start_unless_slow(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[bool] | None:
+        """Begin; ``None`` if lists are slow, and too much waits for them already."""
+        if self._is_slow and len(self._tasks) >= _MOST:
             work.close()
             _log.debug("a list lags behind: too many wait for it")
             return None
+        return self.start(work)
+
+    def start(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[bool]:
+        """Begin."""
         task = asyncio.create_task(_in_own_time(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -47,10 +51,8 @@ class Background:
             await asyncio.wait([task], timeout=0.001 if self._is_slow else _SHORTLY)
             self._is_slow = not task.done()
 
-    async def succeeds(self, task: asyncio.Task[bool] | None, within: float) -> bool:
+    async def succeeds(self, task: asyncio.Task[bool], within: float) -> bool:
         """Wait for the work so many seconds; return whether it was done by then."""
-        if task is None:
-            return False
         await asyncio.wait([task], timeout=within)
         return task.done() and not task.cancelled() and task.result()
 

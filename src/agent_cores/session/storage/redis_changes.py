@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import (
     CorruptRecordError,
     SessionError,
     StaleHeaderError,
+    StorageUnavailableError,
     StoreFormatError,
 )
 from agent_cores.session.models.change import Applied, Change, State, apply_change, hot_append
-from agent_cores.session.storage.redis_background import Background, tried
 from agent_cores.session.storage.redis_commands import APPLY, READ
 from agent_cores.session.storage.redis_indexes import Entering
 from agent_cores.session.storage.redis_records import (
@@ -37,14 +38,17 @@ from agent_cores.session.storage.redis_records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
+    from agent_cores.session.storage.redis_background import Background
     from agent_cores.session.storage.redis_due import DueQueue
     from agent_cores.session.storage.redis_indexes import Indexes
     from agent_cores.session.storage.redis_keys import Keys, SessionKeys
     from agent_cores.session.storage.redis_wire import Wire
 
+_BESIDE_SECONDS = 0.5
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.1
 _ABSENT = State()
@@ -100,10 +104,12 @@ class Changes:
             try:
                 written = await self._write(change, keys, write)
             except BaseException:  # a cancellation too
-                self._background.start(self._move_back(moving, change, hot.listed_at))
+                self._background.start_unless_slow(self._move_back(moving, change, hot.listed_at))
                 raise
             if written is None:
-                moving = self._background.start(self._move_back(moving, change, hot.listed_at))
+                moving = self._background.start_unless_slow(
+                    self._move_back(moving, change, hot.listed_at)
+                )
             await self._background.shortly(moving)
         if written is None:
             return None
@@ -122,7 +128,8 @@ class Changes:
         ends: datetime | None,
     ) -> asyncio.Task[bool] | None:
         """Begin to move a session up in its owner's lists. An append does not depend on it."""
-        return self._background.start(self._wire.call(self._indexes.moved(header, tags, at, ends)))
+        moved = self._indexes.moved(header, tags, at, ends)
+        return self._background.start_unless_slow(self._wire.call(moved))
 
     async def _move_back(
         self, moving: asyncio.Task[bool] | None, change: Change, moved_to: datetime
@@ -143,6 +150,9 @@ class Changes:
         if lock is None:
             lock = self._locks[keys] = asyncio.Lock()
         async with lock:
+            if not time_left(self._timeout):
+                detail = "the change waited for others until SESSION_TIMEOUT; nothing was written"
+                raise StorageUnavailableError(detail)
             return await _Undertaking(self, change).carry_out(self._timeout)
 
     async def state(self, change: Change) -> State:
@@ -177,23 +187,37 @@ class Changes:
 
     async def settle(self, entering: Entering) -> None:
         """After the write: leave the session in no other list, and in each of those."""
-        await asyncio.gather(
-            tried(self._indexes.leave(entering)), tried(self._indexes.affirm(entering))
-        )
+        if entering.before is None and entering.is_safe:
+            return
+        await self._beside(self._settle(entering))
+
+    async def _settle(self, entering: Entering) -> None:
+        await asyncio.gather(self._indexes.leave(entering), self._indexes.affirm(entering))
+
+    async def _beside(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do what belongs to a write that is done.
+
+        In time of its own, so that it is not left half done; where a list is out of reach, it is
+        waited for only half a second.
+        """
+        await self._background.succeeds(self._background.start(work), _BESIDE_SECONDS)
 
     async def withdraw(self, entering: Entering, stands: SessionMetadata | None) -> None:
         """Take back what was added for a change that in the end wrote nothing."""
-        await tried(self._indexes.withdraw(entering, stands))
+        await self._beside(self._withdraw(entering, stands))
+
+    async def _withdraw(self, entering: Entering, stands: SessionMetadata | None) -> None:
+        await self._indexes.withdraw(entering, stands)
         if stands is None and entering.token is not None:
-            await tried(self._restore_if_saved(entering.after))
+            await self._restore_if_saved(entering.after)
 
     async def leave_all(self, header: SessionMetadata) -> None:
         """Remove a session that was deleted from all lists."""
-        await tried(self._leave_all(header))
+        await self._beside(self._leave_all(header))
 
     async def forget(self, change: Change) -> None:
         """Remove what is left of a session that is gone already."""
-        await tried(self._due.forget(change))
+        await self._beside(self._due.forget(change))
 
     async def _leave_all(self, header: SessionMetadata) -> None:
         await self._indexes.leave_all(header)
@@ -227,7 +251,7 @@ class _Undertaking:
 
     async def carry_out(self, timeout: float) -> Applied:  # noqa: ASYNC109 - of all attempts together
         loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + timeout, _FIRST_PAUSE
+        deadline, pause = loop.time() + time_left(timeout), _FIRST_PAUSE
         applied = await self._attempt(self._likely_state())
         while applied is None:
             if loop.time() >= deadline:  # what stands is not known, so nothing is withdrawn

@@ -112,7 +112,9 @@ class Indexes:
         if is_new:
             namespaces = self._keys.namespaces
             needed.append(Command.write("SADD", namespaces, after.namespace, key=namespaces))
-        moving = self._background.start(self._wire.call_all(wanted)) if wanted else None
+        moving = None
+        if wanted:
+            moving = self._background.start_unless_slow(self._wire.call_all(wanted))
         claiming = self._claim(entering)
         answers = await self._wire.call_all(needed)
         entering.answered(answers[:added])

@@ -115,8 +115,11 @@ class RedisProvider(NativeProvider):
 
     async def initialize(self) -> None:
         await self._wire.open()
-        await self._wire.note_times()
-        await self._warn_of_eviction()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await asyncio.gather(self._wire.note_times(), self._warn_of_eviction())
+        except TimeoutError:
+            _log.warning("some servers did not tell their time or how they evict keys")
 
     async def shutdown(self) -> None:
         try:

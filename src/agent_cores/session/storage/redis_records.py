@@ -232,7 +232,9 @@ def header_of(
     return decode_header(dict(zip(HEADER_FIELDS, texts, strict=True)), namespace, session_id)
 
 
-def hot_write(change: Change, basis: SessionMetadata, hot: HotAppend, sent: int | None) -> Write:
+def hot_write(
+    change: Change, basis: SessionMetadata, hot: HotAppend, sent: int | None = None
+) -> Write:
     """Return the write of a plain append that was decided on a cached header.
 
     ``hold`` and ``archived`` are as in the basis while ``access_revision`` is.

@@ -142,7 +142,11 @@ class Wire:
         ``StorageUnavailableError`` once the timeout has passed, or with ``outcome_unknown`` as soon
         as an answer was lost that must not be asked for twice.
         """
-        deadline = time.monotonic() + time_left(self._timeout)
+        left = time_left(self._timeout)
+        if not left:
+            detail = "SESSION_TIMEOUT is over; nothing was sent"
+            raise StorageUnavailableError(detail)
+        deadline = time.monotonic() + left
         address = None
         try:
             address = self._topology.node_of(command.key)
