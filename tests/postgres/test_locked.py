@@ -18,6 +18,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.models import Query, SeqRange, StoredMessage
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.settings import SessionSettings
+from agent_cores.session.storage.postgres_flight import InFlight
 from agent_cores.session.storage.postgres_provider import PostgresProvider
 from agent_cores.session.testing.samples import creation, new_context, new_header
 from tests.postgres.support import append, change, connected, create, message_ids, uncommitted
@@ -214,3 +215,20 @@ async def test_a_silent_server_costs_the_timeout_once() -> None:
         assert max(await asyncio.gather(*taken)) < TIMEOUT + A_LITTLE
         assert await seconds(provider.shutdown()) < TIMEOUT + A_LITTLE
         await late
+
+
+async def test_two_batches_of_one_process_never_wait_for_each_other() -> None:
+    flights = InFlight()
+    one, other = change(new_header(at=utc_now())), change(new_header("other", at=utc_now()))
+    deadline = asyncio.get_running_loop().time() + TIMEOUT
+    with flights.sending([one]) as first:
+        with flights.sending([other]):
+            assert not await first.wait_for_others(deadline)
+        with flights.sending([other, one]) as second:
+            both = asyncio.gather(first.wait_for_others(deadline), second.wait_for_others(deadline))
+            assert await seconds(both) < TIMEOUT / 2
+        with flights.sending([one]):
+            waiting = asyncio.ensure_future(first.wait_for_others(deadline))
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+        assert await waiting

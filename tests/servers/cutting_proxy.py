@@ -19,7 +19,8 @@ class CuttingProxy:
     ``lose_answer(marker)`` lets the next request with the marker reach the server, waits until it
     was carried out, and cuts the connection instead of answering; ``lose_request(marker)`` cuts
     before the server sees it. ``round_trips`` counts the answers that the server finished.
-    ``fall_silent()`` keeps connections open, takes new ones, and passes nothing on.
+    ``fall_silent()`` keeps connections open, takes new ones, and passes nothing on until
+    ``go_on()``.
     """
 
     def __init__(self, port: int) -> None:
@@ -53,6 +54,10 @@ class CuttingProxy:
     def fall_silent(self) -> None:
         """Pass nothing on from now on."""
         self._speaks.clear()
+
+    def go_on(self) -> None:
+        """Pass on what was held back, and everything after it."""
+        self._speaks.set()
 
     async def speaks(self) -> None:
         """Return at once, or never."""

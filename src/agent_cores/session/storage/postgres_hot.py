@@ -78,10 +78,12 @@ class Append:
             return None
         if change.access_revision not in {None, basis.access_revision}:
             return None
-        return None if hot_append(change) is None else cls(change, basis)
+        if change.expected_revision is not None or not change.is_plain_append:
+            return None
+        return None if basis.archived else cls(change, basis)
 
     def guards(self, item: int) -> Guards | None:
-        """Return what is sent of it now; ``None`` if it waited too long for the fast path."""
+        """Return what is sent of it now; ``None`` where it must be looked at first."""
         change, basis = self.change, self.basis
         at = change.applied_at()
         hot = hot_append(change, at)

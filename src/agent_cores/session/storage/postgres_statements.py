@@ -181,9 +181,7 @@ SPARE_MILLIS = 100
 # It sees the lists as they were when it began. What waited for a change of tags would miss the rows
 # which that put there; so an append that moves the session in its lists needs its revision as well.
 HOT_APPEND = """
-WITH patience AS MATERIALIZED (
-    SELECT set_config('lock_timeout', $4, true)
-), item AS MATERIALIZED (
+WITH item AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1) AS item(
         item bigint, namespace text, session_id text, incarnation bigint, access_revision bigint,
         revision bigint, turn text, expected_last_seq bigint, at bigint, valid_until bigint,
@@ -197,8 +195,9 @@ WITH patience AS MATERIALIZED (
     SELECT s.session_key, s.namespace, s.session_id, s.format, s.incarnation, s.access_revision,
            s.hold, s.turn_token, s.last_seq, s.message_count, s.revision, s.last_active_at,
            s.listed_at, s.expires_at, s.due_at
-    FROM patience, {schema}."{prefix}sessions" s
-    WHERE (s.namespace, s.session_id) IN (SELECT namespace, session_id FROM item)
+    FROM {schema}."{prefix}sessions" s
+    WHERE (SELECT set_config('lock_timeout', $4, true)) IS NOT NULL
+      AND (s.namespace, s.session_id) IN (SELECT namespace, session_id FROM item)
     ORDER BY s.session_key
     FOR UPDATE OF s
 ), wait AS MATERIALIZED (

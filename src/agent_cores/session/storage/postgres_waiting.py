@@ -85,8 +85,9 @@ class Lines:
         self._workers: set[asyncio.Task[None]] = set()
 
     def __contains__(self, name: SessionName) -> bool:
-        """Whether changes to that session wait."""
-        return name in self._lines
+        """Whether changes to that session wait, and what held it was not seen to let go."""
+        line = self._lines.get(name)
+        return line is not None and line.held
 
     async def submit(self, change: Change, size: int, deadline: float) -> Applied:
         """Carry out one change once its session is free; ``StaleHeaderError`` at the deadline.
@@ -134,6 +135,7 @@ class _Line:
         self._room = room
         self._pause = _FIRST_PAUSE
         self._together = True
+        self.held = True
 
     def has_work(self) -> bool:
         """Drop who is gone, answer who waited in vain; return whether others wait."""
@@ -194,6 +196,7 @@ class _Line:
                 lock_wait=max(0.001, min(_TURN, left)),
             )
         except LockedError:
+            self.held = True
             return False
         except ClashError:
             self._together = False
@@ -201,6 +204,7 @@ class _Line:
         except Exception as error:  # noqa: BLE001 - the answer of those that it concerns
             self._failed(batch, error)
         else:
+            self.held = False
             self._settle(batch, answers)
         return False
 

@@ -26,6 +26,7 @@ from agent_cores.session.storage.postgres_errors import (
     LockedError,
     left_nothing,
 )
+from agent_cores.session.storage.postgres_flight import InFlight
 from agent_cores.session.storage.postgres_hot import Append, append_all
 from agent_cores.session.storage.postgres_waiting import Lines
 
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
     from agent_cores.session.models.change import Applied, Change
     from agent_cores.session.storage.postgres_clock import ServerClock
     from agent_cores.session.storage.postgres_connection import Database
+    from agent_cores.session.storage.postgres_flight import Flight
     from agent_cores.session.storage.sql_records import SessionName
 
 _LARGE = 256 * 1024
 """Bytes from which a change goes alone."""
-_SHORT_WAIT = 0.1
+_SHORT_WAIT = 0.25
 """Seconds that a batch waits for a lock: longer than the commit of another batch takes."""
 _MARGIN = 0.05
 """Seconds before its deadline at which a change that still waits is answered."""
@@ -62,6 +64,7 @@ class Writer:
         self._database = database
         self._clock = clock
         self._fast_path = fast_path
+        self._in_flight = InFlight()
         self._max_queued = max_queued
         self._on_delete = on_delete
         most = database.timeout / _OF_A_SHORT_TIMEOUT
@@ -137,43 +140,65 @@ class Writer:
         self, appends: Sequence[Append]
     ) -> Sequence[Applied | Exception | None]:
         """Carry out a batch of plain appends; ``None`` for each to be looked at."""
-        send = partial(
-            append_all,
+        with self._in_flight.sending(append.change for append in appends) as flight:
+            deadline = self._database.deadline()
+            try:
+                return await self._append_all(appends, flight, deadline)
+            except LockedError:
+                pass
+            except (ClashError, InvalidInputError):
+                return [None] * len(appends)  # nothing was written: look at each
+            try:
+                answers = await self._append(appends, deadline, skip_locked=True)
+            except (ClashError, InvalidInputError):
+                answers = [None] * len(appends)
+            return [LockedError() if answer is None else answer for answer in answers]
+
+    async def _append_all(
+        self, appends: Sequence[Append], flight: Flight, deadline: float
+    ) -> Sequence[Applied | None]:
+        """Send appends; once more after other batches of this process that touch their sessions."""
+        try:
+            return await self._append(appends, deadline)
+        except LockedError:
+            if not await flight.wait_for_others(deadline):
+                raise
+        return await self._append(appends, deadline)
+
+    async def _append(
+        self, appends: Sequence[Append], deadline: float, *, skip_locked: bool = False
+    ) -> Sequence[Applied | None]:
+        return await append_all(
             self._database,
             appends,
             sent_at=self._clock.now(),
-            deadline=self._database.deadline(),
+            deadline=deadline,
             lock_wait=self._short_wait,
+            skip_locked=skip_locked,
         )
-        try:
-            return await send()
-        except LockedError:
-            pass
-        except (ClashError, InvalidInputError):
-            return [None] * len(appends)  # nothing was written: look at each
-        try:
-            answers = await send(skip_locked=True)
-        except (ClashError, InvalidInputError):
-            answers = [None] * len(appends)
-        return [LockedError() if answer is None else answer for answer in answers]
 
     async def _send_changes(self, changes: Sequence[Change]) -> Sequence[Answer]:
         deadline = self._database.deadline()
-        if len(changes) > 1:
-            try:
-                return await self._run_batch(changes, deadline)
-            except Exception as error:
-                if not left_nothing(error):
-                    raise
-        return await self._run_singly(changes, deadline)
+        with self._in_flight.sending(changes) as flight:
+            if len(changes) > 1:
+                try:
+                    return await self._run_batch(changes, flight, deadline)
+                except Exception as error:
+                    if not left_nothing(error):
+                        raise
+            return await self._run_singly(changes, deadline)
 
-    async def _run_batch(self, changes: Sequence[Change], deadline: float) -> Sequence[Answer]:
-        """Run changes in one transaction, without those to sessions that something holds."""
-        wait = self._short_wait
-        try:
-            return await self._run(changes, deadline=deadline, lock_wait=wait)
-        except LockedError:
-            return await self._run(changes, deadline=deadline, lock_wait=wait, skip_locked=True)
+    async def _run_batch(
+        self, changes: Sequence[Change], flight: Flight, deadline: float
+    ) -> Sequence[Answer]:
+        """Run changes in one transaction, without those to sessions that something else holds."""
+        run = partial(self._run, changes, deadline=deadline, lock_wait=self._short_wait)
+        with suppress(LockedError):
+            return await run()
+        if await flight.wait_for_others(deadline):
+            with suppress(LockedError):
+                return await run()
+        return await run(skip_locked=True)
 
     async def _run_singly(self, changes: Sequence[Change], deadline: float) -> list[Answer]:
         """Run each in a transaction of its own, those to one session one after the other.
