@@ -269,7 +269,8 @@ class StorageUnavailableError(StorageError):
     """The store did not answer, or could not.
 
     ``outcome_unknown`` is true if a write may have been carried out all the same: read before you
-    repeat it. Appends with ids, creates, deletes and turns were repeated by the manager already.
+    repeat it. Creates, deletes, turns and appends were repeated by the manager already, an append
+    only where no message can have been removed since.
     """
 
     code = "storage_unavailable"

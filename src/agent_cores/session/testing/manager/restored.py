@@ -42,16 +42,24 @@ class RestoredStoreCases(ManagerCases):
         await manager.create_session("ann", session_id="talk")
         return await opened.open_manager(clock)
 
+    @pytest.mark.parametrize("saved_over", [False, True])
     @pytest.mark.parametrize("later", LATER)
     async def test_a_lost_grant_does_not_come_back(
-        self, opened: Store, manager: SessionManager, stale: SessionManager, later: str
+        self,
+        *,
+        opened: Store,
+        manager: SessionManager,
+        stale: SessionManager,
+        later: str,
+        saved_over: bool,
     ) -> None:
         provider = await opened.open()
         snapshot = await provider.load_session("talk")
         assert snapshot is not None
         await manager.share_session("talk", "ann", "bob", role="editor")
         await stale.add_message("talk", "bob", "user", "lost")
-        await provider.delete_session("talk")
+        if not saved_over:
+            await provider.delete_session("talk")
         await provider.save_session(snapshot)
         await LATER[later](manager)
         with pytest.raises((SessionNotFoundError, AccessDeniedError)):
