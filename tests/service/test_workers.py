@@ -32,7 +32,7 @@ def workers_of(process: Any) -> list[psutil.Process]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + 3 * SECONDS  # processes are started meanwhile
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)

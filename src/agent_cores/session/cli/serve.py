@@ -98,8 +98,10 @@ def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
         os.environ[environment_name(name)] = str(getattr(settings, name))
     config = uvicorn_config("agent_cores.session.cli.serve:worker", settings)
     sockets = listening_sockets(settings.host, settings.port)  # what comes early waits for a worker
-    Announcement(settings).tell(*sockets[0].getsockname()[:2])
-    status = Supervisor(config, sockets, settings).run()
+    host, listening_port = sockets[0].getsockname()[:2]
+    status = Supervisor(
+        config, sockets, settings, lambda: Announcement(settings).tell(host, listening_port)
+    ).run()
     if status:
         sys.exit(status)
 

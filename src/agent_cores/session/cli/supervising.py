@@ -16,6 +16,7 @@ from agent_cores.session.cli.listening import Server
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     import uvicorn
 
@@ -46,17 +47,23 @@ class Worker(Process):
 class Supervisor(Multiprocess):
     """Starts workers, and starts them anew when they end, after a pause that doubles.
 
-    ``run`` returns the status for the shell: 0 after an orderly stop. A service of which no worker
-    has ever run gives up after some starts, with 1; so does a stop in which a worker had to be
-    killed or failed.
+    ``announce`` is called when they serve. ``run`` returns the status for the shell: 0 after an
+    orderly stop. A service of which no worker has ever run gives up after some starts, with 1; so
+    does a stop in which a worker failed or had to be killed.
     """
 
     def __init__(
-        self, config: uvicorn.Config, sockets: list[socket.socket], settings: ServiceSettings
+        self,
+        config: uvicorn.Config,
+        sockets: list[socket.socket],
+        settings: ServiceSettings,
+        announce: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config, sockets)
         self.status = 0
+        self._announce = announce
         self._has_run = False
+        self._seen: set[int] = set()
         self._failures = 0
         self._pause = _SHORTEST_PAUSE
         self._restart_at: dict[int, float] = {}
@@ -91,13 +98,24 @@ class Supervisor(Multiprocess):
                     self.processes[index] = self._started(index)
             elif not process.is_alive(timeout=self.config.timeout_worker_healthcheck):
                 self._note_end(index, process)
-            elif not self._has_run:
-                self._has_run = process.is_ready(self.config.timeout_worker_healthcheck)
+            elif index not in self._seen and process.is_ready(
+                self.config.timeout_worker_healthcheck
+            ):
+                self._has_run = True
+                self._note_seen(index)
+
+    def _note_seen(self, index: int) -> None:
+        """Note that a worker serves, or cannot; say so once that is known of each."""
+        self._seen.add(index)
+        if self._has_run and self._announce is not None and len(self._seen) >= self.processes_num:
+            self._announce()
+            self._announce = None
 
     def _note_end(self, index: int, process: Process) -> None:
         process.kill()  # where it does not answer, though it runs
         process.join()
         self._failures += 1
+        self._note_seen(index)
         if not self._has_run and self._failures >= _MOST_STARTS * self.processes_num:
             logger.error("no worker could start; the service ends")
             self.status = 1
