@@ -128,6 +128,9 @@ class Readers:
 
     def _look(self, look: Callable[[apsw.Connection], T]) -> T:
         """Look at the file; ``FileMovedError`` if it is not the one at its path by then."""
+        if self._ended:
+            detail = "the store is shut down"
+            raise StorageUnavailableError(detail)
         connection = None
         try:
             generation, connection = self._connection()
