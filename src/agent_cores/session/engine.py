@@ -345,6 +345,7 @@ class Engine:
         caller, at = Caller(header.owner_id), self.clock.now()
         if not self.access.allows(header, caller, action, at):
             return None
+        scope.check_credential(at)
         return Decision(
             scope=scope,
             session_id=header.session_id,
@@ -355,6 +356,7 @@ class Engine:
             fresh=False,
             clock=self.clock.now,
             deadline=self._deadlines.begin(),
+            valid_until=scope.until,
         )
 
     async def decide(

@@ -5,6 +5,7 @@ Each look is one read transaction, so that all it sees is of one instant.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import time
 from contextlib import contextmanager
@@ -211,13 +212,12 @@ class Readers:
         unreadable: dict[str, None] = {}
         skip, seen = query.skip, (0, "")
         bound = WALK_LIMIT + query.skip + query.limit
-        for walked, (place, row) in enumerate(self._walk(query, connection)):
+        for walked, (place, header) in enumerate(self._walk(query, connection)):
             if walked >= bound:
                 cursor = Cursor(*seen, shared=bool(query.subjects), skip=skip)
                 return Found(headers, cursor, tuple(unreadable))
-            header = self._headers.read(*fields_of(row))
             if header is None:
-                unreadable[row[_SESSION_ID]] = None
+                unreadable[place[1]] = None
             elif order_key(header, query) != place or not matches(header, query):
                 pass
             elif skip:
@@ -229,29 +229,52 @@ class Readers:
             seen = place
         return Found(headers, None, tuple(unreadable))
 
-    def _walk(self, query: Query, connection: apsw.Connection) -> Iterator[tuple[Place, Row]]:
-        """Yield the rows that may belong to the listing, highest place first.
+    def _walk(
+        self, query: Query, connection: apsw.Connection
+    ) -> Iterator[tuple[Place, SessionMetadata | None]]:
+        """Yield the sessions that may belong to the listing, highest place first.
 
-        A session that is shared with several of the subjects has a row for each, at its own place.
-        Only one of them is the place of the session: that of the latest grant that is live.
+        ``None`` stands for one that cannot be read.
         """
-        last = None
+        if query.subjects:
+            yield from self._walk_shared(query, connection)
+            return
         walks = [map(_placed, connection.execute(*walk)) for walk in self._walks(query)]
         for place, row in heapq.merge(*walks, key=itemgetter(0), reverse=True):
-            if (place, row[0]) != last:  # else granted to two of the subjects at one instant
-                last = place, row[0]
-                yield place, row
+            yield place, self._headers.read(*fields_of(row))
+
+    def _walk_shared(
+        self, query: Query, connection: apsw.Connection
+    ) -> Iterator[tuple[Place, SessionMetadata | None]]:
+        """Yield what is shared with the subjects, by when it was.
+
+        A session that is shared with several of them has a place for each, of which one is its own:
+        that of the latest grant that is live. Its header, with perhaps a thousand grants, is read
+        once for all of them.
+        """
+        if query.namespace is None:
+            raise UnsupportedError("what is shared is listed one namespace at a time")
+        after = _FIRST if query.after is None else (query.after.millis, query.after.session_id)
+        walks = [
+            connection.execute(self._sql.walk_shared, (query.namespace, subject, *after))
+            for subject in query.subjects
+        ]
+        headers: dict[int, SessionMetadata | None] = {}
+        last = None
+        for entry in heapq.merge(*walks, reverse=True):
+            if entry == last:  # granted to two of the subjects at one instant
+                continue
+            last = granted_at, session_id, key = entry
+            if key not in headers:
+                [row] = fetch(connection, self._sql.held, (key,))
+                headers[key] = self._headers.read(*fields_of(row))
+            yield (granted_at, session_id), headers[key]
 
     def _walks(self, query: Query) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Yield a statement and its bindings for each list to merge."""
         sql, after, namespace = self._sql, query.after, query.namespace
         place = _FIRST if after is None else (after.millis, after.session_id)
-        if query.subjects and namespace is None:
-            raise UnsupportedError("what is shared is listed one namespace at a time")
-        if query.subjects:
-            for subject in query.subjects:
-                yield sql.walk_shared, (namespace, subject, *place)
-        elif namespace is not None and query.owner_id is not None:
+        if namespace is not None and query.owner_id is not None:
             for shelf in _shelves(query.status):
                 bindings = namespace, query.owner_id, shelf, *place
                 if query.tags:
@@ -283,9 +306,8 @@ def _time(connection: apsw.Connection) -> datetime:
 
 
 def _placed(row: Row) -> tuple[Place, Row]:
-    """Return a row with its place; a row of the shared listing brings its time at its end."""
-    shared = len(row) > 1 + len(HEADER_FIELDS)
-    return (row[-1 if shared else _LISTED_AT], row[_SESSION_ID]), row
+    """Return a row with its place."""
+    return (row[_LISTED_AT], row[_SESSION_ID]), row
 
 
 def _shelves(status: SessionStatus | None) -> tuple[int, ...]:

@@ -79,11 +79,9 @@ WHERE entry.namespace = ?1 AND entry.owner_id = ?2 AND entry.archived = ?3 AND e
 ORDER BY entry.listed_at DESC, entry.session_id DESC
 """
 _WALK_SHARED = """
-SELECT {columns}, entry.granted_at FROM "{prefix}shares" AS entry
-    CROSS JOIN "{prefix}sessions" AS kept USING (session_key)
-WHERE entry.namespace = ?1 AND entry.subject = ?2
-    AND (entry.granted_at, entry.session_id) < (?3, ?4)
-ORDER BY entry.granted_at DESC, entry.session_id DESC
+SELECT granted_at, session_id, session_key FROM "{prefix}shares"
+WHERE namespace = ?1 AND subject = ?2 AND (granted_at, session_id) < (?3, ?4)
+ORDER BY granted_at DESC, session_id DESC
 """
 _WALK_ALL = """
 SELECT {columns} FROM "{prefix}sessions"
@@ -156,6 +154,7 @@ class Statements:
             'SELECT {keyed} FROM "{prefix}sessions" WHERE namespace = ? AND session_id = ?',
             keyed=keyed,
         )
+        self.held = sql('SELECT {keyed} FROM "{prefix}sessions" WHERE session_key = ?', keyed=keyed)
         self.add_session = sql(
             'INSERT INTO "{prefix}sessions" ({plain}) VALUES ({marks}) RETURNING session_key',
             plain=plain,
@@ -189,7 +188,7 @@ class Statements:
 
         self.walk_owned = sql(_WALK, columns=keyed)
         self.walk_tagged = sql(_WALK_TAG, columns=columns("kept"))
-        self.walk_shared = sql(_WALK_SHARED, columns=columns("kept"))
+        self.walk_shared = sql(_WALK_SHARED)
         self.walk_all = sql(_WALK_ALL, columns=keyed)
 
         self.due = sql(
