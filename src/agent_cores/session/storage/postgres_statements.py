@@ -336,7 +336,7 @@ ORDER BY place.listed_at DESC, place.session_id DESC
 FIND_SHARED = f"""
 SELECT place.granted_at AS place_at, {_header("s")}
 FROM (
-    SELECT x.session_key, x.granted_at, x.session_id
+    SELECT DISTINCT x.session_key, x.granted_at, x.session_id
     FROM unnest($2::text[]) AS wanted
     CROSS JOIN LATERAL (
         SELECT session_key, granted_at, session_id FROM {{schema}}."{{prefix}}shared"
