@@ -1,5 +1,7 @@
 """SQLite: what is shared with many of a caller's groups is listed and read once."""
 
+# ruff: noqa: ANN401 - handed on as it comes
+
 from __future__ import annotations
 
 from collections import Counter
@@ -13,8 +15,8 @@ import pytest
 from agent_cores.session.models import AccessRole, Grant, Query, SessionMetadata
 from agent_cores.session.models.session import Subjects
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.sqlite_changes import decode_row
 from agent_cores.session.storage.sqlite_provider import SQLiteProvider
+from agent_cores.session.storage.unreadable import HeaderReader
 from agent_cores.session.testing.samples import creation, new_header
 
 GROUPS, SESSIONS = 20, 30
@@ -42,12 +44,15 @@ async def test_a_session_of_many_groups_is_listed_and_read_once(
         await provider.apply(creation(new_header(f"s{number:02}", at=at, grants=grants)))
     decoded: Counter[str] = Counter()
 
-    def counted(row: Any) -> SessionMetadata:  # noqa: ANN401 - a row
-        header = decode_row(row)
+    read = HeaderReader.read
+
+    def counted(self: HeaderReader, *arguments: Any) -> SessionMetadata | None:
+        header = read(self, *arguments)
+        assert header is not None
         decoded[header.session_id] += 1
         return header
 
-    monkeypatch.setattr("agent_cores.session.storage.sqlite_reading.decode_row", counted)
+    monkeypatch.setattr(HeaderReader, "read", counted)
     query = Query(namespace="default", at=at, subjects=Subjects.of(("bob", *groups)), limit=limit)
     listed: list[str] = []
     while True:
