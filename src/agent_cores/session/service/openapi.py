@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent_cores.session import __version__
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.service import shapes
@@ -85,7 +85,7 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
         "openapi": "3.1.0",
         "info": {
             "title": "agent-sessions",
-            "version": _version(),
+            "version": __version__,
             "description": "Sessions of AI agents: create, talk, share, list, expire.",
         },
         # Where the service is: one up from this document, behind whatever prefix.
@@ -232,10 +232,3 @@ def _problems(route: Route) -> list[int]:
     if route.if_match:
         statuses.append(412)
     return sorted(statuses)
-
-
-def _version() -> str:
-    try:
-        return version("agent-cores-session")
-    except PackageNotFoundError:
-        return "0"

@@ -8,6 +8,7 @@ is answered (``synchronous=FULL``). This module is the face; ``sqlite_writer`` w
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import sys

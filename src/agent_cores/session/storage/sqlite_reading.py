@@ -5,6 +5,7 @@ Each look is one read transaction, so that all it sees is of one instant.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import time
 from contextlib import contextmanager
