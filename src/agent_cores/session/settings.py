@@ -28,6 +28,7 @@ SERVICE_SETTINGS = frozenset(
     {
         "BODY_TIMEOUT",
         "CLIENT_IDS",
+        "CORS_ORIGINS",
         "DOCS",
         "DRAIN_SECONDS",
         "FAILED_LOGINS_PER_MINUTE",

@@ -539,7 +539,8 @@ class SyncSessionManager:
     def erase_user(self, user_id: str) -> ErasureReceipt:
         """Remove every session that the user owns, and every grant that names them.
 
-        What they wrote in sessions of others stays there, under their id. A session that is being
-        moved cannot be erased; the receipt is not complete then.
+        What they wrote in sessions of others stays there, under their id. A session whose record
+        cannot be read, or that is being moved, stops no other from being erased; the receipt is not
+        complete then, and names it.
         """
         return self._portal.call(self._manager.erase_user, user_id)

@@ -70,7 +70,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "rights": ["read", "write", "act-as"],
         "key_id": "k3yId",
     },
-    "Erased": {"sessions": 3, "messages": 41, "grants": 1, "complete": True},
+    "Erased": {"sessions": 3, "messages": 41, "grants": 1, "complete": True, "failed": []},
     "Statistics": {"sessions": 12, "due": 0},
     "Health": {"status": "ok"},
     "Empty": {},
