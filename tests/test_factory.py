@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,3 +191,44 @@ async def test_an_sqlite_file_of_others_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreFormatError):
         await SessionManager(f"sqlite:///{path}").initialize()
     assert path.read_text().startswith("Dear Ann")
+
+
+# ── what somebody meant ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("/tmp/x.db", "sqlite:////tmp/x.db"),  # noqa: S108 - no file is made
+        ("/srv/sessions", "sqlite:////srv/sessions"),
+        ("x.db", "sqlite:///x.db"),
+        ("./x", "sqlite:///./x"),
+        ("../data/x.sqlite3", "sqlite:///../data/x.sqlite3"),
+        ("~/x.db", "sqlite:///~/x.db"),
+        (r"C:\Data\x.db", "sqlite:///C:/Data/x.db"),
+        ("C:/Data/x.db", "sqlite:///C:/Data/x.db"),
+        (Path("/srv/x.db"), "sqlite:////srv/x.db"),
+        (":memory:", "memory://"),
+        ("file::memory:", "memory://"),
+        ("postgresq://h/d", "postgresql"),
+        ("reddis", "redis"),
+        ("sqlite3:///x.db", "sqlite"),
+        ("mysql://h/d", "known are memory, postgres, redis, sqlite"),
+        ("", "known are memory, postgres, redis, sqlite"),
+    ],
+)
+@pytest.mark.parametrize("make", [StorageFactory.create, SessionManager])
+def test_a_storage_that_there_is_not_is_answered_with_what_was_meant(
+    make: Any,  # noqa: ANN401 - each takes what it refuses
+    given: object,
+    meant: str,
+) -> None:
+    with pytest.raises(UnknownStorageError) as refused:
+        make(given)
+    assert meant in str(refused.value)
+
+
+def test_a_password_without_a_scheme_is_not_repeated() -> None:
+    with pytest.raises(UnknownStorageError) as refused:
+        StorageFactory.create("ann:hunter2@host/sessions.db")
+    assert "hunter2" not in str(refused.value)

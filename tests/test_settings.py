@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from agent_cores.session import SessionManager, SessionSettings
+from agent_cores.session import SessionManager, SessionSettings, sources
 from agent_cores.session.errors import ConfigurationError
-from agent_cores.session.settings import environment_name
+from agent_cores.session.service.settings import ServiceSettings
+from agent_cores.session.settings import SERVICE_SETTINGS, environment_name
 
 pytestmark = pytest.mark.usefixtures("nothing_set")
 
@@ -31,6 +32,142 @@ def write(source: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         Path("sessions.toml").write_text(f"SESSION_TIMEOUT = {seconds}\n", encoding="utf-8")
         monkeypatch.setenv("SESSION_CONFIG", "sessions.toml")
     return {}
+
+
+# ── names that are not ours ──────────────────────────────────────────────────────────────────────
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    with caplog.at_level("WARNING", "agent_cores.session"):
+        for _ in range(2):
+            SessionSettings.load()
+    return [record.message for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("SESSION_STORAGE_URI", "SESSION_STORAGE_URL"),
+        ("SESSION_STORAGE", "SESSION_STORAGE_URL"),
+        ("session_timeout", "SESSION_TIMEOUT"),
+        ("timeout", "SESSION_TIMEOUT"),
+        ("REDIS", "REDIS_URL"),
+        ("SESSION_REDIS_URL", "REDIS_URL"),
+        ("SESSION_SERVICE_PORTS", "SESSION_SERVICE_PORT"),
+        ("SESSION_MAX_APPEND_MESSAGE", "SESSION_MAX_APPEND_MESSAGES"),
+    ],
+)
+def test_a_wrong_key_of_our_own_file_is_refused_with_the_nearest_right_one(
+    wrong: str, right: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("sessions.toml").write_text(f'{wrong} = "x"\n', encoding="utf-8")
+    monkeypatch.setenv("SESSION_CONFIG", "sessions.toml")
+    for load in (SessionSettings.load, ServiceSettings.load, SessionManager):
+        with pytest.raises(ConfigurationError, match=rf"{wrong}.*did you mean {right}\?"):
+            load()
+
+
+def test_a_key_that_resembles_none_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("sessions.toml").write_text("[zzz]\na = 1\n", encoding="utf-8")
+    monkeypatch.setenv("SESSION_CONFIG", "sessions.toml")
+    with pytest.raises(ConfigurationError, match=r"'zzz': no such setting; .*settings\.md"):
+        SessionSettings.load()
+
+
+def test_the_settings_of_the_service_may_stand_in_the_same_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = "SESSION_TIMEOUT = 3\nSESSION_SERVICE_PORT = 9000\n"
+    Path("sessions.toml").write_text(text, encoding="utf-8")
+    monkeypatch.setenv("SESSION_CONFIG", "sessions.toml")
+    assert SessionSettings.load().timeout == 3
+    assert ServiceSettings.load().port == 9_000
+
+
+def test_every_setting_of_the_service_is_known() -> None:
+    assert {name.upper() for name in ServiceSettings.__struct_fields__} == SERVICE_SETTINGS
+
+
+@pytest.mark.parametrize("place", ["the environment", ".env of the working folder"])
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("SESSION_STORAGE_URI", "SESSION_STORAGE_URL"),
+        ("SESSION_STORAGE", "SESSION_STORAGE_URL"),
+        ("SESSION_TIMOUT", "SESSION_TIMEOUT"),
+        ("SESSION_REDIS_URL", "REDIS_URL"),
+        ("SESSION_SERVICE_HOSTS", "SESSION_SERVICE_HOST"),
+        ("SESSION_CONFG", "SESSION_CONFIG"),
+    ],
+)
+def test_a_name_that_looks_misspelt_is_logged_once(
+    wrong: str,
+    right: str,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(sources, "_warned", set())
+    if place == "the environment":
+        monkeypatch.setenv(wrong, SECRET)
+    else:
+        Path(".env").write_text(f"{wrong}={SECRET}\n", encoding="utf-8")
+    assert warned(caplog) == [f"{wrong} in {place} is no setting; did you mean {right}?"]
+
+
+def test_names_of_other_programs_are_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sources, "_warned", set())
+    for name in (
+        *("MANAGER", "DRIVER", "LIFETIME", "DOMAIN", "PREFIX", "SECRET", "SECRET_KEY", "TYPE"),
+        *("COOKIE_NAME", "COOKIE_SECURE", "COOKIE_AGE", "CONNECTION", "PATH", "ID", "EXPIRE"),
+    ):
+        monkeypatch.setenv(f"SESSION_{name}", "x")
+    assert warned(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SESSION_SERVICE_PORT", "abc"), ("SESSION_SERVICE_DOCS", "perhaps")],
+)
+def test_a_value_of_the_service_that_cannot_be_read_is_refused_by_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=name):
+        ServiceSettings.load()
+
+
+def test_a_part_of_a_value_is_refused_by_the_name_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SESSION_SERVICE_JWT_ISSUERS", '[{"issuer": 3}]')
+    with pytest.raises(ConfigurationError, match=r"SESSION_SERVICE_JWT_ISSUERS\[.*issuer"):
+        ServiceSettings.load()
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "SESSION_STORAGE_URL"])
+@pytest.mark.parametrize("source", ["environment", "dotenv", "toml", "argument"])
+def test_the_log_says_where_the_choice_of_the_store_was_found(
+    name: str, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: dict[str, Any] = {}
+    if source == "environment":
+        monkeypatch.setenv(name, "memory://")
+        place = " in the environment"
+    elif source == "dotenv":
+        Path(".env").write_text(f"{name}=memory://  # ours\n", encoding="utf-8")
+        place = " in .env of the working folder"
+    elif source == "toml":
+        Path("sessions.toml").write_text(f'{name} = "memory://"\n', encoding="utf-8")
+        monkeypatch.setenv("SESSION_CONFIG", "sessions.toml")
+        place = " in the file that SESSION_CONFIG names"
+    else:
+        arguments = {name.removeprefix("SESSION_").lower(): "memory://"}
+        place = ""
+    manager = SessionManager(settings=SessionSettings.load(**arguments))
+    assert manager._runtime._reason == f"by {name}{place}"  # noqa: SLF001 - what initialize() logs
 
 
 # ── where a value comes from ─────────────────────────────────────────────────────────────────────

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +17,7 @@ from agent_cores.session.testing.wrapping import WrappingProvider
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from agent_cores.session.models import (
         Applied,
@@ -135,6 +139,84 @@ def test_topics_that_share_a_name_are_refused() -> None:
     one = type("One", (VerbContract,), {**kit, "test_alike": None})
     with pytest.raises(TypeError, match="test_alike"):
         type("Both", (one,), {**kit, "test_alike": None})
+
+
+PROVIDER = """
+import copy, pickle
+from pathlib import Path
+import pytest
+from agent_cores.session.examples.custom_provider import CustomStorageProvider
+from agent_cores.session.storage.base import Capabilities
+from agent_cores.session.testing import ManagerContract, ProviderContract, Store
+
+class OneFile(CustomStorageProvider):
+    capabilities = Capabilities(durable=True)
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        self.is_open = False
+
+    async def initialize(self):
+        assert not self.is_open
+        self.is_open = True
+        if self.path.exists():
+            self._sessions = pickle.loads(self.path.read_bytes())
+
+    async def shutdown(self):
+        if self.is_open:
+            self.path.write_bytes(pickle.dumps(self._sessions))
+        self.is_open = False
+
+    async def load_session(self, session_id):
+        assert self.is_open, "used while it is closed"
+        return await super().load_session(session_id)
+
+class TestProvider(ProviderContract):
+    @pytest.fixture
+    def store(self, tmp_path):
+        return Store(lambda: OneFile(tmp_path / "sessions"))
+
+class TestManager(ManagerContract):
+    @pytest.fixture
+    def store(self, tmp_path):
+        return Store(lambda: OneFile(tmp_path / "sessions"))
+"""
+
+
+def run_kit(folder: Path, *arguments: str) -> str:
+    """Run the contract on a durable store that is not shared; return what pytest prints."""
+    (folder / "test_one_file.py").write_text(PROVIDER, encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    ended = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    return ended.stdout + ended.stderr
+
+
+SOME = "whole_after or what_was_accepted or two_managers or session_is_gone"
+
+
+def test_a_durable_store_that_is_not_shared_passes(tmp_path: Path) -> None:
+    shown = run_kit(tmp_path, "-p", "no:asyncio", "-k", SOME)
+    assert "failed" not in shown
+    assert "error" not in shown.lower()
+    assert re.search(r"[4-9] passed", shown), shown
+
+
+def test_beside_pytest_asyncio_the_cases_run(tmp_path: Path) -> None:
+    shown = run_kit(tmp_path, "-W", "ignore", "-k", SOME)
+    assert re.search(r"[4-9] passed", shown), shown
+    assert "failed" not in shown
+
+
+def test_the_auto_mode_of_pytest_asyncio_is_refused_by_name(tmp_path: Path) -> None:
+    shown = run_kit(tmp_path, "-W", "ignore", "--asyncio-mode=auto")
+    assert "Set asyncio_mode = strict" in shown
+    assert "passed" not in shown
+    assert "failed" not in shown
+    assert "2 errors" in shown
 
 
 def test_the_clock_only_moves_forward() -> None:

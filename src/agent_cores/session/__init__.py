@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from agent_cores.session.sync_manager import SyncSessionManager
     from agent_cores.session.verbs.upkeep import ErasureReceipt
 
+    __version__: str
+
 _PACKAGE = "agent_cores.session"
+_DISTRIBUTION = "agent-cores-session"
 _HOMES = {
     "AccessRole": "models",
     "DEFAULT_TTL_HOURS": "inputs",
@@ -81,6 +84,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name == "__version__":
+        return _version()
     home = _HOMES.get(name)
     if home is None:
         detail = f"module {_PACKAGE!r} has no attribute {name!r}"
@@ -90,5 +95,13 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands fo
     return value
 
 
+def _version() -> str:
+    metadata = importlib.import_module("importlib.metadata")
+    try:
+        return str(metadata.version(_DISTRIBUTION))
+    except metadata.PackageNotFoundError:
+        return "0+unknown"  # run from a source tree that nobody has installed
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

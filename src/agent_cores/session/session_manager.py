@@ -19,7 +19,7 @@ from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now, whole_millis
 from agent_cores.session.runtime import Runtime
-from agent_cores.session.settings import SessionSettings
+from agent_cores.session.settings import SessionSettings, source_of
 from agent_cores.session.storage.base import StorageProvider
 from agent_cores.session.storage.factory import StorageFactory
 from agent_cores.session.verbs.conversations import ConversationVerbs
@@ -218,14 +218,19 @@ def _choose(storage: Storage | None, settings: SessionSettings) -> tuple[Storage
     """Return the storage to use, and why, for the log."""
     reason = "given as argument"
     if storage is None and settings.storage_url:
-        storage, reason = settings.storage_url, "by SESSION_STORAGE_URL"
+        storage = settings.storage_url
+        reason = f"by {source_of('SESSION_STORAGE_URL', storage)}"
     if storage == "redis" and settings.redis_url:
-        return settings.redis_url, "storage 'redis', at REDIS_URL"
+        return settings.redis_url, f"storage 'redis', at {_redis_url(settings.redis_url)}"
     if storage is not None:
         return storage, reason
     if settings.redis_url:
-        return settings.redis_url, "by REDIS_URL"
+        return settings.redis_url, f"by {source_of('REDIS_URL', settings.redis_url)}"
     return "sqlite", "the default; set SESSION_STORAGE_URL or REDIS_URL for another"
+
+
+def _redis_url(url: str) -> str:
+    return source_of("REDIS_URL", url)
 
 
 def _in_millis(clock: Callable[[], datetime]) -> Callable[[], datetime]:

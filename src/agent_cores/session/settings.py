@@ -2,28 +2,59 @@
 
 Precedence: argument, environment, ``.env`` in the working folder, the TOML file named by
 ``SESSION_CONFIG``, default. In all of them a setting has the same name, in capitals: the field's
-name with ``SESSION_`` before it, and ``REDIS_URL``. Unknown ``SESSION_*`` names are ignored,
-since others use that prefix too.
+name with ``SESSION_`` before it, and ``REDIS_URL``. An unknown name is refused in the TOML file,
+and passed over elsewhere, since others use that prefix too: see :mod:`agent_cores.session.sources`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.models.limits import Limits
+from agent_cores.session.sources import read_dotenv, read_toml, warn_of_misspelt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
 _COMMENT = re.compile(r"\s+#.*$")
 
+
+SERVICE_SETTINGS = frozenset(
+    {
+        "BODY_TIMEOUT",
+        "CLIENT_IDS",
+        "CORS_ORIGINS",
+        "DOCS",
+        "DRAIN_SECONDS",
+        "FAILED_LOGINS_PER_MINUTE",
+        "HEADER_TIMEOUT",
+        "HOST",
+        "JWT_ISSUERS",
+        "JWT_ROLES",
+        "KEEP_ALIVE",
+        "KEYS_FILE",
+        "MAX_BODY_BYTES",
+        "MAX_BUFFERED_BYTES",
+        "MAX_CONNECTIONS",
+        "MAX_HEADER_BYTES",
+        "MAX_HEADER_COUNT",
+        "MAX_IN_FLIGHT",
+        "MAX_IN_FLIGHT_PER_CALLER",
+        "MAX_URL_BYTES",
+        "PORT",
+        "REQUESTS_PER_SECOND",
+        "SEND_TIMEOUT",
+        "SHUTDOWN_TIMEOUT",
+        "TRUSTED_PROXIES",
+        "WORKERS",
+    }
+)
+"""The settings of the HTTP service, ``SESSION_SERVICE_*``, which need not be installed here."""
 
 _DAY = 86_400
 _CENTURY = 100 * 366 * _DAY
@@ -77,12 +108,17 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
                 _refuse(name, value < 1, "at least 1")
 
     def __repr__(self) -> str:
-        shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        for name in ("storage_url", "redis_url"):  # they may hold a password
-            if shown[name]:
-                shown[name] = f"{shown[name].partition(':')[0]}:…"
-        fields = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        fields = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"{type(self).__name__}({fields})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown: list[tuple[str, Any]] = []
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if name in {"storage_url", "redis_url"} and value:  # they may hold a password
+                value = f"{value.partition(':')[0]}:…"
+            shown.append((name, value))
+        return shown
 
     def limits(self) -> Limits:
         """Return the bounds that these settings give."""
@@ -101,15 +137,13 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         found.update(os.environ)
         values: dict[str, Any] = {}
         for name in cls.__struct_fields__:
-            value = found.get(environment_name(name))
-            if isinstance(value, str):
-                value = _COMMENT.sub("", value).strip()
+            value = _bare(found.get(environment_name(name)))
             if value is not None and value != "":
                 values[name] = value
         try:
             return msgspec.convert(values | arguments, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigurationError(_named(str(error))) from error
+            raise ConfigurationError(named(str(error), environment_name)) from error
 
 
 def environment_name(field: str) -> str:
@@ -123,35 +157,44 @@ def _refuse(field: str, wrong: bool, bound: str) -> None:  # noqa: FBT001 - a pr
         raise ConfigurationError(detail)
 
 
-def _named(problem: str) -> str:
+def named(problem: str, name_of: Callable[[str], str]) -> str:
     """Name the setting in a message of the converter, which knows only ``$.field``."""
-    return re.sub(r"`\$\.(\w+)`", lambda match: environment_name(match[1]), problem)
+    return re.sub(r"`\$\.(\w+)", lambda match: f"`{name_of(match[1])}", problem)
+
+
+def known_names() -> frozenset[str]:
+    """Return every name that a setting has, of the library and of the service."""
+    ours = {environment_name(field) for field in SessionSettings.__struct_fields__}
+    return frozenset(ours | {f"SESSION_SERVICE_{name}" for name in SERVICE_SETTINGS})
 
 
 def from_files() -> dict[str, Any]:
-    """Return what ``.env`` and the TOML file named by ``SESSION_CONFIG`` set, by name."""
-    dotenv = _dotenv()
-    found: dict[str, Any] = {}
+    """Return what ``.env`` and the TOML file named by ``SESSION_CONFIG`` set, by name.
+
+    An unknown name in the TOML file is ``ConfigurationError``; one in ``.env`` or the environment
+    that looks like a misspelling is logged.
+    """
+    dotenv, known = read_dotenv(), known_names()
+    elsewhere = known | {"SESSION_CONFIG"}
+    warn_of_misspelt(os.environ, elsewhere, "the environment")
+    warn_of_misspelt(dotenv, elsewhere, ".env of the working folder")
     config = os.environ.get("SESSION_CONFIG") or dotenv.get("SESSION_CONFIG")
-    if config:
-        try:
-            found.update(tomllib.loads(Path(config).read_text(encoding="utf-8")))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            detail = f"SESSION_CONFIG names {config!r}, which cannot be read as TOML: {error}"
-            raise ConfigurationError(detail) from error
+    found = read_toml(config, known) if config else {}
     found.update(dotenv)
     return found
 
 
-def _dotenv() -> Mapping[str, str]:
-    path = Path(".env")
-    if not path.is_file():
-        return {}
-    from dotenv import dotenv_values  # noqa: PLC0415 - only where there is such a file
+def source_of(name: str, value: str) -> str:
+    """Return where a setting has its value from, for a log line."""
+    if _bare(os.environ.get(name)) == value:
+        return f"{name} in the environment"
+    if _bare(read_dotenv().get(name)) == value:
+        return f"{name} in .env of the working folder"
+    if _bare(from_files().get(name)) == value:
+        return f"{name} in the file that SESSION_CONFIG names"
+    return name
 
-    try:
-        found = dotenv_values(path)
-    except (OSError, UnicodeDecodeError) as error:
-        detail = f".env in the working folder cannot be read: {error}"
-        raise ConfigurationError(detail) from error
-    return {name: value for name, value in found.items() if value is not None}
+
+def _bare(value: object) -> object:
+    """Return a value without the comment behind it."""
+    return _COMMENT.sub("", value).strip() if isinstance(value, str) else value

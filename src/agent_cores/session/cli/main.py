@@ -1,40 +1,21 @@
-"""``agent-sessions``: what it can be told, and how its errors are shown."""
+"""``agent-sessions``, and what it says where what it needs is not installed."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from io import TextIOWrapper
 
-from cyclopts import App
-from cyclopts.exceptions import CycloptsError
-
-from agent_cores.session.cli.keys import keys
-from agent_cores.session.cli.migrate import migrate
-from agent_cores.session.cli.printing import fail, leave_quietly
-from agent_cores.session.cli.serve import serve
-from agent_cores.session.errors import SessionError
-
-_WRONG_USE = 2
-
-app = App(
-    name="agent-sessions",
-    help="Sessions for AI agents, over HTTP. Settings come from the environment, .env and TOML.",
-)
-app.command(serve)
-app.command(keys)
-app.command(migrate)
+_OURS = "agent_cores"
 
 
 def main() -> None:
-    """Run the command line; an error is one line, not a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    """Run the command line. Without the packages of its extra it is one line, not a traceback."""
     try:
-        app(sys.argv[1:], print_error=False, exit_on_error=False)
-    except CycloptsError as error:
-        fail(str(error), _WRONG_USE)
-    except BrokenPipeError:
-        leave_quietly()
-    except (SessionError, OSError, UnicodeError) as error:
-        fail(str(error))
+        commands = importlib.import_module("agent_cores.session.cli.commands")
+    except ModuleNotFoundError as error:
+        package = (error.name or _OURS).partition(".")[0]
+        if package == _OURS:
+            raise
+        install = "pip install 'agent-cores-session[service]'"
+        sys.exit(f"agent-sessions: {package} is not installed; run: {install}")
+    commands.run()

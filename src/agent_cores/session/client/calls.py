@@ -18,6 +18,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     UnsupportedError,
 )
+from agent_cores.session.models.representation import hides
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -38,6 +39,7 @@ _PLAIN = "._~@:|+=-"
 _NO_NAMES: Mapping[str, str] = {}
 
 
+@hides("body")
 class Request(msgspec.Struct):
     """What a verb sends."""
 

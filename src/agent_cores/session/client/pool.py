@@ -14,6 +14,7 @@ import msgspec
 
 from agent_cores.session.client.refusals import error_of, read_problem
 from agent_cores.session.errors import SessionError, StorageUnavailableError
+from agent_cores.session.models.representation import hides
 from agent_cores.session.process import keep_in_children, process_id
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ NOT_NOW = frozenset({"overloaded", "rate_limited", "session_moved"})
 _SECONDS = re.compile("[0-9]{1,9}")
 
 
+@hides("body")
 class Reply(msgspec.Struct, frozen=True):
     """An answer of the service that is no refusal."""
 

@@ -25,6 +25,7 @@ from agent_cores.session.models import (
     Turn,
     Visibility,
 )
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.version import NOTHING, read_version
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class _Grant(msgspec.Struct, kw_only=True):
     expires_at: datetime | None = None
 
 
+@hides("title", "metadata", "context")
 class _Session(msgspec.Struct, kw_only=True):
     id: str
     owner_id: str
@@ -80,6 +82,7 @@ class _Messages(msgspec.Struct):
     has_more: bool = False
 
 
+@hides("turn")
 class _Turn(msgspec.Struct):
     turn: str
     expires_at: datetime

@@ -13,6 +13,7 @@ from yarl import URL
 from agent_cores.session.client.pool import NO_CONTENT, Failure, Pool, Reply
 from agent_cores.session.client.repetition import Repetition
 from agent_cores.session.errors import SessionError, StorageUnavailableError, WrongContextError
+from agent_cores.session.models.representation import hides
 from agent_cores.session.process import process_id
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ class Transport:
         return self._pool
 
 
+@hides("body", "headers")
 class _Attempt(msgspec.Struct, frozen=True):
     """A request to send, perhaps more than once."""
 

@@ -95,8 +95,7 @@ async def main() -> None:
         session_id = await sessions.create_session("ann", {"tags": ["demo"], "topic": "travel"})
         await sessions.add_message(session_id, "ann", "user", "Hello")
         await sessions.share_session(session_id, "ann", "bob")
-        session = await sessions.get_session(session_id, "bob")
-        print(session.messages)
+        print(await sessions.get_session_messages(session_id, "bob"))
         print(await sessions.get_statistics())
 
 

@@ -55,6 +55,7 @@ from agent_cores.session.models.header_changes import (
 )
 from agent_cores.session.models.limits import DEFAULT_LIMITS, Limits
 from agent_cores.session.models.message import StoredMessage
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.values import encode_json, same_value
 
@@ -63,6 +64,7 @@ _UNREVISED = frozenset({"hold", "turn", "access_revision"})
 """Fields that change without raising ``revision``."""
 
 
+@hides("turn", "metadata", "context_set")
 class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One write to one session, all or nothing.
 
@@ -144,6 +146,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
+@hides("context")
 class State(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What ``apply_change`` needs to know of the stored session.
 
@@ -158,6 +161,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     removable: tuple[tuple[int, str], ...] = ()
 
 
+@hides("context_set")
 class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a change did, and so what a provider writes.
 

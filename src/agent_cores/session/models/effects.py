@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import Grant, Hold
 
 
@@ -39,6 +40,7 @@ class AccessEffect(msgspec.Struct, frozen=True, kw_only=True):
     token: int = msgspec.field(default_factory=drawn_token)
 
 
+@hides("token")
 class TurnEffect(msgspec.Struct, frozen=True, kw_only=True):
     """Take, renew or release the turn. ``lease_end`` is ``None`` for a release."""
 

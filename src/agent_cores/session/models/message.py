@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from agent_cores.session.models.representation import hides
+
 USER = "user"
 ASSISTANT = "assistant"
 SYSTEM = "system"
@@ -17,6 +19,7 @@ TOOL = "tool"
 Content = str | list[Any]
 
 
+@hides("content", "metadata")
 class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A message to append.
 
@@ -29,6 +32,7 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metadata: Mapping[str, Any] | None = None
 
 
+@hides("content", "metadata")
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A stored message. ``seq`` counts from 1, in the order of commit; removals leave holes."""
 
@@ -41,6 +45,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
 
+@hides("body")
 class StoredMessage(msgspec.Struct, frozen=True, gc=False):
     """A message as a provider keeps it.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from agent_cores.session.models.message import Message
+from agent_cores.session.models.representation import hides, in_full
 from agent_cores.session.models.version import version_text
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def grants_to(grants: Mapping[str, Grant], subjects: tuple[str, ...]) -> list[Gr
     return [grants[subject] for subject in subjects if subject in grants]
 
 
+@hides("token")
 class Turn(msgspec.Struct, frozen=True):
     """The lease of the one worker that answers. ``token`` is ``None`` for all but its holder."""
 
@@ -115,6 +117,7 @@ class Turn(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
+@hides("title", "attributes")
 class SessionMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """The header of a session.
 
@@ -192,6 +195,7 @@ class SessionMetadata(msgspec.Struct, frozen=True, kw_only=True):
         return Visibility.SHARED if live else Visibility.PRIVATE
 
 
+@hides("context")
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A session as it was read or written.
 
@@ -233,6 +237,8 @@ class Page(list[T]):
     ``next_cursor`` continues a listing of sessions. Pages of messages are continued with
     ``before_seq=page[0].seq`` or ``after_seq=page[-1].seq``; ``last_seq`` and ``version`` are the
     session's.
+
+    ``str(page)`` shows messages with their text, for people to read; ``repr(page)`` leaves it out.
     """
 
     def __init__(
@@ -249,6 +255,10 @@ class Page(list[T]):
         self.next_cursor = next_cursor
         self.last_seq = last_seq
         self.version = version
+
+    def __str__(self) -> str:
+        shown = (in_full(item) if isinstance(item, Message) else repr(item) for item in self)
+        return f"[{', '.join(shown)}]"
 
 
 SYSTEM_KEYS = frozenset(SessionMetadata.__struct_fields__) - {"title", "tags"}

@@ -8,6 +8,7 @@ import msgspec
 
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.models.message import StoredMessage
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import SessionMetadata
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return self.fill(message for message in backwards if message.seq < before)
 
 
+@hides("context")
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The header and what else was asked for, all of one instant. ``None``: not asked for."""
 

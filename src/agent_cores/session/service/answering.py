@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
+from agent_cores.session.models.representation import hides
 from agent_cores.session.service.problems import problem_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ _LINES_WITHOUT_BODY = _SAME + b"x-request-id: %b\r\n"
 _CLOSE = (b"connection", b"close")
 
 
+@hides("body")
 class Answer(msgspec.Struct):
     """Status, body and headers beside those that every response has."""
 

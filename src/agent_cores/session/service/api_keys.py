@@ -26,6 +26,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.inputs import Inputs, checked_namespace
 from agent_cores.session.models import Change, Query, SessionMetadata
 from agent_cores.session.models.limits import Limits
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _NAMES = Inputs(Limits(name_bytes=65_536))
 """What names hold; how long they may be is for the settings of the service to say."""
 
 
+@hides("secret_hash")
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key without its secret. ``secret_hash`` is SHA-256 in hexadecimal.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.values import EncodedJson
 from agent_cores.session.service import shapes
 from agent_cores.session.service.canonical import SHORT, canonical
@@ -341,6 +342,7 @@ def _raw_type(kind: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - a type
 _counted = threading.local()
 
 
+@hides("content", "metadata")
 class _RawMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     """A message as it was sent. Decoding stops at the first one that is too many."""
 

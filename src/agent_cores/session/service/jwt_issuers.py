@@ -21,6 +21,7 @@ from agent_cores.session.errors import (
     ConfigurationError,
     UnauthenticatedError,
 )
+from agent_cores.session.models.representation import hides
 from agent_cores.session.service.api_keys import configured_namespace
 from agent_cores.session.service.issuer_keys import IssuerKeys
 from agent_cores.session.service.key_fetching import is_safe
@@ -38,6 +39,7 @@ _LATEST = 250_000_000_000
 """Seconds since 1970 past which ends are all the same: no calendar goes much farther."""
 
 
+@hides("secret", "jwks_proxy")
 class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One issuer of tokens, as a setting gives it.
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent_cores.session import __version__
 from agent_cores.session.inputs import LARGEST_NUMBER
+from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.service import shapes
+from agent_cores.session.service.described_bounds import set_bounds
 from agent_cores.session.service.examples import EXAMPLES
 from agent_cores.session.service.problems import STATUSES, reason
 
 if TYPE_CHECKING:
+    from agent_cores.session.models.limits import Limits
     from agent_cores.session.service.routing import Route
 
 _REF = "#/components/schemas/{name}"
@@ -61,7 +64,7 @@ _TAGS = {
 """By the module of a route: its tag, and what it is about."""
 
 
-def document(routes: tuple[Route, ...]) -> bytes:
+def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Return the document as JSON."""
     kinds = [shapes.Problem, *_kinds(routes)]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
@@ -78,31 +81,31 @@ def document(routes: tuple[Route, ...]) -> bytes:
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
-    return msgspec.json.encode(
-        {
-            "openapi": "3.1.0",
-            "info": {
-                "title": "agent-sessions",
-                "version": _version(),
-                "description": "Sessions of AI agents: create, talk, share, list, expire.",
+    description: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "agent-sessions",
+            "version": __version__,
+            "description": "Sessions of AI agents: create, talk, share, list, expire.",
+        },
+        # Where the service is: one up from this document, behind whatever prefix.
+        "servers": [{"url": ".."}],
+        "tags": [{"name": name, "description": about} for name, about in _TAGS.values()],
+        "security": [{"bearer": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key (ask_…) or a JWT.",
+                }
             },
-            # Where the service is: one up from this document, behind whatever prefix.
-            "servers": [{"url": ".."}],
-            "tags": [{"name": name, "description": about} for name, about in _TAGS.values()],
-            "security": [{"bearer": []}],
-            "paths": paths,
-            "components": {
-                "schemas": schemas,
-                "securitySchemes": {
-                    "bearer": {
-                        "type": "http",
-                        "scheme": "bearer",
-                        "description": "An API key (ask_…) or a JWT.",
-                    }
-                },
-            },
-        }
-    )
+        },
+    }
+    set_bounds(description, limits)
+    return msgspec.json.encode(description)
 
 
 def _mend(schema: Any) -> None:  # noqa: ANN401 - JSON
@@ -229,10 +232,3 @@ def _problems(route: Route) -> list[int]:
     if route.if_match:
         statuses.append(412)
     return sorted(statuses)
-
-
-def _version() -> str:
-    try:
-        return version("agent-cores-session")
-    except PackageNotFoundError:
-        return "0"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Session,
         SessionMetadata,
     )
+    from agent_cores.session.models.limits import Limits
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -41,6 +42,11 @@ class Append(msgspec.Struct, frozen=True):
     version: str
     fresh: bool
     replayed: bool
+
+
+def limits_of(manager: SessionManager) -> Limits:
+    """Return the bounds of what a manager takes."""
+    return manager._engine.limits
 
 
 _FEW_GROUPS = 16

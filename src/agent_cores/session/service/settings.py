@@ -15,7 +15,7 @@ import msgspec
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.service.cors import check_origins
 from agent_cores.session.service.jwt_issuers import Issuer
-from agent_cores.session.settings import SessionSettings, from_files
+from agent_cores.session.settings import SessionSettings, from_files, named
 
 _COMMENT = re.compile(r"\s+#.*$")
 _MIB = 1_048_576
@@ -120,7 +120,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return msgspec.convert(values | arguments, cls, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigurationError(f"SESSION_SERVICE_*: {error}") from error
+            raise ConfigurationError(named(str(error), environment_name)) from error
 
 
 def environment_name(field: str) -> str:

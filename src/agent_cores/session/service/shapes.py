@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from agent_cores.session.inputs import LARGEST_NUMBER
+from agent_cores.session.models.representation import hides
 
 if TYPE_CHECKING:
     from agent_cores.session import models
@@ -35,6 +36,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw
     """Base of what requests hold: unknown fields are refused."""
 
 
+@hides("content", "metadata")
 class Message(msgspec.Struct, frozen=True):
     """A stored message."""
 
@@ -57,6 +59,7 @@ class Grant(msgspec.Struct, frozen=True):
     granted_at: Time
 
 
+@hides("title", "metadata", "context")
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A session as the caller may see it. Durations are seconds."""
 
@@ -136,6 +139,7 @@ class Appended(msgspec.Struct, frozen=True):
     revision: int
 
 
+@hides("turn")
 class Turn(msgspec.Struct, frozen=True):
     """The turn that the caller holds."""
 
@@ -180,6 +184,7 @@ class Empty(Request):
     """No fields."""
 
 
+@hides("content", "metadata")
 class NewMessage(Request):
     """A message to append."""
 
@@ -189,6 +194,7 @@ class NewMessage(Request):
     metadata: dict[str, Any] | None = None
 
 
+@hides("title", "metadata", "context")
 class CreateSession(Request):
     """A new session. ``ttl_seconds`` left out is the service's default, null never ends."""
 
@@ -204,6 +210,7 @@ class CreateSession(Request):
     if_exists: Literal["error", "return", "return_shared"] = "error"
 
 
+@hides("metadata_updates", "context_updates")
 class UpdateSession(Request):
     """What to set and to drop; a metadata key set to null is removed."""
 
@@ -212,10 +219,11 @@ class UpdateSession(Request):
     context_removals: list[Name] = []
 
 
+@hides("context_updates", "turn")
 class AppendMessages(Request):
     """Messages to append in one write, with changes of the context."""
 
-    messages: Annotated[list[NewMessage], Meta(min_length=1, max_length=1000)]
+    messages: Annotated[list[NewMessage], Meta(min_length=1)]
     context_updates: Context = {}
     context_removals: list[Name] = []
     expected_last_seq: Count | None = None
@@ -255,6 +263,7 @@ class RenewSession(Request):
     ttl_seconds: Seconds | UnsetType | None = UNSET
 
 
+@hides("title", "metadata")
 class ForkSession(Request):
     """What the copy is to be, where it differs."""
 
@@ -271,6 +280,7 @@ class RewindSession(Request):
     to_seq: Count
 
 
+@hides("turn")
 class TakeTurn(Request):
     """The token of the turn, 128 random bits of one's own, and the length of its lease."""
 

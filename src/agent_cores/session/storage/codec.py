@@ -14,6 +14,7 @@ import msgspec
 
 from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models import Grant, Message, SessionMetadata, StoredMessage, Turn
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.models.values import decode_json, encode_json
 
@@ -27,6 +28,7 @@ Field = int | float | str | bytes | None
 Fields = dict[str, Field]
 
 
+@hides("content", "metadata")
 class _Body(msgspec.Struct):
     role: str
     content: str | list[Any]
@@ -34,6 +36,7 @@ class _Body(msgspec.Struct):
     metadata: dict[str, Any]
 
 
+@hides("content", "metadata")
 class _RawBody(msgspec.Struct):
     role: str
     content: msgspec.Raw

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from agent_cores.session.errors import ConfigurationError, UnknownStorageError
 from agent_cores.session.storage.base import StorageProvider
+from agent_cores.session.storage.mistaken import nearest, refuse_a_path
 
 if TYPE_CHECKING:
     from agent_cores.session.settings import SessionSettings
@@ -100,8 +101,9 @@ class StorageFactory:
         else:
             found = next((point.load() for point in _entry_points() if point.name == name), None)
         if found is None:
-            detail = f"no storage is known as {name!r}; known are {', '.join(cls.names())}"
-            raise UnknownStorageError(detail)
+            known = cls.names()
+            detail = f"no storage is known as {name!r}; known are {', '.join(known)}"
+            raise UnknownStorageError(detail + nearest(name, {*known, *_SCHEMES}))
         if not (isinstance(found, type) and issubclass(found, StorageProvider)):
             detail = f"storage {name!r} is {found!r}, not a subclass of StorageProvider"
             raise ConfigurationError(detail)
@@ -125,6 +127,7 @@ class StorageFactory:
                 raise ConfigurationError(detail)
             return storage
         url = storage if isinstance(storage, str) and ":" in storage else None
+        refuse_a_path(storage, cls.names())
         if isinstance(storage, str):
             provider = cls.provider_class(storage.partition(":")[0].lower())
         elif isinstance(storage, type) and issubclass(storage, StorageProvider):

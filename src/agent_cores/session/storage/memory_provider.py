@@ -28,6 +28,7 @@ from agent_cores.session.models.query import (
     matches,
     order_key,
 )
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import SessionMetadata, SessionStatus
 from agent_cores.session.models.snapshot import Snapshot
 from agent_cores.session.models.times import to_millis
@@ -49,6 +50,7 @@ Place = tuple[int, str]
 _DUE: ListName = ("due",)
 
 
+@hides("context")
 class _Kept(msgspec.Struct):
     header: SessionMetadata
     context: dict[str, bytes]

@@ -13,6 +13,7 @@ import msgspec
 
 from agent_cores.session.models.change import Applied, Change, HotAppend, hot_append
 from agent_cores.session.models.message import numbered
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.storage import postgres_statements as sql
 from agent_cores.session.storage.postgres_connection import milliseconds
@@ -29,6 +30,7 @@ _encode = msgspec.json.Encoder().encode
 _instant = lru_cache(maxsize=10_000)(from_millis)  # sessions keep an instant for many appends
 
 
+@hides("turn")
 class Guards(msgspec.Struct):
     """What must stand of a session, and its new times in milliseconds, as sent."""
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import msgspec
 
+from agent_cores.session.models.representation import hides
 from agent_cores.session.storage.codec import HEADER_FIELDS
 from agent_cores.session.storage.redis_driver import pack_command
 
@@ -21,6 +22,7 @@ def _pack(arguments: tuple[Argument, ...]) -> bytes:
     return packed
 
 
+@hides("packed", "in_full")
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """One command, packed. ``key`` decides which node of a cluster it goes to; ``None``: any.
 

@@ -18,6 +18,7 @@ from msgspec import UNSET
 from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models.change import Applied, Change, HotAppend, State
 from agent_cores.session.models.message import StoredMessage, numbered
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.snapshot import Snapshot, Window
 from agent_cores.session.models.times import EPOCH, from_millis, to_millis
@@ -51,6 +52,7 @@ def _instant(millis: bytes) -> datetime:
 _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
+@hides("append", "set", "guard_values")
 class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``apply.lua`` checks and writes.
 
@@ -161,6 +163,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
 
+@hides("context", "window", "known")
 class Seen(msgspec.Struct, frozen=True):
     """What ``read.lua`` answered, for one session. ``header`` is ``None`` if there is none."""
 

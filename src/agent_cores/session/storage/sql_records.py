@@ -14,6 +14,7 @@ import msgspec
 
 from agent_cores.session.models import SessionMetadata, StoredMessage
 from agent_cores.session.models.change import State
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.storage.codec import Field, encode_changes, encode_header
 
@@ -35,6 +36,7 @@ class Loaded(msgspec.Struct, frozen=True):
     header: SessionMetadata
 
 
+@hides("context")
 class Reached(msgspec.Struct):
     """What the second look at a batch found beside the headers, by session key."""
 
@@ -55,6 +57,7 @@ class Reached(msgspec.Struct):
         )
 
 
+@hides("updated", "messages", "context")
 class Rows(msgspec.Struct):
     """What a batch writes, a list a table and kind of write. Rows are tuples of column values."""
 

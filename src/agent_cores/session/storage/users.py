@@ -36,6 +36,11 @@ class Users:
             users = provider._opened_by = cls()  # noqa: SLF001 - this module's own attribute
         return users
 
+    @property
+    def count(self) -> int:
+        """How many have the provider open."""
+        return self._count
+
     async def arrive(self, provider: object, initialize: Method) -> None:
         """Open the provider, or count one more user."""
         if self._calls_the_base_class():

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from agent_cores.session.testing.store import Store
 
 _KIT = __name__.rpartition(".")[0]
+_AUTO_MODE = (
+    "agent_cores.session.testing: anyio's plugin runs the async cases of the contract, and the auto"
+    " mode of pytest-asyncio takes its fixtures from it. Set asyncio_mode = strict, or give pytest"
+    " --asyncio-mode=strict or -p no:asyncio for these tests."
+)
 _NOT_TO_BE_SET = frozenset({"pytestmark", "__test__"})
 
 
@@ -46,6 +51,15 @@ class Contract:
                 if owners.setdefault(name, base.__name__) != base.__name__:
                     detail = f"{name} stands in {owners[name]} and in {base.__name__}"
                     raise TypeError(detail)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Refuse to be collected where another plugin would run what is left to anyio's."""
+        config = metafunc.config
+        if not config.pluginmanager.hasplugin("asyncio"):
+            return
+        mode = config.getoption("asyncio_mode", None) or config.getini("asyncio_mode")
+        if str(getattr(mode, "value", mode)) == "auto":
+            raise pytest.Collector.CollectError(_AUTO_MODE)
 
     @pytest.fixture
     def anyio_backend(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.session_manager import SessionManager
 from agent_cores.session.settings import SessionSettings
+from agent_cores.session.storage.users import Users
 from agent_cores.session.testing.wrapping import WrappingProvider
 
 if TYPE_CHECKING:
@@ -58,12 +59,25 @@ class Store:
         return self._make()
 
     async def open(self) -> StorageProvider:
-        """Return an initialized provider: a new one each time, the same if it is not shared."""
-        if self.url is None and self._providers:
-            return self._providers[0]
-        provider = self._make()
+        """Return an initialized provider: a new one each time, the same if it is not shared.
+
+        One that is not shared and was closed is followed by a new one where the store is durable,
+        and opened again where it is not.
+        """
+        provider = self._make() if self.url is not None or not self._providers else self._alone()
+        if provider in self._providers:
+            return provider
         self._providers.append(provider)
         await provider.initialize()
+        return provider
+
+    def _alone(self) -> StorageProvider:
+        """Return the one provider of a store that is not shared, or what follows it."""
+        [provider] = self._providers
+        if Users.of(provider).count == 0:
+            self._providers.clear()
+            if provider.capabilities.durable:
+                return self._make()
         return provider
 
     async def open_manager(

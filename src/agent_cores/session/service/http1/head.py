@@ -11,6 +11,7 @@ import re
 
 import msgspec
 
+from agent_cores.session.models.representation import hides
 from agent_cores.session.service.problems import Refusal
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
@@ -43,6 +44,7 @@ class Bounds(msgspec.Struct, frozen=True):
     count: int
 
 
+@hides("fields")
 class Said(msgspec.Struct, frozen=True, gc=False):
     """What headers say. ``length`` is that of the body, ``None`` where it comes in chunks."""
 
@@ -53,6 +55,7 @@ class Said(msgspec.Struct, frozen=True, gc=False):
     expects_go_ahead: bool
 
 
+@hides("query")
 class Head(msgspec.Struct, gc=False):
     """A head: path and query are still encoded, and from the root."""
 

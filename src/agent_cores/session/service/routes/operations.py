@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.problems import Refusal
+from agent_cores.session.service.request_view import limits_of
 from agent_cores.session.service.routing import Route
 
 if TYPE_CHECKING:
+    from agent_cores.session.models.limits import Limits
     from agent_cores.session.service.call import Call
 
 
@@ -47,7 +49,7 @@ async def openapi(call: Call) -> Answer:
     """Return the description of this interface."""
     if not call.settings.docs:
         raise Refusal("not_found", "no such path")
-    return Answer(200, _document())
+    return Answer(200, _document(limits_of(call.manager)))
 
 
 async def docs(call: Call) -> Answer:
@@ -58,11 +60,11 @@ async def docs(call: Call) -> Answer:
 
 
 @cache
-def _document() -> bytes:
+def _document(limits: Limits) -> bytes:
     from agent_cores.session.service.openapi import document  # noqa: PLC0415 - built on demand
     from agent_cores.session.service.routes import ROUTES as ALL  # noqa: PLC0415
 
-    return document(ALL)
+    return document(ALL, limits)
 
 
 @cache

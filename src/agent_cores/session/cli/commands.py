@@ -1,0 +1,42 @@
+"""The commands of ``agent-sessions``, and how their errors are shown."""
+
+from __future__ import annotations
+
+import sys
+from io import TextIOWrapper
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from agent_cores.session import __version__
+from agent_cores.session.cli.keys import keys
+from agent_cores.session.cli.migrate import migrate
+from agent_cores.session.cli.printing import fail, leave_quietly
+from agent_cores.session.cli.serve import serve
+from agent_cores.session.errors import SessionError
+
+_WRONG_USE = 2
+
+app = App(
+    name="agent-sessions",
+    help="Sessions for AI agents, over HTTP. Settings come from the environment, .env and TOML.",
+    version=__version__,
+)
+app.command(serve)
+app.command(keys)
+app.command(migrate)
+
+
+def run() -> None:
+    """Run the command line; an error is one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(sys.argv[1:], print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        fail(str(error), _WRONG_USE)
+    except BrokenPipeError:
+        leave_quietly()
+    except (SessionError, OSError, UnicodeError) as error:
+        fail(str(error))

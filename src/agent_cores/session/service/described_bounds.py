@@ -1,0 +1,38 @@
+"""The bounds of the description: those that the settings give, in place of the defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent_cores.session.models.limits import DEFAULT_LIMITS
+from agent_cores.session.service.shapes import ID_SCHEMA, NAME_SCHEMA
+
+if TYPE_CHECKING:
+    from agent_cores.session.models.limits import Limits
+
+_NAMES = {NAME_SCHEMA["pattern"], ID_SCHEMA["pattern"]}
+_PAGES = {"limit", "message_limit"}
+_USER_LENGTH = f"{{1,{DEFAULT_LIMITS.name_bytes}}}"
+
+
+def set_bounds(document: dict[str, Any], limits: Limits) -> None:
+    """Set how long names, pages and appends may be, wherever the description says so."""
+    messages = document["components"]["schemas"]["AppendMessages"]["properties"]["messages"]
+    messages["maxItems"] = limits.append_messages
+    for part in _parts(document):
+        if part.get("pattern") in _NAMES:
+            part["maxLength"] = limits.name_bytes
+        elif part.get("name") in _PAGES and part.get("in") == "query":
+            part["schema"] = {**part["schema"], "maximum": limits.page_items}
+        elif part.get("name") == "X-User-Id" and part.get("in") == "header":
+            pattern = part["schema"]["pattern"].replace(_USER_LENGTH, f"{{1,{limits.name_bytes}}}")
+            part["schema"] = {**part["schema"], "pattern": pattern}
+
+
+def _parts(node: object) -> list[dict[str, Any]]:
+    """Return every object of a JSON value."""
+    if isinstance(node, list):
+        return [part for item in node for part in _parts(item)]
+    if isinstance(node, dict):
+        return [node, *(part for item in node.values() for part in _parts(item))]
+    return []
