@@ -329,7 +329,7 @@ _STRICTER = (
         rb"(?i)content-length.*transfer-encoding|transfer-encoding.*content-length", re.DOTALL
     ),
     re.compile(rb"(?i)HTTP/1\.0.*transfer-encoding", re.DOTALL),
-    re.compile(rb"[A-Z@^-`a-z]+ (?!/|\*|(?i:https?)://here)\S* HTTP/"),  # not a path of this host
+    re.compile(rb"[A-Z@^-`a-z]+ (?!/|\* |(?i:https?)://here)\S* HTTP/"),  # not a path of this host
     re.compile(rb"(?m)^[^\r\n]+ [^ \r\n]*#"),
     re.compile(rb"\S{512}"),  # beyond the bounds that are set here
     re.compile(rb"(?m)^[^\r\n]{254}"),
@@ -361,11 +361,14 @@ def difference(data: bytes, ours: Found, theirs: Found) -> str | None:
 
 def _names_another_host(request: Request) -> bool:
     named = re.match(rb"(?i)https?://([^/?]*)", request.target)
-    return named is not None and named[1].lower() != dict(request.headers)[b"host"].lower()
+    return (
+        named is not None
+        and named[1].lower() != dict(request.headers).get(b"host", named[1]).lower()
+    )
 
 
 def _same(ours: Request, theirs: Request) -> bool:
-    path = re.sub(rb"^(?i:https?://here)(?=[/?]|$)", b"", theirs.target).removesuffix(b"?")
+    path = re.sub(rb"^(?i:https?://[^/?]*)(?=[/?]|$)", b"", theirs.target).removesuffix(b"?")
     target = path if path.startswith((b"/", b"*")) else b"/" + path
     return ours.target == target and ours[:1] + ours[2:] == theirs[:1] + theirs[2:]
 
