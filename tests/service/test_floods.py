@@ -125,7 +125,8 @@ def authorized(service: Flooded, target: bytes, more: bytes = b"") -> bytes:
 
 
 def test_many_bodies_that_do_not_end(service: Flooded) -> None:
-    head = authorized(service, b"POST /v1/sessions", b"Content-Length: 16000000\r\n")
+    target = b"POST /v1/sessions/talk/messages"  # the route with the longest bodies
+    head = authorized(service, target, b"Content-Length: 16000000\r\n")
     waiting = [service.connect() for _ in range(40)]
     for connection in waiting:
         connection.sendall(head)
@@ -141,7 +142,7 @@ def test_many_bodies_that_do_not_end(service: Flooded) -> None:
 
 def test_a_body_of_tiny_chunks(service: Flooded) -> None:
     connection = service.connect()
-    connection.sendall(authorized(service, b"POST /v1/sessions", CHUNKED))
+    connection.sendall(authorized(service, b"POST /v1/sessions/talk/messages", CHUNKED))
     pour(connection, b"2\r\nxx\r\n" * 10_000, 28_000_000)
     service.check()
 
