@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 
+from agent_cores.session.storage.postgres_names import DEFAULT_PREFIX
 from agent_cores.session.storage.postgres_provider import PostgresProvider
 from agent_cores.session.testing import ManagerContract, ProviderContract, Store
+from tests.postgres.support import connected
 from tests.servers.postgres import empty_store, shared_pooler, shared_server
 
 
 def store_at(address: str, *, fast_path: bool = True) -> Store:
     """Return an empty store at that address."""
     url = empty_store(address)
-    return Store(lambda: PostgresProvider.from_url(url, fast_path=fast_path), url=url)
+
+    async def spoil(namespace: str, session_id: str) -> None:
+        update = f"UPDATE {DEFAULT_PREFIX}sessions SET format = 99"  # noqa: S608 - written here
+        direct = f"{shared_server().url()}?{urlsplit(url).query}"
+        async with connected(direct) as connection:
+            done = await connection.execute(
+                f"{update} WHERE namespace = $1 AND session_id = $2", namespace, session_id
+            )
+        assert done == "UPDATE 1"
+
+    return Store(lambda: PostgresProvider.from_url(url, fast_path=fast_path), url=url, spoil=spoil)
 
 
 class TestPostgresProvider(ProviderContract):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 
 from agent_cores.session.storage.sqlite_provider import SQLiteProvider
@@ -16,7 +18,14 @@ if TYPE_CHECKING:
 
 def store_in(folder: Path) -> Store:
     path = folder / "sessions.db"
-    return Store(partial(SQLiteProvider, path), url=f"sqlite:///{path}")
+
+    async def spoil(namespace: str, session_id: str) -> None:
+        update = "UPDATE sessions SET format = 99 WHERE namespace = ? AND session_id = ?"
+        with closing(apsw.Connection(str(path))) as connection:
+            connection.execute(update, (namespace, session_id))
+            assert connection.changes() == 1
+
+    return Store(partial(SQLiteProvider, path), url=f"sqlite:///{path}", spoil=spoil)
 
 
 class TestSQLiteProvider(ProviderContract):
