@@ -86,3 +86,16 @@ def test_the_settings_page_names_every_setting_with_its_default() -> None:
             value = int(value)
         expected[service_name(field)] = str("" if value is None else value)
     assert rows == expected
+
+
+def test_the_page_of_guarantees_names_tests_that_there_are() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/\w+(?:/\w+)?\.py)?(?:::)?(test_\w+)?`", page)
+    kit = ROOT / "src" / "agent_cores" / "session" / "testing"
+    cases = "\n".join(path.read_text(encoding="utf-8") for path in kit.rglob("*.py"))
+    checked = 0
+    for file, name in named:
+        text = (ROOT / file).read_text(encoding="utf-8") if file else cases
+        assert f"def {name}(" in text or not name, f"{file}::{name}"
+        checked += bool(file or name)
+    assert checked >= 35
