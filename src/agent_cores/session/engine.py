@@ -8,12 +8,7 @@ that nothing slips between the check and the write.
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,10 +20,11 @@ from agent_cores.session.access.access_control import (
     Caller,
     owner_view,
 )
-from agent_cores.session.access.groups import GroupsOf, ask_for_groups
+from agent_cores.session.attempt import Attempt
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.deadline import Bounded, Deadlines
+from agent_cores.session.decision import Decision, Look, Scope
 from agent_cores.session.errors import (
-    OverloadedError,
     ReplacementError,
     SessionError,
     SessionExpiredError,
@@ -36,18 +32,18 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StaleHeaderError,
     StorageUnavailableError,
-    UnauthenticatedError,
 )
 from agent_cores.session.header_cache import CACHED_BYTES, HeaderCache
 from agent_cores.session.lifecycle.events import SessionEvent, session_event_name
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.expiry import earlier, fresh_end
-from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.models.session import AccessRole, Session, SessionMetadata
-from agent_cores.session.models.snapshot import Snapshot
 from agent_cores.session.storage.codec import decode_message
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
     from agent_cores.session.lifecycle.store_clock import StoreClock
     from agent_cores.session.models.limits import Limits
@@ -55,89 +51,6 @@ if TYPE_CHECKING:
     from agent_cores.session.models.query import Found, Query
     from agent_cores.session.models.snapshot import Window
     from agent_cores.session.storage.base import Counts, StorageProvider
-
-FIRST_PAUSE = 0.005
-LONGEST_PAUSE = 0.5
-
-
-class Scope(msgspec.Struct, frozen=True):
-    """Where a manager or a view of it works: one namespace, and how its groups are found.
-
-    ``until`` is the end of the credential that a view acts on; what is decided holds until then.
-    """
-
-    namespace: str
-    groups_of: GroupsOf | None = None
-    max_groups: int = DEFAULT_LIMITS.groups
-    timeout: float = 10.0
-    until: datetime | None = None
-
-    def check_credential(self, at: datetime) -> None:
-        """Refuse what the credential has not lived to see decided: the store may be slow."""
-        if self.until is not None and at >= self.until:
-            raise UnauthenticatedError("the credential has expired")
-
-    async def with_groups(self, caller: Caller, *, until: float | None = None) -> Caller:
-        """Return the caller with their groups, asked for anew; see ``ask_for_groups``.
-
-        ``until`` is the deadline of the operation, as ``time.monotonic()`` counts; without one
-        ``groups_of`` has the whole ``SESSION_TIMEOUT``.
-        """
-        if self.groups_of is None:
-            return caller.in_groups(())
-        seconds = self.timeout if until is None else max(until - time.monotonic(), 0.0)
-        groups = await ask_for_groups(
-            self.groups_of, caller.user_id, most=self.max_groups, seconds=seconds
-        )
-        return caller.in_groups(groups)
-
-
-class Decision(msgspec.Struct):
-    """A yes: this caller may do this with the session that ``header`` shows.
-
-    It holds before ``valid_until``, if that is given. ``fresh``: the header was read for this
-    decision, not taken from the cache. ``clock`` tells how old it is by the time it is applied, and
-    ``deadline`` is when the operation has to be over, as ``time.monotonic()`` counts.
-    """
-
-    scope: Scope
-    session_id: str
-    caller: Caller
-    action: Action
-    header: SessionMetadata
-    at: datetime
-    fresh: bool
-    clock: Callable[[], datetime]
-    deadline: float
-    valid_until: datetime | None = None
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Namespace and session id."""
-        return self.scope.namespace, self.session_id
-
-    def guard(self, change: Change) -> Change:
-        """Return the change with what must still stand for this decision to hold."""
-        header = self.header
-        if change.basis is header and change.at is self.at:
-            return change  # made for this decision
-        return msgspec.structs.replace(
-            change,
-            at=self.at,
-            clock=self.clock,
-            basis=header,
-            valid_until=self.valid_until,
-            incarnation=header.incarnation,
-            access_revision=header.access_revision,
-        )
-
-
-class Look(msgspec.Struct, frozen=True):
-    """What was read, for whom, and as what they read it."""
-
-    snapshot: Snapshot
-    decision: Decision
-    role: AccessRole
 
 
 class Engine:
@@ -270,7 +183,9 @@ class Engine:
         read = partial(self._look_once, scope, session_id, wanted=wanted, deadline=deadline)
         if not context and window is None:
             return await read(caller, action)
-        caller, role = await self._known_role(scope, session_id, caller, action, wanted)
+        caller, role = await self._known_role(
+            scope, session_id, caller, action, wanted=wanted, deadline=deadline
+        )
         if role is None:
             first = await read(caller, action)
             caller, role = first.decision.caller, first.role
@@ -313,7 +228,14 @@ class Engine:
         return Look(snapshot, decision, role)
 
     async def _known_role(
-        self, scope: Scope, session_id: str, caller: Caller, action: Action, wanted: Action
+        self,
+        scope: Scope,
+        session_id: str,
+        caller: Caller,
+        action: Action,
+        *,
+        wanted: Action,
+        deadline: float,
     ) -> tuple[Caller, AccessRole | None]:
         """Return the role by the cached header, with the caller's groups if they were asked for.
 
@@ -324,7 +246,7 @@ class Engine:
             return caller, None
         at = self.clock()
         if self.access.needs_groups(header, caller, wanted, at):
-            caller = await scope.with_groups(caller)
+            caller = await scope.with_groups(caller, until=deadline)
             at = self.clock()
         allowed = self.access.allows(header, caller, action, at)
         return caller, self.access.role(header, caller, at) if allowed else None
@@ -393,7 +315,7 @@ class Engine:
                 applied = await self.storage.apply(decision.guard(change))
         except (SessionError, TimeoutError) as error:
             refusal = error if isinstance(error, SessionError) else self._late_write(error)
-            attempt = Attempt(Patience(until=decision.deadline), change, decision.header, done_if)
+            attempt = Attempt(Backoff(until=decision.deadline), change, decision.header, done_if)
             applied = await self._send_again(decision, change, attempt, refusal)
         self._remember(decision, applied)
         if self.lifecycle.listens:
@@ -455,7 +377,7 @@ class Engine:
         It takes the place of a session that has ended only once the time is confirmed.
         """
         deadline = self._deadlines.begin()
-        patience = Patience(until=deadline)
+        backoff = Backoff(until=deadline)
         change = msgspec.structs.replace(change, replaces=False)
         told: int | None = None
         applied: Applied | None = None
@@ -469,11 +391,11 @@ class Engine:
                 change = await self._confirmed(change, deadline)
                 told = await self._tell_of_predecessor(change, deadline)
             except StaleHeaderError:
-                if not await patience.pause():
+                if not await backoff.pause():
                     raise
             except StorageUnavailableError as error:
                 lost = lost or error.outcome_unknown
-                if not lost or not await patience.pause():
+                if not lost or not await backoff.pause():
                     error.outcome_unknown = lost
                     raise
         decision = self.decision(
@@ -572,92 +494,6 @@ class Engine:
         name = session_event_name(change, applied)
         if name is not None:
             await self.tell(name, decision, applied.header)
-
-
-class Attempt:
-    """One change on its way, perhaps sent more than once."""
-
-    def __init__(
-        self,
-        patience: Patience,
-        change: Change,
-        header: SessionMetadata,
-        done_if: tuple[type[SessionError], ...] | None,
-    ) -> None:
-        self.header = header
-        self.lost: StorageUnavailableError | None = None
-        self._patience = patience
-        self._names_seqs = change.remove is not None
-        self._appends = bool(change.append)
-        self._done_if = done_if
-        self._revision: int | None = None
-
-    async def answer_lost(self, error: StorageUnavailableError, header: SessionMetadata) -> None:
-        """Wait before the change is sent again; raise if it must not be, or for too long.
-
-        ``header`` is what the change was decided on.
-        """
-        if self.lost is None and (self._done_if is None or not error.outcome_unknown):
-            raise error
-        if self.lost is None:
-            self.lost, self._revision = error, header.revision
-        await self.wait(self.lost)
-
-    def repetition(self, change: Change) -> Change:
-        """Return the change to send again.
-
-        After a lost answer an append expects the revision from before it. Known messages are
-        answered before that is compared. Unknown ones were not stored, or removed since; a removal
-        raises the revision.
-        """
-        if self.lost is None or not self._appends or change.expected_revision is not None:
-            return change
-        return msgspec.structs.replace(change, expected_revision=self._revision)
-
-    def leaves_open(self, refusal: SessionError) -> bool:
-        """Whether the change may have been carried out before, though its repetition is refused."""
-        if isinstance(refusal, SessionNotFoundError):
-            return False
-        return self._appends or isinstance(refusal, OverloadedError)
-
-    async def wait(self, refusal: SessionError) -> None:
-        """Pause; raise the refusal, or the lost answer before it, when there is no time left."""
-        if not await self._patience.pause():
-            raise self.lost or refusal
-
-    def check_same(self, header: SessionMetadata) -> None:
-        """Never touch another session that has taken the id since, where that would do harm.
-
-        So after a lost answer, and for a removal, whose seqs mean messages of the first session.
-        """
-        if (
-            self.lost is not None or self._names_seqs
-        ) and header.incarnation != self.header.incarnation:
-            raise SessionNotFoundError
-
-    def proves_done(self, refusal: SessionError) -> bool:
-        """Whether the refusal shows that a sending whose answer was lost had been carried out."""
-        return self.lost is not None and isinstance(refusal, self._done_if or ())
-
-
-class Patience:
-    """Pauses that grow from 5 ms to half a second, jittered, until a deadline.
-
-    ``until`` is the deadline, as ``time.monotonic()`` counts.
-    """
-
-    def __init__(self, *, until: float) -> None:
-        self._deadline = until
-        self._pause = FIRST_PAUSE
-
-    async def pause(self) -> bool:
-        """Wait a little; ``False``, at once, when there is no time left."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            return False
-        await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1.5)))  # noqa: S311
-        self._pause = min(self._pause * 2, LONGEST_PAUSE)
-        return True
 
 
 def _worth_a_look(refusal: SessionError, decision: Decision) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 import msgspec
 
-from agent_cores.session.engine import Scope
+from agent_cores.session.decision import Scope
 from agent_cores.session.errors import ConfigurationError, MissingDependencyError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.session import DEFAULT_NAMESPACE

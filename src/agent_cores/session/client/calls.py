@@ -9,7 +9,7 @@ import msgspec
 
 from agent_cores.session.access.access_control import Caller
 from agent_cores.session.client.arguments import INPUTS, segment
-from agent_cores.session.engine import Scope
+from agent_cores.session.decision import Scope
 from agent_cores.session.errors import (
     AccessDeniedError,
     CorruptRecordError,

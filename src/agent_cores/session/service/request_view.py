@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.access.access_control import Action, Caller
-from agent_cores.session.engine import Scope
+from agent_cores.session.decision import Scope
 from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import StoredMessage
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from agent_cores.session.engine import Decision, Look
+    from agent_cores.session.decision import Decision, Look
     from agent_cores.session.models import (
         Applied,
         Change,

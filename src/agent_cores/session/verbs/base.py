@@ -19,7 +19,8 @@ from agent_cores.session.storage.codec import decode_context, decode_messages
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from agent_cores.session.engine import Decision, Engine, Look, Scope
+    from agent_cores.session.decision import Decision, Look, Scope
+    from agent_cores.session.engine import Engine
     from agent_cores.session.inputs import Inputs
     from agent_cores.session.models.message import Message, StoredMessage
     from agent_cores.session.runtime import Runtime

@@ -32,7 +32,7 @@ from agent_cores.session.verbs.base import Verbs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent_cores.session.engine import Decision, Look
+    from agent_cores.session.decision import Decision, Look
 
 PAGE = 1_000
 TRIES = 5

@@ -25,7 +25,7 @@ from agent_cores.session.verbs.base import Verbs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from agent_cores.session.engine import Decision
+    from agent_cores.session.decision import Decision
     from agent_cores.session.models.change import Applied
     from agent_cores.session.models.message import Content, StoredMessage
 

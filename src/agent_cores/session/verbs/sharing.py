@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_cores.session.access.access_control import Caller
-    from agent_cores.session.engine import Decision
+    from agent_cores.session.decision import Decision
     from agent_cores.session.models.change import Change
 
 GIVEN = (AccessRole.VIEWER, AccessRole.EDITOR)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from agent_cores.session.access.access_control import Action
-from agent_cores.session.engine import Patience
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.errors import InvalidInputError, SessionError, TurnHeldError, TurnLostError
 from agent_cores.session.inputs import lease, new_id
 from agent_cores.session.models.effects import TurnEffect
@@ -18,7 +18,7 @@ from agent_cores.session.verbs.base import Verbs
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agent_cores.session.engine import Decision
+    from agent_cores.session.decision import Decision
     from agent_cores.session.models.change import Applied
     from agent_cores.session.models.session import Turn
 
@@ -68,12 +68,12 @@ class TurnVerbs(Verbs):
     async def _wait_for_turn(
         self, session_id: str, user_id: str, token: str, seconds: float, wait_seconds: float
     ) -> Turn:
-        patience = Patience(until=time.monotonic() + wait_seconds)
+        backoff = Backoff(until=time.monotonic() + wait_seconds)
         while True:
             try:
                 return await self.take_turn(session_id, user_id, lease_seconds=seconds, token=token)
             except TurnHeldError:
-                if not await patience.pause():
+                if not await backoff.pause():
                     raise
 
     async def _keep_turn(self, session_id: str, user_id: str, token: str, seconds: float) -> None:
