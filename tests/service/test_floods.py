@@ -18,6 +18,7 @@ import pytest
 from tests.service.processes import SECONDS, get, key_in, logged, serving
 
 MIB = 1_048_576
+APPEND = b"POST /v1/sessions/some/messages"
 MOST = 200 * MIB
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 HEAD = b"%b HTTP/1.1\r\nHost: 127.0.0.1\r\n%b\r\n"
@@ -125,8 +126,7 @@ def authorized(service: Flooded, target: bytes, more: bytes = b"") -> bytes:
 
 
 def test_many_bodies_that_do_not_end(service: Flooded) -> None:
-    target = b"POST /v1/sessions/talk/messages"  # the route with the longest bodies
-    head = authorized(service, target, b"Content-Length: 16000000\r\n")
+    head = authorized(service, APPEND, b"Content-Length: 16000000\r\n")
     waiting = [service.connect() for _ in range(40)]
     for connection in waiting:
         connection.sendall(head)
@@ -142,7 +142,7 @@ def test_many_bodies_that_do_not_end(service: Flooded) -> None:
 
 def test_a_body_of_tiny_chunks(service: Flooded) -> None:
     connection = service.connect()
-    connection.sendall(authorized(service, b"POST /v1/sessions/talk/messages", CHUNKED))
+    connection.sendall(authorized(service, APPEND, CHUNKED))
     pour(connection, b"2\r\nxx\r\n" * 10_000, 28_000_000)
     service.check()
 

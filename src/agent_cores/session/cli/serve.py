@@ -80,6 +80,7 @@ async def _serve(settings: ServiceSettings, storage: str | None) -> None:
         )
         announce_stop(app)
         app.on_start(_calm_the_collector)
+        app.on_start(_share_the_gil)
         announcement = Announcement(settings, None if key is None else key_text(key.id, secret))
         server = Server(uvicorn_config(app, settings), announcement)
         allow_open_files(settings.max_connections)
@@ -127,6 +128,7 @@ def worker() -> Service:
     app = create_app(settings=settings)
     announce_stop(app)
     app.on_start(_calm_the_collector)
+    app.on_start(_share_the_gil)
     return app
 
 
@@ -175,6 +177,15 @@ def _calm_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def _share_the_gil() -> None:
+    """Let the thread that waits for the GIL have it after a millisecond, not after five.
+
+    SQLite writes in a thread of its own, which needs the GIL again and again. Measured once on a
+    quiet machine, it took more appends over HTTP, and memory no fewer.
+    """
+    sys.setswitchinterval(0.001)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
