@@ -267,7 +267,8 @@ class Engine:
         caller, at = Caller(header.owner_id), self.clock.now()
         if not self.access.allows(header, caller, action, at):
             return None
-        scope.check_credential(at)
+        if scope.until is not None:
+            scope.check_credential(at)
         return Decision(
             scope=scope,
             session_id=header.session_id,

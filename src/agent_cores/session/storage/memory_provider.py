@@ -106,7 +106,9 @@ class MemoryProvider(NativeProvider):
 
     async def apply(self, change: Change) -> Applied:
         """Carry out one change; nothing else runs between looking and writing."""
-        change = change.as_of(change.applied_at())
+        at = change.applied_at()
+        if at is not change.at:
+            change = change.as_of(at)
         key = change.namespace, change.session_id
         kept = self._sessions.get(key)
         applied = apply_change(_state(kept, change), change)
