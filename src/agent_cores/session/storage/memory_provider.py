@@ -113,14 +113,15 @@ class MemoryProvider(NativeProvider):
         kept = self._sessions.get(key)
         applied = apply_change(_state(kept, change), change)
         if applied.replayed:
-            return _answer(applied)
+            kept_header = _copied(applied.header)
+            return msgspec.structs.replace(applied, before=kept_header, header=kept_header)
         if applied.deleted:
             self._forget(key)
         elif kept is None or applied.before is None:
             self._keep(key, applied)
         else:
             self._update(kept, applied)
-        return _answer(applied)
+        return applied
 
     async def find(self, query: Query) -> Found:
         """Return one page of a listing."""
@@ -213,7 +214,7 @@ class MemoryProvider(NativeProvider):
 
     def _set_header(self, kept: _Kept, header: SessionMetadata) -> None:
         before = kept.header
-        kept.header = header if header.attributes is before.attributes else _copied(header)
+        kept.header = _copied(header)  # the one before, and this one, belong to the answer
         if _same_places(before, header):
             return
         old, new = set(_entries(before)), set(_entries(header))
@@ -320,9 +321,3 @@ def _copied(header: SessionMetadata) -> SessionMetadata:
     """Return a header that shares nothing mutable with the one given."""
     attributes = copy_json(header.attributes) if header.attributes else {}
     return msgspec.structs.replace(header, attributes=attributes, grants=dict(header.grants))
-
-
-def _answer(applied: Applied) -> Applied:
-    """Return what was done, with nothing in it that the store keeps."""
-    before = None if applied.before is None else _copied(applied.before)
-    return msgspec.structs.replace(applied, before=before, header=_copied(applied.header))
