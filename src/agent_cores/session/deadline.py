@@ -25,7 +25,12 @@ def time_left(longest: float) -> float:
     ``longest`` outside any operation, as in a background task.
     """
     end = _end.get()
-    return longest if end is None else min(max(end - time.monotonic(), 0.0), longest)
+    if end is None:
+        return longest
+    left = end - time.monotonic()
+    if left >= longest:
+        return longest
+    return left if left > 0 else 0.0
 
 
 def forget_deadline() -> None:

@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_cores.session.models.times import at_millis, utc_now
@@ -26,8 +27,9 @@ logger = logging.getLogger("agent_cores.session")
 
 _MILLISECOND = 1_000_000
 _SECOND = 1_000_000_000
-_STEADY = getattr(time, "CLOCK_BOOTTIME", None)
-"""Counts on while the machine sleeps, unlike ``time.monotonic`` on Linux."""
+_BOOT = getattr(time, "CLOCK_BOOTTIME", None)
+_steady = time.monotonic_ns if _BOOT is None else partial(time.clock_gettime_ns, _BOOT)
+"""The nanoseconds of a clock that nobody sets, and that counts on while the machine sleeps."""
 DOUBT_SECONDS = 600.0
 """A store's clock that has jumped is believed once it has held so long."""
 
@@ -55,9 +57,6 @@ class StoreClock:
     def __call__(self) -> datetime:
         """Return the time now."""
         return self.now()
-
-    def _anchored(self) -> datetime:
-        return at_millis(((self._anchor or 0) + _steady()) // _MILLISECOND)
 
     def _shifted(self) -> datetime:
         return self._own() + self._offset
@@ -89,7 +88,7 @@ class StoreClock:
         if self._in_doubt(anchor, steady):
             return False
         self._anchor = anchor
-        self.now = self._anchored
+        self.now = _counted_from(anchor)
         return True
 
     def _in_doubt(self, anchor: int, steady: int) -> bool:
@@ -123,6 +122,7 @@ class StoreClock:
         self._warned = apart
 
 
-def _steady() -> int:
-    """Return the nanoseconds of a clock that nobody sets."""
-    return time.monotonic_ns() if _STEADY is None else time.clock_gettime_ns(_STEADY)
+def _counted_from(anchor: int) -> Callable[[], datetime]:
+    """Return a clock that was at ``anchor``, in nanoseconds since 1970, when the steady was 0."""
+    steady = _steady
+    return lambda: at_millis((anchor + steady()) // _MILLISECOND)
