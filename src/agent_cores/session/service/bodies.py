@@ -162,7 +162,7 @@ def read_long(kind: Any, raw: bytes, limits: Limits) -> Generator[None, None, An
     try:
         return (yield from _LongBody(kind, limits).read(raw))
     except ShapeError as error:
-        return error
+        return ShapeError(error.field, error.problem)  # without what held the body
     except msgspec.ValidationError as error:
         return _shape_error(error)
 
