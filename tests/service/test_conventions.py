@@ -383,3 +383,13 @@ async def test_long_values_are_held_to_the_same_bounds_as_short_ones(wire: Wire)
     assert (reply.status, reply.json()["errors"][0]["field"]) == (422, "/messages")
     bob = await wire.caller("bob")
     assert (await bob("POST", f"{path}/messages", many)).code == "session_not_found"
+
+
+@pytest.mark.parametrize("metadata", ['{"a": 1e999}', '{"a": [{"b": 1e999}]}'])
+async def test_a_field_is_named_as_far_as_it_is_known(metadata: str) -> None:
+    wire = Wire()
+    caller = await wire.caller("ann")
+    reply = await caller("POST", "/v1/sessions", b'{"metadata": %b}' % metadata.encode())
+    assert reply.status == 422
+    assert reply.json()["errors"][0]["field"] == "/metadata"
+    await wire.service.aclose()

@@ -162,7 +162,7 @@ def read_long(kind: Any, raw: bytes, limits: Limits) -> Generator[None, None, An
     try:
         return (yield from _LongBody(kind, limits).read(raw))
     except ShapeError as error:
-        return error
+        return ShapeError(error.field, error.problem)  # without what held the body
     except msgspec.ValidationError as error:
         return _shape_error(error)
 
@@ -385,5 +385,6 @@ def _shape_error(error: msgspec.ValidationError) -> ShapeError:
     text = str(error)
     match = _PLACE.match(text)
     problem, place = (match[1], match[2] or "") if match else (text, "")
-    field = re.sub(r"\[(\d+|\.\.\.)\]", r".\1", place).lstrip(".").replace(".", "/")
+    place = place.partition("[...]")[0]  # under a key that the decoder does not tell
+    field = re.sub(r"\[(\d+)\]", r".\1", place).lstrip(".").replace(".", "/")
     return ShapeError(field, problem)

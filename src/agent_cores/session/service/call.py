@@ -194,7 +194,8 @@ class Call:
         if read is None:
             return read_short(self.route.request, self.raw or b"{}")
         if isinstance(read, ShapeError):
-            raise read
+            # A new one: what is raised knows this call, which would then hold itself, and the body.
+            raise ShapeError(read.field, read.problem)
         return read
 
     async def digest(self) -> str | None:

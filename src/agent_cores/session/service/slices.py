@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SECONDS = 0.005
+_ROUNDS = 4
+"""Rounds of the event loop between two slices: what a short request takes to be answered."""
 
 
 class Slices:
@@ -33,5 +35,6 @@ class Slices:
                     value: T = end.value
                     return value
                 if time.perf_counter() >= until:
-                    await asyncio.sleep(0)
+                    for _ in range(_ROUNDS):
+                        await asyncio.sleep(0)
                     until = time.perf_counter() + _SECONDS
