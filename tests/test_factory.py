@@ -213,6 +213,7 @@ async def test_an_sqlite_file_of_others_is_left_alone(tmp_path: Path) -> None:
         ("postgresq://h/d", "postgresql"),
         ("reddis", "redis"),
         ("sqlite3:///x.db", "sqlite"),
+        ("sqlite:/srv/x.db", "begins with sqlite:///"),
         ("mysql://h/d", "known are memory, postgres, redis, sqlite"),
         ("", "known are memory, postgres, redis, sqlite"),
     ],

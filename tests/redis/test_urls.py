@@ -71,6 +71,8 @@ def test_without_a_url_it_is_the_redis_of_this_machine() -> None:
         "redis://there?pool_size=none",
         "redis://there?pool_size=0",
         "redis://there:port",
+        "rediss://there?ssl_cert_reqs=maybe",
+        "rediss+sentinel://there/talks?ssl_cert_reqs=maybe",
         "redis://there?prefix={a}",
         "redis+cluster://there/7",
         "redis+cluster://there/name",

@@ -29,6 +29,8 @@ def refuse_a_path(storage: object, names: Collection[str]) -> None:
         raise UnknownStorageError("for sessions in memory alone write memory://")
     if _DRIVE.match(storage):
         path = storage.replace("\\", "/")
+    elif "@" not in storage and storage.startswith("sqlite:"):
+        raise UnknownStorageError("the URL of a file of SQLite begins with sqlite:///")
     elif "@" not in storage and (_FILE.search(storage) or storage.startswith(("/", ".", "~"))):
         path = storage
     else:

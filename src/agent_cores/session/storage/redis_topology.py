@@ -29,6 +29,7 @@ from agent_cores.session.storage.redis_driver import (
     Redis,
     RedisCluster,
     RedisClusterException,
+    RedisError,
     Retry,
     Sentinel,
     SSLConnection,
@@ -70,7 +71,7 @@ def topology_of(client: object | None, url: str, *, pool_size: int, timeout: flo
         return _connected(url, pool_size=pool_size, timeout=timeout)
     except ConfigurationError:  # a kind of ValueError, with words of our own
         raise
-    except (KeyError, TypeError, ValueError, RedisClusterException):
+    except (KeyError, TypeError, ValueError, RedisError, RedisClusterException):
         raise ConfigurationError(_UNUSABLE) from None  # the driver's words may hold the password
 
 
