@@ -137,12 +137,19 @@ async def test_a_deadline_leaves_other_blocks_alone_and_no_timer_behind() -> Non
     deadlines.close()
 
 
-async def test_a_block_inside_another_ends_with_its_own_deadline() -> None:
-    deadlines = Deadlines(1)
+async def test_a_block_inside_one_of_another_manager_leaves_that_one_its_end() -> None:
+    outer, inner = Deadlines(1), Deadlines(1)
     now = time.monotonic()
-    with deadlines.until(now + 60):
-        inner = deadlines.until(now + 0.01)
-        with pytest.raises(TimeoutError), inner:
-            await asyncio.sleep(60 if time_left(60) <= 0.01 else 0)
-        assert time_left(60) > 50
-    deadlines.close()
+    lefts: list[float] = []
+
+    async def work() -> None:
+        with outer.until(now + 0.05):
+            with inner.until(now + 60):
+                lefts.append(time_left(60))
+            await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        await work()
+    assert lefts[0] > 50
+    outer.close()
+    inner.close()

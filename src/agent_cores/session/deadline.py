@@ -9,14 +9,28 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from asyncio import current_task
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
-    from contextvars import Token
-    from types import TracebackType
+    from collections.abc import Coroutine, Iterator
 
-_end: ContextVar[float | None] = ContextVar("agent_cores_session_deadline", default=None)
+T = TypeVar("T")
+
+Task = asyncio.Task[Any]
+
+_ends: dict[Task, float] = {}
+"""The deadline of each task that is in an operation. A context variable holds one at five times the
+cost, and tasks that serve many operations would inherit that of the first."""
+
+
+def _end_of_operation() -> float | None:
+    try:
+        task = current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return None
+    return None if task is None else _ends.get(task)
 
 
 def time_left(longest: float) -> float:
@@ -24,7 +38,7 @@ def time_left(longest: float) -> float:
 
     ``longest`` outside any operation, as in a background task.
     """
-    end = _end.get()
+    end = _end_of_operation()
     if end is None:
         return longest
     left = end - time.monotonic()
@@ -33,101 +47,97 @@ def time_left(longest: float) -> float:
     return left if left > 0 else 0.0
 
 
-def forget_deadline() -> None:
-    """Leave the operation that started this task: for tasks that serve many operations."""
-    _end.set(None)
+def end_after(seconds: float) -> float:
+    """Return the deadline of the calling operation, or one so many seconds from now outside any.
+
+    As ``time.monotonic()`` counts.
+    """
+    end = _end_of_operation()
+    return time.monotonic() + seconds if end is None else end
+
+
+def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start a task that has the deadline of the calling operation, and outlives its caller."""
+    task = asyncio.get_running_loop().create_task(work)
+    end = _end_of_operation()
+    if end is not None:
+        _ends[task] = end
+        task.add_done_callback(_forget)
+    return task
+
+
+def _forget(task: Task) -> None:
+    _ends.pop(task, None)
 
 
 class Deadlines:
     """Ends the operations of one event loop that run past their deadline.
 
-    One timer serves all of them: an ``asyncio.timeout`` for each takes a sixth of the time of an
-    append on memory, this a fifteenth.
+    One timer serves all of them, and the tasks themselves are the keys: an ``asyncio.timeout`` for
+    each takes a sixth of the time of an append on memory, this a twentieth.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.running: dict[Bounded, None] = {}
-        self.timer_end = math.inf
+        self._running: dict[Task, float] = {}
+        self._expired: dict[Task, int] = {}  # how often each had been cancelled before
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_end = math.inf
 
     def begin(self) -> float:
         """Return the deadline of an operation that begins now, as ``time.monotonic()`` counts."""
         return time.monotonic() + self.seconds
 
-    def until(self, end: float) -> Bounded:
-        """Return a context manager that raises ``TimeoutError`` in its block past that deadline.
+    def enter(self, end: float) -> Task:
+        """Cancel the running task at that time, unless it has called ``leave`` by then."""
+        task = cast("Task", current_task())
+        _ends[task] = self._running[task] = end
+        if end < self._timer_end:
+            self._schedule(end)
+        return task
 
-        Inside the block :func:`time_left` counts down to it.
+    def leave(self, task: Task) -> bool:
+        """Let the task go on; tell whether it was cancelled here, and by nobody else."""
+        _ends.pop(task, None)
+        self._running.pop(task, None)
+        before = self._expired.pop(task, None)
+        return before is not None and task.uncancel() <= before
+
+    @contextmanager
+    def until(self, end: float) -> Iterator[None]:
+        """Raise ``TimeoutError`` in the block past that deadline.
+
+        Inside the block :func:`time_left` counts down to it. Blocks of one task are not nested.
         """
-        return Bounded(self, end)
+        task = self.enter(end)
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if not self.leave(task):
+                raise
+            raise TimeoutError from error
+        finally:
+            self.leave(task)
 
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
-        self.timer_end = math.inf
+        self._timer_end = math.inf
 
-    def schedule(self, end: float) -> None:
-        """Look at what runs at that time, or before."""
+    def _schedule(self, end: float) -> None:
         self.close()
-        self.timer_end = end
+        self._timer_end = end
         delay = max(end - time.monotonic(), 0.0)
         self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
         self.close()
         now = time.monotonic()
-        for bounded in [bounded for bounded in self.running if bounded.end <= now]:
-            del self.running[bounded]
-            bounded.expire()
-        if self.running:
-            self.schedule(min(bounded.end for bounded in self.running))
-
-
-class Bounded:
-    """A block of one task that has to end in time; see :meth:`Deadlines.until`."""
-
-    __slots__ = ("_cancelling", "_deadlines", "_expired", "_outer", "_task", "end")
-
-    _task: asyncio.Task[object]
-    _outer: Token[float | None]
-
-    def __init__(self, deadlines: Deadlines, end: float) -> None:
-        self.end = end
-        self._deadlines = deadlines
-        self._expired = False
-
-    def __enter__(self) -> None:
-        """Begin."""
-        task = asyncio.current_task()
-        if task is None:
-            detail = "a deadline holds for a task"
-            raise RuntimeError(detail)
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._outer = _end.set(self.end)
-        deadlines = self._deadlines
-        deadlines.running[self] = None
-        if self.end < deadlines.timer_end:
-            deadlines.schedule(self.end)
-
-    def expire(self) -> None:
-        """Cancel what runs in the block."""
-        self._expired = True
-        self._task.cancel()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End; a cancellation by the deadline becomes ``TimeoutError``."""
-        _end.reset(self._outer)
-        self._deadlines.running.pop(self, None)
-        if not self._expired or self._task.uncancel() > self._cancelling:
-            return
-        if kind is not None and issubclass(kind, asyncio.CancelledError):
-            raise TimeoutError from error
+        for task in [task for task, end in self._running.items() if end <= now]:
+            del self._running[task]
+            self._expired[task] = task.cancelling()
+            task.cancel()
+        if self._running:
+            self._schedule(min(self._running.values()))

@@ -8,6 +8,7 @@ that nothing slips between the check and the write.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from agent_cores.session.access.access_control import (
 )
 from agent_cores.session.attempt import Attempt
 from agent_cores.session.backoff import Backoff
-from agent_cores.session.deadline import Bounded, Deadlines
+from agent_cores.session.deadline import Deadlines
 from agent_cores.session.decision import Decision, Look, Scope
 from agent_cores.session.errors import (
     ReplacementError,
@@ -148,11 +149,6 @@ class Engine:
                 yield
         except TimeoutError as error:
             raise self._too_late(outcome_unknown=writes) from error
-
-    def _late_write(self, error: TimeoutError) -> StorageUnavailableError:
-        late = self._too_late(outcome_unknown=True)
-        late.__cause__ = error
-        return late
 
     def _too_late(self, *, outcome_unknown: bool = False) -> StorageUnavailableError:
         detail = f"the store did not answer within SESSION_TIMEOUT, {self._timeout:g} s"
@@ -311,11 +307,20 @@ class Engine:
         Pauses grow, jittered, until ``SESSION_TIMEOUT``; then ``ConflictError``, or
         ``StorageUnavailableError`` after a lost answer.
         """
+        deadlines, applied = self._deadlines, None
+        refusal: SessionError | None = None
+        task = deadlines.enter(decision.deadline)
         try:
-            with Bounded(self._deadlines, decision.deadline):
-                applied = await self.storage.apply(decision.guard(change))
-        except (SessionError, TimeoutError) as error:
-            refusal = error if isinstance(error, SessionError) else self._late_write(error)
+            applied = await self.storage.apply(decision.guard(change))
+        except SessionError as error:
+            refusal = error
+        except asyncio.CancelledError:
+            if not deadlines.leave(task):
+                raise
+        finally:
+            deadlines.leave(task)
+        if applied is None:
+            refusal = refusal or self._too_late(outcome_unknown=True)
             attempt = Attempt(Backoff(until=decision.deadline), change, decision.header, done_if)
             applied = await self._send_again(decision, change, attempt, refusal)
         self._remember(decision, applied)

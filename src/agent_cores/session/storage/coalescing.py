@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 
-from agent_cores.session.deadline import forget_deadline, time_left
+from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import OverloadedError, StorageUnavailableError
 
 if TYPE_CHECKING:
@@ -134,7 +134,6 @@ class Coalescer(Generic[Item, Result]):
             await asyncio.wait(self._senders)
 
     async def _run(self) -> None:
-        forget_deadline()
         sender = asyncio.current_task()
         try:
             while batch := self._next_batch():

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from agent_cores.session.deadline import forget_deadline
 from agent_cores.session.errors import SessionError
 from agent_cores.session.storage import postgres_statements as sql
 from agent_cores.session.storage.postgres_connection import seconds_until
@@ -53,7 +52,6 @@ class Purger:
                 task.cancel()
 
     async def _run(self) -> None:
-        forget_deadline()
         try:
             while self._again and not self._closed:
                 self._again = False

@@ -11,7 +11,6 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from agent_cores.session.deadline import forget_deadline
 from agent_cores.session.errors import (
     OverloadedError,
     StaleHeaderError,
@@ -117,7 +116,6 @@ class Lines:
             await asyncio.wait(self._workers)
 
     async def _work(self, name: SessionName, line: _Line) -> None:
-        forget_deadline()
         try:
             while line.has_work():
                 await line.take_turn()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.deadline import forget_deadline
 from agent_cores.session.errors import SessionError
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class Background:
 
     def start(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[bool]:
         """Begin."""
-        task = asyncio.create_task(_in_own_time(work))
+        task = asyncio.create_task(tried(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -65,11 +64,6 @@ class Background:
         """Leave the rest undone."""
         for task in self._tasks:
             task.cancel()
-
-
-async def _in_own_time(work: Coroutine[Any, Any, object]) -> bool:
-    forget_deadline()
-    return await tried(work)
 
 
 async def tried(work: Coroutine[Any, Any, object]) -> bool:

@@ -14,6 +14,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from agent_cores.session.deadline import start_task
 from agent_cores.session.errors import ConfigurationError, StorageError
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.base import Capabilities, Counts
@@ -170,7 +171,7 @@ class RedisProvider(NativeProvider):
             if applied is not None:
                 return applied
         # Its own task: a caller that is cancelled leaves no entry in a list behind.
-        task = asyncio.create_task(self._changes.carry_out(change))
+        task = start_task(self._changes.carry_out(change))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from agent_cores.session.deadline import time_left
+from agent_cores.session.deadline import end_after
 from agent_cores.session.errors import (
     ConfigurationError,
     StorageUnavailableError,
@@ -225,8 +225,8 @@ class SQLiteProvider(NativeProvider):
 
     async def apply(self, change: Change) -> Applied:
         size = sum([len(message.body) for message in change.append])
-        end = time.monotonic() + time_left(self._timeout)
-        return await self._use().writes.submit(Waiting(change, end), size)
+        waiting = Waiting(change, end_after(self._timeout))
+        return await self._use().writes.submit(waiting, size)
 
     async def find(self, query: Query) -> Found:
         return await self._use().readers.find(query)

@@ -121,7 +121,9 @@ class MessageVerbs(Verbs):
             context_set = inputs.context(context_updates)
             change = self._change(
                 decision,
-                expected_state(expected_revision, expected_version),
+                NOTHING
+                if expected_revision is None and expected_version is None
+                else expected_state(expected_revision, expected_version),
                 append=append,
                 whole_append=whole,
                 context_set=context_set,
