@@ -125,10 +125,10 @@ async def test_a_failure_of_the_applications_own_is_answered_and_logged(
 async def test_groups_that_cannot_be_had_are_answered_and_logged(
     wire: Wire, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def hang_up(_: object, caller: object) -> None:
+    async def hang_up(*_: object, **__: object) -> None:
         raise ConnectionResetError(SAID)
 
-    monkeypatch.setattr("agent_cores.session.engine.Scope.with_groups", hang_up)
+    monkeypatch.setattr("agent_cores.session.decision.Scope.with_groups", hang_up)
     who = await wire.caller(USER)
     session_id = await who.new_session()
     await who("PUT", f"{S}/{session_id}/grants", {"subject": "group:g", "role": "viewer"})
