@@ -52,7 +52,7 @@ def test_the_demo_tells_the_whole_story_and_leaves_nothing_behind(tmp_path: Path
         "hook              session.expired",
         "SessionExpiredError",
         "swept             1",
-        "All as told.",
+        "Everything worked as described.",
     ):
         assert line in ended.stdout
     assert not list(tmp_path.rglob("*.db"))

@@ -74,7 +74,7 @@ class Deadlines:
     """Ends the operations of one event loop that run past their deadline.
 
     One timer serves all of them, and the tasks themselves are the keys: an ``asyncio.timeout`` for
-    each takes a sixth of the time of an append on memory, this a twentieth.
+    each takes a sixth of the time of an append on memory, this a fifteenth.
     """
 
     def __init__(self, seconds: float) -> None:

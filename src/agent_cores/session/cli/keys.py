@@ -176,7 +176,7 @@ async def _with_keys(storage: str | None, use: Callable[[Keys], Awaitable[T]], n
 
 
 def _record(key: ApiKey) -> dict[str, object]:
-    """Return what is told of a key: all but what proves it."""
+    """Return what is shown of a key: everything but its secret and hash."""
     record: dict[str, object] = msgspec.to_builtins(key)
     del record["secret_hash"]
     return record

@@ -1,4 +1,4 @@
-"""``agent-sessions``, and what it says where what it needs is not installed."""
+"""``agent-sessions``: run the commands, or name the extra that installs their packages."""
 
 from __future__ import annotations
 

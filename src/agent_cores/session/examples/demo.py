@@ -116,7 +116,7 @@ def main() -> None:
         print("\n2. The store is closed, and a new process goes on", flush=True)
         subprocess.run([sys.executable, "-m", __spec__.name, url, session_id], check=True)  # noqa: S603
         asyncio.run(finish(url, session_id))
-    print("\nAll as told.")
+    print("\nEverything worked as described.")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class ConversationVerbs(Verbs):
 
         ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's. ``ttl_hours`` is
         the idle time: left out, ``SESSION_DEFAULT_EXPIRY`` holds; ``None`` never expires.
-        ``if_exists="return"`` gives the id of an existing session of the caller's own, never of
+        ``if_exists="return"`` gives the id of an existing session that the caller owns, never of
         another's, who may have made it under that id to read along. ``"return_shared"`` also gives
         one that the caller may write, whoever owns it.
 
