@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,30 @@ async def test_the_largest_number_of_the_document_is_accepted_and_no_larger_one(
         most = next(one for one in taken if one["name"] == name)["schema"]["maximum"]
         assert (await ann("GET", f"{where}?{name}={most}")).status == 200
         assert (await ann("GET", f"{where}?{name}={most + 1}")).status == 422
+
+
+@pytest.mark.parametrize("spaces", [0, 40_000], ids=["short", "long"])
+async def test_a_whole_number_may_be_written_with_a_point_or_an_exponent(
+    wire: Wire, spaces: int
+) -> None:
+    ann = await wire.caller("ann")
+    content = "x" * spaces
+    created = await ann("POST", "/v1/sessions", {})
+    path = f"/v1/sessions/{created.json()['id']}"
+    for number, expected, status in (
+        ("0.0", 0, 201),
+        ("10e-1", 1, 201),
+        ("2.5", 2, 422),
+        ("9007199254740992.0", 2, 409),
+        ("1e400", 2, 422),
+        ("1e-400", 2, 422),
+    ):
+        messages = json.dumps([{"role": "user", "content": content}])
+        raw = f'{{"messages": {messages}, "expected_last_seq": {number}}}'.encode()
+        reply = await ann("POST", f"{path}/messages", raw)
+        assert reply.status == status, (number, reply.json())
+        read = await ann("GET", path)
+        assert read.json()["last_seq"] == (expected + 1 if status == 201 else expected)
 
 
 async def test_the_document_allows_the_etag_that_the_service_gives(wire: Wire) -> None:

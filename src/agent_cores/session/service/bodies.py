@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import threading
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.values import EncodedJson
 from agent_cores.session.service import shapes
@@ -49,6 +51,7 @@ _PRETTY = 4
 _FEW_KEYS = 10_000
 _MOST_NEAR_ZERO = 200
 _PLACE = re.compile(r"^(.*?)(?: - at `(?:key in )?\$(.*)`)?$", re.DOTALL)
+_FRACTIONAL = re.compile(rb"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
 _MOST_NESTED = 5_000
 """Lists and objects in metadata, which is decoded each time that a session is read."""
 _NEAR_ZERO = f"more than {_MOST_NEAR_ZERO} numbers below 1e-99 in size"
@@ -102,7 +105,7 @@ def read_short(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type give
     if len(raw) > _MOST_NEAR_ZERO * 6 and has_near_zero(raw, _MOST_NEAR_ZERO):
         raise ShapeError("", _NEAR_ZERO)
     try:
-        value = _decoder(kind).decode(raw)
+        value = _decoded(kind, raw)
     except msgspec.ValidationError as error:
         raise _shape_error(error) from error
     except RecursionError as error:
@@ -113,6 +116,29 @@ def read_short(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type give
     if raw.count(b":") != _encode(value).count(b":") or b"\\u003" in raw:
         _check_keys(raw)
     return value
+
+
+def _decoded(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type given
+    try:
+        return _decoder(kind).decode(raw)
+    except msgspec.ValidationError:
+        fields = {name: whole_number(bytes(text)) for name, text in _entries(raw).items()}
+        return _decoder(kind).decode(
+            _encode({name: msgspec.Raw(text) for name, text in fields.items()})
+        )
+
+
+def whole_number(text: bytes) -> bytes:
+    """Return a number such as ``5.0`` or ``5e2`` as ``5`` or ``500``, and any other text as it is.
+
+    To JSON Schema they are integers, and some languages write them so; the decoder takes neither.
+    """
+    if not _FRACTIONAL.fullmatch(text):
+        return text
+    number = Decimal(text.decode())
+    if abs(number) > LARGEST_NUMBER or number != number.to_integral_value():
+        return text
+    return b"%d" % int(number)
 
 
 def check_short(raw: bytes) -> None:
@@ -191,7 +217,7 @@ class _LongBody:
             "tags": max(_SMALL, 2 * (limits.name_bytes + 4) * limits.tags),
         }
         for name, text in fields.items():
-            fields[name] = yield from _bounded(text, name, bounds.get(name, _SMALL))
+            fields[name] = whole_number((yield from _bounded(text, name, bounds.get(name, _SMALL))))
             yield
         long: dict[str, Any] = {}
         for name in ("context", "context_updates"):
