@@ -13,7 +13,7 @@ import apsw
 import msgspec
 
 from agent_cores.session.models.times import from_millis
-from agent_cores.session.storage.sqlite_provider import SQLiteProvider
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent_cores.session.errors import OverloadedError, StorageUnavailableError
-from agent_cores.session.storage.coalescing import Coalescer
+from agent_cores.session.storage.batching import Coalescer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

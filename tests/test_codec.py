@@ -10,6 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_cores.session.codec import (
+    HEADER_FIELDS,
+    decode_context,
+    decode_header,
+    decode_message,
+    decode_messages,
+    encode_changes,
+    encode_header,
+    encode_message,
+    encode_value,
+)
 from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models import (
     AccessRole,
@@ -22,17 +33,6 @@ from agent_cores.session.models import (
     Turn,
 )
 from agent_cores.session.models.times import from_millis
-from agent_cores.session.storage.codec import (
-    HEADER_FIELDS,
-    decode_context,
-    decode_header,
-    decode_message,
-    decode_messages,
-    encode_changes,
-    encode_header,
-    encode_message,
-    encode_value,
-)
 from agent_cores.session.testing.samples import AWKWARD_VALUE, new_context, new_header
 from tests.test_values import TEXT, VALUES
 

@@ -14,7 +14,7 @@ from agent_cores.session.deadline import Deadlines, time_left
 from agent_cores.session.errors import SessionError, StorageUnavailableError
 from agent_cores.session.models import Applied, Change, Found, Query, Snapshot, Window
 from agent_cores.session.settings import SessionSettings
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 
 SETTINGS = SessionSettings(cleanup_interval=0, timeout=0.2)
 

@@ -24,8 +24,8 @@ from agent_cores.session.lifecycle import SessionEvent
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.query import WALK_LIMIT
 from agent_cores.session.settings import SessionSettings
-from agent_cores.session.storage.memory_provider import MemoryProvider
-from agent_cores.session.storage.sqlite_provider import SQLiteProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing import ManualClock, suite_settings
 
 

@@ -15,7 +15,7 @@ from agent_cores.session.errors import (
     UnsupportedError,
 )
 from agent_cores.session.examples.custom_provider import CustomStorageProvider
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 
 SECRET = "hunter2"
 ENTRY_POINT = "[agent_cores.session.storage]\nparcel = parcel_store:ParcelProvider\n"
@@ -40,7 +40,7 @@ def parcel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (info / "entry_points.txt").write_text(ENTRY_POINT)
     module = tmp_path / "parcel_store.py"
     module.write_text(
-        "from agent_cores.session.storage.memory_provider import MemoryProvider\n"
+        "from agent_cores.session.storage.memory.provider import MemoryProvider\n"
         "class ParcelProvider(MemoryProvider):\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

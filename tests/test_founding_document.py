@@ -287,4 +287,5 @@ def test_a_class_stands_where_the_document_has_it(module: str, name: str) -> Non
 
 def test_redis_is_the_provider_of_the_listed_file() -> None:
     provider = StorageFactory.provider_class("redis")
-    assert provider.__module__ == "agent_cores.session.storage.redis_provider"
+    listed = importlib.import_module("agent_cores.session.storage.redis_provider")
+    assert provider is listed.RedisProvider

@@ -12,7 +12,7 @@ import pytest
 import agent_cores.session.session_manager as module
 from agent_cores.session import SessionManager, SessionSettings, StorageFactory, get_session_manager
 from agent_cores.session.errors import ConfigurationError, WrongContextError
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 
 pytestmark = pytest.mark.usefixtures("nothing_set", "no_managers")
 

@@ -21,7 +21,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.lifecycle import EVENT_NAMES
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.query import Ended
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 from agent_cores.session.testing.clock import ManualClock
 
 NEVER = SessionSettings(cleanup_interval=0)

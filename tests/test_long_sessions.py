@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent_cores.session.session_manager import SessionManager
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 from agent_cores.session.testing import ManualClock, suite_settings
 from agent_cores.session.testing.wrapping import LosingProvider
 

@@ -7,7 +7,7 @@ import pytest
 from agent_cores.session import SessionManager
 from agent_cores.session.errors import OverloadedError, StorageUnavailableError
 from agent_cores.session.models import Applied, Change
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 from agent_cores.session.testing.wrapping import LosingProvider
 
 pytestmark = pytest.mark.anyio

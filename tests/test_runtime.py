@@ -11,7 +11,7 @@ import pytest
 
 from agent_cores.session import SessionEvent, SessionManager, SessionSettings
 from agent_cores.session.errors import StorageUnavailableError, WrongContextError
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 from agent_cores.session.testing import ManualClock, suite_settings
 
 

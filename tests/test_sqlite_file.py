@@ -19,7 +19,7 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage import StorageFactory
-from agent_cores.session.storage.sqlite_provider import SQLiteProvider, default_folder
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider, default_folder
 from tests.sqlite_stores import NOON, create, opened, python, rows
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def test_use_after_a_fork_is_refused(tmp_path: Path) -> None:
     code = """
 import asyncio, os, sys, warnings
 from agent_cores.session.errors import WrongContextError
-from agent_cores.session.storage.sqlite_provider import SQLiteProvider
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 warnings.simplefilter("ignore", DeprecationWarning)
 provider = SQLiteProvider(sys.argv[1])
 loop = asyncio.new_event_loop()

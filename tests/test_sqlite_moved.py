@@ -12,8 +12,8 @@ import pytest
 
 from agent_cores.session.errors import StorageUnavailableError, StoreFormatError
 from agent_cores.session.models import Query, Window
-from agent_cores.session.storage import sqlite_file
-from agent_cores.session.storage.sqlite_provider import SQLiteProvider
+from agent_cores.session.storage.sqlite import file as sqlite_file
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from tests.sqlite_stores import NOON, all_of, append, create, opened, python
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _KILLED = """
 import asyncio, os, signal, sqlite3, sys
 from pathlib import Path
 from agent_cores.session.errors import SessionError
-from agent_cores.session.storage import sqlite_file
+from agent_cores.session.storage.sqlite import file as sqlite_file
 from tests.sqlite_stores import append, create, opened
 path, unguarded, spoil = Path(sys.argv[1]), sys.argv[2] == "unguarded", sys.argv[3]
 if unguarded:

@@ -13,7 +13,7 @@ import pytest
 
 from agent_cores.session.models import Grant
 from agent_cores.session.models.session import AccessRole
-from agent_cores.session.storage.sqlite_statements import Statements
+from agent_cores.session.storage.sqlite.queries import Statements
 from agent_cores.session.testing.samples import creation, new_context, new_header, new_message
 from tests.sqlite_stores import NOON, opened
 

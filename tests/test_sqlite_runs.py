@@ -21,8 +21,8 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.models import Applied, Query, RenewEffect, Window
 from agent_cores.session.models.expiry import LISTING_LAG
-from agent_cores.session.storage.sqlite_provider import SQLiteProvider
-from agent_cores.session.storage.sqlite_statements import RUN_ROWS
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
+from agent_cores.session.storage.sqlite.queries import RUN_ROWS
 from agent_cores.session.testing.samples import change_of
 from tests.sqlite_stores import NOON, all_of, append, create, opened, rows
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from agent_cores.session.storage.sqlite_provider import SQLiteProvider
+    from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 
 pytestmark = pytest.mark.anyio
 

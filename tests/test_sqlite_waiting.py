@@ -21,7 +21,7 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.models import Applied, Window
 from agent_cores.session.settings import SessionSettings
-from agent_cores.session.storage.sqlite_provider import SQLiteProvider
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import creation, new_header
 from tests.sqlite_stores import NOON, all_of, append, create, opened
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent_cores.session.models import Change
-    from agent_cores.session.storage.sqlite_batches import Waiting, Written
-    from agent_cores.session.storage.sqlite_runs import Run
+    from agent_cores.session.storage.sqlite.batches import Waiting, Written
+    from agent_cores.session.storage.sqlite.runs import Run
 
 pytestmark = pytest.mark.anyio
 
@@ -190,7 +190,7 @@ async def test_shutdown_is_bounded_while_the_file_is_locked(tmp_path: Path) -> N
 async def test_shutdown_does_not_wait_for_ever_for_a_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_cores.session.storage.sqlite_writer._GRACE", 0.1)
+    monkeypatch.setattr("agent_cores.session.storage.sqlite.writer._GRACE", 0.1)
     provider = SQLiteProvider(tmp_path / "sessions.db", timeout=0.1)
     await provider.initialize()
     header = await create(provider)

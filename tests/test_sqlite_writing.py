@@ -28,7 +28,7 @@ from agent_cores.session.models import (
     Window,
 )
 from agent_cores.session.models.session import AccessRole
-from agent_cores.session.storage.sqlite_provider import SQLiteProvider
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import (
     change_of,
     creation,

@@ -18,7 +18,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.lifecycle import store_clock
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.settings import SessionSettings
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 
 HOUR = 3600.0
 SETTINGS = SessionSettings(cleanup_interval=0, timeout=1)

@@ -30,7 +30,7 @@ from agent_cores.session.errors import (
     TurnHeldError,
     WrongContextError,
 )
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 from scripts.generate_sync_manager import TARGET, generate
 
 if TYPE_CHECKING:
@@ -420,7 +420,7 @@ if child:
 @pytest.mark.parametrize("ending", ["", "raise SystemExit(0)", "manager.initialize()"])
 def test_a_program_that_forgets_to_shut_down_ends_and_closes_its_store(ending: str) -> None:
     program = f"""
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 class Told(MemoryProvider):
     async def shutdown(self):
         print("closed")

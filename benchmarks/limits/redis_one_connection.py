@@ -26,10 +26,10 @@ from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.session import SessionMetadata
 from agent_cores.session.models.snapshot import Window
 from agent_cores.session.settings import SessionSettings
-from agent_cores.session.storage.redis_commands import APPLY
-from agent_cores.session.storage.redis_keys import Keys
-from agent_cores.session.storage.redis_provider import RedisProvider
-from agent_cores.session.storage.redis_records import encode_msgpack, hot_write
+from agent_cores.session.storage.redis.commands import APPLY
+from agent_cores.session.storage.redis.keys import Keys
+from agent_cores.session.storage.redis.provider import RedisProvider
+from agent_cores.session.storage.redis.records import encode_msgpack, hot_write
 from benchmarks.store import Store, server_address
 
 ID = "i" * 22

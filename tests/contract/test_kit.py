@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 from agent_cores.session.testing import ManualClock, ProviderContract, Store, VerbContract
 from agent_cores.session.testing.provider.random_changes import run_machine
 from agent_cores.session.testing.wrapping import WrappingProvider

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent_cores.session.storage.redis_commands import Command
-from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis.commands import Command
+from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing import ManagerContract, ProviderContract, Store
 from tests.servers.redis import empty_store, shared_cluster, shared_redis, shared_valkey
 

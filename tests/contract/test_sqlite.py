@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import apsw
 import pytest
 
-from agent_cores.session.storage.sqlite_provider import SQLiteProvider
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing import ManagerContract, ProviderContract, Store
 
 if TYPE_CHECKING:

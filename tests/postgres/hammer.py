@@ -16,7 +16,7 @@ import time
 from agent_cores.session.errors import SessionExistsError, SessionNotFoundError, StaleHeaderError
 from agent_cores.session.models import Query, SessionMetadata
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.testing.samples import new_context
 from tests.postgres.support import append, change, create
 

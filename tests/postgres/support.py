@@ -10,15 +10,15 @@ import asyncpg
 
 from agent_cores.session.models import Change, SessionMetadata, Window
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.postgres_batch import Batch
-from agent_cores.session.storage.postgres_url import split_url
+from agent_cores.session.storage.postgres.batch import Batch
+from agent_cores.session.storage.postgres.url import split_url
 from agent_cores.session.testing.samples import creation, new_header, new_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
 
-    from agent_cores.session.storage.postgres_provider import PostgresProvider
+    from agent_cores.session.storage.postgres.provider import PostgresProvider
 
 TABLES = ("sessions", "messages", "context", "owned", "shared", "deleted")
 

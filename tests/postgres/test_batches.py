@@ -8,8 +8,8 @@ import pytest
 
 from agent_cores.session.models import Applied, Change
 from agent_cores.session.models.change import State, apply_change
-from agent_cores.session.storage import postgres_batch
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres import batch as postgres_batch
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.testing.samples import new_context
 from tests.postgres.support import change, connected, create
 

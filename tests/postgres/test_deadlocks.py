@@ -26,7 +26,7 @@ from tests.postgres.support import (
 
 if TYPE_CHECKING:
     from agent_cores.session.models import Change
-    from agent_cores.session.storage.postgres_provider import PostgresProvider
+    from agent_cores.session.storage.postgres.provider import PostgresProvider
 
 pytestmark = pytest.mark.anyio
 

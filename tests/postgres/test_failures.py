@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from tests.postgres.support import append, consecutive_ids, create
 from tests.servers.postgres import PgBouncer, PostgresServer, empty_store
 

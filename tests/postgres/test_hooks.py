@@ -12,7 +12,7 @@ from tests.postgres.support import connected
 
 if TYPE_CHECKING:
     from agent_cores.session import SessionEvent
-    from agent_cores.session.storage.postgres_provider import PostgresProvider
+    from agent_cores.session.storage.postgres.provider import PostgresProvider
 
 pytestmark = pytest.mark.anyio
 

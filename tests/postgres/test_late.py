@@ -11,7 +11,7 @@ import pytest
 
 from agent_cores.session.errors import SessionExpiredError, StaleHeaderError
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from tests.postgres.support import append, create, message_ids
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.postgres import empty_store, shared_server

@@ -13,7 +13,7 @@ from agent_cores.session.testing.samples import creation, new_context, new_heade
 from tests.postgres.support import TABLES, connected
 
 if TYPE_CHECKING:
-    from agent_cores.session.storage.postgres_provider import PostgresProvider
+    from agent_cores.session.storage.postgres.provider import PostgresProvider
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 from agent_cores.session.errors import ConflictError, StorageUnavailableError
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.session_manager import SessionManager
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.testing import suite_settings
 from agent_cores.session.testing.samples import creation, new_context, new_header
 from tests.postgres.support import append, change, create, message_ids

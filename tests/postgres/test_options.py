@@ -13,7 +13,7 @@ from agent_cores.session import SessionManager
 from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage import StorageFactory
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from tests.postgres.support import append, create
 from tests.servers.postgres import shared_pooler, shared_server
 

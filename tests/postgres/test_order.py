@@ -11,7 +11,7 @@ import pytest
 from agent_cores.session.errors import StaleHeaderError, StorageUnavailableError
 from agent_cores.session.models import AccessEffect, AccessRole, Grant, Query, StoredMessage, Window
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.testing.samples import new_context
 from tests.postgres.support import (
     append,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent_cores.session.storage import postgres_statements as sql
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres import queries as sql
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from tests.postgres.support import append, connected, create
 from tests.servers.postgres import empty_store, shared_server
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent_cores.session.errors import StoreFormatError
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from tests.postgres.support import append, connected, create, message_ids
 
 if TYPE_CHECKING:

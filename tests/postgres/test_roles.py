@@ -11,7 +11,7 @@ import pytest
 
 from agent_cores.session import SessionManager
 from agent_cores.session.errors import SessionNotFoundError, StorageUnavailableError
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.testing import ManualClock, suite_settings
 from tests.postgres.support import row_counts
 from tests.servers.postgres import shared_server

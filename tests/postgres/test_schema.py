@@ -10,9 +10,9 @@ import pytest
 
 from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage import postgres_schema
-from agent_cores.session.storage.postgres_provider import PostgresProvider
-from agent_cores.session.storage.schema_files import numbered_files
+from agent_cores.session.storage.postgres import schema_versions as postgres_schema
+from agent_cores.session.storage.postgres.provider import PostgresProvider
+from agent_cores.session.storage.sql.schema_files import numbered_files
 from tests.postgres.support import append, change, connected, create, message_ids
 
 pytestmark = pytest.mark.anyio

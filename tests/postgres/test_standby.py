@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
-from agent_cores.session.storage.postgres_provider import PostgresProvider
+from agent_cores.session.storage.postgres.provider import PostgresProvider
 from tests.postgres.support import append, change, create, message_ids
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.postgres import PostgresServer, empty_store

@@ -14,7 +14,7 @@ from agent_cores.session.testing.samples import creation, new_header
 from tests.postgres.support import append, change, connected, create, message_ids
 
 if TYPE_CHECKING:
-    from agent_cores.session.storage.postgres_provider import PostgresProvider
+    from agent_cores.session.storage.postgres.provider import PostgresProvider
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ import pytest
 
 from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
 from agent_cores.session.storage import StorageFactory
-from agent_cores.session.storage.postgres_provider import PostgresProvider
-from agent_cores.session.storage.postgres_url import driver_tls, split_url
+from agent_cores.session.storage.postgres.provider import PostgresProvider
+from agent_cores.session.storage.postgres.url import driver_tls, split_url
 from tests.postgres.support import create
 from tests.postgres.test_server import new_certificate
 from tests.servers.postgres import (

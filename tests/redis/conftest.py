@@ -12,7 +12,7 @@ from tests.servers.redis import RedisServer, empty_store, shared_valkey
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agent_cores.session.storage.redis_provider import RedisProvider
+    from agent_cores.session.storage.redis.provider import RedisProvider
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.models import Applied, Change, SessionMetadata, StoredMessage, Window
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from redis.crc import key_slot
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.models import Query
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.redis_keys import Keys
-from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis.keys import Keys
+from agent_cores.session.storage.redis.provider import RedisProvider
 from tests.redis.talks import Writers, append, messages, opened, start, tried
 from tests.servers.redis import ClusterServers, RedisServer, wait_for_replica, wait_until
 
@@ -28,7 +28,7 @@ def cluster() -> Iterator[ClusterServers]:
 
 @pytest.fixture(autouse=True)
 def _detailed_log(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis_wire")
+    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis.wire")
 
 
 async def test_a_slot_moves_while_its_sessions_are_written_to(

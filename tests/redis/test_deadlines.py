@@ -16,10 +16,10 @@ from agent_cores.session import SessionManager, SessionSettings
 from agent_cores.session.errors import SessionError, StaleHeaderError, StorageUnavailableError
 from agent_cores.session.models import AccessEffect, Change, Query
 from agent_cores.session.models.times import to_millis, utc_now
-from agent_cores.session.storage.redis_changes import Changes
-from agent_cores.session.storage.redis_keys import Keys
-from agent_cores.session.storage.redis_provider import RedisProvider
-from agent_cores.session.storage.redis_records import Write
+from agent_cores.session.storage.redis.changes import Changes
+from agent_cores.session.storage.redis.keys import Keys
+from agent_cores.session.storage.redis.provider import RedisProvider
+from agent_cores.session.storage.redis.records import Write
 from agent_cores.session.testing.samples import change_of
 from tests.redis.talks import append, opened, start
 from tests.servers.redis import ClusterServers, RedisServer, empty_store

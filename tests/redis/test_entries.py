@@ -26,10 +26,10 @@ from agent_cores.session.models import (
 )
 from agent_cores.session.models.change import Applied, State
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.redis_changes import Changes
-from agent_cores.session.storage.redis_commands import SETTLE, Command
-from agent_cores.session.storage.redis_provider import RedisProvider
-from agent_cores.session.storage.redis_wire import Wire
+from agent_cores.session.storage.redis.changes import Changes
+from agent_cores.session.storage.redis.commands import SETTLE, Command
+from agent_cores.session.storage.redis.provider import RedisProvider
+from agent_cores.session.storage.redis.wire import Wire
 from agent_cores.session.testing.samples import change_of, creation, new_header
 from tests.redis.talks import append, opened, start
 from tests.servers.redis import RedisServer, empty_store

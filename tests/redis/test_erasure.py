@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agent_cores.session import SessionManager
-from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis.provider import RedisProvider
 from tests.servers.redis import RedisServer, empty_store
 
 LISTS = ("owner:{default/ann}:*", "owner:{default/bob}:*", "subject:{default/bob}")
@@ -56,7 +56,7 @@ async def test_it_finds_the_sessions_and_grants_that_no_list_has(
 async def test_it_walks_through_all_sessions_of_a_namespace_some_at_a_time(
     server: RedisServer, url: str, manager: SessionManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_cores.session.storage.redis_due.PAGE", 50)
+    monkeypatch.setattr("agent_cores.session.storage.redis.due.PAGE", 50)
     many = (manager.create_session(f"user-{number}") for number in range(1_300))
     ids = await asyncio.gather(*many)
     for number in (0, 700, 1_299):

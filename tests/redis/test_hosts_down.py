@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from agent_cores.session.storage.redis_driver import AbstractConnection
-from agent_cores.session.storage.redis_topology import ClusterServers, OneServer, topology_of
+from agent_cores.session.storage.redis.driver import AbstractConnection
+from agent_cores.session.storage.redis.topology import ClusterServers, OneServer, topology_of
 from tests.redis.talks import opened, start
 from tests.servers.redis import RedisServer, SentinelServers, free_port, shared_cluster
 

@@ -20,9 +20,9 @@ from agent_cores.session.models import (
 )
 from agent_cores.session.models.change import Applied
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.redis_changes import Changes
-from agent_cores.session.storage.redis_indexes import Entering, Indexes
-from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis.changes import Changes
+from agent_cores.session.storage.redis.indexes import Entering, Indexes
+from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import change_of
 from tests.redis.talks import opened, start
 from tests.servers.redis import RedisServer, empty_store

@@ -12,9 +12,10 @@ import pytest
 from agent_cores.session.models import AccessRole, Grant, Query
 from agent_cores.session.models.session import Subjects
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage import redis_indexes, redis_listings
-from agent_cores.session.storage.redis_headers import Headers
-from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis import indexes as redis_indexes
+from agent_cores.session.storage.redis import listings as redis_listings
+from agent_cores.session.storage.redis.headers import Headers
+from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import creation, new_header
 
 GROUPS, SESSIONS = 20, 30

@@ -22,8 +22,8 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.models import Query, Window
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.redis_node import ALONE_BYTES
-from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis.node import ALONE_BYTES
+from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, new_message
 from tests.redis.talks import Writers, append, messages, opened, start
 from tests.servers.redis import RedisServer, redis_program, shared_cluster
@@ -51,7 +51,7 @@ async def test_idle_connections_that_the_server_closed_are_replaced(
 async def test_connections_that_break_under_way_lose_and_double_nothing(
     server: RedisServer, provider: RedisProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis_wire")
+    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis.wire")
     headers = [await start(provider, f"talk-{number}") for number in range(8)]
     async with Writers(provider, headers) as writers:
         for _ in range(5):
@@ -106,7 +106,7 @@ async def test_a_store_that_cannot_be_reached_is_not_opened() -> None:
 async def test_a_server_that_is_a_replica_for_a_while_is_waited_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis_wire")
+    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis.wire")
     with RedisServer() as server, RedisServer("--replicaof", f"127.0.0.1 {server.port}"):
         async with opened(server.url) as provider:
             header = await start(provider)
@@ -122,7 +122,7 @@ async def test_a_server_that_is_a_replica_for_a_while_is_waited_for(
 async def test_a_server_that_is_still_loading_is_waited_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis_wire")
+    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis.wire")
     slowly = ("--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024")
     with RedisServer(*slowly) as server:
         async with opened(server.url) as provider:

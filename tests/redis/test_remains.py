@@ -18,9 +18,9 @@ from agent_cores.session.errors import (
 from agent_cores.session.models import AccessEffect, AccessRole, Grant, Query, SessionMetadata
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.times import to_millis, utc_now
-from agent_cores.session.storage.redis_changes import Changes
-from agent_cores.session.storage.redis_indexes import Entering, Indexes
-from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis.changes import Changes
+from agent_cores.session.storage.redis.indexes import Entering, Indexes
+from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
 from tests.redis.talks import append, opened
 from tests.servers.redis import RedisServer, empty_store

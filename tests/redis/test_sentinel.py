@@ -18,7 +18,7 @@ def _has_taken_over(servers: SentinelServers) -> bool:
 
 
 async def test_a_failover_is_survived(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis_wire")
+    caplog.set_level(logging.DEBUG, "agent_cores.session.storage.redis.wire")
     with SentinelServers() as servers:
         async with opened(f"{servers.url}?timeout=20") as provider:
             headers = [await start(provider, f"talk-{number}") for number in range(5)]

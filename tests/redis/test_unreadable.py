@@ -11,8 +11,8 @@ import pytest
 
 from agent_cores.session.models import AccessRole, Grant, Query, RenewEffect, SessionStatus
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.redis_due import DueQueue
-from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis.due import DueQueue
+from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import change_of
 from tests.redis.talks import opened, start
 from tests.servers.redis import RedisServer

@@ -16,7 +16,7 @@ from agent_cores.session.models import AccessEffect, Query
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage import StorageFactory
-from agent_cores.session.storage.redis_provider import RedisProvider
+from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import change_of
 from tests.redis.talks import append, messages, opened, start
 from tests.servers.redis import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 from agent_cores.session.testing import ManagerContract, Store
 from tests.service.served import ServedStore
 

@@ -19,7 +19,7 @@ from starlette.routing import Mount
 from agent_cores.session import SessionManager
 from agent_cores.session.service import Service, ServiceSettings, create_app
 from agent_cores.session.service.api_keys import ApiKey, hashed
-from agent_cores.session.storage.memory_provider import MemoryProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
 from tests.service.wire import Caller, request
 
 S = "/sessions/v1/sessions"

@@ -15,8 +15,8 @@ from agent_cores.session import SessionManager, SessionSettings
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.service import Service, ServiceSettings, readiness
 from agent_cores.session.service.readiness import Readiness
-from agent_cores.session.storage.memory_provider import MemoryProvider
-from agent_cores.session.storage.sqlite_provider import SQLiteProvider
+from agent_cores.session.storage.memory.provider import MemoryProvider
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from tests.service.wire import Steps, request
 
 

@@ -23,6 +23,7 @@ from agent_cores.session.access.access_control import (
 )
 from agent_cores.session.attempt import Attempt
 from agent_cores.session.backoff import Backoff
+from agent_cores.session.codec import decode_message
 from agent_cores.session.deadline import Deadlines
 from agent_cores.session.decision import Decision, Look, Scope
 from agent_cores.session.errors import (
@@ -39,7 +40,6 @@ from agent_cores.session.lifecycle.events import SessionEvent, session_event_nam
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.expiry import earlier, fresh_end
 from agent_cores.session.models.session import AccessRole, Session, SessionMetadata
-from agent_cores.session.storage.codec import decode_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

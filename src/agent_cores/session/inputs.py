@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from agent_cores.session.codec import encode_body, encode_text, encode_value
 from agent_cores.session.errors import InvalidInputError, SessionNotFoundError
 from agent_cores.session.models.message import NewMessage, StoredMessage
 from agent_cores.session.models.session import GROUP_PREFIX, SYSTEM_KEYS
 from agent_cores.session.models.times import whole_millis
 from agent_cores.session.models.values import EncodedJson, decode_json, to_json
 from agent_cores.session.models.version import Expected, read_version
-from agent_cores.session.storage.codec import encode_body, encode_text, encode_value
 
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.access.access_control import Action, Caller
+from agent_cores.session.codec import raw_context, raw_messages
 from agent_cores.session.decision import Scope
 from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.session_manager import SessionManager
-from agent_cores.session.storage.codec import raw_context, raw_messages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

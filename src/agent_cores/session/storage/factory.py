@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "agent_cores.session.storage"
 
 _BUILT_IN = {
-    "memory": "agent_cores.session.storage.memory_provider:MemoryProvider",
-    "postgres": "agent_cores.session.storage.postgres_provider:PostgresProvider",
-    "redis": "agent_cores.session.storage.redis_provider:RedisProvider",
-    "sqlite": "agent_cores.session.storage.sqlite_provider:SQLiteProvider",
+    "memory": "agent_cores.session.storage.memory.provider:MemoryProvider",
+    "postgres": "agent_cores.session.storage.postgres.provider:PostgresProvider",
+    "redis": "agent_cores.session.storage.redis.provider:RedisProvider",
+    "sqlite": "agent_cores.session.storage.sqlite.provider:SQLiteProvider",
 }
 _SCHEMES: dict[str, str] = {
     **dict.fromkeys(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from agent_cores.session.codec import decode_header
 from agent_cores.session.errors import CorruptRecordError
-from agent_cores.session.storage.codec import decode_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

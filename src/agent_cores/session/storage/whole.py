@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from agent_cores.session.codec import (
+    decode_context,
+    decode_message,
+    encode_message,
+    encode_value,
+)
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models import Session, SessionMetadata, StoredMessage
 from agent_cores.session.models.change import State
 from agent_cores.session.models.session import without
 from agent_cores.session.models.snapshot import Snapshot
 from agent_cores.session.models.values import encode_json
-from agent_cores.session.storage.codec import (
-    decode_context,
-    decode_message,
-    encode_message,
-    encode_value,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

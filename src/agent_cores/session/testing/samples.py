@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent_cores.session.codec import encode_body, encode_value
 from agent_cores.session.models import Change, SessionMetadata, StoredMessage
 from agent_cores.session.models.expiry import fresh_end
 from agent_cores.session.models.values import encode_json
-from agent_cores.session.storage.codec import encode_body, encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

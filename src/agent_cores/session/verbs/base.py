@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_cores.session.access.access_control import Action, Caller
+from agent_cores.session.codec import decode_context, decode_messages
 from agent_cores.session.errors import InvalidInputError, SessionError, SessionNotFoundError
 from agent_cores.session.inputs import optional_number, whole_number
 from agent_cores.session.models.change import Applied, Change
@@ -14,7 +15,6 @@ from agent_cores.session.models.expiry import read_renews
 from agent_cores.session.models.session import AccessRole, Session
 from agent_cores.session.models.snapshot import Window
 from agent_cores.session.models.version import NOTHING, Expected
-from agent_cores.session.storage.codec import decode_context, decode_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence

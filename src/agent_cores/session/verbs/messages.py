@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent_cores.session.access.access_control import Action
+from agent_cores.session.codec import author_of, decode_message, decode_messages
 from agent_cores.session.errors import (
     ConflictError,
     InvalidInputError,
@@ -19,7 +20,6 @@ from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
 from agent_cores.session.models.session import Page, Session
 from agent_cores.session.models.version import NOTHING
-from agent_cores.session.storage.codec import author_of, decode_message, decode_messages
 from agent_cores.session.verbs.base import Verbs
 
 if TYPE_CHECKING:

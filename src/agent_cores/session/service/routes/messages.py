@@ -10,6 +10,7 @@ import msgspec
 
 from agent_cores.session import models
 from agent_cores.session.access.access_control import Action
+from agent_cores.session.codec import raw_messages
 from agent_cores.session.errors import AccessDeniedError, ConflictError, MessageNotFoundError
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.values import EncodedJson
@@ -19,7 +20,6 @@ from agent_cores.session.service.idempotency import mismatch
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
 from agent_cores.session.service.shapes import message_shape, wire_time
-from agent_cores.session.storage.codec import raw_messages
 
 if TYPE_CHECKING:
     from agent_cores.session.service.call import Call

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from agent_cores.session.codec import encode_value
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models import AccessRole, Grant, Message, Session
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.codec import encode_value
 from agent_cores.session.testing.provider.cases import ProviderCases
 from agent_cores.session.testing.samples import (
     AWKWARD_NAME,

@@ -1,0 +1,413 @@
+"""Every statement that runs on PostgreSQL, as text. Nothing else here.
+
+``{schema}`` and ``{prefix}`` are filled in by ``Names.fill``. Many rows travel as one array a
+column and become a table with ``unnest``. Sessions are locked in the order of their keys, in a
+MATERIALIZED part of the statement, before anything else touches them, and rows that sessions share
+come last, in the order of their names: so no two deadlock.
+"""
+# ruff: noqa: S608 - what is put into these texts are names of columns, written in this package
+
+from __future__ import annotations
+
+from agent_cores.session.codec import FORMAT, HEADER_FIELDS
+
+_TEXT = ("namespace", "session_id", "owner_id", "renew_on", "hold", "request_digest", "turn_token")
+_BYTES = ("title", "tags", "attributes", "grants")
+_FLAGS = ("format", "archived", "public")
+_SECONDS = ("ttl_seconds", "max_lifetime_seconds")
+COLUMN_TYPES = {
+    **dict.fromkeys(HEADER_FIELDS, "bigint"),
+    **dict.fromkeys(_TEXT, "text"),
+    **dict.fromkeys(_BYTES, "bytea"),
+    **dict.fromkeys(_FLAGS, "smallint"),
+    **dict.fromkeys(_SECONDS, "double precision"),
+}
+"""The type of each header column; those not named otherwise are integers."""
+
+
+def _header(alias: str) -> str:
+    return ", ".join(f"{alias}.{name}" for name in HEADER_FIELDS)
+
+
+def _arrays(*types: str) -> str:
+    """Return ``$1::type[], $2::…`` for ``unnest``."""
+    return ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, 1))
+
+
+def _delete(table: str, column: str, kind: str) -> str:
+    """Return the statement that removes rows by key: an array of session keys, and one of that.
+
+    No row changes between its look-up and its removal: its session is locked.
+    """
+    rows = f'{{schema}}."{{prefix}}{table}"'
+    return f"""
+DELETE FROM {rows} WHERE ctid = ANY(ARRAY(
+    SELECT held.ctid FROM unnest({_arrays("bigint", kind)}) AS old(session_key, {column})
+    CROSS JOIN LATERAL (
+        SELECT x.ctid FROM {rows} x
+        WHERE x.session_key = old.session_key AND x.{column} = old.{column} OFFSET 0
+    ) held
+))
+"""
+
+
+# OFFSET 0 has the planner look each row up by its key, however many it expects.
+
+# ── the generic batch: lock, reach, write ────────────────────────────────────────────────────────
+
+LOCK = f"""
+SELECT s.session_key, {_header("s")}
+FROM {{schema}}."{{prefix}}sessions" s
+WHERE (s.namespace, s.session_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+ORDER BY s.session_key
+FOR UPDATE OF s
+"""
+
+LOCK_FREE = f"{LOCK} SKIP LOCKED"
+"""Like LOCK, without those that another transaction holds."""
+
+PRESENT = """
+SELECT s.namespace, s.session_id FROM {schema}."{prefix}sessions" s
+WHERE (s.namespace, s.session_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+"""
+
+KNOWN = """
+SELECT m.*
+FROM unnest($1::bigint[], $2::text[]) AS named(session_key, id)
+CROSS JOIN LATERAL (
+    SELECT session_key, seq, id, created_at, body FROM {schema}."{prefix}messages" held
+    WHERE held.session_key = named.session_key AND held.id = named.id OFFSET 0
+) m
+"""
+
+CONTEXT = """
+SELECT c.*
+FROM unnest($1::bigint[], $2::text[]) AS named(session_key, key)
+CROSS JOIN LATERAL (
+    SELECT session_key, key, value FROM {schema}."{prefix}context" held
+    WHERE held.session_key = named.session_key AND held.key = named.key OFFSET 0
+) c
+"""
+
+REMOVABLE = """
+SELECT seq, id FROM {schema}."{prefix}messages"
+WHERE session_key = $1 AND seq BETWEEN $2 AND $3
+ORDER BY seq DESC LIMIT $4
+"""
+
+INSERT_HEADER = f"""
+INSERT INTO {{schema}}."{{prefix}}sessions" ({", ".join(HEADER_FIELDS)})
+VALUES ({", ".join(f"${place}" for place in range(1, len(HEADER_FIELDS) + 1))})
+RETURNING session_key
+"""
+
+
+def update_headers(names: tuple[str, ...]) -> str:
+    """Return the statement that sets those columns: an array of keys, then one a column."""
+    arrays = _arrays("bigint", *(COLUMN_TYPES[name] for name in names))
+    return f"""
+UPDATE {{schema}}."{{prefix}}sessions" s
+SET {", ".join(f"{name} = new.{name}" for name in names)}
+FROM unnest({arrays}) AS new(session_key, {", ".join(names)})
+WHERE s.session_key = new.session_key
+"""
+
+
+DELETE_HEADERS = """
+WITH gone AS (
+    DELETE FROM {schema}."{prefix}sessions" WHERE session_key = ANY($1::bigint[])
+), unlisted AS (
+    DELETE FROM {schema}."{prefix}owned" WHERE session_key = ANY($1::bigint[])
+), unshared AS (
+    DELETE FROM {schema}."{prefix}shared" WHERE session_key = ANY($1::bigint[])
+)
+INSERT INTO {schema}."{prefix}deleted" SELECT unnest($1::bigint[])
+"""
+
+INSERT_MESSAGES = f"""
+INSERT INTO {{schema}}."{{prefix}}messages" (session_key, seq, id, created_at, body)
+SELECT * FROM unnest({_arrays("bigint", "bigint", "text", "bigint", "bytea")})
+"""
+
+DELETE_MESSAGES = _delete("messages", "seq", "bigint")
+
+SET_CONTEXT = f"""
+INSERT INTO {{schema}}."{{prefix}}context" (session_key, key, value)
+SELECT * FROM unnest({_arrays("bigint", "text", "bytea")})
+ON CONFLICT (session_key, key) DO UPDATE SET value = excluded.value
+"""
+
+DROP_CONTEXT = _delete("context", "key", "text")
+
+UNLIST_OWNED = _delete("owned", "mark", "text")
+
+LIST_OWNED = f"""
+INSERT INTO {{schema}}."{{prefix}}owned"
+    (session_key, mark, owner_id, namespace, archived, listed_at, session_id)
+SELECT * FROM unnest({_arrays("bigint", "text", "text", "text", "smallint", "bigint", "text")})
+"""
+
+MOVE_OWNED = """
+UPDATE {schema}."{prefix}owned" o SET listed_at = new.listed_at
+FROM unnest($1::bigint[], $2::bigint[]) AS new(session_key, listed_at)
+WHERE o.session_key = new.session_key
+"""
+
+UNLIST_SHARED = _delete("shared", "subject", "text")
+
+LIST_SHARED = f"""
+INSERT INTO {{schema}}."{{prefix}}shared" (session_key, subject, namespace, granted_at, session_id)
+SELECT * FROM unnest({_arrays("bigint", "text", "text", "bigint", "text")})
+"""
+
+COUNT_SESSIONS = """
+INSERT INTO {schema}."{prefix}counters" AS held (namespace, shard, sessions)
+SELECT namespace, pg_backend_pid() % 16, sessions
+FROM unnest($1::text[], $2::bigint[]) AS new(namespace, sessions)
+ORDER BY namespace
+ON CONFLICT (namespace, shard) DO UPDATE SET sessions = held.sessions + excluded.sessions
+"""
+
+# ── the hot append ───────────────────────────────────────────────────────────────────────────────
+
+SPARE_MILLIS = 100
+"""How much later than expected a statement may come without having waited."""
+
+# Guards and ids come as JSON, a third of the cost of arrays, bodies as bytea. It answers, for each
+# append that it carried out, the first seq, and fields of the header as they were before the batch.
+# It waits $4 (milliseconds, as text) for a lock: set before the first is taken, for this statement.
+# Once all are taken it judges each append by the time that has passed since $5, what the server's
+# clock showed when the statement was sent.
+# It sees the lists as they were when it began. What waited for a change of tags would miss the rows
+# which that put there; so an append that moves the session in its lists needs its revision as well.
+HOT_APPEND = """
+WITH item AS MATERIALIZED (
+    SELECT * FROM json_to_recordset($1) AS item(
+        item bigint, namespace text, session_id text, incarnation bigint, access_revision bigint,
+        revision bigint, turn text, expected_last_seq bigint, at bigint, valid_until bigint,
+        expires_at bigint, listed_at bigint)
+), message AS MATERIALIZED (
+    SELECT * FROM ROWS FROM (
+        json_to_recordset($2) AS (item bigint, leads boolean, id text, created_at bigint),
+        unnest($3::bytea[])
+    ) WITH ORDINALITY AS message(item, leads, id, created_at, body, place)
+), locked AS MATERIALIZED (
+    SELECT s.session_key, s.namespace, s.session_id, s.format, s.incarnation, s.access_revision,
+           s.hold, s.turn_token, s.last_seq, s.message_count, s.revision, s.last_active_at,
+           s.listed_at, s.expires_at, s.due_at
+    FROM {schema}."{prefix}sessions" s
+    WHERE (SELECT set_config('lock_timeout', $4, true)) IS NOT NULL
+      AND (s.namespace, s.session_id) IN (SELECT namespace, session_id FROM item)
+    ORDER BY s.session_key
+    FOR UPDATE OF s
+), wait AS MATERIALIZED (
+    SELECT greatest(0, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $5 - {spare})
+           AS millis
+    FROM (SELECT count(*) AS sessions FROM locked) AS held WHERE sessions > 0
+), standing AS MATERIALIZED (
+    SELECT item.item, item.at, item.expires_at AS new_end, item.listed_at AS new_listed_at,
+           s.session_key, s.last_seq, s.message_count, s.revision, s.last_active_at, s.listed_at,
+           s.expires_at, s.due_at
+    FROM wait, item JOIN locked s USING (namespace, session_id)
+    WHERE s.format = {format} AND s.incarnation = item.incarnation
+      AND s.access_revision = item.access_revision
+      AND s.hold IS NULL
+      AND (s.expires_at IS NULL OR item.at + wait.millis < s.expires_at)
+      AND (item.valid_until IS NULL OR item.at + wait.millis < item.valid_until)
+      AND (item.listed_at IS NULL OR item.revision = s.revision)
+      AND (item.turn IS NULL OR item.turn = s.turn_token)
+      AND (item.expected_last_seq IS NULL OR item.expected_last_seq = s.last_seq)
+), known AS MATERIALIZED (
+    SELECT message.item
+    FROM message JOIN standing USING (item)
+    JOIN {schema}."{prefix}messages" m
+      ON m.session_key = standing.session_key AND m.id = message.id
+), numbered AS MATERIALIZED (
+    SELECT message.leads, message.id, message.created_at, message.body, s.*,
+           s.last_seq + row_number() OVER (PARTITION BY s.session_key ORDER BY place) AS seq
+    FROM message JOIN standing s USING (item)
+    WHERE message.item NOT IN (SELECT item FROM known)
+), added AS (
+    INSERT INTO {schema}."{prefix}messages" (session_key, seq, id, created_at, body)
+    SELECT session_key, seq, id, created_at, body FROM numbered
+), total AS MATERIALIZED (
+    SELECT session_key, max(seq) AS last_seq, count(*) AS messages, max(at) AS at,
+           CASE WHEN bool_and(expires_at IS NOT NULL AND new_end IS NOT NULL)
+                THEN greatest(max(expires_at), max(new_end)) END AS expires_at,
+           max(new_listed_at) AS listed_at
+    FROM numbered GROUP BY session_key
+), updated AS (
+    UPDATE {schema}."{prefix}sessions" s
+    SET last_seq = total.last_seq,
+        message_count = s.message_count + total.messages,
+        last_active_at = greatest(s.last_active_at, total.at),
+        listed_at = greatest(s.listed_at, total.listed_at),
+        expires_at = total.expires_at,
+        due_at = CASE WHEN total.expires_at IS NULL THEN s.due_at
+                      ELSE least(s.due_at, total.expires_at) END
+    FROM total WHERE s.session_key = total.session_key
+), moved AS (
+    UPDATE {schema}."{prefix}owned" o SET listed_at = greatest(o.listed_at, total.listed_at)
+    FROM total WHERE total.listed_at IS NOT NULL AND o.session_key = total.session_key
+)
+SELECT item, seq, last_seq, message_count, revision, last_active_at, listed_at, expires_at, due_at
+FROM numbered WHERE leads
+""".replace("{format}", str(FORMAT)).replace("{spare}", str(SPARE_MILLIS))
+
+HOT_APPEND_FREE = HOT_APPEND.replace("FOR UPDATE OF s", "FOR UPDATE OF s SKIP LOCKED")
+"""Like HOT_APPEND, without the sessions that another transaction holds."""
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────
+
+_CONTEXT_OF = """
+LEFT JOIN LATERAL (
+    SELECT array_agg(c.key) AS context_keys, array_agg(c.value) AS context_values
+    FROM {schema}."{prefix}context" c WHERE c.session_key = s.session_key
+) context ON true
+"""
+
+
+def _messages_of(*, forward: bool) -> str:
+    """Return the part that reads a window: from bound $3, at most $4, ended by the bytes in $5.
+
+    It reads one message more than the bytes allow, and two at least, to tell whether more follow.
+    """
+    beyond, direction = (">", "ASC") if forward else ("<", "DESC")
+    return f"""
+LEFT JOIN LATERAL (
+    SELECT array_agg(seq) AS seqs, array_agg(id) AS ids,
+           array_agg(created_at) AS times, array_agg(body) AS bodies
+    FROM (
+        SELECT nearest.*, row_number() OVER (ORDER BY seq {direction}) AS number,
+               sum(octet_length(body)) OVER (ORDER BY seq {direction} ROWS UNBOUNDED PRECEDING)
+                   - octet_length(body) AS bytes_before
+        FROM (
+            SELECT m.seq, m.id, m.created_at, m.body
+            FROM {{schema}}."{{prefix}}messages" m
+            WHERE m.session_key = s.session_key AND m.seq {beyond} $3
+            ORDER BY m.seq {direction} LIMIT $4
+        ) nearest
+    ) page
+    WHERE bytes_before <= $5 OR number <= 2
+) messages ON true
+"""
+
+
+def read_session(*, context: bool, forward: bool | None) -> str:
+    """Return the statement that looks at one session; ``forward=None`` reads no messages."""
+    columns = [_header("s")]
+    parts = ""
+    if context:
+        columns.append("context_keys, context_values")
+        parts += _CONTEXT_OF
+    if forward is not None:
+        columns.append("seqs, ids, times, bodies")
+        parts += _messages_of(forward=forward)
+    return f"""
+SELECT {", ".join(columns)} FROM {{schema}}."{{prefix}}sessions" s {parts}
+WHERE s.namespace = $1 AND s.session_id = $2
+"""
+
+
+_OF_PLACE = f"""
+CROSS JOIN LATERAL (
+    SELECT {_header("held")} FROM {{schema}}."{{prefix}}sessions" held
+    WHERE held.session_key = place.session_key OFFSET 0
+) s
+"""
+
+FIND_OWNED = f"""
+SELECT place.listed_at AS place_at, {_header("s")}
+FROM (
+    SELECT o.session_key, o.listed_at, o.session_id
+    FROM unnest($3::smallint[]) AS shelf
+    CROSS JOIN LATERAL (
+        SELECT session_key, listed_at, session_id FROM {{schema}}."{{prefix}}owned"
+        WHERE owner_id = $1 AND namespace = $2 AND archived = shelf AND mark = $4
+          AND (listed_at, session_id) < ($5, $6)
+        ORDER BY listed_at DESC, session_id DESC LIMIT $7
+    ) o
+    ORDER BY o.listed_at DESC, o.session_id DESC LIMIT $7
+) place
+{_OF_PLACE}
+ORDER BY place.listed_at DESC, place.session_id DESC
+"""
+
+FIND_SHARED = f"""
+SELECT place.granted_at AS place_at, {_header("s")}
+FROM (
+    SELECT DISTINCT x.session_key, x.granted_at, x.session_id
+    FROM unnest($2::text[]) AS wanted
+    CROSS JOIN LATERAL (
+        SELECT session_key, granted_at, session_id FROM {{schema}}."{{prefix}}shared"
+        WHERE subject = wanted AND namespace = $1 AND (granted_at, session_id) < ($3, $4)
+        ORDER BY granted_at DESC, session_id DESC LIMIT $5
+    ) x
+    ORDER BY x.granted_at DESC, x.session_id DESC LIMIT $5
+) place
+{_OF_PLACE}
+ORDER BY place.granted_at DESC, place.session_id DESC
+"""
+
+# For direct use of a provider, across namespaces or owners: these sort what they find.
+FIND_SHARED_ANYWHERE = f"""
+SELECT x.granted_at AS place_at, {_header("s")}
+FROM {{schema}}."{{prefix}}shared" x
+JOIN {{schema}}."{{prefix}}sessions" s USING (session_key)
+WHERE x.subject = ANY($1::text[]) AND (x.granted_at, x.session_id) < ($2, $3)
+ORDER BY x.granted_at DESC, x.session_id DESC LIMIT $4
+"""
+
+FIND_ANY = f"""
+SELECT o.listed_at AS place_at, {_header("s")}
+FROM {{schema}}."{{prefix}}owned" o
+JOIN {{schema}}."{{prefix}}sessions" s USING (session_key)
+WHERE o.mark = $1 AND ($2::text IS NULL OR o.owner_id = $2)
+  AND ($3::text IS NULL OR o.namespace = $3) AND (o.listed_at, o.session_id) < ($4, $5)
+ORDER BY o.listed_at DESC, o.session_id DESC LIMIT $6
+"""
+
+# ── sweeping and counting ────────────────────────────────────────────────────────────────────────
+
+TAKE_DUE = f"""
+WITH taken AS MATERIALIZED (
+    SELECT session_key FROM {{schema}}."{{prefix}}sessions"
+    WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+)
+UPDATE {{schema}}."{{prefix}}sessions" s
+SET due_at = CASE WHEN s.expires_at <= $1 THEN $3 ELSE s.expires_at END
+WHERE s.session_key = ANY(ARRAY(SELECT session_key FROM taken))
+RETURNING s.session_key, {_header("s")}
+"""
+
+COUNT = """
+SELECT
+    (SELECT coalesce(sum(sessions), 0) FROM {schema}."{prefix}counters"
+     WHERE $1::text IS NULL OR namespace = $1)::bigint AS sessions,
+    (SELECT count(*) FROM {schema}."{prefix}sessions"
+     WHERE due_at <= $2 AND ($1::text IS NULL OR namespace = $1)) AS due
+"""
+
+ANY_DELETED = 'SELECT session_key FROM {schema}."{prefix}deleted" LIMIT 1'
+
+NEXT_DELETED = """
+SELECT session_key FROM {schema}."{prefix}deleted"
+ORDER BY session_key LIMIT $1 FOR UPDATE SKIP LOCKED
+"""
+
+PURGE_MESSAGES = """
+WITH oldest AS MATERIALIZED (
+    SELECT session_key, seq FROM {schema}."{prefix}messages"
+    WHERE session_key = ANY($1::bigint[]) ORDER BY session_key, seq LIMIT $2
+)
+DELETE FROM {schema}."{prefix}messages" m USING oldest
+WHERE m.session_key = oldest.session_key AND m.seq = oldest.seq
+"""
+
+PURGE_CONTEXT = 'DELETE FROM {schema}."{prefix}context" WHERE session_key = ANY($1::bigint[])'
+FORGET_DELETED = 'DELETE FROM {schema}."{prefix}deleted" WHERE session_key = ANY($1::bigint[])'
+
+CHECK = "SELECT txid_current()"
+"""It takes a transaction id, which only a server that can be written to has to give."""
+
+STORE_TIME = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now"

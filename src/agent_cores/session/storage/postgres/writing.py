@@ -1,0 +1,269 @@
+"""``Writer``: the roads that a change takes into PostgreSQL, and what is tried again.
+
+Plain appends on a header seen before go out together, in one statement. What that says nothing of,
+and every other small change, goes in batches of one transaction. Creates, removals and large bodies
+go alone. What another transaction holds is waited for shortly there; then it waits in ``Lines``,
+where it holds up no other session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent_cores.session.errors import (
+    InvalidInputError,
+    OverloadedError,
+    StorageUnavailableError,
+)
+from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
+from agent_cores.session.storage.postgres.batch import Answer, Batch
+from agent_cores.session.storage.postgres.errors import (
+    ClashError,
+    ConnectionLostError,
+    LockedError,
+    left_nothing,
+)
+from agent_cores.session.storage.postgres.flight import InFlight
+from agent_cores.session.storage.postgres.hot import Append, append_all
+from agent_cores.session.storage.postgres.waiting import Lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent_cores.session.models.change import Applied, Change
+    from agent_cores.session.storage.postgres.clock import ServerClock
+    from agent_cores.session.storage.postgres.connection import Database
+    from agent_cores.session.storage.postgres.flight import Flight
+    from agent_cores.session.storage.sql.records import SessionName
+
+_LARGE = 256 * 1024
+"""Bytes from which a change goes alone."""
+_SHORT_WAIT = 0.25
+"""Seconds that a batch waits for a lock: longer than the commit of another batch takes."""
+_MARGIN = 0.05
+"""Seconds before its deadline at which a change that still waits is answered."""
+_OF_A_SHORT_TIMEOUT = 10
+"""Both are at most this part of the timeout."""
+
+
+class Writer:
+    """Carries out changes. ``on_delete`` is told when a commit left rows to purge."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: ServerClock,
+        fast_path: bool,
+        max_queued: int = MAX_QUEUED,
+        on_delete: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._fast_path = fast_path
+        self._in_flight = InFlight()
+        self._max_queued = max_queued
+        self._on_delete = on_delete
+        most = database.timeout / _OF_A_SHORT_TIMEOUT
+        self._short_wait = min(_SHORT_WAIT, most)
+        self._appends: Coalescer[Append, Applied | None] = Coalescer(
+            self._send_appends, lanes=2, max_queued=max_queued
+        )
+        self._changes: Coalescer[Change, Applied] = Coalescer(
+            self._send_changes, max_queued=max_queued
+        )
+        self._margin = min(_MARGIN, most)
+        self._lines = self._new_lines()
+        self._alone: set[asyncio.Task[Applied]] = set()
+        self._closed = False
+
+    async def apply(self, change: Change) -> Applied:
+        """Carry out one change, or raise its refusal."""
+        if self._closed:
+            raise StorageUnavailableError("the store is shut down")
+        deadline = self._database.deadline()
+        append = Append.of(change) if self._fast_path else None
+        if (change.namespace, change.session_id) in self._lines:
+            return await self._lines.submit(change, _size(change), deadline)
+        try:
+            if append is not None:
+                applied = await self._appends.submit(append, append.size)
+                if applied is not None:
+                    return applied
+            size = _size(change)
+            if change.create is not None or change.remove is not None or size >= _LARGE:
+                return await self._run_apart(change)
+            return await self._changes.submit(change, size)
+        except ClashError:
+            return await self._lines.submit(change, _size(change), deadline)
+
+    def reopen(self) -> None:
+        """Take changes again, after ``drain``."""
+        self._closed = False
+        self._lines = self._new_lines()  # it may be another event loop now
+        self._appends.reopen()
+        self._changes.reopen()
+
+    async def drain(self, deadline: float) -> None:
+        """Take no more, and return once all that was taken is answered, or at the deadline.
+
+        What is not answered by then fails with its connection, when the pool is closed.
+        """
+        self._closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await self._appends.drain()
+                await self._changes.drain()
+                if self._alone:
+                    await asyncio.wait(self._alone)
+                await self._lines.drain()
+
+    async def _run_apart(self, change: Change) -> Applied:
+        """Run one change by itself, to its end even if its caller gives up."""
+        if len(self._alone) >= self._max_queued:
+            raise OverloadedError(f"{len(self._alone)} writes wait already")
+        run = self._run_single(change, self._database.deadline())
+        task = asyncio.get_running_loop().create_task(run)
+        self._alone.add(task)
+        task.add_done_callback(self._settle)
+        return await asyncio.shield(task)
+
+    def _settle(self, task: asyncio.Task[Applied]) -> None:
+        self._alone.discard(task)
+        if not task.cancelled():
+            task.exception()  # seen here, in case the caller gave up
+
+    async def _send_appends(
+        self, appends: Sequence[Append]
+    ) -> Sequence[Applied | Exception | None]:
+        """Carry out a batch of plain appends; ``None`` for each to be looked at."""
+        with self._in_flight.sending(append.change for append in appends) as flight:
+            deadline = self._database.deadline()
+            try:
+                return await self._append_all(appends, flight, deadline)
+            except LockedError:
+                pass
+            except (ClashError, InvalidInputError):
+                return [None] * len(appends)  # nothing was written: look at each
+            try:
+                answers = await self._append(appends, deadline, skip_locked=True)
+            except (ClashError, InvalidInputError):
+                answers = [None] * len(appends)
+            return [LockedError() if answer is None else answer for answer in answers]
+
+    async def _append_all(
+        self, appends: Sequence[Append], flight: Flight, deadline: float
+    ) -> Sequence[Applied | None]:
+        """Send appends; once more after other batches of this process that touch their sessions."""
+        try:
+            return await self._append(appends, deadline)
+        except LockedError:
+            if not await flight.wait_for_others(deadline):
+                raise
+        return await self._append(appends, deadline)
+
+    async def _append(
+        self, appends: Sequence[Append], deadline: float, *, skip_locked: bool = False
+    ) -> Sequence[Applied | None]:
+        return await append_all(
+            self._database,
+            appends,
+            sent_at=self._clock.now(),
+            deadline=deadline,
+            lock_wait=self._short_wait,
+            skip_locked=skip_locked,
+        )
+
+    async def _send_changes(self, changes: Sequence[Change]) -> Sequence[Answer]:
+        deadline = self._database.deadline()
+        with self._in_flight.sending(changes) as flight:
+            if len(changes) > 1:
+                try:
+                    return await self._run_batch(changes, flight, deadline)
+                except Exception as error:
+                    if not left_nothing(error):
+                        raise
+            return await self._run_singly(changes, deadline)
+
+    async def _run_batch(
+        self, changes: Sequence[Change], flight: Flight, deadline: float
+    ) -> Sequence[Answer]:
+        """Run changes in one transaction, without those to sessions that something else holds."""
+        run = partial(self._run, changes, deadline=deadline, lock_wait=self._short_wait)
+        with suppress(LockedError):
+            return await run()
+        if await flight.wait_for_others(deadline):
+            with suppress(LockedError):
+                return await run()
+        return await run(skip_locked=True)
+
+    async def _run_singly(self, changes: Sequence[Change], deadline: float) -> list[Answer]:
+        """Run each in a transaction of its own, those to one session one after the other.
+
+        Only half of the connections are taken, so that reads find one.
+        """
+        answers: dict[int, Answer] = {}
+        sessions: dict[SessionName, list[int]] = {}
+        for index, change in enumerate(changes):
+            sessions.setdefault((change.namespace, change.session_id), []).append(index)
+        room = asyncio.Semaphore(self._half_of_the_pool())
+
+        async def run_those_of_a_session(indexes: Sequence[int]) -> None:
+            async with room:
+                for index in indexes:
+                    answers[index] = await self._answer(changes[index], deadline)
+
+        await asyncio.gather(*(run_those_of_a_session(found) for found in sessions.values()))
+        return [answers[index] for index in range(len(changes))]
+
+    async def _answer(self, change: Change, deadline: float) -> Answer:
+        try:
+            return await self._run_single(change, deadline)
+        except Exception as error:  # noqa: BLE001 - the answer to this change and to no other
+            return error
+
+    async def _run_single(self, change: Change, deadline: float) -> Applied:
+        """Run one change in a transaction of its own, again if its connection was broken."""
+        wait = self._short_wait
+        try:
+            (answer,) = await self._run([change], deadline=deadline, lock_wait=wait)
+        except ConnectionLostError as error:
+            if error.outcome_unknown:
+                raise
+            (answer,) = await self._run([change], deadline=deadline, lock_wait=wait)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def _run(
+        self,
+        changes: Sequence[Change],
+        *,
+        deadline: float,
+        lock_wait: float,
+        skip_locked: bool = False,
+    ) -> list[Answer]:
+        async with self._database.transaction(
+            deadline=deadline, lock_wait=lock_wait
+        ) as transaction:
+            batch = Batch(transaction, changes, skip_locked=skip_locked)
+            answers = await batch.run()
+        if batch.deletes:
+            self._on_delete()
+        return answers
+
+    def _new_lines(self) -> Lines:
+        room = self._half_of_the_pool()
+        return Lines(self._run, room=room, margin=self._margin, max_queued=self._max_queued)
+
+    def _half_of_the_pool(self) -> int:
+        return max(1, self._database.pool_size // 2)
+
+
+def _size(change: Change) -> int:
+    """Return the bytes of what a change writes."""
+    size = sum(len(message.body) for message in change.append)
+    return size + sum(map(len, change.context_set.values()))

@@ -1,0 +1,1 @@
+"""Sessions in Redis or Valkey: standalone, behind Sentinel, or a cluster."""

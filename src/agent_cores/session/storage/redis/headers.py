@@ -1,0 +1,79 @@
+"""``Headers``: many headers at once, where one that cannot be read must not stop the others.
+
+A header of a newer release, a damaged one, a key that holds something else: each is an error in
+place of a header, logged once with the id of its session, and left as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from agent_cores.session.codec import HEADER_FIELDS
+from agent_cores.session.errors import CorruptRecordError, StoreFormatError
+from agent_cores.session.storage.redis.commands import Command
+from agent_cores.session.storage.redis.records import header_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent_cores.session.models.session import SessionMetadata
+    from agent_cores.session.storage.redis.keys import Keys
+    from agent_cores.session.storage.redis.wire import Wire
+
+_REMEMBERED = 10_000
+"""How many unreadable sessions are remembered, so that each is logged once."""
+
+_log = logging.getLogger(__name__)
+
+
+class Headers:
+    """Reads headers for listings, sweeps and repairs."""
+
+    def __init__(self, keys: Keys, wire: Wire) -> None:
+        self._keys = keys
+        self._wire = wire
+        self._logged: set[object] = set()
+
+    async def read(
+        self, namespace: str, session_ids: Iterable[str]
+    ) -> list[SessionMetadata | CorruptRecordError | None]:
+        """Return the headers of sessions.
+
+        ``None`` for those that are not there, an error for those that cannot be read.
+        """
+        session_ids = list(session_ids)
+        keys = [self._keys.session(namespace, session_id).header for session_id in session_ids]
+        answers = await self._wire.call_each(
+            Command.read("HMGET", key, *HEADER_FIELDS, key=key) for key in keys
+        )
+        return [
+            self.decoded(namespace, session_id, answer)
+            for session_id, answer in zip(session_ids, answers, strict=True)
+        ]
+
+    def decoded(
+        self,
+        namespace: str,
+        session_id: str,
+        answer: Any,  # noqa: ANN401 - what the server answers
+    ) -> SessionMetadata | CorruptRecordError | None:
+        """Return the header in an answer of ``call_each``, as ``read`` does."""
+        if isinstance(answer, StoreFormatError):
+            unreadable = CorruptRecordError(namespace, session_id, str(answer))
+        else:
+            try:
+                return header_of(namespace, session_id, answer)
+            except CorruptRecordError as error:
+                unreadable = error
+        self.log_once((namespace, session_id), unreadable)
+        return unreadable
+
+    def log_once(self, name: object, error: Exception) -> None:
+        """Log that something is left out of listings and sweeps."""
+        if name in self._logged:
+            return
+        if len(self._logged) >= _REMEMBERED:
+            self._logged.clear()
+        self._logged.add(name)
+        _log.error("%s; listings and sweeps leave it out, and it is not removed", error)

@@ -1,0 +1,299 @@
+"""Pages of listings: names from the lists, then the headers, two round trips.
+
+What a list says is judged by the header. An entry that leads nowhere, or to a session that does
+not belong to the listing, is passed over. A page that follows a cursor is the shorter for it,
+rather than cost a third round trip; one without a cursor is filled, since its caller may go on by
+an offset. The place of an entry in its list, not the header's time, is where the next page goes on.
+"""
+
+from __future__ import annotations
+
+from heapq import nlargest
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.errors import CorruptRecordError
+from agent_cores.session.models.query import (
+    WALK_LIMIT,
+    Cursor,
+    Found,
+    Query,
+    cursor_at,
+    matches,
+    order_key,
+)
+from agent_cores.session.models.session import SessionStatus, grants_to
+from agent_cores.session.storage.redis.commands import PAGE
+from agent_cores.session.storage.redis.keys import split_member
+from agent_cores.session.storage.redis.mending import Entry, Mending
+from agent_cores.session.storage.redis.node import READS_TOGETHER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from agent_cores.session.models.session import SessionMetadata
+    from agent_cores.session.storage.redis.due import DueQueue
+    from agent_cores.session.storage.redis.headers import Headers
+    from agent_cores.session.storage.redis.keys import Keys
+    from agent_cores.session.storage.redis.wire import Wire
+
+_CHUNK = 500
+_LARGEST_SKIP = 2**63 - 1
+_IDLE_ROUNDS = 20
+"""A page without a cursor is filled until so many round trips met nothing that belongs to it."""
+_ENTRIES_TOGETHER = 4_096
+"""Entries of all lists that are looked at in one go: they are gone through on the event loop."""
+_AT_LEAST = 12
+"""A few more names than a small page needs: some may be passed over."""
+
+Place = tuple[int, str]
+"""Score and session id, the order of a listing; the highest comes first."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Lists in one slot, of which the common members are wanted."""
+
+    keys: tuple[bytes, ...]
+    subject: str | None = None
+
+
+class Listings:
+    """Finds what a query asks for."""
+
+    def __init__(
+        self, keys: Keys, wire: Wire, due: DueQueue, headers: Headers, mending: Mending
+    ) -> None:
+        self._keys = keys
+        self._wire = wire
+        self._due = due
+        self._headers = headers
+        self._mending = mending
+
+    async def find(self, query: Query) -> Found:
+        """Return one page."""
+        if query.namespace is None or not (query.owner_id or query.subjects):
+            return await self._find_anywhere(query)
+        return await self._find_listed(query, query.namespace)
+
+    async def _find_listed(self, query: Query, namespace: str) -> Found:
+        page = _Page(query)
+        sources = list(self._sources(query, namespace))
+        after = None if query.after is None else (query.after.millis, query.after.session_id)
+        idle, at_least = 0, _looked_at_least(query)
+        while True:
+            taken = page.taken
+            wanted = min(max(page.missing, at_least), READS_TOGETHER)
+            at_least *= 4
+            entries, after = await self._next_entries(sources, after, wanted)
+            names = list(dict.fromkeys(entry.session_id for entry in entries))
+            headers = dict(zip(names, await self._headers.read(namespace, names), strict=True))
+            looked_at = [(entry, headers[entry.session_id]) for entry in entries]
+            self._mending.look_over(namespace, looked_at, query.at)
+            for entry, header in looked_at:
+                if page.offer(entry, header):
+                    return page.found(has_more=True)
+            if after is None:
+                return page.found(has_more=False)
+            idle = 0 if page.taken > taken else idle + 1
+            by_cursor = query.after is not None and not page.skips
+            if page.is_full or by_cursor or idle >= _IDLE_ROUNDS:
+                return page.broken_off(after)
+
+    async def _next_entries(
+        self, sources: Sequence[Source], after: Place | None, wanted: int
+    ) -> tuple[list[Entry], Place | None]:
+        """Return entries after a place, and the place where to go on, ``None`` at the end.
+
+        There may be more than are wanted, if several lists are walked.
+        """
+        bound = "+inf" if after is None else after[0]
+        each = min(wanted, max(_AT_LEAST, _ENTRIES_TOGETHER // len(sources)))
+        answers = await self._wire.call_all(
+            PAGE.on(source.keys, bound, each, WALK_LIMIT) for source in sources
+        )
+        entries: list[Entry] = []
+        floor: Place | None = None
+        for source, (found, broke_off) in zip(sources, answers, strict=True):
+            entries += _entries(source, found)
+            if broke_off is not None:
+                place = int(broke_off[1]), split_member(broke_off[0])[0]
+                floor = place if floor is None else max(floor, place)
+        ahead = [
+            entry
+            for entry in entries
+            if (after is None or entry.place < after) and (floor is None or entry.place >= floor)
+        ]
+        ahead.sort(key=lambda entry: entry.place, reverse=True)
+        most = max(READS_TOGETHER, 2 * wanted)
+        if len(ahead) > most:
+            last = _last_of(ahead, most)
+            if last < len(ahead):
+                del ahead[last:]
+                floor = ahead[-1].place
+        return ahead, floor
+
+    def _sources(self, query: Query, namespace: str) -> Iterable[Source]:
+        """Yield the lists that together hold every session of the listing."""
+        for subject in query.subjects:
+            yield Source((self._keys.shared_with(namespace, subject),), subject)
+        if query.owner_id is None or query.subjects:
+            return
+        both = query.status in {None, SessionStatus.EXPIRED}
+        shelves = (False, True) if both else (query.status is SessionStatus.ARCHIVED,)
+        for archived in shelves:
+            tags = query.tags or (None,)
+            yield Source(
+                tuple(
+                    self._keys.owned(namespace, query.owner_id, archived=archived, tag=tag)
+                    for tag in tags
+                )
+            )
+
+    async def _find_anywhere(self, query: Query) -> Found:
+        """List without an owner: a look at every session of the namespace, or of the store."""
+        page: list[SessionMetadata] = []
+        unreadable: list[str] = []
+        wanted = query.skip + query.limit + 1
+        after = None if query.after is None else (query.after.millis, query.after.session_id)
+        async for namespace, members in self._due.members(query.namespace):
+            for first in range(0, len(members), _CHUNK):
+                chunk = members[first : first + _CHUNK]
+                for header in await self._known(namespace, chunk, query.at):
+                    if isinstance(header, CorruptRecordError):
+                        unreadable.append(header.session_id)
+                        continue
+                    before_bound = after is None or order_key(header, query) < after
+                    if before_bound and matches(header, query):
+                        page.append(header)
+                page = nlargest(wanted, page, key=lambda header: order_key(header, query))
+        more = len(page) == wanted
+        page = page[query.skip : query.skip + query.limit]
+        following = cursor_at(page[-1], query) if page and more else None
+        return Found(page, following, tuple(unreadable))
+
+    async def _known(
+        self, namespace: str, members: Sequence[bytes], at: datetime
+    ) -> list[SessionMetadata | CorruptRecordError]:
+        """Return the headers behind names of the due queue; put names without one in doubt."""
+        names = [split_member(member) for member in members]
+        headers = await self._headers.read(namespace, [session_id for session_id, _ in names])
+        known: list[SessionMetadata | CorruptRecordError] = []
+        gone: list[bytes] = []
+        for member, (_, incarnation), header in zip(members, names, headers, strict=True):
+            if isinstance(header, CorruptRecordError):
+                known.append(header)
+                continue
+            if header is not None and header.incarnation == incarnation:
+                known.append(header)
+            else:
+                gone.append(member)
+        self._mending.doubt(namespace, gone, at)
+        return known
+
+
+class _Page:
+    """A page as it fills."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._skip = query.skip
+        self._seen: set[str] = set()
+        self._last: Place | None = None
+        self._unreadable: list[str] = []
+        self.headers: list[SessionMetadata] = []
+
+    @property
+    def skips(self) -> bool:
+        """Whether the offset is not used up yet."""
+        return self._skip > 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more goes on the page; there may be more for the next one."""
+        return len(self.headers) == self._query.limit
+
+    @property
+    def taken(self) -> int:
+        """How many sessions of the listing were met, those skipped included."""
+        return self._query.skip - self._skip + len(self.headers)
+
+    @property
+    def missing(self) -> int:
+        """How many more entries are wanted: one past the page tells whether it is the last."""
+        return self._skip + self._query.limit - len(self.headers) + 1
+
+    def offer(self, entry: Entry, header: SessionMetadata | CorruptRecordError | None) -> bool:
+        """Take what belongs; return whether the page was full without it."""
+        if header is None or entry.session_id in self._seen:
+            return False
+        if isinstance(header, CorruptRecordError):
+            self._seen.add(entry.session_id)
+            self._unreadable.append(entry.session_id)
+            return False
+        if not self._belongs(entry, header):
+            return False
+        if self.is_full:
+            return True
+        self._seen.add(header.session_id)
+        if self._skip:
+            self._skip -= 1
+        else:
+            self.headers.append(header)
+            self._last = entry.place
+        return False
+
+    def _belongs(self, entry: Entry, header: SessionMetadata) -> bool:
+        if header.incarnation != entry.incarnation or not matches(header, self._query):
+            return False
+        return entry.subject is None or _is_latest_grant(header, entry.subject, self._query)
+
+    def found(self, *, has_more: bool) -> Found:
+        """Return the page."""
+        following = None
+        if has_more and self._last is not None:
+            following = Cursor(*self._last, shared=bool(self._query.subjects))
+        return Found(self.headers, following, tuple(self._unreadable))
+
+    def broken_off(self, place: Place) -> Found:
+        """Return the page as it is, with the place where the walk goes on."""
+        rest = min(self._skip, _LARGEST_SKIP)
+        following = Cursor(*place, shared=bool(self._query.subjects), skip=rest)
+        return Found(self.headers, following, tuple(self._unreadable))
+
+
+def _looked_at_least(query: Query) -> int:
+    """Return how many entries are worth a look, however small the page."""
+    tells_apart = query.subjects and (query.status is SessionStatus.ARCHIVED or query.tags)
+    if tells_apart or query.status is SessionStatus.EXPIRED:
+        return WALK_LIMIT  # the lists do not tell these from the others
+    return _AT_LEAST
+
+
+def _is_latest_grant(header: SessionMetadata, subject: str, query: Query) -> bool:
+    """Whether, of all that share the session with the query's subjects, this one did so last."""
+    grant = header.grants.get(subject)
+    if grant is None or not grant.is_live(query.at):
+        return False
+    return all(
+        other.granted_at <= grant.granted_at
+        for other in grants_to(header.grants, query.subjects)
+        if other.is_live(query.at)
+    )
+
+
+def _last_of(entries: Sequence[Entry], sessions: int) -> int:
+    """Return how many of the entries are of that many sessions, each of which may have several."""
+    seen: set[str] = set()
+    for count, entry in enumerate(entries):
+        if len(seen) == sessions and entry.session_id not in seen:
+            return count
+        seen.add(entry.session_id)
+    return len(entries)
+
+
+def _entries(source: Source, found: Sequence[bytes]) -> Iterable[Entry]:
+    for member, score in zip(found[::2], found[1::2], strict=True):
+        session_id, incarnation = split_member(member)
+        yield Entry(int(score), session_id, incarnation, member, source.keys[0], source.subject)

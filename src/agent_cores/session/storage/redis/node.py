@@ -1,0 +1,187 @@
+"""``Node``: one server, its queues, and the flights in which commands go to it.
+
+Below redis-py's command API, since that one waits for each answer; its connections bring the pool,
+TLS, authentication and the parser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent_cores.session.storage.batching import Coalescer
+from agent_cores.session.storage.redis.driver import (
+    AbstractConnection,
+    AskError,
+    MovedError,
+    RedisClusterException,
+)
+from agent_cores.session.storage.redis.failures import (
+    BROKEN,
+    REPLIES,
+    LostAnswerError,
+    NotSentError,
+    told,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from agent_cores.session.storage.redis.commands import Command
+
+ALONE_BYTES = 64 * 1024
+"""A command this large goes alone: it would hold up those that wait with it."""
+READS_TOGETHER = 2_048
+"""The longest page of a listing, of two lists at once, reads its headers in one flight."""
+
+_FIRST_PAUSE = 0.005
+_LONGEST_PAUSE = 0.2
+
+
+class Topology(Protocol):
+    """Which nodes there are, which of them has a key, and connections to them."""
+
+    async def open(self) -> None:
+        """Find the nodes."""
+
+    def node_of(self, key: bytes | None) -> str:
+        """Return the address of the primary that has a key; of any for ``None``."""
+
+    def redirected(self, error: MovedError | AskError) -> str | None:
+        """Note where a slot is, and return the address; ``None`` if it is not known yet."""
+
+    def primaries(self) -> Sequence[str]:
+        """Return the addresses of all primaries."""
+
+    async def refresh(self, address: str | None) -> None:
+        """Find the nodes anew, after the one at that address failed or is no primary any more."""
+
+    async def acquire(self, address: str) -> AbstractConnection:
+        """Return an open connection for one flight."""
+
+    async def release(self, address: str, connection: AbstractConnection) -> None:
+        """Give a connection back."""
+
+    async def close(self) -> None:
+        """Close what was opened here, and only that."""
+
+
+def backoff() -> Iterator[float]:
+    """Yield pauses, in seconds, that grow up to a bound, jittered."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.5, 1)  # noqa: S311 - not a secret
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+class Node:
+    """One server: queues whose callers share flights, and one for large commands."""
+
+    def __init__(
+        self, topology: Topology, address: str, *, pool_size: int, timeout: float, max_queued: int
+    ) -> None:
+        self._topology = topology
+        self._address = address
+        self._timeout = timeout
+        self._closed = False
+        self._free = asyncio.Semaphore(pool_size)
+        self._writes: Coalescer[Command, Any] = Coalescer(
+            self._exchange, lanes=2, max_queued=max_queued
+        )
+        self._reads: Coalescer[Command, Any] = Coalescer(
+            self._exchange, lanes=2, max_queued=max_queued
+        )
+        self._pages: Coalescer[Command, Any] = Coalescer(
+            self._exchange, max_items=READS_TOGETHER, max_queued=max_queued
+        )
+        self._large: Coalescer[Command, Any] = Coalescer(
+            self._exchange, lanes=pool_size, max_items=1, max_queued=max_queued
+        )
+
+    async def send(self, command: Command, *, together: bool = False) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Return the answer, or raise the one error.
+
+        Reads that one caller needs ``together`` go in one flight, so that they cost one round trip.
+        """
+        size = len(command.packed)
+        queue = self._writes
+        if size > ALONE_BYTES:
+            queue = self._large
+        elif command.reads:
+            queue = self._pages if together else self._reads
+        return await queue.submit(command, size)
+
+    async def drain(self) -> None:
+        """Take no more, and return once all is answered."""
+        for queue in (self._writes, self._reads, self._pages, self._large):
+            await queue.drain()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self._closed = True
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one flight; return an answer or an error for each.
+
+        All of it, a connection included, takes the timeout at most.
+        """
+        if self._closed:
+            detail = "the store is shut down"
+            raise NotSentError(detail)
+        flight = _Flight(commands)
+        try:
+            async with asyncio.timeout(self._timeout), self._free:
+                connection = await self._topology.acquire(self._address)
+                try:
+                    await flight.go(connection)
+                finally:
+                    await self._topology.release(self._address, connection)
+        except (*BROKEN, RedisClusterException) as error:
+            return flight.broken_off(error)
+        return flight.answers
+
+
+class _Flight:
+    """Commands that go over one connection, and what came back so far."""
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self._commands = commands
+        self._left = False
+        self.answers: list[Any] = []
+
+    async def go(self, connection: AbstractConnection) -> None:
+        """Send the commands and take their answers; the connection is closed if that fails."""
+        try:
+            packed = b"".join([command.packed for command in self._commands])
+            self._left = True
+            await connection.send_packed_command(packed, check_health=False)
+            for command in self._commands:
+                for _ in range(command.replies - 1):
+                    await _reply(connection)
+                self.answers.append(await _reply(connection))
+        except BaseException:
+            await connection.disconnect(nowait=True)  # answers nobody reads are on their way
+            raise
+
+    def broken_off(self, error: Exception) -> list[Any]:
+        """Return the answers, and an error for those that did not come."""
+        if not self._left:
+            raise NotSentError(told(error)) from error
+        lost = LostAnswerError(told(error))
+        lost.__cause__ = error
+        return self.answers + [lost] * (len(self._commands) - len(self.answers))
+
+
+async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as above
+    """Read one answer; what the server refuses is an answer too.
+
+    The base class's method: Sentinel's own one closes the connection on READONLY, and with it loses
+    what the rest of the flight was answered.
+    """
+    try:
+        return await AbstractConnection.read_response(
+            connection, disable_decoding=True, disconnect_on_error=False
+        )
+    except REPLIES as error:
+        return error

@@ -1,0 +1,215 @@
+"""``RedisProvider``: sessions in Redis or Valkey, standalone, under Sentinel or in a Cluster.
+
+``changes.py`` carries out a change; ``keys.py`` names the keys and ``records.py`` what they hold;
+``indexes.py``, ``listings.py``, ``mending.py`` and ``due.py`` are the lists; ``commands.py`` and
+``wire.py`` send scripts in batches; ``failures.py`` translates errors; ``topology.py`` finds the
+servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from agent_cores.session.deadline import start_task
+from agent_cores.session.errors import ConfigurationError, StorageError
+from agent_cores.session.models.times import from_millis
+from agent_cores.session.storage.base import Capabilities, Counts
+from agent_cores.session.storage.native import NativeProvider
+from agent_cores.session.storage.redis.background import Background
+from agent_cores.session.storage.redis.changes import Changes
+from agent_cores.session.storage.redis.commands import Command
+from agent_cores.session.storage.redis.due import DueQueue
+from agent_cores.session.storage.redis.headers import Headers
+from agent_cores.session.storage.redis.indexes import Indexes
+from agent_cores.session.storage.redis.keys import Keys
+from agent_cores.session.storage.redis.listings import Listings
+from agent_cores.session.storage.redis.mending import Mending
+from agent_cores.session.storage.redis.records import Look
+from agent_cores.session.storage.redis.repair import repair_lists
+from agent_cores.session.storage.redis.topology import split_url, topology_of, without_login
+from agent_cores.session.storage.redis.wire import Wire
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent_cores.session.models.change import Applied, Change
+    from agent_cores.session.models.query import Ended, Found, Query
+    from agent_cores.session.models.snapshot import Snapshot, Window
+    from agent_cores.session.settings import SessionSettings
+    from agent_cores.session.storage.redis.driver import Redis, RedisCluster
+
+DEFAULT_URL = "redis://localhost:6379/0"
+_CHECK_STAYS = 60_000
+"""Milliseconds until what a check wrote goes."""
+
+_log = logging.getLogger(__name__)
+
+
+class RedisProvider(NativeProvider):
+    """Sessions in Redis 7 or Valkey.
+
+    ``client`` is a ready ``redis.asyncio.Redis`` or ``RedisCluster``, which is used and never
+    closed; else the servers are found by ``url``. ``pool_size`` connections a server at most,
+    ``timeout`` seconds until a server counts as silent. ``fast_path=False`` makes every append look
+    first.
+    """
+
+    capabilities = Capabilities(shared=True, durable=True, flat=True)
+
+    def __init__(
+        self,
+        client: Redis | RedisCluster | None = None,
+        *,
+        url: str = DEFAULT_URL,
+        prefix: str = "session:",
+        pool_size: int = 10,
+        timeout: float = 10,
+        max_queued: int = 10_000,
+        fast_path: bool = True,
+    ) -> None:
+        for name, value in (
+            ("pool_size", pool_size),
+            ("timeout", timeout),
+            ("max_queued", max_queued),
+        ):
+            if not value > 0:
+                detail = f"{name} is {value}, more than 0 is needed"
+                raise ConfigurationError(detail)
+        self._keys = Keys(prefix)
+        self._where = without_login(url) if client is None else "by a client given"
+        topology = topology_of(client, url, pool_size=pool_size, timeout=timeout)
+        self._wire = Wire(topology, pool_size=pool_size, timeout=timeout, max_queued=max_queued)
+        self._background = Background()
+        self._indexes = Indexes(self._keys, self._wire, self._background)
+        self._headers = Headers(self._keys, self._wire)
+        self._due = DueQueue(self._keys, self._wire, self._headers)
+        mending = Mending(self._wire, self._indexes, self._due, self._headers, self._background)
+        self._listings = Listings(self._keys, self._wire, self._due, self._headers, mending)
+        self._changes = Changes(
+            self._keys, self._wire, self._indexes, self._due, self._background, timeout=timeout
+        )
+        self._timeout = timeout
+        self._fast_path = fast_path
+        self._running: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - checked by the constructor
+        """``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://``."""
+        url, own = split_url(url)
+        return cls(url=url, **(options | own))
+
+    @classmethod
+    def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
+        return {
+            "prefix": settings.key_prefix,
+            "pool_size": settings.pool_size,
+            "timeout": settings.timeout,
+            "max_queued": settings.max_queued_writes,
+        }
+
+    def describe(self) -> str:
+        return f"Redis, {self._where}"
+
+    async def initialize(self) -> None:
+        await self._wire.open()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await asyncio.gather(self._wire.note_times(), self._warn_of_eviction())
+        except TimeoutError:
+            _log.warning("some servers did not tell their time or how they evict keys")
+
+    async def shutdown(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._finish()
+        except TimeoutError:
+            _log.warning("changes were still under way when the store was closed")
+            for task in self._running:
+                task.cancel()
+            self._background.cancel()
+        finally:
+            await self._wire.close()
+
+    async def _finish(self) -> None:
+        """Finish what was taken."""
+        while self._running:
+            await asyncio.wait(self._running)
+        await self._background.finish()
+        await self._wire.drain()
+
+    async def check(self) -> None:
+        key = self._keys.checked
+        await self._wire.call(Command.write("SET", key, 1, "PX", _CHECK_STAYS, key=key))
+
+    async def store_time(self) -> datetime | None:
+        key = self._keys.namespaces
+        asked_at = time.monotonic()
+        answer = await self._wire.call(Command.read("TIME", key=key))
+        self._wire.note_time(key, asked_at, answer)
+        seconds, micros = answer
+        return from_millis(int(seconds) * 1000 + int(micros) // 1000)
+
+    async def read(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Snapshot | None:
+        look = Look.at_session(context=context, window=window)
+        seen = await self._changes.look(namespace, session_id, look)
+        return seen.snapshot(look, window)
+
+    async def apply(self, change: Change) -> Applied:
+        if self._fast_path:
+            applied = await self._changes.append_hot(change)
+            if applied is not None:
+                return applied
+        # Its own task: a caller that is cancelled leaves no entry in a list behind.
+        task = start_task(self._changes.carry_out(change))
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Applied]) -> None:
+        """Let a change go; its caller may have been cancelled, and nobody asks how it ended."""
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def find(self, query: Query) -> Found:
+        return await self._listings.find(query)
+
+    async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
+        return await self._due.take(at, limit, timedelta(seconds=lease_seconds))
+
+    async def repair_lists(self, namespace: str, user_id: str) -> None:
+        await repair_lists(self._due, self._headers, self._indexes, namespace, user_id)
+
+    async def count(self, namespace: str | None, at: datetime) -> Counts:
+        return await self._due.count(namespace, at)
+
+    async def _warn_of_eviction(self) -> None:
+        """Warn if Redis may throw sessions away to make room. ``CONFIG`` is often forbidden."""
+        try:
+            answers = await self._wire.call_primaries(Command.read("INFO", "memory"))
+        except StorageError as error:
+            _log.info("the eviction policy of Redis is not known: %s", error)
+            return
+        for policy in {_eviction_policy(answer) for answer in answers} - {"noeviction", None}:
+            _log.warning(
+                "Redis has maxmemory-policy %s: out of memory, it drops keys of sessions and lists"
+                " that still stand; set it to noeviction",
+                policy,
+            )
+
+
+def _eviction_policy(info: bytes | str) -> str | None:
+    text = info.decode() if isinstance(info, bytes) else info
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value for name, _, value in lines if name == "maxmemory_policy"), None)

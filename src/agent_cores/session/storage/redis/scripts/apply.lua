@@ -1,0 +1,105 @@
+-- One write to one session: compare, number, write. It says yes, or false: "look again". Every "no" is
+-- said by apply_change in Python.
+-- KEYS: header, messages, ids.  ARGV[1]: the write as msgpack, see records.py, Write.
+-- Instants are text and '' is never: Lua's own text for a number this large loses digits.
+local header, messages, ids = KEYS[1], KEYS[2], KEYS[3]
+local call = redis.call
+local write = cmsgpack.unpack(ARGV[1])
+local append, remove = write.append or {}, write.remove or {}
+local guards = write.guard_fields or {}
+local held = call('HMGET', header, 'last_seq', 'message_count', 'expires_at', 'last_active_at',
+  'listed_at', 'revision', unpack(guards))
+
+local function in_steps(list, act)  -- unpack() takes some thousands of values at once, no more
+  for first = 1, #list, 4000 do act(unpack(list, first, math.min(first + 3999, #list))) end
+end
+
+local function erased_at(ends)  -- to the minute, so that few appends have to move it
+  return string.format('%.0f', math.ceil(tonumber(ends) / 60000) * 60000 + 300000)
+end
+
+local function is_past(instant)  -- as of now: the write may have waited since it was sent
+  if not instant then return false end
+  local late = 0
+  if write.sent then
+    local now = call('TIME')
+    late = math.max(now[1] * 1000 + now[2] / 1000 - write.sent - 100, 0)
+  end
+  return tonumber(instant) <= write.at + late
+end
+
+if held[1] then
+  if write.absent or write.erased then return false end
+  for i = 1, #guards do
+    if (held[i + 6] or '') ~= write.guard_values[i] then return false end
+  end
+  if write.at and (is_past(held[3]) or is_past(write.valid_until)) then return false end
+elseif write.erased then  -- what is left of a session whose header is gone
+  call('UNLINK', messages, ids)
+  return {}
+elseif not write.absent or call('XLEN', messages) + call('HLEN', ids) > 0 then
+  return false
+end
+if write.delete then
+  call('UNLINK', header, messages, ids)
+  return {}
+end
+
+local count, ended = tonumber(held[2] or 0), held[3]
+if write.create then
+  -- A stream may be there without messages, and would go on from its last seq.
+  if held[1] or call('EXISTS', messages) == 1 then call('UNLINK', header, messages, ids) end
+  count, held = 0, {'0', '0', ended, '0', '0', '1'}
+elseif #append + #remove > 0 then  -- nothing is written to a session that lost a key
+  if count ~= call('HLEN', ids) or count ~= call('XLEN', messages) then return false end
+end
+local expires_anew = count == 0 or not ended
+
+local seq = tonumber(held[1])
+for _, message in ipairs(append) do
+  if message[1] == 0 then message[1] = seq + 1 elseif message[1] <= seq then return false end
+  seq = message[1]
+end
+
+if #append == 1 then  -- most often; asked and written at once
+  if call('HSETNX', ids, append[1][2], seq) == 0 then return false end
+else
+  for _, message in ipairs(append) do
+    if count > 0 and call('HEXISTS', ids, message[2]) == 1 then return false end
+  end
+  for _, message in ipairs(append) do call('HSET', ids, message[2], message[1]) end
+end
+for _, message in ipairs(append) do call('XADD', messages, message[1] .. '-0', 'm', message[3]) end
+for _, message in ipairs(remove) do
+  call('XDEL', messages, message[1] .. '-0')
+  call('HDEL', ids, message[2])
+end
+count = count + #append - #remove
+
+local ends, active, listed = ended or '', held[4], held[5]
+if write.active_at then
+  if tonumber(write.active_at) > tonumber(active) then active = write.active_at end
+  if write.revised or tonumber(active) - tonumber(listed) >= 1000 then listed = active end
+end
+if write.ends then
+  local later = ends ~= '' and (write.ends == '' or tonumber(write.ends) > tonumber(ends))
+  if write.exactly or later then ends = write.ends end
+end
+
+if write.drop then in_steps(write.drop, function(...) call('HDEL', header, ...) end) end
+if write.set then in_steps(write.set, function(...) call('HSET', header, ...) end) end
+if not write.create then
+  call('HSET', header, 'last_seq', seq, 'message_count', count, 'last_active_at', active,
+    'listed_at', listed, 'expires_at', ends)
+end
+if ends ~= '' then
+  local erase_at = erased_at(ends)
+  if expires_anew or erase_at ~= erased_at(ended) then
+    for i = 1, 3 do call('PEXPIREAT', KEYS[i], erase_at) end
+  end
+else
+  call('HDEL', header, 'expires_at')
+  if ended then for i = 1, 3 do call('PERSIST', KEYS[i]) end end
+end
+local tags = listed ~= held[5] and call('HGET', header, 'tags')
+return {seq, count, ends, active, listed, held[6], tags}

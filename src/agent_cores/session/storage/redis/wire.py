@@ -1,0 +1,322 @@
+"""Sending commands: batches over redis-py's connections, a flight at a time, answers item by item.
+
+Nothing is repeated whose outcome is unknown, unless it is
+repeatable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from agent_cores.session.deadline import time_left
+from agent_cores.session.errors import SessionError, StorageUnavailableError, StoreFormatError
+from agent_cores.session.storage.redis.clocks import ServerClocks
+from agent_cores.session.storage.redis.commands import Command
+from agent_cores.session.storage.redis.driver import (
+    AskError,
+    BusyLoadingError,
+    MovedError,
+    NoScriptError,
+    RedisClusterException,
+    TryAgainError,
+)
+from agent_cores.session.storage.redis.failures import (
+    BROKEN,
+    FAILURES,
+    REPLIES,
+    LostAnswerError,
+    NotSentError,
+    is_passing,
+    told,
+    translated,
+)
+from agent_cores.session.storage.redis.node import READS_TOGETHER, Node, Topology, backoff
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+_QUICK_REDIRECTS = 5
+
+_log = logging.getLogger(__name__)
+
+
+class Wire:
+    """All nodes. Sends each command to the right one, and again where that is safe and may help."""
+
+    def __init__(
+        self, topology: Topology, *, pool_size: int, timeout: float, max_queued: int
+    ) -> None:
+        self._topology = topology
+        self._pool_size = pool_size
+        self._timeout = timeout
+        self._max_queued = max_queued
+        self._nodes: dict[str, Node] = {}
+        self._clocks = ServerClocks()
+        self._suspects: set[str] = set()
+        self._search: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Find the nodes, as soon as one answers; ``StorageUnavailableError`` past the timeout.
+
+        What a server refuses, a password for instance, is not tried again.
+        """
+        reason: Exception | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                for pause in backoff():
+                    reason = await self._opened()
+                    if reason is None:
+                        break
+                    await asyncio.sleep(pause)
+        except TimeoutError as error:
+            detail = f"Redis does not answer: {told(reason or error)}"
+            raise StorageUnavailableError(detail) from (reason or error)
+        self._closed = False
+
+    async def _opened(self) -> Exception | None:
+        """Find the nodes; return why they were not found, if that may be over soon."""
+        try:
+            await self._topology.open()
+        except REPLIES as error:
+            if is_passing(error):
+                return error
+            detail = f"Redis refuses: {told(error)}"
+            raise StorageUnavailableError(detail) from error
+        except (*BROKEN, RedisClusterException) as error:
+            return error
+        return None
+
+    async def drain(self) -> None:
+        """Take no more, and return once all that was taken is answered."""
+        self._closed = True
+        await asyncio.gather(*(node.drain() for node in self._nodes.values()))
+
+    async def close(self) -> None:
+        """Send nothing more, and close what was opened."""
+        self._closed = True
+        for node in self._nodes.values():
+            node.close()
+        self._nodes.clear()
+        if self._search is not None:
+            self._search.cancel()
+        await self._topology.close()
+
+    def server_time(self, key: bytes) -> int | None:
+        """Return what the clock of a key's server says now, if that is known: milliseconds."""
+        return self._clocks.now(self._address_of(key))
+
+    def note_time(self, key: bytes, asked_at: float, answer: Sequence[bytes]) -> None:
+        """Take in what a key's server answered to ``TIME``, asked at that ``time.monotonic()``."""
+        address = self._address_of(key)
+        if address is not None:
+            self._clocks.note(address, asked_at, answer)
+
+    def _address_of(self, key: bytes) -> str | None:
+        try:
+            return self._topology.node_of(key)
+        except RedisClusterException:
+            return None
+
+    async def note_times(self) -> None:
+        """Ask every primary for its time; one that does not answer stays unknown."""
+        addresses = self._topology.primaries()
+        await asyncio.gather(*map(self._note_time_of, addresses))
+
+    async def _note_time_of(self, address: str) -> None:
+        asked_at = time.monotonic()
+        try:
+            answer = await self._node(address).send(Command.read("TIME"))
+        except (*FAILURES, SessionError) as error:
+            _log.debug("the time of a server is not known: %s", error)
+        else:
+            self._clocks.note(address, asked_at, answer)
+
+    async def call(self, command: Command, *, together: bool = False) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Send a command until it is answered, and return the answer.
+
+        ``StorageUnavailableError`` once the timeout has passed, or with ``outcome_unknown`` as soon
+        as an answer was lost that must not be asked for twice.
+        """
+        left = time_left(self._timeout)
+        if not left:
+            detail = "SESSION_TIMEOUT is over; nothing was sent"
+            raise StorageUnavailableError(detail)
+        deadline = time.monotonic() + left
+        address = None
+        try:
+            address = self._topology.node_of(command.key)
+            if address in self._suspects:
+                address = await self._found_anew(command.key, deadline)
+            return await self._node(address).send(command, together=together)
+        except FAILURES as error:
+            delivery, failure = _Delivery(command, deadline), error
+        while True:
+            await self._redeliver(delivery, address, failure)
+            try:
+                address = delivery.address or self._topology.node_of(command.key)
+                async with delivery.in_time():
+                    return await self._node(address).send(delivery.command, together=together)
+            except FAILURES as error:
+                failure = error
+
+    async def call_all(self, commands: Iterable[Command]) -> list[Any]:
+        """Send commands and return their answers in order; raise the first error.
+
+        Reads for one node go in one flight, up to ``READS_TOGETHER``. However many there are, they
+        never fill the queues by themselves.
+        """
+        return await self._call_together(commands, self.call)
+
+    async def call_each(self, commands: Iterable[Command]) -> list[Any]:
+        """Do what ``call_all`` does, but return the ``StoreFormatError`` of a key in its place.
+
+        Such a key holds something else; it must not hide the answers of others.
+        """
+        return await self._call_together(commands, self._call_or_error)
+
+    async def _call_together(
+        self, commands: Iterable[Command], call: Callable[..., Awaitable[Any]]
+    ) -> list[Any]:
+        waiting = list(commands)
+        together = min(READS_TOGETHER, self._max_queued)
+        answers: list[Any] = []
+        for first in range(0, len(waiting), together):
+            portion = waiting[first : first + together]
+            answers += await asyncio.gather(*(call(command, together=True) for command in portion))
+        return answers
+
+    async def _call_or_error(self, command: Command, *, together: bool) -> Any:  # noqa: ANN401 - as above
+        try:
+            return await self.call(command, together=together)
+        except StoreFormatError as error:
+            return error
+
+    async def call_primaries(self, command: Command) -> list[Any]:
+        """Send a command to every primary, once."""
+        addresses = self._topology.primaries()
+        try:
+            return await asyncio.gather(*(self._node(name).send(command) for name in addresses))
+        except FAILURES as error:
+            raise translated(error) from error
+
+    async def _redeliver(self, delivery: _Delivery, address: str | None, error: Exception) -> None:
+        """Prepare the next try after one at that address, or raise what there is to tell."""
+        _log.debug("no answer to a command yet: %s: %s", type(error).__name__, error)
+        delivery.address, delivery.asking = None, False
+        if isinstance(error, NoScriptError) and not delivery.in_full:
+            delivery.in_full = True
+            return
+        if isinstance(error, AskError):  # MovedError is a kind of it
+            delivery.address = self._topology.redirected(error)
+            delivery.asking = not isinstance(error, MovedError)
+            delivery.redirects += 1
+            if delivery.address is not None and delivery.redirects <= _QUICK_REDIRECTS:
+                return
+        lost = isinstance(error, LostAnswerError)
+        search = None
+        if lost or isinstance(error, NotSentError):
+            search = self._find_anew(address)  # for the next callers too, if this one gives up
+        if lost and not delivery.repeatable:
+            detail = f"Redis did not answer: {error}"
+            raise StorageUnavailableError(detail, outcome_unknown=True) from error
+        if not is_passing(error):
+            raise translated(error) from error
+        await delivery.pause(error)
+        if not isinstance(error, TryAgainError | BusyLoadingError):
+            await delivery.wait_for(search or self._find_anew(None), error)
+
+    async def _found_anew(self, key: bytes | None, deadline: float) -> str:
+        """Return the node of a key once the search for the nodes is over."""
+        if self._search is not None:
+            await asyncio.wait([self._search], timeout=deadline - time.monotonic())
+            if not self._search.done():
+                detail = "the servers are being looked for"
+                raise NotSentError(detail)
+        return self._topology.node_of(key)
+
+    def _find_anew(self, silent: str | None) -> asyncio.Task[None]:
+        """Find the nodes anew, in a task of its own, one for all who ask for it meanwhile.
+
+        Who has something for a node that was silent waits until it is over.
+        """
+        if silent is not None:
+            self._suspects.add(silent)
+        if self._search is None or self._search.done():
+            self._search = asyncio.create_task(self._refresh(silent))
+        return self._search
+
+    async def _refresh(self, silent: str | None) -> None:
+        try:
+            if not self._closed:
+                async with asyncio.timeout(self._timeout):
+                    await self._topology.refresh(silent)
+        except (*BROKEN, RedisClusterException) as error:
+            _log.debug("the nodes were not found: %s: %s", type(error).__name__, error)
+        finally:
+            self._suspects.clear()
+
+    def _node(self, address: str) -> Node:
+        node = self._nodes.get(address)
+        if node is None:
+            if self._closed:
+                detail = "the store is shut down"
+                raise StorageUnavailableError(detail)
+            node = self._nodes[address] = Node(
+                self._topology,
+                address,
+                pool_size=self._pool_size,
+                timeout=self._timeout,
+                max_queued=self._max_queued,
+            )
+        return node
+
+
+class _Delivery:
+    """One command on its way: where it goes next, in which form, and until when it is tried."""
+
+    def __init__(self, command: Command, deadline: float) -> None:
+        self._command = command
+        self._deadline = deadline
+        self._pauses = backoff()
+        self.address: str | None = None
+        self.asking = False
+        self.in_full = False
+        self.redirects = 0
+
+    @property
+    def repeatable(self) -> bool:
+        return self._command.repeatable
+
+    @property
+    def command(self) -> Command:
+        command = self._command.with_script() if self.in_full else self._command
+        return command.asking() if self.asking else command
+
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Have what is inside end with the time; its answer is lost then."""
+        try:
+            async with asyncio.timeout(self._deadline - time.monotonic()):
+                yield
+        except TimeoutError as error:
+            detail = "no answer in time"
+            raise LostAnswerError(detail) from error
+
+    async def wait_for(self, search: asyncio.Task[None], error: Exception) -> None:
+        """Wait for a search, no longer than there is time; raise once it is over."""
+        await asyncio.wait([search], timeout=max(self._deadline - time.monotonic(), 0))
+        self._raise_if_late(error)
+
+    async def pause(self, error: Exception) -> None:
+        """Wait a little longer each time; raise once the time is over."""
+        self._raise_if_late(error)
+        await asyncio.sleep(next(self._pauses))
+
+    def _raise_if_late(self, error: Exception) -> None:
+        if time.monotonic() >= self._deadline:
+            raise translated(error) from error

@@ -1,0 +1,184 @@
+"""What SQL dialects share: which rows a batch of changes writes, and how rows become records.
+
+Nothing here speaks SQL or does I/O. A dialect locks and loads the headers of a batch, asks
+``apply_change`` for each, gathers what it answers in a :class:`Rows`, and writes each list with one
+statement.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent_cores.session.codec import Field, encode_changes, encode_header
+from agent_cores.session.models import SessionMetadata, StoredMessage
+from agent_cores.session.models.change import State
+from agent_cores.session.models.representation import hides
+from agent_cores.session.models.times import from_millis, to_millis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from agent_cores.session.models import Applied, Change
+
+SessionName = tuple[str, str]
+"""Namespace and session id."""
+EVERY_SESSION = ""
+"""The mark under which each session of an owner stands; ``tag_mark`` gives those of its tags."""
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A stored header, locked, and the key of its row."""
+
+    session_key: int
+    header: SessionMetadata
+
+
+@hides("context")
+class Reached(msgspec.Struct):
+    """What the second look at a batch found beside the headers, by session key."""
+
+    context: dict[int, dict[str, bytes]] = {}
+    known: dict[int, dict[str, StoredMessage]] = {}
+    removable: dict[int, tuple[tuple[int, str], ...]] = {}
+
+    def state(self, loaded: Loaded | None) -> State:
+        """Return what ``apply_change`` needs to know of one session."""
+        if loaded is None:
+            return State()
+        key = loaded.session_key
+        return State(
+            header=loaded.header,
+            context=self.context.get(key, {}),
+            known=self.known.get(key, {}),
+            removable=self.removable.get(key, ()),
+        )
+
+
+@hides("updated", "messages", "context")
+class Rows(msgspec.Struct):
+    """What a batch writes, a list a table and kind of write. Rows are tuples of column values."""
+
+    updated: dict[tuple[str, ...], list[tuple[Field, ...]]] = {}
+    """Names of fields -> rows of (session_key, a value for each of them)."""
+    deleted: list[int] = []
+    messages: list[tuple[int, int, str, int, bytes]] = []
+    removed: list[tuple[int, int]] = []
+    context: list[tuple[int, str, bytes]] = []
+    dropped: list[tuple[int, str]] = []
+    owned: list[tuple[int, str, str, str, int, int, str]] = []
+    unowned: list[tuple[int, str]] = []
+    listed: list[tuple[int, int]] = []
+    shared: list[tuple[int, str, str, int, str]] = []
+    unshared: list[tuple[int, str]] = []
+    counts: Counter[str] = msgspec.field(default_factory=Counter)
+
+    def delete(self, loaded: Loaded) -> None:
+        """Remove a header; what belongs to it is queued."""
+        self.deleted.append(loaded.session_key)
+        self.counts[loaded.header.namespace] -= 1
+
+    def create(self, session_key: int, applied: Applied) -> None:
+        """Add what belongs to a header that was inserted under this key."""
+        header = applied.header
+        self.counts[header.namespace] += 1
+        self._add_contents(session_key, applied)
+        self.owned += owned_rows(session_key, header)
+        self.shared += shared_rows(session_key, header)
+
+    def update(self, session_key: int, before: SessionMetadata, applied: Applied) -> None:
+        """Add what a change alters of a stored session."""
+        after = applied.header
+        fields = encode_changes(before, after)
+        if fields:
+            self.updated.setdefault(tuple(fields), []).append((session_key, *fields.values()))
+        self.removed += [(session_key, seq) for seq, _ in applied.removed]
+        self.dropped += [(session_key, key) for key in applied.context_drop]
+        self._add_contents(session_key, applied)
+        self._update_lists(session_key, before, after)
+
+    def _add_contents(self, session_key: int, applied: Applied) -> None:
+        self.messages += [message_row(session_key, message) for message in applied.added]
+        self.context += [(session_key, *entry) for entry in applied.context_set.items()]
+
+    def _update_lists(
+        self, session_key: int, before: SessionMetadata, after: SessionMetadata
+    ) -> None:
+        if (before.owner_id, before.archived, before.tags) != (
+            after.owner_id,
+            after.archived,
+            after.tags,
+        ):
+            self.unowned += [(session_key, row[1]) for row in owned_rows(session_key, before)]
+            self.owned += owned_rows(session_key, after)
+        elif before.listed_at != after.listed_at:
+            self.listed.append((session_key, listing_time(after)))
+        if before.grants != after.grants:
+            old, new = shared_rows(session_key, before), shared_rows(session_key, after)
+            self.unshared += [(session_key, row[1]) for row in old - new]
+            self.shared += new - old
+
+
+def owned_rows(
+    session_key: int, header: SessionMetadata
+) -> set[tuple[int, str, str, str, int, int, str]]:
+    """Return a session's rows in its owner's lists: for the session, and for each tag."""
+    marks = {EVERY_SESSION, *map(tag_mark, header.tags)}
+    place = header.owner_id, header.namespace, int(header.archived), listing_time(header)
+    return {(session_key, mark, *place, header.session_id) for mark in marks}
+
+
+def shared_rows(session_key: int, header: SessionMetadata) -> set[tuple[int, str, str, int, str]]:
+    """Return a session's rows in the lists of those it is shared with."""
+    return {
+        (session_key, subject, header.namespace, to_millis(grant.granted_at), header.session_id)
+        for subject, grant in header.grants.items()
+    }
+
+
+def tag_mark(tag: str) -> str:
+    """Return the mark under which a session with that tag stands."""
+    return f"={tag}"
+
+
+def listing_time(header: SessionMetadata) -> int:
+    """Return the time by which a session is listed, in milliseconds."""
+    return to_millis(header.listed_at or header.last_active_at)
+
+
+def message_row(session_key: int, message: StoredMessage) -> tuple[int, int, str, int, bytes]:
+    """Return the row of a message."""
+    created_at = to_millis(message.created_at)
+    return session_key, message.seq, message.id, created_at, message.body
+
+
+def message_of(row: Mapping[str, Any]) -> StoredMessage:
+    """Return the message of a row."""
+    return StoredMessage(row["seq"], row["id"], from_millis(row["created_at"]), row["body"])
+
+
+def header_row(header: SessionMetadata, names: Sequence[str]) -> tuple[Field, ...]:
+    """Return the values of a header's columns."""
+    fields = encode_header(header)
+    return tuple(fields[name] for name in names)
+
+
+def columns(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Turn rows into columns, as arrays are sent; ``width`` empty ones where there is no row."""
+    turned = [list(column) for column in zip(*rows, strict=True)]
+    return turned or [[] for _ in range(width)]
+
+
+def rounds(changes: Sequence[Change]) -> list[list[int]]:
+    """Split a batch so that no round holds two changes to one session; order holds per session."""
+    turns: Counter[SessionName] = Counter()
+    split: list[list[int]] = []
+    for index, change in enumerate(changes):
+        name = change.namespace, change.session_id
+        if turns[name] == len(split):
+            split.append([])
+        split[turns[name]].append(index)
+        turns[name] += 1
+    return split

@@ -1,0 +1,159 @@
+"""``Batches``: the transactions of the writing thread.
+
+A batch of plain appends that this process knows enough of is one statement, see ``runs.py``; it
+waits for nobody. Any other batch is a transaction that waits in ``BEGIN IMMEDIATE`` for its turn
+among processes, so that nothing read under it can change before the commit, and each change is
+judged by the time at which it is applied. If the batch fails as a whole, its changes run singly.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import apsw
+import msgspec
+
+from agent_cores.session.errors import (
+    InvalidInputError,
+    SessionError,
+    StorageUnavailableError,
+)
+from agent_cores.session.models import Applied, Change
+from agent_cores.session.storage.sqlite.connection import translated
+from agent_cores.session.storage.sqlite.runs import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from agent_cores.session.storage.sqlite.changes import ChangeWriter
+    from agent_cores.session.storage.sqlite.lock import LockWait
+    from agent_cores.session.storage.sqlite.runs import Key, Remembered
+
+    Answers = list[Applied | Exception]
+    Written = tuple[Answers, bool, dict[Key, Remembered]]
+
+_TO_ANSWER = 0.05
+"""The part of a timeout that is left to tell callers that the file stayed locked."""
+
+
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """A change, and when its caller gives up, as ``time.monotonic()`` counts."""
+
+    change: Change
+    end: float
+
+
+class Batches:
+    """Writes batches on one connection, whose busy handler is ``lock``."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        path: Path,
+        changes: ChangeWriter,
+        lock: LockWait,
+        timeout: float,
+    ) -> None:
+        self._connection = connection
+        self._path = path
+        self._changes = changes
+        self._lock = lock
+        self._margin = _TO_ANSWER * min(timeout, 1.0)
+
+    def write(self, batch: Sequence[Waiting], run: Run) -> Written:
+        """Answer each change; tell whether the run was written, and what was seen of the others."""
+        self._changes.seen = {}
+        if len(run.answers) == len(batch) and not _is_late(batch, run):
+            self._lock.end = 0.0
+            try:
+                if self._changes.write_run(run):  # one statement is a transaction
+                    return list(run.answers.values()), True, {}
+                run = Run()
+            except apsw.BusyError:
+                pass  # another process writes: wait for it, then see how late it is
+            except apsw.IOError as error:
+                return self._failed(error, batch, outcome_unknown=True), False, {}
+            except (apsw.Error, OverflowError, UnicodeError):
+                run = Run()  # nothing was written, and it may be the fault of one change alone
+        return *self._write_transaction(batch, run), self._changes.seen
+
+    def begin(self, end: float) -> None:
+        """Begin a transaction that holds the file's lock; wait for it until then."""
+        self._lock.end = end
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def rollback(self) -> None:
+        """Undo what was written since ``begin``."""
+        self._changes.seen = {}
+        if self._connection.in_transaction:  # some errors end it by themselves
+            self._connection.execute("ROLLBACK")
+
+    def _write_transaction(self, batch: Sequence[Waiting], run: Run) -> tuple[Answers, bool]:
+        try:
+            self.begin(max([waiting.end for waiting in batch]) - self._margin)
+        except apsw.Error as error:
+            return self._failed(error, batch), False
+        try:
+            holds = bool(run.answers) and not _is_late(batch, run)
+            written = holds and self._changes.write_run(run)
+            done = run.answers if written else {}
+            now = time.monotonic()
+            answers = [
+                done[index] if index in done else self._carry_out(waiting, now)
+                for index, waiting in enumerate(batch)
+            ]
+        except Exception as error:  # noqa: BLE001 - answered to the change that it belongs to
+            self.rollback()
+            if len(batch) == 1:
+                return self._failed(error, batch), False
+            return self._singly(batch), False
+        try:
+            self._connection.execute("COMMIT")
+        except apsw.Error as error:
+            self.rollback()
+            unknown = not isinstance(error, apsw.BusyError | apsw.FullError)
+            return self._failed(error, batch, outcome_unknown=unknown), False
+        return answers, written
+
+    def _carry_out(self, waiting: Waiting, now: float) -> Applied | Exception:
+        """Return what the change did, or why it is refused; raise what spoils the transaction."""
+        if waiting.end <= now:
+            detail = f"{self._path} was busy for the whole SESSION_TIMEOUT; nothing was written"
+            return StorageUnavailableError(detail)
+        try:
+            return self._changes.carry_out(waiting.change)
+        except SessionError as refusal:
+            return refusal
+
+    def _singly(self, batch: Sequence[Waiting]) -> Answers:
+        answers: Answers = []
+        for index, waiting in enumerate(batch):
+            [answer], _ = self._write_transaction([waiting], Run())
+            answers.append(answer)
+            if isinstance(answer, Exception) and isinstance(answer.__cause__, apsw.BusyError):
+                return answers + self._failed(answer.__cause__, batch[index + 1 :])
+        return answers
+
+    def _failed(
+        self, error: Exception, batch: Sequence[Waiting], *, outcome_unknown: bool = False
+    ) -> Answers:
+        """Answer every change with an error of its own, since callers may add to it."""
+        return [self._answer_of(error, outcome_unknown=outcome_unknown) for _ in batch]
+
+    def _answer_of(self, error: Exception, *, outcome_unknown: bool) -> Exception:
+        answer: SessionError
+        if isinstance(error, apsw.Error):
+            answer = translated(error, self._path, outcome_unknown=outcome_unknown)
+        elif isinstance(error, OverflowError | UnicodeError):
+            answer = InvalidInputError("change", "holds a number or text that SQLite cannot keep")
+        else:
+            return error
+        answer.__cause__ = error
+        return answer
+
+
+def _is_late(batch: Sequence[Waiting], run: Run) -> bool:
+    """Whether a change of the batch may have come too late to be carried out unseen."""
+    return run.is_late() or min([waiting.end for waiting in batch]) <= time.monotonic()

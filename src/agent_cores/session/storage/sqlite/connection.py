@@ -1,0 +1,196 @@
+"""Connections to one SQLite file: how they are opened, whose file it is, and what errors mean.
+
+The one place that translates apsw's errors, so that none leaks. A file that is damaged, of another
+program or of a newer schema is recognised before anything is written to it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from agent_cores.session.errors import (
+    ConflictError,
+    SessionError,
+    StorageUnavailableError,
+    StoreFormatError,
+)
+from agent_cores.session.storage.sql.schema_files import numbered_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+Row = tuple[Any, ...]
+
+APPLICATION_ID = 0x41435331
+"""``ACS1`` in the header of the file says that it is one of ours."""
+
+OLDEST_PROGRAM = 1
+"""The oldest schema whose programs can still work with the schema of this one."""
+
+_CHECKPOINT_PAGES = 4_000
+_LARGEST_WAL_LEFT = 64 * 1024 * 1024
+_CACHE_KIB = 16 * 1024
+_PAUSE = 0.005
+
+_DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, apsw.SQLError)
+_BUSY = (apsw.BusyError, apsw.LockedError)
+
+
+def translated(error: apsw.Error, path: Path, *, outcome_unknown: bool = False) -> SessionError:
+    """Return what an error of the driver means to callers."""
+    if isinstance(error, _DAMAGED):
+        return StoreFormatError(f"{path} is damaged or not a store of this program ({error})")
+    if isinstance(error, apsw.ConstraintError):
+        return ConflictError("a record that must be unique was given twice")
+    if isinstance(error, _BUSY):
+        detail = f"{path} stayed locked by another process for the whole SESSION_TIMEOUT"
+    else:
+        detail = f"{path}: {type(error).__name__}: {error}"
+    return StorageUnavailableError(detail, outcome_unknown=outcome_unknown)
+
+
+@contextmanager
+def translating(path: Path) -> Iterator[None]:
+    """Let no error of the driver through."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise translated(error, path) from error
+
+
+def fetch(connection: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> list[Row]:
+    """Return all rows of a statement."""
+    return connection.execute(statement, bindings).fetchall()
+
+
+def open_reader(path: Path, timeout: float) -> apsw.Connection:
+    """Open a connection that cannot write."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(int(timeout * 1000))
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return connection
+
+
+def open_writer(path: Path, timeout: float, synchronous: str) -> apsw.Connection:
+    """Open the connection that writes; the file is made if need be, and switched to WAL."""
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(int(timeout * 1000))
+    _switch_to_wal(connection, path, timeout)
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL_LEFT}")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return connection
+
+
+def _switch_to_wal(connection: apsw.Connection, path: Path, timeout: float) -> None:
+    """Switch the journal; SQLite does not wait by itself where several processes do so at once."""
+    deadline = time.monotonic() + timeout
+    mode = None
+    while mode is None:
+        try:
+            [(mode,)] = fetch(connection, "PRAGMA journal_mode = WAL")
+        except _BUSY:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+    if mode != "wal":
+        raise StorageUnavailableError(
+            f"{path} lies on a file system without shared memory, which SQLite's WAL needs"
+        )
+
+
+def stored_version(path: Path, prefix: str, timeout: float) -> int:
+    """Return the version of the tables in a file, 0 where there are none. Nothing is written.
+
+    ``StoreFormatError`` for a file that is damaged, not ours, or too new for this program.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return 0
+    with closing(open_reader(path, timeout)) as connection:
+        version = _version(connection, path, prefix)
+        if version:
+            _look_into_tables(connection, prefix)
+        return version
+
+
+def apply_schema(connection: apsw.Connection, path: Path, prefix: str) -> None:
+    """Bring the tables up to this program's schema. Any number of processes may do so at once."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection, path, prefix)  # another process may have been first
+        newest = newest_version()
+        if version < newest:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(
+                f'CREATE TABLE IF NOT EXISTS "{prefix}schema"'
+                " (version INTEGER NOT NULL, oldest_program INTEGER NOT NULL) STRICT"
+            )
+            for number, text in numbered_files("sqlite"):
+                if number > version:
+                    connection.execute(text.replace("{prefix}", prefix))
+            connection.execute(f'DELETE FROM "{prefix}schema"')  # noqa: S608 - letters and digits
+            connection.execute(
+                f'INSERT INTO "{prefix}schema" VALUES (?, ?)',  # noqa: S608 - as above
+                (newest, OLDEST_PROGRAM),
+            )
+    except BaseException:
+        if connection.in_transaction:  # some errors end it by themselves
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def newest_version() -> int:
+    """Return the version of the schema that this program makes."""
+    return numbered_files("sqlite")[-1][0]
+
+
+def _version(connection: apsw.Connection, path: Path, prefix: str) -> int:
+    [(application_id,)] = fetch(connection, "PRAGMA application_id")
+    tables = {name for (name,) in fetch(connection, "SELECT name FROM sqlite_schema")}
+    if tables and application_id != APPLICATION_ID:
+        raise StoreFormatError(f"{path} belongs to another program; give another path")
+    if f"{prefix}schema" not in tables:
+        return 0
+    rows = fetch(
+        connection,
+        f'SELECT version, oldest_program FROM "{prefix}schema"',  # noqa: S608 - letters and digits
+    )
+    if len(rows) != 1:
+        raise StoreFormatError(f"{path} is damaged: it does not say which schema it has")
+    version, oldest_program = rows[0]
+    if oldest_program > newest_version():
+        raise StoreFormatError(
+            f"{path} has schema {version}, which needs a program that knows schema"
+            f" {oldest_program}; this one knows {newest_version()}: install a newer release"
+        )
+    return int(version)
+
+
+def _look_into_tables(connection: apsw.Connection, prefix: str) -> None:
+    """Read the beginning of every table: cheap at any size, and much damage shows there."""
+    for table in ("sessions", "messages", "context", "tags", "shares", "deleted", "counters"):
+        fetch(
+            connection,
+            f'SELECT 1 FROM "{prefix}{table}" NOT INDEXED LIMIT 1',  # noqa: S608 - letters and digits
+        )
+
+
+def free_bytes(path: Path) -> float:
+    """Return how many bytes this user may still write where the file lies; infinity: not known."""
+    if not hasattr(os, "statvfs"):
+        return math.inf
+    try:
+        disk = os.statvfs(path)
+    except OSError as error:
+        raise StorageUnavailableError(f"{path} is no longer there: {error.strerror}") from error
+    blocks = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    return blocks * disk.f_frsize if disk.f_blocks else math.inf  # none: not that of a disk

@@ -1,0 +1,264 @@
+"""``StoreFile``: the file of an open store, and whether it is still the one at its path.
+
+SQLite goes on with the files that it opened, wherever they are moved to. What is written to them
+after that is on disk and yet lost: whoever opens the path next finds another file or none. So every
+batch and every read compares the file, its write-ahead log and its shared memory with what lies at
+their paths before it is answered.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import apsw
+import msgspec
+
+from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.storage.sqlite.connection import (
+    apply_schema,
+    newest_version,
+    open_writer,
+    stored_version,
+)
+from agent_cores.session.storage.sqlite.guard import Guard, descriptors_of
+from agent_cores.session.storage.sqlite.status import Probe, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent_cores.session.storage.sqlite.status import Identity
+
+_OF_NO_FILE: Identity = (-1, -1)
+
+logger = logging.getLogger("agent_cores.session")
+
+
+class FileMovedError(Exception):
+    """The files at the path are not those that were read; ``StoreFile.follow`` comes next."""
+
+
+class StoreFile:
+    """One file, opened by the thread that writes to it.
+
+    ``connection`` is that thread's. ``generation`` rises each time the path is opened anew, and
+    tells which connections and what knowledge are of the file that lies there. ``opening`` is held
+    while a connection is opened, so that none is while the files are in doubt. ``close_readers``
+    closes all other connections, within so many seconds or returns false.
+    """
+
+    def __init__(self, path: Path, *, prefix: str, timeout: float, synchronous: str) -> None:
+        self.path = path
+        self.generation = 0
+        self.opening = Lock()
+        self.connection: apsw.Connection
+        self.close_readers: Callable[[float], bool] = bool
+        self._prefix = prefix
+        self._timeout = timeout
+        self._synchronous = synchronous
+        self._files: tuple[tuple[str, Identity], ...] = ()
+        self._probes: tuple[Probe, ...] = ()
+        self._content = Content(0, 0, 0)
+        self._overwritten = False
+        self._closed = _OF_NO_FILE
+        self._guard = Guard((), ())
+
+    def open(self, version: int) -> None:
+        """Open the file; bring the tables up to date if ``version`` shows that they are not."""
+        name = str(self.path)
+        before = descriptors_of(name)
+        connection = open_writer(self.path, self._timeout, self._synchronous)
+        try:
+            if version < newest_version():
+                apply_schema(connection, self.path, self._prefix)
+            wal = connection.filename_wal
+            memory = wal.removesuffix("-wal") + "-shm"
+            files = tuple((file, status_of(file).identity) for file in (name, wal, memory))
+            content = _content(connection, name)
+            if _has_moved(connection):
+                raise OSError(f"{name} was replaced")  # noqa: TRY301 - as if it were not there
+        except OSError as error:
+            connection.close()
+            raise self._refused(f"changed while it was opened ({error}). Try again") from error
+        except BaseException:
+            connection.close()
+            raise
+        opened = descriptors_of(name)
+        self._guard = Guard(opened - before or opened, descriptors_of(memory))
+        self._files, self._content, self._overwritten = files, content, False
+        self._probes = tuple(Probe(file) for file, _ in files)
+        self.connection = connection
+        self.generation += 1
+
+    def holds(self, connection: apsw.Connection | None = None) -> bool:
+        """Whether the files are still those at their paths: three system calls.
+
+        With a connection of the calling thread, also whether the file was overwritten in place.
+        """
+        try:
+            probe, log, memory = self._probes
+            (_, known), (_, known_log), (_, known_memory) = self._files
+            status = probe.status()
+            if (
+                status.identity != known
+                or log.status().identity != known_log
+                or memory.status().identity != known_memory
+            ):
+                return False
+        except OSError:
+            return False
+        if connection is None or status.written_at == self._content.written_at:
+            return True
+        return self._went_on(connection)
+
+    def _went_on(self, connection: apsw.Connection) -> bool:
+        """Whether what was written to the file itself can have come out of its log.
+
+        The count of changes in the header of a file never falls, and the file grows without one.
+        """
+        before = self._content
+        try:
+            now = _content(connection, self._files[0][0])
+        except (OSError, apsw.Error):
+            return False
+        if (now.changes, now.size) < (before.changes, before.size):
+            self._overwritten = True
+            return False
+        self._content = now
+        return True
+
+    def close(self) -> None:
+        """Close the file. What lies at its path is left alone if that is another one."""
+        if not self.holds(self.connection if self._is_open else None):
+            logger.warning("%s was moved, removed or replaced before it was closed", self.path)
+            self._save()
+            self._close()
+            return
+        self._closed = self._files[0][1]
+        self._files = tuple((path, _OF_NO_FILE) for path, _ in self._files)
+        self._guard.release()
+        self.connection.close()
+
+    def open_again(self) -> None:
+        """Open the file after ``close``; ``StorageUnavailableError`` if it is not there."""
+        there = _at(self._files[0][0])
+        if there is None:
+            raise self._refused("is no longer there: it was moved or removed. Put it back")
+        if there == self._closed:
+            self.open(newest_version())
+        else:
+            self._reopen()
+
+    def follow(self) -> bool:
+        """Go on with the file at the path; tell whether it has all that was committed.
+
+        ``StorageUnavailableError`` where there is no file to go on with, or none that is safe.
+        """
+        if self.holds(self.connection if self._is_open else None):
+            return True
+        main, wal, memory = self._files
+        with self.opening:
+            there = _at(main[0])
+            saved = self._save()
+            if there is None:
+                raise self._refused("is no longer there: it was moved or removed. Put it back")
+            same = there == main[1] and not self._overwritten
+            if same and not saved:
+                raise self._refused(
+                    "lost its -wal or -shm file while it was open, and others use the file too."
+                    " Stop all processes that use it, then start them again"
+                )
+            if not saved and _at(wal[0]) == wal[1]:
+                raise self._refused(
+                    "was replaced beside the -wal file of the one before, which others still use."
+                    " Stop all processes that use it, then start them again"
+                )
+            for file, identity in (wal, memory):  # else the new file would be read by the old log
+                if _at(file) == identity:
+                    with suppress(OSError):
+                        os.unlink(file)  # noqa: PTH108 - a str already
+            self._save()  # what others committed before they could notice
+            if not self.close_readers(self._timeout):
+                raise self._refused("was moved or replaced while it was read. Try again")
+            self._reopen()
+        logger.warning("%s was replaced or lost its -wal or -shm file: opened anew", self.path)
+        return same
+
+    def _save(self) -> bool:
+        """Move all that the write-ahead log holds into the file, wherever that is now."""
+        main, (log, identity), _ = self._files
+        if not self._is_open or self._overwritten:
+            return True  # it holds nothing that belongs to the file
+        if _at(main[0]) == main[1] and _at(log) not in {None, identity} and _size(log):
+            return False  # others have written by a new log since
+        try:
+            logged, moved = self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+        except apsw.Error as error:
+            logger.warning("%s: its write-ahead log stays as it is: %s", self.path, error)
+            return False
+        return bool(logged == moved)
+
+    def _reopen(self) -> None:
+        self._close()  # first: SQLite shares its memory among all that a process has open of a file
+        version = stored_version(self.path, self._prefix, self._timeout)
+        if version < newest_version():
+            raise self._refused("was replaced by a file that holds no store. Put it back")
+        self.open(version)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._files[0][1] != _OF_NO_FILE
+
+    def _close(self) -> None:
+        """Close the file without a look at its path, once what it held is saved."""
+        if not self._is_open:
+            return
+        self._files = tuple((path, _OF_NO_FILE) for path, _ in self._files)
+        self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._guard.release()
+        self.connection.close()
+
+    def _refused(self, what: str) -> StorageUnavailableError:
+        return StorageUnavailableError(f"{self.path} {what}")
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What tells whether a file was written to: when, how many changes it counts, its bytes."""
+
+    written_at: int
+    changes: int
+    size: int
+
+
+def _content(connection: apsw.Connection, path: str) -> Content:
+    status = status_of(path)  # first, so that what is written after it shows next time
+    _, header = connection.read("main", 0, 0, 100)
+    changes = int.from_bytes(header[24:28], "big")
+    return Content(status.written_at, changes, status.size)
+
+
+def _at(path: str) -> Identity | None:
+    """Return which file lies at a path; ``None``: none."""
+    try:
+        return status_of(path).identity
+    except OSError:
+        return None
+
+
+def _size(path: str) -> int:
+    try:
+        return status_of(path).size
+    except OSError:
+        return 0
+
+
+def _has_moved(connection: apsw.Connection) -> bool:
+    """Whether the file that SQLite has open is not the one at its path."""
+    moved = ctypes.c_int(0)
+    known = connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, ctypes.addressof(moved))
+    return known and bool(moved.value)

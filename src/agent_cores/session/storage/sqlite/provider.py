@@ -1,0 +1,314 @@
+"""``SQLiteProvider``: sessions in one SQLite file, for any number of processes of one machine.
+
+The file is in WAL mode: readers see the last commit and wait for nobody, writers of all processes
+take turns. What waits to be written goes together, in transactions that are on disk before anybody
+is answered (``synchronous=FULL``). This module is the face; ``writer.py`` writes,
+``reading.py`` reads, and ``sqlite/changes.py`` knows how a change becomes rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from agent_cores.session.deadline import end_after
+from agent_cores.session.errors import (
+    ConfigurationError,
+    StorageUnavailableError,
+    StoreFormatError,
+    WrongContextError,
+)
+from agent_cores.session.models import Applied
+from agent_cores.session.process import process_id
+from agent_cores.session.storage.base import Capabilities, Counts
+from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
+from agent_cores.session.storage.native import NativeProvider
+from agent_cores.session.storage.sqlite.batches import Waiting
+from agent_cores.session.storage.sqlite.connection import (
+    newest_version,
+    stored_version,
+    translating,
+)
+from agent_cores.session.storage.sqlite.file import StoreFile
+from agent_cores.session.storage.sqlite.queries import Statements
+from agent_cores.session.storage.sqlite.reading import Readers
+from agent_cores.session.storage.sqlite.writer import Writer
+from agent_cores.session.storage.unreadable import HeaderReader
+from agent_cores.session.threads import in_thread
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent_cores.session.models import Change, Ended, Found, Query, Snapshot, Window
+    from agent_cores.session.settings import SessionSettings
+
+SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
+READERS = 4
+DEFAULT_FILE = "sessions.db"
+_FILE_MODE = 0o600
+"""Of a new file; SQLite gives it to the ``-wal`` and ``-shm`` files too."""
+
+
+class _Opened(msgspec.Struct, frozen=True):
+    """What is there between ``initialize`` and ``shutdown``, in one process."""
+
+    pid: int
+    writer: Writer
+    readers: Readers
+    writes: Coalescer[Waiting, Applied]
+
+
+class SQLiteProvider(NativeProvider):
+    """Sessions in one SQLite file.
+
+    ``path`` is the file, by default ``sessions.db`` in the user's data folder; ``~`` is the home
+    folder, and missing folders are made. A new file is for its user alone. ``synchronous`` is
+    ``FULL``, ``EXTRA``, or ``NORMAL``, with which the last commits may be lost when the power
+    fails. ``timeout`` is how many seconds a write waits for other processes.
+    ``pool_size`` bounds the readers, ``max_queued`` the writes that wait. ``schema="check"``
+    refuses a file whose tables are missing or old instead of making them. ``fast_path=False``
+    sends plain appends the long way, for tests.
+    """
+
+    capabilities = Capabilities(shared=True, durable=True, flat=True)
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        synchronous: str = "FULL",
+        timeout: float = 10.0,
+        pool_size: int = READERS,
+        max_queued: int = MAX_QUEUED,
+        schema: str = "apply",
+        table_prefix: str = "",
+        fast_path: bool = True,
+    ) -> None:
+        _refuse("path", str(path) in {"", ":memory:"}, "a file; for memory use memory://")
+        _refuse("synchronous", synchronous.upper() not in SYNCHRONOUS, "NORMAL, FULL or EXTRA")
+        _refuse("timeout", not 0 < timeout < sys.maxsize, "seconds, more than 0")
+        _refuse("pool_size", pool_size < 1, "at least 1")
+        _refuse("max_queued", max_queued < 1, "at least 1")
+        _refuse("schema", schema not in {"apply", "check"}, "apply or check")
+        wrong = re.fullmatch("[A-Za-z0-9_]{0,40}", table_prefix) is None
+        _refuse("table_prefix", wrong, "letters, digits and _, at most 40")
+        self._is_default = path is None
+        self.path = default_folder() / DEFAULT_FILE if path is None else _file_at(path)
+        self._synchronous = synchronous.upper()
+        self._timeout = timeout
+        self._pool_size = pool_size
+        self._max_queued = max_queued
+        self._schema = schema
+        self._prefix = table_prefix
+        self._fast_path = fast_path
+        self._opened: _Opened | None = None
+        self._headers = HeaderReader()
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - checked by __init__
+        """``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``sqlite:///~/home.db``.
+
+        ``sqlite://`` is the default file.
+
+        ``?synchronous=`` and ``?timeout=`` come before the options of the same name; other
+        parameters are refused.
+        """
+        named, _, query = url.partition("?")
+        given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
+        unknown = given.keys() - {"synchronous", "timeout"}
+        if unknown:
+            raise ConfigurationError(f"sqlite:// knows no option {', '.join(sorted(unknown))}")
+        if "timeout" in given:
+            given["timeout"] = _seconds(given["timeout"])
+        return cls(_path_of(named), **{**options, **given})
+
+    @classmethod
+    def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
+        return {
+            "timeout": settings.timeout,
+            "pool_size": settings.pool_size,
+            "max_queued": settings.max_queued_writes,
+            "schema": settings.schema,
+            "table_prefix": settings.table_prefix or "",
+        }
+
+    def describe(self) -> str:
+        return f"SQLite, {self.path}"
+
+    async def initialize(self) -> None:
+        self._opened = await self._open()
+
+    async def shutdown(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await self._close(opened)
+
+    async def _close(self, opened: _Opened) -> None:
+        """Answer what was accepted and close, all within one timeout."""
+        end = time.monotonic() + self._timeout
+        opened.writer.closing(end)
+        await asyncio.wait([asyncio.ensure_future(opened.writes.drain())], timeout=self._timeout)
+        await opened.readers.close(end)
+        await opened.writer.close(end)
+
+    async def _open(self) -> _Opened:
+        version = await in_thread(self._look_first, "sqlite-schema")
+        statements = Statements(self._prefix)
+        file = StoreFile(
+            self.path, prefix=self._prefix, timeout=self._timeout, synchronous=self._synchronous
+        )
+        writer = Writer(
+            file, statements, self._headers, timeout=self._timeout, fast_path=self._fast_path
+        )
+        await writer.open(version)
+        readers = Readers(
+            file,
+            statements,
+            self._headers,
+            timeout=self._timeout,
+            count=self._pool_size,
+            follow=writer.follow,
+        )
+        writes = Coalescer(writer.write, lanes=2, max_queued=self._max_queued)
+        return _Opened(pid=process_id(), writer=writer, readers=readers, writes=writes)
+
+    def _look_first(self) -> int:
+        """Return the version of the tables; refuse a file that is not to be touched."""
+        if self.path.exists() and not self.path.is_file():
+            kind = "a folder" if self.path.is_dir() else "no ordinary file"
+            raise ConfigurationError(f"SQLite: path is a file, but {self.path} is {kind}")
+        with translating(self.path):
+            version = stored_version(self.path, self._prefix, self._timeout)
+        if version < newest_version() and self._schema == "check":
+            raise StoreFormatError(
+                f"{self.path} has schema {version}, this program needs {newest_version()};"
+                " run: agent-sessions migrate"
+            )
+        mode = 0o700 if self._is_default else 0o777  # the umask takes its share
+        try:
+            self.path.parent.mkdir(mode=mode, parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                file = os.path.realpath(self.path)  # a link may lead to a file that is to be made
+                os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, _FILE_MODE))
+        except (FileExistsError, NotADirectoryError) as error:
+            detail = f"SQLite: a part of path is a file and no folder: {self.path.parent}"
+            raise ConfigurationError(detail) from error
+        except OSError as error:
+            raise StorageUnavailableError(f"{self.path} cannot be made: {error}") from error
+        return version
+
+    async def check(self) -> None:
+        await self._use().writer.check()
+
+    async def store_time(self) -> datetime:
+        return await self._use().readers.time()
+
+    async def read(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Snapshot | None:
+        readers = self._use().readers
+        return await readers.read(namespace, session_id, context=context, window=window)
+
+    async def apply(self, change: Change) -> Applied:
+        size = sum([len(message.body) for message in change.append])
+        waiting = Waiting(change, end_after(self._timeout))
+        return await self._use().writes.submit(waiting, size)
+
+    async def find(self, query: Query) -> Found:
+        return await self._use().readers.find(query)
+
+    async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
+        return await self._use().writer.due(at, limit, lease_seconds)
+
+    async def count(self, namespace: str | None, at: datetime) -> Counts:
+        return await self._use().readers.count(namespace, at)
+
+    def _use(self) -> _Opened:
+        opened = self._opened
+        if opened is None:
+            raise StorageUnavailableError(f"{self.path} is not open: initialize() comes first")
+        if opened.pid != process_id():
+            raise _forked()
+        return opened
+
+
+def default_folder() -> Path:
+    """Return the folder in which the default file lies: in the user's data folder."""
+    if sys.platform == "win32":
+        given = os.environ.get("LOCALAPPDATA")
+        base = Path(given) if given else _home("LOCALAPPDATA") / "AppData" / "Local"
+    elif sys.platform == "darwin":
+        base = _home("HOME") / "Library" / "Application Support"
+    else:
+        given = os.environ.get("XDG_DATA_HOME", "")
+        base = Path(given) if Path(given).is_absolute() else _home("XDG_DATA_HOME") / ".local/share"
+    return base / "agent-cores-session"
+
+
+def _file_at(path: str | Path) -> Path:
+    """Return the absolute path of a file, its ``~`` expanded."""
+    text = os.fspath(path)
+    _refuse("path", text.endswith(("/", os.sep)), f"a file, not the folder {text}")
+    if not text.startswith("~"):
+        return Path(text).absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigurationError(f"SQLite: path {text}: {error}") from error
+
+
+def _home(variable: str) -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            "this user has no home folder to keep sessions in: set SESSION_STORAGE_URL to"
+            f" sqlite:////a/folder/sessions.db or another store, or {variable} or HOME to a folder"
+        ) from error
+
+
+def _path_of(url: str) -> str | None:
+    """Return the path that a URL without its query names, or ``None`` for the default file."""
+    _, scheme_ends, rest = url.partition("://")
+    if scheme_ends and not rest:
+        return None
+    path = unquote(rest.removeprefix("/"))
+    _refuse("path", ":memory:" in {rest, path}, "a file; for memory use memory://")
+    _refuse(
+        "URL",
+        not (rest.startswith("/") and path),
+        "sqlite:///relative.db, sqlite:////absolute.db, or sqlite:// for the default file",
+    )
+    return path
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigurationError(f"timeout is in seconds, not {text!r}") from error
+
+
+def _refuse(name: str, wrong: bool, bound: str) -> None:  # noqa: FBT001 - a private check
+    if wrong:
+        raise ConfigurationError(f"SQLite: {name} is {bound}")
+
+
+def _forked() -> WrongContextError:
+    return WrongContextError(
+        "this store was opened in another process; open one of its own after a fork"
+    )

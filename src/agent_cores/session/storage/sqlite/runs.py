@@ -1,0 +1,234 @@
+"""``Runs``: the plain appends of a batch, written by one statement.
+
+For every statement the writing thread gives the interpreter up, and then waits for it while the
+event loop is at work: a batch costs by its statements more than by its rows. So this process
+remembers what it wrote last of a session. From that ``apply_change`` tells on the event loop what
+an append does, and all that the thread does for it is one statement, which writes everything where
+each session still is as it was remembered. Where one is not, since another process wrote, or where
+a message is known already, the statement leaves nothing behind and every change goes by itself.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent_cores.session.errors import SessionError
+from agent_cores.session.models.change import Applied, Change, State, apply_change
+from agent_cores.session.models.session import SessionMetadata
+from agent_cores.session.models.times import to_millis
+from agent_cores.session.storage.sqlite.queries import RUN_COLUMNS, RUN_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent_cores.session.storage.sqlite.queries import Statements
+
+MOST_REMEMBERED = 10_000
+"""How many sessions are remembered; the one that was appended to least lately goes first."""
+RESTS = 10
+"""How many batches go without a run after one that failed: most often, another process writes."""
+
+Key = tuple[str, str]
+"""Namespace and session id."""
+
+_A_WHILE = timedelta(seconds=0.1)
+"""A change that is younger is written with the time of its decision, which costs nothing."""
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+_NO_MOVE = (None,) * (RUN_COLUMNS - 5)
+
+
+class Remembered(msgspec.Struct, frozen=True, gc=False):
+    """A session as it was written last: its key, and its header without what is the caller's."""
+
+    session_key: int
+    header: SessionMetadata
+
+
+class Run(msgspec.Struct):
+    """What of a batch goes at once, and how.
+
+    ``answers`` has what each of these changes does, by its index. ``before`` and ``after`` are the
+    sessions that they move, ``others`` those that the rest of the batch may change. ``generation``
+    tells of which file that is known. ``ends_at`` is when the first of these sessions, or of the
+    rights to append to them, ends; ``clocks`` tell how late it is.
+    """
+
+    generation: int = 0
+    ends_at: datetime | None = None
+    clocks: list[Callable[[], datetime]] = []
+
+    answers: dict[int, Applied] = {}
+    before: dict[Key, Remembered] = {}
+    after: dict[Key, SessionMetadata] = {}
+    others: set[Key] = set()
+    messages: int = 0
+    statement: str = ""
+    bindings: list[Any] = []
+
+    def is_late(self) -> bool:
+        """Whether an end has come since it was planned: then each change is to be judged anew."""
+        end = self.ends_at
+        return end is not None and any(clock() >= end for clock in self.clocks)
+
+    def end_by(self, end: datetime | None) -> None:
+        """Take in another end."""
+        if end is not None and (self.ends_at is None or end < self.ends_at):
+            self.ends_at = end
+
+
+class Runs:
+    """Plans runs and remembers what they leave. It works on the event loop alone.
+
+    What a run is to leave is remembered when it is planned, so that the next one can be planned
+    while it is being written.
+    """
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements.run
+        self._known: dict[Key, Remembered] = {}
+        self._at_work: Counter[Key] = Counter()
+        self._rests = 0
+        self._generation = 0
+
+    def plan(self, changes: Sequence[Change], generation: int = 0) -> Run:
+        """Return what goes at once.
+
+        Of each session the changes before the first that cannot, so that they keep their order.
+        What is remembered of a file of another generation is forgotten.
+        """
+        if generation != self._generation:
+            self._generation = generation
+            self._known.clear()
+        run = Run(generation)
+        clock, now, long_ago = None, _NEVER, _NEVER
+        for index, change in enumerate(changes):
+            key = change.namespace, change.session_id
+            if change.clock is not None and change.clock is not clock:
+                clock = change.clock
+                now = clock()
+                long_ago = now - _A_WHILE
+                run.clocks.append(clock)
+            if change.clock is not None and change.at < long_ago:
+                change = change.as_of(now)  # noqa: PLW2901 - the same change, later
+            applied = None if key in run.others else self._planned(run, key, change)
+            if applied is None:
+                run.others.add(key)
+            else:
+                run.answers[index] = _as_the_caller_knows_it(applied, change)
+                run.after[key] = applied.header
+                run.messages += len(applied.added)
+        if self._rests:
+            self._rests -= 1
+        if run.answers:
+            self._write_down(run)
+        for key, header in run.after.items():
+            self._remember(key, Remembered(run.before[key].session_key, header))
+        for key in run.others:
+            self._known.pop(key, None)
+        self._at_work.update(run.others)
+        return run
+
+    def settle(self, run: Run, *, written: bool, seen: Mapping[Key, Remembered]) -> None:
+        """Take in how it went: whether the run was written, and what became of other sessions."""
+        if run.answers and not written:
+            self._rests = RESTS
+            for key in run.after:
+                self._known.pop(key, None)
+        self._at_work.subtract(run.others)
+        for key in run.others:
+            if self._at_work[key]:
+                continue  # another batch is at it
+            del self._at_work[key]
+            if key in seen:
+                self._remember(key, seen[key])
+
+    def _planned(self, run: Run, key: Key, change: Change) -> Applied | None:
+        """Return what a change does if it is a plain append that there is room for."""
+        known = self._known.get(key)
+        if known is None or self._rests or not _is_simple(change):
+            return None
+        if run.messages + len(change.append) > RUN_ROWS[-1]:
+            return None
+        header = run.after.get(key, known.header)
+        try:
+            applied = apply_change(State(header=header), change)
+        except (SessionError, OverflowError):
+            return None  # perhaps refused for what is out of date
+        if applied.header.due_at is not header.due_at:
+            return None
+        run.before[key] = known
+        run.end_by(known.header.expires_at)
+        run.end_by(change.valid_until)
+        return applied
+
+    def _write_down(self, run: Run) -> None:
+        """Make the statement of a run and what is bound to it."""
+        bindings = run.bindings
+        moved: set[Key] = set()
+        for applied in run.answers.values():
+            key = applied.header.namespace, applied.header.session_id
+            known = run.before[key]
+            for message in applied.added:
+                bindings.append(known.session_key)
+                bindings += _NO_MOVE if key in moved else _move(known.header, run.after[key])
+                bindings += (message.seq, message.id, to_millis(message.created_at), message.body)
+                moved.add(key)
+        count = RUN_ROWS[bisect_left(RUN_ROWS, run.messages)]
+        bindings += [None] * (RUN_COLUMNS * (count - run.messages))
+        run.statement = self._statements[count]
+
+    def _remember(self, key: Key, known: Remembered) -> None:
+        """Remember a session, without what is the caller's: that has no bound in a header."""
+        header = known.header
+        if header.attributes or header.tags or header.title is not None:
+            header = msgspec.structs.replace(header, attributes={}, tags=(), title=None)
+            known = Remembered(known.session_key, header)
+        self._known.pop(key, None)
+        self._known[key] = known
+        if len(self._known) > MOST_REMEMBERED:
+            del self._known[next(iter(self._known))]
+
+
+def _as_the_caller_knows_it(applied: Applied, change: Change) -> Applied:
+    """Return an answer whose header has what is the caller's, as far as the change brings it."""
+    basis, header = change.basis, applied.header
+    if basis is None or not (basis.attributes or basis.tags or basis.title is not None):
+        return applied
+    header = msgspec.structs.replace(
+        header, attributes=basis.attributes, tags=basis.tags, title=basis.title
+    )
+    return msgspec.structs.replace(applied, header=header)
+
+
+def _is_simple(change: Change) -> bool:
+    """Whether a run may carry it out. Its answer is the basis, with what the run alters."""
+    plain = change.basis is not None and change.is_plain_append
+    return plain and change.turn is None and change.expected_revision is None
+
+
+def _move(before: SessionMetadata, after: SessionMetadata) -> tuple[int | None, ...]:
+    """Return what shows that a session is as it was, and what it becomes."""
+    return (
+        before.access_revision,
+        before.revision,
+        before.last_seq,
+        to_millis(before.last_active_at),
+        _millis(before.listed_at),
+        _millis(before.expires_at),
+        after.last_seq,
+        after.message_count,
+        to_millis(after.last_active_at),
+        _millis(after.expires_at),
+        None if after.listed_at is before.listed_at else _millis(after.listed_at),
+    )
+
+
+def _millis(at: datetime | None) -> int | None:
+    return None if at is None else to_millis(at)

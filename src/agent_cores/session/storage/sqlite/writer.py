@@ -1,0 +1,290 @@
+"""``Writer``: the one thread of a process that writes to the file, and its transactions.
+
+A batch of changes crosses to the thread and back once; ``batches.py`` writes it. The same
+thread leases sessions that expired and removes what deleted sessions left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from agent_cores.session.deadline import time_left
+from agent_cores.session.errors import SessionError, StorageUnavailableError
+from agent_cores.session.models.query import Ended
+from agent_cores.session.models.times import to_millis
+from agent_cores.session.storage.sqlite.batches import Batches
+from agent_cores.session.storage.sqlite.changes import ChangeWriter, fields_of
+from agent_cores.session.storage.sqlite.connection import fetch, free_bytes, translating
+from agent_cores.session.storage.sqlite.lock import LockWait
+from agent_cores.session.storage.sqlite.runs import Run, Runs
+from agent_cores.session.threads import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+
+    import apsw
+
+    from agent_cores.session.models import Applied
+    from agent_cores.session.storage.sqlite.batches import Waiting, Written
+    from agent_cores.session.storage.sqlite.file import StoreFile
+    from agent_cores.session.storage.sqlite.queries import Statements
+    from agent_cores.session.storage.sqlite.runs import Key, Remembered
+    from agent_cores.session.storage.unreadable import HeaderReader
+
+T = TypeVar("T")
+
+PURGE_ROWS = 500
+"""How many rows of removed sessions go in one transaction: what other writers wait for at most."""
+_GRACE = 1.0
+"""Seconds past a timeout that closing may take where the disk is slow, not the lock."""
+
+LEAST_FREE = 1_048_576
+"""Bytes free on the disk below which a check fails: a write may still fit into the log, or not."""
+
+logger = logging.getLogger("agent_cores.session")
+
+
+class Writer:
+    """Writes to one file, on one thread. Its methods are called on the event loop."""
+
+    def __init__(
+        self,
+        file: StoreFile,
+        statements: Statements,
+        headers: HeaderReader,
+        *,
+        timeout: float,
+        fast_path: bool,
+    ) -> None:
+        self._file = file
+        self._path = file.path
+        self._sql = statements
+        self._headers = headers
+        self._timeout = timeout
+        self._fast_path = fast_path
+        self._thread = Workers(1, "sqlite-writer", before_fork=self._close_before_fork)
+        self._connection: apsw.Connection
+        self._changes: ChangeWriter
+        self._batches: Batches
+        self._lock = LockWait()
+        self._in_doubt = False
+        self._is_open = False
+        self._closed_by_fork = False
+        self._runs = Runs(statements)
+        self._purging: asyncio.Task[None] | None = None
+
+    async def open(self, version: int) -> None:
+        """Open the file; bring the tables up to date if ``version`` shows that they are not."""
+
+        def opening() -> None:
+            self._file.open(version)
+            self._take_connection()
+
+        try:
+            await self._run(opening)
+        except BaseException:
+            self._thread.end()
+            raise
+        self._purge()
+
+    def _take_connection(self) -> None:
+        self._is_open = True
+        self._connection = self._file.connection
+        self._connection.set_busy_handler(self._lock)
+        self._changes = ChangeWriter(self._connection, self._sql, fast_path=self._fast_path)
+        self._batches = Batches(
+            self._connection, self._path, self._changes, self._lock, self._timeout
+        )
+
+    def closing(self, end: float) -> None:
+        """Let nothing wait for the file's lock past that instant."""
+        self._lock.last = end
+
+    async def close(self, end: float) -> None:
+        """Remove what deleted sessions left and close; what is not done by ``end`` stays.
+
+        ``end`` is as ``time.monotonic()`` counts.
+        """
+        if self._purging is not None:
+            await asyncio.wait([self._purging], timeout=max(end - time.monotonic(), 0))
+            self._purging.cancel()
+        closing = asyncio.ensure_future(self._thread.run(self._close_for_good))
+        done, _ = await asyncio.wait([closing], timeout=max(end - time.monotonic(), 0) + _GRACE)
+        if not done:
+            closing.add_done_callback(_settled)
+            self._thread.end()
+            detail = f"{self._path} did not close within SESSION_TIMEOUT"
+            raise StorageUnavailableError(detail)
+        closing.result()
+        await self._thread.close()
+
+    async def write(self, batch: Sequence[Waiting]) -> list[Applied | Exception]:
+        """Carry out a batch; answer each change with what it did or its own error."""
+        changes = [waiting.change for waiting in batch]
+        run = self._runs.plan(changes, self._file.generation)
+        written = False
+        seen: dict[Key, Remembered] = {}
+        try:
+            answers, written, seen = await self._run(partial(self._write, batch, run))
+        finally:
+            self._runs.settle(run, written=written, seen=seen)
+        if self._changes.left_behind:
+            self._purge()
+        return answers
+
+    async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
+        """Take up to ``limit`` ended sessions; put off those that live on.
+
+        One that cannot be read is put off as long as a lease, and is not taken.
+        """
+        taken: list[Ended] = []
+        end = time.monotonic() + time_left(self._timeout)
+        came = 1
+        while came and len(taken) < limit:
+            job = partial(self._take_due, at, limit - len(taken), lease_seconds, end)
+            came, ended = await self._run(job)
+            taken += ended
+        return taken
+
+    async def follow(self) -> None:
+        """Go on with the file at the path, after a read has found another one there."""
+        await self._run(self._follow)
+
+    async def check(self) -> None:
+        """Write a page that stays as it is, and see that there is room for more."""
+        await self._run(partial(self._check, time.monotonic() + time_left(self._timeout)))
+
+    def _check(self, end: float) -> None:
+        with self._transaction(end):
+            for statement in self._sql.touch:
+                self._connection.execute(statement)
+        if not self._file.holds(self._connection):
+            self._follow()
+        free = free_bytes(self._path)
+        if free < LEAST_FREE:
+            raise StorageUnavailableError(f"{self._path}: its disk has {free:.0f} bytes left")
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        return await self._thread.run(partial(self._translated, job))
+
+    def _translated(self, job: Callable[[], T]) -> T:
+        with translating(self._path):
+            if self._closed_by_fork:
+                self._file.open_again()
+                self._take_connection()
+                self._closed_by_fork = False
+            return job()
+
+    def _close_for_good(self) -> None:
+        with translating(self._path):
+            if self._is_open:
+                self._is_open = False
+                self._file.close()
+
+    def _close_before_fork(self) -> None:
+        """Close the file, for the next job to open again: no child may inherit SQLite's locks."""
+        if self._is_open:
+            self._is_open = False
+            self._closed_by_fork = True
+            self._file.close()
+
+    def _write(self, batch: Sequence[Waiting], run: Run) -> Written:
+        """Answer each change; tell whether the run was written, and what was seen of the others.
+
+        Nothing is answered until the files are seen to be still those at the path.
+        """
+        try:
+            if self._in_doubt:
+                self._follow()
+        except SessionError as error:
+            return [type(error)(str(error)) for _ in batch], False, {}
+        if run.generation != self._file.generation:
+            run = Run()
+        written = self._batches.write(batch, run)
+        if self._file.holds(self._connection):
+            return written
+        self._in_doubt = True
+        try:
+            if not self._follow():  # it is another file
+                written = self._batches.write(batch, Run())
+            if self._file.holds(self._connection):
+                return written
+            detail = f"{self._path} was moved or replaced again and again"
+        except SessionError as error:
+            detail = str(error)
+        self._in_doubt = True
+        lost = [StorageUnavailableError(detail, outcome_unknown=True) for _ in batch]
+        return [*lost], False, {}
+
+    def _follow(self) -> bool:
+        """Go on with the file at the path; tell whether it has all that was committed."""
+        generation = self._file.generation
+        self._lock.end = time.monotonic() + self._timeout
+        with translating(self._path):
+            whole = self._file.follow()
+        if self._file.generation != generation:
+            self._take_connection()
+        self._in_doubt = False
+        return whole
+
+    @contextmanager
+    def _transaction(self, end: float) -> Iterator[None]:
+        if self._in_doubt:
+            self._follow()
+        self._batches.begin(end)
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._batches.rollback()
+            raise
+        if not self._file.holds(self._connection):
+            self._in_doubt = True
+            detail = f"{self._path} was moved, removed or replaced meanwhile"
+            raise StorageUnavailableError(detail, outcome_unknown=True)
+
+    def _take_due(
+        self, at: datetime, limit: int, lease_seconds: float, end: float
+    ) -> tuple[int, list[Ended]]:
+        """Return how many sessions had come due, and those of them that have ended."""
+        taken: list[Ended] = []
+        leased = to_millis(at + timedelta(seconds=lease_seconds))
+        with self._transaction(end):
+            rows = fetch(self._connection, self._sql.due, (to_millis(at), limit))
+            for row in rows:
+                header = self._headers.read(*fields_of(row))
+                alive = header is not None and not header.is_expired(at)
+                if header is not None and not alive:
+                    taken.append(Ended.of(header))
+                statement = self._sql.put_off if alive else self._sql.lease
+                self._connection.execute(statement, (row[0],) if alive else (leased, row[0]))
+        return len(rows), taken
+
+    def _purge(self) -> None:
+        """See to it that what deleted sessions left behind goes, a bit at a time."""
+        if self._purging is None or self._purging.done():
+            self._purging = asyncio.get_running_loop().create_task(self._purge_all())
+
+    async def _purge_all(self) -> None:
+        try:
+            while await self._run(self._purge_some):
+                pass
+        except SessionError as error:
+            logger.warning("what deleted sessions left stays for now: %s", error)
+
+    def _purge_some(self) -> bool:
+        with self._transaction(time.monotonic() + self._timeout):
+            return self._changes.purge(PURGE_ROWS)
+
+
+def _settled(closing: asyncio.Future[None]) -> None:
+    """Take note of how a close ended for which nobody waited any longer."""
+    if not closing.cancelled() and closing.exception() is not None:
+        logger.warning("closed at last, but: %s", closing.exception())
