@@ -15,10 +15,10 @@ import h11
 import uvicorn.server
 
 from agent_cores.session.service import ServiceSettings
-from agent_cores.session.service.budget import Budget
 from agent_cores.session.service.http1 import chunks
 from agent_cores.session.service.http1.acceptor import Acceptor
 from agent_cores.session.service.http1.connection import Connection
+from agent_cores.session.service.request.budget import Budget
 
 STREAMS = 100_000
 _FRAMING = {b"content-length", b"transfer-encoding"}

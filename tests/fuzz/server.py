@@ -10,7 +10,7 @@ import uvicorn
 from agent_cores.session import SessionManager, SessionSettings
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.service import ServiceSettings, create_app
-from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_secret
+from agent_cores.session.service.auth.api_keys import ApiKey, hashed, key_text, new_secret
 
 
 async def main() -> None:

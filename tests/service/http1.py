@@ -12,8 +12,8 @@ from typing import Any
 import uvicorn.server
 
 from agent_cores.session.service import ServiceSettings
-from agent_cores.session.service.budget import Budget
 from agent_cores.session.service.http1.acceptor import Acceptor
+from agent_cores.session.service.request.budget import Budget
 
 
 class Served:

@@ -15,7 +15,7 @@ from agent_cores.session.client import SessionClient
 from agent_cores.session.lifecycle import LifecycleManager
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.service import Service, ServiceSettings
-from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_secret
+from agent_cores.session.service.auth.api_keys import ApiKey, hashed, key_text, new_secret
 from agent_cores.session.session_manager import SessionManager
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage.base import StorageProvider

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent_cores.session.service.api_keys import split_key
+from agent_cores.session.service.auth.api_keys import split_key
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.testing.wrapping import CountingProvider
 from tests.service.requests_of import OF_SESSION, Ready, other_requests_of, requests_of

@@ -18,7 +18,7 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.inputs import DEFAULT_TTL_HOURS
 from agent_cores.session.service import Service, ServiceSettings
-from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_secret
+from agent_cores.session.service.auth.api_keys import ApiKey, hashed, key_text, new_secret
 from agent_cores.session.testing.clock import ManualClock
 from tests.service.served import Live
 

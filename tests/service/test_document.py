@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from agent_cores.session.service import shapes
-from agent_cores.session.service.examples import EXAMPLES
-from agent_cores.session.service.openapi import document
+from agent_cores.session.service.document.examples import EXAMPLES
+from agent_cores.session.service.document.openapi import document
 from agent_cores.session.service.problems import STATUSES
 from agent_cores.session.service.routes import ROUTES
 from tests.service.wire import Wire
@@ -246,5 +246,5 @@ def test_the_service_is_where_its_document_says_also_behind_a_prefix() -> None:
 
 async def test_the_document_is_built_once(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     first = await wire.request("GET", "/v1/openapi.json")
-    monkeypatch.setattr("agent_cores.session.service.openapi.document", None)
+    monkeypatch.setattr("agent_cores.session.service.document.openapi.document", None)
     assert (await wire.request("GET", "/v1/openapi.json")).body == first.body

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from agent_cores.session.service.first_step import FirstStep
+from agent_cores.session.service.request.first_step import FirstStep
 
 
 async def at_once() -> str:

@@ -17,9 +17,9 @@ import pytest
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.service import file_edits
-from agent_cores.session.service.api_keys import ApiKey, hashed
-from agent_cores.session.service.key_file import KeyFile
+from agent_cores.session.service.auth import file_edits
+from agent_cores.session.service.auth.api_keys import ApiKey, hashed
+from agent_cores.session.service.auth.key_file import KeyFile
 from agent_cores.session.session_manager import SessionManager
 from tests.service.wire import Caller, Wire
 
@@ -146,7 +146,7 @@ async def test_a_service_does_not_start_on_a_wrong_file(tmp_path: Path) -> None:
 async def test_a_wrong_file_is_read_once_and_not_for_every_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agent_cores.session.service import key_file
+    from agent_cores.session.service.auth import key_file
 
     path = written(tmp_path, {**RECORD, "expire_at": None})
     kept = KeyFile(str(path))

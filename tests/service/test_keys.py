@@ -16,11 +16,12 @@ import pytest
 from agent_cores.session import SessionManager
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.lifecycle.events import EVENT_NAMES
-from agent_cores.session.service import Service, ServiceSettings, key_cache
-from agent_cores.session.service.api_keys import ApiKey, StoredKeys, hashed, split_key
-from agent_cores.session.service.key_file import KeyFile
-from agent_cores.session.service.openapi import document
-from agent_cores.session.service.request_view import RequestView
+from agent_cores.session.service import Service, ServiceSettings
+from agent_cores.session.service.auth import key_cache
+from agent_cores.session.service.auth.api_keys import ApiKey, StoredKeys, hashed, split_key
+from agent_cores.session.service.auth.key_file import KeyFile
+from agent_cores.session.service.document.openapi import document
+from agent_cores.session.service.request.view import RequestView
 from agent_cores.session.service.routes import ROUTES
 from tests.service.pausing import PausingProvider
 from tests.service.wire import Caller, Wire

@@ -13,7 +13,7 @@ import pytest
 
 from agent_cores.session.cli.main import main
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.service.api_keys import ApiKey, hashed, split_key
+from agent_cores.session.service.auth.api_keys import ApiKey, hashed, split_key
 from tests.service.processes import SECONDS, command, environment, run
 
 Ran = tuple[int, str, str]

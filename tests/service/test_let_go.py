@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_cores.session.service.call import Call
+from agent_cores.session.service.request.call import Call
 from tests.service.wire import Wire
 
 S = "/v1/sessions"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent_cores.session import SessionManager, SessionSettings
-from agent_cores.session.service.api_keys import StoredKeys
+from agent_cores.session.service.auth.api_keys import StoredKeys
 from tests.service.wire import Caller, Wire
 
 S = "/v1/sessions"

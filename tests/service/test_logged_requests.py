@@ -15,7 +15,7 @@ import pytest
 
 from agent_cores.session.errors import CorruptRecordError, StorageUnavailableError
 from agent_cores.session.models import Applied, Change
-from agent_cores.session.service.logs import JsonFormatter
+from agent_cores.session.service.log.lines import JsonFormatter
 from agent_cores.session.testing.wrapping import WrappingProvider
 from tests.service.wire import Wire
 

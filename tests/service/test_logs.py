@@ -12,9 +12,9 @@ from contextlib import suppress
 
 import pytest
 
-from agent_cores.session.service.log_writer import LogWriter
-from agent_cores.session.service.logs import GATHERED_SECONDS, GatheringHandler, JsonFormatter
-from agent_cores.session.service.request_log import RequestLog, stamp
+from agent_cores.session.service.log.lines import GATHERED_SECONDS, GatheringHandler, JsonFormatter
+from agent_cores.session.service.log.requests import RequestLog, stamp
+from agent_cores.session.service.log.writer import LogWriter
 
 
 @pytest.fixture

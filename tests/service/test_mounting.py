@@ -18,7 +18,7 @@ from starlette.routing import Mount
 
 from agent_cores.session import SessionManager
 from agent_cores.session.service import Service, ServiceSettings, create_app
-from agent_cores.session.service.api_keys import ApiKey, hashed
+from agent_cores.session.service.auth.api_keys import ApiKey, hashed
 from agent_cores.session.storage.memory.provider import MemoryProvider
 from tests.service.wire import Caller, request
 

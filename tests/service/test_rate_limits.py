@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from agent_cores.session.service.auth.rate_limits import FailedLogins, network_of
 from agent_cores.session.service.problems import Refusal
-from agent_cores.session.service.rate_limits import FailedLogins, network_of
 from tests.service.wire import Steps, Wire
 
 GOOD = "2001:db8:1:2"

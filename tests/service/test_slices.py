@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Generator
 
-from agent_cores.session.service.slices import Slices
+from agent_cores.session.service.request.slices import Slices
 
 
 async def test_a_short_request_is_answered_between_two_slices() -> None:

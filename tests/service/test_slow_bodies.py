@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from agent_cores.session.models import Applied, Change
-from agent_cores.session.service.api_keys import ApiKey, hashed, split_key
-from agent_cores.session.service.key_file import KeyFile
+from agent_cores.session.service.auth.api_keys import ApiKey, hashed, split_key
+from agent_cores.session.service.auth.key_file import KeyFile
 from agent_cores.session.storage.memory.provider import MemoryProvider
 from tests.service.tokens import ISSUER, token
 from tests.service.wire import Caller, Reply, Wire

@@ -12,7 +12,13 @@ import msgspec
 
 from agent_cores.session import SessionManager, SessionSettings
 from agent_cores.session.service import Service, ServiceSettings
-from agent_cores.session.service.api_keys import ApiKey, StoredKeys, hashed, key_text, new_secret
+from agent_cores.session.service.auth.api_keys import (
+    ApiKey,
+    StoredKeys,
+    hashed,
+    key_text,
+    new_secret,
+)
 from agent_cores.session.testing.clock import ManualClock
 
 Headers = dict[str, str]

@@ -13,7 +13,7 @@ from agent_cores.session.cli.printing import OutputError, note, say, say_json, t
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.inputs import Inputs
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.service.api_keys import (
+from agent_cores.session.service.auth.api_keys import (
     ApiKey,
     Keys,
     hashed,

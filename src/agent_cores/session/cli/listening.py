@@ -10,9 +10,9 @@ import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from agent_cores.session.service.app import Service
-from agent_cores.session.service.budget import Budget
 from agent_cores.session.service.http1.acceptor import Acceptor
-from agent_cores.session.service.logs import log_config
+from agent_cores.session.service.log.lines import log_config
+from agent_cores.session.service.request.budget import Budget
 from agent_cores.session.service.settings import ServiceSettings
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from agent_cores.session.cli.sockets import allow_open_files, listening_sockets
 from agent_cores.session.cli.supervising import Supervisor, stop_with_the_supervisor
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.service.api_keys import ApiKey, hashed, key_text, new_secret
 from agent_cores.session.service.app import create_app
-from agent_cores.session.service.logs import log_config
+from agent_cores.session.service.auth.api_keys import ApiKey, hashed, key_text, new_secret
+from agent_cores.session.service.log.lines import log_config
 from agent_cores.session.service.settings import ServiceSettings, environment_name
 from agent_cores.session.service.stopping import announce_stop, ignore_repeated_stop
 from agent_cores.session.service.workings import key_places

@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
 from agent_cores.session.service.answering import Answer, offered, refusal_answer, send_answer
-from agent_cores.session.service.bodies import longest_bodies
-from agent_cores.session.service.budget import Budget, counted
-from agent_cores.session.service.call import Call, CallerGoneError
-from agent_cores.session.service.checks import check_accept, check_host, check_size
 from agent_cores.session.service.cors import Cors
 from agent_cores.session.service.failures import kinds, outline
-from agent_cores.session.service.headers import Headers
-from agent_cores.session.service.held import Held
+from agent_cores.session.service.log.requests import RequestLog
 from agent_cores.session.service.problems import Refusal, ShapeError
-from agent_cores.session.service.request_log import RequestLog
+from agent_cores.session.service.request.bodies import longest_bodies
+from agent_cores.session.service.request.budget import Budget, counted
+from agent_cores.session.service.request.call import Call, CallerGoneError
+from agent_cores.session.service.request.checks import check_accept, check_host, check_size
+from agent_cores.session.service.request.headers import Headers
+from agent_cores.session.service.request.held import Held
+from agent_cores.session.service.request.slices import Slices
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router
 from agent_cores.session.service.settings import ServiceSettings
-from agent_cores.session.service.slices import Slices
 from agent_cores.session.service.workings import Workings
 from agent_cores.session.session_manager import SessionManager
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from agent_cores.session.service.api_keys import ApiKey
+    from agent_cores.session.service.auth.api_keys import ApiKey
     from agent_cores.session.settings import SessionSettings
 
 logger = logging.getLogger("agent_cores.session.service")

@@ -13,8 +13,8 @@ import msgspec
 
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.service.answering import Answer
-from agent_cores.session.service.call import Call
 from agent_cores.session.service.problems import Refusal
+from agent_cores.session.service.request.call import Call
 
 if TYPE_CHECKING:
     from starlette.types import Scope

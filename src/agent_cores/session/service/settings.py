@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.service.auth.jwt_issuers import Issuer
 from agent_cores.session.service.cors import check_origins
-from agent_cores.session.service.jwt_issuers import Issuer
 from agent_cores.session.settings import SessionSettings, from_files, named
 
 _COMMENT = re.compile(r"\s+#.*$")

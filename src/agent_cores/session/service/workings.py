@@ -7,18 +7,18 @@ import time
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import SessionError
-from agent_cores.session.service.api_keys import HeldKeys, Keys, StoredKeys
-from agent_cores.session.service.authentication import Authentication
-from agent_cores.session.service.jwt_issuers import Issuers
-from agent_cores.session.service.key_cache import KeyCache
-from agent_cores.session.service.key_file import KeyFile
-from agent_cores.session.service.rate_limits import CallerLimits, FailedLogins, InFlight
+from agent_cores.session.service.auth.api_keys import HeldKeys, Keys, StoredKeys
+from agent_cores.session.service.auth.authentication import Authentication
+from agent_cores.session.service.auth.jwt_issuers import Issuers
+from agent_cores.session.service.auth.key_cache import KeyCache
+from agent_cores.session.service.auth.key_file import KeyFile
+from agent_cores.session.service.auth.rate_limits import CallerLimits, FailedLogins, InFlight
 from agent_cores.session.service.readiness import Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent_cores.session.service.api_keys import ApiKey
+    from agent_cores.session.service.auth.api_keys import ApiKey
     from agent_cores.session.service.settings import ServiceSettings
     from agent_cores.session.session_manager import SessionManager
 

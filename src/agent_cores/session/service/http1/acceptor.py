@@ -15,14 +15,14 @@ from agent_cores.session.service.failures import outline
 from agent_cores.session.service.http1.connection import Connection
 from agent_cores.session.service.http1.exchange import STATUS_LINES
 from agent_cores.session.service.http1.head import Bounds
+from agent_cores.session.service.log.requests import RequestLog
 from agent_cores.session.service.problems import Refusal
-from agent_cores.session.service.request_log import RequestLog
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from agent_cores.session.service.budget import Budget
     from agent_cores.session.service.http1.exchange import Exchange
+    from agent_cores.session.service.request.budget import Budget
     from agent_cores.session.service.settings import ServiceSettings
 
 logger = logging.getLogger("agent_cores.session.service")

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from agent_cores.session.service.answering import WHOLE
-from agent_cores.session.service.budget import FREE, too_much
 from agent_cores.session.service.http1.exchange import Exchange
 from agent_cores.session.service.http1.gathering import Gathering
 from agent_cores.session.service.http1.head import read_head
+from agent_cores.session.service.request.budget import FREE, too_much
 
 if TYPE_CHECKING:
-    from agent_cores.session.service.budget import Share
     from agent_cores.session.service.http1.acceptor import Acceptor
     from agent_cores.session.service.http1.head import Head
+    from agent_cores.session.service.request.budget import Share
 
 NEVER = float("inf")
 _MIB = 1_048_576

@@ -7,8 +7,8 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.service.budget import too_much
 from agent_cores.session.service.http1.chunks import Chunks
+from agent_cores.session.service.request.budget import too_much
 
 if TYPE_CHECKING:
     from starlette.types import Message

@@ -23,7 +23,7 @@ from agent_cores.session.service.routing import Route
 
 if TYPE_CHECKING:
     from agent_cores.session.service.answering import Answer
-    from agent_cores.session.service.call import Call
+    from agent_cores.session.service.request.call import Call
 
 
 async def archive_session(call: Call) -> Answer:

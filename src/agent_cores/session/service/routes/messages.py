@@ -16,14 +16,14 @@ from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.values import EncodedJson
 from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer
-from agent_cores.session.service.idempotency import mismatch
+from agent_cores.session.service.request.idempotency import mismatch
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
 from agent_cores.session.service.shapes import message_shape, wire_time
 
 if TYPE_CHECKING:
-    from agent_cores.session.service.call import Call
-    from agent_cores.session.service.request_view import Append
+    from agent_cores.session.service.request.call import Call
+    from agent_cores.session.service.request.view import Append
 
 _just_now = lru_cache(maxsize=8)(wire_time)
 """Most messages of a millisecond have the same instant."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.problems import Refusal
-from agent_cores.session.service.request_view import limits_of
+from agent_cores.session.service.request.view import limits_of
 from agent_cores.session.service.routing import Route
 
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits
-    from agent_cores.session.service.call import Call
+    from agent_cores.session.service.request.call import Call
 
 
 async def me(call: Call) -> Answer:
@@ -61,7 +61,7 @@ async def docs(call: Call) -> Answer:
 
 @cache
 def _document(limits: Limits) -> bytes:
-    from agent_cores.session.service.openapi import document  # noqa: PLC0415 - built on demand
+    from agent_cores.session.service.document.openapi import document  # noqa: PLC0415 - built on demand
     from agent_cores.session.service.routes import ROUTES as ALL  # noqa: PLC0415
 
     return document(ALL, limits)
@@ -69,7 +69,7 @@ def _document(limits: Limits) -> bytes:
 
 @cache
 def _page() -> bytes:
-    from agent_cores.session.service.docs_page import page  # noqa: PLC0415 - built on demand
+    from agent_cores.session.service.document.page import page  # noqa: PLC0415 - built on demand
     from agent_cores.session.service.routes import ROUTES as ALL  # noqa: PLC0415
 
     return page(ALL)

@@ -17,13 +17,13 @@ from agent_cores.session.errors import (
 from agent_cores.session.inputs import DEFAULT_TTL_HOURS
 from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer
-from agent_cores.session.service.idempotency import mismatch
+from agent_cores.session.service.request.idempotency import mismatch
 from agent_cores.session.service.routing import Route
 from agent_cores.session.service.shapes import session_shape
 
 if TYPE_CHECKING:
-    from agent_cores.session.service.call import Call
-    from agent_cores.session.service.request_view import RequestView
+    from agent_cores.session.service.request.call import Call
+    from agent_cores.session.service.request.view import RequestView
 
 S = "/v1/sessions/{id}"
 REPLAYED = {"Idempotent-Replayed": "true"}

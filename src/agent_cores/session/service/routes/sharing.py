@@ -14,7 +14,7 @@ from agent_cores.session.service.routing import Route
 from agent_cores.session.service.shapes import grant_shape
 
 if TYPE_CHECKING:
-    from agent_cores.session.service.call import Call
+    from agent_cores.session.service.request.call import Call
 
 
 async def list_grants(call: Call) -> Answer:

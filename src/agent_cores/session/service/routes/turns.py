@@ -12,7 +12,7 @@ from agent_cores.session.service.routing import Route
 
 if TYPE_CHECKING:
     from agent_cores.session import models
-    from agent_cores.session.service.call import Call
+    from agent_cores.session.service.request.call import Call
 
 
 async def take_turn(call: Call) -> Answer:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.errors import ConfigurationError
-from agent_cores.session.service.api_keys import ApiKey, check_fields, key_of
-from agent_cores.session.service.file_edits import locked_folder, replace_file
+from agent_cores.session.service.auth.api_keys import ApiKey, check_fields, key_of
+from agent_cores.session.service.auth.file_edits import locked_folder, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

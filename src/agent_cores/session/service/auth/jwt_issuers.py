@@ -22,9 +22,9 @@ from agent_cores.session.errors import (
     UnauthenticatedError,
 )
 from agent_cores.session.models.representation import hides
-from agent_cores.session.service.api_keys import configured_namespace
-from agent_cores.session.service.issuer_keys import IssuerKeys
-from agent_cores.session.service.key_fetching import is_safe
+from agent_cores.session.service.auth.api_keys import configured_namespace
+from agent_cores.session.service.auth.issuer_keys import IssuerKeys
+from agent_cores.session.service.auth.key_fetching import is_safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

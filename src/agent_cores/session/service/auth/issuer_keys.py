@@ -12,12 +12,12 @@ import msgspec
 from joserfc.jwk import JWKRegistry, KeySet, OctKey
 
 from agent_cores.session.errors import StorageUnavailableError
-from agent_cores.session.service.key_fetching import fetch
+from agent_cores.session.service.auth.key_fetching import fetch
 
 if TYPE_CHECKING:
     from joserfc.jwk import Key
 
-    from agent_cores.session.service.jwt_issuers import Issuer
+    from agent_cores.session.service.auth.jwt_issuers import Issuer
 
 logger = logging.getLogger("agent_cores.session.service")
 

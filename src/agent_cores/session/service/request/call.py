@@ -12,19 +12,19 @@ import msgspec
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer, offered
-from agent_cores.session.service.bodies import (
+from agent_cores.session.service.problems import Refusal, ShapeError, token
+from agent_cores.session.service.request.bodies import (
     check_short,
     is_short,
     read_long,
     read_short,
 )
-from agent_cores.session.service.canonical import canonical
-from agent_cores.session.service.checks import check_media_type, too_large
-from agent_cores.session.service.first_step import FirstStep
-from agent_cores.session.service.idempotency import IdempotencyKey, key_text
-from agent_cores.session.service.preconditions import etag, expected
-from agent_cores.session.service.problems import Refusal, ShapeError, token
-from agent_cores.session.service.request_view import RequestView
+from agent_cores.session.service.request.canonical import canonical
+from agent_cores.session.service.request.checks import check_media_type, too_large
+from agent_cores.session.service.request.first_step import FirstStep
+from agent_cores.session.service.request.idempotency import IdempotencyKey, key_text
+from agent_cores.session.service.request.preconditions import etag, expected
+from agent_cores.session.service.request.view import RequestView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
     from agent_cores.session import models
-    from agent_cores.session.service.authentication import Principal
-    from agent_cores.session.service.headers import Headers
+    from agent_cores.session.service.auth.authentication import Principal
+    from agent_cores.session.service.request.headers import Headers
+    from agent_cores.session.service.request.slices import Slices
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
-    from agent_cores.session.service.slices import Slices
     from agent_cores.session.session_manager import SessionManager
 
 T = TypeVar("T")

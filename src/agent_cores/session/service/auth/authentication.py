@@ -21,18 +21,18 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
     UnauthenticatedError,
 )
-from agent_cores.session.service.api_keys import split_key
+from agent_cores.session.service.auth.api_keys import split_key
 from agent_cores.session.service.problems import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent_cores.session.inputs import Inputs
-    from agent_cores.session.service.api_keys import ApiKey
-    from agent_cores.session.service.headers import Headers
-    from agent_cores.session.service.jwt_issuers import Issuers
-    from agent_cores.session.service.key_cache import KeyCache
-    from agent_cores.session.service.rate_limits import FailedLogins
+    from agent_cores.session.service.auth.api_keys import ApiKey
+    from agent_cores.session.service.auth.jwt_issuers import Issuers
+    from agent_cores.session.service.auth.key_cache import KeyCache
+    from agent_cores.session.service.auth.rate_limits import FailedLogins
+    from agent_cores.session.service.request.headers import Headers
 
 _ENCODED = re.compile(rb"(?:[A-Za-z0-9._~@:|+=!'()*-]|%[0-9A-Fa-f]{2})*")
 _TOKEN_RIGHTS = ("read", "write")

@@ -10,7 +10,12 @@ import logging
 import time
 from functools import lru_cache
 
-from agent_cores.session.service.logs import FIELDS, GatheringHandler, JsonFormatter, RequestLine
+from agent_cores.session.service.log.lines import (
+    FIELDS,
+    GatheringHandler,
+    JsonFormatter,
+    RequestLine,
+)
 
 
 class RequestLog:

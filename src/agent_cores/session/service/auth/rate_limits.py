@@ -18,7 +18,7 @@ from agent_cores.session.service.problems import Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent_cores.session.service.authentication import Principal
+    from agent_cores.session.service.auth.authentication import Principal
     from agent_cores.session.service.settings import ServiceSettings
 
 _MINUTE = 60.0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_cores.session.service.budget import FREE, too_much
+from agent_cores.session.service.request.budget import FREE, too_much
 
 if TYPE_CHECKING:
     from agent_cores.session.service.answering import Answer
-    from agent_cores.session.service.authentication import Principal
-    from agent_cores.session.service.budget import Budget, Share
+    from agent_cores.session.service.auth.authentication import Principal
+    from agent_cores.session.service.request.budget import Budget, Share
     from agent_cores.session.service.workings import Workings
 
 

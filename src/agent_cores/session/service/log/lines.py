@@ -12,7 +12,7 @@ from typing import Any, TextIO
 import msgspec
 
 from agent_cores.session.service.failures import outline
-from agent_cores.session.service.log_writer import LogWriter
+from agent_cores.session.service.log.writer import LogWriter
 
 GATHERED_SECONDS = 0.2
 _encode = msgspec.json.Encoder().encode

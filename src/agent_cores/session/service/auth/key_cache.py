@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent_cores.session.errors import SessionError
-from agent_cores.session.service.api_keys import ApiKey
+from agent_cores.session.service.auth.api_keys import ApiKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from agent_cores.session.service.api_keys import Keys
+    from agent_cores.session.service.auth.api_keys import Keys
 
 logger = logging.getLogger("agent_cores.session.service")
 

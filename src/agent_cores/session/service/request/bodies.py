@@ -2,7 +2,7 @@
 
 A short body is decoded in one go. A long one is taken apart first: what is too long for its field
 is refused unread, and what may be long (the content of messages, values of the context) is encoded
-as it is stored, piece by piece, see :mod:`agent_cores.session.service.canonical`.
+as it is stored, piece by piece, see :mod:`agent_cores.session.service.request.canonical`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.values import EncodedJson
 from agent_cores.session.service import shapes
-from agent_cores.session.service.canonical import SHORT, canonical
-from agent_cores.session.service.json_scan import (
+from agent_cores.session.service.problems import Refusal, ShapeError, token
+from agent_cores.session.service.request.canonical import SHORT, canonical
+from agent_cores.session.service.request.json_scan import (
     RepeatedKeyError,
     check_keys,
     has_near_zero,
@@ -30,7 +31,6 @@ from agent_cores.session.service.json_scan import (
     least_size,
     scan,
 )
-from agent_cores.session.service.problems import Refusal, ShapeError, token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

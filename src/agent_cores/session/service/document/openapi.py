@@ -11,8 +11,8 @@ from agent_cores.session import __version__
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.service import shapes
-from agent_cores.session.service.described_bounds import set_bounds
-from agent_cores.session.service.examples import EXAMPLES
+from agent_cores.session.service.document.bounds import set_bounds
+from agent_cores.session.service.document.examples import EXAMPLES
 from agent_cores.session.service.problems import STATUSES, reason
 
 if TYPE_CHECKING:

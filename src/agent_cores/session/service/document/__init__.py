@@ -1,0 +1,1 @@
+"""The service's own OpenAPI document, and the page that shows it."""

@@ -1,0 +1,1 @@
+"""One request: its headers, its body and what holds for it."""
