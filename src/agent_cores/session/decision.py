@@ -1,4 +1,4 @@
-"""What was read and decided: ``Scope``, ``Decision`` and ``Look``."""
+"""What was read and decided: ``Scope``, ``Decision`` and ``ReadResult``."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Decision(msgspec.Struct):
         )
 
 
-class Look(msgspec.Struct, frozen=True):
+class ReadResult(msgspec.Struct, frozen=True):
     """What was read, for whom, and as what they read it."""
 
     snapshot: Snapshot

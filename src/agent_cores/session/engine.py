@@ -21,11 +21,10 @@ from agent_cores.session.access.access_control import (
     Caller,
     owner_view,
 )
-from agent_cores.session.attempt import Attempt
 from agent_cores.session.backoff import Backoff
 from agent_cores.session.codec import decode_message
 from agent_cores.session.deadline import Deadlines
-from agent_cores.session.decision import Decision, Look, Scope
+from agent_cores.session.decision import Decision, ReadResult, Scope
 from agent_cores.session.errors import (
     ReplacementError,
     SessionError,
@@ -40,6 +39,7 @@ from agent_cores.session.lifecycle.events import SessionEvent, session_event_nam
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.expiry import earlier, fresh_end
 from agent_cores.session.models.session import AccessRole, Session, SessionMetadata
+from agent_cores.session.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +122,7 @@ class Engine:
             valid_until=until,
         )
 
-    def begin_again(self, decision: Decision) -> None:
+    def begin_operation(self, decision: Decision) -> None:
         """Begin the next operation on the same session: its time counts anew."""
         decision.at, decision.deadline = self.clock(), self._deadlines.begin()
 
@@ -154,7 +154,7 @@ class Engine:
         detail = f"the store did not answer within SESSION_TIMEOUT, {self._timeout:g} s"
         return StorageUnavailableError(detail, outcome_unknown=outcome_unknown)
 
-    async def look(
+    async def read(
         self,
         scope: Scope,
         session_id: str,
@@ -164,7 +164,7 @@ class Engine:
         context: bool = False,
         window: Window | None = None,
         deadline: float | None = None,
-    ) -> Look:
+    ) -> ReadResult:
         """Read the session, and decide on what was read; raises the refusal.
 
         Who may not read it makes nothing be read but its header: one round trip, as for a session
@@ -176,10 +176,10 @@ class Engine:
         if deadline is None:
             deadline = self._deadlines.begin()
         wanted = Action.READ_CONTEXT if context else action  # a stronger role may come by a group
-        read = partial(self._look_once, scope, session_id, wanted=wanted, deadline=deadline)
+        read = partial(self._read_once, scope, session_id, wanted=wanted, deadline=deadline)
         if not context and window is None:
             return await read(caller, action)
-        caller, role = await self._known_role(
+        caller, role = await self._cached_role(
             scope, session_id, caller, action, wanted=wanted, deadline=deadline
         )
         if role is None:
@@ -187,12 +187,12 @@ class Engine:
             caller, role = first.decision.caller, first.role
         while True:
             allowed = context and role.rank >= Action.READ_CONTEXT.rank
-            look = await read(caller, action, context=allowed, window=window)
-            if allowed or not context or look.role.rank < Action.READ_CONTEXT.rank:
-                return look
-            role = look.role  # an editor by now, who may read the context too
+            result = await read(caller, action, context=allowed, window=window)
+            if allowed or not context or result.role.rank < Action.READ_CONTEXT.rank:
+                return result
+            role = result.role  # an editor by now, who may read the context too
 
-    async def _look_once(
+    async def _read_once(
         self,
         scope: Scope,
         session_id: str,
@@ -203,7 +203,7 @@ class Engine:
         deadline: float,
         context: bool = False,
         window: Window | None = None,
-    ) -> Look:
+    ) -> ReadResult:
         """Read once, and decide on the header that was read."""
         key = scope.namespace, session_id
         with self._in_time(deadline):
@@ -221,9 +221,9 @@ class Engine:
         decision = self.decision(
             scope, session_id, caller, action, header, at=at, deadline=deadline
         )
-        return Look(snapshot, decision, role)
+        return ReadResult(snapshot, decision, role)
 
-    async def _known_role(
+    async def _cached_role(
         self,
         scope: Scope,
         session_id: str,
@@ -287,8 +287,8 @@ class Engine:
             at = self.clock()
             if self.access.allows(header, caller, action, at):
                 return self.decision(scope, session_id, caller, action, header, at=at, fresh=False)
-        look = await self.look(scope, session_id, caller, action)
-        return look.decision
+        result = await self.read(scope, session_id, caller, action)
+        return result.decision
 
     async def apply(
         self,
@@ -321,60 +321,62 @@ class Engine:
             deadlines.leave(task)
         if applied is None:
             refusal = refusal or self._too_late(outcome_unknown=True)
-            attempt = Attempt(Backoff(until=decision.deadline), change, decision.header, done_if)
-            applied = await self._send_again(decision, change, attempt, refusal)
+            policy = RetryPolicy(Backoff(until=decision.deadline), change, decision.header, done_if)
+            applied = await self._retry(decision, change, policy, refusal)
         self._remember(decision, applied)
         if self.lifecycle.listens:
-            await self._tell_of(decision, change, applied)
+            await self._emit_change(decision, change, applied)
         return applied
 
-    async def _send_again(
-        self, decision: Decision, change: Change, attempt: Attempt, refusal: SessionError
+    async def _retry(
+        self, decision: Decision, change: Change, policy: RetryPolicy, refusal: SessionError
     ) -> Applied:
         """Send the change until it is carried out, or refused for good."""
         while True:
             if isinstance(refusal, StorageUnavailableError):
-                await attempt.answer_lost(refusal, decision.header)
+                await policy.response_lost(refusal, decision.header)
             else:
-                applied = await self._refused(decision, change, attempt, refusal)
+                applied = await self._after_refusal(decision, change, policy, refusal)
                 if applied is not None:
                     return applied
             try:
-                return await self.send(decision, attempt.repetition(change))
+                return await self.send(decision, policy.to_retry(change))
             except SessionError as error:
                 refusal = error
 
-    async def _refused(
-        self, decision: Decision, change: Change, attempt: Attempt, refusal: SessionError
+    async def _after_refusal(
+        self, decision: Decision, change: Change, policy: RetryPolicy, refusal: SessionError
     ) -> Applied | None:
-        """Look and decide again where that may help; ``None`` is to send the change once more."""
+        """Read and decide again where that may help; ``None`` means: send the change again."""
         final = refusal
-        if _worth_a_look(refusal, decision):
+        if _may_be_stale(refusal, decision):
             self._headers.forget(decision.key)
             if decision.fresh:
-                await attempt.wait(refusal)
+                await policy.wait(refusal)
             try:
-                await self._decide_again(decision)
-                attempt.check_same(decision.header)
+                await self._refresh(decision)
+                policy.check_same_session(decision.header)
             except SessionError as error:
                 final = error
             except (
                 Exception
             ) as error:  # what the caller gave us to ask for groups may raise anything
-                if attempt.lost is None:
+                if policy.lost is None:
                     raise
-                raise attempt.lost from error
+                raise policy.lost from error
             else:
                 return None
         if isinstance(final, SessionExpiredError) and decision.caller.user_id != (
             decision.header.owner_id
         ):
             final = SessionNotFoundError()  # that it has ended is told to its owner alone
-        if attempt.proves_done(final):
-            header = attempt.header
+        if policy.proves_applied(final):
+            header = policy.header
             return Applied(before=header, header=header, deleted=change.delete)
-        if attempt.lost is not None and (final is not refusal or attempt.leaves_open(final)):
-            raise attempt.lost from final
+        if policy.lost is not None and (
+            final is not refusal or policy.outcome_still_unknown(final)
+        ):
+            raise policy.lost from final
         raise final
 
     async def create(self, scope: Scope, caller: Caller, change: Change) -> Applied:
@@ -395,7 +397,7 @@ class Engine:
                     applied = await self.storage.apply(change)
             except ReplacementError:
                 change = await self._confirmed(change, deadline)
-                told = await self._tell_of_predecessor(change, deadline)
+                told = await self._emit_predecessor_expired(change, deadline)
             except StaleHeaderError:
                 if not await backoff.pause():
                     raise
@@ -411,7 +413,7 @@ class Engine:
         if replaced is not None and replaced.incarnation != told:
             await self.lifecycle.emit_expired(*decision.key, replaced, change.at)
         self._remember(decision, applied)
-        await self._tell_of(decision, change, applied)
+        await self._emit_change(decision, change, applied)
         return applied
 
     async def _confirmed(self, change: Change, deadline: float) -> Change:
@@ -428,7 +430,7 @@ class Engine:
         header = msgspec.structs.replace(header, expires_at=fresh_end(header, at))
         return msgspec.structs.replace(change, at=at, create=header, replaces=True)
 
-    async def _tell_of_predecessor(self, change: Change, deadline: float) -> int | None:
+    async def _emit_predecessor_expired(self, change: Change, deadline: float) -> int | None:
         """Tell that the session which the new one replaces has ended; return its incarnation.
 
         Before the write, since its answer may be lost, and the hook runs at least once.
@@ -454,7 +456,7 @@ class Engine:
             visibility=header.visibility_at(at),
         )
 
-    async def tell(
+    async def emit(
         self, name: str, decision: Decision, header: SessionMetadata, *, seq: int | None = None
     ) -> None:
         """Run the hooks of an event that a verb, not a single change, makes."""
@@ -465,19 +467,19 @@ class Engine:
     async def confirm(self, decision: Decision) -> None:
         """Decide on a fresh read if that was not done: before a refusal is told, whatever it is."""
         if not decision.fresh:
-            await self._decide_again(decision)
+            await self._refresh(decision)
 
-    async def _decide_again(self, decision: Decision) -> None:
+    async def _refresh(self, decision: Decision) -> None:
         """Bring a decision up to date; raises the refusal if it no longer stands."""
         caller = Caller(decision.caller.user_id)
-        look = await self.look(
+        result = await self.read(
             decision.scope,
             decision.session_id,
             caller,
             decision.action,
             deadline=decision.deadline,
         )
-        again = look.decision
+        again = result.decision
         decision.caller, decision.header = again.caller, again.header
         decision.at, decision.fresh = again.at, True
         decision.valid_until = again.valid_until
@@ -488,7 +490,7 @@ class Engine:
         else:
             self._headers.put(decision.key, applied.header)
 
-    async def _tell_of(self, decision: Decision, change: Change, applied: Applied) -> None:
+    async def _emit_change(self, decision: Decision, change: Change, applied: Applied) -> None:
         """Run the hooks of what was carried out."""
         if applied.replayed or applied.header.hold is not None:
             return
@@ -499,10 +501,10 @@ class Engine:
                 await self.lifecycle.emit(event)
         name = session_event_name(change, applied)
         if name is not None:
-            await self.tell(name, decision, applied.header)
+            await self.emit(name, decision, applied.header)
 
 
-def _worth_a_look(refusal: SessionError, decision: Decision) -> bool:
+def _may_be_stale(refusal: SessionError, decision: Decision) -> bool:
     """Whether a refusal by the storage may fall once the header is read again."""
     if isinstance(refusal, SessionMovedError):
         return not decision.fresh

@@ -60,7 +60,7 @@ from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.values import encode_json, same_value
 
 _NOTHING: Mapping[str, Any] = {}
-_UNREVISED = frozenset({"hold", "turn", "access_revision"})
+_NOT_REVISED = frozenset({"hold", "turn", "access_revision"})
 """Fields that change without raising ``revision``."""
 
 
@@ -207,11 +207,11 @@ def apply_change(state: State, change: Change) -> Applied:
     """
     if change.create is not None:
         return _create(state.header, change, change.create)
-    header = _standing(state.header, change)
+    header = _check_still_holds(state.header, change)
     replay = _replay(header, state, change)
     if replay is not None:
         return replay
-    _allow(header, change)
+    _check_preconditions(header, change)
     if change.delete:
         return Applied(before=header, header=header, deleted=True)
     if change.is_plain_append and header.hold is None:
@@ -236,10 +236,10 @@ def hot_append(change: Change, at: datetime | None = None) -> HotAppend | None:
     if change.valid_until is not None and at >= change.valid_until:
         return None
     active_at = max(header.last_active_at, at)
-    return HotAppend(end_after_write(header, at), _listed_at(header, active_at))
+    return HotAppend(end_after_write(header, at), _later_listed_at(header, active_at))
 
 
-def _listed_at(header: SessionMetadata, active_at: datetime) -> datetime | None:
+def _later_listed_at(header: SessionMetadata, active_at: datetime) -> datetime | None:
     listed_at = header.listed_at
     return active_at if listed_at is None or active_at - listed_at >= LISTING_LAG else None
 
@@ -255,7 +255,7 @@ def _create(stored: SessionMetadata | None, change: Change, given: SessionMetada
     elif stored is not None and not change.replaces:
         raise ReplacementError
     check_metadata_size(len(encode_json(given.attributes)), change.limits)
-    added = _number(change.append, {}, 0, own_seq=True)
+    added = _numbered(change.append, {}, 0, own_seq=True)
     header = msgspec.structs.replace(
         given,
         access_revision=access_revision,
@@ -275,7 +275,7 @@ def _create(stored: SessionMetadata | None, change: Change, given: SessionMetada
     )
 
 
-def _standing(header: SessionMetadata | None, change: Change) -> SessionMetadata:
+def _check_still_holds(header: SessionMetadata | None, change: Change) -> SessionMetadata:
     if header is None:
         raise SessionNotFoundError
     if change.incarnation is not None and header.incarnation != change.incarnation:
@@ -311,7 +311,7 @@ def _replay(header: SessionMetadata, state: State, change: Change) -> Applied | 
     return Applied(before=header, header=header, replayed=True) if held else None
 
 
-def _allow(header: SessionMetadata, change: Change) -> None:
+def _check_preconditions(header: SessionMetadata, change: Change) -> None:
     if header.archived and _needs_unarchived(change):
         raise SessionArchivedError
     turn = header.turn
@@ -341,7 +341,7 @@ def _needs_unarchived(change: Change) -> bool:
 
 def _append(header: SessionMetadata, state: State, change: Change) -> Applied:
     """Do what ``_write`` does for a change that only appends, in fewer steps."""
-    added = _number(change.append, state.known, header.last_seq, own_seq=False)
+    added = _numbered(change.append, state.known, header.last_seq, own_seq=False)
     active_at = max(header.last_active_at, change.at)
     end = end_after_write(header, change.at)
     return Applied(
@@ -351,10 +351,10 @@ def _append(header: SessionMetadata, state: State, change: Change) -> Applied:
             last_seq=added[-1].seq,
             message_count=header.message_count + len(added),
             last_active_at=active_at,
-            listed_at=_listed_at(header, active_at) or header.listed_at,
-            **_end(header, end),
+            listed_at=_later_listed_at(header, active_at) or header.listed_at,
+            **_end_fields(header, end),
         ),
-        messages=_answer(change.append, state.known, added),
+        messages=_messages_as_stored(change.append, state.known, added),
         added=added,
     )
 
@@ -362,24 +362,24 @@ def _append(header: SessionMetadata, state: State, change: Change) -> Applied:
 def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
     own_seq = header.hold is Hold.OPENING
     removed = state.removable if change.remove is not None else ()
-    added = _number(change.append, state.known, header.last_seq, own_seq=own_seq)
+    added = _numbered(change.append, state.known, header.last_seq, own_seq=own_seq)
     context_set = {
         key: entry
         for key, entry in change.context_set.items()
         if not same_value(state.context.get(key, b""), entry)
     }
     context_drop = tuple(key for key in change.context_drop if key in state.context)
-    fields = _fields(header, state, change, {**context_set, **dict.fromkeys(context_drop)})
-    revised = bool(removed or fields.keys() - _UNREVISED)
+    fields = _effect_fields(header, state, change, {**context_set, **dict.fromkeys(context_drop)})
+    revised = bool(removed or fields.keys() - _NOT_REVISED)
     new = msgspec.structs.replace(header, **fields) if fields else header
-    fields = _counted(new, added, removed) if added or removed else {}
+    fields = _count_fields(new, added, removed) if added or removed else {}
     if added or revised:
-        fields |= _active(new, change.at, revised=revised)
-    fields |= _end(new, _new_end(header, new, change, active=bool(added) or revised))
+        fields |= _activity_fields(new, change.at, revised=revised)
+    fields |= _end_fields(new, _new_end(header, new, change, active=bool(added) or revised))
     return Applied(
         before=header,
         header=msgspec.structs.replace(new, **fields) if fields else new,
-        messages=_answer(change.append, state.known, added),
+        messages=_messages_as_stored(change.append, state.known, added),
         added=added,
         removed=removed,
         context_set=context_set,
@@ -387,7 +387,7 @@ def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
     )
 
 
-def _number(
+def _numbered(
     append: tuple[StoredMessage, ...],
     known: Mapping[str, StoredMessage],
     last_seq: int,
@@ -409,7 +409,7 @@ def _number(
     return tuple(added)
 
 
-def _answer(
+def _messages_as_stored(
     append: tuple[StoredMessage, ...],
     known: Mapping[str, StoredMessage],
     added: tuple[StoredMessage, ...],
@@ -420,7 +420,7 @@ def _answer(
     return tuple(known[message.id] if message.id in known else next(new) for message in append)
 
 
-def _fields(
+def _effect_fields(
     header: SessionMetadata, state: State, change: Change, context: Mapping[str, bytes | None]
 ) -> Fields:
     """Return the fields that the effects alter, but for counts, times and the end."""
@@ -447,7 +447,7 @@ def _fields(
     return fields
 
 
-def _counted(
+def _count_fields(
     header: SessionMetadata,
     added: tuple[StoredMessage, ...],
     removed: tuple[tuple[int, str], ...],
@@ -458,13 +458,13 @@ def _counted(
     }
 
 
-def _active(header: SessionMetadata, at: datetime, *, revised: bool) -> Fields:
+def _activity_fields(header: SessionMetadata, at: datetime, *, revised: bool) -> Fields:
     """Move the times of activity; ``listed_at`` follows an append only once it is behind."""
     active_at = max(header.last_active_at, at)
     if not revised:
         return {
             "last_active_at": active_at,
-            "listed_at": _listed_at(header, active_at) or header.listed_at,
+            "listed_at": _later_listed_at(header, active_at) or header.listed_at,
         }
     return {
         "last_active_at": active_at,
@@ -486,7 +486,7 @@ def _new_end(
     return end_after_write(header, change.at) if active else header.expires_at
 
 
-def _end(header: SessionMetadata, end: datetime | None) -> Fields:
+def _end_fields(header: SessionMetadata, end: datetime | None) -> Fields:
     """Move the end; ``due_at`` follows only if it would be later than the end."""
     if end == header.expires_at:
         return {}

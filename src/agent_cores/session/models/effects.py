@@ -12,7 +12,7 @@ from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import Grant, Hold
 
 
-def drawn_token() -> int:
+def random_token() -> int:
     """Return 63 random bits: a number that no other change of a session ever draws."""
     return secrets.randbits(63)
 
@@ -37,7 +37,7 @@ class AccessEffect(msgspec.Struct, frozen=True, kw_only=True):
     revoke_all: bool = False
     revoke: tuple[str, ...] = ()
     grant: tuple[Grant, ...] = ()
-    token: int = msgspec.field(default_factory=drawn_token)
+    token: int = msgspec.field(default_factory=random_token)
 
 
 @hides("token")
@@ -53,11 +53,11 @@ class HoldEffect(msgspec.Struct, frozen=True):
     """Set the hold, or lift it with ``None``. Lifting ``opening`` gives the session its own end."""
 
     hold: Hold | None
-    token: int = msgspec.field(default_factory=drawn_token)
+    token: int = msgspec.field(default_factory=random_token)
 
 
 class RenewEffect(msgspec.Struct, frozen=True):
     """Renew the end. A ``ttl_seconds`` given is set, and the end counted anew from it."""
 
     ttl_seconds: float | UnsetType | None = UNSET
-    token: int = msgspec.field(default_factory=drawn_token)
+    token: int = msgspec.field(default_factory=random_token)

@@ -19,7 +19,7 @@ from agent_cores.session.models.version import NOTHING, Expected
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from agent_cores.session.decision import Decision, Look, Scope
+    from agent_cores.session.decision import Decision, ReadResult, Scope
     from agent_cores.session.engine import Engine
     from agent_cores.session.inputs import Inputs
     from agent_cores.session.models.message import Message, StoredMessage
@@ -52,7 +52,7 @@ class Verbs:
         """Run to its end what must not stop half way, even if its caller is cancelled."""
         await self._runtime.finish(work)
 
-    async def _look(
+    async def _read_session(
         self,
         session_id: str,
         user_id: str,
@@ -60,12 +60,12 @@ class Verbs:
         *,
         context: bool = False,
         window: Window | None = None,
-    ) -> Look:
+    ) -> ReadResult:
         """Read and decide."""
         await self._runtime.ready()
         caller = Caller(self._inputs.user_id(user_id))
         session_id = self._inputs.session_id(session_id)
-        return await self._engine.look(
+        return await self._engine.read(
             self._scope, session_id, caller, action, context=context, window=window
         )
 
@@ -113,7 +113,7 @@ class Verbs:
         try:
             return check()
         except InvalidInputError:
-            await self._look(session_id, user_id, action)
+            await self._read_session(session_id, user_id, action)
             raise
 
     async def _checked(self, decision: Decision, check: Callable[[], T]) -> T:
@@ -156,10 +156,10 @@ class Verbs:
             max_bytes=limits.page_bytes,
         )
 
-    async def _renew_by_reading(self, look: Look) -> None:
+    async def _renew_by_reading(self, read: ReadResult) -> None:
         """Renew a session that lives on by being read; a failure does not spoil the read."""
-        header, decision = look.snapshot.header, look.decision
-        if look.role is AccessRole.VIEWER or not read_renews(header, decision.at):
+        header, decision = read.snapshot.header, read.decision
+        if read.role is AccessRole.VIEWER or not read_renews(header, decision.at):
             return
         change = self._change(decision, renew=RenewEffect())
         try:

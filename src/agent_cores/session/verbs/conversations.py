@@ -111,10 +111,10 @@ class ConversationVerbs(Verbs):
         It is the caller's own, or with ``shared`` one that they may write.
         """
         try:
-            look = await self._engine.look(self._scope, session_id, caller, Action.APPEND)
+            read = await self._engine.read(self._scope, session_id, caller, Action.APPEND)
         except SessionError:
             return False
-        return shared or look.role is AccessRole.OWNER
+        return shared or read.role is AccessRole.OWNER
 
     async def _create(self, caller: Caller, change: Change) -> Applied:
         return await self._engine.create(self._scope, caller, change)
@@ -166,21 +166,23 @@ class ConversationVerbs(Verbs):
             user_id,
             Action.READ,
         )
-        look = await self._look(session_id, user_id, Action.READ, context=True, window=window)
-        await self._renew_by_reading(look)
-        decision, snapshot = look.decision, look.snapshot
+        read = await self._read_session(
+            session_id, user_id, Action.READ, context=True, window=window
+        )
+        await self._renew_by_reading(read)
+        decision, snapshot = read.decision, read.snapshot
         context = None
-        if look.role.rank >= Action.READ_CONTEXT.rank and snapshot.context is not None:
+        if read.role.rank >= Action.READ_CONTEXT.rank and snapshot.context is not None:
             context = self._decoded_context(snapshot.context, decision)
         messages = None
         if snapshot.messages is not None:
             messages = self._decoded(snapshot.messages, decision)
-        header = self._engine.access.view(snapshot.header, decision.caller, look.role, decision.at)
+        header = self._engine.access.view(snapshot.header, decision.caller, read.role, decision.at)
         return Session(
             metadata=header,
             context=context,
             messages=messages,
-            access_role=look.role,
+            access_role=read.role,
             visibility=snapshot.header.visibility_at(decision.at),
         )
 

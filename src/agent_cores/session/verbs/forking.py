@@ -32,7 +32,7 @@ from agent_cores.session.verbs.base import Verbs
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent_cores.session.decision import Decision, Look
+    from agent_cores.session.decision import Decision, ReadResult
 
 PAGE = 1_000
 TRIES = 5
@@ -58,7 +58,7 @@ class ForkVerbs(Verbs):
         caller may read it; grants, visibility and turn do not. ``title`` and ``metadata`` are set
         over the copied ones. The copy cannot be seen before it is whole.
         """
-        look = await self._look(session_id, user_id, Action.FORK, context=True)
+        read = await self._read_session(session_id, user_id, Action.FORK, context=True)
         bound = optional_number(up_to_seq, "up_to_seq", 0)
         target_id = (
             new_id()
@@ -71,23 +71,23 @@ class ForkVerbs(Verbs):
                 raise InvalidInputError("title", "given twice, in metadata too")
             updates["title"] = self._inputs.title(title)
         for _ in range(TRIES):
-            header = self._copied_header(look, target_id, updates, ttl_hours)
-            if await self._copy(look, header, bound):
+            header = self._copied_header(read, target_id, updates, ttl_hours)
+            if await self._copy(read, header, bound):
                 return target_id
-            look = await self._look(session_id, user_id, Action.FORK, context=True)
+            read = await self._read_session(session_id, user_id, Action.FORK, context=True)
         detail = "messages of the session were removed again and again while it was copied"
         raise ConflictError(detail)
 
-    async def _copy(self, look: Look, header: SessionMetadata, bound: int | None) -> bool:
+    async def _copy(self, read: ReadResult, header: SessionMetadata, bound: int | None) -> bool:
         """Build the copy; ``False``, with nothing left, if messages were removed meanwhile."""
-        target = await self._open_target(look, header)
-        last = look.snapshot.header.last_seq if bound is None else bound
+        target = await self._open_target(read, header)
+        last = read.snapshot.header.last_seq if bound is None else bound
         try:
             whole = await self._copy_messages(
-                look, target, min(last, look.snapshot.header.last_seq)
+                read, target, min(last, read.snapshot.header.last_seq)
             )
             if whole:
-                self._engine.begin_again(target)
+                self._engine.begin_operation(target)
                 lifted = self._change(target, hold=HoldEffect(None), expected_hold=Hold.OPENING)
                 # Once it is open, the hold that the change names no longer stands.
                 done = await self._engine.apply(target, lifted, done_if=(SessionMovedError,))
@@ -105,15 +105,15 @@ class ForkVerbs(Verbs):
         """Take note of a copy that is open now."""
 
     def _copied_header(
-        self, look: Look, target_id: str, updates: Mapping[str, Any], ttl_hours: float | None
+        self, read: ReadResult, target_id: str, updates: Mapping[str, Any], ttl_hours: float | None
     ) -> SessionMetadata:
-        copied, at = look.snapshot.header, self._engine.clock()
+        copied, at = read.snapshot.header, self._engine.clock()
         default = self._runtime.settings.default_expiry or None
         header = SessionMetadata(
             namespace=self._scope.namespace,
             session_id=target_id,
             incarnation=new_incarnation(),
-            owner_id=look.decision.caller.user_id,
+            owner_id=read.decision.caller.user_id,
             created_at=at,
             updated_at=at,
             last_active_at=at,
@@ -128,8 +128,8 @@ class ForkVerbs(Verbs):
         changed = metadata_fields(header, updates, self._engine.limits)
         return msgspec.structs.replace(header, **changed, expires_at=fresh_end(header, at))
 
-    async def _open_target(self, look: Look, header: SessionMetadata) -> Decision:
-        allowed = look.role.rank >= Action.READ_CONTEXT.rank
+    async def _open_target(self, read: ReadResult, header: SessionMetadata) -> Decision:
+        allowed = read.role.rank >= Action.READ_CONTEXT.rank
         change = Change(
             namespace=header.namespace,
             session_id=header.session_id,
@@ -137,25 +137,25 @@ class ForkVerbs(Verbs):
             clock=self._engine.clock,
             limits=self._engine.limits,
             create=header,
-            context_set=look.snapshot.context or {} if allowed else {},
+            context_set=read.snapshot.context or {} if allowed else {},
         )
-        caller = look.decision.caller
+        caller = read.decision.caller
         applied = await self._engine.create(self._scope, caller, change)
         return self._engine.decision(
             self._scope, header.session_id, caller, Action.FORK, applied.header
         )
 
-    async def _copy_messages(self, look: Look, target: Decision, last: int) -> bool:
+    async def _copy_messages(self, read: ReadResult, target: Decision, last: int) -> bool:
         """Copy page by page what the caller may still read of this very session.
 
         ``False`` if messages were removed since the first look: it would be of no one instant.
         """
-        source, seq = look.snapshot.header, 0
+        source, seq = read.snapshot.header, 0
         while True:
-            page = await self._engine.look(
+            page = await self._engine.read(
                 self._scope,
-                look.decision.session_id,
-                look.decision.caller,
+                read.decision.session_id,
+                read.decision.caller,
                 Action.FORK,
                 window=Window(limit=PAGE, after_seq=seq, max_bytes=self._engine.limits.page_bytes),
             )
@@ -168,14 +168,14 @@ class ForkVerbs(Verbs):
             if not messages:
                 return True
             seq = messages[-1].seq
-            self._engine.begin_again(target)
+            self._engine.begin_operation(target)
             change = self._change(target, append=messages, expected_hold=Hold.OPENING)
             applied = await self._engine.apply(target, change, done_if=())
             target.header = applied.header
 
     async def _abandon(self, target: Decision) -> None:
         """Remove a copy that was not finished; what this leaves is swept within a minute."""
-        self._engine.begin_again(target)
+        self._engine.begin_operation(target)
         change = self._change(target, delete=True, expected_hold=Hold.OPENING)
         try:
             await self._engine.send(target, change)

@@ -152,14 +152,14 @@ class MessageVerbs(Verbs):
         window = await self._valid(
             lambda: self._window(limit, before_seq, after_seq), session_id, user_id, Action.READ
         )
-        look = await self._look(session_id, user_id, Action.READ, window=window)
-        await self._renew_by_reading(look)
-        messages = look.snapshot.messages or ()
+        read = await self._read_session(session_id, user_id, Action.READ, window=window)
+        await self._renew_by_reading(read)
+        messages = read.snapshot.messages or ()
         return Page(
-            self._decoded(messages, look.decision),
-            has_more=look.snapshot.has_more,
-            last_seq=look.snapshot.header.last_seq,
-            version=look.snapshot.header.version,
+            self._decoded(messages, read.decision),
+            has_more=read.snapshot.has_more,
+            last_seq=read.snapshot.header.last_seq,
+            version=read.snapshot.header.version,
         )
 
     async def delete_message(self, session_id: str, user_id: str, seq: int) -> Literal[True]:
@@ -170,9 +170,9 @@ class MessageVerbs(Verbs):
         own = Action.DELETE_OWN_MESSAGE
         await self._valid(lambda: whole_number(seq, "seq", 1), session_id, user_id, own)
         window = self._window(1, after_seq=seq - 1)
-        look = await self._look(session_id, user_id, own, window=window)
-        decision = look.decision
-        found = [m for m in look.snapshot.messages or () if m.seq == seq]
+        read = await self._read_session(session_id, user_id, own, window=window)
+        decision = read.decision
+        found = [m for m in read.snapshot.messages or () if m.seq == seq]
         if not found:
             raise MessageNotFoundError(seq)
         if author_of(found[0], *decision.key) != user_id:
@@ -183,7 +183,7 @@ class MessageVerbs(Verbs):
         applied = await self._engine.apply(decision, change)
         if not applied.removed:
             raise MessageNotFoundError(seq)
-        await self._engine.tell("message.deleted", decision, applied.header, seq=seq)
+        await self._engine.emit("message.deleted", decision, applied.header, seq=seq)
         return True
 
     async def rewind_session(
@@ -200,8 +200,8 @@ class MessageVerbs(Verbs):
         Removed in writes of at most 10,000 messages. What others append meanwhile stays, and the
         seqs that went are never used again.
         """
-        look = await self._look(session_id, user_id, Action.REWIND)
-        decision, last = look.decision, look.snapshot.header.last_seq
+        read = await self._read_session(session_id, user_id, Action.REWIND)
+        decision, last = read.decision, read.snapshot.header.last_seq
         first = whole_number(to_seq, "to_seq", 0) + 1
         expected = expected_state(expected_revision, expected_version)
         done: Applied | None = None
@@ -219,9 +219,9 @@ class MessageVerbs(Verbs):
                 break
             expected, last = NOTHING, applied.removed[-1][0] - 1
             decision.header = applied.header
-            self._engine.begin_again(decision)
+            self._engine.begin_operation(decision)
         if done is not None:
-            await self._engine.tell("session.rewound", decision, applied.header, seq=to_seq)
+            await self._engine.emit("session.rewound", decision, applied.header, seq=to_seq)
         return self._header_of(decision, applied)
 
     async def _stopped_half_way(
@@ -229,7 +229,7 @@ class MessageVerbs(Verbs):
     ) -> None:
         """Tell how far a rewind came that cannot go on: the hooks, and the caller by the error."""
         seq = done.removed[-1][0] - 1
-        await self._engine.tell("session.rewound", decision, done.header, seq=seq)
+        await self._engine.emit("session.rewound", decision, done.header, seq=seq)
         if not isinstance(error, SessionError) or isinstance(error, SessionNotFoundError):
             return
         detail = f"the rewind stopped half way: every message after seq {seq} is removed"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from agent_cores.session.decision import Decision, Look
+    from agent_cores.session.decision import Decision, ReadResult
     from agent_cores.session.models import (
         Applied,
         Change,
@@ -92,18 +92,18 @@ class RequestView(SessionManager):
 
         It comes before another refusal, so it is decided on what stands now, never on the cache.
         """
-        await self._look(session_id, user_id, action)
+        await self._read_session(session_id, user_id, action)
 
-    async def look_at(self, session_id: str, user_id: str, action: Action) -> Look:
+    async def look_at(self, session_id: str, user_id: str, action: Action) -> ReadResult:
         """Read the header, the fields for providers included."""
-        return await self._look(session_id, user_id, action)
+        return await self._read_session(session_id, user_id, action)
 
     async def header(self, session_id: str, user_id: str) -> Session:
         """Return a session as a create answers with it: without what takes the right to read."""
         caller = await self._scope.with_groups(Caller(user_id))
-        look = await self._engine.look(self._scope, session_id, caller, Action.READ)
-        await self._renew_by_reading(look)
-        session = self._engine.session(look.snapshot.header, caller, look.decision.at)
+        read = await self._engine.read(self._scope, session_id, caller, Action.READ)
+        await self._renew_by_reading(read)
+        session = self._engine.session(read.snapshot.header, caller, read.decision.at)
         if session is None:
             raise SessionNotFoundError
         return session

@@ -53,7 +53,7 @@ class Entering:
     ) -> None:
         self.before = before
         self.after = after
-        self.token = None if is_new else drawn_token()
+        self.token = None if is_new else random_token()
         self.may_leave = False
         self._began = time.monotonic()
         self._looks_old = False
@@ -69,7 +69,7 @@ class Entering:
         return self.token is None and in_time and not self._looks_old
 
 
-def drawn_token() -> str:
+def random_token() -> str:
     """Return the token of a claim: it never comes twice."""
     return secrets.token_hex(8)
 

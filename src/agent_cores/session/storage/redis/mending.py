@@ -16,7 +16,7 @@ import msgspec
 from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.redis.commands import SETTLE, Command
-from agent_cores.session.storage.redis.indexes import claimed, drawn_token, removal
+from agent_cores.session.storage.redis.indexes import claimed, random_token, removal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -115,7 +115,7 @@ class Mending:
 
         A session that is created claims nothing: what was made right meanwhile is added again.
         """
-        token = drawn_token()
+        token = random_token()
         await self._wire.call_all(claimed((entry.key, entry.member), token) for entry in wrong)
         headers = await self._look(namespace, wrong)
         still = [entry for entry in wrong if self._right_score(entry, headers[entry]) is None]

@@ -1,4 +1,4 @@
-"""``Attempt``: one change that is sent, perhaps more than once."""
+"""``RetryPolicy``: one change that is sent, perhaps more than once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import SessionMetadata
 
 
-class Attempt:
+class RetryPolicy:
     """Tells whether a change may be sent again, and what a refusal of its repetition means."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Attempt:
         self._done_if = done_if
         self._revision: int | None = None
 
-    async def answer_lost(self, error: StorageUnavailableError, header: SessionMetadata) -> None:
+    async def response_lost(self, error: StorageUnavailableError, header: SessionMetadata) -> None:
         """Wait before the change is sent again; raise if it must not be, or for too long.
 
         ``header`` is what the change was decided on.
@@ -48,7 +48,7 @@ class Attempt:
             self.lost, self._revision = error, header.revision
         await self.wait(self.lost)
 
-    def repetition(self, change: Change) -> Change:
+    def to_retry(self, change: Change) -> Change:
         """Return the change to send again.
 
         After a lost answer an append expects the revision from before it. Known messages are
@@ -59,7 +59,7 @@ class Attempt:
             return change
         return msgspec.structs.replace(change, expected_revision=self._revision)
 
-    def leaves_open(self, refusal: SessionError) -> bool:
+    def outcome_still_unknown(self, refusal: SessionError) -> bool:
         """Whether the change may have been carried out before, though its repetition is refused."""
         if isinstance(refusal, SessionNotFoundError):
             return False
@@ -70,7 +70,7 @@ class Attempt:
         if not await self._backoff.pause():
             raise self.lost or refusal
 
-    def check_same(self, header: SessionMetadata) -> None:
+    def check_same_session(self, header: SessionMetadata) -> None:
         """Never touch another session that has taken the id since, where that would do harm.
 
         So after a lost answer, and for a removal, whose seqs mean messages of the first session.
@@ -80,6 +80,6 @@ class Attempt:
         ) and header.incarnation != self.header.incarnation:
             raise SessionNotFoundError
 
-    def proves_done(self, refusal: SessionError) -> bool:
+    def proves_applied(self, refusal: SessionError) -> bool:
         """Whether the refusal shows that a sending whose answer was lost had been carried out."""
         return self.lost is not None and isinstance(refusal, self._done_if or ())
