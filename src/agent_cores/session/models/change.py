@@ -1,7 +1,7 @@
-"""The meaning of one write: ``apply_change(state, change)``, a pure function, and nowhere else.
+"""``apply_change(state, change)``: the meaning of a write, as a pure function.
 
-A :class:`Change` names one session, what must still stand, and effects. Every provider carries
-out what ``apply_change`` answers; a provider's fast path may only do what it would have done.
+A :class:`Change` names one session, the guards that must hold, and effects. Every provider writes
+what ``apply_change`` returns; a provider's fast path may only do what it would have done.
 """
 
 from __future__ import annotations
@@ -16,16 +16,9 @@ from msgspec import UNSET
 from agent_cores.session.errors import (
     ConflictError,
     InvalidInputError,
-    LastSeqMismatchError,
     ReplacementError,
-    RevisionMismatchError,
-    SessionArchivedError,
     SessionExistsError,
-    SessionExpiredError,
     SessionMovedError,
-    SessionNotFoundError,
-    StaleHeaderError,
-    TurnLostError,
 )
 from agent_cores.session.models.effects import (
     AccessEffect,
@@ -34,20 +27,19 @@ from agent_cores.session.models.effects import (
     SeqRange,
     TurnEffect,
 )
-from agent_cores.session.models.expiry import (
-    LISTING_LAG,
-    earlier,
-    end_after_write,
-    fresh_end,
-    renewed_end,
-)
+from agent_cores.session.models.expiry import earlier, end_after_write, fresh_end, renewed_end
+from agent_cores.session.models.guards import Guards
 from agent_cores.session.models.header_changes import (
     ACCESS_FIELDS,
     Fields,
     access_fields,
+    activity_fields,
     check_metadata_size,
     context_bytes_after,
+    count_fields,
+    end_fields,
     metadata_fields,
+    moved_listed_at,
     next_access_revision,
     overwritten_access_revision,
     ttl_fields,
@@ -57,7 +49,10 @@ from agent_cores.session.models.limits import DEFAULT_LIMITS, Limits
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import Hold, SessionMetadata
+from agent_cores.session.models.state import Applied, State
 from agent_cores.session.models.values import encode_json, same_value
+
+__all__ = ["Applied", "Change", "HotAppend", "State", "apply_change", "hot_append"]
 
 _NOTHING: Mapping[str, Any] = {}
 _NOT_REVISED = frozenset({"hold", "turn", "access_revision"})
@@ -65,38 +60,20 @@ _NOT_REVISED = frozenset({"hold", "turn", "access_revision"})
 
 
 @hides("turn", "metadata", "context_set")
-class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One write to one session, all or nothing.
+class Change(Guards, frozen=True, kw_only=True, gc=False):
+    """One write to one session, all or nothing: guards, and effects.
 
-    Guards are compared only if given. ``expected_hold`` is the hold that the change names; a
-    session with another one refuses it. ``basis`` is the header the change was decided on, for
-    fast paths. ``expected_incarnation`` is what the caller saw, beside ``expected_revision``;
-    ``incarnation`` is what the change was decided on. ``whole_append``: an append of which only
-    some messages are known is refused.
-
-    ``at`` is the instant of the decision, and ``clock`` tells how late it is by now: a provider
-    judges a change that waited in a queue or for a lock as of :meth:`applied_at`. The decision
-    holds before ``valid_until``, the end of the caller's grant; ``None`` is no end. A create
-    may take the place of an ended session if ``replaces`` is set.
+    ``at`` is the instant of the decision, and ``clock`` gives the time now: a provider judges a
+    change that waited in a queue or for a lock as of :meth:`applied_at`. ``basis`` is the header on
+    which the change was decided, for fast paths. A create replaces an expired session under its id
+    only if ``replaces`` is set; with ``overwrite``, any session.
     """
 
     namespace: str
     session_id: str
-    at: datetime
     clock: Callable[[], datetime] | None = None
     limits: Limits = DEFAULT_LIMITS
     basis: SessionMetadata | None = None
-    valid_until: datetime | None = None
-
-    incarnation: int | None = None
-    access_revision: int | None = None
-    expected_incarnation: int | None = None
-    expected_revision: int | None = None
-    expected_last_seq: int | None = None
-    turn: str | None = None
-    whole_append: bool = False
-    expected_hold: Hold | None = None
-    must_be_expired: bool = False
 
     create: SessionMetadata | None = None
     overwrite: bool = False
@@ -145,53 +122,25 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             or self.delete
         )
 
-
-@hides("context")
-class State(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What ``apply_change`` needs to know of the stored session.
-
-    ``context``: the entries of the keys that the change names. ``known``: the stored messages
-    whose ids the change appends. ``removable``: ``(seq, id)`` of the messages in
-    ``change.remove``, the highest seq first, at most ``limits.rewind_messages`` of them.
-    """
-
-    header: SessionMetadata | None = None
-    context: Mapping[str, bytes] = _NOTHING
-    known: Mapping[str, StoredMessage] = _NOTHING
-    removable: tuple[tuple[int, str], ...] = ()
-
-
-@hides("context_set")
-class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a change did, and so what a provider writes.
-
-    ``header`` is the new header, or the last one of a deleted session. ``messages`` answers the
-    append, in its order, with stored ones where they were known; ``added`` are those to write.
-    ``replaced`` is the ended session whose records a create removes first. A replay writes
-    nothing.
-    """
-
-    before: SessionMetadata | None
-    header: SessionMetadata
-    messages: tuple[StoredMessage, ...] = ()
-    added: tuple[StoredMessage, ...] = ()
-    removed: tuple[tuple[int, str], ...] = ()
-    context_set: Mapping[str, bytes] = _NOTHING
-    context_drop: tuple[str, ...] = ()
-    replaced: SessionMetadata | None = None
-    deleted: bool = False
-    replayed: bool = False
-
     @property
-    def writes(self) -> bool:
-        """Whether there is anything to write."""
-        return self.deleted or self.header != self.before or bool(self.replaced)
+    def needs_unarchived(self) -> bool:
+        """Whether an archived session refuses this change."""
+        effect = self.turn_effect
+        return bool(
+            self.append
+            or self.remove
+            or self.metadata
+            or self.context_set
+            or self.context_drop
+            or (effect is not None and effect.lease_end is not None)
+        )
 
 
 class HotAppend(msgspec.Struct, frozen=True, gc=False):
-    """What a fast path writes beside the messages. It keeps the later of these and what is stored.
+    """What a fast path writes besides the messages.
 
-    ``listed_at`` is ``None`` where the stored one is recent enough.
+    For each of the two, the store keeps the later of this value and the stored one. ``listed_at``
+    is ``None`` where the stored one is recent enough.
     """
 
     expires_at: datetime | None
@@ -199,7 +148,7 @@ class HotAppend(msgspec.Struct, frozen=True, gc=False):
 
 
 def apply_change(state: State, change: Change) -> Applied:
-    """Return what the change does to the stored session, or raise the named refusal.
+    """Return what the change does to the stored session, or raise why it is refused.
 
     The order of checks is part of the meaning: exists and incarnation; ``access_revision`` and
     ``valid_until``; hold; expired; replay; archived; turn; ``expected_revision``;
@@ -207,11 +156,11 @@ def apply_change(state: State, change: Change) -> Applied:
     """
     if change.create is not None:
         return _create(state.header, change, change.create)
-    header = _check_still_holds(state.header, change)
+    header = change.check_decision(state.header)
     replay = _replay(header, state, change)
     if replay is not None:
         return replay
-    _check_preconditions(header, change)
+    change.check_expectations(header, needs_unarchived=change.needs_unarchived)
     if change.delete:
         return Applied(before=header, header=header, deleted=True)
     if change.is_plain_append and header.hold is None:
@@ -220,11 +169,11 @@ def apply_change(state: State, change: Change) -> Applied:
 
 
 def hot_append(change: Change, at: datetime | None = None) -> HotAppend | None:
-    """Return what a fast path may write for this change, or ``None`` if it must look first.
+    """Return what a fast path may write for this change, or ``None`` if there is no fast path.
 
-    It holds while the basis still has the stored ``incarnation`` and ``access_revision``, no
-    hold, and no id of the append is known: the storage checks these, and that ``at <
-    expires_at``. ``at`` is when it is applied, ``change.at`` if left out.
+    The store must check that the stored ``incarnation`` and ``access_revision`` are those of the
+    basis, that there is no hold, that ``at < expires_at`` and that no message id of the append is
+    known. ``at`` is when the change is applied, ``change.at`` if left out.
     """
     header = change.basis
     if header is None or change.expected_revision is not None or change.expected_hold is not None:
@@ -236,12 +185,7 @@ def hot_append(change: Change, at: datetime | None = None) -> HotAppend | None:
     if change.valid_until is not None and at >= change.valid_until:
         return None
     active_at = max(header.last_active_at, at)
-    return HotAppend(end_after_write(header, at), _later_listed_at(header, active_at))
-
-
-def _later_listed_at(header: SessionMetadata, active_at: datetime) -> datetime | None:
-    listed_at = header.listed_at
-    return active_at if listed_at is None or active_at - listed_at >= LISTING_LAG else None
+    return HotAppend(end_after_write(header, at), moved_listed_at(header, active_at))
 
 
 def _create(stored: SessionMetadata | None, change: Change, given: SessionMetadata) -> Applied:
@@ -275,34 +219,20 @@ def _create(stored: SessionMetadata | None, change: Change, given: SessionMetada
     )
 
 
-def _check_still_holds(header: SessionMetadata | None, change: Change) -> SessionMetadata:
-    if header is None:
-        raise SessionNotFoundError
-    if change.incarnation is not None and header.incarnation != change.incarnation:
-        raise StaleHeaderError
-    if change.access_revision is not None and header.access_revision != change.access_revision:
-        raise StaleHeaderError
-    if change.valid_until is not None and change.at >= change.valid_until:
-        raise StaleHeaderError
-    if header.hold is not change.expected_hold:
-        raise SessionMovedError
-    if header.is_expired(change.at) is not change.must_be_expired:
-        raise StaleHeaderError if change.must_be_expired else SessionExpiredError
-    return header
-
-
 def _replay(header: SessionMetadata, state: State, change: Change) -> Applied | None:
     if state.known:
         for message in change.append:
             known = state.known.get(message.id)
             if known is not None and not same_value(known.body, message.body):
-                detail = f"message id {message.id!r} is known with other content"
+                detail = f"message id {message.id!r} is stored with other content; use a new id"
                 raise ConflictError(detail)
         if all(message.id in state.known for message in change.append):
             messages = tuple(state.known[message.id] for message in change.append)
             return Applied(before=header, header=header, messages=messages, replayed=True)
         if change.whole_append:
-            detail = "only some of these messages are known"
+            detail = (
+                "some of these messages are stored already and others are not; send all or none"
+            )
             raise ConflictError(detail)
     effect, turn = change.turn_effect, header.turn
     if effect is None or turn is None or not effect.take or turn.token != effect.token:
@@ -311,36 +241,8 @@ def _replay(header: SessionMetadata, state: State, change: Change) -> Applied | 
     return Applied(before=header, header=header, replayed=True) if held else None
 
 
-def _check_preconditions(header: SessionMetadata, change: Change) -> None:
-    if header.archived and _needs_unarchived(change):
-        raise SessionArchivedError
-    turn = header.turn
-    if change.turn is not None and (turn is None or turn.token != change.turn):
-        raise TurnLostError
-    expected = change.expected_revision
-    if expected is not None and (
-        header.revision != expected or change.expected_incarnation not in {None, header.incarnation}
-    ):
-        raise RevisionMismatchError(expected, header.revision)
-    expected = change.expected_last_seq
-    if expected is not None and header.last_seq != expected:
-        raise LastSeqMismatchError(expected, header.last_seq)
-
-
-def _needs_unarchived(change: Change) -> bool:
-    effect = change.turn_effect
-    return bool(
-        change.append
-        or change.remove
-        or change.metadata
-        or change.context_set
-        or change.context_drop
-        or (effect is not None and effect.lease_end is not None)
-    )
-
-
 def _append(header: SessionMetadata, state: State, change: Change) -> Applied:
-    """Do what ``_write`` does for a change that only appends, in fewer steps."""
+    """Do what ``_write`` does, in fewer steps, for a change that only appends."""
     added = _numbered(change.append, state.known, header.last_seq, own_seq=False)
     active_at = max(header.last_active_at, change.at)
     end = end_after_write(header, change.at)
@@ -351,10 +253,10 @@ def _append(header: SessionMetadata, state: State, change: Change) -> Applied:
             last_seq=added[-1].seq,
             message_count=header.message_count + len(added),
             last_active_at=active_at,
-            listed_at=_later_listed_at(header, active_at) or header.listed_at,
-            **_end_fields(header, end),
+            listed_at=moved_listed_at(header, active_at) or header.listed_at,
+            **end_fields(header, end),
         ),
-        messages=_messages_as_stored(change.append, state.known, added),
+        messages=_as_stored(change.append, state.known, added),
         added=added,
     )
 
@@ -372,14 +274,14 @@ def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
     fields = _effect_fields(header, state, change, {**context_set, **dict.fromkeys(context_drop)})
     revised = bool(removed or fields.keys() - _NOT_REVISED)
     new = msgspec.structs.replace(header, **fields) if fields else header
-    fields = _count_fields(new, added, removed) if added or removed else {}
+    fields = count_fields(new, added, removed) if added or removed else {}
     if added or revised:
-        fields |= _activity_fields(new, change.at, revised=revised)
-    fields |= _end_fields(new, _new_end(header, new, change, active=bool(added) or revised))
+        fields |= activity_fields(new, change.at, revised=revised)
+    fields |= end_fields(new, _new_end(header, new, change, active=bool(added) or revised))
     return Applied(
         before=header,
         header=msgspec.structs.replace(new, **fields) if fields else new,
-        messages=_messages_as_stored(change.append, state.known, added),
+        messages=_as_stored(change.append, state.known, added),
         added=added,
         removed=removed,
         context_set=context_set,
@@ -394,7 +296,7 @@ def _numbered(
     *,
     own_seq: bool,
 ) -> tuple[StoredMessage, ...]:
-    """Return the messages that are new, numbered after ``last_seq``."""
+    """Return the messages that are not known, numbered after ``last_seq``."""
     added: list[StoredMessage] = []
     for message in append:
         if message.id in known:
@@ -404,12 +306,13 @@ def _numbered(
         elif own_seq and message.seq > last_seq:
             last_seq = message.seq
         else:
-            raise InvalidInputError("seq", "given only while a session is built, and rising")
+            problem = "only a session that is being built takes seqs, in rising order; leave it out"
+            raise InvalidInputError("seq", problem)
         added.append(StoredMessage(last_seq, message.id, message.created_at, message.body))
     return tuple(added)
 
 
-def _messages_as_stored(
+def _as_stored(
     append: tuple[StoredMessage, ...],
     known: Mapping[str, StoredMessage],
     added: tuple[StoredMessage, ...],
@@ -423,7 +326,7 @@ def _messages_as_stored(
 def _effect_fields(
     header: SessionMetadata, state: State, change: Change, context: Mapping[str, bytes | None]
 ) -> Fields:
-    """Return the fields that the effects alter, but for counts, times and the end."""
+    """Return the fields that the effects alter, except counts, times and the end."""
     fields: Fields = {}
     if change.metadata:
         fields |= metadata_fields(header, change.metadata, change.limits)
@@ -447,47 +350,13 @@ def _effect_fields(
     return fields
 
 
-def _count_fields(
-    header: SessionMetadata,
-    added: tuple[StoredMessage, ...],
-    removed: tuple[tuple[int, str], ...],
-) -> Fields:
-    return {
-        "last_seq": added[-1].seq if added else header.last_seq,
-        "message_count": header.message_count + len(added) - len(removed),
-    }
-
-
-def _activity_fields(header: SessionMetadata, at: datetime, *, revised: bool) -> Fields:
-    """Move the times of activity; ``listed_at`` follows an append only once it is behind."""
-    active_at = max(header.last_active_at, at)
-    if not revised:
-        return {
-            "last_active_at": active_at,
-            "listed_at": _later_listed_at(header, active_at) or header.listed_at,
-        }
-    return {
-        "last_active_at": active_at,
-        "listed_at": active_at,
-        "revision": header.revision + 1,
-        "updated_at": max(header.updated_at, at),
-    }
-
-
 def _new_end(
     before: SessionMetadata, header: SessionMetadata, change: Change, *, active: bool
 ) -> datetime | None:
-    """Return the end after the change; ``header`` has all else that the change altered."""
+    """Return ``expires_at`` after the change; ``header`` has all other fields as changed."""
     renew = change.renew
     if before.hold is Hold.OPENING or (renew is not None and renew.ttl_seconds is not UNSET):
         return fresh_end(header, change.at)
     if renew is not None:
         return renewed_end(header, change.at)
     return end_after_write(header, change.at) if active else header.expires_at
-
-
-def _end_fields(header: SessionMetadata, end: datetime | None) -> Fields:
-    """Move the end; ``due_at`` follows only if it would be later than the end."""
-    if end == header.expires_at:
-        return {}
-    return {"expires_at": end, "due_at": earlier(header.due_at, end)}

@@ -1,7 +1,4 @@
-"""What each effect does to the fields of a header.
-
-Every function returns the fields that change.
-"""
+"""How a change alters the fields of a header. Every function returns the fields that differ."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from agent_cores.session.errors import InvalidInputError, TurnHeldError, TurnLostError
+from agent_cores.session.models.expiry import LISTING_LAG, earlier
 from agent_cores.session.models.session import Turn, without
 from agent_cores.session.models.values import canonical_json, encode_json
 
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.effects import AccessEffect, HoldEffect, RenewEffect, TurnEffect
     from agent_cores.session.models.limits import Limits
+    from agent_cores.session.models.message import StoredMessage
     from agent_cores.session.models.session import Grant, SessionMetadata
 
 Fields = dict[str, Any]
@@ -37,7 +36,7 @@ ACCESS_FIELDS = frozenset(
         "renew_on",
     }
 )
-"""A change of any of these changes ``access_revision``: it may let a caller write, or no longer."""
+"""A change of any of these changes ``access_revision``: it may alter who may write."""
 _TOKENS = 2**63
 
 
@@ -46,8 +45,8 @@ def next_access_revision(
 ) -> int:
     """Return the ``access_revision`` after a change of ``ACCESS_FIELDS`` by these effects.
 
-    The random tokens keep it from coming twice. A counter would: a store that lost its last writes
-    gives the same number to another change, and a cached header would pass for the stored one.
+    The effects' random tokens make it unique. A counter is not: a store that lost its last writes
+    would give the same number to another change, and a cached header would pass for the stored one.
     """
     drawn = sum(effect.token for effect in effects if effect is not None)
     return ((header.access_revision or 0) + drawn) % _TOKENS
@@ -56,7 +55,7 @@ def next_access_revision(
 def overwritten_access_revision(stored: SessionMetadata, given: SessionMetadata) -> int:
     """Return the ``access_revision`` of a session saved over another one.
 
-    It follows from all that the two headers say, so it is the same only where they are.
+    It is a digest of both headers, so it is the same only if they are.
     """
     digest = hashlib.sha256(encode_json([stored.access_revision, given])).digest()
     return int.from_bytes(digest[:8]) % _TOKENS
@@ -67,7 +66,7 @@ def _differing(header: SessionMetadata, values: Fields) -> Fields:
 
 
 def metadata_fields(header: SessionMetadata, updates: Mapping[str, Any], limits: Limits) -> Fields:
-    """Set title, tags and attributes; ``None`` removes."""
+    """Set title, tags and attributes; a value of ``None`` removes the key."""
     fields: Fields = {}
     if "title" in updates:
         fields["title"] = updates["title"]
@@ -94,10 +93,10 @@ def check_metadata_size(size: int, limits: Limits) -> None:
 def access_fields(
     header: SessionMetadata, effect: AccessEffect, at: datetime, limits: Limits
 ) -> Fields:
-    """Set owner, flags and grants. Grants that ran out go whenever grants change."""
+    """Set owner, flags and grants. A change of grants also removes those that have expired."""
     wanted = {"owner_id": effect.owner_id, "public": effect.public, "archived": effect.archived}
     fields = _differing(header, {k: value for k, value in wanted.items() if value is not None})
-    if not all(grant.is_live(at) for grant in effect.grant):  # it ended while the write waited
+    if not all(grant.is_live(at) for grant in effect.grant):  # it expired while the write waited
         raise InvalidInputError("expires_at", "in the past")
     grants = {} if effect.revoke_all else without(header.grants, effect.revoke)
     for grant in effect.grant:
@@ -111,7 +110,7 @@ def access_fields(
 
 
 def _same_grant(held: Grant | None, grant: Grant) -> bool:
-    """Whether sharing again would alter nothing but the time of sharing."""
+    """Whether the two grants differ in nothing but the time of sharing."""
     return held is not None and msgspec.structs.replace(held, granted_at=grant.granted_at) == grant
 
 
@@ -126,22 +125,66 @@ def turn_after(held: Turn | None, effect: TurnEffect, at: datetime) -> Turn | No
 
 
 def ttl_fields(header: SessionMetadata, effect: RenewEffect) -> Fields:
-    """Set the idle time, if the effect gives one."""
+    """Set the idle time if the effect has one."""
     if effect.ttl_seconds is UNSET:
         return {}
     return _differing(header, {"ttl_seconds": effect.ttl_seconds})
 
 
 def context_size(entries: Mapping[str, bytes]) -> int:
-    """Return what entries count towards ``context_bytes``; a value's version byte does not."""
+    """Return the size of entries as ``context_bytes`` counts it: without the version bytes."""
     return sum(len(key.encode()) + len(value) - 1 for key, value in entries.items())
 
 
 def context_bytes_after(
     held: int, replaced: Mapping[str, bytes], added: Mapping[str, bytes], limits: Limits
 ) -> int:
-    """Return the size of the context after a change; a growth past the bound is refused."""
+    """Return the size of the context after a change.
+
+    ``InvalidInputError`` if it grows past the bound; a change that shrinks it is always allowed.
+    """
     growth = context_size(added) - context_size(replaced)
     if growth > 0 and held + growth > limits.context_bytes:
         raise InvalidInputError("context", f"{held + growth} bytes, at most {limits.context_bytes}")
     return held + growth
+
+
+def count_fields(
+    header: SessionMetadata,
+    added: tuple[StoredMessage, ...],
+    removed: tuple[tuple[int, str], ...],
+) -> Fields:
+    """Count added and removed messages; the last seq never falls."""
+    return {
+        "last_seq": added[-1].seq if added else header.last_seq,
+        "message_count": header.message_count + len(added) - len(removed),
+    }
+
+
+def moved_listed_at(header: SessionMetadata, active_at: datetime) -> datetime | None:
+    """Return ``listed_at`` after an append; ``None`` while the stored one is recent enough."""
+    listed_at = header.listed_at
+    return active_at if listed_at is None or active_at - listed_at >= LISTING_LAG else None
+
+
+def activity_fields(header: SessionMetadata, at: datetime, *, revised: bool) -> Fields:
+    """Move the times of activity; after a plain append ``listed_at`` may lag by a second."""
+    active_at = max(header.last_active_at, at)
+    if not revised:
+        return {
+            "last_active_at": active_at,
+            "listed_at": moved_listed_at(header, active_at) or header.listed_at,
+        }
+    return {
+        "last_active_at": active_at,
+        "listed_at": active_at,
+        "revision": header.revision + 1,
+        "updated_at": max(header.updated_at, at),
+    }
+
+
+def end_fields(header: SessionMetadata, end: datetime | None) -> Fields:
+    """Set ``expires_at``; ``due_at`` moves only if it would be later than that."""
+    if end == header.expires_at:
+        return {}
+    return {"expires_at": end, "due_at": earlier(header.due_at, end)}
