@@ -1,29 +1,32 @@
-"""What was read and decided: ``Scope``, ``Decision`` and ``ReadResult``."""
+"""``Scope``: what a verb works in. ``Decision``: what it may do. ``ReadResult``: what it read."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agent_cores.session.access.access_control import Action, Caller
 from agent_cores.session.access.groups import GroupsOf, ask_for_groups
 from agent_cores.session.errors import UnauthenticatedError
-from agent_cores.session.models.limits import DEFAULT_LIMITS
+from agent_cores.session.lifecycle.events import SessionEvent
+from agent_cores.session.models.change import Change
+from agent_cores.session.models.limits import DEFAULT_LIMITS, Limits
 from agent_cores.session.models.session import AccessRole, SessionMetadata
 from agent_cores.session.models.snapshot import Snapshot
+from agent_cores.session.models.version import NOTHING, Expected
 
 if TYPE_CHECKING:
-    from agent_cores.session.models.change import Change
+    from agent_cores.session.models.message import Message
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Where a manager or a view of it works: one namespace, and how its groups are found.
+    """What a manager, or a view of it, works in: one namespace, and where groups come from.
 
-    ``until`` is the end of the credential that a view acts on; what is decided holds until then.
+    ``until`` is when the credential of a view expires; no decision holds longer.
     """
 
     namespace: str
@@ -33,12 +36,12 @@ class Scope(msgspec.Struct, frozen=True):
     until: datetime | None = None
 
     def check_credential(self, at: datetime) -> None:
-        """Refuse what the credential has not lived to see decided: the store may be slow."""
+        """Raise ``UnauthenticatedError`` if the credential has expired while something waited."""
         if self.until is not None and at >= self.until:
             raise UnauthenticatedError("the credential has expired")
 
     async def with_groups(self, caller: Caller, *, until: float | None = None) -> Caller:
-        """Return the caller with their groups, asked for anew; see ``ask_for_groups``.
+        """Return the caller with their groups, never from a cache; see ``ask_for_groups``.
 
         ``until`` is the deadline of the operation, as ``time.monotonic()`` counts; without one
         ``groups_of`` has the whole ``SESSION_TIMEOUT``.
@@ -53,11 +56,11 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct):
-    """A yes: this caller may do this with the session that ``header`` shows.
+    """The approval of an action: this caller may do it to the session that ``header`` shows.
 
-    It holds before ``valid_until``, if that is given. ``fresh``: the header was read for this
-    decision, not taken from the cache. ``clock`` tells how old it is by the time it is applied, and
-    ``deadline`` is when the operation has to be over, as ``time.monotonic()`` counts.
+    It was made as of ``at`` and holds before ``valid_until``, if that is given. ``fresh``: the
+    header was read for this decision, not taken from the cache. ``clock`` gives the time now, and
+    ``deadline`` is when the operation must be over, as ``time.monotonic()`` counts.
     """
 
     scope: Scope
@@ -69,6 +72,7 @@ class Decision(msgspec.Struct):
     fresh: bool
     clock: Callable[[], datetime]
     deadline: float
+    limits: Limits
     valid_until: datetime | None = None
 
     @property
@@ -76,11 +80,33 @@ class Decision(msgspec.Struct):
         """Namespace and session id."""
         return self.scope.namespace, self.session_id
 
+    def change(
+        self,
+        expected: Expected = NOTHING,
+        **effects: Any,  # noqa: ANN401 - Change checks
+    ) -> Change:
+        """Return a change of the session, guarded by what this decision relied on."""
+        header = self.header
+        return Change(
+            namespace=self.scope.namespace,
+            session_id=self.session_id,
+            at=self.at,
+            clock=self.clock,
+            limits=self.limits,
+            basis=header,
+            valid_until=self.valid_until,
+            incarnation=header.incarnation,
+            access_revision=header.access_revision,
+            expected_revision=expected.revision,
+            expected_incarnation=expected.incarnation,
+            **effects,
+        )
+
     def guard(self, change: Change) -> Change:
-        """Return the change with what must still stand for this decision to hold."""
+        """Return the change, guarded by this decision as it is after a refresh."""
         header = self.header
         if change.basis is header and change.at is self.at:
-            return change  # made for this decision
+            return change
         return msgspec.structs.replace(
             change,
             at=self.at,
@@ -91,9 +117,29 @@ class Decision(msgspec.Struct):
             access_revision=header.access_revision,
         )
 
+    def event(
+        self,
+        name: str,
+        *,
+        session: SessionMetadata | None = None,
+        message: Message | None = None,
+        seq: int | None = None,
+    ) -> SessionEvent:
+        """Return an event about the session, by the caller."""
+        return SessionEvent(
+            name=name,
+            at=self.at,
+            namespace=self.scope.namespace,
+            session_id=self.session_id,
+            user_id=self.caller.user_id,
+            session=session,
+            message=message,
+            seq=seq,
+        )
+
 
 class ReadResult(msgspec.Struct, frozen=True):
-    """What was read, for whom, and as what they read it."""
+    """What was read, the decision to allow it, and the role in which the caller reads."""
 
     snapshot: Snapshot
     decision: Decision

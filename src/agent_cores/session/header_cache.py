@@ -57,7 +57,7 @@ class HeaderCache:
             self.forget(next(iter(headers)))
         return header
 
-    def renew(self, key: Key, header: SessionMetadata) -> None:
+    def update(self, key: Key, header: SessionMetadata) -> None:
         """Bring a header up to date, if one is there: what it allowed may be allowed no more."""
         if key in self._headers:
             self.put(key, header)

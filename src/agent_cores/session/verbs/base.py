@@ -9,12 +9,10 @@ from agent_cores.session.access.access_control import Action, Caller
 from agent_cores.session.codec import decode_context, decode_messages
 from agent_cores.session.errors import InvalidInputError, SessionError, SessionNotFoundError
 from agent_cores.session.inputs import optional_number, whole_number
-from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.effects import RenewEffect
 from agent_cores.session.models.expiry import read_renews
 from agent_cores.session.models.session import AccessRole, Session
 from agent_cores.session.models.snapshot import Window
-from agent_cores.session.models.version import NOTHING, Expected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from agent_cores.session.decision import Decision, ReadResult, Scope
     from agent_cores.session.engine import Engine
     from agent_cores.session.inputs import Inputs
+    from agent_cores.session.models.change import Applied, Change
     from agent_cores.session.models.message import Message, StoredMessage
     from agent_cores.session.runtime import Runtime
 
@@ -83,29 +82,6 @@ class Verbs:
         session_id = self._inputs.session_id(session_id)
         return await runtime.engine.decide(self._scope, session_id, caller, action)
 
-    def _change(
-        self,
-        decision: Decision,
-        expected: Expected = NOTHING,
-        **parts: Any,  # noqa: ANN401 - Change checks
-    ) -> Change:
-        """Return a change of the decided session, with what must still stand."""
-        header = decision.header
-        return Change(
-            namespace=decision.scope.namespace,
-            session_id=decision.session_id,
-            at=decision.at,
-            clock=decision.clock,
-            limits=self._engine.limits,
-            basis=header,
-            valid_until=decision.valid_until,
-            incarnation=header.incarnation,
-            access_revision=header.access_revision,
-            expected_revision=expected.revision,
-            expected_incarnation=expected.incarnation,
-            **parts,
-        )
-
     async def _valid(
         self, check: Callable[[], T], session_id: str, user_id: str, action: Action
     ) -> T:
@@ -161,9 +137,9 @@ class Verbs:
         header, decision = read.snapshot.header, read.decision
         if read.role is AccessRole.VIEWER or not read_renews(header, decision.at):
             return
-        change = self._change(decision, renew=RenewEffect())
+        change = decision.change(renew=RenewEffect())
         try:
-            await self._engine.send(decision, change)
+            await self._engine.apply_once(decision, change)
         except SessionError:
             logger.warning("a read did not renew its session", exc_info=True)
 

@@ -207,8 +207,7 @@ class ConversationVerbs(Verbs):
 
         def change() -> Change:
             context_set = self._inputs.context(context_updates)
-            return self._change(
-                decision,
+            return decision.change(
                 expected_state(expected_revision, expected_version),
                 metadata=self._inputs.metadata(metadata_updates, "metadata_updates"),
                 context_set=context_set,
@@ -278,7 +277,7 @@ class ConversationVerbs(Verbs):
         expected = await self._checked(
             decision, lambda: expected_state(expected_revision, expected_version)
         )
-        change = self._change(decision, expected, delete=True)
+        change = decision.change(expected, delete=True)
         await self._engine.apply(decision, change, done_if=(SessionNotFoundError,))
         return True
 
@@ -292,7 +291,7 @@ class ConversationVerbs(Verbs):
 
     async def _set_archived(self, session_id: str, user_id: str, *, archived: bool) -> Session:
         decision = await self._decide(session_id, user_id, Action.ARCHIVE)
-        change = self._change(decision, access=AccessEffect(archived=archived))
+        change = decision.change(access=AccessEffect(archived=archived))
         return await self._apply_to_header(decision, change)
 
     async def renew_session(
@@ -307,5 +306,5 @@ class ConversationVerbs(Verbs):
         seconds = await self._checked(
             decision, lambda: UNSET if ttl_hours is UNSET else self._idle_seconds(ttl_hours)
         )
-        change = self._change(decision, renew=RenewEffect(ttl_seconds=seconds))
+        change = decision.change(renew=RenewEffect(ttl_seconds=seconds))
         return await self._apply_to_header(decision, change)

@@ -88,7 +88,7 @@ class ForkVerbs(Verbs):
             )
             if whole:
                 self._engine.begin_operation(target)
-                lifted = self._change(target, hold=HoldEffect(None), expected_hold=Hold.OPENING)
+                lifted = target.change(hold=HoldEffect(None), expected_hold=Hold.OPENING)
                 # Once it is open, the hold that the change names no longer stands.
                 done = await self._engine.apply(target, lifted, done_if=(SessionMovedError,))
                 if done.header.hold is not None:  # the answer was lost
@@ -169,16 +169,16 @@ class ForkVerbs(Verbs):
                 return True
             seq = messages[-1].seq
             self._engine.begin_operation(target)
-            change = self._change(target, append=messages, expected_hold=Hold.OPENING)
+            change = target.change(append=messages, expected_hold=Hold.OPENING)
             applied = await self._engine.apply(target, change, done_if=())
             target.header = applied.header
 
     async def _abandon(self, target: Decision) -> None:
         """Remove a copy that was not finished; what this leaves is swept within a minute."""
         self._engine.begin_operation(target)
-        change = self._change(target, delete=True, expected_hold=Hold.OPENING)
+        change = target.change(delete=True, expected_hold=Hold.OPENING)
         try:
-            await self._engine.send(target, change)
+            await self._engine.apply_once(target, change)
         except SessionError:
             return
 

@@ -119,8 +119,7 @@ class MessageVerbs(Verbs):
         try:
             append = drafts()
             context_set = inputs.context(context_updates)
-            change = self._change(
-                decision,
+            change = decision.change(
                 NOTHING
                 if expected_revision is None and expected_version is None
                 else expected_state(expected_revision, expected_version),
@@ -179,7 +178,7 @@ class MessageVerbs(Verbs):
             decision.action = Action.DELETE_MESSAGE
             header, caller = decision.header, decision.caller
             self._engine.access.check(header, caller, decision.action, decision.at)
-        change = self._change(decision, remove=SeqRange(seq, seq))
+        change = decision.change(remove=SeqRange(seq, seq))
         applied = await self._engine.apply(decision, change)
         if not applied.removed:
             raise MessageNotFoundError(seq)
@@ -206,7 +205,7 @@ class MessageVerbs(Verbs):
         expected = expected_state(expected_revision, expected_version)
         done: Applied | None = None
         while True:
-            change = self._change(decision, expected, remove=SeqRange(first, last))
+            change = decision.change(expected, remove=SeqRange(first, last))
             try:
                 applied = await self._engine.apply(decision, change)
             except BaseException as error:

@@ -54,7 +54,7 @@ class SharingVerbs(Verbs):
             )
 
         grant = await self._checked(decision, new_grant)
-        change = self._change(decision, access=AccessEffect(grant=(grant,)))
+        change = decision.change(access=AccessEffect(grant=(grant,)))
         applied = await self._engine.apply(decision, change)
         return applied.header.grants.get(grant.subject, grant)
 
@@ -68,7 +68,7 @@ class SharingVerbs(Verbs):
         subject = await self._checked(
             decision, lambda: self._inputs.subject(target_user_id, "target_user_id")
         )
-        change = self._change(decision, access=AccessEffect(revoke=(subject,)))
+        change = decision.change(access=AccessEffect(revoke=(subject,)))
         applied = await self._engine.apply(decision, change)
         before = applied.before
         return before is not None and subject in before.grants
@@ -90,8 +90,7 @@ class SharingVerbs(Verbs):
 
         def change() -> Change:
             wanted = choice(visibility, Visibility, "visibility")
-            return self._change(
-                decision,
+            return decision.change(
                 expected_state(expected_revision, expected_version),
                 access=AccessEffect(
                     public=wanted is Visibility.PUBLIC, revoke_all=wanted is Visibility.PRIVATE
@@ -122,7 +121,7 @@ class SharingVerbs(Verbs):
             decision, lambda: self._transfer(decision, new_owner_id, keep_role)
         )
         caller = await self._who_reads_after(decision, effect)
-        change = self._change(decision, expected, access=effect)
+        change = decision.change(expected, access=effect)
         applied = await self._engine.apply(decision, change)
         return self._engine.session(applied.header, caller, decision.at)
 

@@ -104,7 +104,7 @@ class TurnVerbs(Verbs):
             decision, lambda: self._effect(decision, chosen, lease_seconds, take=True)
         )
         applied = await self._engine.apply(
-            decision, self._change(decision, turn_effect=effect), done_if=()
+            decision, decision.change(turn_effect=effect), done_if=()
         )
         return _held(applied, chosen)
 
@@ -117,7 +117,7 @@ class TurnVerbs(Verbs):
             decision, lambda: self._effect(decision, token, lease_seconds, take=False)
         )
         applied = await self._engine.apply(
-            decision, self._change(decision, turn_effect=effect), done_if=()
+            decision, decision.change(turn_effect=effect), done_if=()
         )
         return _held(applied, token)
 
@@ -126,7 +126,7 @@ class TurnVerbs(Verbs):
         decision = await self._decide(session_id, user_id, Action.TAKE_TURN)
         held = await self._checked(decision, lambda: self._inputs.name(token, "token"))
         effect = TurnEffect(token=held, lease_end=None)
-        change = self._change(decision, turn_effect=effect)
+        change = decision.change(turn_effect=effect)
         await self._engine.apply(decision, change, done_if=(TurnLostError,))
         return True
 

@@ -173,7 +173,7 @@ class UpkeepVerbs(Verbs):
             self._scope, header.session_id, Caller(header.owner_id), action, header
         )
         unopened = Hold.OPENING if header.hold is Hold.OPENING else None
-        change = self._change(decision, expected_hold=unopened, **parts)
+        change = decision.change(expected_hold=unopened, **parts)
         done_if = (SessionNotFoundError,) if action is Action.DELETE else None
         try:
             await self._engine.apply(decision, change, done_if=done_if)

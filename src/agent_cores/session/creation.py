@@ -1,0 +1,98 @@
+"""``Creation``: one create, retried until it is applied or refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.backoff import Backoff
+from agent_cores.session.errors import (
+    ReplacementError,
+    StaleHeaderError,
+    StorageUnavailableError,
+)
+from agent_cores.session.models.expiry import fresh_end
+
+if TYPE_CHECKING:
+    from agent_cores.session.decision import Scope
+    from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+    from agent_cores.session.models.change import Applied, Change
+    from agent_cores.session.reader import Reader
+
+
+class Creation:
+    """A create, which may replace an expired session only once the time is confirmed.
+
+    A create is recognised by its incarnation, so it is sent again after a lost response. The hooks
+    of ``session.expired`` run before the write that replaces a session: its response may be lost,
+    and they run at least once.
+    """
+
+    def __init__(
+        self, reader: Reader, lifecycle: LifecycleManager, scope: Scope, change: Change
+    ) -> None:
+        self.change = msgspec.structs.replace(change, replaces=False)
+        self._reader = reader
+        self._lifecycle = lifecycle
+        self._scope = scope
+        self._deadline = reader.begin()
+        self._announced: int | None = None
+        """The incarnation of the expired session whose hooks have run."""
+
+    async def apply(self) -> Applied:
+        """Send the change until it is applied; raise why it is refused."""
+        backoff, outcome_unknown = Backoff(until=self._deadline), False
+        while True:
+            self._scope.check_credential(self.change.at)
+            try:
+                with self._reader.in_time(self._deadline, writes=True):
+                    applied = await self._reader.storage.apply(self.change)
+            except ReplacementError:
+                await self._confirm_time()
+                await self._announce_stored()
+            except StaleHeaderError:
+                if not await backoff.pause():
+                    raise
+            except StorageUnavailableError as error:
+                outcome_unknown = outcome_unknown or error.outcome_unknown
+                if not outcome_unknown or not await backoff.pause():
+                    error.outcome_unknown = outcome_unknown
+                    raise
+            else:
+                await self._announce_replaced(applied)
+                return applied
+
+    async def _confirm_time(self) -> None:
+        """Allow the change to replace an expired session, now that the time is certain."""
+        with self._reader.in_time(self._deadline):
+            certain = await self._reader.clock.measure()
+        if not certain:
+            detail = "the store's clock has jumped; no session is replaced until it has held"
+            raise StorageUnavailableError(detail)
+        header, at = self.change.create, self._reader.clock()
+        if header is None:
+            return
+        header = msgspec.structs.replace(header, created_at=at, updated_at=at, last_active_at=at)
+        header = msgspec.structs.replace(header, expires_at=fresh_end(header, at))
+        self.change = msgspec.structs.replace(self.change, at=at, create=header, replaces=True)
+
+    async def _announce_stored(self) -> None:
+        """Run the hooks of the expired session that is stored under the id."""
+        if not self._lifecycle.listens_to("session.expired"):
+            return
+        key = self.change.namespace, self.change.session_id
+        with self._reader.in_time(self._deadline):
+            snapshot = await self._reader.storage.read(*key)
+        if snapshot is None or not snapshot.header.is_expired(self.change.at):
+            return
+        await self._lifecycle.emit_expired(*key, snapshot.header, self.change.at)
+        self._announced = snapshot.header.incarnation
+
+    async def _announce_replaced(self, applied: Applied) -> None:
+        """Run the hooks of the session that was replaced, if another one was announced."""
+        replaced, change = applied.replaced, self.change
+        if replaced is not None and replaced.incarnation != self._announced:
+            await self._lifecycle.emit_expired(
+                change.namespace, change.session_id, replaced, change.at
+            )
