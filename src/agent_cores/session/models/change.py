@@ -17,6 +17,7 @@ from agent_cores.session.errors import (
     ConflictError,
     InvalidInputError,
     ReplacementError,
+    SessionArchivedError,
     SessionExistsError,
     SessionMovedError,
 )
@@ -160,7 +161,9 @@ def apply_change(state: State, change: Change) -> Applied:
     replay = _replay(header, state, change)
     if replay is not None:
         return replay
-    change.check_expectations(header, needs_unarchived=change.needs_unarchived)
+    if header.archived and change.needs_unarchived:
+        raise SessionArchivedError
+    change.check_expectations(header)
     if change.delete:
         return Applied(before=header, header=header, deleted=True)
     if change.is_plain_append and header.hold is None:

@@ -9,7 +9,6 @@ import msgspec
 from agent_cores.session.errors import (
     LastSeqMismatchError,
     RevisionMismatchError,
-    SessionArchivedError,
     SessionExpiredError,
     SessionMovedError,
     SessionNotFoundError,
@@ -64,14 +63,11 @@ class Guards(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             raise StaleHeaderError if self.must_be_expired else SessionExpiredError
         return header
 
-    def check_expectations(self, header: SessionMetadata, *, needs_unarchived: bool) -> None:
+    def check_expectations(self, header: SessionMetadata) -> None:
         """Check what the caller expects of the session; a replay is answered before this.
 
-        Raises ``SessionArchivedError``, ``TurnLostError``, ``RevisionMismatchError`` or
-        ``LastSeqMismatchError``.
+        Raises ``TurnLostError``, ``RevisionMismatchError`` or ``LastSeqMismatchError``.
         """
-        if header.archived and needs_unarchived:
-            raise SessionArchivedError
         turn = header.turn
         if self.turn is not None and (turn is None or turn.token != self.turn):
             raise TurnLostError
