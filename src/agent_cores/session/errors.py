@@ -1,37 +1,38 @@
 """Every error that this package raises.
 
-    SessionError
-    ├── InvalidInputError (ValueError)        a value breaks a bound; nothing was written
-    ├── SessionNotFoundError (LookupError)    no such session, or none that the caller may read
-    │   └── SessionExpiredError               it has ended; only its owner is told so
-    ├── MessageNotFoundError (LookupError)    the session holds no such message
-    ├── AccessDeniedError (PermissionError)   readable, but this is not allowed to the caller
-    ├── UnauthenticatedError                  a service does not know the caller
-    ├── QuotaExceededError                    the store or a user is full
-    ├── SessionExistsError                    that id is taken
-    ├── ConflictError                         another write was first
-    │   ├── RevisionMismatchError             the expected revision or version no longer stands
-    │   ├── LastSeqMismatchError              expected_last_seq no longer stands
-    │   └── StaleHeaderError                  storage to manager: look again, decide again
-    │       └── ReplacementError              storage to manager: an ended session has that id
-    ├── SessionArchivedError                  archived sessions refuse writes
-    ├── TurnHeldError                         another worker holds the turn
-    ├── TurnLostError                         the named turn is no longer held
-    ├── SessionMovedError                     being built or moved; try again
-    ├── CorruptRecordError                    a stored record cannot be read
-    ├── UnsupportedError                      this store or release cannot do that
-    ├── OverloadedError                       too much is waiting; try again later
-    ├── GroupsUnavailableError                groups_of did not answer in time; nothing was decided
-    ├── ConfigurationError (ValueError)       a setting or an argument of a setting is wrong
-    │   └── UnknownStorageError               no provider has that name or URL scheme
-    ├── MissingDependencyError (ImportError)  a driver is not installed
-    ├── WrongContextError (RuntimeError)      used from another event loop or a forked process
-    └── StorageError
-        ├── StorageUnavailableError           the store did not answer
-        └── StoreFormatError                  damaged, or of a schema this program does not know
+    SessionError                              internal
+    ├── InvalidInputError (ValueError)        invalid_input: a value breaks a bound
+    ├── SessionNotFoundError (LookupError)    session_not_found: none that the caller may read
+    │   └── SessionExpiredError               session_expired: raised to its owner only
+    ├── MessageNotFoundError (LookupError)    message_not_found
+    ├── AccessDeniedError (PermissionError)   access_denied: readable, but this is not allowed
+    ├── UnauthenticatedError                  unauthenticated: a service does not know the caller
+    ├── QuotaExceededError                    quota_exceeded: the store or a user is full
+    ├── SessionExistsError                    session_exists: the id is taken
+    ├── ConflictError                         conflict: another write came first
+    │   ├── RevisionMismatchError             revision_mismatch
+    │   ├── LastSeqMismatchError              last_seq_mismatch
+    │   └── StaleHeaderError                  conflict: storage to manager, which decides again
+    │       └── ReplacementError              conflict: storage to manager, which confirms the time
+    ├── SessionArchivedError                  session_archived: archived sessions refuse writes
+    ├── TurnHeldError                         turn_held: another worker holds the turn
+    ├── TurnLostError                         turn_lost: the named turn is no longer held
+    ├── SessionMovedError                     session_moved: being built or moved; retry
+    ├── CorruptRecordError                    corrupt_record: a stored record cannot be read
+    ├── UnsupportedError                      unsupported: by this store or this release
+    ├── OverloadedError                       overloaded: too many writes are waiting; retry
+    ├── GroupsUnavailableError                groups_unavailable: groups_of did not respond
+    ├── ConfigurationError (ValueError)       invalid_configuration: a setting is wrong
+    │   └── UnknownStorageError               unknown_storage: no provider has that name or scheme
+    ├── MissingDependencyError (ImportError)  missing_dependency: a driver is not installed
+    ├── WrongContextError (RuntimeError)      wrong_context: another event loop, or a forked process
+    └── StorageError                          storage_error
+        ├── StorageUnavailableError           storage_unavailable: the store did not respond
+        └── StoreFormatError                  store_format: damaged, or of an unknown schema
 
-Each class has a stable ``code`` for programs to compare. Messages name the field, the kind of value
-and the bound; they never carry message text, context values, tokens or passwords.
+Each class that reaches a caller has a stable ``code`` of its own, for programs to compare. Nothing
+was written unless the class says otherwise. Messages name the field, the kind of value and the
+bound; they never hold message text, context values, tokens or passwords.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class SessionError(Exception):
-    """Base of every error of this package."""
+    """The base of every error of this package. Its own ``code`` marks a fault of the package."""
 
     code: ClassVar[str] = "internal"
 
@@ -51,7 +52,8 @@ class SessionError(Exception):
 class InvalidInputError(SessionError, ValueError):
     """An argument breaks a bound. Nothing was written.
 
-    ``field`` names the argument, as a path (``messages/2/content``).
+    ``field`` names the argument, as a path (``messages/2/content``); ``problem`` says what is wrong
+    with it.
     """
 
     code = "invalid_input"
@@ -63,7 +65,7 @@ class InvalidInputError(SessionError, ValueError):
 
 
 class SessionNotFoundError(SessionError, LookupError):
-    """There is no such session, or none that the caller may read: the two are one answer."""
+    """There is no such session, or none that the caller may read: the error does not tell which."""
 
     code = "session_not_found"
 
@@ -72,7 +74,7 @@ class SessionNotFoundError(SessionError, LookupError):
 
 
 class SessionExpiredError(SessionNotFoundError):
-    """The session has reached its end. Only its owner is told; all others get "not found"."""
+    """The session has expired. Only its owner gets this; all others get "not found"."""
 
     code = "session_expired"
 
@@ -86,7 +88,7 @@ class MessageNotFoundError(SessionError, LookupError):
     code = "message_not_found"
 
     def __init__(self, seq: int) -> None:
-        super().__init__(f"no message with seq {seq}")
+        super().__init__(f"the session holds no message with seq {seq}")
         self.seq = seq
 
 
@@ -103,7 +105,7 @@ class UnauthenticatedError(SessionError):
 
 
 class QuotaExceededError(SessionError):
-    """The store or a user holds as much as its setting allows."""
+    """The store, or a user, holds as much as the setting allows."""
 
     code = "quota_exceeded"
 
@@ -114,28 +116,29 @@ class SessionExistsError(SessionError):
     code = "session_exists"
 
     def __init__(self) -> None:
-        super().__init__("a session with this id exists already")
+        super().__init__("a session with this id already exists; choose another id")
 
 
 class ConflictError(SessionError):
-    """Another write was first, or a message id is known with other content."""
+    """Another write came first, or a message id is stored with other content."""
 
     code = "conflict"
 
 
 class RevisionMismatchError(ConflictError):
-    """``expected_revision`` is not the session's revision, or ``expected_version`` another's.
+    """The session is not at ``expected_revision``, or not in the state of ``expected_version``.
 
-    The two numbers are equal where the version is that of another session, which had the id before.
+    ``expected`` and ``actual`` are revisions. They are equal if the version is that of another
+    session, which had the id before.
     """
 
     code = "revision_mismatch"
 
     def __init__(self, expected: int, actual: int) -> None:
-        seen = f"expected revision {expected}"
+        wanted = f"expected revision {expected}"
         if expected == actual:
-            seen += " of another session with this id"
-        super().__init__(f"{seen}, the session is at {actual}")
+            wanted += " of another session with this id"
+        super().__init__(f"{wanted}, the session is at {actual}; read it again")
         self.expected = expected
         self.actual = actual
 
@@ -146,17 +149,17 @@ class LastSeqMismatchError(ConflictError):
     code = "last_seq_mismatch"
 
     def __init__(self, expected: int, actual: int) -> None:
-        super().__init__(f"expected last seq {expected}, the session is at {actual}")
+        super().__init__(f"expected last seq {expected}, the session is at {actual}; read it again")
         self.expected = expected
         self.actual = actual
 
 
 class StaleHeaderError(ConflictError):
-    """What a change was decided on no longer stands. The manager looks and decides again.
+    """The header on which a change was decided is stale. The manager reads and decides again.
 
-    Raised by ``apply_change`` when ``incarnation`` or ``access_revision`` differ, and by a provider
-    whose write another process overtook. It reaches a caller of the manager only as a
-    :class:`ConflictError` after ``SESSION_TIMEOUT``.
+    Raised by ``apply_change`` if ``incarnation`` or ``access_revision`` differ, and by a provider
+    whose write was overtaken by another process. A caller of the manager gets it, as a
+    :class:`ConflictError`, only if this goes on until ``SESSION_TIMEOUT``.
     """
 
     def __init__(self) -> None:
@@ -164,48 +167,47 @@ class StaleHeaderError(ConflictError):
 
 
 class ReplacementError(StaleHeaderError):
-    """A create met a session that has ended, and may not replace it before the time is confirmed.
+    """A create met an expired session, and may not replace it before the time is confirmed.
 
-    Raised by ``apply_change`` where ``replaces`` is not set; it does not reach a caller of the
-    manager.
+    Raised by ``apply_change`` if ``replaces`` is not set. It never reaches a caller of the manager.
     """
 
 
 class SessionArchivedError(SessionError):
-    """The session is archived and refuses writes. Unarchive it first."""
+    """The session is archived and refuses writes until it is unarchived."""
 
     code = "session_archived"
 
     def __init__(self) -> None:
-        super().__init__("session is archived")
+        super().__init__("the session is archived and read-only; unarchive it first")
 
 
 class TurnHeldError(SessionError):
-    """Another worker holds the turn, until ``expires_at`` at the latest."""
+    """Another worker holds the turn, until ``expires_at`` unless it renews it."""
 
     code = "turn_held"
 
     def __init__(self, expires_at: datetime) -> None:
-        super().__init__(f"the turn is held until {expires_at.isoformat()}")
+        super().__init__(f"another worker holds the turn until {expires_at.isoformat()}")
         self.expires_at = expires_at
 
 
 class TurnLostError(SessionError):
-    """The named turn is not the one that is held. Stop answering in this conversation."""
+    """The named turn is no longer held. Stop answering in this conversation."""
 
     code = "turn_lost"
 
     def __init__(self) -> None:
-        super().__init__("this turn is no longer held")
+        super().__init__("this turn is no longer held; take a new one to go on")
 
 
 class SessionMovedError(SessionError):
-    """The session is being built, frozen or has moved. Worth trying again."""
+    """The session is being built or moved, or has moved. Retry later."""
 
     code = "session_moved"
 
     def __init__(self) -> None:
-        super().__init__("session is being moved or built, try again")
+        super().__init__("the session is being built or moved; try again later")
 
 
 class CorruptRecordError(SessionError):
@@ -220,36 +222,42 @@ class CorruptRecordError(SessionError):
 
 
 class UnsupportedError(SessionError):
-    """This store or this release cannot do that."""
+    """This store, or this release, cannot do that."""
 
     code = "unsupported"
 
 
 class OverloadedError(SessionError):
-    """Too many writes wait already. Nothing of this one was written."""
+    """Too many writes are waiting. Nothing of this one was written; retry later."""
 
     code = "overloaded"
 
 
 class GroupsUnavailableError(SessionError):
-    """``groups_of`` did not answer within ``SESSION_TIMEOUT``. Nothing was decided or written."""
+    """``groups_of`` did not respond within ``SESSION_TIMEOUT``. Nothing was written."""
 
     code = "groups_unavailable"
 
     def __init__(self) -> None:
-        super().__init__("groups_of did not answer within SESSION_TIMEOUT")
+        super().__init__("groups_of did not respond within SESSION_TIMEOUT")
 
 
 class ConfigurationError(SessionError, ValueError):
-    """A setting, or an argument that configures, is wrong."""
+    """A setting, or an argument that configures, is wrong. The message names it."""
+
+    code = "invalid_configuration"
 
 
 class UnknownStorageError(ConfigurationError):
-    """No storage provider is known by that name or URL scheme."""
+    """No storage provider is registered under that name or URL scheme."""
+
+    code = "unknown_storage"
 
 
 class MissingDependencyError(SessionError, ImportError):
     """A driver is not installed. The message holds the pip command that installs it."""
+
+    code = "missing_dependency"
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
@@ -258,19 +266,23 @@ class MissingDependencyError(SessionError, ImportError):
 
 
 class WrongContextError(SessionError, RuntimeError):
-    """Used from an event loop or a process other than the one it was initialized in."""
+    """Used in another event loop or process than the one in which it was initialized."""
+
+    code = "wrong_context"
 
 
 class StorageError(SessionError):
-    """Base of what goes wrong in or with a store."""
+    """The base of what goes wrong in a store."""
+
+    code = "storage_error"
 
 
 class StorageUnavailableError(StorageError):
-    """The store did not answer, or could not.
+    """The store did not respond, or could not.
 
-    ``outcome_unknown`` is true if a write may have been carried out all the same: read before you
-    repeat it. Creates, deletes, turns and appends were repeated by the manager already, an append
-    only where no message can have been removed since.
+    ``outcome_unknown`` is true if a write may have been applied all the same: read the session
+    before you repeat it. The manager has already retried creates, deletes, turns and appends, an
+    append only if no message can have been removed since.
     """
 
     code = "storage_unavailable"
@@ -282,3 +294,5 @@ class StorageUnavailableError(StorageError):
 
 class StoreFormatError(StorageError):
     """The store is damaged, not one of ours, or newer than this program. It was left untouched."""
+
+    code = "store_format"

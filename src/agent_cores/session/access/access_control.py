@@ -2,12 +2,14 @@
 
 | may | viewer | editor | owner |
 | -- | -- | -- | -- |
-| read header and messages, watch, fork, leave | x | x | x |
-| read context; append; update; take a turn; delete a message one wrote | | x | x |
-| see all grants; share, revoke, visibility, transfer, archive, renew, rewind, delete | | | x |
+| read the header (only your own grant) and messages; fork; leave | x | x | x |
+| read context; append; update; take a turn; delete a message you wrote | | x | x |
+| see all grants; share, revoke, set visibility, transfer, archive, renew, rewind, delete | | | x |
 
-Who cannot read is told the same as for an id that does not exist. Who can read but not do the thing
-is told so. An expired session is absent for everybody; its owner is told that it ended.
+A caller who may not read a session gets the error of an id that does not exist; one who may read
+it, but not do the thing, gets ``AccessDeniedError``. An expired session is absent for everybody;
+only its owner learns that it has expired. Watching a session, once streaming is there, will be a
+right of viewers.
 """
 
 from __future__ import annotations
@@ -41,25 +43,25 @@ if TYPE_CHECKING:
 
 
 class Action(Enum):
-    """What can be done with a session: its name in messages, and the role it takes."""
+    """What can be done with a session: its name in error messages, and the role it requires."""
 
-    READ = ("read", AccessRole.VIEWER)
-    FORK = ("fork", AccessRole.VIEWER)
-    LEAVE = ("leave", AccessRole.VIEWER)
-    READ_CONTEXT = ("read the context", AccessRole.EDITOR)
-    APPEND = ("append", AccessRole.EDITOR)
-    UPDATE = ("update", AccessRole.EDITOR)
-    TAKE_TURN = ("take a turn", AccessRole.EDITOR)
-    DELETE_OWN_MESSAGE = ("delete a message", AccessRole.EDITOR)
-    DELETE_MESSAGE = ("delete another's message", AccessRole.OWNER)
-    SHARE = ("share", AccessRole.OWNER)
-    REVOKE = ("revoke", AccessRole.OWNER)
-    SET_VISIBILITY = ("set the visibility", AccessRole.OWNER)
-    TRANSFER = ("transfer", AccessRole.OWNER)
-    ARCHIVE = ("archive", AccessRole.OWNER)
-    RENEW = ("renew", AccessRole.OWNER)
-    REWIND = ("rewind", AccessRole.OWNER)
-    DELETE = ("delete", AccessRole.OWNER)
+    READ = ("reading", AccessRole.VIEWER)
+    FORK = ("forking", AccessRole.VIEWER)
+    LEAVE = ("leaving", AccessRole.VIEWER)
+    READ_CONTEXT = ("reading the context", AccessRole.EDITOR)
+    APPEND = ("appending", AccessRole.EDITOR)
+    UPDATE = ("updating", AccessRole.EDITOR)
+    TAKE_TURN = ("taking a turn", AccessRole.EDITOR)
+    DELETE_OWN_MESSAGE = ("deleting a message", AccessRole.EDITOR)
+    DELETE_MESSAGE = ("deleting another's message", AccessRole.OWNER)
+    SHARE = ("sharing", AccessRole.OWNER)
+    REVOKE = ("revoking", AccessRole.OWNER)
+    SET_VISIBILITY = ("setting the visibility", AccessRole.OWNER)
+    TRANSFER = ("transferring", AccessRole.OWNER)
+    ARCHIVE = ("archiving", AccessRole.OWNER)
+    RENEW = ("renewing", AccessRole.OWNER)
+    REWIND = ("rewinding", AccessRole.OWNER)
+    DELETE = ("deleting", AccessRole.OWNER)
 
     def __init__(self, label: str, role: AccessRole) -> None:
         self.label = label
@@ -68,7 +70,7 @@ class Action(Enum):
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
-    """Who asks. ``groups`` are bare names, ``None`` while they have not been asked for."""
+    """Who acts. ``groups`` are bare names, ``None`` until they have been needed."""
 
     user_id: str
     groups: tuple[str, ...] | None = None
@@ -82,13 +84,13 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
         return (self.user_id, *(GROUP_PREFIX + group for group in self.groups or ()))
 
     def in_groups(self, groups: tuple[str, ...]) -> Caller:
-        """Return the caller with the groups that were asked for."""
+        """Return the caller as a member of these groups."""
         bare = Caller(self.user_id, groups)
         return Caller(self.user_id, groups, Subjects.of(bare.subjects)) if groups else bare
 
 
 class AccessController:
-    """Decides from a header, a caller and an instant."""
+    """Decides by a header, a caller and an instant."""
 
     def role(self, header: SessionMetadata, caller: Caller, at: datetime) -> AccessRole | None:
         """Return the caller's role, or ``None`` if the session may not even be read."""
@@ -102,7 +104,7 @@ class AccessController:
         return best
 
     def allows(self, header: SessionMetadata, caller: Caller, action: Action, at: datetime) -> bool:
-        """Whether the caller may do that now: what :meth:`check` does not refuse."""
+        """Whether :meth:`check` would allow the action."""
         if header.expires_at is not None and at >= header.expires_at:
             return False
         if header.hold is Hold.OPENING or header.hold is Hold.MOVED:
@@ -115,7 +117,7 @@ class AccessController:
     def check(
         self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
     ) -> AccessRole:
-        """Return the caller's role if the action is allowed; raise the refusal otherwise.
+        """Return the caller's role if the action is allowed; raise why not otherwise.
 
         Raises ``SessionNotFoundError``, ``SessionExpiredError`` (to the owner),
         ``SessionMovedError`` (to who may read) or ``AccessDeniedError``.
@@ -128,17 +130,18 @@ class AccessController:
         if header.hold is Hold.MOVED:
             raise SessionMovedError
         if role.rank < action.rank:
-            detail = f"to {action.label} takes the role {action.role}, yours is {role}"
+            article = "an" if role is AccessRole.EDITOR else "a"
+            detail = f"{action.label} requires the {action.role} role; you are {article} {role}"
             raise AccessDeniedError(detail)
         return role
 
     def allowed_until(
         self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
     ) -> datetime | None:
-        """Return the end of what allows this action now: of the grant that lasts longest.
+        """Return until when this action is allowed: the end of the grant that lasts longest.
 
-        ``None`` is no end: the caller is the owner, or a grant without end or the visibility
-        suffices.
+        ``None``: without end. The caller is the owner, the session is public, or a grant has no
+        end.
         """
         viewer = action.rank <= AccessRole.VIEWER.rank
         if header.owner_id == caller.user_id or (header.public and viewer):
@@ -150,7 +153,7 @@ class AccessController:
     def needs_groups(
         self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
     ) -> bool:
-        """Whether the caller's groups could still turn a refusal into a yes."""
+        """Whether the action is refused so far, and the caller's groups might allow it."""
         return (
             caller.groups is None
             and not self.allows(header, caller, action, at)
@@ -160,10 +163,10 @@ class AccessController:
     def view(
         self, header: SessionMetadata, caller: Caller, role: AccessRole, at: datetime
     ) -> SessionMetadata:
-        """Return the header as the caller may see it; it shares nothing that can be changed.
+        """Return the header as the caller may see it, in a copy that shares nothing mutable.
 
-        Without the turn's token and the fields for providers; live grants only, and of these only
-        the caller's own unless the caller is the owner.
+        The turn's token and the fields for providers are left out. The owner sees all live grants,
+        everyone else their own.
         """
         return _without_secrets(header, self.visible_grants(header, caller, role, at), at)
 
@@ -172,10 +175,10 @@ class AccessController:
     ) -> dict[str, Grant]:
         """Return the live grants that the caller may see."""
         if role is AccessRole.OWNER:
-            seen: Iterable[Grant] = header.grants.values()
+            visible: Iterable[Grant] = header.grants.values()
         else:
-            seen = grants_to(header.grants, caller.subjects)
-        return {grant.subject: grant for grant in seen if grant.is_live(at)}
+            visible = grants_to(header.grants, caller.subjects)
+        return {grant.subject: grant for grant in visible if grant.is_live(at)}
 
 
 def owner_view(header: SessionMetadata, at: datetime) -> SessionMetadata:

@@ -1,4 +1,4 @@
-"""Messages: as callers give them, as they read them, and as providers keep them."""
+"""Messages: as callers append them, as they read them, and as providers store them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ import msgspec
 
 from agent_cores.session.models.representation import hides
 
-USER = "user"
-ASSISTANT = "assistant"
-SYSTEM = "system"
-DEVELOPER = "developer"
-TOOL = "tool"
-
 Content = str | list[Any]
 
 
@@ -23,7 +17,8 @@ Content = str | list[Any]
 class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A message to append.
 
-    ``content`` is text or a list of JSON parts; ``id`` makes it repeatable.
+    ``role`` is free text, such as ``user``, ``assistant``, ``system``, ``developer`` or ``tool``.
+    ``content`` is text or a list of JSON parts. With an ``id`` the append can be repeated safely.
     """
 
     role: str
@@ -34,7 +29,7 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @hides("content", "metadata")
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored message. ``seq`` counts from 1, in the order of commit; removals leave holes."""
+    """A stored message. ``seq`` counts from 1, in commit order; removed messages leave holes."""
 
     seq: int
     id: str
@@ -47,11 +42,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 @hides("body")
 class StoredMessage(msgspec.Struct, frozen=True, gc=False):
-    """A message as a provider keeps it.
+    """A message as a provider stores it.
 
-    ``body`` is its role, content, author and metadata, encoded.
-
-    ``seq`` is 0 until the storage has numbered it. Two messages are equal if id and body are.
+    ``body`` is its role, content, author and metadata, encoded. ``seq`` is 0 until the store has
+    numbered it.
     """
 
     seq: int
@@ -62,7 +56,7 @@ class StoredMessage(msgspec.Struct, frozen=True, gc=False):
 
 def numbered(messages: tuple[StoredMessage, ...], after: int) -> tuple[StoredMessage, ...]:
     """Return the messages with the seqs that follow ``after``."""
-    if len(messages) == 1:  # by far the most, and every append pays for this
+    if len(messages) == 1:  # the usual case, and every append pays for this
         [message] = messages
         return (StoredMessage(after + 1, message.id, message.created_at, message.body),)
     return tuple(

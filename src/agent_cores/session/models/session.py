@@ -27,7 +27,7 @@ GROUP_PREFIX = "group:"
 
 
 class SessionStatus(StrEnum):
-    """``expired`` begins at the instant ``expires_at``, swept or not."""
+    """``expired`` holds from the instant ``expires_at``, swept or not."""
 
     ACTIVE = "active"
     ARCHIVED = "archived"
@@ -35,7 +35,7 @@ class SessionStatus(StrEnum):
 
 
 class Visibility(StrEnum):
-    """Derived: the public flag, else a live grant, else private."""
+    """Derived: ``public`` by the flag, else ``shared`` by a live grant, else ``private``."""
 
     PRIVATE = "private"
     SHARED = "shared"
@@ -43,7 +43,7 @@ class Visibility(StrEnum):
 
 
 class AccessRole(StrEnum):
-    """What a user is in a session; each role may do all that the one before it may."""
+    """What a user may do in a session; each role may do all that the one before it may."""
 
     VIEWER = "viewer"
     EDITOR = "editor"
@@ -67,7 +67,11 @@ class RenewOn(StrEnum):
 
 
 class Hold(StrEnum):
-    """Why a session refuses ordinary writes: being built, being moved, or moved away."""
+    """Why a session refuses ordinary writes: it is being built, being moved, or has moved.
+
+    Forks use ``opening``. No verb sets ``frozen`` or ``moved`` yet: they are for moving sessions
+    between stores, and every provider honours them already.
+    """
 
     OPENING = "opening"
     FROZEN = "frozen"
@@ -84,12 +88,12 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
 
     def is_live(self, at: datetime) -> bool:
-        """Whether the grant still stands at that instant."""
+        """Whether the grant still holds at that instant."""
         return self.expires_at is None or at < self.expires_at
 
 
 class Subjects(tuple[str, ...]):  # noqa: SLOT001 - a tuple takes no slots
-    """Many subjects, with the set of them made once: a listing asks for it at every header."""
+    """Many subjects, with their set built once: a listing needs it for every header."""
 
     known: frozenset[str]
 
@@ -102,7 +106,7 @@ class Subjects(tuple[str, ...]):  # noqa: SLOT001 - a tuple takes no slots
 
 
 def grants_to(grants: Mapping[str, Grant], subjects: tuple[str, ...]) -> list[Grant]:
-    """Return the grants to any of the subjects; of ``Subjects``, at the cost of the grants."""
+    """Return the grants to any of the subjects; for ``Subjects`` this costs the fewer of both."""
     if isinstance(subjects, Subjects) and len(grants) < len(subjects):
         wanted = subjects.known
         return [grant for subject, grant in grants.items() if subject in wanted]
@@ -111,7 +115,7 @@ def grants_to(grants: Mapping[str, Grant], subjects: tuple[str, ...]) -> list[Gr
 
 @hides("token")
 class Turn(msgspec.Struct, frozen=True):
-    """The lease of the one worker that answers. ``token`` is ``None`` for all but its holder."""
+    """The lease of the one worker that answers. Only its holder sees the ``token``."""
 
     token: str | None
     expires_at: datetime
@@ -156,9 +160,9 @@ class SessionMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def version(self) -> str:
-        """Which state of which session this is, for ``expected_version=``. Opaque: do not parse it.
+        """One state of this session, for ``expected_version=``. Opaque: do not parse it.
 
-        It names the session (``incarnation``), ``revision`` and ``last_seq``.
+        It names ``incarnation``, ``revision`` and ``last_seq``.
         """
         return version_text(self.incarnation, self.revision, self.last_seq)
 
@@ -178,7 +182,7 @@ class SessionMetadata(msgspec.Struct, frozen=True, kw_only=True):
             return default
 
     def is_expired(self, at: datetime) -> bool:
-        """Whether the session has reached its end at that instant."""
+        """Whether the session has expired at that instant."""
         return self.expires_at is not None and at >= self.expires_at
 
     def status_at(self, at: datetime) -> SessionStatus:
@@ -197,11 +201,10 @@ class SessionMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 @hides("context")
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as it was read or written.
+    """A session, as it was read or written.
 
-    ``context`` and ``messages`` are ``None`` if not asked for.
-
-    ``access_role`` is the caller's role, set by the manager.
+    ``context`` and ``messages`` are ``None`` if they were not asked for. ``access_role`` is the
+    caller's role, set by the manager.
     """
 
     metadata: SessionMetadata
@@ -222,7 +225,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def version(self) -> str:
-        """Which state of which session this is, for ``expected_version=``. Opaque."""
+        """The version of the session, for ``expected_version=``. Opaque: do not parse it."""
         return self.metadata.version
 
     @property
@@ -232,9 +235,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(list[T]):
-    """One page of a listing: a list that knows whether more follows.
+    """One page of sessions or messages: a list that knows whether more follow.
 
-    ``next_cursor`` continues a listing of sessions. Pages of messages are continued with
+    ``next_cursor`` continues a listing of sessions. Continue a page of messages with
     ``before_seq=page[0].seq`` or ``after_seq=page[-1].seq``; ``last_seq`` and ``version`` are the
     session's.
 
@@ -265,6 +268,6 @@ SYSTEM_KEYS = frozenset(SessionMetadata.__struct_fields__) - {"title", "tags"}
 
 
 def without(values: Mapping[str, T], keys: Iterable[str]) -> dict[str, T]:
-    """Copy a mapping without some of its keys."""
+    """Return a copy of a mapping without some of its keys."""
     dropped = set(keys)
     return {key: value for key, value in values.items() if key not in dropped}
