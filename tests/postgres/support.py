@@ -10,8 +10,8 @@ import asyncpg
 
 from agent_cores.session.models import Change, SessionMetadata, Window
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.postgres.batch import Batch
 from agent_cores.session.storage.postgres.url import split_url
+from agent_cores.session.storage.sql.batch import Batch
 from agent_cores.session.testing.samples import creation, new_header, new_message
 
 if TYPE_CHECKING:

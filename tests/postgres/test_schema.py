@@ -12,7 +12,7 @@ from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres import schema_versions as postgres_schema
 from agent_cores.session.storage.postgres.provider import PostgresProvider
-from agent_cores.session.storage.sql.schema_files import numbered_files
+from agent_cores.session.storage.sql.schema import numbered_files
 from tests.postgres.support import append, change, connected, create, message_ids
 
 pytestmark = pytest.mark.anyio

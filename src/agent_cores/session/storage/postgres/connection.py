@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from agent_cores.session.errors import SessionError
-    from agent_cores.session.storage.postgres.names import Names
+    from agent_cores.session.storage.sql.names import Names
 
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 

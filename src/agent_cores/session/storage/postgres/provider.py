@@ -28,15 +28,15 @@ from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.postgres import queries as sql
-from agent_cores.session.storage.postgres.clock import ServerClock
 from agent_cores.session.storage.postgres.connection import Database
 from agent_cores.session.storage.postgres.errors import ClashError
-from agent_cores.session.storage.postgres.names import DEFAULT_PREFIX, Names
-from agent_cores.session.storage.postgres.purge import Purger
-from agent_cores.session.storage.postgres.reading import find_page, look
 from agent_cores.session.storage.postgres.schema_versions import apply_schema, check_schema
 from agent_cores.session.storage.postgres.url import split_url, without_password
-from agent_cores.session.storage.postgres.writing import Writer
+from agent_cores.session.storage.sql.clock import ServerClock
+from agent_cores.session.storage.sql.names import DEFAULT_PREFIX, Names
+from agent_cores.session.storage.sql.purge import Purger
+from agent_cores.session.storage.sql.reading import find_page, look
+from agent_cores.session.storage.sql.writing import Writer
 from agent_cores.session.storage.unreadable import HeaderReader
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import StoreFormatError
-from agent_cores.session.storage.sql.schema_files import numbered_files
+from agent_cores.session.storage.sql.schema import numbered_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent_cores.session.storage.postgres.connection import Database, Transaction
-    from agent_cores.session.storage.postgres.names import Names
+    from agent_cores.session.storage.sql.names import Names
 
 logger = logging.getLogger("agent_cores.session")
 

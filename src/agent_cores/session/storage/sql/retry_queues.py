@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent_cores.session.models.change import Applied, Change
-    from agent_cores.session.storage.postgres.batch import Answer
-    from agent_cores.session.storage.sql.records import SessionName
+    from agent_cores.session.storage.sql.batch import Answer
+    from agent_cores.session.storage.sql.rows import SessionName
 
 _TURN = 0.5
 """Seconds that one line keeps a connection waiting for a lock, before others have theirs."""

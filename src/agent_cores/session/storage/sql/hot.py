@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models import SessionMetadata
     from agent_cores.session.storage.postgres.connection import Database
-    from agent_cores.session.storage.sql.records import SessionName
+    from agent_cores.session.storage.sql.rows import SessionName
 
 _encode = msgspec.json.Encoder().encode
 _instant = lru_cache(maxsize=10_000)(from_millis)  # sessions keep an instant for many appends

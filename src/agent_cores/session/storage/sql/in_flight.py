@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from agent_cores.session.models import Change
-    from agent_cores.session.storage.sql.records import SessionName
+    from agent_cores.session.storage.sql.rows import SessionName
 
 
 class InFlight:

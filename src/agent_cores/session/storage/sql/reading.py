@@ -23,7 +23,7 @@ from agent_cores.session.models.query import WALK_LIMIT
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.connection import ONE_INSTANT
-from agent_cores.session.storage.sql.records import EVERY_SESSION, tag_mark
+from agent_cores.session.storage.sql.rows import EVERY_SESSION, tag_mark
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -19,25 +19,25 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
 )
 from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
-from agent_cores.session.storage.postgres.batch import Answer, Batch
 from agent_cores.session.storage.postgres.errors import (
     ClashError,
     ConnectionLostError,
     LockedError,
     left_nothing,
 )
-from agent_cores.session.storage.postgres.flight import InFlight
-from agent_cores.session.storage.postgres.hot import Append, append_all
-from agent_cores.session.storage.postgres.waiting import Lines
+from agent_cores.session.storage.sql.batch import Answer, Batch
+from agent_cores.session.storage.sql.hot import Append, append_all
+from agent_cores.session.storage.sql.in_flight import InFlight
+from agent_cores.session.storage.sql.retry_queues import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent_cores.session.models.change import Applied, Change
-    from agent_cores.session.storage.postgres.clock import ServerClock
     from agent_cores.session.storage.postgres.connection import Database
-    from agent_cores.session.storage.postgres.flight import Flight
-    from agent_cores.session.storage.sql.records import SessionName
+    from agent_cores.session.storage.sql.clock import ServerClock
+    from agent_cores.session.storage.sql.in_flight import Flight
+    from agent_cores.session.storage.sql.rows import SessionName
 
 _LARGE = 256 * 1024
 """Bytes from which a change goes alone."""

@@ -14,7 +14,7 @@ from agent_cores.session.errors import SessionError
 from agent_cores.session.models.change import Applied, apply_change
 from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.errors import ClashError, LockedError
-from agent_cores.session.storage.sql.records import (
+from agent_cores.session.storage.sql.rows import (
     Loaded,
     Reached,
     Rows,
