@@ -1,27 +1,27 @@
-"""``Batch``: many changes in one transaction: lock, reach, decide by ``apply_change``, write.
+"""``Batch``: many changes in one transaction: lock, read, decide by ``apply_change``, write.
 
-This road carries out every kind of change. A refusal is the answer of one change; an error of the
-transaction is raised, and nothing was written.
+Every kind of change can go this way. A refusal answers one change; an error of the transaction is
+raised, and nothing was written.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from agent_cores.session.codec import HEADER_FIELDS, decode_header
 from agent_cores.session.errors import SessionError
 from agent_cores.session.models.change import Applied, apply_change
-from agent_cores.session.storage.postgres import queries as sql
-from agent_cores.session.storage.postgres.errors import ClashError, LockedError
+from agent_cores.session.storage.sql.dialect import Statement, Step
+from agent_cores.session.storage.sql.errors import ClashError, LockedError
 from agent_cores.session.storage.sql.rows import (
+    Contents,
     Loaded,
-    Reached,
-    Rows,
     SessionName,
-    columns,
+    Written,
+    decode_header,
     header_row,
     message_of,
+    name_of,
     rounds,
 )
 
@@ -29,71 +29,70 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent_cores.session.models import Change
-    from agent_cores.session.storage.postgres.connection import Transaction
+    from agent_cores.session.storage.sql.dialect import Plan
 
 Answer = Applied | Exception
 
 
 class Batch:
-    """One batch of changes inside one transaction. ``deletes``: whether it left rows to purge.
+    """One batch of changes, for one transaction. ``deletes``: whether it left rows to purge.
 
-    With ``skip_locked`` a session that another transaction holds is not waited for: the answer to
-    its changes is ``LockedError``.
+    With ``skip_locked`` a session that another transaction holds is not waited for: its changes are
+    answered with ``LockedError``.
     """
 
-    def __init__(
-        self, transaction: Transaction, changes: Sequence[Change], *, skip_locked: bool = False
-    ) -> None:
-        self._skip_locked = skip_locked
-        self._fetch = transaction.fetch
-        self._execute = transaction.execute
+    def __init__(self, changes: Sequence[Change], *, skip_locked: bool = False) -> None:
         self._changes = changes
+        self._skip_locked = skip_locked
         self._loaded: dict[SessionName, Loaded | SessionError] = {}
         self._answers: dict[int, Answer] = {}
         self._counts: Counter[str] = Counter()
         self.deletes = False
 
-    async def run(self) -> list[Answer]:
+    def plan(self) -> Plan[list[Answer]]:
         """Carry out the changes, several to one session in their order; answer each."""
-        await self._lock({_name(change) for change in self._changes})
-        await self._look_twice()
+        yield from self._lock({_name(change) for change in self._changes})
+        yield from self._check_missing()
         for indexes in rounds(self._changes):
-            await self._run_round(indexes)
+            yield from self._run_round(indexes)
         counts = sorted(entry for entry in self._counts.items() if entry[1])
-        await self._write_all((sql.COUNT_SESSIONS, counts))
+        if counts:
+            yield Step(Statement.COUNT_SESSIONS, counts)
         return [self._answers[index] for index in range(len(self._changes))]
 
-    async def _lock(self, wanted: Iterable[SessionName]) -> None:
-        """Lock and load headers. A lock waited for gives the row as it is after the wait."""
-        statement = sql.LOCK_FREE if self._skip_locked else sql.LOCK
-        for row in await self._fetch(statement, *columns(wanted, 2)):
-            name = row["namespace"], row["session_id"]
+    def _lock(self, names: Iterable[SessionName]) -> Plan[None]:
+        """Lock and load headers. A lock that was waited for gives the row as of after the wait."""
+        statement = Statement.LOCK_FREE if self._skip_locked else Statement.LOCK
+        for row in (yield Step(statement, sorted(names))):
+            name = name_of(row)
             try:
-                self._loaded[name] = Loaded(row["session_key"], decode_header(row, *name))
+                self._loaded[name] = Loaded(row[0], decode_header(row))
             except SessionError as error:
                 self._loaded[name] = error
 
-    async def _look_twice(self) -> None:
-        """Look again for what was not there: it may have been replaced while we waited.
+    def _check_missing(self) -> Plan[None]:
+        """Check again what was not found: it may have been replaced during the wait for locks.
 
-        Its row may come before those that are locked: then the changes have to go one by one.
+        Its new row may precede those that are locked by now. Locking it would break the order of
+        locks, so the changes of the batch have to go one by one.
         """
         missing = {_name(change) for change in self._changes if change.create is None}
         missing -= self._loaded.keys()
         if not missing:
             return
-        if self._skip_locked:
-            for row in await self._fetch(sql.PRESENT, *columns(missing, 2)):
-                held = LockedError("another transaction holds this session")
-                self._loaded[row["namespace"], row["session_id"]] = held
-        elif not self._loaded:
-            await self._lock(missing)
-        elif await self._fetch(sql.PRESENT, *columns(missing, 2)):
-            raise ClashError("a session was replaced while the batch waited")
+        if not self._skip_locked and not self._loaded:
+            yield from self._lock(missing)
+            return
+        for namespace, session_id in (yield Step(Statement.PRESENT, sorted(missing))):
+            if not self._skip_locked:
+                raise ClashError("a session was replaced while the batch waited for locks")
+            held = LockedError("another transaction holds this session")
+            self._loaded[namespace, session_id] = held
 
-    async def _run_round(self, indexes: Sequence[int]) -> None:
-        reached = await self._reach([self._changes[index] for index in indexes])
-        rows = Rows()
+    def _run_round(self, indexes: Sequence[int]) -> Plan[None]:
+        contents = yield from self._read_contents([self._changes[index] for index in indexes])
+        written = Written()
+        creates: dict[SessionName, int] = {}
         for index in indexes:
             change = self._changes[index]
             loaded = self._loaded.get(_name(change))
@@ -102,86 +101,96 @@ class Batch:
                 continue
             change = change.as_of(change.applied_at())  # by now its session is locked
             try:
-                applied = apply_change(reached.state(loaded), change)
+                applied = apply_change(contents.state(loaded), change)
             except SessionError as refusal:
                 self._answers[index] = refusal
                 continue
             self._answers[index] = applied
-            await self._gather(rows, loaded, change, applied)
-        await self._write(rows)
-
-    async def _gather(
-        self, rows: Rows, loaded: Loaded | None, change: Change, applied: Applied
-    ) -> None:
-        """Gather what the change writes; keep its header for the next change to that session."""
-        if not applied.writes:
-            return
-        if loaded is not None and (applied.deleted or applied.replaced is not None):
-            rows.delete(loaded)
-            self._loaded.pop(_name(change))
+            if applied.writes and self._collect(written, loaded, change, applied):
+                creates[_name(change)] = index
+        if written.deleted:  # before creates, which may take the same names
+            yield Step(Statement.DELETE_HEADERS, written.deleted)
             self.deletes = True
-        if applied.deleted:
-            return
-        if applied.before is None:
-            await self._delete(rows)  # what is replaced goes first: its name is taken
-            values = header_row(applied.header, HEADER_FIELDS)
-            key = int((await self._fetch(sql.INSERT_HEADER, *values))[0]["session_key"])
-            rows.create(key, applied)
-        elif loaded is not None:
-            key = loaded.session_key
-            rows.update(key, loaded.header, applied)
-        else:
-            return
-        self._loaded[_name(change)] = Loaded(key, applied.header)
+        if creates:
+            yield from self._create(written, creates)
+        yield from _write(written)
+        self._counts.update(written.counts)
 
-    async def _reach(self, changes: Sequence[Change]) -> Reached:
+    def _collect(
+        self, written: Written, loaded: Loaded | None, change: Change, applied: Applied
+    ) -> bool:
+        """Collect what a change writes; return whether it creates a session.
+
+        Its header is kept for the next change to that session.
+        """
+        name = _name(change)
+        if loaded is not None and (applied.deleted or applied.replaced is not None):
+            written.delete(loaded)
+            del self._loaded[name]
+        if applied.deleted:
+            return False
+        if applied.before is None:
+            return True
+        if loaded is not None:
+            written.update(loaded.session_key, loaded.header, applied)
+            self._loaded[name] = Loaded(loaded.session_key, applied.header)
+        return False
+
+    def _create(self, written: Written, creates: dict[SessionName, int]) -> Plan[None]:
+        """Insert new headers, in the order of their names, so that no two batches deadlock."""
+        applied: dict[SessionName, Applied] = {}
+        for name in sorted(creates):
+            answer = self._answers[creates[name]]
+            if isinstance(answer, Applied):
+                applied[name] = answer
+        headers = [header_row(each.header) for each in applied.values()]
+        for namespace, session_id, key in (yield Step(Statement.INSERT_HEADERS, headers)):
+            created = applied.pop((namespace, session_id))
+            written.create(key, created)
+            self._loaded[namespace, session_id] = Loaded(key, created.header)
+        for name in applied:
+            clash = ClashError("a concurrent create took this id first")
+            self._answers[creates[name]] = self._loaded[name] = clash
+
+    def _read_contents(self, changes: Sequence[Change]) -> Plan[Contents]:
         """Read what lies outside the locked rows, by later statements than the one that locked."""
         found = [(change, self._loaded.get(_name(change))) for change in changes]
         pairs = [(change, held.session_key) for change, held in found if isinstance(held, Loaded)]
-        reached = Reached()
+        contents = Contents()
         ids = [(key, m.id) for change, key in pairs if not change.create for m in change.append]
         if ids:
-            for row in await self._fetch(sql.KNOWN, *columns(ids, 2)):
-                known = reached.known.setdefault(row["session_key"], {})
-                known[row["id"]] = message_of(row)
-        keys = [(key, name) for change, key in pairs for name in change.context_keys]
-        if keys:
-            for row in await self._fetch(sql.CONTEXT, *columns(keys, 2)):
-                reached.context.setdefault(row["session_key"], {})[row["key"]] = row["value"]
+            for key, *message in (yield Step(Statement.KNOWN, ids)):
+                known = contents.known.setdefault(key, {})
+                known[message[1]] = message_of(message)
+        names = [(key, name) for change, key in pairs for name in change.context_keys]
+        if names:
+            for key, name, value in (yield Step(Statement.CONTEXT, names)):
+                contents.context.setdefault(key, {})[name] = value
         for change, key in pairs:
             if change.remove is not None:
-                most = change.limits.rewind_messages
                 bounds = change.remove.first, change.remove.last
-                removable = await self._fetch(sql.REMOVABLE, key, *bounds, most)
-                reached.removable[key] = tuple((row["seq"], row["id"]) for row in removable)
-        return reached
+                row = key, *bounds, change.limits.rewind_messages
+                removable = yield Step(Statement.REMOVABLE, [row])
+                contents.removable[key] = tuple([(seq, id_) for seq, id_ in removable])
+        return contents
 
-    async def _delete(self, rows: Rows) -> None:
-        if rows.deleted:
-            await self._execute(sql.DELETE_HEADERS, rows.deleted)
-            rows.deleted.clear()
 
-    async def _write(self, rows: Rows) -> None:
-        await self._delete(rows)
-        for names, updated in rows.updated.items():
-            await self._execute(sql.update_headers(names), *columns(updated, len(names) + 1))
-        await self._write_all(
-            (sql.DELETE_MESSAGES, rows.removed),
-            (sql.INSERT_MESSAGES, rows.messages),
-            (sql.DROP_CONTEXT, rows.dropped),
-            (sql.SET_CONTEXT, rows.context),
-            (sql.UNLIST_OWNED, rows.unowned),
-            (sql.LIST_OWNED, rows.owned),
-            (sql.MOVE_OWNED, rows.listed),
-            (sql.UNLIST_SHARED, rows.unshared),
-            (sql.LIST_SHARED, rows.shared),
-        )
-        self._counts.update(rows.counts)
-
-    async def _write_all(self, *kinds: tuple[str, Sequence[Sequence[Any]]]) -> None:
-        for statement, rows in kinds:
-            if rows:
-                await self._execute(statement, *columns(rows, len(rows[0])))
+def _write(written: Written) -> Plan[None]:
+    for fields, updated in written.updated.items():
+        yield Step(Statement.UPDATE_HEADERS, updated, fields)
+    for statement, rows in (
+        (Statement.DELETE_MESSAGES, written.removed),
+        (Statement.INSERT_MESSAGES, written.messages),
+        (Statement.DROP_CONTEXT, written.dropped),
+        (Statement.SET_CONTEXT, written.context),
+        (Statement.REMOVE_OWNED, written.unowned),
+        (Statement.ADD_OWNED, written.owned),
+        (Statement.MOVE_OWNED, written.listed),
+        (Statement.REMOVE_SHARED, written.unshared),
+        (Statement.ADD_SHARED, written.shared),
+    ):
+        if rows:
+            yield Step(statement, rows)
 
 
 def _name(change: Change) -> SessionName:

@@ -1,4 +1,4 @@
-"""``Purger``: removes, in the background, messages and context of sessions that are gone."""
+"""Purging: removing, in the background, messages and context of sessions that are deleted."""
 
 from __future__ import annotations
 
@@ -7,24 +7,39 @@ import logging
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import SessionError
-from agent_cores.session.storage.postgres import queries as sql
-from agent_cores.session.storage.postgres.connection import seconds_until
+from agent_cores.session.storage.sql.dialect import Statement, Step, carry_out
 
 if TYPE_CHECKING:
-    from agent_cores.session.storage.postgres.connection import Database
+    from agent_cores.session.storage.sql.database import Database
+    from agent_cores.session.storage.sql.dialect import Plan
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("agent_cores.session")
 
-_SESSIONS = 100
-_MESSAGES = 5_000
-"""How many sessions and messages one transaction removes."""
+SESSIONS = 100
+ROWS = 5_000
+"""How many sessions, and rows of them, one transaction removes."""
+
+
+def purge_plan(sessions: int = SESSIONS, rows: int = ROWS) -> Plan[bool]:
+    """Remove what some deleted sessions left, in a transaction; return whether there was any."""
+    keys = [tuple(row) for row in (yield Step(Statement.NEXT_DELETED, [(sessions,)]))]
+    if not keys:
+        return False
+    left = rows
+    for statement in (Statement.PURGE_MESSAGES, Statement.PURGE_CONTEXT):
+        [(removed,)] = yield Step(statement, [(key, left) for (key,) in keys])
+        left -= removed
+        if left <= 0:
+            return True
+    yield Step(Statement.FORGET_DELETED, keys)
+    return True
 
 
 class Purger:
-    """Works the queue of deleted sessions off, in short transactions, one task at a time.
+    """Works off the queue of deleted sessions, in short transactions, one task at a time.
 
-    Any number of processes may: each takes what no other has locked. What one leaves behind, the
-    next one takes.
+    Any number of processes may purge: each takes what no other has locked, and what one leaves
+    behind the next one takes.
     """
 
     def __init__(self, database: Database) -> None:
@@ -34,7 +49,7 @@ class Purger:
         self._closed = False
 
     def wake(self) -> None:
-        """See to it that what is queued now will be removed."""
+        """Have everything purged that is queued by now."""
         self._again = True
         if self._task is None and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -44,10 +59,11 @@ class Purger:
         self._closed = False
 
     async def stop(self, deadline: float) -> None:
-        """Finish the transaction under way and no other; give it up at the deadline."""
+        """Finish the current transaction and begin no other; cancel it at the deadline."""
         self._closed = True
         if self._task is not None:
-            _, late = await asyncio.wait([self._task], timeout=seconds_until(deadline))
+            left = max(0.0, deadline - asyncio.get_running_loop().time())
+            _, late = await asyncio.wait([self._task], timeout=left)
             for task in late:
                 task.cancel()
 
@@ -63,16 +79,7 @@ class Purger:
             self._task = None
 
     async def _purge(self) -> bool:
-        """Remove one batch; return whether there was any."""
-        if not await self._database.fetch(sql.ANY_DELETED):
+        if not await self._database.run(Step(Statement.ANY_DELETED)):
             return False
-        async with self._database.transaction() as transaction:
-            rows = await transaction.fetch(sql.NEXT_DELETED, _SESSIONS)
-            keys = [row["session_key"] for row in rows]
-            if not keys:
-                return False
-            done = await transaction.execute(sql.PURGE_MESSAGES, keys, _MESSAGES)
-            if int(done.removeprefix("DELETE ")) < _MESSAGES:
-                await transaction.execute(sql.PURGE_CONTEXT, keys)
-                await transaction.execute(sql.FORGET_DELETED, keys)
-        return True
+        async with self._database.transaction() as connection:
+            return await carry_out(purge_plan(), connection.run)
