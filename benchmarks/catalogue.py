@@ -50,6 +50,8 @@ class Workload:
     """Settings that differ from the defaults, each with a reason beside the entry."""
 
 
+FIRST_MESSAGE = "a session begins with its first message"
+
 OURS_SQLITE = Contender("agent_cores, SQLite", "sqlite", "ours", "benchmarks.ours:SqliteStore")
 OURS_MEMORY = Contender("agent_cores, memory", "memory", "ours", "benchmarks.ours:MemoryStore")
 LIMIT_SQLITE = Contender(
@@ -57,7 +59,7 @@ LIMIT_SQLITE = Contender(
     "sqlite",
     "limit",
     "benchmarks.limits.sqlite_group_commit:SqliteGroupCommit",
-    only=("append", "read"),
+    only=("append", "read", "create"),
 )
 OPENAI_SQLITE = Contender(
     "openai-agents SQLiteSession",
@@ -66,7 +68,11 @@ OPENAI_SQLITE = Contender(
     "benchmarks.peers.openai_agents_sqlite:OpenAIAgentsSqlite",
     home="peers",
     statement="from agents import SQLiteSession",
-    lacks={"list": "SQLiteSession lists no sessions", "sweep": "SQLiteSession has no expiry"},
+    lacks={
+        "create": FIRST_MESSAGE,
+        "list": "SQLiteSession lists no sessions",
+        "sweep": "SQLiteSession has no expiry",
+    },
 )
 ADK_SQLITE = Contender(
     "ADK DatabaseSessionService",
@@ -113,7 +119,11 @@ OPENAI_REDIS = Contender(
     home="peers",
     server="valkey",
     statement="from agents.extensions.memory import RedisSession",
-    lacks={"list": "RedisSession lists no sessions", "sweep": "Redis itself expires its keys"},
+    lacks={
+        "create": FIRST_MESSAGE,
+        "list": "RedisSession lists no sessions",
+        "sweep": "Redis itself expires its keys",
+    },
 )
 LLAMA_INDEX_REDIS = Contender(
     "LlamaIndex RedisChatStore",
@@ -123,7 +133,11 @@ LLAMA_INDEX_REDIS = Contender(
     home="peers",
     server="valkey",
     statement="from llama_index.storage.chat_store.redis import RedisChatStore",
-    lacks={"list": "RedisChatStore lists keys, all of them", "sweep": "Redis itself expires keys"},
+    lacks={
+        "create": FIRST_MESSAGE,
+        "list": "RedisChatStore lists keys, all of them",
+        "sweep": "Redis itself expires keys",
+    },
 )
 LLAMA_INDEX_REDIS_FOREVER = Contender(
     "RedisChatStore without expiry",
@@ -147,7 +161,7 @@ LIMIT_POSTGRES = Contender(
     "limit",
     "benchmarks.limits.postgres_group_commit:PostgresGroupCommit",
     server="postgres",
-    only=("append",),
+    only=("append", "create"),
 )
 OPENAI_POSTGRES = Contender(
     "openai-agents SQLAlchemySession",
@@ -157,7 +171,11 @@ OPENAI_POSTGRES = Contender(
     home="peers",
     server="postgres",
     statement="from agents.extensions.memory import SQLAlchemySession",
-    lacks={"list": "SQLAlchemySession lists no sessions", "sweep": "it has no expiry"},
+    lacks={
+        "create": FIRST_MESSAGE,
+        "list": "SQLAlchemySession lists no sessions",
+        "sweep": "it has no expiry",
+    },
 )
 ADK_POSTGRES = Contender(
     "ADK on PostgreSQL",
@@ -219,6 +237,7 @@ CONTENDERS = (
 
 WORKLOADS = (
     Workload("append", "append", "Append one message, over 200 sessions", in_rounds=True),
+    Workload("create", "create", "Create a session", in_rounds=True),
     Workload("read", "read", "Read the last messages of a session", in_rounds=True),
     Workload("list", "listing", "List a user's newest sessions", in_rounds=False),
     Workload("length", "length", "Append to a session by its length", in_rounds=False),

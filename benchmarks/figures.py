@@ -57,6 +57,8 @@ RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("append", OURS_POSTGRES, OPENAI_POSTGRES, 30.0),
     ("append", OURS_POSTGRES, ADK_POSTGRES, 30.0),
     ("read", OURS_POSTGRES, OPENAI_POSTGRES, 2.0),
+    ("create", OURS_SQLITE, LIMIT_SQLITE, 0.35),
+    ("create", OURS_POSTGRES, LIMIT_POSTGRES, 0.35),
     ("http", SERVICE_MEMORY, LIMIT_HTTP, 0.5),
     ("http", SERVICE_SQLITE, LIMIT_HTTP, 0.35),
     ("http-create", SERVICE_SQLITE, ADK_SERVER, 12.0),

@@ -42,6 +42,10 @@ class Store(abc.ABC, Generic[Handle]):
     async def create(self, user_id: str, count: int) -> list[Handle]:
         """Create `count` empty sessions of one user. Not timed."""
 
+    async def create_session(self, user_id: str) -> None:
+        """Create one empty session, and return once the store has acknowledged it."""
+        await self.create(user_id, 1)
+
     @abc.abstractmethod
     async def append(self, session: Handle, text: str) -> None:
         """Append one message of the user, and return once the store has acknowledged it."""

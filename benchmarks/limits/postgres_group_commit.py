@@ -1,11 +1,12 @@
-"""The limit on PostgreSQL: one statement on one connection that appends for all who wait, by hand.
+"""The limit on PostgreSQL: one statement on one connection that serves all who wait, by hand.
 
-While a statement and its commit are on their way, callers queue; the next one takes all of them. No
+While a statement and its commit are in flight, callers queue; the next one takes all of them. No
 access rule, no expiry, no replay, no validation, no encoding: what is left is what PostgreSQL, its
 driver and the disk cost.
 
 The tables, the indexes, the session rows and the bytes of a message are ours to the letter, because
-our own package creates them: every message is a copy of one that it wrote, under a new id.
+our own package creates them: every message is a copy of one that it wrote, under a new id, and
+every session that `create_session` makes is a copy of one that it created.
 """
 
 from __future__ import annotations
@@ -38,6 +39,24 @@ WITH sent AS MATERIALIZED (
 )
 SELECT before + nth FROM sent JOIN numbered USING (session_key) ORDER BY place
 """
+CREATE = """
+WITH created AS (
+    INSERT INTO sessions ({columns})
+    SELECT {values}
+    FROM unnest($1::text[], $2::bigint[]) AS new(session_id, incarnation),
+        (SELECT * FROM sessions WHERE session_key = $3) AS model
+    RETURNING session_key, owner_id, namespace, archived, listed_at, session_id
+), listed AS (
+    INSERT INTO owned (session_key, mark, owner_id, namespace, archived, listed_at, session_id)
+    SELECT session_key, '', owner_id, namespace, archived, listed_at, session_id FROM created
+)
+UPDATE counters SET sessions = sessions + cardinality($1)
+WHERE (namespace, shard) = (SELECT namespace, min(shard) FROM counters GROUP BY namespace)
+"""
+COLUMNS = """
+SELECT column_name AS name FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_name = 'sessions' AND is_identity = 'NO'
+"""
 KEYS = "SELECT session_id, session_key FROM sessions"
 MODEL = "SELECT body FROM messages"
 DAY = 86_400_000
@@ -60,6 +79,8 @@ class PostgresGroupCommit(Store[int]):
         self._schema = f"limit_{directory.name}"
         self._waiting: list[Append] = []
         self._writer: asyncio.Task[None] | None = None
+        self._to_create: list[asyncio.Future[None]] = []
+        self._creator: asyncio.Task[None] | None = None
 
     async def create(self, user_id: str, count: int) -> list[int]:
         url = f"{server_address()}?table_prefix=&database_schema={self._schema}"
@@ -72,7 +93,32 @@ class PostgresGroupCommit(Store[int]):
         self._body: bytes = await self._connection.fetchval(MODEL)
         self._append = await self._connection.prepare(APPEND)
         keys = {row["session_id"]: row["session_key"] for row in await self._connection.fetch(KEYS)}
+        self._create = await self._connection.prepare(await self._create_statement())
+        self._model = keys[model_id]
         return [keys[session_id] for session_id in ids]
+
+    async def _create_statement(self) -> str:
+        names = [row["name"] for row in await self._connection.fetch(COLUMNS)]
+        own = {"session_id": "new.session_id", "incarnation": "new.incarnation"}
+        values = [own.get(name, f"model.{name}") for name in names]
+        return CREATE.format(columns=", ".join(names), values=", ".join(values))
+
+    async def create_session(self, user_id: str) -> None:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._to_create.append(answer)
+        if self._creator is None:
+            self._creator = asyncio.create_task(self._create_all())
+        await answer
+
+    async def _create_all(self) -> None:
+        """Create until nobody waits: one statement, one commit a batch."""
+        while self._to_create:
+            batch, self._to_create = self._to_create, []
+            ids = [secrets.token_urlsafe(16) for _ in batch]
+            await self._create.fetch(ids, [secrets.randbits(63) for _ in batch], self._model)
+            for answer in batch:
+                answer.set_result(None)
+        self._creator = None
 
     async def close(self) -> None:
         await self._connection.close()

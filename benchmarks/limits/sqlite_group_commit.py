@@ -7,7 +7,8 @@ disk cost.
 
 The tables, the indexes, the session rows and the bytes of a message are ours to the letter, because
 our own package creates them: every message written here is a copy of one row that it wrote, under a
-new id. What this file knows of the schema stands in the four statements below.
+new id, and every session that `create_session` makes is a copy of one that it created. What this
+file knows of the schema is in the statements below.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ NUMBER = """
     WHERE session_key = ? RETURNING last_seq
 """
 INSERT = "INSERT INTO messages ({columns}) VALUES ({marks})"
+CREATE = "INSERT INTO sessions ({columns}) VALUES ({marks})"
+MODEL = "SELECT * FROM sessions ORDER BY session_key DESC LIMIT 1"
 KEYS = "SELECT session_id, session_key FROM sessions"
 READ_LAST = "SELECT * FROM messages WHERE session_key = ? ORDER BY seq DESC LIMIT ?"
 
@@ -55,6 +58,17 @@ class Append(NamedTuple):
     answer: asyncio.Future[apsw.SQLiteValue]
 
 
+class Create(NamedTuple):
+    """One caller's new session, and where its answer is awaited."""
+
+    session_id: str
+    incarnation: int
+    answer: asyncio.Future[apsw.SQLiteValue]
+
+
+Call = Append | Create
+
+
 class SqliteGroupCommit(Store[int]):
     """A handle is a session's integer key."""
 
@@ -63,9 +77,9 @@ class SqliteGroupCommit(Store[int]):
     async def open(self, directory: Path) -> None:
         self._path = directory / "sessions.db"
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[Append] = []
+        self._waiting: list[Call] = []
         self._busy = False
-        self._batches: SimpleQueue[list[Append] | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[Call] | None] = SimpleQueue()
         self._writer: threading.Thread | None = None
 
     async def create(self, user_id: str, count: int) -> list[int]:
@@ -76,6 +90,7 @@ class SqliteGroupCommit(Store[int]):
         self._reader = _connect(self._path)
         keys = dict(self._reader.execute(KEYS))
         self._learn_message_row()
+        self._learn_session_row()
         self._writer = threading.Thread(target=self._write)
         self._writer.start()
         return [keys[session_id] for session_id in ids[:-1]]
@@ -88,11 +103,19 @@ class SqliteGroupCommit(Store[int]):
 
     async def append(self, session: int, text: str) -> None:
         answer: asyncio.Future[apsw.SQLiteValue] = self._loop.create_future()
-        self._waiting.append(Append(session, secrets.token_urlsafe(16), text, answer))
+        self._wait_for(Append(session, secrets.token_urlsafe(16), text, answer))
+        await answer
+
+    async def create_session(self, user_id: str) -> None:
+        answer: asyncio.Future[apsw.SQLiteValue] = self._loop.create_future()
+        self._wait_for(Create(secrets.token_urlsafe(16), secrets.randbits(63), answer))
+        await answer
+
+    def _wait_for(self, call: Call) -> None:
+        self._waiting.append(call)
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._send)
-        await answer
 
     async def read_last(self, session: int, limit: int) -> int:
         """On the event loop itself: nothing by hand is faster than not leaving the thread."""
@@ -111,13 +134,24 @@ class SqliteGroupCommit(Store[int]):
         marks = ", ".join("?" for _ in columns)
         self._insert = INSERT.format(columns=", ".join(columns), marks=marks)
 
+    def _learn_session_row(self) -> None:
+        """Take the last session that our package created as the model of every other."""
+        cursor = self._reader.execute(MODEL)
+        columns = [name for name, _ in cursor.get_description()]
+        [self._session] = cursor.fetchall()
+        self._session_id_at = columns.index("session_id")
+        self._incarnation_at = columns.index("incarnation")
+        self._session_key_at = columns.index("session_key")
+        marks = ", ".join("?" for _ in columns)
+        self._create = CREATE.format(columns=", ".join(columns), marks=marks)
+
     def _send(self) -> None:
         batch, self._waiting = self._waiting, []
         self._batches.put(batch)
 
-    def _answer(self, batch: list[Append], numbers: list[apsw.SQLiteValue]) -> None:
-        for append, number in zip(batch, numbers, strict=True):
-            append.answer.set_result(number)
+    def _answer(self, batch: list[Call], numbers: list[apsw.SQLiteValue]) -> None:
+        for call, number in zip(batch, numbers, strict=True):
+            call.answer.set_result(number)
         if self._waiting:
             self._send()
         else:
@@ -134,16 +168,27 @@ class SqliteGroupCommit(Store[int]):
         connection.close()
 
     def _write_batch(
-        self, connection: apsw.Connection, batch: list[Append]
+        self, connection: apsw.Connection, batch: list[Call]
     ) -> list[apsw.SQLiteValue]:
         execute = connection.cursor().execute
         now = int(time() * 1000)
         numbers: list[apsw.SQLiteValue] = []
-        for append in batch:
-            [[seq]] = execute(NUMBER, (now, now + DAY, append.session_key)).fetchall()
-            execute(self._insert, self._row(append, seq))
+        for call in batch:
+            if isinstance(call, Create):
+                execute(self._create, self._session_row(call))
+                numbers.append(None)
+                continue
+            [[seq]] = execute(NUMBER, (now, now + DAY, call.session_key)).fetchall()
+            execute(self._insert, self._row(call, seq))
             numbers.append(seq)
         return numbers
+
+    def _session_row(self, create: Create) -> list[apsw.SQLiteValue]:
+        row = list(self._session)
+        row[self._session_key_at] = None
+        row[self._session_id_at] = create.session_id
+        row[self._incarnation_at] = create.incarnation
+        return row
 
     def _row(self, append: Append, seq: apsw.SQLiteValue) -> list[apsw.SQLiteValue]:
         row = list(self._model)

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent_cores.session.storage.postgres.names import DEFAULT_PREFIX
 from agent_cores.session.storage.postgres.provider import PostgresProvider
+from agent_cores.session.storage.sql.names import DEFAULT_PREFIX
 from agent_cores.session.testing import ManagerContract, ProviderContract, Store
 from tests.postgres.support import connected
 from tests.servers.postgres import empty_store, shared_pooler, shared_server

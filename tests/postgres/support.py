@@ -10,8 +10,9 @@ import asyncpg
 
 from agent_cores.session.models import Change, SessionMetadata, Window
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.postgres.batch import Batch
 from agent_cores.session.storage.postgres.url import split_url
+from agent_cores.session.storage.sql.batch import Batch
+from agent_cores.session.storage.sql.dialect import carry_out
 from agent_cores.session.testing.samples import creation, new_header, new_message
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
 async def uncommitted(provider: PostgresProvider, *changes: Change) -> AsyncIterator[None]:
     """Carry out changes, and commit only at the end of the block."""
     async with provider.database.transaction() as transaction:
-        for answer in await Batch(transaction, changes).run():
+        for answer in await carry_out(Batch(changes).plan(), transaction.run):
             assert not isinstance(answer, Exception), answer
         yield
 

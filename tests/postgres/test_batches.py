@@ -8,8 +8,8 @@ import pytest
 
 from agent_cores.session.models import Applied, Change
 from agent_cores.session.models.change import State, apply_change
-from agent_cores.session.storage.postgres import batch as postgres_batch
 from agent_cores.session.storage.postgres.provider import PostgresProvider
+from agent_cores.session.storage.sql import batch as sql_batch
 from agent_cores.session.testing.samples import new_context
 from tests.postgres.support import change, connected, create
 
@@ -29,7 +29,7 @@ async def test_an_error_of_ours_is_the_answer_of_the_change_that_met_it_alone(
             raise RuntimeError
         return apply_change(state, change)
 
-    monkeypatch.setattr(postgres_batch, "apply_change", failing)
+    monkeypatch.setattr(sql_batch, "apply_change", failing)
     header = await create(provider)
     titles = ("first", "bad", "last")
     answers = await asyncio.gather(

@@ -18,8 +18,8 @@ from agent_cores.session.errors import (
 from agent_cores.session.models import Query, SeqRange, StoredMessage
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.settings import SessionSettings
-from agent_cores.session.storage.postgres.flight import InFlight
 from agent_cores.session.storage.postgres.provider import PostgresProvider
+from agent_cores.session.storage.sql.in_flight import InFlight
 from agent_cores.session.testing.samples import creation, new_context, new_header
 from tests.postgres.support import append, change, connected, create, message_ids, uncommitted
 from tests.servers.cutting_proxy import CuttingProxy

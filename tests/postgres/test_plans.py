@@ -9,11 +9,12 @@ import pytest
 
 from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.provider import PostgresProvider
+from agent_cores.session.storage.sql.rows import columns
 from tests.postgres.support import append, connected, create
 from tests.servers.postgres import empty_store, shared_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     import asyncpg
 
@@ -46,7 +47,7 @@ ITEM = {
 SENT = {"item": 0, "leads": True, "id": "new", "created_at": 1}
 LAST = 2**62
 
-STATEMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
+STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "hot append": (sql.HOT_APPEND, (json.dumps([ITEM]), json.dumps([SENT]), [b"body"], "100", 1)),
     "lock": (sql.LOCK, (["default"] * 3, ["s1", "s2", "s3"])),
     "present": (sql.PRESENT, (["default"] * 3, ["s1", "s2", "s3"])),
@@ -57,30 +58,44 @@ STATEMENTS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "remove many messages": (sql.DELETE_MESSAGES, ([1] * 10_000, list(range(10_000)))),
     "drop context": (sql.DROP_CONTEXT, ([1, 2], ["key", "other"])),
     "drop much context": (sql.DROP_CONTEXT, ([1] * 1_000, [f"key{n}" for n in range(1_000)])),
-    "leave lists": (sql.UNLIST_OWNED, ([1, 2], ["", "=x"])),
-    "leave many lists": (sql.UNLIST_OWNED, (list(range(500)), ["=x"] * 500)),
-    "share no more": (sql.UNLIST_SHARED, ([1, 2], ["bob", "eve"])),
-    "share much no more": (sql.UNLIST_SHARED, ([1] * 1_000, [f"user{n}" for n in range(1_000)])),
+    "leave lists": (sql.REMOVE_OWNED, ([1, 2], ["", "=x"])),
+    "leave many lists": (sql.REMOVE_OWNED, (list(range(500)), ["=x"] * 500)),
+    "share no more": (sql.REMOVE_SHARED, ([1, 2], ["bob", "eve"])),
+    "share much no more": (sql.REMOVE_SHARED, ([1] * 1_000, [f"user{n}" for n in range(1_000)])),
     "update headers": (sql.update_headers(("revision",)), ([1, 2], [3, 4])),
     "move in lists": (sql.MOVE_OWNED, ([1, 2], [3, 4])),
     "delete headers": (sql.DELETE_HEADERS, ([1, 2],)),
     "latest messages": (
         sql.read_session(context=True, forward=False),
-        ("default", "s500", LAST, 51, 4_000_000),
+        ("default", LAST, 51, 4_000_000, "s500"),
     ),
     "messages after": (
         sql.read_session(context=False, forward=True),
-        ("default", "s500", 1, 51, 4_000_000),
+        ("default", 1, 51, 4_000_000, "s500"),
     ),
-    "list": (sql.FIND_OWNED, ("ann", "default", [0], "", LAST, "", 11)),
-    "list all": (sql.FIND_OWNED, ("ann", "default", [0, 1], "", LAST, "", 11)),
-    "list by tag": (sql.FIND_OWNED, ("ann", "default", [0], "=x", 50_000, "s50000", 11)),
-    "list shared": (sql.FIND_SHARED, ("default", ["bob", "group:team"], LAST, "", 11)),
-    "due": (sql.TAKE_DUE, (100, 50, 30_100)),
+    "one header": (sql.HEADER, ("default", "s500")),
+    "all context": (sql.CONTEXT_ALL, (7,)),
+    "more messages": (sql.MESSAGES_AFTER, (7, 1, 51, 4_000_000)),
+    "earlier messages": (sql.MESSAGES_BEFORE, (7, LAST, 51, 4_000_000)),
+    "list": (sql.FIND_OWNED, columns([("ann", "default", 0, "", LAST, "", 11)])),
+    "list all": (
+        sql.FIND_OWNED,
+        columns([("ann", "default", shelf, "", LAST, "", 11) for shelf in (0, 1)]),
+    ),
+    "list by tag": (
+        sql.FIND_OWNED,
+        columns([("ann", "default", 0, "=x", 50_000, "s50000", 11)]),
+    ),
+    "list shared": (
+        sql.FIND_SHARED,
+        columns([("default", subject, LAST, "", 11) for subject in ("bob", "group:team")]),
+    ),
+    "headers": (sql.HEADERS, ([1, 2, 3],)),
+    "due": (sql.DUE, (100, 50)),
     "count": (sql.COUNT, ("default", 100)),
-    "purge": (sql.PURGE_MESSAGES, ([1, 2], 5_000)),
-    "purge a hundred": (sql.PURGE_MESSAGES, (list(range(100)), 5_000)),
-    "purge context": (sql.PURGE_CONTEXT, ([1, 2],)),
+    "purge": (sql.PURGE_MESSAGES, ([1, 2], [5_000] * 2)),
+    "purge a hundred": (sql.PURGE_MESSAGES, (list(range(100)), [5_000] * 100)),
+    "purge context": (sql.PURGE_CONTEXT, ([1, 2], [5_000] * 2)),
     "purge next": (sql.NEXT_DELETED, (100,)),
     "purge done": (sql.FORGET_DELETED, (list(range(100)),)),
     "many known ids": (sql.KNOWN, (list(range(10_000)), ["m1"] * 10_000)),

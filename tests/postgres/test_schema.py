@@ -10,9 +10,9 @@ import pytest
 
 from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.postgres import schema_versions as postgres_schema
 from agent_cores.session.storage.postgres.provider import PostgresProvider
-from agent_cores.session.storage.sql.schema_files import numbered_files
+from agent_cores.session.storage.sql import schema as sql_schema
+from agent_cores.session.storage.sql.schema import numbered_files
 from tests.postgres.support import append, change, connected, create, message_ids
 
 pytestmark = pytest.mark.anyio
@@ -79,7 +79,7 @@ async def test_the_next_release_brings_the_tables_up_and_this_one_runs_on_beside
     await provider.apply(append(header, "before"))
     alter = "ALTER TABLE {schema}.\"{prefix}sessions\" ADD COLUMN colour text DEFAULT 'red'"
     files = [*numbered_files("postgres"), (2, alter)]
-    monkeypatch.setattr(postgres_schema, "numbered_files", lambda _: files)
+    monkeypatch.setattr(sql_schema, "numbered_files", lambda _: files)
     with pytest.raises(StoreFormatError, match="at schema 1, this program needs 2"):
         await PostgresProvider.from_url(url, schema="check").initialize()
     following = PostgresProvider.from_url(url)

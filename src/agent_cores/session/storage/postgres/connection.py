@@ -9,31 +9,39 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
+import msgspec
 
-from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.models import Snapshot, StoredMessage, Window
+from agent_cores.session.models.times import from_millis
+from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.errors import (
     DRIVER_ERRORS,
-    ClashError,
-    ConnectionLostError,
     connection_error,
     statement_error,
 )
 from agent_cores.session.storage.postgres.url import driver_tls
+from agent_cores.session.storage.sql.database import Database as SqlDatabase
+from agent_cores.session.storage.sql.dialect import Statement
+from agent_cores.session.storage.sql.reading import PART, message_bounds
+from agent_cores.session.storage.sql.rows import columns, decode_header
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent_cores.session.errors import SessionError
-    from agent_cores.session.storage.postgres.names import Names
+    from agent_cores.session.storage.sql.database import Connection as SqlConnection
+    from agent_cores.session.storage.sql.dialect import Row, Step
+    from agent_cores.session.storage.sql.hot import HotAppends
+    from agent_cores.session.storage.sql.names import Names
 
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
-Result = TypeVar("Result")
+_encode = msgspec.json.Encoder().encode
 
 READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED"
 ONE_INSTANT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -49,26 +57,42 @@ class Transaction:
         self._connection = connection
         self._deadline = deadline
 
-    async def fetch(self, statement: str, *arguments: object) -> list[Any]:
+    async def run(self, step: Step) -> list[Row]:
+        """Carry out one step."""
+        text, arguments = statement_of(step)
+        return await self.fetch(text, *arguments)
+
+    async def fetch(self, text: str, *arguments: object) -> list[Row]:
         """Run a statement and return its rows."""
-        statement = self._database.filled(statement)
         timeout = seconds_until(self._deadline)
-        return await self._connection.fetch(statement, *arguments, timeout=timeout)
+        return await self._connection.fetch(
+            self._database.filled(text), *arguments, timeout=timeout
+        )
 
-    async def execute(self, statement: str, *arguments: object) -> str:
-        """Run a statement, or several without arguments; return what the server says it did."""
-        statement = self._database.filled(statement)
+    async def script(self, text: str) -> None:
+        """Run several statements."""
         timeout = seconds_until(self._deadline)
-        return await self._connection.execute(statement, *arguments, timeout=timeout)
+        await self._connection.execute(self._database.filled(text), timeout=timeout)
 
 
-class Database:
+def statement_of(step: Step) -> tuple[str, Sequence[object]]:
+    """Return the text of a step and its arguments: one row, or an array a column."""
+    if step.statement is Statement.UPDATE_HEADERS:
+        return sql.update_headers(step.fields), columns(step.rows)
+    if step.statement in sql.TAKE_ONE_ROW:
+        return sql.TEXTS[step.statement], step.rows[0]
+    return sql.TEXTS[step.statement], columns(step.rows)
+
+
+class Database(SqlDatabase):
     """A pool of connections: one that the caller gave, which stays open, or its own.
 
     ``timeout`` in seconds bounds an operation, from the wait for a connection to its end;
     ``connect_timeout`` what making a connection may take of that. ``pooled``: behind a transaction
     pooler, where nothing may stay in a connection, prepared statements included.
     """
+
+    has_hot_append = True
 
     def __init__(
         self,
@@ -109,10 +133,6 @@ class Database:
             found = self._filled[statement] = filled
         return found
 
-    def deadline(self) -> float:
-        """Return when an operation that begins now has to end: not after the caller's."""
-        return asyncio.get_running_loop().time() + time_left(self.timeout)
-
     async def open(self) -> None:
         """Connect, unless a pool was given; the first connection is made here."""
         if self._pool is not None:
@@ -143,50 +163,86 @@ class Database:
         except DRIVER_ERRORS:
             pool.terminate()
 
+    async def run(self, step: Step, *, deadline: float | None = None) -> list[Row]:
+        """Carry out one step by itself, in one round trip."""
+        text, arguments = statement_of(step)
+        return await self.fetch(text, *arguments, deadline=deadline)
+
     async def fetch(
         self,
-        statement: str,
+        text: str,
         *arguments: object,
         writes: bool = False,
         deadline: float | None = None,
-    ) -> list[Any]:
+    ) -> list[Row]:
         """Run one statement by itself, in one round trip once it is prepared.
 
         One that only reads is ``repeatable``.
         """
         deadline = self.deadline() if deadline is None else deadline
         if writes:
-            return await self._fetch(statement, arguments, deadline, writes=True)
-        return await self.repeatable(
-            lambda: self._fetch(statement, arguments, deadline, writes=False)
-        )
+            return await self._fetch(text, arguments, deadline, writes=True)
+        return await self.repeatable(lambda: self._fetch(text, arguments, deadline, writes=False))
 
-    async def repeatable(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Do what may be done twice: once more if the connection broke or another was in the way.
+    async def read(
+        self, namespace: str, session_id: str, *, context: bool, window: Window | None
+    ) -> Snapshot | None:
+        """Read one session in one statement, unless the window is very large."""
+        if window is not None and window.max_bytes > PART:
+            return await super().read(namespace, session_id, context=context, window=window)
+        forward = None if window is None else window.forward
+        bounds = () if window is None else message_bounds(window)[1]
+        text = sql.read_session(context=context, forward=forward)
+        rows = await self.fetch(text, namespace, *bounds, session_id)
+        return _snapshot(rows[0], context=context, window=window) if rows else None
 
-        A standby cancels reads that are in the way of what it replays. To who only reads that is
-        no conflict: where it happens again, the store is unavailable.
-        """
-        with suppress(ConnectionLostError, ClashError):
-            return await work()
-        try:
-            return await work()
-        except ClashError as error:
-            raise StorageUnavailableError(str(error)) from error
+    async def append_hot(
+        self,
+        appends: HotAppends,
+        *,
+        lock_wait: float,
+        skip_locked: bool,
+        sent_at: int | None,
+        deadline: float,
+    ) -> list[Row]:
+        """Carry out plain appends in one statement and one commit."""
+        text = sql.HOT_APPEND_FREE if skip_locked else sql.HOT_APPEND
+        guards, messages = _encode(appends.guards).decode(), _encode(appends.messages).decode()
+        wait = str(milliseconds(lock_wait))
+        arguments = guards, messages, appends.bodies, wait, sent_at
+        return await self.fetch(text, *arguments, writes=True, deadline=deadline)
+
+    @asynccontextmanager
+    async def schema_lock(self, deadline: float) -> AsyncIterator[Transaction]:
+        """Run a block that makes tables while no other process does, committed at its end."""
+        async with self.transaction(deadline=deadline) as transaction:
+            await transaction.fetch(sql.SCHEMA_LOCK, f"agent-cores-session {self._schema()}")
+            yield transaction
+
+    async def prepare_schema(self, connection: SqlConnection) -> None:
+        """Make the schema and the table of versions where they are missing."""
+        if isinstance(connection, Transaction):
+            if not await connection.fetch(sql.SCHEMA_KNOWN, self._schema()):
+                await connection.script("CREATE SCHEMA {schema}")
+            await connection.script(sql.CREATE_VERSIONS)
+
+    def _schema(self) -> str | None:
+        return None if self._names is None else self._names.schema
 
     @asynccontextmanager
     async def transaction(
         self,
-        begin: str = READ_COMMITTED,
         *,
         deadline: float | None = None,
         lock_wait: float | None = None,
+        one_instant: bool = False,
     ) -> AsyncIterator[Transaction]:
         """Run a block in one transaction, committed at its end.
 
         ``lock_wait`` in seconds is how long it waits for a lock; ``LockedError`` after that. An
         error in the block means that nothing was written; one of the commit, that it may be.
         """
+        begin = ONE_INSTANT if one_instant else READ_COMMITTED
         deadline = self.deadline() if deadline is None else deadline
         if lock_wait is not None:
             begin = f"{begin}; SET LOCAL lock_timeout = {milliseconds(lock_wait)}"
@@ -295,3 +351,24 @@ def _answered(error: BaseException) -> bool:
 
 async def _keep(_: object) -> None:
     """Leave a connection as it is when it returns to the pool: nothing in it was changed."""
+
+
+def _snapshot(row: Row, *, context: bool, window: Window | None) -> Snapshot:
+    """Return the snapshot in a row of ``read_session``."""
+    messages, has_more, entries = None, False, None
+    if window is not None:
+        candidates = _messages(row)
+        candidates.sort(key=lambda message: message.seq, reverse=not window.forward)
+        messages, has_more = window.fill(candidates)
+    if context:
+        keys, values = row["context_keys"] or (), row["context_values"] or ()
+        entries = dict(zip(keys, values, strict=True))
+    header = decode_header(row)
+    return Snapshot(header=header, context=entries, messages=messages, has_more=has_more)
+
+
+def _messages(row: Row) -> list[StoredMessage]:
+    if row["seqs"] is None:
+        return []
+    rows = zip(row["seqs"], row["ids"], row["times"], row["bodies"], strict=True)
+    return [StoredMessage(seq, id_, from_millis(at), body) for seq, id_, at, body in rows]

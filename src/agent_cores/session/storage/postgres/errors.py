@@ -9,12 +9,12 @@ import asyncpg
 
 from agent_cores.session.errors import (
     ConfigurationError,
-    ConflictError,
     InvalidInputError,
     SessionError,
     StorageUnavailableError,
     StoreFormatError,
 )
+from agent_cores.session.storage.sql.errors import ClashError, ConnectionLostError, LockedError
 
 DRIVER_ERRORS = (
     asyncpg.PostgresError,
@@ -39,25 +39,6 @@ _FOREIGN_TABLES = (asyncpg.UndefinedColumnError, asyncpg.DuplicateTableError)
 _LONGEST_REASON = 200
 _NO_TLS = "rejected SSL upgrade"  # the driver has no class for it
 _REFUSED = "Connect call failed"  # asyncio's, where a host has several addresses
-
-
-class ClashError(ConflictError):
-    """Another transaction was in the way, and nothing was written: worth doing again."""
-
-
-class LockedError(ClashError):
-    """Another transaction held a lock for longer than this one would wait."""
-
-
-class ConnectionLostError(StorageUnavailableError):
-    """The connection broke; another one may work."""
-
-
-def left_nothing(error: Exception) -> bool:
-    """Whether a batch failed before its commit, for a cause that may be one of its changes."""
-    if isinstance(error, ConnectionLostError):
-        return not error.outcome_unknown
-    return isinstance(error, ClashError | InvalidInputError) or not isinstance(error, SessionError)
 
 
 def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:

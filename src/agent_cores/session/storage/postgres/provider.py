@@ -1,51 +1,30 @@
 """``PostgresProvider``: sessions in PostgreSQL, through asyncpg. PostgreSQL 13 or later.
 
-``writing.py`` carries out changes, ``reading.py`` reads and lists, ``schema_versions.py`` makes the
-tables.
+What it does is the SQL core's work; here are its options and its URL.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from agent_cores.session.errors import (
-    ConfigurationError,
-    MissingDependencyError,
-    StorageUnavailableError,
-)
+from agent_cores.session.errors import ConfigurationError, MissingDependencyError
 
 try:
     import asyncpg  # noqa: TC002 - here it is found missing
 except ImportError as error:
     raise MissingDependencyError("asyncpg", "postgres") from error
 
-import msgspec
-
-from agent_cores.session.models import Applied, Change, Ended, Found, Query, Snapshot, Window
-from agent_cores.session.models.times import from_millis, to_millis
-from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED
-from agent_cores.session.storage.native import NativeProvider
-from agent_cores.session.storage.postgres import queries as sql
-from agent_cores.session.storage.postgres.clock import ServerClock
 from agent_cores.session.storage.postgres.connection import Database
-from agent_cores.session.storage.postgres.errors import ClashError
-from agent_cores.session.storage.postgres.names import DEFAULT_PREFIX, Names
-from agent_cores.session.storage.postgres.purge import Purger
-from agent_cores.session.storage.postgres.reading import find_page, look
-from agent_cores.session.storage.postgres.schema_versions import apply_schema, check_schema
 from agent_cores.session.storage.postgres.url import split_url, without_password
-from agent_cores.session.storage.postgres.writing import Writer
-from agent_cores.session.storage.unreadable import HeaderReader
+from agent_cores.session.storage.sql.names import Names
+from agent_cores.session.storage.sql.server_provider import SqlProvider
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from agent_cores.session.settings import SessionSettings
 
 
-class PostgresProvider(NativeProvider):
+class PostgresProvider(SqlProvider):
     """Sessions in PostgreSQL.
 
     ``dsn`` is what asyncpg takes; ``pool`` is an asyncpg pool of the caller's, which stays open.
@@ -56,7 +35,8 @@ class PostgresProvider(NativeProvider):
     like. ``fast_path=False`` sends every change by the generic batch.
     """
 
-    capabilities = Capabilities(shared=True, durable=True, flat=True)
+    dialect = "postgres"
+    database: Database
 
     def __init__(
         self,
@@ -74,24 +54,15 @@ class PostgresProvider(NativeProvider):
         max_queued: int = MAX_QUEUED,
     ) -> None:
         if (dsn is None) is (pool is None):
-            raise ConfigurationError("give either dsn or pool")
-        if schema not in {"apply", "check"}:
-            raise ConfigurationError(
-                "schema is apply or check; the PostgreSQL schema of the tables is database_schema"
-            )
+            raise ConfigurationError("give either dsn or pool, not both")
         if pooler not in {None, "transaction"}:
-            raise ConfigurationError("pooler is transaction, or left out")
-        if not timeout > 0:
-            raise ConfigurationError("timeout is seconds, more than 0")
+            raise ConfigurationError("pooler must be transaction, or left out")
         if connect_timeout is not None and not connect_timeout > 0:
-            raise ConfigurationError("connect_timeout is seconds, more than 0")
-        if pool_size < 2:  # noqa: PLR2004 - one for the writes of a batch, one for reads meanwhile
-            raise ConfigurationError("pool_size is at least 2")
-        self._wanted = Names(database_schema, table_prefix or "")
-        self._finds_prefix = table_prefix is None
-        self._dsn = dsn
-        self._check_only = schema == "check"
-        self.database = Database(
+            raise ConfigurationError("connect_timeout must be more than 0 seconds")
+        if pool_size < 2:  # noqa: PLR2004 - one for a batch of writes, one for reads beside it
+            raise ConfigurationError("pool_size must be at least 2")
+        names = Names(table_prefix or "", database_schema)
+        database = Database(
             dsn=dsn,
             pool=pool,
             pool_size=pool_size,
@@ -99,16 +70,14 @@ class PostgresProvider(NativeProvider):
             connect_timeout=connect_timeout,
             pooled=pooler is not None,
         )
-        self._headers = HeaderReader()
-        self._purger = Purger(self.database)
-        self._clock = ServerClock(self.database)
-        self._writer = Writer(
-            self.database,
-            clock=self._clock,
+        super().__init__(
+            database,
+            names.candidates(find=table_prefix is None),
+            schema=schema,
             fast_path=fast_path,
             max_queued=max_queued,
-            on_delete=self._purger.wake,
         )
+        self._dsn = dsn
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - of __init__
@@ -131,79 +100,3 @@ class PostgresProvider(NativeProvider):
         if self._dsn is None:
             return "PostgreSQL, by a pool given"
         return f"PostgreSQL at {without_password(self._dsn)}"
-
-    async def initialize(self) -> None:
-        await self.database.open()
-        prepare = check_schema if self._check_only else apply_schema
-        names = self._wanted
-        wanted = [names]
-        if self._finds_prefix:
-            wanted.insert(0, msgspec.structs.replace(names, prefix=DEFAULT_PREFIX))
-        try:
-            await prepare(self.database, wanted, self.database.deadline())
-            await self._clock.measure()
-        except ClashError as error:
-            await self.database.close()
-            raise StorageUnavailableError("another program is preparing the tables") from error
-        except BaseException:
-            await self.database.close()
-            raise
-        self._writer.reopen()
-        self._purger.reopen()
-        self._purger.wake()
-
-    async def shutdown(self) -> None:
-        """Finish what was accepted; what is not done after ``timeout`` seconds is cut off."""
-        deadline = self.database.deadline()
-        await self._writer.drain(deadline)
-        await self._purger.stop(deadline)
-        await self.database.close(deadline)
-
-    async def check(self) -> None:
-        await self.database.fetch(sql.CHECK, writes=True)
-
-    async def store_time(self) -> datetime:
-        return from_millis(await self._clock.measure())
-
-    async def read(
-        self,
-        namespace: str,
-        session_id: str,
-        *,
-        context: bool = False,
-        window: Window | None = None,
-    ) -> Snapshot | None:
-        return await look(self.database, namespace, session_id, context=context, window=window)
-
-    async def apply(self, change: Change) -> Applied:
-        return await self._writer.apply(change)
-
-    async def find(self, query: Query) -> Found:
-        return await find_page(self.database, query, self._headers)
-
-    async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
-        """Take sessions that have ended. One that cannot be read is only put off by the lease."""
-        self._purger.wake()  # what another process left behind
-        lease_end = to_millis(at + timedelta(seconds=lease_seconds))
-        deadline = self.database.deadline()
-        taken: list[Ended] = []
-        while wanted := limit - len(taken):
-            rows = await self._take_due(to_millis(at), wanted, lease_end, deadline)
-            for row in rows:
-                header = self._headers.read(row, row["namespace"], row["session_id"])
-                if header is not None and header.is_expired(at):
-                    taken.append(Ended.of(header))
-            if len(rows) < wanted:
-                break
-        return taken
-
-    async def _take_due(self, at: int, limit: int, lease_end: int, deadline: float) -> list[Any]:
-        """Take due sessions. Those whose answer was lost come again when their lease ends."""
-        arguments = at, limit, lease_end
-        return await self.database.repeatable(
-            lambda: self.database.fetch(sql.TAKE_DUE, *arguments, writes=True, deadline=deadline)
-        )
-
-    async def count(self, namespace: str | None, at: datetime) -> Counts:
-        row = (await self.database.fetch(sql.COUNT, namespace, to_millis(at)))[0]
-        return Counts(row["sessions"], row["due"])

@@ -10,6 +10,7 @@ come last, in the order of their names: so no two deadlock.
 from __future__ import annotations
 
 from agent_cores.session.codec import FORMAT, HEADER_FIELDS
+from agent_cores.session.storage.sql.dialect import Statement
 
 _TEXT = ("namespace", "session_id", "owner_id", "renew_on", "hold", "request_digest", "turn_token")
 _BYTES = ("title", "tags", "attributes", "grants")
@@ -26,7 +27,7 @@ COLUMN_TYPES = {
 
 
 def _header(alias: str) -> str:
-    return ", ".join(f"{alias}.{name}" for name in HEADER_FIELDS)
+    return ", ".join(f"{alias}.{name}" for name in ("session_key", *HEADER_FIELDS))
 
 
 def _arrays(*types: str) -> str:
@@ -56,7 +57,7 @@ DELETE FROM {rows} WHERE ctid = ANY(ARRAY(
 # ── the generic batch: lock, reach, write ────────────────────────────────────────────────────────
 
 LOCK = f"""
-SELECT s.session_key, {_header("s")}
+SELECT {_header("s")}
 FROM {{schema}}."{{prefix}}sessions" s
 WHERE (s.namespace, s.session_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 ORDER BY s.session_key
@@ -95,10 +96,13 @@ WHERE session_key = $1 AND seq BETWEEN $2 AND $3
 ORDER BY seq DESC LIMIT $4
 """
 
-INSERT_HEADER = f"""
+_HEADER_ARRAYS = _arrays(*(COLUMN_TYPES[name] for name in HEADER_FIELDS))
+
+INSERT_HEADERS = f"""
 INSERT INTO {{schema}}."{{prefix}}sessions" ({", ".join(HEADER_FIELDS)})
-VALUES ({", ".join(f"${place}" for place in range(1, len(HEADER_FIELDS) + 1))})
-RETURNING session_key
+SELECT * FROM unnest({_HEADER_ARRAYS})
+ON CONFLICT (namespace, session_id) DO NOTHING
+RETURNING namespace, session_id, session_key
 """
 
 
@@ -139,9 +143,9 @@ ON CONFLICT (session_key, key) DO UPDATE SET value = excluded.value
 
 DROP_CONTEXT = _delete("context", "key", "text")
 
-UNLIST_OWNED = _delete("owned", "mark", "text")
+REMOVE_OWNED = _delete("owned", "mark", "text")
 
-LIST_OWNED = f"""
+ADD_OWNED = f"""
 INSERT INTO {{schema}}."{{prefix}}owned"
     (session_key, mark, owner_id, namespace, archived, listed_at, session_id)
 SELECT * FROM unnest({_arrays("bigint", "text", "text", "text", "smallint", "bigint", "text")})
@@ -153,9 +157,9 @@ FROM unnest($1::bigint[], $2::bigint[]) AS new(session_key, listed_at)
 WHERE o.session_key = new.session_key
 """
 
-UNLIST_SHARED = _delete("shared", "subject", "text")
+REMOVE_SHARED = _delete("shared", "subject", "text")
 
-LIST_SHARED = f"""
+ADD_SHARED = f"""
 INSERT INTO {{schema}}."{{prefix}}shared" (session_key, subject, namespace, granted_at, session_id)
 SELECT * FROM unnest({_arrays("bigint", "text", "text", "bigint", "text")})
 """
@@ -259,6 +263,40 @@ HOT_APPEND_FREE = HOT_APPEND.replace("FOR UPDATE OF s", "FOR UPDATE OF s SKIP LO
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
+HEADER = f"""
+SELECT {_header("s")} FROM {{schema}}."{{prefix}}sessions" s
+WHERE s.namespace = $1 AND s.session_id = $2
+"""
+
+CONTEXT_ALL = 'SELECT key, value FROM {schema}."{prefix}context" WHERE session_key = $1'
+
+
+def _messages(key: str, *, forward: bool) -> str:
+    """Return the query for messages past bound $2, at most $3, ended by the bytes in $4.
+
+    It reads one message more than the bytes allow, and two at least, to tell whether more follow.
+    """
+    beyond, direction = (">", "ASC") if forward else ("<", "DESC")
+    return f"""
+SELECT seq, id, created_at, body
+FROM (
+    SELECT nearest.*, row_number() OVER (ORDER BY seq {direction}) AS number,
+           sum(octet_length(body)) OVER (ORDER BY seq {direction} ROWS UNBOUNDED PRECEDING)
+               - octet_length(body) AS bytes_before
+    FROM (
+        SELECT m.seq, m.id, m.created_at, m.body
+        FROM {{schema}}."{{prefix}}messages" m
+        WHERE m.session_key = {key} AND m.seq {beyond} $2
+        ORDER BY m.seq {direction} LIMIT $3
+    ) nearest
+) page
+WHERE bytes_before <= $4 OR number <= 2
+"""
+
+
+MESSAGES_AFTER = _messages("$1", forward=True) + "ORDER BY seq"
+MESSAGES_BEFORE = _messages("$1", forward=False) + "ORDER BY seq DESC"
+
 _CONTEXT_OF = """
 LEFT JOIN LATERAL (
     SELECT array_agg(c.key) AS context_keys, array_agg(c.value) AS context_values
@@ -267,45 +305,28 @@ LEFT JOIN LATERAL (
 """
 
 
-def _messages_of(*, forward: bool) -> str:
-    """Return the part that reads a window: from bound $3, at most $4, ended by the bytes in $5.
+def read_session(*, context: bool, forward: bool | None) -> str:
+    """Return the statement that reads one session at once; ``forward=None`` reads no messages.
 
-    It reads one message more than the bytes allow, and two at least, to tell whether more follow.
+    $1 is the namespace; $2, $3 and $4 are as for messages; the session id comes last.
     """
-    beyond, direction = (">", "ASC") if forward else ("<", "DESC")
-    return f"""
+    columns, parts, name = [_header("s")], "", "$2"
+    if forward is not None:
+        columns.append("seqs, ids, times, bodies")
+        parts += f"""
 LEFT JOIN LATERAL (
     SELECT array_agg(seq) AS seqs, array_agg(id) AS ids,
            array_agg(created_at) AS times, array_agg(body) AS bodies
-    FROM (
-        SELECT nearest.*, row_number() OVER (ORDER BY seq {direction}) AS number,
-               sum(octet_length(body)) OVER (ORDER BY seq {direction} ROWS UNBOUNDED PRECEDING)
-                   - octet_length(body) AS bytes_before
-        FROM (
-            SELECT m.seq, m.id, m.created_at, m.body
-            FROM {{schema}}."{{prefix}}messages" m
-            WHERE m.session_key = s.session_key AND m.seq {beyond} $3
-            ORDER BY m.seq {direction} LIMIT $4
-        ) nearest
-    ) page
-    WHERE bytes_before <= $5 OR number <= 2
+    FROM ({_messages("s.session_key", forward=forward)}) page
 ) messages ON true
 """
-
-
-def read_session(*, context: bool, forward: bool | None) -> str:
-    """Return the statement that looks at one session; ``forward=None`` reads no messages."""
-    columns = [_header("s")]
-    parts = ""
+        name = "$5"
     if context:
         columns.append("context_keys, context_values")
         parts += _CONTEXT_OF
-    if forward is not None:
-        columns.append("seqs, ids, times, bodies")
-        parts += _messages_of(forward=forward)
     return f"""
 SELECT {", ".join(columns)} FROM {{schema}}."{{prefix}}sessions" s {parts}
-WHERE s.namespace = $1 AND s.session_id = $2
+WHERE s.namespace = $1 AND s.session_id = {name}
 """
 
 
@@ -317,49 +338,44 @@ CROSS JOIN LATERAL (
 """
 
 FIND_OWNED = f"""
-SELECT place.listed_at AS place_at, {_header("s")}
+SELECT place.listed_at, s.*
 FROM (
     SELECT o.session_key, o.listed_at, o.session_id
-    FROM unnest($3::smallint[]) AS shelf
+    FROM unnest({_arrays("text", "text", "smallint", "text", "bigint", "text", "bigint")})
+        AS list(owner_id, namespace, archived, mark, millis, id, most)
     CROSS JOIN LATERAL (
-        SELECT session_key, listed_at, session_id FROM {{schema}}."{{prefix}}owned"
-        WHERE owner_id = $1 AND namespace = $2 AND archived = shelf AND mark = $4
-          AND (listed_at, session_id) < ($5, $6)
-        ORDER BY listed_at DESC, session_id DESC LIMIT $7
+        SELECT session_key, listed_at, session_id FROM {{schema}}."{{prefix}}owned" entry
+        WHERE entry.owner_id = list.owner_id AND entry.namespace = list.namespace
+          AND entry.archived = list.archived AND entry.mark = list.mark
+          AND (entry.listed_at, entry.session_id) < (list.millis, list.id)
+        ORDER BY listed_at DESC, session_id DESC LIMIT ($7::bigint[])[1]
     ) o
-    ORDER BY o.listed_at DESC, o.session_id DESC LIMIT $7
+    ORDER BY o.listed_at DESC, o.session_id DESC LIMIT ($7::bigint[])[1]
 ) place
 {_OF_PLACE}
-ORDER BY place.listed_at DESC, place.session_id DESC
 """
 
 FIND_SHARED = f"""
-SELECT place.granted_at AS place_at, {_header("s")}
-FROM (
-    SELECT DISTINCT x.session_key, x.granted_at, x.session_id
-    FROM unnest($2::text[]) AS wanted
-    CROSS JOIN LATERAL (
-        SELECT session_key, granted_at, session_id FROM {{schema}}."{{prefix}}shared"
-        WHERE subject = wanted AND namespace = $1 AND (granted_at, session_id) < ($3, $4)
-        ORDER BY granted_at DESC, session_id DESC LIMIT $5
-    ) x
-    ORDER BY x.granted_at DESC, x.session_id DESC LIMIT $5
-) place
-{_OF_PLACE}
-ORDER BY place.granted_at DESC, place.session_id DESC
+SELECT DISTINCT x.granted_at, x.session_id, x.session_key
+FROM unnest({_arrays("text", "text", "bigint", "text", "bigint")})
+    AS list(namespace, subject, millis, id, most)
+CROSS JOIN LATERAL (
+    SELECT session_key, granted_at, session_id FROM {{schema}}."{{prefix}}shared" entry
+    WHERE entry.namespace = list.namespace AND entry.subject = list.subject
+      AND (entry.granted_at, entry.session_id) < (list.millis, list.id)
+    ORDER BY granted_at DESC, session_id DESC LIMIT ($5::bigint[])[1]
+) x
+ORDER BY x.granted_at DESC, x.session_id DESC LIMIT ($5::bigint[])[1]
 """
 
-# For direct use of a provider, across namespaces or owners: these sort what they find.
-FIND_SHARED_ANYWHERE = f"""
-SELECT x.granted_at AS place_at, {_header("s")}
-FROM {{schema}}."{{prefix}}shared" x
-JOIN {{schema}}."{{prefix}}sessions" s USING (session_key)
-WHERE x.subject = ANY($1::text[]) AND (x.granted_at, x.session_id) < ($2, $3)
-ORDER BY x.granted_at DESC, x.session_id DESC LIMIT $4
+HEADERS = f"""
+SELECT {_header("s")} FROM {{schema}}."{{prefix}}sessions" s
+WHERE s.session_key = ANY($1::bigint[])
 """
 
+# For direct use of a provider, across namespaces or owners: this sorts what it finds.
 FIND_ANY = f"""
-SELECT o.listed_at AS place_at, {_header("s")}
+SELECT o.listed_at, {_header("s")}
 FROM {{schema}}."{{prefix}}owned" o
 JOIN {{schema}}."{{prefix}}sessions" s USING (session_key)
 WHERE o.mark = $1 AND ($2::text IS NULL OR o.owner_id = $2)
@@ -367,17 +383,11 @@ WHERE o.mark = $1 AND ($2::text IS NULL OR o.owner_id = $2)
 ORDER BY o.listed_at DESC, o.session_id DESC LIMIT $6
 """
 
-# ── sweeping and counting ────────────────────────────────────────────────────────────────────────
+# ── sweeping, counting, purging ──────────────────────────────────────────────────────────────────
 
-TAKE_DUE = f"""
-WITH taken AS MATERIALIZED (
-    SELECT session_key FROM {{schema}}."{{prefix}}sessions"
-    WHERE due_at <= $1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-)
-UPDATE {{schema}}."{{prefix}}sessions" s
-SET due_at = CASE WHEN s.expires_at <= $1 THEN $3 ELSE s.expires_at END
-WHERE s.session_key = ANY(ARRAY(SELECT session_key FROM taken))
-RETURNING s.session_key, {_header("s")}
+DUE = f"""
+SELECT {_header("s")} FROM {{schema}}."{{prefix}}sessions" s
+WHERE s.due_at <= $1 ORDER BY s.due_at LIMIT $2 FOR UPDATE SKIP LOCKED
 """
 
 COUNT = """
@@ -395,19 +405,84 @@ SELECT session_key FROM {schema}."{prefix}deleted"
 ORDER BY session_key LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 
-PURGE_MESSAGES = """
+
+def _purge(table: str, column: str) -> str:
+    return f"""
 WITH oldest AS MATERIALIZED (
-    SELECT session_key, seq FROM {schema}."{prefix}messages"
-    WHERE session_key = ANY($1::bigint[]) ORDER BY session_key, seq LIMIT $2
+    SELECT session_key, {column} FROM {{schema}}."{{prefix}}{table}"
+    WHERE session_key = ANY($1::bigint[]) ORDER BY session_key, {column}
+    LIMIT ($2::bigint[])[1]
+), gone AS (
+    DELETE FROM {{schema}}."{{prefix}}{table}" held USING oldest
+    WHERE held.session_key = oldest.session_key AND held.{column} = oldest.{column}
+    RETURNING 1
 )
-DELETE FROM {schema}."{prefix}messages" m USING oldest
-WHERE m.session_key = oldest.session_key AND m.seq = oldest.seq
+SELECT count(*) FROM gone
 """
 
-PURGE_CONTEXT = 'DELETE FROM {schema}."{prefix}context" WHERE session_key = ANY($1::bigint[])'
+
+PURGE_MESSAGES = _purge("messages", "seq")
+PURGE_CONTEXT = _purge("context", "key")
 FORGET_DELETED = 'DELETE FROM {schema}."{prefix}deleted" WHERE session_key = ANY($1::bigint[])'
 
+# ── the server and the schema ────────────────────────────────────────────────────────────────────
+
 CHECK = "SELECT txid_current()"
-"""It takes a transaction id, which only a server that can be written to has to give."""
+"""It takes a transaction id, which only a server that can be written to gives."""
 
 STORE_TIME = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now"
+
+COLUMNS = """
+SELECT a.attname::text
+FROM pg_class t
+JOIN pg_namespace n ON n.oid = t.relnamespace
+JOIN pg_attribute a ON a.attrelid = t.oid
+WHERE n.nspname = $1 AND t.relname = $2 AND t.relkind IN ('r', 'p')
+  AND a.attnum > 0 AND NOT a.attisdropped
+"""  # not to_regclass, which may answer from before the wait for the lock
+
+GET_VERSION = 'SELECT version, oldest_program FROM {schema}."{prefix}schema"'
+
+SET_VERSION = """
+WITH before AS (DELETE FROM {schema}."{prefix}schema")
+INSERT INTO {schema}."{prefix}schema" VALUES ($1, $2)
+"""
+
+SCHEMA_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+
+SCHEMA_KNOWN = "SELECT FROM pg_namespace WHERE nspname = $1"
+
+CREATE_VERSIONS = """
+CREATE TABLE IF NOT EXISTS {schema}."{prefix}schema" (
+    version integer NOT NULL,
+    oldest_program integer NOT NULL
+)
+"""
+
+TEXTS = {
+    statement: globals()[statement.name]
+    for statement in Statement
+    if statement is not Statement.UPDATE_HEADERS
+}
+"""The text of each statement; ``update_headers`` makes the remaining one."""
+
+TAKE_ONE_ROW = frozenset(
+    {
+        Statement.REMOVABLE,
+        Statement.HEADER,
+        Statement.CONTEXT_ALL,
+        Statement.MESSAGES_AFTER,
+        Statement.MESSAGES_BEFORE,
+        Statement.FIND_ANY,
+        Statement.DUE,
+        Statement.COUNT,
+        Statement.ANY_DELETED,
+        Statement.NEXT_DELETED,
+        Statement.CHECK,
+        Statement.STORE_TIME,
+        Statement.COLUMNS,
+        Statement.GET_VERSION,
+        Statement.SET_VERSION,
+    }
+)
+"""Those whose arguments are the values of one row; the others take an array a column."""

@@ -1,1 +1,1 @@
-"""What the SQL databases share."""
+"""The SQL core: what every database that speaks SQL shares. ``dialect.py`` is where to begin."""

@@ -20,7 +20,7 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
     StoreFormatError,
 )
-from agent_cores.session.storage.sql.schema_files import numbered_files
+from agent_cores.session.storage.sql.schema import numbered_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""``InFlight``: which sessions this process's own batches touch just now."""
+"""``InFlight``: which sessions the batches of this process are writing to."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from agent_cores.session.models import Change
-    from agent_cores.session.storage.sql.records import SessionName
+    from agent_cores.session.storage.sql.rows import SessionName
 
 
 class InFlight:
-    """Tells a lock of another batch of this process, which goes soon, from one of others.
+    """Tells a lock held by a batch of this process, which is released soon, from other locks.
 
-    A slow disk may keep a commit longer than a batch waits for its locks.
+    On a slow disk a commit may take longer than a batch waits for its locks.
     """
 
     def __init__(self) -> None:
@@ -27,44 +27,44 @@ class InFlight:
         """Count the sessions of these changes as in flight."""
         names = frozenset((change.namespace, change.session_id) for change in changes)
         flight = Flight(self._flights, names)
-        flight.take_off()
+        flight.start()
         try:
             yield flight
         finally:
-            flight.land()
+            flight.finish()
 
 
 class Flight:
-    """A batch whose statement is under way, or that waits to send it again."""
+    """A batch in flight, or one that waits before a retry."""
 
     def __init__(self, flights: set[Flight], names: frozenset[SessionName]) -> None:
         self._flights = flights
         self.names = names
-        self.landed = asyncio.Event()
+        self.finished = asyncio.Event()
 
-    def take_off(self) -> None:
+    def start(self) -> None:
         """Count as in flight."""
-        self.landed.clear()
+        self.finished.clear()
         self._flights.add(self)
 
-    def land(self) -> None:
-        """Count no more: this batch holds no lock."""
+    def finish(self) -> None:
+        """Count as finished: this batch holds no lock."""
         self._flights.discard(self)
-        self.landed.set()
+        self.finished.set()
 
     async def wait_for_others(self, deadline: float) -> bool:
-        """Wait for what else is in flight to these sessions; return whether there was any.
+        """Wait for other batches in flight to these sessions; return whether there were any.
 
-        Meanwhile this batch is not in flight, so that no two wait for each other.
+        While it waits this batch does not count as in flight, so that no two wait for each other.
         """
-        self.land()
+        self.finish()
         others = [flight for flight in self._flights if not self.names.isdisjoint(flight.names)]
         try:
             async with asyncio.timeout_at(deadline):
                 for flight in others:
-                    await flight.landed.wait()
+                    await flight.finished.wait()
         except TimeoutError:
             return False
         finally:
-            self.take_off()
+            self.start()
         return bool(others)

@@ -1,7 +1,9 @@
-"""The hot append: many plain appends in one statement, which may only say yes.
+"""The hot append: plain appends on a cached header, carried out by one guarded statement.
 
-It numbers and writes where the guards hold and no id is known, as ``apply_change`` would; where it
-says nothing of an append, nothing of that one was written, and the generic batch looks.
+Which changes may go hot and what their guards are is said here once. A hot append may only do what
+``apply_change`` would have done: it numbers and writes where the guards hold and no message id is
+stored. Where a database answers nothing for an append, nothing of that append was written, and the
+generic batch decides.
 """
 
 from __future__ import annotations
@@ -15,24 +17,44 @@ from agent_cores.session.models.change import Applied, Change, HotAppend, hot_ap
 from agent_cores.session.models.message import numbered
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
-from agent_cores.session.storage.postgres import queries as sql
-from agent_cores.session.storage.postgres.connection import milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from agent_cores.session.models import SessionMetadata
-    from agent_cores.session.storage.postgres.connection import Database
-    from agent_cores.session.storage.sql.records import SessionName
+    from agent_cores.session.storage.sql.database import Database
+    from agent_cores.session.storage.sql.rows import SessionName
 
-_encode = msgspec.json.Encoder().encode
 _instant = lru_cache(maxsize=10_000)(from_millis)  # sessions keep an instant for many appends
+
+
+def may_go_hot(change: Change) -> bool:
+    """Whether a change is a plain append whose guards are those of the header it was decided on.
+
+    Only the database gives it its numbers, and nothing but the cached header is needed to judge it.
+    """
+    basis = change.basis
+    return (
+        basis is not None
+        and change.is_plain_append
+        and not basis.archived
+        and change.expected_revision is None
+        and change.incarnation in (None, basis.incarnation)
+        and change.access_revision in (None, basis.access_revision)
+        and not any([message.seq for message in change.append])  # noqa: C419 - a list is faster
+    )
 
 
 @hides("turn")
 class Guards(msgspec.Struct):
-    """What must stand of a session, and its new times in milliseconds, as sent."""
+    """What a stored session must still have, and its new times. Times are milliseconds.
+
+    ``turn`` and ``expected_last_seq`` hold only if given, and so does ``access_revision``. ``at``
+    must be before the stored end and before ``valid_until``; ``hold`` must be null, the format
+    this program's. ``listed_at`` is the time to which the session moves in its listings, ``None``
+    where it stays; with it, ``revision`` must be the stored one. ``item`` numbers the appends.
+    """
 
     namespace: str
     session_id: str
@@ -49,7 +71,7 @@ class Guards(msgspec.Struct):
 
 
 class Sent(msgspec.Struct):
-    """A message as the statement takes it, but for its body. ``leads``: the first of its append."""
+    """A message without its body. ``leads``: it is the first of its append."""
 
     item: int
     leads: bool
@@ -57,8 +79,24 @@ class Sent(msgspec.Struct):
     created_at: int
 
 
+class HotAppends(msgspec.Struct):
+    """What a database is given: guards of each append, and the messages of all with their bodies.
+
+    In each session messages are numbered in this order. An answer is a row ``(item, first seq,
+    last_seq, message_count, revision, last_active_at, listed_at, expires_at, due_at)``: the number
+    that the first message got, and fields of the header as they were before these appends. The
+    header then has the later one of the stored and the given ``last_active_at``, ``listed_at`` and
+    ``expires_at`` (null, for no end, is the latest); ``due_at`` is at most ``expires_at``, and
+    ``expires_at`` itself where it was null.
+    """
+
+    guards: list[Guards] = []
+    messages: list[Sent] = []
+    bodies: list[bytes] = []
+
+
 class Append:
-    """A plain append that goes out on a header seen before."""
+    """A plain append that is carried out on a cached header."""
 
     __slots__ = ("_at", "_hot", "_sent", "basis", "change")
 
@@ -72,20 +110,12 @@ class Append:
 
     @classmethod
     def of(cls, change: Change) -> Append | None:
-        """Return the append behind a change; ``None`` where it must be looked at first."""
+        """Return the append in a change; ``None`` where it must go the generic way."""
         basis = change.basis
-        if basis is None or any(message.seq for message in change.append):
-            return None
-        if change.incarnation not in {None, basis.incarnation}:
-            return None
-        if change.access_revision not in {None, basis.access_revision}:
-            return None
-        if change.expected_revision is not None or not change.is_plain_append:
-            return None
-        return None if basis.archived else cls(change, basis)
+        return cls(change, basis) if basis is not None and may_go_hot(change) else None
 
     def guards(self, item: int) -> Guards | None:
-        """Return what is sent of it now; ``None`` where it must be looked at first."""
+        """Return its guards as of now; ``None`` where it must go the generic way."""
         change, basis = self.change, self.basis
         at = change.applied_at()
         hot = hot_append(change, at)
@@ -114,7 +144,7 @@ class Append:
         return sum(len(message.body) for message in self.change.append)
 
     def applied(self, row: Sequence[Any]) -> Applied:
-        """Return what was done; ``row`` is the statement's answer to this append."""
+        """Return what was done; ``row`` is the answer to this append, see ``HotAppends``."""
         _, first, last_seq, count, revision, active_at, listed_at, ends, due_at = row
         change, sent = self.change, self._sent
         messages = numbered(change.append, first - 1)
@@ -147,43 +177,40 @@ async def append_all(
     lock_wait: float,
     skip_locked: bool = False,
 ) -> list[Applied | None]:
-    """Carry out a batch in one statement and one commit; ``None`` for each to be looked at.
+    """Carry out a batch in one commit; ``None`` for each that must go the generic way.
 
     It waits ``lock_wait`` seconds for a session that another transaction holds, then raises
     ``LockedError``; with ``skip_locked`` it leaves such sessions out. ``sent_at`` is what the
-    server's clock shows now, in milliseconds: so it knows how long the statement waited.
+    server's clock shows now, in milliseconds, by which the server knows how long a lock was waited
+    for.
     """
     chosen: list[Append] = []
-    items: list[Guards] = []
-    sent: list[Sent] = []
+    sent = HotAppends()
     for append in _choose(appends):
-        place, leads = len(chosen), True
-        guards = append.guards(place)
+        item = len(chosen)
+        guards = append.guards(item)
         if guards is None:
             continue
         chosen.append(append)
-        items.append(guards)
-        for message in append.change.append:
-            sent.append(Sent(place, leads, message.id, to_millis(message.created_at)))
-            leads = False
-    bodies = [message.body for append in chosen for message in append.change.append]
-    done: dict[Append, Applied] = {}
-    statement = sql.HOT_APPEND_FREE if skip_locked else sql.HOT_APPEND
+        sent.guards.append(guards)
+        for number, message in enumerate(append.change.append):
+            created_at = to_millis(message.created_at)
+            sent.messages.append(Sent(item, number == 0, message.id, created_at))
+            sent.bodies.append(message.body)
     if not chosen:
         return [None] * len(appends)
-    texts = _encode(items).decode(), _encode(sent).decode()
-    arguments = *texts, bodies, str(milliseconds(lock_wait)), sent_at
-    for row in await database.fetch(statement, *arguments, writes=True, deadline=deadline):
-        append = chosen[row[0]]
-        done[append] = append.applied(row)
+    rows = await database.append_hot(
+        sent, lock_wait=lock_wait, skip_locked=skip_locked, sent_at=sent_at, deadline=deadline
+    )
+    done = {chosen[row[0]]: chosen[row[0]].applied(row) for row in rows}
     return [done.get(append) for append in appends]
 
 
-def _choose(appends: Sequence[Append]) -> list[Append]:
+def _choose(appends: Iterable[Append]) -> list[Append]:
     """Return the appends that one statement can carry out together.
 
-    A message id that comes twice, and an ``expected_last_seq`` behind another append to the same
-    session, can only be judged after the one before: they are looked at afterwards.
+    A repeated message id, and an ``expected_last_seq`` behind another append to the same session,
+    can only be judged after the one before: they go the generic way.
     """
     ids: set[tuple[str, str, str]] = set()
     touched: set[SessionName] = set()

@@ -1,9 +1,10 @@
-"""``Writer``: the roads that a change takes into PostgreSQL, and what is tried again.
+"""``Writer``: which way a change takes into the database, and what is retried.
 
-Plain appends on a header seen before go out together, in one statement. What that says nothing of,
-and every other small change, goes in batches of one transaction. Creates, removals and large bodies
-go alone. What another transaction holds is waited for shortly there; then it waits in ``Lines``,
-where it holds up no other session.
+Plain appends on a cached header go out together, in one statement (where the database has a hot
+append). What that does not answer, and every other small change, goes in batches of one
+transaction; creates are batched apart from the rest. Removals and large bodies go alone. A batch
+waits only shortly for a session that another transaction has locked; then the change waits in
+``RetryQueues``, where it holds up no other session.
 """
 
 from __future__ import annotations
@@ -19,25 +20,26 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
 )
 from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
-from agent_cores.session.storage.postgres.batch import Answer, Batch
-from agent_cores.session.storage.postgres.errors import (
+from agent_cores.session.storage.sql.batch import Answer, Batch
+from agent_cores.session.storage.sql.dialect import carry_out
+from agent_cores.session.storage.sql.errors import (
     ClashError,
     ConnectionLostError,
     LockedError,
     left_nothing,
 )
-from agent_cores.session.storage.postgres.flight import InFlight
-from agent_cores.session.storage.postgres.hot import Append, append_all
-from agent_cores.session.storage.postgres.waiting import Lines
+from agent_cores.session.storage.sql.hot import Append, append_all
+from agent_cores.session.storage.sql.in_flight import InFlight
+from agent_cores.session.storage.sql.retry_queues import RetryQueues
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent_cores.session.models.change import Applied, Change
-    from agent_cores.session.storage.postgres.clock import ServerClock
-    from agent_cores.session.storage.postgres.connection import Database
-    from agent_cores.session.storage.postgres.flight import Flight
-    from agent_cores.session.storage.sql.records import SessionName
+    from agent_cores.session.storage.sql.clock import ServerClock
+    from agent_cores.session.storage.sql.database import Database
+    from agent_cores.session.storage.sql.in_flight import Flight
+    from agent_cores.session.storage.sql.rows import SessionName
 
 _LARGE = 256 * 1024
 """Bytes from which a change goes alone."""
@@ -46,11 +48,11 @@ _SHORT_WAIT = 0.25
 _MARGIN = 0.05
 """Seconds before its deadline at which a change that still waits is answered."""
 _OF_A_SHORT_TIMEOUT = 10
-"""Both are at most this part of the timeout."""
+"""Both are at most the timeout divided by this."""
 
 
 class Writer:
-    """Carries out changes. ``on_delete`` is told when a commit left rows to purge."""
+    """Carries out changes. ``on_delete`` is called after a commit that left rows to purge."""
 
     def __init__(
         self,
@@ -63,20 +65,23 @@ class Writer:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._fast_path = fast_path
+        self._fast_path = fast_path and database.has_hot_append
         self._in_flight = InFlight()
         self._max_queued = max_queued
         self._on_delete = on_delete
         most = database.timeout / _OF_A_SHORT_TIMEOUT
         self._short_wait = min(_SHORT_WAIT, most)
+        self._margin = min(_MARGIN, most)
         self._appends: Coalescer[Append, Applied | None] = Coalescer(
             self._send_appends, lanes=2, max_queued=max_queued
+        )
+        self._creates: Coalescer[Change, Applied] = Coalescer(
+            self._send_changes, lanes=2, max_queued=max_queued
         )
         self._changes: Coalescer[Change, Applied] = Coalescer(
             self._send_changes, max_queued=max_queued
         )
-        self._margin = min(_MARGIN, most)
-        self._lines = self._new_lines()
+        self._retries = self._new_retries()
         self._alone: set[asyncio.Task[Applied]] = set()
         self._closed = False
 
@@ -86,29 +91,34 @@ class Writer:
             raise StorageUnavailableError("the store is shut down")
         deadline = self._database.deadline()
         append = Append.of(change) if self._fast_path else None
-        if (change.namespace, change.session_id) in self._lines:
-            return await self._lines.submit(change, _size(change), deadline)
+        if (change.namespace, change.session_id) in self._retries:
+            return await self._retries.submit(change, _size(change), deadline)
         try:
             if append is not None:
                 applied = await self._appends.submit(append, append.size)
                 if applied is not None:
                     return applied
-            size = _size(change)
-            if change.create is not None or change.remove is not None or size >= _LARGE:
-                return await self._run_apart(change)
-            return await self._changes.submit(change, size)
+            return await self._apply_generic(change, _size(change))
         except ClashError:
-            return await self._lines.submit(change, _size(change), deadline)
+            return await self._retries.submit(change, _size(change), deadline)
+
+    async def _apply_generic(self, change: Change, size: int) -> Applied:
+        if change.remove is not None or size >= _LARGE:
+            return await self._run_apart(change)
+        if change.create is not None:
+            return await self._creates.submit(change, size)
+        return await self._changes.submit(change, size)
 
     def reopen(self) -> None:
-        """Take changes again, after ``drain``."""
+        """Accept changes again, after ``drain``."""
         self._closed = False
-        self._lines = self._new_lines()  # it may be another event loop now
+        self._retries = self._new_retries()  # it may be another event loop now
         self._appends.reopen()
+        self._creates.reopen()
         self._changes.reopen()
 
     async def drain(self, deadline: float) -> None:
-        """Take no more, and return once all that was taken is answered, or at the deadline.
+        """Accept no more, and return once all that was accepted is answered, or at the deadline.
 
         What is not answered by then fails with its connection, when the pool is closed.
         """
@@ -116,10 +126,11 @@ class Writer:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._appends.drain()
+                await self._creates.drain()
                 await self._changes.drain()
                 if self._alone:
                     await asyncio.wait(self._alone)
-                await self._lines.drain()
+                await self._retries.drain()
 
     async def _run_apart(self, change: Change) -> Applied:
         """Run one change by itself, to its end even if its caller gives up."""
@@ -134,12 +145,12 @@ class Writer:
     def _settle(self, task: asyncio.Task[Applied]) -> None:
         self._alone.discard(task)
         if not task.cancelled():
-            task.exception()  # seen here, in case the caller gave up
+            task.exception()  # retrieved here, in case the caller gave up
 
     async def _send_appends(
         self, appends: Sequence[Append]
     ) -> Sequence[Applied | Exception | None]:
-        """Carry out a batch of plain appends; ``None`` for each to be looked at."""
+        """Carry out a batch of plain appends; ``None`` for each that must go the generic way."""
         with self._in_flight.sending(append.change for append in appends) as flight:
             deadline = self._database.deadline()
             try:
@@ -147,7 +158,7 @@ class Writer:
             except LockedError:
                 pass
             except (ClashError, InvalidInputError):
-                return [None] * len(appends)  # nothing was written: look at each
+                return [None] * len(appends)  # nothing was written
             try:
                 answers = await self._append(appends, deadline, skip_locked=True)
             except (ClashError, InvalidInputError):
@@ -157,7 +168,7 @@ class Writer:
     async def _append_all(
         self, appends: Sequence[Append], flight: Flight, deadline: float
     ) -> Sequence[Applied | None]:
-        """Send appends; once more after other batches of this process that touch their sessions."""
+        """Send appends; retry once after other batches of this process to the same sessions."""
         try:
             return await self._append(appends, deadline)
         except LockedError:
@@ -191,10 +202,16 @@ class Writer:
     async def _run_batch(
         self, changes: Sequence[Change], flight: Flight, deadline: float
     ) -> Sequence[Answer]:
-        """Run changes in one transaction, without those to sessions that something else holds."""
+        """Run changes in one transaction, without those to sessions that something else holds.
+
+        A name that a concurrent create is about to take cannot be left out: ``LockedError``.
+        """
         run = partial(self._run, changes, deadline=deadline, lock_wait=self._short_wait)
-        with suppress(LockedError):
+        try:
             return await run()
+        except LockedError:
+            if changes[0].create is not None:
+                raise
         if await flight.wait_for_others(deadline):
             with suppress(LockedError):
                 return await run()
@@ -203,16 +220,16 @@ class Writer:
     async def _run_singly(self, changes: Sequence[Change], deadline: float) -> list[Answer]:
         """Run each in a transaction of its own, those to one session one after the other.
 
-        Only half of the connections are taken, so that reads find one.
+        They use only half of the connections, so that reads find one.
         """
         answers: dict[int, Answer] = {}
         sessions: dict[SessionName, list[int]] = {}
         for index, change in enumerate(changes):
             sessions.setdefault((change.namespace, change.session_id), []).append(index)
-        room = asyncio.Semaphore(self._half_of_the_pool())
+        slots = asyncio.Semaphore(self._half_of_the_pool())
 
         async def run_those_of_a_session(indexes: Sequence[int]) -> None:
-            async with room:
+            async with slots:
                 for index in indexes:
                     answers[index] = await self._answer(changes[index], deadline)
 
@@ -222,11 +239,11 @@ class Writer:
     async def _answer(self, change: Change, deadline: float) -> Answer:
         try:
             return await self._run_single(change, deadline)
-        except Exception as error:  # noqa: BLE001 - the answer to this change and to no other
+        except Exception as error:  # noqa: BLE001 - answers this change and no other
             return error
 
     async def _run_single(self, change: Change, deadline: float) -> Applied:
-        """Run one change in a transaction of its own, again if its connection was broken."""
+        """Run one change in a transaction of its own; retry once if its connection was broken."""
         wait = self._short_wait
         try:
             (answer,) = await self._run([change], deadline=deadline, lock_wait=wait)
@@ -246,18 +263,20 @@ class Writer:
         lock_wait: float,
         skip_locked: bool = False,
     ) -> list[Answer]:
-        async with self._database.transaction(
-            deadline=deadline, lock_wait=lock_wait
-        ) as transaction:
-            batch = Batch(transaction, changes, skip_locked=skip_locked)
-            answers = await batch.run()
+        batch = Batch(changes, skip_locked=skip_locked)
+        async with self._database.transaction(deadline=deadline, lock_wait=lock_wait) as connection:
+            answers = await carry_out(batch.plan(), connection.run)
         if batch.deletes:
             self._on_delete()
         return answers
 
-    def _new_lines(self) -> Lines:
-        room = self._half_of_the_pool()
-        return Lines(self._run, room=room, margin=self._margin, max_queued=self._max_queued)
+    def _new_retries(self) -> RetryQueues:
+        return RetryQueues(
+            self._run,
+            parallel=self._half_of_the_pool(),
+            margin=self._margin,
+            max_queued=self._max_queued,
+        )
 
     def _half_of_the_pool(self) -> int:
         return max(1, self._database.pool_size // 2)
@@ -265,5 +284,5 @@ class Writer:
 
 def _size(change: Change) -> int:
     """Return the bytes of what a change writes."""
-    size = sum(len(message.body) for message in change.append)
+    size = sum([len(message.body) for message in change.append])
     return size + sum(map(len, change.context_set.values()))

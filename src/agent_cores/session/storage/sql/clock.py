@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from agent_cores.session.storage.postgres import queries as sql
+from agent_cores.session.storage.sql.dialect import Statement, Step
 
 if TYPE_CHECKING:
-    from agent_cores.session.storage.postgres.connection import Database
+    from agent_cores.session.storage.sql.database import Database
 
 
 class ServerClock:
     """An estimate of the server's clock, in milliseconds since 1970.
 
-    It counts on by a clock that nobody sets, and is ahead of the server's by no more than the time
-    that its measurement took: so the server finds that a write waited no longer than it did.
+    It counts on by a monotonic clock, and is ahead of the server's by no more than the round trip
+    of its measurement: so the server never takes a write to have waited longer than it did.
     """
 
     def __init__(self, database: Database) -> None:
@@ -24,15 +24,15 @@ class ServerClock:
 
     async def measure(self) -> int:
         """Read the server's clock; return what it shows."""
-        before = _steady()
-        shown = int((await self._database.fetch(sql.STORE_TIME))[0]["now"])
-        self._ahead = shown - before
-        return shown
+        before = _monotonic_millis()
+        [(now,)] = await self._database.run(Step(Statement.STORE_TIME))
+        self._ahead = int(now) - before
+        return int(now)
 
     def now(self) -> int | None:
         """Return the estimate; ``None`` if the clock was never read."""
-        return None if self._ahead is None else _steady() + self._ahead
+        return None if self._ahead is None else _monotonic_millis() + self._ahead
 
 
-def _steady() -> int:
+def _monotonic_millis() -> int:
     return time.monotonic_ns() // 1_000_000

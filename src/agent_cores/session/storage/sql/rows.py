@@ -1,9 +1,4 @@
-"""What SQL dialects share: which rows a batch of changes writes, and how rows become records.
-
-Nothing here speaks SQL or does I/O. A dialect locks and loads the headers of a batch, asks
-``apply_change`` for each, gathers what it answers in a :class:`Rows`, and writes each list with one
-statement.
-"""
+"""Which rows a batch of changes writes, and how rows become records. No SQL and no I/O."""
 
 from __future__ import annotations
 
@@ -12,21 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session.codec import Field, encode_changes, encode_header
+from agent_cores.session.codec import HEADER_FIELDS, Field, encode_changes, encode_header
+from agent_cores.session.codec import decode_header as decode_fields
 from agent_cores.session.models import SessionMetadata, StoredMessage
 from agent_cores.session.models.change import State
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from agent_cores.session.models import Applied, Change
+    from agent_cores.session.storage.sql.dialect import Row
+    from agent_cores.session.storage.unreadable import HeaderReader
 
 SessionName = tuple[str, str]
 """Namespace and session id."""
 EVERY_SESSION = ""
-"""The mark under which each session of an owner stands; ``tag_mark`` gives those of its tags."""
+"""The mark of the index entry that each session has; ``tag_mark`` gives those of its tags."""
+
+_NAMESPACE = 1 + HEADER_FIELDS.index("namespace")
+_SESSION_ID = 1 + HEADER_FIELDS.index("session_id")
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -37,8 +38,8 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 @hides("context")
-class Reached(msgspec.Struct):
-    """What the second look at a batch found beside the headers, by session key."""
+class Contents(msgspec.Struct):
+    """What a batch read beside the headers, by session key."""
 
     context: dict[int, dict[str, bytes]] = {}
     known: dict[int, dict[str, StoredMessage]] = {}
@@ -58,12 +59,12 @@ class Reached(msgspec.Struct):
 
 
 @hides("updated", "messages", "context")
-class Rows(msgspec.Struct):
-    """What a batch writes, a list a table and kind of write. Rows are tuples of column values."""
+class Written(msgspec.Struct):
+    """What a batch writes, a list a table and kind of write. Rows are as ``Statement`` says."""
 
     updated: dict[tuple[str, ...], list[tuple[Field, ...]]] = {}
     """Names of fields -> rows of (session_key, a value for each of them)."""
-    deleted: list[int] = []
+    deleted: list[tuple[int]] = []
     messages: list[tuple[int, int, str, int, bytes]] = []
     removed: list[tuple[int, int]] = []
     context: list[tuple[int, str, bytes]] = []
@@ -77,7 +78,7 @@ class Rows(msgspec.Struct):
 
     def delete(self, loaded: Loaded) -> None:
         """Remove a header; what belongs to it is queued."""
-        self.deleted.append(loaded.session_key)
+        self.deleted.append((loaded.session_key,))
         self.counts[loaded.header.namespace] -= 1
 
     def create(self, session_key: int, applied: Applied) -> None:
@@ -97,13 +98,13 @@ class Rows(msgspec.Struct):
         self.removed += [(session_key, seq) for seq, _ in applied.removed]
         self.dropped += [(session_key, key) for key in applied.context_drop]
         self._add_contents(session_key, applied)
-        self._update_lists(session_key, before, after)
+        self._update_indexes(session_key, before, after)
 
     def _add_contents(self, session_key: int, applied: Applied) -> None:
         self.messages += [message_row(session_key, message) for message in applied.added]
         self.context += [(session_key, *entry) for entry in applied.context_set.items()]
 
-    def _update_lists(
+    def _update_indexes(
         self, session_key: int, before: SessionMetadata, after: SessionMetadata
     ) -> None:
         if (before.owner_id, before.archived, before.tags) != (
@@ -124,14 +125,14 @@ class Rows(msgspec.Struct):
 def owned_rows(
     session_key: int, header: SessionMetadata
 ) -> set[tuple[int, str, str, str, int, int, str]]:
-    """Return a session's rows in its owner's lists: for the session, and for each tag."""
+    """Return a session's entries in its owner's listings: for the session, and for each tag."""
     marks = {EVERY_SESSION, *map(tag_mark, header.tags)}
     place = header.owner_id, header.namespace, int(header.archived), listing_time(header)
     return {(session_key, mark, *place, header.session_id) for mark in marks}
 
 
 def shared_rows(session_key: int, header: SessionMetadata) -> set[tuple[int, str, str, int, str]]:
-    """Return a session's rows in the lists of those it is shared with."""
+    """Return a session's entries in the listings of those it is shared with."""
     return {
         (session_key, subject, header.namespace, to_millis(grant.granted_at), header.session_id)
         for subject, grant in header.grants.items()
@@ -139,7 +140,7 @@ def shared_rows(session_key: int, header: SessionMetadata) -> set[tuple[int, str
 
 
 def tag_mark(tag: str) -> str:
-    """Return the mark under which a session with that tag stands."""
+    """Return the mark of the index entry for a tag."""
     return f"={tag}"
 
 
@@ -154,25 +155,44 @@ def message_row(session_key: int, message: StoredMessage) -> tuple[int, int, str
     return session_key, message.seq, message.id, created_at, message.body
 
 
-def message_of(row: Mapping[str, Any]) -> StoredMessage:
-    """Return the message of a row."""
-    return StoredMessage(row["seq"], row["id"], from_millis(row["created_at"]), row["body"])
+def message_of(row: Row) -> StoredMessage:
+    """Return the message in a row of ``seq, id, created_at, body``."""
+    seq, message_id, created_at, body = row
+    return StoredMessage(seq, message_id, from_millis(created_at), body)
 
 
-def header_row(header: SessionMetadata, names: Sequence[str]) -> tuple[Field, ...]:
-    """Return the values of a header's columns."""
+def header_row(header: SessionMetadata) -> tuple[Field, ...]:
+    """Return the values of ``HEADER_FIELDS``."""
     fields = encode_header(header)
-    return tuple(fields[name] for name in names)
+    return tuple([fields[name] for name in HEADER_FIELDS])
 
 
-def columns(rows: Iterable[Sequence[Any]], width: int) -> list[list[Any]]:
-    """Turn rows into columns, as arrays are sent; ``width`` empty ones where there is no row."""
-    turned = [list(column) for column in zip(*rows, strict=True)]
-    return turned or [[] for _ in range(width)]
+def name_of(row: Row) -> SessionName:
+    """Return the namespace and the session id in a row of a header."""
+    return row[_NAMESPACE], row[_SESSION_ID]
+
+
+def decode_header(row: Row) -> SessionMetadata:
+    """Return the header in a row of it; ``CorruptRecordError`` if it cannot be read."""
+    return decode_fields(_fields(row), *name_of(row))
+
+
+def read_header(row: Row, reader: HeaderReader) -> SessionMetadata | None:
+    """Return the header in a row of it, or ``None`` if it cannot be read."""
+    return reader.read(_fields(row), *name_of(row))
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    return dict(zip(HEADER_FIELDS, row[1:], strict=False))
+
+
+def columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """Turn rows into columns, for a database that takes an array a column."""
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def rounds(changes: Sequence[Change]) -> list[list[int]]:
-    """Split a batch so that no round holds two changes to one session; order holds per session."""
+    """Split a batch so that no round has two changes to one session; order holds per session."""
     turns: Counter[SessionName] = Counter()
     split: list[list[int]] = []
     for index, change in enumerate(changes):

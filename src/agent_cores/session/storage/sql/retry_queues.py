@@ -1,7 +1,8 @@
-"""``Lines``: changes to sessions that another transaction holds, each session by itself.
+"""``RetryQueues``: changes to sessions that another transaction has locked, a queue a session.
 
-What was in the way of a batch waits here, so that it holds up no other session. All changes to one
-session wait in one line, in their order, and go together once it is free.
+A change whose session was locked when its batch came waits here, where it holds up no other
+session. All changes to one session wait in one queue, in their order, and go together once the
+session is free.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
 )
 from agent_cores.session.storage.batching import MAX_BYTES, MAX_ITEMS
-from agent_cores.session.storage.postgres.errors import (
+from agent_cores.session.storage.sql.errors import (
     ClashError,
     ConnectionLostError,
     LockedError,
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent_cores.session.models.change import Applied, Change
-    from agent_cores.session.storage.postgres.batch import Answer
-    from agent_cores.session.storage.sql.records import SessionName
+    from agent_cores.session.storage.sql.batch import Answer
+    from agent_cores.session.storage.sql.rows import SessionName
 
-_TURN = 0.5
-"""Seconds that one line keeps a connection waiting for a lock, before others have theirs."""
+_LONGEST_LOCK_WAIT = 0.5
+"""Seconds that one queue keeps a connection waiting for a lock, before another queue has it."""
 _FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.25
 
@@ -47,7 +48,7 @@ class Run(Protocol):
 
 
 class _Waiter:
-    """A change in a line. ``last_start``: when it is too late to begin with it."""
+    """A change in a queue. ``last_start``: when it is too late to begin with it."""
 
     __slots__ = ("change", "deadline", "future", "last_start", "reconnected", "size")
 
@@ -68,42 +69,42 @@ class _Waiter:
             self.future.set_result(answer)
 
 
-class Lines:
-    """A line for each session that something holds; at most ``room`` of them try at once.
+class RetryQueues:
+    """A queue for each locked session; at most ``parallel`` of them use a connection at a time.
 
     ``margin`` in seconds is how long before its deadline a change that still waits is answered.
     """
 
-    def __init__(self, run: Run, *, room: int, margin: float, max_queued: int) -> None:
+    def __init__(self, run: Run, *, parallel: int, margin: float, max_queued: int) -> None:
         self._run = run
-        self._room = asyncio.Semaphore(room)
+        self._slots = asyncio.Semaphore(parallel)
         self._margin = margin
         self._max_queued = max_queued
         self._queued = 0
-        self._lines: dict[SessionName, _Line] = {}
+        self._queues: dict[SessionName, _RetryQueue] = {}
         self._workers: set[asyncio.Task[None]] = set()
 
     def __contains__(self, name: SessionName) -> bool:
-        """Whether changes to that session wait, and what held it was not seen to let go."""
-        line = self._lines.get(name)
-        return line is not None and line.held
+        """Whether changes to that session wait, and it was locked at the last attempt."""
+        queue = self._queues.get(name)
+        return queue is not None and queue.locked
 
     async def submit(self, change: Change, size: int, deadline: float) -> Applied:
         """Carry out one change once its session is free; ``StaleHeaderError`` at the deadline.
 
-        A caller cancelled before its change left takes it along.
+        If the caller is cancelled before its change was sent, the change is dropped.
         """
         if self._queued >= self._max_queued:
             raise OverloadedError(f"{self._queued} writes wait already")
         waiter = _Waiter(change, size, deadline, self._margin)
         name = change.namespace, change.session_id
-        line = self._lines.get(name)
-        if line is None:
-            line = self._lines[name] = _Line(self._run, self._room)
-            worker = asyncio.get_running_loop().create_task(self._work(name, line))
+        queue = self._queues.get(name)
+        if queue is None:
+            queue = self._queues[name] = _RetryQueue(self._run, self._slots)
+            worker = asyncio.get_running_loop().create_task(self._work(name, queue))
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
-        line.waiters.append(waiter)
+        queue.waiters.append(waiter)
         self._queued += 1
         try:
             return await waiter.future
@@ -111,32 +112,32 @@ class Lines:
             self._queued -= 1
 
     async def drain(self) -> None:
-        """Return once all that waits is answered."""
+        """Return once every waiting change is answered."""
         while self._workers:
             await asyncio.wait(self._workers)
 
-    async def _work(self, name: SessionName, line: _Line) -> None:
+    async def _work(self, name: SessionName, queue: _RetryQueue) -> None:
         try:
-            while line.has_work():
-                await line.take_turn()
+            while queue.has_work():
+                await queue.attempt()
         finally:
-            self._lines.pop(name, None)
-            line.answer_all(StorageUnavailableError("the store is shut down"))
+            self._queues.pop(name, None)
+            queue.answer_all(StorageUnavailableError("the store is shut down"))
 
 
-class _Line:
-    """What waits for one session."""
+class _RetryQueue:
+    """The changes that wait for one session."""
 
-    def __init__(self, run: Run, room: asyncio.Semaphore) -> None:
+    def __init__(self, run: Run, slots: asyncio.Semaphore) -> None:
         self.waiters: deque[_Waiter] = deque()
         self._run = run
-        self._room = room
+        self._slots = slots
         self._pause = _FIRST_PAUSE
         self._together = True
-        self.held = True
+        self.locked = True
 
     def has_work(self) -> bool:
-        """Drop who is gone, answer who waited in vain; return whether others wait."""
+        """Drop cancelled callers, answer those whose time is up; return whether others wait."""
         now = asyncio.get_running_loop().time()
         for waiter in self.waiters:
             if waiter.last_start <= now:
@@ -145,21 +146,21 @@ class _Line:
         return bool(self.waiters)
 
     def answer_all(self, error: Exception) -> None:
-        """Answer whoever waits."""
+        """Answer every waiting change with an error."""
         for waiter in self.waiters:
             waiter.settle(error)
 
-    async def take_turn(self) -> None:
-        """Wait for room, then for the session, for at most one turn; carry out what waits."""
+    async def attempt(self) -> None:
+        """Wait for a slot, then for the lock, and carry out what waits if it was had in time."""
         try:
             async with asyncio.timeout_at(self._soonest(self.waiters)):
-                await self._room.acquire()
+                await self._slots.acquire()
         except TimeoutError:
             return
         try:
             clash = await self._try(self._next_batch())
         finally:
-            self._room.release()
+            self._slots.release()
         if clash:
             left = self._soonest(self.waiters) - asyncio.get_running_loop().time()
             pause = self._pause * random.uniform(0.5, 1.5)  # noqa: S311 - only a pause
@@ -171,7 +172,7 @@ class _Line:
         return min((waiter.last_start for waiter in waiters), default=0.0)
 
     def _next_batch(self) -> list[_Waiter]:
-        """Return who goes now; they stay in the line until they are answered."""
+        """Return the changes to send now; they stay in the queue until they are answered."""
         batch: list[_Waiter] = []
         room = MAX_BYTES
         for waiter in self.waiters:
@@ -183,7 +184,7 @@ class _Line:
         return batch
 
     async def _try(self, batch: Sequence[_Waiter]) -> bool:
-        """Carry out a batch and answer it; return whether to pause before it is tried again."""
+        """Carry out a batch and answer it; return whether to pause before the next attempt."""
         if not batch:
             return False
         left = self._soonest(batch) - asyncio.get_running_loop().time()
@@ -191,23 +192,22 @@ class _Line:
             answers = await self._run(
                 [waiter.change for waiter in batch],
                 deadline=max(waiter.deadline for waiter in batch),
-                lock_wait=max(0.001, min(_TURN, left)),
+                lock_wait=max(0.001, min(_LONGEST_LOCK_WAIT, left)),
             )
         except LockedError:
-            self.held = True
+            self.locked = True
             return False
         except ClashError:
             self._together = False
             return True
-        except Exception as error:  # noqa: BLE001 - the answer of those that it concerns
+        except Exception as error:  # noqa: BLE001 - answers the changes that it concerns
             self._failed(batch, error)
-        else:
-            self.held = False
-            self._settle(batch, answers)
-        return False
+            return False
+        self.locked = False
+        return self._settle(batch, answers)
 
     def _failed(self, batch: Sequence[_Waiter], error: Exception) -> None:
-        """Keep for another try what may fare better then; answer the others."""
+        """Keep what may succeed at the next attempt; answer the others."""
         if left_nothing(error) and len(batch) > 1:
             self._together = False
             return
@@ -217,8 +217,15 @@ class _Line:
             return
         self._settle(batch, [error] * len(batch))
 
-    def _settle(self, batch: Sequence[_Waiter], answers: Sequence[Answer]) -> None:
+    def _settle(self, batch: Sequence[_Waiter], answers: Sequence[Answer]) -> bool:
+        """Answer a batch; return whether a concurrent create was in the way of some of it."""
+        clashes = False
         for waiter, answer in zip(batch, answers, strict=True):
-            waiter.settle(answer)
+            if isinstance(answer, ClashError):
+                clashes = True
+            else:
+                waiter.settle(answer)
         self._together = True
-        self._pause = _FIRST_PAUSE
+        if not clashes:
+            self._pause = _FIRST_PAUSE
+        return clashes

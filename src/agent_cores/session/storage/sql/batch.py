@@ -1,0 +1,197 @@
+"""``Batch``: many changes in one transaction: lock, read, decide by ``apply_change``, write.
+
+Every kind of change can go this way. A refusal answers one change; an error of the transaction is
+raised, and nothing was written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from agent_cores.session.errors import SessionError
+from agent_cores.session.models.change import Applied, apply_change
+from agent_cores.session.storage.sql.dialect import Statement, Step
+from agent_cores.session.storage.sql.errors import ClashError, LockedError
+from agent_cores.session.storage.sql.rows import (
+    Contents,
+    Loaded,
+    SessionName,
+    Written,
+    decode_header,
+    header_row,
+    message_of,
+    name_of,
+    rounds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from agent_cores.session.models import Change
+    from agent_cores.session.storage.sql.dialect import Plan
+
+Answer = Applied | Exception
+
+
+class Batch:
+    """One batch of changes, for one transaction. ``deletes``: whether it left rows to purge.
+
+    With ``skip_locked`` a session that another transaction holds is not waited for: its changes are
+    answered with ``LockedError``.
+    """
+
+    def __init__(self, changes: Sequence[Change], *, skip_locked: bool = False) -> None:
+        self._changes = changes
+        self._skip_locked = skip_locked
+        self._loaded: dict[SessionName, Loaded | SessionError] = {}
+        self._answers: dict[int, Answer] = {}
+        self._counts: Counter[str] = Counter()
+        self.deletes = False
+
+    def plan(self) -> Plan[list[Answer]]:
+        """Carry out the changes, several to one session in their order; answer each."""
+        yield from self._lock({_name(change) for change in self._changes})
+        yield from self._check_missing()
+        for indexes in rounds(self._changes):
+            yield from self._run_round(indexes)
+        counts = sorted(entry for entry in self._counts.items() if entry[1])
+        if counts:
+            yield Step(Statement.COUNT_SESSIONS, counts)
+        return [self._answers[index] for index in range(len(self._changes))]
+
+    def _lock(self, names: Iterable[SessionName]) -> Plan[None]:
+        """Lock and load headers. A lock that was waited for gives the row as of after the wait."""
+        statement = Statement.LOCK_FREE if self._skip_locked else Statement.LOCK
+        for row in (yield Step(statement, sorted(names))):
+            name = name_of(row)
+            try:
+                self._loaded[name] = Loaded(row[0], decode_header(row))
+            except SessionError as error:
+                self._loaded[name] = error
+
+    def _check_missing(self) -> Plan[None]:
+        """Check again what was not found: it may have been replaced during the wait for locks.
+
+        Its new row may precede those that are locked by now. Locking it would break the order of
+        locks, so the changes of the batch have to go one by one.
+        """
+        missing = {_name(change) for change in self._changes if change.create is None}
+        missing -= self._loaded.keys()
+        if not missing:
+            return
+        if not self._skip_locked and not self._loaded:
+            yield from self._lock(missing)
+            return
+        for namespace, session_id in (yield Step(Statement.PRESENT, sorted(missing))):
+            if not self._skip_locked:
+                raise ClashError("a session was replaced while the batch waited for locks")
+            held = LockedError("another transaction holds this session")
+            self._loaded[namespace, session_id] = held
+
+    def _run_round(self, indexes: Sequence[int]) -> Plan[None]:
+        contents = yield from self._read_contents([self._changes[index] for index in indexes])
+        written = Written()
+        creates: dict[SessionName, int] = {}
+        for index in indexes:
+            change = self._changes[index]
+            loaded = self._loaded.get(_name(change))
+            if isinstance(loaded, SessionError):
+                self._answers[index] = loaded
+                continue
+            change = change.as_of(change.applied_at())  # by now its session is locked
+            try:
+                applied = apply_change(contents.state(loaded), change)
+            except SessionError as refusal:
+                self._answers[index] = refusal
+                continue
+            self._answers[index] = applied
+            if applied.writes and self._collect(written, loaded, change, applied):
+                creates[_name(change)] = index
+        if written.deleted:  # before creates, which may take the same names
+            yield Step(Statement.DELETE_HEADERS, written.deleted)
+            self.deletes = True
+        if creates:
+            yield from self._create(written, creates)
+        yield from _write(written)
+        self._counts.update(written.counts)
+
+    def _collect(
+        self, written: Written, loaded: Loaded | None, change: Change, applied: Applied
+    ) -> bool:
+        """Collect what a change writes; return whether it creates a session.
+
+        Its header is kept for the next change to that session.
+        """
+        name = _name(change)
+        if loaded is not None and (applied.deleted or applied.replaced is not None):
+            written.delete(loaded)
+            del self._loaded[name]
+        if applied.deleted:
+            return False
+        if applied.before is None:
+            return True
+        if loaded is not None:
+            written.update(loaded.session_key, loaded.header, applied)
+            self._loaded[name] = Loaded(loaded.session_key, applied.header)
+        return False
+
+    def _create(self, written: Written, creates: dict[SessionName, int]) -> Plan[None]:
+        """Insert new headers, in the order of their names, so that no two batches deadlock."""
+        applied: dict[SessionName, Applied] = {}
+        for name in sorted(creates):
+            answer = self._answers[creates[name]]
+            if isinstance(answer, Applied):
+                applied[name] = answer
+        headers = [header_row(each.header) for each in applied.values()]
+        for namespace, session_id, key in (yield Step(Statement.INSERT_HEADERS, headers)):
+            created = applied.pop((namespace, session_id))
+            written.create(key, created)
+            self._loaded[namespace, session_id] = Loaded(key, created.header)
+        for name in applied:
+            clash = ClashError("a concurrent create took this id first")
+            self._answers[creates[name]] = self._loaded[name] = clash
+
+    def _read_contents(self, changes: Sequence[Change]) -> Plan[Contents]:
+        """Read what lies outside the locked rows, by later statements than the one that locked."""
+        found = [(change, self._loaded.get(_name(change))) for change in changes]
+        pairs = [(change, held.session_key) for change, held in found if isinstance(held, Loaded)]
+        contents = Contents()
+        ids = [(key, m.id) for change, key in pairs if not change.create for m in change.append]
+        if ids:
+            for key, *message in (yield Step(Statement.KNOWN, ids)):
+                known = contents.known.setdefault(key, {})
+                known[message[1]] = message_of(message)
+        names = [(key, name) for change, key in pairs for name in change.context_keys]
+        if names:
+            for key, name, value in (yield Step(Statement.CONTEXT, names)):
+                contents.context.setdefault(key, {})[name] = value
+        for change, key in pairs:
+            if change.remove is not None:
+                bounds = change.remove.first, change.remove.last
+                row = key, *bounds, change.limits.rewind_messages
+                removable = yield Step(Statement.REMOVABLE, [row])
+                contents.removable[key] = tuple([(seq, id_) for seq, id_ in removable])
+        return contents
+
+
+def _write(written: Written) -> Plan[None]:
+    for fields, updated in written.updated.items():
+        yield Step(Statement.UPDATE_HEADERS, updated, fields)
+    for statement, rows in (
+        (Statement.DELETE_MESSAGES, written.removed),
+        (Statement.INSERT_MESSAGES, written.messages),
+        (Statement.DROP_CONTEXT, written.dropped),
+        (Statement.SET_CONTEXT, written.context),
+        (Statement.REMOVE_OWNED, written.unowned),
+        (Statement.ADD_OWNED, written.owned),
+        (Statement.MOVE_OWNED, written.listed),
+        (Statement.REMOVE_SHARED, written.unshared),
+        (Statement.ADD_SHARED, written.shared),
+    ):
+        if rows:
+            yield Step(statement, rows)
+
+
+def _name(change: Change) -> SessionName:
+    return change.namespace, change.session_id

@@ -1,0 +1,134 @@
+"""``Database``: what the core needs of a database server, with what all of them share."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from agent_cores.session.deadline import time_left
+from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.storage.sql.dialect import carry_out
+from agent_cores.session.storage.sql.errors import ClashError, ConnectionLostError
+from agent_cores.session.storage.sql.reading import read_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from agent_cores.session.models import Snapshot, Window
+    from agent_cores.session.storage.sql.dialect import Row, Rows, Step
+    from agent_cores.session.storage.sql.hot import HotAppends
+    from agent_cores.session.storage.sql.names import Names
+
+Result = TypeVar("Result")
+
+
+class Connection(Protocol):
+    """A connection inside a transaction, bounded by the deadline of that transaction."""
+
+    async def run(self, step: Step) -> Rows:
+        """Carry out one step."""
+
+    async def script(self, text: str) -> None:
+        """Run a schema file: several statements, the names of the tables filled in."""
+
+
+class Database(ABC):
+    """A database server, reached by a pool of connections.
+
+    ``timeout`` in seconds bounds an operation, from the wait for a connection to its end. A
+    deadline is a time of the event loop's clock. ``has_hot_append``: whether ``append_hot`` is
+    there.
+    """
+
+    has_hot_append = False
+    timeout: float
+
+    @property
+    @abstractmethod
+    def pool_size(self) -> int:
+        """How many connections there are at most; at least 2."""
+
+    @abstractmethod
+    def use(self, names: Names) -> None:
+        """Use tables of these names from now on, see ``Names.fill``."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect; refuse, by name, a server that cannot be used. Returns if it is open."""
+
+    @abstractmethod
+    async def close(self, deadline: float | None = None) -> None:
+        """Close what this opened; at the deadline, cut what is still in use."""
+
+    @abstractmethod
+    def transaction(
+        self,
+        *,
+        deadline: float | None = None,
+        lock_wait: float | None = None,
+        one_instant: bool = False,
+    ) -> AbstractAsyncContextManager[Connection]:
+        """Run a block in one transaction, committed at its end, rolled back if it raises.
+
+        ``lock_wait`` in seconds is how long a statement waits for a lock; ``LockedError`` after
+        that. ``one_instant``: all statements see one snapshot, and none writes. An error in the
+        block means that nothing was written; one of the commit, that it may have been.
+        """
+
+    @abstractmethod
+    def schema_lock(self, deadline: float) -> AbstractAsyncContextManager[Connection]:
+        """Run a block that makes tables while no other process does, committed at its end."""
+
+    async def prepare_schema(self, connection: Connection) -> None:
+        """Make what the tables lie in, and the ``schema`` table, where they are missing."""
+        raise NotImplementedError
+
+    async def run(self, step: Step, *, deadline: float | None = None) -> list[Row]:
+        """Carry out one step by itself. A dialect with one round trip for that overrides this."""
+        async with self.transaction(deadline=deadline) as connection:
+            return list(await connection.run(step))
+
+    async def read(
+        self, namespace: str, session_id: str, *, context: bool, window: Window | None
+    ) -> Snapshot | None:
+        """Read one session at one instant. A dialect that can do so in one statement overrides."""
+        deadline = self.deadline()
+
+        async def attempt() -> Snapshot | None:
+            plan = read_plan(namespace, session_id, context=context, window=window)
+            async with self.transaction(deadline=deadline, one_instant=True) as connection:
+                return await carry_out(plan, connection.run)
+
+        return await self.repeatable(attempt)
+
+    async def append_hot(
+        self,
+        appends: HotAppends,
+        *,
+        lock_wait: float,
+        skip_locked: bool,
+        sent_at: int | None,
+        deadline: float,
+    ) -> list[Row]:
+        """Carry out plain appends, see ``hot.py``. Called only if ``has_hot_append`` is set."""
+        raise NotImplementedError
+
+    def deadline(self) -> float:
+        """Return when an operation that begins now has to end: not after its caller's deadline."""
+        return asyncio.get_running_loop().time() + time_left(self.timeout)
+
+    async def repeatable(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Do what may be done twice: retry once if the connection broke or another was in the way.
+
+        A standby cancels reads that are in the way of what it replays. To a reader that is no
+        conflict: where it happens again, the store is unavailable.
+        """
+        with suppress(ConnectionLostError, ClashError):
+            return await work()
+        try:
+            return await work()
+        except ClashError as error:
+            raise StorageUnavailableError(str(error)) from error

@@ -1,0 +1,195 @@
+"""What a database must answer to be a store: the interface between the SQL core and a dialect.
+
+The core knows what is written and in which order; a dialect knows how its database says it. The
+core's work is a :data:`Plan`: a generator without I/O that yields a :class:`Step`, a named
+statement with its rows, and is sent the rows that came back. PostgreSQL and MySQL carry a plan out
+with ``await``, SQLite does so on its writer thread.
+
+A dialect for a database server consists of
+
+- ``queries.py``: its SQL for each :class:`Statement`, on the tables of ``schema/001_initial.sql``;
+- ``connection.py``: a :class:`~agent_cores.session.storage.sql.database.Database`: connections,
+  transactions, how rows travel (arrays, ``executemany``, multi-row ``VALUES``), and the
+  translation of its driver's errors;
+- ``provider.py``: a :class:`~agent_cores.session.storage.sql.server_provider.SqlProvider` with its
+  options and its URL.
+
+**Values.** Times are integers, milliseconds since 1970 UTC. Names and ids are ``str``, compared
+byte for byte; bodies, context values and the JSON of a header are ``bytes`` and come back as
+``bytes``. A row of a header is ``(session_key, *HEADER_FIELDS)``, see
+:data:`~agent_cores.session.codec.HEADER_FIELDS`; all its other columns may be null.
+
+**Isolation.** READ COMMITTED: a statement sees what was committed before it began, and a lock that
+was waited for gives the row as it is after the wait.
+
+**Errors.** Let none of the driver's through. Raise ``ClashError`` for a deadlock, a serialization
+failure or a unique violation, ``LockedError`` for a lock timeout, ``ConnectionLostError`` for a
+broken connection, ``InvalidInputError`` for a value that the database refuses, ``StoreFormatError``
+for missing or foreign tables, ``StorageUnavailableError`` for the rest. ``outcome_unknown=True`` is
+set where a commit (or a statement by itself that writes) may have been carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from enum import Enum
+from typing import Any, TypeVar
+
+import msgspec
+
+from agent_cores.session.models.representation import hides
+
+Row = Any
+"""A sequence of column values, as the driver gives it."""
+Rows = Iterable[Row]
+Result = TypeVar("Result")
+
+
+class Statement(Enum):
+    """The statements that a dialect writes in its SQL: rows in -> rows out.
+
+    Most take any number of rows, always at least one; "one row" says which take one. Where a line
+    names no rows out, what comes back is ignored.
+    """
+
+    # A batch of changes. All of it runs in one transaction.
+    LOCK = "lock"
+    """(namespace, session_id) -> headers of those that exist, locked one after the other in the
+    order of their session_key. A lock that cannot be had within ``lock_wait``: ``LockedError``."""
+    LOCK_FREE = "lock free"
+    """The same, without sessions that another transaction has locked (SKIP LOCKED)."""
+    PRESENT = "present"
+    """(namespace, session_id) -> (namespace, session_id) of those that exist; no locks."""
+    KNOWN = "known"
+    """(session_key, message id) -> (session_key, seq, id, created_at, body) of those stored."""
+    CONTEXT = "context"
+    """(session_key, key) -> (session_key, key, value) of those stored."""
+    REMOVABLE = "removable"
+    """One row (session_key, first seq, last seq, limit) -> (seq, id), the highest seq first."""
+    INSERT_HEADERS = "insert headers"
+    """HEADER_FIELDS of new sessions, in the order of their names -> (namespace, session_id,
+    session_key) of each that was inserted. One whose name is taken is left out, without an error:
+    a concurrent create came first. A session_key is never used twice."""
+    UPDATE_HEADERS = "update headers"
+    """(session_key, a value for each of ``Step.fields``): set these columns."""
+    DELETE_HEADERS = "delete headers"
+    """(session_key,): delete the headers and their index entries; add the keys to ``deleted``."""
+    INSERT_MESSAGES = "insert messages"
+    """(session_key, seq, id, created_at, body)."""
+    DELETE_MESSAGES = "delete messages"
+    """(session_key, seq)."""
+    SET_CONTEXT = "set context"
+    """(session_key, key, value): insert or replace."""
+    DROP_CONTEXT = "drop context"
+    """(session_key, key)."""
+    ADD_OWNED = "add owned"
+    """Index entries of an owner's listing: (session_key, mark, owner_id, namespace, archived,
+    listed_at, session_id). A mark is ``""`` for each session, ``"=" + tag`` for each of its tags.
+    """
+    REMOVE_OWNED = "remove owned"
+    """(session_key, mark)."""
+    MOVE_OWNED = "move owned"
+    """(session_key, listed_at): the new time of all index entries of the session."""
+    ADD_SHARED = "add shared"
+    """Index entries by grant: (session_key, subject, namespace, granted_at, session_id)."""
+    REMOVE_SHARED = "remove shared"
+    """(session_key, subject)."""
+    COUNT_SESSIONS = "count sessions"
+    """(namespace, difference), in the order of namespaces: add to the counter of each."""
+
+    # Reading one session.
+    HEADER = "header"
+    """One row (namespace, session_id) -> its header, or nothing. No lock."""
+    CONTEXT_ALL = "context all"
+    """One row (session_key,) -> (key, value)."""
+    MESSAGES_AFTER = "messages after"
+    """One row (session_key, seq, limit, bytes) -> (seq, id, created_at, body) above that seq, the
+    lowest first, at most ``limit``. It may stop after the first message by which the bodies exceed
+    ``bytes``, but not before the second message."""
+    MESSAGES_BEFORE = "messages before"
+    """The same below that seq, the highest first."""
+
+    # Listing. ``place`` is (millis, session_id); index entries below it come next.
+    FIND_OWNED = "find owned"
+    """(owner_id, namespace, archived, mark, *place, limit): a row for each value of ``archived``
+    that is wanted -> (listed_at, *header) of the highest entries below the place, at most
+    ``limit`` for each row or, the highest, of all. In any order."""
+    FIND_ANY = "find any"
+    """One row (mark, owner_id or None, namespace or None, *place, limit) -> the same. ``None``
+    means any. For direct use of a provider: it may sort all entries."""
+    FIND_SHARED = "find shared"
+    """(namespace, subject, *place, limit): a row for each subject -> (granted_at, session_id,
+    session_key), as FIND_OWNED. The same entry may come twice."""
+    HEADERS = "headers"
+    """(session_key,) -> the headers of those that exist, in any order. No lock."""
+
+    # Sweeping, counting, purging.
+    DUE = "due"
+    """One row (now, limit) -> headers with due_at <= now, the earliest due_at first, locked. Those
+    that another transaction has locked are left out."""
+    COUNT = "count"
+    """One row (namespace or None, now) -> (sessions by the counters, sessions with due_at <= now).
+    """
+    ANY_DELETED = "any deleted"
+    """One empty row -> at most one row if ``deleted`` has any. No lock."""
+    NEXT_DELETED = "next deleted"
+    """One row (limit,) -> (session_key,) from ``deleted``, locked, without those that another
+    transaction has locked."""
+    PURGE_MESSAGES = "purge messages"
+    """(session_key, limit), the limit of every row the same -> one row (count,): delete at most so
+    many messages of all these sessions, and return how many those were."""
+    PURGE_CONTEXT = "purge context"
+    """The same for context entries."""
+    FORGET_DELETED = "forget deleted"
+    """(session_key,): remove these from ``deleted``."""
+
+    # The server.
+    STORE_TIME = "store time"
+    """One empty row -> (now,): the clock of the server, not the time of the transaction."""
+    CHECK = "check"
+    """One empty row: raises if the server cannot be written to now. It writes nothing lasting."""
+
+    # The schema. These run before the tables are known to exist.
+    COLUMNS = "columns"
+    """One row (schema or None, table) -> (column name,); nothing if there is no such table."""
+    GET_VERSION = "get version"
+    """One empty row -> (version, oldest_program) of the ``schema`` table."""
+    SET_VERSION = "set version"
+    """One row (version, oldest_program): replaces what the ``schema`` table holds."""
+
+
+@hides("rows")
+class Step(msgspec.Struct, frozen=True):
+    """One statement of a plan, and its rows. ``fields`` are the columns of UPDATE_HEADERS."""
+
+    statement: Statement
+    rows: Sequence[tuple[Any, ...]] = ((),)
+    fields: tuple[str, ...] = ()
+
+
+Plan = Generator[Step, Rows, Result]
+"""Work that yields steps and is sent the rows that came back, each to be read once."""
+
+
+async def carry_out(plan: Plan[Result], run: Callable[[Step], Awaitable[Rows]], /) -> Result:
+    """Carry out a plan with ``await``; an error of a step ends it."""
+    rows: Rows | None = None
+    try:
+        while True:
+            step = next(plan) if rows is None else plan.send(rows)
+            rows = await run(step)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
+def carry_out_now(plan: Plan[Result], run: Callable[[Step], Rows], /) -> Result:
+    """Carry out a plan in this thread; an error of a step ends it."""
+    rows: Rows | None = None
+    try:
+        while True:
+            step = next(plan) if rows is None else plan.send(rows)
+            rows = run(step)
+    except StopIteration as end:
+        result: Result = end.value
+        return result

@@ -1,0 +1,32 @@
+"""Errors by which a dialect tells the core what may be done again."""
+
+from __future__ import annotations
+
+from agent_cores.session.errors import (
+    ConflictError,
+    InvalidInputError,
+    SessionError,
+    StorageUnavailableError,
+)
+
+
+class ClashError(ConflictError):
+    """A concurrent transaction was in the way and nothing was written: worth a retry.
+
+    A deadlock, a serialization failure, a unique violation.
+    """
+
+
+class LockedError(ClashError):
+    """Another transaction held a lock for longer than this one would wait."""
+
+
+class ConnectionLostError(StorageUnavailableError):
+    """The connection broke; a retry on another one may work, unless ``outcome_unknown`` is set."""
+
+
+def left_nothing(error: Exception) -> bool:
+    """Whether a batch failed before its commit, perhaps because of only one of its changes."""
+    if isinstance(error, ConnectionLostError):
+        return not error.outcome_unknown
+    return isinstance(error, ClashError | InvalidInputError) or not isinstance(error, SessionError)

@@ -1,0 +1,255 @@
+"""Reading: one session at one instant, pages of listings, what came due. Plans without I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.codec import HEADER_FIELDS
+from agent_cores.session.errors import UnsupportedError
+from agent_cores.session.models import (
+    Cursor,
+    Ended,
+    Found,
+    Query,
+    SessionMetadata,
+    SessionStatus,
+    Snapshot,
+    StoredMessage,
+    Window,
+    matches,
+    order_key,
+)
+from agent_cores.session.models.query import WALK_LIMIT
+from agent_cores.session.models.times import to_millis
+from agent_cores.session.storage.base import Counts
+from agent_cores.session.storage.sql.dialect import Statement, Step
+from agent_cores.session.storage.sql.rows import (
+    EVERY_SESSION,
+    decode_header,
+    message_of,
+    read_header,
+    tag_mark,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from agent_cores.session.storage.sql.dialect import Plan, Row
+    from agent_cores.session.storage.unreadable import HeaderReader
+
+Place = tuple[int, str]
+"""Time in milliseconds and session id: where an entry is in a listing."""
+
+PART = 64 * 1024 * 1024
+"""The most bytes of messages that one statement reads: a server may make one row of them."""
+LARGEST = 2**63 - 1
+_BEFORE_ALL: Place = LARGEST, ""
+_ARCHIVED = {SessionStatus.ACTIVE: (0,), SessionStatus.ARCHIVED: (1,)}
+_SPARE = 20
+_SESSION_ID = 2 + HEADER_FIELDS.index("session_id")
+
+
+def read_plan(
+    namespace: str, session_id: str, *, context: bool, window: Window | None
+) -> Plan[Snapshot | None]:
+    """Read one session, in a transaction whose statements see one instant."""
+    row = next(iter((yield Step(Statement.HEADER, [(namespace, session_id)]))), None)
+    if row is None:
+        return None
+    messages, has_more, entries = None, False, None
+    if window is not None:
+        messages, has_more = yield from _read_messages(row[0], window)
+    if context:
+        entries = dict((yield Step(Statement.CONTEXT_ALL, [(row[0],)])))
+    return Snapshot(
+        header=decode_header(row), context=entries, messages=messages, has_more=has_more
+    )
+
+
+def _read_messages(session_key: int, window: Window) -> Plan[tuple[list[StoredMessage], bool]]:
+    """Read a window, in parts if it is very large."""
+    messages: list[StoredMessage] = []
+    has_more = True
+    room = window.max_bytes
+    while has_more and len(messages) < window.limit and (room > 0 or not messages):
+        part = _part(window, messages, min(room, PART))
+        statement, bounds = message_bounds(part)
+        rows = yield Step(statement, [(session_key, *bounds)])
+        more, has_more = part.fill(map(message_of, rows))
+        messages = messages + more if window.forward else more + messages
+        if part.max_bytes == room:  # then the page ends where this part ended
+            break
+        room -= sum([len(message.body) for message in more])
+    return messages, has_more
+
+
+def _part(window: Window, messages: list[StoredMessage], max_bytes: int) -> Window:
+    """Return the window that continues behind these messages."""
+    part = msgspec.structs.replace(window, limit=window.limit - len(messages), max_bytes=max_bytes)
+    if not messages:
+        return part
+    if window.forward:
+        return msgspec.structs.replace(part, after_seq=messages[-1].seq)
+    return msgspec.structs.replace(part, before_seq=messages[0].seq)
+
+
+def message_bounds(window: Window) -> tuple[Statement, tuple[int, int, int]]:
+    """Return the statement for a window, and its seq, its number of messages and its bytes.
+
+    One message more than the limit is asked for, to tell whether more follow.
+    """
+    statement = Statement.MESSAGES_AFTER if window.forward else Statement.MESSAGES_BEFORE
+    bound = window.after_seq if window.forward else window.before_seq
+    if bound is None:
+        bound = LARGEST
+    limit = min(window.limit, LARGEST - 1) + 1
+    return statement, (min(bound, LARGEST), limit, min(window.max_bytes, LARGEST))
+
+
+def find_plan(query: Query, reader: HeaderReader) -> Plan[Found]:
+    """Return one page of a listing; how far it walks past what does not match is bounded.
+
+    Cursors are places in the index, so that the next page begins where this walk ended. A session
+    that cannot be read is left out, and named.
+    """
+    page = _Page(query, reader)
+    place = _BEFORE_ALL if query.after is None else (query.after.millis, query.after.session_id)
+    number = min(query.limit + query.skip + 1, WALK_LIMIT)
+    while True:
+        entries = yield from _entries_below(place, number, query, page)
+        for place, row in entries:
+            found = page.add(place, row)
+            if found is not None:
+                return found
+        if len(entries) < number:
+            return page.end()
+        number = min(2 * number + _SPARE, WALK_LIMIT)
+
+
+def _entries_below(
+    place: Place, number: int, query: Query, page: _Page
+) -> Plan[list[tuple[Place, Row]]]:
+    """Return the highest entries below a place, with the rows of their headers."""
+    if query.subjects:
+        return (yield from _shared_below(place, number, query, page))
+    mark = tag_mark(query.tags[0]) if query.tags else EVERY_SESSION
+    owner, namespace = query.owner_id, query.namespace
+    if owner is None or namespace is None:
+        row = mark, owner, namespace, *place, number
+        step = Step(Statement.FIND_ANY, [row])
+    else:
+        shelves = (0, 1) if query.status is None else _ARCHIVED.get(query.status, (0, 1))
+        lists = [(owner, namespace, shelf, mark, *place, number) for shelf in shelves]
+        step = Step(Statement.FIND_OWNED, lists)
+    entries = [((row[0], row[_SESSION_ID]), row[1:]) for row in (yield step)]
+    entries.sort(key=_place_of, reverse=True)
+    return entries[:number]
+
+
+def _place_of(entry: tuple[Place, Row]) -> Place:
+    return entry[0]
+
+
+def _shared_below(
+    place: Place, number: int, query: Query, page: _Page
+) -> Plan[list[tuple[Place, Row]]]:
+    """Return entries of what is shared with the subjects, by when it was.
+
+    A session that is shared with several of them has an entry for each. Its header, with perhaps a
+    thousand grants, is read once for all of them.
+    """
+    if query.namespace is None:
+        raise UnsupportedError("what is shared is listed one namespace at a time")
+    lists = [(query.namespace, subject, *place, number) for subject in query.subjects]
+    found = {(at, name, key) for at, name, key in (yield Step(Statement.FIND_SHARED, lists))}
+    chosen = sorted(found, reverse=True)[:number]
+    missing = dict.fromkeys((key,) for _, _, key in chosen if key not in page.rows)
+    if missing:
+        page.rows |= {row[0]: row for row in (yield Step(Statement.HEADERS, list(missing)))}
+    return [((at, name), page.rows.get(key, ())) for at, name, key in chosen]
+
+
+class _Page:
+    """A page in the making. ``rows`` has the headers of shared sessions, by session key."""
+
+    def __init__(self, query: Query, reader: HeaderReader) -> None:
+        self.rows: dict[int, Row] = {}
+        self._query = query
+        self._reader = reader
+        self._headers: list[SessionMetadata] = []
+        self._read: dict[int, SessionMetadata | None] = {}
+        self._unreadable: dict[str, None] = {}
+        self._skip = query.skip
+        self._walked = 0
+        self._bound = WALK_LIMIT + query.skip + query.limit
+        self._last = self._end = _BEFORE_ALL
+
+    def add(self, place: Place, row: Row) -> Found | None:
+        """Take in the next entry; return the page once it is full or the walk too long."""
+        if self._walked == self._bound:
+            return self._found(self._last, self._skip)
+        self._walked, self._last = self._walked + 1, place
+        header = self._header(row)
+        if header is None:
+            if row:  # else it was deleted since
+                self._unreadable[place[1]] = None
+        elif not matches(header, self._query) or self._is_elsewhere(header, place):
+            pass
+        elif self._skip:
+            self._skip -= 1
+        elif len(self._headers) == self._query.limit:
+            return self._found(self._end)
+        else:
+            self._headers.append(header)
+            self._end = place
+        return None
+
+    def end(self) -> Found:
+        """Return the last page."""
+        return Found(self._headers, None, tuple(self._unreadable))
+
+    def _found(self, place: Place, skip: int = 0) -> Found:
+        cursor = Cursor(*place, shared=bool(self._query.subjects), skip=skip)
+        return Found(self._headers, cursor, tuple(self._unreadable))
+
+    def _is_elsewhere(self, header: SessionMetadata, place: Place) -> bool:
+        """Whether this is the entry of a grant that is not the latest live one."""
+        return bool(self._query.subjects) and order_key(header, self._query) != place
+
+    def _header(self, row: Row) -> SessionMetadata | None:
+        if not row:
+            return None
+        if row[0] not in self._read:
+            self._read[row[0]] = read_header(row, self._reader)
+        return self._read[row[0]]
+
+
+def due_plan(
+    at: datetime, limit: int, lease_end: datetime, reader: HeaderReader
+) -> Plan[tuple[int, list[Ended]]]:
+    """Lease sessions that came due; return how many, and those that have ended, in a transaction.
+
+    One that lives on is put off until its end, one that cannot be read for as long as a lease.
+    """
+    rows = list((yield Step(Statement.DUE, [(to_millis(at), limit)])))
+    ended: list[Ended] = []
+    due_at: list[tuple[int, int | None]] = []
+    for row in rows:
+        header = read_header(row, reader)
+        until: datetime | None = lease_end
+        if header is not None and header.is_expired(at):
+            ended.append(Ended.of(header))
+        elif header is not None:
+            until = header.expires_at
+        due_at.append((row[0], None if until is None else to_millis(until)))
+    if due_at:
+        yield Step(Statement.UPDATE_HEADERS, due_at, ("due_at",))
+    return len(rows), ended
+
+
+def count_plan(namespace: str | None, at: datetime) -> Plan[Counts]:
+    """Count sessions, and those of them that came due."""
+    [(sessions, due)] = yield Step(Statement.COUNT, [(namespace, to_millis(at))])
+    return Counts(sessions, due)

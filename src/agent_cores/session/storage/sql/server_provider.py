@@ -1,0 +1,146 @@
+"""``SqlProvider``: the five methods of a native store, on a database server of any dialect."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
+from agent_cores.session.models.times import from_millis
+from agent_cores.session.storage.base import Capabilities, Counts
+from agent_cores.session.storage.batching import MAX_QUEUED
+from agent_cores.session.storage.native import NativeProvider
+from agent_cores.session.storage.sql.clock import ServerClock
+from agent_cores.session.storage.sql.dialect import Statement, Step, carry_out
+from agent_cores.session.storage.sql.errors import ClashError
+from agent_cores.session.storage.sql.purge import Purger
+from agent_cores.session.storage.sql.reading import count_plan, due_plan, find_plan
+from agent_cores.session.storage.sql.schema import apply_schema, check_schema
+from agent_cores.session.storage.sql.writing import Writer
+from agent_cores.session.storage.unreadable import HeaderReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from agent_cores.session.models import Applied, Change, Ended, Found, Query, Snapshot, Window
+    from agent_cores.session.storage.sql.database import Database
+    from agent_cores.session.storage.sql.names import Names
+
+
+class SqlProvider(NativeProvider):
+    """Sessions in a database server. A dialect gives its ``Database`` and the names of its tables.
+
+    ``names`` are those under which a store is looked for, the first of them those of a new store.
+    ``schema="check"`` never alters tables. ``fast_path=False`` turns the hot append off.
+    """
+
+    capabilities = Capabilities(shared=True, durable=True, flat=True)
+    dialect: ClassVar[str]
+    """The folder of the dialect, whose ``schema/`` makes the tables."""
+
+    def __init__(
+        self,
+        database: Database,
+        names: Sequence[Names],
+        *,
+        schema: Literal["apply", "check"] = "apply",
+        fast_path: bool = True,
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
+        if schema not in {"apply", "check"}:
+            raise ConfigurationError(
+                "schema must be apply or check; where the tables are is database_schema"
+            )
+        if not database.timeout > 0:
+            raise ConfigurationError("timeout must be more than 0 seconds")
+        self.database = database
+        self._names = names
+        self._check_only = schema == "check"
+        self._headers = HeaderReader()
+        self._purger = Purger(database)
+        self._clock = ServerClock(database)
+        self._writer = Writer(
+            database,
+            clock=self._clock,
+            fast_path=fast_path,
+            max_queued=max_queued,
+            on_delete=self._purger.wake,
+        )
+
+    async def initialize(self) -> None:
+        await self.database.open()
+        prepare = check_schema if self._check_only else apply_schema
+        try:
+            await prepare(self.database, self.dialect, self._names, self.database.deadline())
+            await self._clock.measure()
+        except ClashError as error:
+            await self.database.close()
+            raise StorageUnavailableError("another program is preparing the tables") from error
+        except BaseException:
+            await self.database.close()
+            raise
+        self._writer.reopen()
+        self._purger.reopen()
+        self._purger.wake()
+
+    async def shutdown(self) -> None:
+        """Finish what was accepted; what is not done after ``timeout`` seconds is cut off."""
+        deadline = self.database.deadline()
+        await self._writer.drain(deadline)
+        await self._purger.stop(deadline)
+        await self.database.close(deadline)
+
+    async def check(self) -> None:
+        await self.database.run(Step(Statement.CHECK))
+
+    async def store_time(self) -> datetime:
+        return from_millis(await self._clock.measure())
+
+    async def read(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Snapshot | None:
+        return await self.database.read(namespace, session_id, context=context, window=window)
+
+    async def apply(self, change: Change) -> Applied:
+        return await self._writer.apply(change)
+
+    async def find(self, query: Query) -> Found:
+        deadline = self.database.deadline()
+        return await carry_out(
+            find_plan(query, self._headers),
+            lambda step: self.database.run(step, deadline=deadline),
+        )
+
+    async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
+        """Lease sessions that have ended. One that cannot be read is only put off by the lease."""
+        self._purger.wake()  # what another process left behind
+        lease_end = at + timedelta(seconds=lease_seconds)
+        deadline = self.database.deadline()
+        taken: list[Ended] = []
+        while wanted := limit - len(taken):
+            came_due, ended = await self._take_due(at, wanted, lease_end, deadline)
+            taken += ended
+            if came_due < wanted:
+                break
+        return taken
+
+    async def _take_due(
+        self, at: datetime, limit: int, lease_end: datetime, deadline: float
+    ) -> tuple[int, list[Ended]]:
+        """Lease due sessions. If the response is lost they come due again when the lease ends."""
+
+        async def attempt() -> tuple[int, list[Ended]]:
+            plan = due_plan(at, limit, lease_end, self._headers)
+            async with self.database.transaction(deadline=deadline) as connection:
+                return await carry_out(plan, connection.run)
+
+        return await self.database.repeatable(attempt)
+
+    async def count(self, namespace: str | None, at: datetime) -> Counts:
+        return await carry_out(count_plan(namespace, at), self.database.run)
