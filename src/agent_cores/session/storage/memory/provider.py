@@ -10,12 +10,12 @@ from bisect import bisect_left
 from datetime import timedelta
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 from sortedcontainers import SortedSet
 
-from agent_cores.session.errors import ConfigurationError, QuotaExceededError
+from agent_cores.session.errors import QuotaExceededError
 from agent_cores.session.models.change import Applied, Change, State, apply_change
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.query import (
@@ -35,6 +35,7 @@ from agent_cores.session.models.times import to_millis
 from agent_cores.session.models.values import copy_json
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.native import NativeProvider
+from agent_cores.session.storage.options import AtLeastOne, StoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +49,14 @@ ListName = tuple[str, ...]
 Place = tuple[int, str]
 """Time in milliseconds and session id: where a session stands in a list."""
 _DUE: ListName = ("due",)
+
+
+class MemoryOptions(StoreOptions, frozen=True, kw_only=True):
+    """The options of a ``memory://`` URL and of ``MemoryProvider``."""
+
+    store = "Memory"
+
+    max_sessions: AtLeastOne | None = None
 
 
 @hides("context")
@@ -67,10 +76,7 @@ class MemoryProvider(NativeProvider):
     capabilities = Capabilities(flat=True)
 
     def __init__(self, *, max_sessions: int | None = None) -> None:
-        if max_sessions is not None and max_sessions < 1:
-            detail = f"max_sessions is {max_sessions}, at least 1"
-            raise ConfigurationError(detail)
-        self._max_sessions = max_sessions
+        self._max_sessions = MemoryOptions.check(max_sessions=max_sessions).max_sessions
         self._sessions: dict[Key, _Kept] = {}
         self._counts: dict[str, int] = {}
         self._lists: dict[ListName, SortedSet[tuple[Any, ...]]] = {_DUE: SortedSet()}
@@ -78,9 +84,7 @@ class MemoryProvider(NativeProvider):
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - as the base has it
         """``memory://`` or ``memory://?max_sessions=1000``."""
-        for name, value in parse_qsl(urlsplit(url).query):
-            options.setdefault(name, int(value) if value.isdecimal() else value)
-        return cls(**options)
+        return cls(**options | MemoryOptions.from_query(urlsplit(url).query))
 
     async def read(
         self,

@@ -32,6 +32,7 @@ from agent_cores.session.storage.postgres.clock import ServerClock
 from agent_cores.session.storage.postgres.connection import Database
 from agent_cores.session.storage.postgres.errors import ClashError
 from agent_cores.session.storage.postgres.names import DEFAULT_PREFIX, Names
+from agent_cores.session.storage.postgres.options import PostgresOptions
 from agent_cores.session.storage.postgres.purge import Purger
 from agent_cores.session.storage.postgres.reading import find_page, look
 from agent_cores.session.storage.postgres.schema_versions import apply_schema, check_schema
@@ -75,18 +76,16 @@ class PostgresProvider(NativeProvider):
     ) -> None:
         if (dsn is None) is (pool is None):
             raise ConfigurationError("give either dsn or pool")
-        if schema not in {"apply", "check"}:
-            raise ConfigurationError(
-                "schema is apply or check; the PostgreSQL schema of the tables is database_schema"
-            )
-        if pooler not in {None, "transaction"}:
-            raise ConfigurationError("pooler is transaction, or left out")
-        if not timeout > 0:
-            raise ConfigurationError("timeout is seconds, more than 0")
-        if connect_timeout is not None and not connect_timeout > 0:
-            raise ConfigurationError("connect_timeout is seconds, more than 0")
-        if pool_size < 2:  # noqa: PLR2004 - one for the writes of a batch, one for reads meanwhile
-            raise ConfigurationError("pool_size is at least 2")
+        PostgresOptions.check(
+            pool_size=pool_size,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            schema=schema,
+            table_prefix=table_prefix,
+            database_schema=database_schema,
+            pooler=pooler,
+            max_queued=max_queued,
+        )
         self._wanted = Names(database_schema, table_prefix or "")
         self._finds_prefix = table_prefix is None
         self._dsn = dsn
@@ -114,7 +113,7 @@ class PostgresProvider(NativeProvider):
     def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - of __init__
         """``postgresql://user:password@host:port/database?pooler=transaction&sslmode=require``."""
         dsn, own = split_url(url)
-        return cls(dsn, **{**options, **own})
+        return cls(dsn, **options | own)
 
     @classmethod
     def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
