@@ -7,10 +7,10 @@ session wait in one line, in their order, and go together once it is free.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.errors import (
     OverloadedError,
     StaleHeaderError,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _TURN = 0.5
 """Seconds that one line keeps a connection waiting for a lock, before others have theirs."""
-_FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.25
 
 
@@ -131,7 +130,7 @@ class _Line:
         self.waiters: deque[_Waiter] = deque()
         self._run = run
         self._room = room
-        self._pause = _FIRST_PAUSE
+        self._backoff = Backoff(longest=_LONGEST_PAUSE)
         self._together = True
         self.held = True
 
@@ -161,10 +160,7 @@ class _Line:
         finally:
             self._room.release()
         if clash:
-            left = self._soonest(self.waiters) - asyncio.get_running_loop().time()
-            pause = self._pause * random.uniform(0.5, 1.5)  # noqa: S311 - only a pause
-            await asyncio.sleep(max(0.0, min(pause, left)))
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            await self._backoff.pause(until=self._soonest(self.waiters))
 
     @staticmethod
     def _soonest(waiters: Iterable[_Waiter]) -> float:
@@ -221,4 +217,4 @@ class _Line:
         for waiter, answer in zip(batch, answers, strict=True):
             waiter.settle(answer)
         self._together = True
-        self._pause = _FIRST_PAUSE
+        self._backoff.reset()
