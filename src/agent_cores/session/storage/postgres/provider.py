@@ -26,6 +26,7 @@ from agent_cores.session.models import Applied, Change, Ended, Found, Query, Sna
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED
+from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.clock import ServerClock
@@ -38,7 +39,6 @@ from agent_cores.session.storage.postgres.reading import find_page, look
 from agent_cores.session.storage.postgres.schema_versions import apply_schema, check_schema
 from agent_cores.session.storage.postgres.url import split_url, without_password
 from agent_cores.session.storage.postgres.writing import Writer
-from agent_cores.session.storage.unreadable import HeaderReader
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -28,8 +28,8 @@ from agent_cores.session.storage.sql.records import EVERY_SESSION, tag_mark
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from agent_cores.session.storage.headers import HeaderReader
     from agent_cores.session.storage.postgres.connection import Database, Transaction
-    from agent_cores.session.storage.unreadable import HeaderReader
 
 _HIGHEST = 2**63 - 1
 _ONE_LOOK = 64 * 1024 * 1024

@@ -30,6 +30,7 @@ from agent_cores.session.models import Applied
 from agent_cores.session.process import process_id
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
+from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.sqlite.batches import Waiting
 from agent_cores.session.storage.sqlite.connection import (
@@ -42,7 +43,6 @@ from agent_cores.session.storage.sqlite.options import READERS, SQLiteOptions
 from agent_cores.session.storage.sqlite.queries import Statements
 from agent_cores.session.storage.sqlite.reading import Readers
 from agent_cores.session.storage.sqlite.writer import Writer
-from agent_cores.session.storage.unreadable import HeaderReader
 from agent_cores.session.threads import in_thread
 
 if TYPE_CHECKING:
