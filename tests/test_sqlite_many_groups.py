@@ -15,8 +15,8 @@ import pytest
 from agent_cores.session.models import AccessRole, Grant, Query, SessionMetadata
 from agent_cores.session.models.session import Subjects
 from agent_cores.session.models.times import utc_now
+from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
-from agent_cores.session.storage.unreadable import HeaderReader
 from agent_cores.session.testing.samples import creation, new_header
 
 GROUPS, SESSIONS = 20, 30

@@ -1,8 +1,9 @@
-"""``Backoff``: pauses between attempts that grow, jittered, until a deadline."""
+"""``Backoff``: growing, jittered pauses between the attempts of a retry loop."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 
@@ -11,20 +12,51 @@ LONGEST_PAUSE = 0.5
 
 
 class Backoff:
-    """Pauses that grow from 5 ms to half a second, jittered, until a deadline.
+    """The pauses of one retry loop, in seconds.
 
-    ``until`` is the deadline, as ``time.monotonic()`` counts.
+    The first pause is at most ``first``; each later one may be twice as long, up to ``longest``.
+    Every pause is drawn between half of that bound and the whole, so that callers who failed
+    together do not retry together. ``until`` is the deadline of the loop, as ``time.monotonic()``
+    counts; no pause goes past it.
     """
 
-    def __init__(self, *, until: float) -> None:
-        self._deadline = until
-        self._pause = FIRST_PAUSE
+    def __init__(
+        self,
+        *,
+        until: float = math.inf,
+        first: float = FIRST_PAUSE,
+        longest: float = LONGEST_PAUSE,
+    ) -> None:
+        self._until = until
+        self._first = first
+        self._longest = longest
+        self._bound = first
 
-    async def pause(self) -> bool:
-        """Wait a little; ``False``, at once, when there is no time left."""
-        left = self._deadline - time.monotonic()
+    async def pause(self, *, until: float | None = None) -> bool:
+        """Wait; return ``False``, without waiting, once the deadline has passed.
+
+        ``until`` replaces the deadline for this pause.
+        """
+        left = (self._until if until is None else until) - time.monotonic()
         if left <= 0:
             return False
-        await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1.5)))  # noqa: S311
-        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        await asyncio.sleep(min(left, self.next_pause()))
         return True
+
+    def block(self) -> bool:
+        """Do what ``pause`` does by blocking this thread."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(left, self.next_pause()))
+        return True
+
+    def next_pause(self) -> float:
+        """Return the next pause, for a caller that waits in its own way."""
+        pause = self._bound * random.uniform(0.5, 1)  # noqa: S311 - not a secret
+        self._bound = min(self._bound * 2, self._longest)
+        return pause
+
+    def reset(self) -> None:
+        """Begin again with the first pause, after an attempt that succeeded."""
+        self._bound = self._first

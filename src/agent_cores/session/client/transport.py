@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from asyncio import sleep
 from typing import TYPE_CHECKING
 
 import msgspec
 from yarl import URL
 
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.client.pool import NO_CONTENT, Failure, Pool, Reply
 from agent_cores.session.client.repetition import Repetition
 from agent_cores.session.errors import SessionError, StorageUnavailableError, WrongContextError
@@ -101,7 +101,7 @@ class Transport:
         repeatable: bool,
         done_if: type[SessionError] | None,
     ) -> Reply:
-        pause = FIRST_PAUSE
+        backoff = Backoff(first=FIRST_PAUSE, longest=max(FIRST_PAUSE, self._timeout))
         for left in range(self._retries, -1, -1):
             answer = await attempt.send(repetition)
             if isinstance(answer, Reply):
@@ -114,8 +114,7 @@ class Transport:
                 raise _told(
                     answer, lost=repetition.lost and attempt.method != "GET"
                 ) from answer.cause
-            await sleep(max(answer.wait, pause * random.uniform(0.5, 1.5)))  # noqa: S311
-            pause *= 2
+            await sleep(max(answer.wait, backoff.next_pause()))
         raise AssertionError("unreachable")
 
     async def finish(self) -> None:

@@ -23,8 +23,8 @@ from agent_cores.session.errors import UnsupportedError
 from agent_cores.session.models.change import Applied, Change, apply_change
 from agent_cores.session.models.query import Ended, Found, Query, cursor_at, matches, order_key
 from agent_cores.session.models.session import DEFAULT_NAMESPACE, Session, SessionStatus
-from agent_cores.session.storage import whole
-from agent_cores.session.storage.users import counted_initialize, counted_shutdown
+from agent_cores.session.storage import whole_sessions
+from agent_cores.session.storage.reference_count import counted_initialize, counted_shutdown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ class StorageProvider(ABC):
     _sessions_listed = 0  # the last time that all were asked for
 
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 - the base class's own
-        """Have ``initialize`` and ``shutdown`` of every provider counted, see ``Users``."""
+        """Have ``initialize`` and ``shutdown`` of every provider counted, see ``ReferenceCount``."""
         super().__init_subclass__(**arguments)
         if "initialize" in vars(cls):
             cls.initialize = counted_initialize(cls.initialize)  # type: ignore[method-assign]
@@ -180,7 +180,7 @@ class StorageProvider(ABC):
         session = await self.load_session(storage_id(namespace, session_id))
         if session is None:
             return None
-        return whole.snapshot(_decoded(session), context=context, window=window)
+        return whole_sessions.snapshot(_decoded(session), context=context, window=window)
 
     async def apply(self, change: Change) -> Applied:
         """Carry out one change, all or nothing, as ``apply_change`` says; raise what it raises."""
@@ -189,11 +189,11 @@ class StorageProvider(ABC):
             session = await self.load_session(stored_id)
             decoded = None if session is None else _decoded(session)
             change = change.as_of(change.applied_at())
-            applied = apply_change(whole.state(decoded, change), change)
+            applied = apply_change(whole_sessions.state(decoded, change), change)
             if applied.deleted:
                 await self.delete_session(stored_id)
             elif applied.writes:
-                after = whole.after(decoded, applied)
+                after = whole_sessions.after(decoded, applied)
                 header = msgspec.structs.replace(after.metadata, session_id=stored_id)
                 await self.save_session(msgspec.structs.replace(after, metadata=header))
             return applied
@@ -217,16 +217,16 @@ class StorageProvider(ABC):
         """
         taken: list[Ended] = []
         everything = [_decoded(session).metadata for session in await self._everything()]
-        came_due = [header for header in everything if whole.came_due(header, at)]
+        came_due = [header for header in everything if whole_sessions.came_due(header, at)]
         for header in came_due:
             if len(taken) == limit:
                 break
             stored_id = storage_id(header.namespace, header.session_id)
             async with self._lock(stored_id):
                 session = await self.load_session(stored_id)
-                if session is None or not whole.came_due(session.metadata, at):
+                if session is None or not whole_sessions.came_due(session.metadata, at):
                     continue
-                await self.save_session(whole.put_off(session, at, lease_seconds))
+                await self.save_session(whole_sessions.put_off(session, at, lease_seconds))
                 if session.metadata.is_expired(at):
                     taken.append(Ended.of(_decoded(session).metadata))
         return taken
@@ -244,7 +244,7 @@ class StorageProvider(ABC):
             for session in await self._everything()
             if namespace is None or session.metadata.namespace == namespace
         ]
-        return Counts(len(headers), sum(whole.came_due(header, at) for header in headers))
+        return Counts(len(headers), sum(whole_sessions.came_due(header, at) for header in headers))
 
     async def _everything(self, owner_id: str | None = None) -> list[Session]:
         """Return every stored session, each once, as they were at one instant.

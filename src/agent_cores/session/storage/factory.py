@@ -1,25 +1,30 @@
-"""``StorageFactory``: from a name, URL, class or instance to a provider.
+"""``StorageFactory``: makes a provider from a name, a URL, a class or an instance.
 
-It loads drivers on first use.
-
-The one place that names concrete providers, as strings. Others register with
-``register_provider`` or by an entry point of the group ``agent_cores.session.storage``, whose
-name is the provider's name and its URL scheme.
+This is the only module that names concrete providers, as strings, so that a driver is imported on
+first use. Other providers register with ``register_provider``, or with an entry point in the group
+``agent_cores.session.storage``; its name is the provider's name and its URL scheme.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agent_cores.session.errors import ConfigurationError, UnknownStorageError
 from agent_cores.session.storage.base import StorageProvider
-from agent_cores.session.storage.mistaken import nearest, refuse_a_path
+from agent_cores.session.storage.options import nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from agent_cores.session.settings import SessionSettings
 
 ENTRY_POINTS = "agent_cores.session.storage"
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_FILE = re.compile(r"\.(db|db3|sqlite|sqlite3)$", re.IGNORECASE)
 
 _BUILT_IN = {
     "memory": "agent_cores.session.storage.memory.provider:MemoryProvider",
@@ -68,9 +73,9 @@ class StorageFactory:
     def register_provider(
         cls, name: str, provider: type[StorageProvider], *, override: bool = False
     ) -> None:
-        """Make a provider class known by a name, which is its URL scheme too.
+        """Make a provider class known by a name, which is also its URL scheme.
 
-        Another class under a taken name is ``ConfigurationError`` unless ``override``.
+        Raises ``ConfigurationError`` if another class has that name, unless ``override`` is set.
         """
         if not (isinstance(provider, type) and issubclass(provider, StorageProvider)):
             detail = f"{provider!r} is not a subclass of StorageProvider"
@@ -117,17 +122,18 @@ class StorageFactory:
         settings: SessionSettings | None = None,
         **options: Any,  # noqa: ANN401 - checked by the provider
     ) -> StorageProvider:
-        """Make a provider from a name, a URL or a class; an instance is returned as it is.
+        """Make a provider from a name, a URL or a class; return an instance unchanged.
 
-        ``options`` go to its constructor, before what the settings say; unknown ones are refused.
+        ``options`` go to the constructor and take precedence over the settings; options in the URL
+        take precedence over both. Unknown options raise ``ConfigurationError``.
         """
         if isinstance(storage, StorageProvider):
             if options:
-                detail = f"options {sorted(options)} given with a provider that is made already"
+                detail = f"options {sorted(options)} were given with a provider instance"
                 raise ConfigurationError(detail)
             return storage
         url = storage if isinstance(storage, str) and ":" in storage else None
-        refuse_a_path(storage, cls.names())
+        _refuse_path(storage, cls.names())
         if isinstance(storage, str):
             provider = cls.provider_class(storage.partition(":")[0].lower())
         elif isinstance(storage, type) and issubclass(storage, StorageProvider):
@@ -141,7 +147,7 @@ class StorageFactory:
         try:
             return provider(**given) if url is None else provider.from_url(url, **given)
         except TypeError as error:
-            detail = f"{provider.__name__}: {error}"
+            detail = _unknown_option(provider, given) or f"{provider.__name__}: {error}"
             raise ConfigurationError(detail) from error
 
 
@@ -149,3 +155,36 @@ def _entry_points() -> Any:  # noqa: ANN401 - importlib.metadata's own type
     from importlib.metadata import entry_points  # noqa: PLC0415 - slow, and seldom needed
 
     return entry_points(group=ENTRY_POINTS)
+
+
+def _unknown_option(provider: type[StorageProvider], given: Collection[str]) -> str | None:
+    """Return the error message for an option that the constructor does not have."""
+    parameters = inspect.signature(provider).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    for name in given:
+        if name not in parameters:
+            return f"{provider.__name__} has no option {name!r}{nearest(name, parameters)}"
+    return None
+
+
+def _refuse_path(storage: object, names: Collection[str]) -> None:
+    """Raise ``UnknownStorageError`` for a path given in place of a URL; it says what to write."""
+    if isinstance(storage, PurePath):
+        storage = str(storage)
+    elif not isinstance(storage, str) or "://" in storage or storage.lower() in names:
+        return
+    if not storage or storage.isspace():
+        known = ", ".join(sorted(names))
+        raise UnknownStorageError(f"storage is empty: give a name or a URL; known are {known}")
+    if storage.endswith(":memory:"):
+        raise UnknownStorageError("to keep sessions in memory only, write memory://")
+    if _DRIVE.match(storage):
+        path = storage.replace("\\", "/")
+    elif "@" not in storage and storage.startswith("sqlite:"):
+        raise UnknownStorageError("the URL of an SQLite file begins with sqlite:///")
+    elif "@" not in storage and (_FILE.search(storage) or storage.startswith(("/", ".", "~"))):
+        path = storage
+    else:
+        return  # not clearly a path, and it may contain a password
+    raise UnknownStorageError(f"{storage} is a path; for an SQLite file write sqlite:///{path}")

@@ -24,7 +24,7 @@ from agent_cores.session.models.query import Ended, Found, Query
 from agent_cores.session.models.session import Session, SessionMetadata, SessionStatus
 from agent_cores.session.models.snapshot import Snapshot, Window
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage import whole
+from agent_cores.session.storage import whole_sessions
 from agent_cores.session.storage.base import (
     Counts,
     StorageProvider,
@@ -86,8 +86,8 @@ class NativeProvider(StorageProvider):
                 limits=_UNBOUNDED,
                 create=msgspec.structs.replace(header, namespace=namespace, session_id=session_id),
                 overwrite=True,
-                append=tuple(whole.messages_of(session)),
-                context_set=whole.context_of(session),
+                append=tuple(whole_sessions.messages_of(session)),
+                context_set=whole_sessions.context_of(session),
             )
         )
 
@@ -95,7 +95,7 @@ class NativeProvider(StorageProvider):
         """Return the whole session, an expired one too, or ``None``."""
         names = split_storage_id(session_id)
         snapshot = await self.read(*names, context=True, window=_EVERYTHING)
-        return None if snapshot is None else _named(whole.session_of(snapshot))
+        return None if snapshot is None else _named(whole_sessions.session_of(snapshot))
 
     async def delete_session(self, session_id: str) -> bool:
         """Remove a session, whatever state it is in; ``False`` if there was none."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.session_manager import SessionManager
 from agent_cores.session.settings import SessionSettings
-from agent_cores.session.storage.users import Users
+from agent_cores.session.storage.reference_count import ReferenceCount
 from agent_cores.session.testing.wrapping import WrappingProvider
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Store:
     def _alone(self) -> StorageProvider:
         """Return the one provider of a store that is not shared, or what follows it."""
         [provider] = self._providers
-        if Users.of(provider).count == 0:
+        if ReferenceCount.of(provider).count == 0:
             self._providers.clear()
             if provider.capabilities.durable:
                 return self._make()

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from stat import S_IMODE
 from typing import TYPE_CHECKING
 
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK_TIMEOUT = 10.0
-_PAUSE = 0.02
+_LONGEST_PAUSE = 0.02
 _OWNER_ONLY = 0o600
 
 
@@ -33,15 +34,14 @@ def locked_folder(folder: Path) -> Iterator[None]:
         raise ConfigurationError("on this platform the file is edited by hand") from error
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        deadline = time.monotonic() + LOCK_TIMEOUT
+        backoff = Backoff(until=time.monotonic() + LOCK_TIMEOUT, longest=_LONGEST_PAUSE)
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError as error:
-                if time.monotonic() >= deadline:
+                if not backoff.block():
                     raise ConfigurationError("another program is editing the file") from error
-                time.sleep(_PAUSE)
         yield
     finally:
         os.close(handle)  # which lets the lock go

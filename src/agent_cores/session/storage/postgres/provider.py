@@ -16,6 +16,7 @@ except ImportError as error:
 
 from agent_cores.session.storage.batching import MAX_QUEUED
 from agent_cores.session.storage.postgres.connection import Database
+from agent_cores.session.storage.postgres.options import PostgresOptions
 from agent_cores.session.storage.postgres.url import split_url, without_password
 from agent_cores.session.storage.sql.names import Names
 from agent_cores.session.storage.sql.server_provider import SqlProvider
@@ -55,12 +56,16 @@ class PostgresProvider(SqlProvider):
     ) -> None:
         if (dsn is None) is (pool is None):
             raise ConfigurationError("give either dsn or pool, not both")
-        if pooler not in {None, "transaction"}:
-            raise ConfigurationError("pooler must be transaction, or left out")
-        if connect_timeout is not None and not connect_timeout > 0:
-            raise ConfigurationError("connect_timeout must be more than 0 seconds")
-        if pool_size < 2:  # noqa: PLR2004 - one for a batch of writes, one for reads beside it
-            raise ConfigurationError("pool_size must be at least 2")
+        PostgresOptions.check(
+            pool_size=pool_size,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            schema=schema,
+            table_prefix=table_prefix,
+            database_schema=database_schema,
+            pooler=pooler,
+            max_queued=max_queued,
+        )
         names = Names(table_prefix or "", database_schema)
         database = Database(
             dsn=dsn,
@@ -83,7 +88,7 @@ class PostgresProvider(SqlProvider):
     def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - of __init__
         """``postgresql://user:password@host:port/database?pooler=transaction&sslmode=require``."""
         dsn, own = split_url(url)
-        return cls(dsn, **{**options, **own})
+        return cls(dsn, **options | own)
 
     @classmethod
     def options_from(cls, settings: SessionSettings) -> dict[str, Any]:

@@ -12,20 +12,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.storage.postgres.options import PostgresOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_OWN = {
-    "pool_size": int,
-    "timeout": float,
-    "connect_timeout": float,
-    "max_queued": int,
-    "schema": str,
-    "table_prefix": str,
-    "database_schema": str,
-    "pooler": str,
-}
 _DRIVER = frozenset(
     {
         "host", "port", "user", "password", "passfile", "database", "dbname",
@@ -76,7 +67,7 @@ _ADVICE = {
 """Options of other drivers and libraries, and what says the same here."""
 
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
-_OPTION = re.compile("[A-Za-z_]+")
+_ZERO = re.compile(r"0+(\.0*)?")
 _SCHEMES = {
     "postgresql": "postgresql",
     "postgres": "postgres",
@@ -95,8 +86,8 @@ def split_url(url: str) -> tuple[str, dict[str, Any]]:
         value = _checked(given, text)
         if name in _TRANSLATED:
             _TRANSLATED[name](value, theirs, own)
-        elif name in _OWN:
-            own[name] = _number(name, value)
+        elif name in PostgresOptions.__struct_fields__:
+            own[name] = PostgresOptions.read(name, value)
         elif name in _DRIVER or name in _SERVER:
             if name == "sslmode" and theirs.get(name, value) != value:
                 raise ConfigurationError("the storage URL has two values of sslmode")
@@ -118,13 +109,6 @@ def _checked(name: str, value: str) -> str:
     return value
 
 
-def _number(name: str, text: str) -> Any:  # noqa: ANN401 - of that option
-    try:
-        return _OWN[name](text)
-    except ValueError as error:
-        raise ConfigurationError(f"{name} in the storage URL is not a number") from error
-
-
 def _take_pgbouncer(value: str, _: dict[str, str], own: dict[str, Any]) -> None:
     if value == "true":
         own.setdefault("pooler", "transaction")
@@ -144,9 +128,8 @@ def _take_channel_binding(value: str, theirs: dict[str, str], _: dict[str, Any])
 
 
 def _take_connect_timeout(value: str, _: dict[str, str], own: dict[str, Any]) -> None:
-    seconds = _number("connect_timeout", value)
-    if seconds:  # 0 is libpq's word for no bound of its own
-        own["connect_timeout"] = seconds
+    if _ZERO.fullmatch(value) is None:  # libpq's 0: connecting has no bound of its own
+        own["connect_timeout"] = PostgresOptions.read("connect_timeout", value)
 
 
 def _take_fallback_name(value: str, theirs: dict[str, str], _: dict[str, Any]) -> None:
@@ -200,16 +183,11 @@ def _with_known_scheme(base: str) -> str:
 
 
 def _unknown(name: str, query: str) -> str:
-    """Say that an option is unknown, by its name unless that may be the end of a password."""
+    """Return the error message for an option that neither we nor the driver know."""
     advice = _ADVICE.get(name.lower())
     if advice is not None:
-        return f"the storage URL has an option {name!r}, which is not known here: {advice}"
-    if "@" in query or _OPTION.fullmatch(name) is None:
-        return (
-            "the storage URL has an option which is known neither here nor to the driver; "
-            "a ? in a password is written %3F"
-        )
-    return f"the storage URL has an option {name!r}, which is known neither here nor to the driver"
+        return f"PostgreSQL has no option {name!r}: {advice}"
+    return PostgresOptions.unknown(name, query, known=_DRIVER | _SERVER)
 
 
 def driver_tls(dsn: str) -> tuple[str, ssl.SSLContext | None]:

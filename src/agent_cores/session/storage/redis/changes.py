@@ -7,12 +7,12 @@ is said by ``apply_change``.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import (
     CorruptRecordError,
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis.wire import Wire
 
 _BESIDE_SECONDS = 0.5
-_FIRST_PAUSE = 0.002
 _LONGEST_WAIT = timedelta(minutes=10)
 _LONGEST_PAUSE = 0.1
 _ABSENT = State()
@@ -252,16 +251,15 @@ class _Undertaking:
         self._entered: list[Entering] = []
 
     async def carry_out(self, timeout: float) -> Applied:  # noqa: ASYNC109 - of all attempts together
-        loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + time_left(timeout), _FIRST_PAUSE
+        deadline = time.monotonic() + time_left(timeout)
+        backoff = Backoff(first=0.002, longest=_LONGEST_PAUSE)
         applied = await self._attempt(self._likely_state())
         while applied is None:
-            if loop.time() >= deadline:  # what stands is not known, so nothing is withdrawn
+            if time.monotonic() >= deadline:  # what stands is not known, so nothing is withdrawn
                 raise StaleHeaderError
             applied = await self._attempt(None)
             if applied is None:
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - not a secret
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                await backoff.pause()
         return applied
 
     def _likely_state(self) -> State | None:

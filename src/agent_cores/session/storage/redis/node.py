@@ -7,7 +7,6 @@ TLS, authentication and the parser.
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent_cores.session.storage.batching import Coalescer
@@ -26,7 +25,7 @@ from agent_cores.session.storage.redis.failures import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from agent_cores.session.storage.redis.commands import Command
 
@@ -35,8 +34,8 @@ ALONE_BYTES = 64 * 1024
 READS_TOGETHER = 2_048
 """The longest page of a listing, of two lists at once, reads its headers in one flight."""
 
-_FIRST_PAUSE = 0.005
-_LONGEST_PAUSE = 0.2
+LONGEST_PAUSE = 0.2
+"""Seconds between two attempts to reach a server."""
 
 
 class Topology(Protocol):
@@ -65,14 +64,6 @@ class Topology(Protocol):
 
     async def close(self) -> None:
         """Close what was opened here, and only that."""
-
-
-def backoff() -> Iterator[float]:
-    """Yield pauses, in seconds, that grow up to a bound, jittered."""
-    pause = _FIRST_PAUSE
-    while True:
-        yield pause * random.uniform(0.5, 1)  # noqa: S311 - not a secret
-        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 class Node:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from agent_cores.session.deadline import start_task
-from agent_cores.session.errors import ConfigurationError, StorageError
+from agent_cores.session.errors import StorageError
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.native import NativeProvider
@@ -28,6 +28,7 @@ from agent_cores.session.storage.redis.indexes import Indexes
 from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.listings import Listings
 from agent_cores.session.storage.redis.mending import Mending
+from agent_cores.session.storage.redis.options import RedisOptions
 from agent_cores.session.storage.redis.records import Look
 from agent_cores.session.storage.redis.repair import repair_lists
 from agent_cores.session.storage.redis.topology import split_url, topology_of, without_login
@@ -71,14 +72,9 @@ class RedisProvider(NativeProvider):
         max_queued: int = 10_000,
         fast_path: bool = True,
     ) -> None:
-        for name, value in (
-            ("pool_size", pool_size),
-            ("timeout", timeout),
-            ("max_queued", max_queued),
-        ):
-            if not value > 0:
-                detail = f"{name} is {value}, more than 0 is needed"
-                raise ConfigurationError(detail)
+        RedisOptions.check(
+            prefix=prefix, pool_size=pool_size, timeout=timeout, max_queued=max_queued
+        )
         self._keys = Keys(prefix)
         self._where = without_login(url) if client is None else "by a client given"
         topology = topology_of(client, url, pool_size=pool_size, timeout=timeout)
@@ -100,7 +96,7 @@ class RedisProvider(NativeProvider):
     def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - checked by the constructor
         """``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``, ``redis+cluster://``."""
         url, own = split_url(url)
-        return cls(url=url, **(options | own))
+        return cls(url=url, **options | own)
 
     @classmethod
     def options_from(cls, settings: SessionSettings) -> dict[str, Any]:

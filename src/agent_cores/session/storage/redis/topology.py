@@ -14,9 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
-
-import msgspec
+from urllib.parse import unquote, urlencode, urlsplit
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.storage.redis.driver import (
@@ -38,6 +36,7 @@ from agent_cores.session.storage.redis.driver import (
     key_slot,
     parse_url,
 )
+from agent_cores.session.storage.redis.options import RedisOptions
 from agent_cores.session.storage.redis.sentinel import Watch
 
 if TYPE_CHECKING:
@@ -53,9 +52,6 @@ _UNUSABLE = (
 )
 _REFRESH_INTERVAL = 0.1
 """Seconds between two looks at the slots of a cluster, however many commands were redirected."""
-
-OWN_OPTIONS = {"prefix": str, "pool_size": int, "timeout": float, "max_queued": int}
-"""What a URL's query string may set of the provider, by its type."""
 
 
 def topology_of(client: object | None, url: str, *, pool_size: int, timeout: float) -> Topology:
@@ -81,26 +77,13 @@ def split_url(url: str) -> tuple[str, dict[str, Any]]:
         parts = urlsplit(url)
     except ValueError:
         raise ConfigurationError(_UNUSABLE) from None
-    options: dict[str, Any] = {}
-    rest = []
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        own = {"max_connections": "pool_size"}.get(name, name)
-        if own in OWN_OPTIONS:
-            options[own] = _converted(own, value)
-        else:
-            rest.append((name, value))
+    options, others = RedisOptions.split_query(
+        parts.query, aliases={"max_connections": "pool_size"}
+    )
     if not options:
         return url, {}
-    changed = parts._replace(query=urlencode(rest)).geturl()
+    changed = parts._replace(query=urlencode(others)).geturl()
     return changed if parts.netloc or parts.path else f"{parts.scheme}://", options
-
-
-def _converted(name: str, value: str) -> Any:  # noqa: ANN401 - of the option's own type
-    try:
-        return msgspec.convert(value, OWN_OPTIONS[name], strict=False)
-    except msgspec.ValidationError as error:
-        detail = f"{name} in the URL: {error}"
-        raise ConfigurationError(detail) from None  # the value may be a part of the password
 
 
 def without_login(url: str) -> str:

@@ -12,6 +12,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import SessionError, StorageUnavailableError, StoreFormatError
 from agent_cores.session.storage.redis.clocks import ServerClocks
@@ -34,7 +35,7 @@ from agent_cores.session.storage.redis.failures import (
     told,
     translated,
 )
-from agent_cores.session.storage.redis.node import READS_TOGETHER, Node, Topology, backoff
+from agent_cores.session.storage.redis.node import LONGEST_PAUSE, READS_TOGETHER, Node, Topology
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -68,11 +69,9 @@ class Wire:
         reason: Exception | None = None
         try:
             async with asyncio.timeout(self._timeout):
-                for pause in backoff():
-                    reason = await self._opened()
-                    if reason is None:
-                        break
-                    await asyncio.sleep(pause)
+                backoff = Backoff(longest=LONGEST_PAUSE)
+                while (reason := await self._opened()) is not None:
+                    await backoff.pause()
         except TimeoutError as error:
             detail = f"Redis does not answer: {told(reason or error)}"
             raise StorageUnavailableError(detail) from (reason or error)
@@ -282,7 +281,7 @@ class _Delivery:
     def __init__(self, command: Command, deadline: float) -> None:
         self._command = command
         self._deadline = deadline
-        self._pauses = backoff()
+        self._backoff = Backoff(longest=LONGEST_PAUSE)
         self.address: str | None = None
         self.asking = False
         self.in_full = False
@@ -315,7 +314,7 @@ class _Delivery:
     async def pause(self, error: Exception) -> None:
         """Wait a little longer each time; raise once the time is over."""
         self._raise_if_late(error)
-        await asyncio.sleep(next(self._pauses))
+        await self._backoff.pause()
 
     def _raise_if_late(self, error: Exception) -> None:
         if time.monotonic() >= self._deadline:

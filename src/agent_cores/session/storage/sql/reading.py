@@ -36,8 +36,8 @@ from agent_cores.session.storage.sql.rows import (
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from agent_cores.session.storage.headers import HeaderReader
     from agent_cores.session.storage.sql.dialect import Plan, Row
-    from agent_cores.session.storage.unreadable import HeaderReader
 
 Place = tuple[int, str]
 """Time in milliseconds and session id: where an entry is in a listing."""

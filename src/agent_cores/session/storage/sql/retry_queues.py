@@ -8,10 +8,10 @@ session is free.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.errors import (
     OverloadedError,
     StaleHeaderError,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _LONGEST_LOCK_WAIT = 0.5
 """Seconds that one queue keeps a connection waiting for a lock, before another queue has it."""
-_FIRST_PAUSE = 0.005
 _LONGEST_PAUSE = 0.25
 
 
@@ -132,7 +131,7 @@ class _RetryQueue:
         self.waiters: deque[_Waiter] = deque()
         self._run = run
         self._slots = slots
-        self._pause = _FIRST_PAUSE
+        self._backoff = Backoff(longest=_LONGEST_PAUSE)
         self._together = True
         self.locked = True
 
@@ -162,10 +161,7 @@ class _RetryQueue:
         finally:
             self._slots.release()
         if clash:
-            left = self._soonest(self.waiters) - asyncio.get_running_loop().time()
-            pause = self._pause * random.uniform(0.5, 1.5)  # noqa: S311 - only a pause
-            await asyncio.sleep(max(0.0, min(pause, left)))
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+            await self._backoff.pause(until=self._soonest(self.waiters))
 
     @staticmethod
     def _soonest(waiters: Iterable[_Waiter]) -> float:
@@ -227,5 +223,5 @@ class _RetryQueue:
                 waiter.settle(answer)
         self._together = True
         if not clashes:
-            self._pause = _FIRST_PAUSE
+            self._backoff.reset()
         return clashes

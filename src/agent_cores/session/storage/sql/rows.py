@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent_cores.session.models import Applied, Change
+    from agent_cores.session.storage.headers import HeaderReader
     from agent_cores.session.storage.sql.dialect import Row
-    from agent_cores.session.storage.unreadable import HeaderReader
 
 SessionName = tuple[str, str]
 """Namespace and session id."""

@@ -9,6 +9,7 @@ from agent_cores.session.errors import ConfigurationError, StorageUnavailableErr
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED
+from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.sql.clock import ServerClock
 from agent_cores.session.storage.sql.dialect import Statement, Step, carry_out
@@ -17,7 +18,6 @@ from agent_cores.session.storage.sql.purge import Purger
 from agent_cores.session.storage.sql.reading import count_plan, due_plan, find_plan
 from agent_cores.session.storage.sql.schema import apply_schema, check_schema
 from agent_cores.session.storage.sql.writing import Writer
-from agent_cores.session.storage.unreadable import HeaderReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

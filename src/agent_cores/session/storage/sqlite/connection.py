@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.errors import (
     ConflictError,
     SessionError,
@@ -37,7 +38,7 @@ OLDEST_PROGRAM = 1
 _CHECKPOINT_PAGES = 4_000
 _LARGEST_WAL_LEFT = 64 * 1024 * 1024
 _CACHE_KIB = 16 * 1024
-_PAUSE = 0.005
+_LONGEST_PAUSE = 0.05
 
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, apsw.SQLError)
 _BUSY = (apsw.BusyError, apsw.LockedError)
@@ -92,15 +93,14 @@ def open_writer(path: Path, timeout: float, synchronous: str) -> apsw.Connection
 
 def _switch_to_wal(connection: apsw.Connection, path: Path, timeout: float) -> None:
     """Switch the journal; SQLite does not wait by itself where several processes do so at once."""
-    deadline = time.monotonic() + timeout
+    backoff = Backoff(until=time.monotonic() + timeout, longest=_LONGEST_PAUSE)
     mode = None
     while mode is None:
         try:
             [(mode,)] = fetch(connection, "PRAGMA journal_mode = WAL")
         except _BUSY:
-            if time.monotonic() > deadline:
+            if not backoff.block():
                 raise
-            time.sleep(_PAUSE)
     if mode != "wal":
         raise StorageUnavailableError(
             f"{path} lies on a file system without shared memory, which SQLite's WAL needs"

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import msgspec
 
@@ -31,6 +30,7 @@ from agent_cores.session.models import Applied
 from agent_cores.session.process import process_id
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
+from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.sqlite.batches import Waiting
 from agent_cores.session.storage.sqlite.connection import (
@@ -39,10 +39,10 @@ from agent_cores.session.storage.sqlite.connection import (
     translating,
 )
 from agent_cores.session.storage.sqlite.file import StoreFile
+from agent_cores.session.storage.sqlite.options import READERS, SQLiteOptions
 from agent_cores.session.storage.sqlite.queries import Statements
 from agent_cores.session.storage.sqlite.reading import Readers
 from agent_cores.session.storage.sqlite.writer import Writer
-from agent_cores.session.storage.unreadable import HeaderReader
 from agent_cores.session.threads import in_thread
 
 if TYPE_CHECKING:
@@ -51,8 +51,6 @@ if TYPE_CHECKING:
     from agent_cores.session.models import Change, Ended, Found, Query, Snapshot, Window
     from agent_cores.session.settings import SessionSettings
 
-SYNCHRONOUS = ("NORMAL", "FULL", "EXTRA")
-READERS = 4
 DEFAULT_FILE = "sessions.db"
 _FILE_MODE = 0o600
 """Of a new file; SQLite gives it to the ``-wal`` and ``-shm`` files too."""
@@ -94,21 +92,22 @@ class SQLiteProvider(NativeProvider):
         fast_path: bool = True,
     ) -> None:
         _refuse("path", str(path) in {"", ":memory:"}, "a file; for memory use memory://")
-        _refuse("synchronous", synchronous.upper() not in SYNCHRONOUS, "NORMAL, FULL or EXTRA")
-        _refuse("timeout", not 0 < timeout < sys.maxsize, "seconds, more than 0")
-        _refuse("pool_size", pool_size < 1, "at least 1")
-        _refuse("max_queued", max_queued < 1, "at least 1")
-        _refuse("schema", schema not in {"apply", "check"}, "apply or check")
-        wrong = re.fullmatch("[A-Za-z0-9_]{0,40}", table_prefix) is None
-        _refuse("table_prefix", wrong, "letters, digits and _, at most 40")
+        options = SQLiteOptions.check(
+            synchronous=synchronous,
+            timeout=timeout,
+            pool_size=pool_size,
+            max_queued=max_queued,
+            schema=schema,
+            table_prefix=table_prefix,
+        )
         self._is_default = path is None
         self.path = default_folder() / DEFAULT_FILE if path is None else _file_at(path)
-        self._synchronous = synchronous.upper()
-        self._timeout = timeout
-        self._pool_size = pool_size
-        self._max_queued = max_queued
-        self._schema = schema
-        self._prefix = table_prefix
+        self._synchronous = options.synchronous.upper()
+        self._timeout = options.timeout
+        self._pool_size = options.pool_size
+        self._max_queued = options.max_queued
+        self._schema = options.schema
+        self._prefix = options.table_prefix
         self._fast_path = fast_path
         self._opened: _Opened | None = None
         self._headers = HeaderReader()
@@ -119,17 +118,10 @@ class SQLiteProvider(NativeProvider):
 
         ``sqlite://`` is the default file.
 
-        ``?synchronous=`` and ``?timeout=`` come before the options of the same name; other
-        parameters are refused.
+        Its options (``?synchronous=NORMAL&timeout=5``) take precedence over ``options``.
         """
         named, _, query = url.partition("?")
-        given: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
-        unknown = given.keys() - {"synchronous", "timeout"}
-        if unknown:
-            raise ConfigurationError(f"sqlite:// knows no option {', '.join(sorted(unknown))}")
-        if "timeout" in given:
-            given["timeout"] = _seconds(given["timeout"])
-        return cls(_path_of(named), **{**options, **given})
+        return cls(_path_of(named), **options | SQLiteOptions.from_query(query))
 
     @classmethod
     def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
@@ -294,13 +286,6 @@ def _path_of(url: str) -> str | None:
         "sqlite:///relative.db, sqlite:////absolute.db, or sqlite:// for the default file",
     )
     return path
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigurationError(f"timeout is in seconds, not {text!r}") from error
 
 
 def _refuse(name: str, wrong: bool, bound: str) -> None:  # noqa: FBT001 - a private check

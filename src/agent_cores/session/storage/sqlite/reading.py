@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     import apsw
 
     from agent_cores.session.models import SessionMetadata, Window
+    from agent_cores.session.storage.headers import HeaderReader
     from agent_cores.session.storage.sqlite.file import StoreFile
     from agent_cores.session.storage.sqlite.queries import Statements
-    from agent_cores.session.storage.unreadable import HeaderReader
 
 T = TypeVar("T")
 Place = tuple[int, str]

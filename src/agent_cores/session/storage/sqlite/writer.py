@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     import apsw
 
     from agent_cores.session.models import Applied
+    from agent_cores.session.storage.headers import HeaderReader
     from agent_cores.session.storage.sqlite.batches import Waiting, Written
     from agent_cores.session.storage.sqlite.file import StoreFile
     from agent_cores.session.storage.sqlite.queries import Statements
     from agent_cores.session.storage.sqlite.runs import Key, Remembered
-    from agent_cores.session.storage.unreadable import HeaderReader
 
 T = TypeVar("T")
 

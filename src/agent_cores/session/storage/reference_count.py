@@ -1,4 +1,4 @@
-"""``Users``: how many have a provider open. The first opens it, the last closes it.
+"""``ReferenceCount``: how many have a provider open. The first opens it, the last closes it.
 
 Counted here, once for all providers: two managers may share one, and neither closes it under the
 other.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Method = Callable[[Any], Awaitable[None]]
 
 
-class Users:
+class ReferenceCount:
     """Those who have one provider open."""
 
     def __init__(self) -> None:
@@ -29,9 +29,9 @@ class Users:
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     @classmethod
-    def of(cls, provider: Any) -> Users:  # noqa: ANN401 - a provider, which lies above
+    def of(cls, provider: Any) -> ReferenceCount:  # noqa: ANN401 - a provider, which lies above
         """Return those of a provider, whose class need not have called any ``__init__``."""
-        users: Users | None = getattr(provider, "_opened_by", None)
+        users: ReferenceCount | None = getattr(provider, "_opened_by", None)
         if users is None:
             users = provider._opened_by = cls()  # noqa: SLF001 - this module's own attribute
         return users
@@ -94,8 +94,8 @@ def counted_initialize(initialize: Method) -> Method:
     """Return an ``initialize`` that does something for the first user alone."""
 
     @wraps(initialize)
-    async def counted(provider: Any) -> None:  # noqa: ANN401 - see ``Users.of``
-        await Users.of(provider).arrive(provider, initialize)
+    async def counted(provider: Any) -> None:  # noqa: ANN401 - see ``ReferenceCount.of``
+        await ReferenceCount.of(provider).arrive(provider, initialize)
 
     return counted
 
@@ -104,7 +104,7 @@ def counted_shutdown(shutdown: Method) -> Method:
     """Return a ``shutdown`` that does something for the last user alone."""
 
     @wraps(shutdown)
-    async def counted(provider: Any) -> None:  # noqa: ANN401 - see ``Users.of``
-        await Users.of(provider).leave(provider, shutdown)
+    async def counted(provider: Any) -> None:  # noqa: ANN401 - see ``ReferenceCount.of``
+        await ReferenceCount.of(provider).leave(provider, shutdown)
 
     return counted
