@@ -24,6 +24,7 @@ class Scope(msgspec.Struct, frozen=True):
     """Where a manager or a view of it works: one namespace, and how its groups are found.
 
     ``until`` is the end of the credential that a view acts on; what is decided holds until then.
+    ``raw``: content, metadata and context are handed out as the JSON that is stored.
     """
 
     namespace: str
@@ -31,6 +32,7 @@ class Scope(msgspec.Struct, frozen=True):
     max_groups: int = DEFAULT_LIMITS.groups
     timeout: float = 10.0
     until: datetime | None = None
+    raw: bool = False
 
     def check_credential(self, at: datetime) -> None:
         """Refuse what the credential has not lived to see decided: the store may be slow."""

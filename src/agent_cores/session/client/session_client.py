@@ -26,7 +26,7 @@ from agent_cores.session.client.runtime import ClientRuntime
 from agent_cores.session.client.sharing import SharingCalls
 from agent_cores.session.client.transport import Transport
 from agent_cores.session.errors import ConfigurationError, UnsupportedError
-from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.manager import SessionManager
 from agent_cores.session.verbs.upkeep import ErasureReceipt
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+    from agent_cores.session.runtime import Runtime
 
 
 class SessionClient(MessageCalls, SharingCalls, SessionManager):
@@ -104,7 +105,13 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         raise UnsupportedError("hooks run where the sessions are kept, in the service")
 
     @property
-    def _is_over(self) -> bool:
+    def runtime(self) -> Runtime:
+        """There is none here: storage and engine are the service's."""
+        raise UnsupportedError("storage and engine are where the sessions are kept, in the service")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this was shut down, its event loop is closed, or another process opened it."""
         return self._transport.is_over
 
     def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionClient:

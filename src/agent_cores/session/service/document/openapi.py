@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session import __version__
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.service import shapes
 from agent_cores.session.service.document.bounds import set_bounds
 from agent_cores.session.service.document.examples import EXAMPLES
 from agent_cores.session.service.problems import STATUSES, reason
+from agent_cores.session.version import distribution_version
 
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits
@@ -53,13 +53,15 @@ _OF_SESSION = (404, 410)
 _OF_WRITE = (409, 501)
 
 
+_SERVICE = ("Service", "Who is calling, erasure, statistics, health, this description.")
 _TAGS = {
     "sessions": ("Sessions", "Create, list, read, change and delete sessions."),
     "messages": ("Messages", "Append, read and remove messages."),
     "sharing": ("Access", "Who may do what: grants, visibility, owner."),
     "lifecycle": ("Life", "Archive, renew and fork."),
     "turns": ("Turns", "One worker at a time answers."),
-    "operations": ("Service", "Who is calling, erasure, statistics, health, this description."),
+    "operations": _SERVICE,
+    "description": _SERVICE,
 }
 """By the module of a route: its tag, and what it is about."""
 
@@ -85,12 +87,14 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
         "openapi": "3.1.0",
         "info": {
             "title": "agent-sessions",
-            "version": __version__,
+            "version": distribution_version(),
             "description": "Sessions of AI agents: create, talk, share, list, expire.",
         },
         # Where the service is: one up from this document, behind whatever prefix.
         "servers": [{"url": ".."}],
-        "tags": [{"name": name, "description": about} for name, about in _TAGS.values()],
+        "tags": [
+            {"name": name, "description": about} for name, about in dict.fromkeys(_TAGS.values())
+        ],
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {

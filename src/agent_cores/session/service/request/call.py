@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
     from agent_cores.session import models
-    from agent_cores.session.service.auth.authentication import Principal
-    from agent_cores.session.service.request.headers import Headers
+    from agent_cores.session.manager import SessionManager
+    from agent_cores.session.service.auth.principal import Principal
+    from agent_cores.session.service.headers import Headers
     from agent_cores.session.service.request.slices import Slices
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
-    from agent_cores.session.session_manager import SessionManager
 
 T = TypeVar("T")
 encode = msgspec.json.Encoder().encode
@@ -146,7 +146,7 @@ class Call:
         if self.raw:
             check_media_type(self.headers)
             if not is_short(self.raw):
-                limits = self.manager._engine.limits  # noqa: SLF001 - a part of the same library
+                limits = self.manager.runtime.limits
                 reading = read_long(self.route.request, self.raw, limits)
                 self._read = await self.slices.run(reading)
                 self.waited = True
