@@ -21,13 +21,14 @@ from agent_cores.session.client.options import (
     checked_ssl,
     checked_url,
 )
-from agent_cores.session.client.reading import Statistics, read
+from agent_cores.session.client.reading import read
 from agent_cores.session.client.runtime import ClientRuntime
 from agent_cores.session.client.sharing import SharingCalls
 from agent_cores.session.client.transport import Transport
 from agent_cores.session.errors import ConfigurationError, UnsupportedError
 from agent_cores.session.manager import SessionManager
 from agent_cores.session.verbs.upkeep import ErasureReceipt
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     import ssl
@@ -153,12 +154,15 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         """Return ``sessions`` stored in the namespace, and ``due``; takes the right ``admin``."""
         await self._known()
         reply = await self._send("GET", "/v1/statistics", Request())
-        return msgspec.structs.asdict(read(reply, Statistics))
+        return msgspec.structs.asdict(read(reply, shapes.Statistics))
 
     async def erase_user(self, user_id: str) -> ErasureReceipt:
         """Remove what the user owns, and the grants that name them; takes the right ``admin``."""
         await self._known()
         INPUTS.user_id(user_id)
-        request = Request({"user_id": user_id})
+        request = Request(shapes.EraseUser(user_id))
         reply = await self._send("POST", "/v1/users/erase", request)
-        return read(reply, ErasureReceipt)
+        erased = read(reply, shapes.Erased)
+        return ErasureReceipt(
+            erased.sessions, erased.messages, erased.grants, erased.complete, tuple(erased.failed)
+        )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.limits import DEFAULT_LIMITS
-from agent_cores.session.service import shapes
 from agent_cores.session.service.document.bounds import set_bounds
 from agent_cores.session.service.document.examples import EXAMPLES
-from agent_cores.session.service.problems import STATUSES, reason
 from agent_cores.session.version import distribution_version
+from agent_cores.session.wire import shapes
+from agent_cores.session.wire.errors import ERRORS
 
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits
@@ -139,7 +140,7 @@ def _mend(schema: Any) -> None:  # noqa: ANN401 - JSON
 
 def codes_of(status: int) -> list[str]:
     """Return the codes of problems that come with a status."""
-    return [code for code, its in STATUSES.items() if its == status]
+    return [row.code for row in ERRORS.values() if row.status == status]
 
 
 def _kinds(routes: tuple[Route, ...]) -> list[Any]:
@@ -208,7 +209,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, kind in sorted(route.responses.items()):
-        response: dict[str, Any] = {"description": reason(status)}
+        response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if kind is str:
             response["content"] = {"text/html": {"schema": {"type": "string"}}}
         elif kind is dict:

@@ -19,7 +19,6 @@ from msgspec import UNSET, UnsetType
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.values import EncodedJson
-from agent_cores.session.service import shapes
 from agent_cores.session.service.problems import Refusal, ShapeError, token
 from agent_cores.session.service.request.canonical import SHORT, canonical
 from agent_cores.session.service.request.json_scan import (
@@ -31,6 +30,7 @@ from agent_cores.session.service.request.json_scan import (
     least_size,
     scan,
 )
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

@@ -8,7 +8,6 @@ from msgspec import UNSET
 
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import SessionExistsError
-from agent_cores.session.service import shapes
 from agent_cores.session.service.routes.sessions import (
     REPLAYED,
     S,
@@ -20,6 +19,7 @@ from agent_cores.session.service.routes.sessions import (
     may_choose_id,
 )
 from agent_cores.session.service.routing import Route
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     from agent_cores.session.service.answering import Answer

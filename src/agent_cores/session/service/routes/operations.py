@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_cores.session.service import shapes
 from agent_cores.session.service.routing import Route
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     from agent_cores.session.service.answering import Answer

@@ -15,11 +15,11 @@ from agent_cores.session.errors import (
     SessionExistsError,
 )
 from agent_cores.session.inputs import DEFAULT_TTL_HOURS
-from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.request.idempotency import mismatch
 from agent_cores.session.service.routing import Route
-from agent_cores.session.service.shapes import session_shape
+from agent_cores.session.wire import shapes
+from agent_cores.session.wire.conversion import session_shape
 
 if TYPE_CHECKING:
     from agent_cores.session.service.request.call import Call
