@@ -15,11 +15,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.manager import SessionManager
 
 TARGET = Path(__file__).resolve().parents[1] / "src/agent_cores/session/sync_manager.py"
 PACKAGE = "agent_cores.session"
 WRITTEN_BY_HAND = {"namespace", "lifecycle", "for_namespace", "initialize", "shutdown"}
+OF_THE_EVENT_LOOP = {"is_over", "runtime"}
+"""Members that are of use only in the manager's own thread."""
 Verb = ast.AsyncFunctionDef
 
 HEAD = '''\
@@ -107,7 +109,7 @@ NAMES_OF_THE_TEMPLATE = {
 }
 IMPORTED_AT_RUN_TIME = f"""\
 from {PACKAGE}.portal import Portal
-from {PACKAGE}.session_manager import SessionManager
+from {PACKAGE}.manager import SessionManager
 """
 
 
@@ -193,7 +195,7 @@ def delegations(kind: type, imports: Imports) -> list[str]:
     for node in source.classes[kind.__name__].body:
         if not isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef):
             continue
-        if node.name.startswith("_") or node.name in WRITTEN_BY_HAND:
+        if node.name.startswith("_") or node.name in WRITTEN_BY_HAND | OF_THE_EVENT_LOOP:
             continue
         imports.need_for(node, source)
         found.append(delegation(node))

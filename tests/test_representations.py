@@ -15,7 +15,7 @@ import agent_cores.session as package
 from agent_cores.session import NewMessage, SessionManager, SessionSettings
 from agent_cores.session.client import SessionClient
 from agent_cores.session.models.representation import hides
-from agent_cores.session.service.auth.jwt_issuers import Issuer
+from agent_cores.session.service.auth.issuer import Issuer
 from agent_cores.session.service.settings import ServiceSettings
 
 SECRET = "sesame-" * 6

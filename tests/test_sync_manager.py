@@ -31,7 +31,7 @@ from agent_cores.session.errors import (
     WrongContextError,
 )
 from agent_cores.session.storage.memory.provider import MemoryProvider
-from scripts.generate_sync_manager import TARGET, generate
+from scripts.generate_sync_manager import OF_THE_EVENT_LOOP, TARGET, generate
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -40,7 +40,9 @@ THREADS = 20
 
 
 def members(kind: type) -> dict[str, object]:
-    return {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
+    """Return the public members, but for those that are of use only in the manager's own loop."""
+    names = [name for name in dir(kind) if not name.startswith("_")]
+    return {name: getattr(kind, name) for name in names if name not in OF_THE_EVENT_LOOP}
 
 
 @pytest.fixture

@@ -290,7 +290,8 @@ class Busy:
             await self._service(scope, receive, send)
             return
         status, code, wait = self.refusals.pop(0)
-        body = json.dumps({"code": code, "detail": "not now"} if code else []).encode()
+        said = {"type": "", "title": "", "status": 503, "code": code, "detail": "not now"}
+        body = json.dumps(said if code else []).encode()
         headers = [(b"retry-after", wait.encode())] if wait else []
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

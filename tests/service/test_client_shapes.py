@@ -17,7 +17,7 @@ import pytest
 from agent_cores.session import errors
 from agent_cores.session.client import SessionClient
 from agent_cores.session.models.session import AccessRole, RenewOn, Visibility
-from agent_cores.session.service.problems import STATUSES
+from agent_cores.session.wire.errors import ERRORS
 
 KEY = "ask_id_c2VjcmV0"
 AT = "2025-01-02T03:04:05.678Z"
@@ -59,6 +59,7 @@ SESSION: dict[str, Any] = {
     "message_count": 1,
     "last_seq": 1,
     "revision": 1,
+    "version": "7.1.1",
     "turn_expires_at": AT,
     "grants": [GRANT],
     "messages": [MESSAGE],
@@ -72,6 +73,12 @@ ME = {
     "key_id": "id",
     "later": True,
 }
+
+
+def problem(code: str, detail: str, **others: Any) -> dict[str, Any]:
+    """Return the body of a refusal, with a field of a later version."""
+    known = {"type": f"urn:agent-sessions:error:{code}", "title": code, "status": 400}
+    return {**known, "code": code, "detail": detail, "later": 1, **others}
 
 
 class Stranger:
@@ -149,9 +156,10 @@ async def test_other_answers_of_a_later_version_are_read(
     assert (await client.take_turn("talk", "ann")).expires_at == THEN
     server.says(200, {"sessions": 1, "due": 0, "later": 1})
     assert await client.get_statistics() == {"sessions": 1, "due": 0}
-    server.says(200, {"sessions": 1, "messages": 2, "grants": 3, "complete": True, "later": 1})
+    counts = {"sessions": 1, "messages": 2, "grants": 3}
+    server.says(200, {**counts, "complete": True, "failed": [], "later": 1})
     assert (await client.erase_user("ann")).complete
-    server.says(409, {"code": "turn_held", "values": {"expires_at": AT, "later": 1}, "later": 1})
+    server.says(409, problem("turn_held", "held", values={"expires_at": AT, "later": 1}))
     with pytest.raises(errors.TurnHeldError) as held:
         await client.take_turn("talk", "ann")
     assert held.value.expires_at == THEN
@@ -239,12 +247,12 @@ CLASSES: dict[str, type[errors.SessionError]] = {
 }
 
 
-@pytest.mark.parametrize("code", STATUSES)
+@pytest.mark.parametrize("code", ERRORS)
 async def test_every_code_is_raised_as_its_class(
     stranger: tuple[Stranger, SessionClient], code: str
 ) -> None:
     server, client = stranger
-    server.says(STATUSES[code], {"code": code, "detail": "words", "values": {"expires_at": 5}})
+    server.says(ERRORS[code].status, problem(code, "words", values={"expires_at": 5}))
     for call in (client.update_session("talk", "ann", {"k": 1}), client.get_session("talk", "ann")):
         with pytest.raises(errors.SessionError) as caught:
             await call
@@ -258,7 +266,7 @@ async def test_a_code_of_a_later_version_is_told_by_name(
     stranger: tuple[Stranger, SessionClient], status: int
 ) -> None:
     server, client = stranger
-    server.says(status, {"code": "moon_phase", "detail": "wrong moon"})
+    server.says(status, problem("moon_phase", "wrong moon"))
     with pytest.raises(errors.SessionError, match="moon_phase: wrong moon") as caught:
         await client.get_session("talk", "ann")
     assert type(caught.value) is errors.SessionError
@@ -282,7 +290,7 @@ async def test_a_record_that_cannot_be_read_is_named(
     stranger: tuple[Stranger, SessionClient],
 ) -> None:
     server, client = stranger
-    server.says(500, {"code": "corrupt_record", "detail": "a stored record cannot be read"})
+    server.says(500, problem("corrupt_record", "a stored record cannot be read"))
     with pytest.raises(errors.CorruptRecordError) as caught:
         await client.get_session("talk", "ann")
     assert (caught.value.namespace, caught.value.session_id) == ("default", "talk")
@@ -306,7 +314,7 @@ async def test_the_key_is_in_no_representation_log_or_error(
     server, client = stranger
     caplog.set_level(0)
     shown = [repr(client), str(client), repr(client._transport)]  # noqa: SLF001
-    for status, body in ((401, {"code": "unauthenticated"}), (500, b"x"), (200, b"x")):
+    for status, body in ((401, problem("unauthenticated", "no")), (500, b"x"), (200, b"x")):
         server.says(status, body)
         shown += await _told(client)
     server.says(200, b"x", Content_Encoding="gzip")

@@ -12,11 +12,11 @@ from urllib.parse import urljoin
 import msgspec
 import pytest
 
-from agent_cores.session.service import shapes
 from agent_cores.session.service.document.examples import EXAMPLES
 from agent_cores.session.service.document.openapi import document
-from agent_cores.session.service.problems import STATUSES
 from agent_cores.session.service.routes import ROUTES
+from agent_cores.session.wire import shapes
+from agent_cores.session.wire.errors import ERRORS
 from tests.service.wire import Wire
 
 TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
@@ -104,7 +104,7 @@ def test_the_errors_have_the_codes_that_the_service_has() -> None:
     table = {
         code: int(row[0]) for row in rows("Errors") for code in re.findall(r"`([a-z_]+)`", row[1])
     }
-    assert table == STATUSES
+    assert table == {row.code: row.status for row in ERRORS.values()}
 
 
 def test_content_is_one_component() -> None:

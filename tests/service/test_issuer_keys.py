@@ -23,7 +23,7 @@ from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.service.auth import issuer_keys as module
 from agent_cores.session.service.auth import key_fetching
-from agent_cores.session.service.auth.jwt_issuers import Issuer
+from agent_cores.session.service.auth.issuer import Issuer
 from tests.service.tokens import ISSUER, asked, claims, public_issuer
 from tests.service.wire import Wire
 

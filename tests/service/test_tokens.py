@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.service import ServiceSettings
-from agent_cores.session.service.auth.jwt_issuers import Issuer
+from agent_cores.session.service.auth.issuer import Issuer
 from tests.service.tokens import ISSUER, SECRET, asked, claims, public_issuer, token
 from tests.service.wire import Caller, Wire
 

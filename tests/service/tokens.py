@@ -11,7 +11,7 @@ from typing import Any
 from joserfc import jwt
 from joserfc.jwk import KeySet, OctKey
 
-from agent_cores.session.service.auth.jwt_issuers import Issuer
+from agent_cores.session.service.auth.issuer import Issuer
 from tests.service.wire import Caller, Reply, Wire
 
 SECRET = "0123456789abcdef0123456789abcdef"

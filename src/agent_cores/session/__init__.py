@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     __version__: str
 
 _PACKAGE = "agent_cores.session"
-_DISTRIBUTION = "agent-cores-session"
 _HOMES = {
     "AccessRole": "models",
     "DEFAULT_TTL_HOURS": "inputs",
@@ -85,7 +84,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
     if name == "__version__":
-        return _version()
+        return str(importlib.import_module(f"{_PACKAGE}.version").distribution_version())
     home = _HOMES.get(name)
     if home is None:
         detail = f"module {_PACKAGE!r} has no attribute {name!r}"
@@ -93,14 +92,6 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands fo
     value = getattr(importlib.import_module(f"{_PACKAGE}.{home}"), name)
     globals()[name] = value
     return value
-
-
-def _version() -> str:
-    metadata = importlib.import_module("importlib.metadata")
-    try:
-        return str(metadata.version(_DISTRIBUTION))
-    except metadata.PackageNotFoundError:
-        return "0+unknown"  # run from a source tree that nobody has installed
 
 
 def __dir__() -> list[str]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Scope(msgspec.Struct, frozen=True):
     """What a manager, or a view of it, works in: one namespace, and where groups come from.
 
-    ``until`` is when the credential of a view expires; no decision holds longer.
+    ``until`` is when the credential of a view expires; no decision holds longer. ``raw``: content,
+    metadata and context are returned as the JSON that is stored.
     """
 
     namespace: str
@@ -34,6 +35,7 @@ class Scope(msgspec.Struct, frozen=True):
     max_groups: int = DEFAULT_LIMITS.groups
     timeout: float = 10.0
     until: datetime | None = None
+    raw: bool = False
 
     def check_credential(self, at: datetime) -> None:
         """Raise ``UnauthenticatedError`` if the credential has expired while something waited."""

@@ -1,6 +1,6 @@
-"""``Portal``: an event loop in a thread of its own, in which a manager works for blocking code.
+"""``Portal``: an event loop in its own thread, in which a manager works for blocking code.
 
-It knows no verb: those stand in :mod:`agent_cores.session.sync_manager`.
+It knows no verb; those are in :mod:`agent_cores.session.sync_manager`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from agent_cores.session.errors import WrongContextError
 from agent_cores.session.process import keep_in_children, process_id
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-    from agent_cores.session.session_manager import SessionManager
-
     _Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 P = ParamSpec("P")
@@ -38,6 +36,16 @@ EXIT_SECONDS = 5.0
 """How long the end of the program waits for a manager that nobody shut down."""
 
 logger = logging.getLogger("agent_cores.session")
+
+
+class Manager(Protocol):
+    """What a portal needs of the manager that it runs."""
+
+    async def initialize(self) -> None:
+        """Start, or count one more user."""
+
+    async def shutdown(self) -> None:
+        """Count one user less; the last one stops."""
 
 
 class _Running(NamedTuple):
@@ -73,7 +81,7 @@ class Portal:
     (see ``hold``) puts the end off to its own. The end of the program waits for no block.
     """
 
-    def __init__(self, manager: SessionManager) -> None:
+    def __init__(self, manager: Manager) -> None:
         self._manager = manager
         self._changed = threading.Condition()  # guards everything below
         self._running: _Running | None = None

@@ -34,7 +34,7 @@ class Runtime:
         clock: Callable[[], datetime],
         reason: str,
     ) -> None:
-        limits = settings.limits()
+        self.limits = limits = settings.limits()
         self.storage = storage
         self.settings = settings
         self.clock = StoreClock(clock, storage, settings.max_clock_skew)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from agent_cores.session.inputs import DEFAULT_TTL_HOURS
+from agent_cores.session.manager import SessionManager
 from agent_cores.session.models.session import DEFAULT_NAMESPACE, AccessRole, RenewOn
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.portal import Portal
-from agent_cores.session.session_manager import SessionManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+    from agent_cores.session.manager import Storage
     from agent_cores.session.models.message import Content, Message, NewMessage
     from agent_cores.session.models.session import (
         Grant,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
         Turn,
         Visibility,
     )
-    from agent_cores.session.session_manager import Storage
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.verbs.upkeep import ErasureReceipt
 

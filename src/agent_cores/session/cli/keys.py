@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from agent_cores.session.cli.printing import OutputError, note, say, say_json, table
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.inputs import Inputs
+from agent_cores.session.manager import SessionManager
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.service.auth.api_keys import (
     ApiKey,
@@ -23,7 +24,6 @@ from agent_cores.session.service.auth.api_keys import (
 )
 from agent_cores.session.service.settings import ServiceSettings
 from agent_cores.session.service.workings import key_places
-from agent_cores.session.session_manager import SessionManager
 from agent_cores.session.settings import SessionSettings
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ async def _with_keys(storage: str | None, use: Callable[[Keys], Awaitable[T]], n
     kept = key_places(manager, settings)[0]
     if settings.keys_file is not None:
         return await use(kept)
-    provider = manager._runtime.storage  # noqa: SLF001 - keys live below the namespaces
+    provider = manager.runtime.storage
     if not provider.capabilities.durable:
         raise ConfigurationError(
             "this store forgets with its process; name another one with --storage or"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.manager import SessionManager
 from agent_cores.session.settings import SessionSettings
 
 _OPTION = "schema"
@@ -31,7 +31,7 @@ async def _migrate(schema: str, storage: str | None) -> None:
     settings = SessionSettings.load(schema=schema)
     url = storage or settings.storage_url
     manager = SessionManager(url and _without_option(url), settings=settings)
-    provider = manager._runtime.storage  # noqa: SLF001 - what a schema is, is its provider's to say
+    provider = manager.runtime.storage
     if _OPTION not in provider.options_from(settings):
         _say(f"{provider.describe()}: there is no schema to migrate")
         return

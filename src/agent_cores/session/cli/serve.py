@@ -20,6 +20,7 @@ from agent_cores.session.cli.listening import (
 from agent_cores.session.cli.sockets import allow_open_files, listening_sockets
 from agent_cores.session.cli.supervising import Supervisor, stop_with_the_supervisor
 from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.manager import SessionManager
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.service.app import create_app
 from agent_cores.session.service.auth.api_keys import ApiKey, hashed, key_text, new_secret
@@ -27,7 +28,6 @@ from agent_cores.session.service.log.lines import log_config
 from agent_cores.session.service.settings import ServiceSettings, environment_name
 from agent_cores.session.service.stopping import announce_stop, ignore_repeated_stop
 from agent_cores.session.service.workings import key_places
-from agent_cores.session.session_manager import SessionManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +109,7 @@ def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
 
 async def _check_for_workers(settings: ServiceSettings, storage: str | None) -> None:
     manager = SessionManager(storage)
-    provider = manager._runtime.storage  # noqa: SLF001 - what the store can do is its provider's to say
+    provider = manager.runtime.storage
     if not provider.capabilities.shared:
         raise ConfigurationError(
             f"{provider.describe()} cannot be shared by {settings.workers} workers;"

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.inputs import (
@@ -36,12 +36,17 @@ INPUTS = Inputs(msgspec.structs.replace(DEFAULT_LIMITS, name_bytes=4_096))
 """The rules for names; how long they may be is the service's to know. Longer ones fit no header."""
 
 
-def raw(value: object, field: str) -> msgspec.Raw:
-    """Return a value as JSON; refuses what is no plain JSON."""
+def raw(value: object, field: str) -> Any:  # noqa: ANN401 - whatever the field of a shape is
+    """Return a value as JSON, as ``msgspec.Raw``; refuses what is not plain JSON."""
     return msgspec.Raw(to_json(value, field, depth=_DEEPEST, at_most=sys.maxsize))
 
 
-def mapping(value: object, field: str, *, by_key: bool = False) -> msgspec.Raw | dict[str, Any]:
+def optional(value: object, field: str) -> Any:  # noqa: ANN401 - see above
+    """Return a value as JSON, or ``None``."""
+    return None if value is None else raw(value, field)
+
+
+def mapping(value: object, field: str, *, by_key: bool = False) -> Any:  # noqa: ANN401 - see above
     """Return a mapping as JSON. ``by_key``: an error names the key."""
     if value is None:
         return {}
@@ -60,7 +65,7 @@ def mapping(value: object, field: str, *, by_key: bool = False) -> msgspec.Raw |
     return {key: raw(item, f"{field}/{key}") for key, item in value.items()}
 
 
-def names(value: object, field: str) -> msgspec.Raw:
+def names(value: object, field: str) -> Any:  # noqa: ANN401 - see above
     """Return a list of text."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidInputError(field, f"a list of text, not {type(value).__name__}")
@@ -92,19 +97,19 @@ def seconds(hours: object, field: str) -> int | None:
     return None if whole is None else math.ceil(whole)
 
 
-def ttl(hours: object, field: str = "ttl_hours") -> dict[str, int | None]:
-    """Return the field that says the idle time; none where it was left out."""
-    return {} if hours is DEFAULT_TTL_HOURS else {"ttl_seconds": seconds(hours, field)}
+def ttl(hours: object) -> int | UnsetType | None:
+    """Return the idle time in seconds; unset where it was left out."""
+    return UNSET if hours is DEFAULT_TTL_HOURS else seconds(hours, "ttl_hours")
 
 
-def renewed_ttl(hours: object) -> dict[str, int | None]:
-    """Return the field that says the new idle time; none where it was left out."""
+def renewed_ttl(hours: object) -> int | UnsetType | None:
+    """Return the new idle time in seconds; unset where it was left out."""
     if hours is UNSET:
-        return {}
+        return UNSET
     if hours is DEFAULT_TTL_HOURS:
         problem = "a number of hours: only create and fork may ask for the service's default"
         raise InvalidInputError("ttl_hours", problem)
-    return {"ttl_seconds": seconds(hours, "ttl_hours")}
+    return seconds(hours, "ttl_hours")
 
 
 def lease(value: object) -> int:
@@ -112,7 +117,7 @@ def lease(value: object) -> int:
     return math.ceil(lease_length(value))
 
 
-def instant(value: object, field: str) -> str | None:
+def instant(value: object, field: str) -> Any:  # noqa: ANN401 - see above
     """Return an aware datetime, to the millisecond."""
     if value is None:
         return None

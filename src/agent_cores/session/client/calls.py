@@ -19,17 +19,18 @@ from agent_cores.session.errors import (
     UnsupportedError,
 )
 from agent_cores.session.models.representation import hides
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.client.pool import Reply
-    from agent_cores.session.client.reading import Me
     from agent_cores.session.client.repetition import Repetition
     from agent_cores.session.client.runtime import ClientRuntime
     from agent_cores.session.client.transport import Transport
     from agent_cores.session.errors import SessionError
+    from agent_cores.session.wire.shapes import Me
 
 ACT_AS = "act-as"
 FORK = "/fork"
@@ -43,7 +44,7 @@ _NO_NAMES: Mapping[str, str] = {}
 class Request(msgspec.Struct):
     """What a verb sends."""
 
-    body: dict[str, Any] | None = None
+    body: shapes.Request | None = None
     query: dict[str, Any] = {}
     headers: dict[str, str] = {}
     tail: str = ""

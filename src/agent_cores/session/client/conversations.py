@@ -20,6 +20,7 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.inputs import DEFAULT_TTL_HOURS
 from agent_cores.session.models.session import AccessRole, RenewOn
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,19 +56,17 @@ class ConversationCalls(Calls):
     ) -> str:
         """Create a session. ``session_id`` takes a key that may act as others."""
         headers = await self._acting(user_id, "user_id")
-        given: dict[str, Any] = {
-            "metadata": arguments.mapping(metadata, "metadata"),
-            "context": arguments.mapping(context, "context", by_key=True),
-            "public": arguments.raw(public, "public"),
-            "max_lifetime_seconds": arguments.seconds(max_lifetime_hours, "max_lifetime_hours"),
-            "renew_on": arguments.raw(renew_on, "renew_on"),
-            "if_exists": arguments.raw(if_exists, "if_exists"),
-            **arguments.ttl(ttl_hours),
-        }
-        if title is not None:
-            given["title"] = arguments.raw(title, "title")
-        if session_id is not None:
-            given["id"] = arguments.raw(session_id, "session_id")
+        given = shapes.CreateSession(
+            metadata=arguments.mapping(metadata, "metadata"),
+            context=arguments.mapping(context, "context", by_key=True),
+            public=arguments.raw(public, "public"),
+            max_lifetime_seconds=arguments.seconds(max_lifetime_hours, "max_lifetime_hours"),
+            renew_on=arguments.raw(renew_on, "renew_on"),
+            if_exists=arguments.raw(if_exists, "if_exists"),
+            ttl_seconds=arguments.ttl(ttl_hours),
+            title=arguments.optional(title, "title"),
+            id=arguments.optional(session_id, "session_id"),
+        )
         if if_exists == "return_shared":  # which depends on the groups of the caller
             headers |= await self._groups(user_id)
         headers["Idempotency-Key"] = str(uuid.uuid4())
@@ -118,13 +117,13 @@ class ConversationCalls(Calls):
             user_id,
             "",
             lambda: Request(
-                {
-                    "context_updates": arguments.mapping(
+                shapes.UpdateSession(
+                    context_updates=arguments.mapping(
                         context_updates, "context_updates", by_key=True
                     ),
-                    "metadata_updates": arguments.mapping(metadata_updates, "metadata_updates"),
-                    "context_removals": arguments.names(context_removals, "context_removals"),
-                },
+                    metadata_updates=arguments.mapping(metadata_updates, "metadata_updates"),
+                    context_removals=arguments.names(context_removals, "context_removals"),
+                ),
                 headers=arguments.expected(expected_revision, expected_version),
             ),
         )
@@ -215,7 +214,7 @@ class ConversationCalls(Calls):
         """Count the idle time anew; a ``ttl_hours`` given becomes the idle time."""
 
         def request() -> Request:
-            return Request(dict(arguments.renewed_ttl(ttl_hours)))
+            return Request(shapes.RenewSession(ttl_seconds=arguments.renewed_ttl(ttl_hours)))
 
         names = {"ttl_seconds": "ttl_hours"}
         reply = await self._ask("POST", session_id, user_id, "/renew", request, names=names)
@@ -235,17 +234,13 @@ class ConversationCalls(Calls):
         """Copy a session that the caller may read into a new one of theirs; return its id."""
 
         def request() -> Request:
-            body: dict[str, Any] = {
-                "metadata": arguments.mapping(metadata, "metadata"),
-                **arguments.ttl(ttl_hours),
-            }
-            for name, value, field in (
-                ("id", new_session_id, "new_session_id"),
-                ("up_to_seq", up_to_seq, "up_to_seq"),
-                ("title", title, "title"),
-            ):
-                if value is not None:
-                    body[name] = arguments.raw(value, field)
+            body = shapes.ForkSession(
+                metadata=arguments.mapping(metadata, "metadata"),
+                ttl_seconds=arguments.ttl(ttl_hours),
+                id=arguments.optional(new_session_id, "new_session_id"),
+                up_to_seq=arguments.optional(up_to_seq, "up_to_seq"),
+                title=arguments.optional(title, "title"),
+            )
             return Request(body, headers={"Idempotency-Key": str(uuid.uuid4())})
 
         names = {"id": "new_session_id", "ttl_seconds": "ttl_hours"}

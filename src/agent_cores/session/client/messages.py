@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from agent_cores.session.client import arguments
 from agent_cores.session.client.calls import Request
 from agent_cores.session.client.conversations import ConversationCalls
-from agent_cores.session.client.reading import read_messages, read_nothing
+from agent_cores.session.client.reading import read_appended, read_messages, read_nothing
 from agent_cores.session.errors import (
     MessageNotFoundError,
     SessionError,
@@ -16,6 +16,7 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.inputs import whole_number
 from agent_cores.session.models.message import NewMessage
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -104,17 +105,17 @@ class MessageCalls(ConversationCalls):
         turn: str | None,
     ) -> list[Message]:
         def request() -> Request:
-            body: dict[str, Any] = {"messages": messages()}
+            body = shapes.AppendMessages(messages=cast("list[Any]", messages()))
             if context_updates is not None:
-                body["context_updates"] = arguments.mapping(
+                body.context_updates = arguments.mapping(
                     context_updates, "context_updates", by_key=True
                 )
             if context_removals != ():
-                body["context_removals"] = arguments.names(context_removals, "context_removals")
+                body.context_removals = arguments.names(context_removals, "context_removals")
             if expected_last_seq is not None:
-                body["expected_last_seq"] = arguments.raw(expected_last_seq, "expected_last_seq")
+                body.expected_last_seq = arguments.raw(expected_last_seq, "expected_last_seq")
             if turn is not None:
-                body["turn"] = arguments.raw(turn, "turn")
+                body.turn = arguments.raw(turn, "turn")
             return Request(body, headers=expected())
 
         repetition = self._shared.versions.repetition(session_id)
@@ -136,7 +137,7 @@ class MessageCalls(ConversationCalls):
                 raise
             detail = "the answer to the append was lost, and it may have been stored"
             raise StorageUnavailableError(detail, outcome_unknown=True) from refusal
-        return list(read_messages(reply))
+        return read_appended(reply)
 
     async def get_session_messages(
         self,
@@ -190,7 +191,7 @@ class MessageCalls(ConversationCalls):
             user_id,
             "/rewind",
             lambda: Request(
-                {"to_seq": arguments.raw(to_seq, "to_seq")},
+                shapes.RewindSession(to_seq=arguments.raw(to_seq, "to_seq")),
                 headers=arguments.expected(expected_revision, expected_version),
             ),
         )

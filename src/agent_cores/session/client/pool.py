@@ -117,8 +117,8 @@ class Pool:
         problem = read_problem(raw)
         return Failure(
             error_of(method, status, problem),
-            lost=status in GATEWAY_ERRORS and not problem.code,
-            not_now=problem.code in NOT_NOW,
+            lost=problem is None and status in GATEWAY_ERRORS,
+            not_now=problem is not None and problem.code in NOT_NOW,
             wait=_seconds(given.get("Retry-After", "")),
         )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.client.reading import Me, read
+from agent_cores.session.client.reading import read
 from agent_cores.session.client.repetition import KnownVersions
+from agent_cores.session.wire.shapes import Me
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -21,13 +21,14 @@ from agent_cores.session.client.options import (
     checked_ssl,
     checked_url,
 )
-from agent_cores.session.client.reading import Statistics, read
+from agent_cores.session.client.reading import read
 from agent_cores.session.client.runtime import ClientRuntime
 from agent_cores.session.client.sharing import SharingCalls
 from agent_cores.session.client.transport import Transport
 from agent_cores.session.errors import ConfigurationError, UnsupportedError
-from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.manager import SessionManager
 from agent_cores.session.verbs.upkeep import ErasureReceipt
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     import ssl
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+    from agent_cores.session.runtime import Runtime
 
 
 class SessionClient(MessageCalls, SharingCalls, SessionManager):
@@ -104,7 +106,13 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         raise UnsupportedError("hooks run where the sessions are kept, in the service")
 
     @property
-    def _is_over(self) -> bool:
+    def runtime(self) -> Runtime:
+        """There is none here: storage and engine are the service's."""
+        raise UnsupportedError("storage and engine are where the sessions are kept, in the service")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this was shut down, its event loop is closed, or another process opened it."""
         return self._transport.is_over
 
     def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionClient:
@@ -146,12 +154,15 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         """Return ``sessions`` stored in the namespace, and ``due``; takes the right ``admin``."""
         await self._known()
         reply = await self._send("GET", "/v1/statistics", Request())
-        return msgspec.structs.asdict(read(reply, Statistics))
+        return msgspec.structs.asdict(read(reply, shapes.Statistics))
 
     async def erase_user(self, user_id: str) -> ErasureReceipt:
         """Remove what the user owns, and the grants that name them; takes the right ``admin``."""
         await self._known()
         INPUTS.user_id(user_id)
-        request = Request({"user_id": user_id})
+        request = Request(shapes.EraseUser(user_id))
         reply = await self._send("POST", "/v1/users/erase", request)
-        return read(reply, ErasureReceipt)
+        erased = read(reply, shapes.Erased)
+        return ErasureReceipt(
+            erased.sessions, erased.messages, erased.grants, erased.complete, tuple(erased.failed)
+        )

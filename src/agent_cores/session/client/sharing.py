@@ -12,6 +12,7 @@ from agent_cores.session.client.reading import read_grant, read_nothing, read_tu
 from agent_cores.session.errors import TurnLostError
 from agent_cores.session.inputs import new_id
 from agent_cores.session.models.session import AccessRole
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,11 +42,11 @@ class SharingCalls(ConversationCalls):
             owner_id,
             "/grants",
             lambda: Request(
-                {
-                    "subject": arguments.raw(target_user_id, "target_user_id"),
-                    "role": arguments.raw(role, "role"),
-                    "expires_at": arguments.instant(expires_at, "expires_at"),
-                }
+                shapes.ShareSession(
+                    subject=arguments.raw(target_user_id, "target_user_id"),
+                    role=arguments.raw(role, "role"),
+                    expires_at=arguments.instant(expires_at, "expires_at"),
+                )
             ),
             names=_SUBJECT,
             user_field="owner_id",
@@ -59,7 +60,9 @@ class SharingCalls(ConversationCalls):
             session_id,
             user_id,
             "/grants/revoke",
-            lambda: Request({"subject": arguments.raw(target_user_id, "target_user_id")}),
+            lambda: Request(
+                shapes.RevokeAccess(subject=arguments.raw(target_user_id, "target_user_id"))
+            ),
             names=_SUBJECT,
         )
         read_nothing(reply)
@@ -81,7 +84,7 @@ class SharingCalls(ConversationCalls):
             user_id,
             "/visibility",
             lambda: Request(
-                {"visibility": arguments.raw(visibility, "visibility")},
+                shapes.SetVisibility(visibility=arguments.raw(visibility, "visibility")),
                 headers=arguments.expected(expected_revision, expected_version),
             ),
         )
@@ -104,10 +107,10 @@ class SharingCalls(ConversationCalls):
             owner_id,
             "/owner",
             lambda: Request(
-                {
-                    "owner_id": arguments.raw(new_owner_id, "new_owner_id"),
-                    "keep_role": arguments.raw(keep_role, "keep_role"),
-                },
+                shapes.TransferOwnership(
+                    owner_id=arguments.raw(new_owner_id, "new_owner_id"),
+                    keep_role=arguments.raw(keep_role, "keep_role"),
+                ),
                 headers=arguments.expected(expected_revision, expected_version),
             ),
             names={"owner_id": "new_owner_id"},
@@ -128,7 +131,9 @@ class SharingCalls(ConversationCalls):
 
         def request() -> Request:
             chosen: Any = new_id() if token is None else arguments.raw(token, "token")
-            return Request({"turn": chosen, "lease_seconds": arguments.lease(lease_seconds)})
+            return Request(
+                shapes.TakeTurn(turn=chosen, lease_seconds=arguments.lease(lease_seconds))
+            )
 
         reply = await self._ask(
             "POST", session_id, user_id, "/turn", request, names=_TOKEN, repeatable=True
@@ -144,7 +149,9 @@ class SharingCalls(ConversationCalls):
             session_id,
             user_id,
             "/turn/-",
-            lambda: Request({"lease_seconds": arguments.lease(lease_seconds)}, tail=_held(token)),
+            lambda: Request(
+                shapes.RenewTurn(lease_seconds=arguments.lease(lease_seconds)), tail=_held(token)
+            ),
             names=_TOKEN,
             repeatable=True,
         )

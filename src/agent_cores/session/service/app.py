@@ -17,23 +17,23 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
+from agent_cores.session.manager import SessionManager
 from agent_cores.session.service.answering import Answer, offered, refusal_answer, send_answer
 from agent_cores.session.service.cors import Cors
 from agent_cores.session.service.failures import kinds, outline
+from agent_cores.session.service.headers import Headers
 from agent_cores.session.service.log.requests import RequestLog
 from agent_cores.session.service.problems import Refusal, ShapeError
 from agent_cores.session.service.request.bodies import longest_bodies
 from agent_cores.session.service.request.budget import Budget, counted
 from agent_cores.session.service.request.call import Call, CallerGoneError
 from agent_cores.session.service.request.checks import check_accept, check_host, check_size
-from agent_cores.session.service.request.headers import Headers
 from agent_cores.session.service.request.held import Held
 from agent_cores.session.service.request.slices import Slices
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router
 from agent_cores.session.service.settings import ServiceSettings
 from agent_cores.session.service.workings import Workings
-from agent_cores.session.session_manager import SessionManager
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable

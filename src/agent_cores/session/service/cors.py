@@ -13,7 +13,7 @@ from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.service.answering import Answer
 
 if TYPE_CHECKING:
-    from agent_cores.session.service.request.headers import Headers
+    from agent_cores.session.service.headers import Headers
 
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _VARY = (b"vary", b"Origin")

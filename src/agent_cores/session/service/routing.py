@@ -14,12 +14,12 @@ import msgspec
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.problems import Refusal
-from agent_cores.session.service.request.call import Call
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[Any], Awaitable[Answer]]
+"""Takes the ``Call`` of a request; routes lie below calls, so the type is not named here."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from agent_cores.session.errors import ConfigurationError
-from agent_cores.session.service.auth.jwt_issuers import Issuer
+from agent_cores.session.service.auth.issuer import Issuer
 from agent_cores.session.service.cors import check_origins
 from agent_cores.session.settings import SessionSettings, from_files, named
 

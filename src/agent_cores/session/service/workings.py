@@ -18,9 +18,9 @@ from agent_cores.session.service.readiness import Readiness
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent_cores.session.manager import SessionManager
     from agent_cores.session.service.auth.api_keys import ApiKey
     from agent_cores.session.service.settings import ServiceSettings
-    from agent_cores.session.session_manager import SessionManager
 
 
 class Workings:
@@ -33,10 +33,12 @@ class Workings:
         keys: tuple[ApiKey, ...],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        runtime = manager._runtime  # noqa: SLF001 - keys live below the namespaces of the manager
+        runtime = manager.runtime
         self.clock = runtime.clock
         self.in_flight = InFlight(settings.max_in_flight)
-        self.callers = CallerLimits(settings, now)
+        self.callers = CallerLimits(
+            settings.max_in_flight_per_caller, settings.requests_per_second, now
+        )
         self._places = key_places(manager, settings, keys)
         self.keys = KeyCache(self._places, now)
         self.authentication = Authentication(
@@ -97,6 +99,6 @@ def key_places(
     if settings.keys_file is not None:
         kept: Keys = KeyFile(settings.keys_file)
     else:
-        runtime = manager._runtime  # noqa: SLF001 - keys live below the namespaces of the manager
+        runtime = manager.runtime
         kept = StoredKeys(runtime.storage, runtime.clock)
     return (HeldKeys(keys), kept) if keys else (kept,)

@@ -78,7 +78,7 @@ class StorageProvider(ABC):
     _sessions_listed = 0  # the last time that all were asked for
 
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 - the base class's own
-        """Have ``initialize`` and ``shutdown`` of every provider counted, see ``ReferenceCount``."""
+        """Count the callers of ``initialize`` and ``shutdown``, see ``ReferenceCount``."""
         super().__init_subclass__(**arguments)
         if "initialize" in vars(cls):
             cls.initialize = counted_initialize(cls.initialize)  # type: ignore[method-assign]

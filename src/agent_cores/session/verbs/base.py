@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from agent_cores.session.access.access_control import Action, Caller
-from agent_cores.session.codec import decode_context, decode_messages
+from agent_cores.session.codec import (
+    decode_context,
+    decode_messages,
+    raw_context,
+    raw_messages,
+)
 from agent_cores.session.errors import InvalidInputError, SessionError, SessionNotFoundError
 from agent_cores.session.inputs import optional_number, whole_number
 from agent_cores.session.models.effects import RenewEffect
 from agent_cores.session.models.expiry import read_renews
-from agent_cores.session.models.session import AccessRole, Session
+from agent_cores.session.models.session import AccessRole, Session, SessionMetadata
 from agent_cores.session.models.snapshot import Window
 
 if TYPE_CHECKING:
@@ -28,11 +36,33 @@ T = TypeVar("T")
 logger = logging.getLogger("agent_cores.session")
 
 
+class Created(msgspec.Struct, frozen=True):
+    """The result of a create or a fork: the header that was written, for whom and when.
+
+    ``header`` is ``None`` if the session was there before.
+    """
+
+    session_id: str
+    caller: Caller
+    at: datetime
+    header: SessionMetadata | None = None
+
+
 class Verbs:
     """The parts that the verbs of all topics share."""
 
-    _runtime: Runtime
-    _scope: Scope
+    def __init__(self, runtime: Runtime, scope: Scope) -> None:
+        self._runtime = runtime
+        self._scope = scope
+
+    @property
+    def runtime(self) -> Runtime:
+        """What a manager and its views share: storage, clock, limits and engine.
+
+        For code that extends the manager, such as the HTTP service; applications need only the
+        verbs.
+        """
+        return self._runtime
 
     @property
     def _engine(self) -> Engine:
@@ -104,11 +134,14 @@ class Verbs:
             raise
 
     def _decoded(self, messages: Sequence[StoredMessage], decision: Decision) -> list[Message]:
-        """Return messages as the caller gets them."""
-        return decode_messages(messages, *decision.key)
+        """Return messages as the caller gets them: decoded, or as JSON where the scope says so."""
+        read = raw_messages if self._scope.raw else decode_messages
+        return read(messages, *decision.key)
 
     def _decoded_context(self, entries: Mapping[str, bytes], decision: Decision) -> dict[str, Any]:
-        """Return the context as the caller gets it."""
+        """Return the context as the caller gets it; see :meth:`_decoded`."""
+        if self._scope.raw:
+            return dict(raw_context(entries, *decision.key))
         return decode_context(entries, *decision.key)
 
     def _window(

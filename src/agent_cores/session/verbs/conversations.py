@@ -24,7 +24,7 @@ from agent_cores.session.inputs import (
     ttl_seconds,
     whole_number,
 )
-from agent_cores.session.models.change import Applied, Change
+from agent_cores.session.models.change import Change
 from agent_cores.session.models.effects import AccessEffect, RenewEffect
 from agent_cores.session.models.expiry import fresh_end
 from agent_cores.session.models.query import Cursor, Query
@@ -36,7 +36,7 @@ from agent_cores.session.models.session import (
     SessionMetadata,
     SessionStatus,
 )
-from agent_cores.session.verbs.base import Verbs
+from agent_cores.session.verbs.base import Created, Verbs
 from agent_cores.session.verbs.paging import find_page
 
 if TYPE_CHECKING:
@@ -72,6 +72,36 @@ class ConversationVerbs(Verbs):
 
         Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
         """
+        created = await self._create_session(
+            user_id,
+            metadata,
+            ttl_hours,
+            session_id=session_id,
+            title=title,
+            context=context,
+            public=public,
+            max_lifetime_hours=max_lifetime_hours,
+            renew_on=renew_on,
+            if_exists=if_exists,
+        )
+        return created.session_id
+
+    async def _create_session(
+        self,
+        user_id: str,
+        metadata: Mapping[str, Any] | None,
+        ttl_hours: float | None,
+        *,
+        session_id: str | None,
+        title: str | None,
+        context: Mapping[str, Any] | None,
+        public: bool,
+        max_lifetime_hours: float | None,
+        renew_on: RenewOn | str,
+        if_exists: str,
+        request_digest: str | None = None,
+    ) -> Created:
+        """Create a session as ``create_session`` does; the header keeps ``request_digest``."""
         await self._runtime.ready()
         caller = Caller(self._inputs.user_id(user_id))
         if if_exists not in ("error", "return", "return_shared"):
@@ -86,6 +116,7 @@ class ConversationVerbs(Verbs):
             public=flag(public, "public"),
             renew_on=choice(renew_on, RenewOn, "renew_on"),
             max_lifetime_seconds=ttl_seconds(max_lifetime_hours, "max_lifetime_hours"),
+            request_digest=request_digest,
         )
         change = Change(
             namespace=self._scope.namespace,
@@ -97,13 +128,14 @@ class ConversationVerbs(Verbs):
             context_set=self._inputs.context(context, "context"),
         )
         try:
-            await self._create(caller, change)
+            applied = await self._engine.create(self._scope, caller, change)
         except SessionExistsError as exists:
             if if_exists == "error" or not await self._may_return(
                 session_id, caller, shared=if_exists == "return_shared"
             ):
                 raise exists from None
-        return session_id
+            return Created(session_id, caller, change.at)
+        return Created(session_id, caller, change.at, applied.header)
 
     async def _may_return(self, session_id: str, caller: Caller, *, shared: bool) -> bool:
         """Whether a create may answer with the session that has the id.
@@ -115,9 +147,6 @@ class ConversationVerbs(Verbs):
         except SessionError:
             return False
         return shared or read.role is AccessRole.OWNER
-
-    async def _create(self, caller: Caller, change: Change) -> Applied:
-        return await self._engine.create(self._scope, caller, change)
 
     def _new_header(
         self,

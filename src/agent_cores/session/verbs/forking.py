@@ -21,13 +21,13 @@ from agent_cores.session.inputs import (
     optional_number,
     ttl_seconds,
 )
-from agent_cores.session.models.change import Applied, Change, State, apply_change
+from agent_cores.session.models.change import Change, State, apply_change
 from agent_cores.session.models.effects import HoldEffect
 from agent_cores.session.models.expiry import fresh_end
 from agent_cores.session.models.header_changes import metadata_fields
 from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.snapshot import Window
-from agent_cores.session.verbs.base import Verbs
+from agent_cores.session.verbs.base import Created, Verbs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +58,30 @@ class ForkVerbs(Verbs):
         caller may read it; grants, visibility and turn do not. ``title`` and ``metadata`` are set
         over the copied ones. The copy cannot be seen before it is whole.
         """
+        forked = await self._fork_session(
+            session_id,
+            user_id,
+            new_session_id=new_session_id,
+            up_to_seq=up_to_seq,
+            title=title,
+            metadata=metadata,
+            ttl_hours=ttl_hours,
+        )
+        return forked.session_id
+
+    async def _fork_session(
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        new_session_id: str | None,
+        up_to_seq: int | None,
+        title: str | None,
+        metadata: Mapping[str, Any] | None,
+        ttl_hours: float | None,
+        request_digest: str | None = None,
+    ) -> Created:
+        """Copy a session as ``fork_session`` does; the new header keeps ``request_digest``."""
         read = await self._read_session(session_id, user_id, Action.FORK, context=True)
         bound = optional_number(up_to_seq, "up_to_seq", 0)
         target_id = (
@@ -72,14 +96,18 @@ class ForkVerbs(Verbs):
             updates["title"] = self._inputs.title(title)
         for _ in range(TRIES):
             header = self._copied_header(read, target_id, updates, ttl_hours)
-            if await self._copy(read, header, bound):
-                return target_id
+            header = msgspec.structs.replace(header, request_digest=request_digest)
+            created = await self._copy(read, header, bound)
+            if created is not None:
+                return created
             read = await self._read_session(session_id, user_id, Action.FORK, context=True)
         detail = "messages of the session were removed again and again while it was copied"
         raise ConflictError(detail)
 
-    async def _copy(self, read: ReadResult, header: SessionMetadata, bound: int | None) -> bool:
-        """Build the copy; ``False``, with nothing left, if messages were removed meanwhile."""
+    async def _copy(
+        self, read: ReadResult, header: SessionMetadata, bound: int | None
+    ) -> Created | None:
+        """Build the copy; ``None``, with nothing left, if messages were removed meanwhile."""
         target = await self._open_target(read, header)
         last = read.snapshot.header.last_seq if bound is None else bound
         try:
@@ -93,16 +121,12 @@ class ForkVerbs(Verbs):
                 done = await self._engine.apply(target, lifted, done_if=(SessionMovedError,))
                 if done.header.hold is not None:  # the answer was lost
                     done = apply_change(State(header=done.header), target.guard(lifted))
-                self._note_fork(target, done)
-                return True
+                return Created(header.session_id, target.caller, target.at, done.header)
         except BaseException:
             await self._runtime.finish(self._abandon(target))
             raise
         await self._abandon(target)
-        return False
-
-    def _note_fork(self, target: Decision, applied: Applied) -> None:
-        """Take note of a copy that is open now."""
+        return None
 
     def _copied_header(
         self, read: ReadResult, target_id: str, updates: Mapping[str, Any], ttl_hours: float | None

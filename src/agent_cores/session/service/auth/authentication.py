@@ -7,12 +7,9 @@ the credential, or from the headers that a key with ``act-as`` may send.
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
-
-import msgspec
 
 from agent_cores.session.errors import (
     AccessDeniedError,
@@ -22,17 +19,19 @@ from agent_cores.session.errors import (
     UnauthenticatedError,
 )
 from agent_cores.session.service.auth.api_keys import split_key
+from agent_cores.session.service.auth.principal import Principal
 from agent_cores.session.service.problems import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from agent_cores.session.inputs import Inputs
     from agent_cores.session.service.auth.api_keys import ApiKey
     from agent_cores.session.service.auth.jwt_issuers import Issuers
     from agent_cores.session.service.auth.key_cache import KeyCache
     from agent_cores.session.service.auth.rate_limits import FailedLogins
-    from agent_cores.session.service.request.headers import Headers
+    from agent_cores.session.service.headers import Headers
 
 _ENCODED = re.compile(rb"(?:[A-Za-z0-9._~@:|+=!'()*-]|%[0-9A-Fa-f]{2})*")
 _TOKEN_RIGHTS = ("read", "write")
@@ -45,22 +44,6 @@ _UNKNOWN = "the credential is missing, wrong, expired or revoked"
 
 _Place = tuple[str, bytes, bytes | None, bytes | None]
 """The right that a route takes, and the headers that say who is calling."""
-
-
-class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is calling. ``user_id`` is ``None`` for keys that speak for nobody.
-
-    ``until`` is when the credential expires.
-    """
-
-    namespace: str
-    user_id: str | None
-    groups: tuple[str, ...]
-    rights: tuple[str, ...]
-    source: str
-    key_id: str | None = None
-    roles: tuple[str, ...] | None = None
-    until: datetime | None = None
 
 
 class Authentication:

@@ -17,7 +17,7 @@ from agent_cores.session.service.auth.key_fetching import fetch
 if TYPE_CHECKING:
     from joserfc.jwk import Key
 
-    from agent_cores.session.service.auth.jwt_issuers import Issuer
+    from agent_cores.session.service.auth.issuer import Issuer
 
 logger = logging.getLogger("agent_cores.session.service")
 

@@ -18,8 +18,7 @@ from agent_cores.session.service.problems import Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent_cores.session.service.auth.authentication import Principal
-    from agent_cores.session.service.settings import ServiceSettings
+    from agent_cores.session.service.auth.principal import Principal
 
 _MINUTE = 60.0
 _MOST = 10_000
@@ -113,15 +112,14 @@ class FailedLogins:
 
 
 class CallerLimits:
-    """Bounds the requests of one caller: at a time, and a second."""
+    """Bounds the requests of one caller: in flight, and per second (0 is no bound)."""
 
     def __init__(
-        self, settings: ServiceSettings, now: Callable[[], float] = time.monotonic
+        self, most: int, per_second: float, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._at_once = settings.max_in_flight_per_caller
+        self._most = most
         self._in_flight: dict[tuple[str, str | None], int] = {}
-        rate = settings.requests_per_second
-        self._buckets = Buckets(rate, max(1.0, rate), now) if rate else None
+        self._buckets = Buckets(per_second, max(1.0, per_second), now) if per_second else None
 
     @property
     def count(self) -> int:
@@ -136,7 +134,7 @@ class CallerLimits:
                 raise Refusal("rate_limited", "too many requests", wait=self._buckets.wait(key))
             self._buckets.take(key)
         at_work = self._in_flight.get(key, 0)
-        if at_work >= self._at_once:
+        if at_work >= self._most:
             raise Refusal("rate_limited", "too many requests at once")
         self._in_flight[key] = at_work + 1
         return key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.models.limits import DEFAULT_LIMITS
-from agent_cores.session.service.shapes import ID_SCHEMA, NAME_SCHEMA
+from agent_cores.session.wire.shapes import ID_SCHEMA, NAME_SCHEMA
 
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits

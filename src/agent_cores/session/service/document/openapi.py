@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session import __version__
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.limits import DEFAULT_LIMITS
-from agent_cores.session.service import shapes
 from agent_cores.session.service.document.bounds import set_bounds
 from agent_cores.session.service.document.examples import EXAMPLES
-from agent_cores.session.service.problems import STATUSES, reason
+from agent_cores.session.version import distribution_version
+from agent_cores.session.wire import shapes
+from agent_cores.session.wire.errors import ERRORS
 
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits
@@ -53,13 +54,15 @@ _OF_SESSION = (404, 410)
 _OF_WRITE = (409, 501)
 
 
+_SERVICE = ("Service", "Who is calling, erasure, statistics, health, this description.")
 _TAGS = {
     "sessions": ("Sessions", "Create, list, read, change and delete sessions."),
     "messages": ("Messages", "Append, read and remove messages."),
     "sharing": ("Access", "Who may do what: grants, visibility, owner."),
     "lifecycle": ("Life", "Archive, renew and fork."),
     "turns": ("Turns", "One worker at a time answers."),
-    "operations": ("Service", "Who is calling, erasure, statistics, health, this description."),
+    "operations": _SERVICE,
+    "description": _SERVICE,
 }
 """By the module of a route: its tag, and what it is about."""
 
@@ -85,12 +88,14 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
         "openapi": "3.1.0",
         "info": {
             "title": "agent-sessions",
-            "version": __version__,
+            "version": distribution_version(),
             "description": "Sessions of AI agents: create, talk, share, list, expire.",
         },
         # Where the service is: one up from this document, behind whatever prefix.
         "servers": [{"url": ".."}],
-        "tags": [{"name": name, "description": about} for name, about in _TAGS.values()],
+        "tags": [
+            {"name": name, "description": about} for name, about in dict.fromkeys(_TAGS.values())
+        ],
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
@@ -135,7 +140,7 @@ def _mend(schema: Any) -> None:  # noqa: ANN401 - JSON
 
 def codes_of(status: int) -> list[str]:
     """Return the codes of problems that come with a status."""
-    return [code for code, its in STATUSES.items() if its == status]
+    return [row.code for row in ERRORS.values() if row.status == status]
 
 
 def _kinds(routes: tuple[Route, ...]) -> list[Any]:
@@ -204,7 +209,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, kind in sorted(route.responses.items()):
-        response: dict[str, Any] = {"description": reason(status)}
+        response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if kind is str:
             response["content"] = {"text/html": {"schema": {"type": "string"}}}
         elif kind is dict:

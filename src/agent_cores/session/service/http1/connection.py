@@ -8,7 +8,7 @@ is read of the next ones. Deadlines are kept by ``Acceptor``, which looks at all
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import unquote
 
 from agent_cores.session.service.answering import WHOLE
@@ -18,9 +18,9 @@ from agent_cores.session.service.http1.head import read_head
 from agent_cores.session.service.request.budget import FREE, too_much
 
 if TYPE_CHECKING:
-    from agent_cores.session.service.http1.acceptor import Acceptor
-    from agent_cores.session.service.http1.head import Head
-    from agent_cores.session.service.request.budget import Share
+    from agent_cores.session.service.http1.head import Bounds, Head
+    from agent_cores.session.service.problems import Refusal
+    from agent_cores.session.service.request.budget import Budget, Share
 
 NEVER = float("inf")
 _MIB = 1_048_576
@@ -30,10 +30,44 @@ _STALLED_SECONDS = 1.0
 _UNSENT_BYTES = 65_536
 
 
+class Shared(Protocol):
+    """What the connections of a process share. Times are seconds; 0 is no bound."""
+
+    loop: asyncio.AbstractEventLoop
+    budget: Budget
+    bounds: Bounds
+    app_state: dict[str, Any]
+    offers_whole: bool
+    keep_alive_seconds: float
+    head_seconds: float
+    send_seconds: float
+
+    def enter(self, connection: Connection) -> Refusal | None:
+        """Count a new connection in; return the refusal of one too many."""
+
+    def leave(self, connection: Connection) -> None:
+        """Count a closed connection out."""
+
+    def start(self, exchange: Exchange, scope: dict[str, Any]) -> None:
+        """Start the application on a request."""
+
+    def count(self) -> None:
+        """Count a request as answered."""
+
+    def common_lines(self) -> bytes:
+        """Return the header lines that every response has, such as the date."""
+
+    def refusal(self, error: Exception) -> bytes:
+        """Return the complete response to a malformed request."""
+
+    def has_something(self, transport: asyncio.Transport) -> bool:
+        """Whether bytes have arrived that the loop has not read yet."""
+
+
 class Connection(asyncio.Protocol):
     """Speaks HTTP/1.1 with one caller."""
 
-    def __init__(self, acceptor: Acceptor) -> None:
+    def __init__(self, acceptor: Shared) -> None:
         self._acceptor = acceptor
         self._loop = acceptor.loop
         self.budget = acceptor.budget

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent_cores.session.service.http1.chunks import Chunks
 from agent_cores.session.service.request.budget import too_much
@@ -13,8 +13,8 @@ from agent_cores.session.service.request.budget import too_much
 if TYPE_CHECKING:
     from starlette.types import Message
 
-    from agent_cores.session.service.http1.connection import Connection
     from agent_cores.session.service.http1.head import Bounds, Head
+    from agent_cores.session.service.request.budget import Budget
 
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -30,6 +30,34 @@ _LARGE = 16_384
 _WITHOUT_BODY = {204, 304}
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+
+
+class Stream(Protocol):
+    """What an exchange needs of its connection."""
+
+    budget: Budget
+    is_stopping: bool
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+
+    def common_lines(self) -> bytes:
+        """Return the header lines that every response has."""
+
+    def unsent(self) -> asyncio.Future[None] | None:
+        """Return what to wait for until the caller has read what was sent, if that is needed."""
+
+    def regulate(self) -> None:
+        """Start or stop reading, as the exchange has use for more."""
+
+    def finish(self, exchange: Exchange) -> None:
+        """Go on after a response: to the next request, or to the end."""
+
+    def refuse(self, error: Exception) -> None:
+        """Respond with an error and close the connection."""
+
+    def abort(self) -> None:
+        """Close the connection at once."""
 
 
 class Exchange:
@@ -55,7 +83,7 @@ class Exchange:
         "keeps_alive",
     )
 
-    def __init__(self, connection: Connection, head: Head, bounds: Bounds) -> None:
+    def __init__(self, connection: Stream, head: Head, bounds: Bounds) -> None:
         self._connection = connection
         self._share = connection.budget.share()
         self._sends_no_body = head.method == "HEAD"

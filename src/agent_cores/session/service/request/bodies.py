@@ -19,7 +19,6 @@ from msgspec import UNSET, UnsetType
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.values import EncodedJson
-from agent_cores.session.service import shapes
 from agent_cores.session.service.problems import Refusal, ShapeError, token
 from agent_cores.session.service.request.canonical import SHORT, canonical
 from agent_cores.session.service.request.json_scan import (
@@ -31,14 +30,15 @@ from agent_cores.session.service.request.json_scan import (
     least_size,
     scan,
 )
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
+    from agent_cores.session.manager import SessionManager
     from agent_cores.session.models.limits import Limits
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
-    from agent_cores.session.session_manager import SessionManager
 
 _KIB = 1024
 _SMALL = 64 * _KIB
@@ -67,7 +67,7 @@ def longest_bodies(
     routes: Iterable[Route], manager: SessionManager, settings: ServiceSettings
 ) -> dict[int, int]:
     """Return how long the body of a request may be, by the identity of its route."""
-    limits = manager._engine.limits  # noqa: SLF001 - a part of the same library
+    limits = manager.runtime.limits
     most = settings.max_body_bytes
     return {id(route): most_bytes(route.request, limits, most) for route in routes}
 

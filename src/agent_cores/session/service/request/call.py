@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from agent_cores.session.inputs import LARGEST_NUMBER
-from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer, offered
 from agent_cores.session.service.problems import Refusal, ShapeError, token
 from agent_cores.session.service.request.bodies import (
@@ -25,6 +24,7 @@ from agent_cores.session.service.request.first_step import FirstStep
 from agent_cores.session.service.request.idempotency import IdempotencyKey, key_text
 from agent_cores.session.service.request.preconditions import etag, expected
 from agent_cores.session.service.request.view import RequestView
+from agent_cores.session.wire.conversion import session_shape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
     from agent_cores.session import models
-    from agent_cores.session.service.auth.authentication import Principal
-    from agent_cores.session.service.request.headers import Headers
+    from agent_cores.session.manager import SessionManager
+    from agent_cores.session.service.auth.principal import Principal
+    from agent_cores.session.service.headers import Headers
     from agent_cores.session.service.request.slices import Slices
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
-    from agent_cores.session.session_manager import SessionManager
 
 T = TypeVar("T")
 encode = msgspec.json.Encoder().encode
@@ -146,7 +146,7 @@ class Call:
         if self.raw:
             check_media_type(self.headers)
             if not is_short(self.raw):
-                limits = self.manager._engine.limits  # noqa: SLF001 - a part of the same library
+                limits = self.manager.runtime.limits
                 reading = read_long(self.route.request, self.raw, limits)
                 self._read = await self.slices.run(reading)
                 self.waited = True
@@ -245,7 +245,7 @@ class Call:
         extra += [
             (name.lower().encode(), value.encode()) for name, value in (headers or {}).items()
         ]
-        return Answer(status, encode(shapes.session_shape(session)), extra)
+        return Answer(status, encode(session_shape(session)), extra)
 
     def json(self, value: object, status: int = 200) -> Answer:
         """Return the answer that is any other shape."""

@@ -11,7 +11,7 @@ from agent_cores.session.service.problems import Refusal
 if TYPE_CHECKING:
     from starlette.types import Scope
 
-    from agent_cores.session.service.request.headers import Headers
+    from agent_cores.session.service.headers import Headers
     from agent_cores.session.service.settings import ServiceSettings
 
 _LOOPBACK = re.compile(rb"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE)

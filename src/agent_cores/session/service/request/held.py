@@ -8,7 +8,7 @@ from agent_cores.session.service.request.budget import FREE, too_much
 
 if TYPE_CHECKING:
     from agent_cores.session.service.answering import Answer
-    from agent_cores.session.service.auth.authentication import Principal
+    from agent_cores.session.service.auth.principal import Principal
     from agent_cores.session.service.request.budget import Budget, Share
     from agent_cores.session.service.workings import Workings
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent_cores.session.service.auth.authentication import Principal
+from agent_cores.session.service.auth.principal import Principal
 from agent_cores.session.service.problems import Refusal
 
 if TYPE_CHECKING:

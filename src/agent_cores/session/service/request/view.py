@@ -1,6 +1,6 @@
-"""``RequestView``: the manager as one request sees it, with what only the wire knows of."""
+"""``RequestView``: the manager's verbs for one request, with what only HTTP needs."""
 
-# ruff: noqa: ANN401, SLF001 - it hands on what the manager hands it, and is made of one
+# ruff: noqa: ANN401 - it passes on the arguments of the verbs
 
 from __future__ import annotations
 
@@ -10,27 +10,23 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.access.access_control import Action, Caller
-from agent_cores.session.codec import raw_context, raw_messages
 from agent_cores.session.decision import Scope
 from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import StoredMessage
-from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.models.session import Session
+from agent_cores.session.verbs.session_verbs import SessionVerbs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from agent_cores.session.decision import Decision, ReadResult
+    from agent_cores.session.decision import ReadResult
+    from agent_cores.session.manager import SessionManager
     from agent_cores.session.models import (
-        Applied,
-        Change,
-        Message,
         NewMessage,
-        Session,
-        SessionMetadata,
     )
-    from agent_cores.session.models.limits import Limits
+    from agent_cores.session.verbs.base import Created
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -44,9 +40,11 @@ class Append(msgspec.Struct, frozen=True):
     replayed: bool
 
 
-def limits_of(manager: SessionManager) -> Limits:
-    """Return the bounds of what a manager takes."""
-    return manager._engine.limits
+class NewSession(msgspec.Struct, frozen=True):
+    """What a create or a fork gave; ``session`` is ``None`` if there was one under the id."""
+
+    session_id: str
+    session: Session | None
 
 
 _FEW_GROUPS = 16
@@ -54,20 +52,17 @@ _FEW_GROUPS = 16
 
 
 def _scope(namespace: str, groups: tuple[str, ...], until: datetime | None = None) -> Scope:
-    return Scope(checked_namespace(namespace), lambda _: groups, len(groups), until=until)
+    return Scope(checked_namespace(namespace), lambda _: groups, len(groups), until=until, raw=True)
 
 
 _kept_scope = lru_cache(maxsize=1_000)(_scope)
 
 
-class RequestView(SessionManager):
-    """A view of the caller's namespace, with the groups of the credential alone.
+class RequestView(SessionVerbs):
+    """The verbs, in the caller's namespace and with the groups of the credential alone.
 
-    ``digest`` is kept with what the request creates.
+    Content, metadata and context come as JSON, which goes into the response as it is.
     """
-
-    digest: str | None
-    created: Session | None
 
     @classmethod
     def of(
@@ -78,14 +73,33 @@ class RequestView(SessionManager):
         until: datetime | None = None,
     ) -> RequestView:
         """Return a view for one request; ``until`` is when its credential expires."""
-        view = object.__new__(cls)
-        view._runtime = manager._runtime
         if until is None and len(groups) <= _FEW_GROUPS:
-            view._scope = _kept_scope(namespace, groups)
-        else:
-            view._scope = _scope(namespace, groups, until)
-        view.digest = view.created = None
-        return view
+            return cls(manager.runtime, _kept_scope(namespace, groups))
+        return cls(manager.runtime, _scope(namespace, groups, until))
+
+    async def create(
+        self, user_id: str, *arguments: Any, request_digest: str | None, **options: Any
+    ) -> NewSession:
+        """Create, like ``create_session``, and return the session if it is a new one."""
+        created = await self._create_session(
+            user_id, *arguments, request_digest=request_digest, **options
+        )
+        return self._new_session(created)
+
+    async def fork(
+        self, session_id: str, user_id: str, *, request_digest: str | None, **options: Any
+    ) -> NewSession:
+        """Fork, like ``fork_session``, and return the copy."""
+        created = await self._fork_session(
+            session_id, user_id, request_digest=request_digest, **options
+        )
+        return self._new_session(created)
+
+    def _new_session(self, created: Created) -> NewSession:
+        session = None
+        if created.header is not None:
+            session = self.runtime.engine.session(created.header, created.caller, created.at)
+        return NewSession(created.session_id, session)
 
     async def check(self, session_id: str, user_id: str, action: Action) -> None:
         """Raise what the caller would be told, if they may not do that.
@@ -100,10 +114,11 @@ class RequestView(SessionManager):
 
     async def header(self, session_id: str, user_id: str) -> Session:
         """Return a session as a create answers with it: without what takes the right to read."""
+        engine = self.runtime.engine
         caller = await self._scope.with_groups(Caller(user_id))
-        read = await self._engine.read(self._scope, session_id, caller, Action.READ)
+        read = await engine.read(self._scope, session_id, caller, Action.READ)
         await self._renew_by_reading(read)
-        session = self._engine.session(read.snapshot.header, caller, read.decision.at)
+        session = engine.session(read.snapshot.header, caller, read.decision.at)
         if session is None:
             raise SessionNotFoundError
         return session
@@ -146,25 +161,3 @@ class RequestView(SessionManager):
             fresh=len(applied.added) == len(applied.messages),
             replayed=applied.replayed,
         )
-
-    def _decoded(self, messages: Sequence[StoredMessage], decision: Decision) -> list[Message]:
-        return raw_messages(messages, *decision.key)
-
-    def _decoded_context(self, entries: Mapping[str, bytes], decision: Decision) -> dict[str, Any]:
-        return dict(raw_context(entries, *decision.key))
-
-    def _new_header(self, *arguments: Any) -> SessionMetadata:
-        header = super()._new_header(*arguments)
-        return msgspec.structs.replace(header, request_digest=self.digest)
-
-    def _copied_header(self, *arguments: Any) -> SessionMetadata:
-        header = super()._copied_header(*arguments)
-        return msgspec.structs.replace(header, request_digest=self.digest)
-
-    def _note_fork(self, target: Decision, applied: Applied) -> None:
-        self.created = self._engine.session(applied.header, target.caller, target.at)
-
-    async def _create(self, caller: Caller, change: Change) -> Applied:
-        applied = await super()._create(caller, change)
-        self.created = self._engine.session(applied.header, caller, change.at)
-        return applied

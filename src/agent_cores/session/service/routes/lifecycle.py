@@ -8,7 +8,6 @@ from msgspec import UNSET
 
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import SessionExistsError
-from agent_cores.session.service import shapes
 from agent_cores.session.service.routes.sessions import (
     REPLAYED,
     S,
@@ -20,6 +19,7 @@ from agent_cores.session.service.routes.sessions import (
     may_choose_id,
 )
 from agent_cores.session.service.routing import Route
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     from agent_cores.session.service.answering import Answer
@@ -56,9 +56,9 @@ async def fork_session(call: Call) -> Answer:
         raise cannot_choose_id()
     derived = body.id is None and call.key is not None
     target = call.key.derived_id() if derived and call.key is not None else body.id
-    view.digest = await call.digest()
+    digest = await call.digest()
     try:
-        forked = await view.fork_session(
+        forked = await view.fork(
             call.session_id,
             call.user_id,
             new_session_id=target,
@@ -66,16 +66,17 @@ async def fork_session(call: Call) -> Answer:
             title=body.title,
             metadata=body.metadata,
             ttl_hours=hours(body.ttl_seconds),
+            request_digest=digest,
         )
     except SessionExistsError as exists:
-        if target is None or view.digest is None:
+        if target is None or digest is None:
             raise
-        if not await is_replay(call, view, target, exists, derived=derived):
+        if not await is_replay(call, target, digest, exists, derived=derived):
             raise
         return await created_answer(call, target, REPLAYED)
-    if view.created is None:
-        return await created_answer(call, forked)
-    return call.session(view.created, 201, location(call, forked))
+    if forked.session is None:
+        return await created_answer(call, forked.session_id)
+    return call.session(forked.session, 201, location(call, forked.session_id))
 
 
 ROUTES = (

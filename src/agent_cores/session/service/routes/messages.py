@@ -14,12 +14,12 @@ from agent_cores.session.codec import raw_messages
 from agent_cores.session.errors import AccessDeniedError, ConflictError, MessageNotFoundError
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.values import EncodedJson
-from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.request.idempotency import mismatch
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
-from agent_cores.session.service.shapes import message_shape, wire_time
+from agent_cores.session.wire import shapes
+from agent_cores.session.wire.conversion import message_shape, wire_time
 
 if TYPE_CHECKING:
     from agent_cores.session.service.request.call import Call

@@ -1,18 +1,14 @@
-"""Who is calling, erasure, statistics, and what needs no credential."""
+"""Who is calling, erasure, statistics, health."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
-from agent_cores.session.service import shapes
-from agent_cores.session.service.answering import Answer
-from agent_cores.session.service.problems import Refusal
-from agent_cores.session.service.request.view import limits_of
 from agent_cores.session.service.routing import Route
+from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
-    from agent_cores.session.models.limits import Limits
+    from agent_cores.session.service.answering import Answer
     from agent_cores.session.service.request.call import Call
 
 
@@ -43,36 +39,6 @@ async def statistics(call: Call) -> Answer:
     """Count the sessions of the namespace."""
     counts = await call.view.get_statistics()
     return call.json(shapes.Statistics(counts["sessions"], counts["due"]))
-
-
-async def openapi(call: Call) -> Answer:
-    """Return the description of this interface."""
-    if not call.settings.docs:
-        raise Refusal("not_found", "no such path")
-    return Answer(200, _document(limits_of(call.manager)))
-
-
-async def docs(call: Call) -> Answer:
-    """Return the description of this interface as a page; it loads nothing from elsewhere."""
-    if not call.settings.docs:
-        raise Refusal("not_found", "no such path")
-    return Answer(200, _page(), content_type=b"text/html; charset=utf-8")
-
-
-@cache
-def _document(limits: Limits) -> bytes:
-    from agent_cores.session.service.document.openapi import document  # noqa: PLC0415 - built on demand
-    from agent_cores.session.service.routes import ROUTES as ALL  # noqa: PLC0415
-
-    return document(ALL, limits)
-
-
-@cache
-def _page() -> bytes:
-    from agent_cores.session.service.document.page import page  # noqa: PLC0415 - built on demand
-    from agent_cores.session.service.routes import ROUTES as ALL  # noqa: PLC0415
-
-    return page(ALL)
 
 
 async def healthz(call: Call) -> Answer:
@@ -112,22 +78,6 @@ ROUTES = (
         right="admin",
         summary="Count the sessions of the namespace",
         responses={200: shapes.Statistics},
-    ),
-    Route(
-        method="GET",
-        path="/v1/openapi.json",
-        handler=openapi,
-        right="open",
-        summary="This description",
-        responses={200: dict},
-    ),
-    Route(
-        method="GET",
-        path="/docs",
-        handler=docs,
-        right="open",
-        summary="This description, as a page",
-        responses={200: str},
     ),
     Route(
         method="GET",

@@ -15,15 +15,15 @@ from agent_cores.session.errors import (
     SessionExistsError,
 )
 from agent_cores.session.inputs import DEFAULT_TTL_HOURS
-from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.request.idempotency import mismatch
 from agent_cores.session.service.routing import Route
-from agent_cores.session.service.shapes import session_shape
+from agent_cores.session.wire import shapes
+from agent_cores.session.wire.conversion import session_shape
 
 if TYPE_CHECKING:
     from agent_cores.session.service.request.call import Call
-    from agent_cores.session.service.request.view import RequestView
+    from agent_cores.session.service.request.view import NewSession
 
 S = "/v1/sessions/{id}"
 REPLAYED = {"Idempotent-Replayed": "true"}
@@ -34,41 +34,38 @@ async def create_session(call: Call) -> Answer:
     body: shapes.CreateSession = call.body()
     if not may_choose_id(call, body.id):
         raise cannot_choose_id()
-    view = call.view
     derived = body.id is None and call.key is not None
     session_id = call.key.derived_id() if derived and call.key is not None else body.id
-    view.digest = await call.digest()
+    digest = await call.digest()
+    # With a key, an existing session may be what this very request has made before.
+    if_exists = body.if_exists if digest is None else "error"
     try:
-        created = await _create(view, call.user_id, body, session_id)
+        created = await _create(call, body, session_id, digest, if_exists)
     except SessionExistsError as exists:
-        if session_id is None or view.digest is None:
+        if session_id is None or digest is None:
             raise
-        if await is_replay(call, view, session_id, exists, derived=derived):
+        if await is_replay(call, session_id, digest, exists, derived=derived):
             return await created_answer(call, session_id, REPLAYED)
-        created = await _create(view, call.user_id, body, session_id, if_exists=body.if_exists)
-    if view.created is None:
-        return call.session(await view.header(created, call.user_id))
-    return call.session(view.created, 201, location(call, created))
+        created = await _create(call, body, session_id, digest, body.if_exists)
+    if created.session is None:
+        return call.session(await call.view.header(created.session_id, call.user_id))
+    return call.session(created.session, 201, location(call, created.session_id))
 
 
 async def _create(
-    view: RequestView,
-    user_id: str,
+    call: Call,
     body: shapes.CreateSession,
     session_id: str | None,
-    *,
-    if_exists: Any = None,  # noqa: ANN401 - one of three words
-) -> str:
-    """Create; with a key to tell repetitions by, an existing session is looked at first."""
-    if if_exists is None:
-        if_exists = "error" if view.digest is not None else body.if_exists
+    digest: str | None,
+    if_exists: str,
+) -> NewSession:
     metadata = dict(body.metadata)
     if body.tags is not UNSET:
         if "tags" in metadata:
             raise InvalidInputError("tags", "given twice, in metadata too")
         metadata["tags"] = body.tags
-    return await view.create_session(
-        user_id,
+    return await call.view.create(
+        call.user_id,
         metadata,
         hours(body.ttl_seconds),
         session_id=session_id,
@@ -78,6 +75,7 @@ async def _create(
         max_lifetime_hours=hours(body.max_lifetime_seconds),
         renew_on=body.renew_on,
         if_exists=if_exists,
+        request_digest=digest,
     )
 
 
@@ -92,14 +90,14 @@ def cannot_choose_id() -> AccessDeniedError:
 
 
 async def is_replay(
-    call: Call, view: RequestView, session_id: str, exists: SessionExistsError, *, derived: bool
+    call: Call, session_id: str, digest: str, exists: SessionExistsError, *, derived: bool
 ) -> bool:
     """Whether this very request made the session before, and the caller may still read it."""
     try:
-        look = await view.look_at(session_id, call.user_id, Action.READ)
+        look = await call.view.look_at(session_id, call.user_id, Action.READ)
     except SessionError:
         raise exists from None
-    if look.snapshot.header.request_digest == view.digest:
+    if look.snapshot.header.request_digest == digest:
         return True
     if derived:
         raise mismatch()

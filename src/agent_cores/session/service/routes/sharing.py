@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models.times import whole_millis
-from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
-from agent_cores.session.service.shapes import grant_shape
+from agent_cores.session.wire import shapes
+from agent_cores.session.wire.conversion import grant_shape
 
 if TYPE_CHECKING:
     from agent_cores.session.service.request.call import Call

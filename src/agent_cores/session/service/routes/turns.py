@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_cores.session.access.access_control import Action
-from agent_cores.session.service import shapes
 from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
+from agent_cores.session.wire import shapes
+from agent_cores.session.wire.conversion import wire_time
 
 if TYPE_CHECKING:
     from agent_cores.session import models
@@ -40,7 +41,7 @@ async def release_turn(call: Call) -> Answer:
 
 
 def _shape(turn: models.Turn) -> shapes.Turn:
-    return shapes.Turn(turn.token or "", shapes.wire_time(turn.expires_at))
+    return shapes.Turn(turn.token or "", wire_time(turn.expires_at))
 
 
 ROUTES = (

@@ -9,7 +9,7 @@ generic batch decides.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_cores.session.models import SessionMetadata
-    from agent_cores.session.storage.sql.database import Database
+    from agent_cores.session.storage.sql.dialect import Row
     from agent_cores.session.storage.sql.rows import SessionName
 
 _instant = lru_cache(maxsize=10_000)(from_millis)  # sessions keep an instant for many appends
@@ -168,8 +168,23 @@ class Append:
         return Applied(before=self.basis, header=header, messages=messages, added=messages)
 
 
+class HotDatabase(Protocol):
+    """What ``append_all`` asks of a database."""
+
+    async def append_hot(
+        self,
+        appends: HotAppends,
+        *,
+        lock_wait: float,
+        skip_locked: bool,
+        sent_at: int | None,
+        deadline: float,
+    ) -> Sequence[Row]:
+        """Carry out plain appends in one statement; return a row for each that was."""
+
+
 async def append_all(
-    database: Database,
+    database: HotDatabase,
     appends: Sequence[Append],
     *,
     sent_at: int | None,

@@ -1,19 +1,21 @@
-"""The shapes of the wire, as msgspec types: what is decoded, encoded, and described by OpenAPI."""
+"""The bodies of requests and responses, as msgspec types.
+
+The service decodes requests and encodes responses by them, the client the other way round, and
+OpenAPI is generated from them. Requests are closed: unknown fields and values are refused.
+Responses are open: a client passes over fields that it does not know, and reads a value of a later
+version that it does not know as the most cautious one that it does.
+"""
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.representation import hides
-
-if TYPE_CHECKING:
-    from agent_cores.session import models
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Content = str | list[Any]
@@ -30,6 +32,16 @@ Context = Annotated[
     dict[str, Any], Meta(extra_json_schema={"propertyNames": {"minLength": 1, **NAME_SCHEMA}})
 ]
 Given = Literal["viewer", "editor"]
+RenewOn = Literal["write", "access", "never"]
+Visibility = Literal["public", "shared", "private"]
+IfExists = Literal["error", "return", "return_shared"]
+
+# In responses: any text is decoded, so that a client may meet a value of a later version.
+AnyGiven = Annotated[str, Meta(extra_json_schema={"enum": ["viewer", "editor"]})]
+AnyRole = Annotated[str, Meta(extra_json_schema={"enum": ["viewer", "editor", "owner"]})]
+AnyStatus = Annotated[str, Meta(extra_json_schema={"enum": ["active", "archived"]})]
+AnyRenewOn = Annotated[str, Meta(extra_json_schema={"enum": ["write", "access", "never"]})]
+AnyVisibility = Annotated[str, Meta(extra_json_schema={"enum": ["private", "shared", "public"]})]
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -53,7 +65,7 @@ class Grant(msgspec.Struct, frozen=True):
     """A role given to a user, or to ``group:<name>``."""
 
     subject: str
-    role: Given
+    role: AnyGiven
     expires_at: Time | None
     granted_by: str
     granted_at: Time
@@ -65,9 +77,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     owner_id: str
-    status: Literal["active", "archived"]
-    visibility: Literal["private", "shared", "public"]
-    access_role: Literal["viewer", "editor", "owner"]
+    status: AnyStatus
+    visibility: AnyVisibility
+    access_role: AnyRole
     title: str | None
     tags: tuple[str, ...]
     metadata: dict[str, Any]
@@ -77,7 +89,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: Time | None
     ttl_seconds: int | None
     max_lifetime_seconds: int | None
-    renew_on: Literal["write", "access", "never"]
+    renew_on: AnyRenewOn
     message_count: int
     last_seq: int
     revision: int
@@ -206,8 +218,8 @@ class CreateSession(Request):
     public: bool = False
     ttl_seconds: Seconds | UnsetType | None = UNSET
     max_lifetime_seconds: Seconds | None = None
-    renew_on: Literal["write", "access", "never"] = "write"
-    if_exists: Literal["error", "return", "return_shared"] = "error"
+    renew_on: RenewOn = "write"
+    if_exists: IfExists = "error"
 
 
 @hides("metadata_updates", "context_updates")
@@ -247,7 +259,7 @@ class RevokeAccess(Request):
 class SetVisibility(Request):
     """Who may see the session."""
 
-    visibility: Literal["public", "shared", "private"]
+    visibility: Visibility
 
 
 class TransferOwnership(Request):
@@ -298,69 +310,3 @@ class EraseUser(Request):
     """Whom to erase."""
 
     user_id: Name
-
-
-def wire_time(at: datetime) -> str:
-    """Return RFC 3339, UTC, with milliseconds."""
-    return at.isoformat(timespec="milliseconds")[:23] + "Z"
-
-
-def whole_seconds(seconds: float | None) -> int | None:
-    """Return a duration in whole seconds, rounded up."""
-    return None if seconds is None else math.ceil(seconds)
-
-
-def message_shape(message: models.Message) -> Message:
-    """Return a message of the manager as the wire has it."""
-    return Message(
-        message.seq,
-        message.id,
-        message.role,
-        message.content,
-        message.author_id,
-        wire_time(message.created_at),
-        message.metadata,
-    )
-
-
-def grant_shape(grant: models.Grant) -> Grant:
-    """Return a grant of the manager as the wire has it."""
-    return Grant(
-        subject=grant.subject,
-        role=grant.role.value,  # type: ignore[arg-type]  # a grant is never owner
-        expires_at=None if grant.expires_at is None else wire_time(grant.expires_at),
-        granted_by=grant.granted_by,
-        granted_at=wire_time(grant.granted_at),
-    )
-
-
-def session_shape(session: models.Session) -> Session:
-    """Return a session of the manager as the wire has it."""
-    header = session.metadata
-    return Session(
-        id=header.session_id,
-        owner_id=header.owner_id,
-        status="archived" if header.archived else "active",
-        visibility=session.visibility.value if session.visibility else "private",
-        access_role=session.access_role.value if session.access_role else "viewer",
-        title=header.title,
-        tags=header.tags,
-        metadata=header.attributes,
-        created_at=wire_time(header.created_at),
-        updated_at=wire_time(header.updated_at),
-        last_active_at=wire_time(header.last_active_at),
-        expires_at=None if header.expires_at is None else wire_time(header.expires_at),
-        ttl_seconds=whole_seconds(header.ttl_seconds),
-        max_lifetime_seconds=whole_seconds(header.max_lifetime_seconds),
-        renew_on=header.renew_on.value,
-        message_count=header.message_count,
-        last_seq=header.last_seq,
-        revision=header.revision,
-        version=header.version,
-        turn_expires_at=None if header.turn is None else wire_time(header.turn.expires_at),
-        context=UNSET if session.context is None else session.context,
-        grants=[grant_shape(grant) for grant in header.grants.values()],
-        messages=UNSET
-        if session.messages is None
-        else [message_shape(message) for message in session.messages],
-    )

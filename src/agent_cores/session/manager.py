@@ -1,0 +1,133 @@
+"""``SessionManager``: the verbs on the sessions of one namespace in one storage.
+
+The verbs are defined in :mod:`agent_cores.session.verbs`, one module per topic. Each reads, decides
+and applies through :mod:`agent_cores.session.engine`. Users import the class from
+:mod:`agent_cores.session.session_manager`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from agent_cores.session.decision import Scope
+from agent_cores.session.inputs import checked_namespace
+from agent_cores.session.models.session import DEFAULT_NAMESPACE
+from agent_cores.session.models.times import utc_now, whole_millis
+from agent_cores.session.runtime import Runtime
+from agent_cores.session.settings import SessionSettings, source_of
+from agent_cores.session.storage.base import StorageProvider
+from agent_cores.session.storage.factory import StorageFactory
+from agent_cores.session.verbs.session_verbs import SessionVerbs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from types import TracebackType
+
+    from agent_cores.session.access.groups import GroupsOf
+    from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
+
+Storage = str | type[StorageProvider] | StorageProvider
+
+
+class SessionManager(SessionVerbs):
+    """Sessions of one namespace in one storage.
+
+    ``storage`` is a name, a URL, a provider class or an instance; left out,
+    ``SESSION_STORAGE_URL``, ``REDIS_URL`` or embedded SQLite is used, in that order. ``options``
+    go to the provider. ``clock`` gives aware UTC datetimes. ``groups_of(user_id)`` gives a user's
+    groups, bare names, async or not.
+
+    A manager belongs to one event loop. It starts with the first verb, with ``initialize()`` or
+    with ``async with``, and stops with the ``shutdown()`` that matches the last ``initialize()``.
+    """
+
+    def __init__(
+        self,
+        storage: Storage | None = None,
+        *,
+        settings: SessionSettings | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        groups_of: GroupsOf | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        **options: Any,  # noqa: ANN401 - checked by the provider
+    ) -> None:
+        settings = settings or SessionSettings.load()
+        chosen, reason = choose_storage(storage, settings)
+        provider = StorageFactory.create(chosen, settings=settings, **options)
+        super().__init__(
+            Runtime(provider, settings, _in_millis(clock), reason),
+            Scope(checked_namespace(namespace), groups_of, settings.max_groups, settings.timeout),
+        )
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that this manager, or view, works in."""
+        return self._scope.namespace
+
+    @property
+    def lifecycle(self) -> LifecycleManager:
+        """Hooks: ``manager.lifecycle.on("session.created", handler)``. Views share them."""
+        return self._runtime.lifecycle
+
+    def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionManager:
+        """Return a view of another namespace that shares storage and hooks.
+
+        Cheap: one a request.
+        """
+        view = object.__new__(type(self))
+        view._runtime = self._runtime
+        scope = self._scope
+        groups_of = groups_of or scope.groups_of
+        view._scope = msgspec.structs.replace(
+            scope, namespace=checked_namespace(name), groups_of=groups_of
+        )
+        return view
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this was shut down, its event loop is closed, or another process started it."""
+        return self._runtime.is_over
+
+    async def initialize(self) -> None:
+        """Connect to the storage and start sweeping. May be called again, and counts."""
+        await self._runtime.acquire()
+
+    async def shutdown(self) -> None:
+        """Finish what was accepted and close what was opened, once for every ``initialize()``."""
+        await self._runtime.release()
+
+    async def __aenter__(self) -> Self:
+        await self.initialize()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.shutdown()
+
+
+def choose_storage(storage: Storage | None, settings: SessionSettings) -> tuple[Storage, str]:
+    """Return the storage to use and, for the log, the reason."""
+    reason = "given as argument"
+    if storage is None and settings.storage_url:
+        storage = settings.storage_url
+        reason = f"by {source_of('SESSION_STORAGE_URL', storage)}"
+    if storage == "redis" and settings.redis_url:
+        url = settings.redis_url
+        return url, f"storage 'redis', at {source_of('REDIS_URL', url)}"
+    if storage is not None:
+        return storage, reason
+    if settings.redis_url:
+        return settings.redis_url, f"by {source_of('REDIS_URL', settings.redis_url)}"
+    return "sqlite", "the default; set SESSION_STORAGE_URL or REDIS_URL for another"
+
+
+def _in_millis(clock: Callable[[], datetime]) -> Callable[[], datetime]:
+    """Return the clock cut to milliseconds, which is what stores keep."""
+    return clock if clock is utc_now else lambda: whole_millis(clock())

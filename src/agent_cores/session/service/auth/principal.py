@@ -1,0 +1,24 @@
+"""``Principal``: who is calling, as the credential proves it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is calling. ``user_id`` is ``None`` for keys that act for nobody.
+
+    ``source`` is the id of the key or the issuer of the token. ``roles``, where given, are the only
+    message roles that the caller may append. ``until`` is when the credential expires.
+    """
+
+    namespace: str
+    user_id: str | None
+    groups: tuple[str, ...]
+    rights: tuple[str, ...]
+    source: str
+    key_id: str | None = None
+    roles: tuple[str, ...] | None = None
+    until: datetime | None = None

@@ -1,0 +1,173 @@
+"""The table of errors: code, HTTP status, title, and the class that a client raises for it.
+
+Clients go by the code, never by the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from agent_cores.session import errors
+from agent_cores.session.wire.conversion import time_of, wire_time
+from agent_cores.session.wire.shapes import FieldProblem, Problem
+
+_Error = errors.SessionError
+
+
+class ErrorRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table.
+
+    ``error_of`` makes the client's error from a problem; ``None`` where the library has no class
+    for it. ``detail``, where given, stands for the error's own
+    words, which are for the log. ``retry_after`` is the seconds after which a retry is worth it,
+    where the error itself does not say.
+    """
+
+    code: str
+    status: int
+    error_of: Callable[[Problem], _Error] | None = None
+    detail: str = ""
+    retry_after: int | None = None
+
+    @property
+    def title(self) -> str:
+        """The code in words."""
+        return self.code.replace("_", " ").capitalize()
+
+
+def values_of(error: Exception) -> dict[str, Any]:
+    """Return what a problem says beside its code, so that a client can raise the same error."""
+    if isinstance(error, errors.RevisionMismatchError | errors.LastSeqMismatchError):
+        return {"expected": error.expected, "actual": error.actual}
+    if isinstance(error, errors.TurnHeldError):
+        return {"expires_at": wire_time(error.expires_at)}
+    if isinstance(error, errors.StorageUnavailableError):
+        return {"outcome_unknown": error.outcome_unknown}
+    return {}
+
+
+def _values(problem: Problem) -> dict[str, Any]:
+    return {} if problem.values is UNSET else problem.values
+
+
+def _fixed(kind: Callable[[], _Error]) -> Callable[[Problem], _Error]:
+    """Return how to make an error whose message is always the same."""
+    return lambda _: kind()
+
+
+def _worded(kind: Callable[[str], _Error]) -> Callable[[Problem], _Error]:
+    """Return how to make an error whose message is the detail."""
+    return lambda problem: kind(problem.detail)
+
+
+def _mismatch(kind: Callable[[Any, Any], _Error]) -> Callable[[Problem], _Error]:
+    def make(problem: Problem) -> _Error:
+        values = _values(problem)
+        return kind(values.get("expected", 0), values.get("actual", 0))
+
+    return make
+
+
+def _invalid_request(problem: Problem) -> _Error:
+    return errors.InvalidInputError("request", problem.detail)
+
+
+def _invalid_input(problem: Problem) -> _Error:
+    found = None if problem.errors is UNSET else problem.errors
+    first = found[0] if found else FieldProblem("", problem.detail)
+    return errors.InvalidInputError(_path(first.field), first.message)
+
+
+def _path(pointer: str) -> str:
+    """Return a JSON Pointer as the manager names a field; the whole body is the request."""
+    return pointer.removeprefix("/").replace("~1", "/").replace("~0", "~") or "request"
+
+
+def _turn_held(problem: Problem) -> _Error:
+    try:
+        expires_at = time_of(str(_values(problem).get("expires_at")))
+    except ValueError:
+        expires_at = datetime.now(UTC)
+    return errors.TurnHeldError(expires_at)
+
+
+def _storage_unavailable(problem: Problem) -> _Error:
+    unknown = bool(_values(problem).get("outcome_unknown", True))
+    return errors.StorageUnavailableError(problem.detail, outcome_unknown=unknown)
+
+
+def _row(
+    code: str,
+    status: int,
+    error_of: Callable[[Problem], _Error] | None = None,
+    *,
+    detail: str = "",
+    retry_after: int | None = None,
+) -> ErrorRow:
+    return ErrorRow(
+        code=code, status=status, error_of=error_of, detail=detail, retry_after=retry_after
+    )
+
+
+ERRORS = {
+    row.code: row
+    for row in (
+        _row("malformed_request", 400, _invalid_request),
+        _row("unauthenticated", 401, _worded(errors.UnauthenticatedError)),
+        _row("access_denied", 403, _worded(errors.AccessDeniedError)),
+        _row("quota_exceeded", 403, _worded(errors.QuotaExceededError)),
+        _row("session_not_found", 404, _fixed(errors.SessionNotFoundError)),
+        _row(
+            "message_not_found",
+            404,
+            lambda _: errors.MessageNotFoundError(0),
+            detail="no such message",
+        ),
+        _row("not_found", 404),
+        _row("method_not_allowed", 405),
+        _row("not_acceptable", 406),
+        _row("session_exists", 409, _fixed(errors.SessionExistsError)),
+        _row("conflict", 409, _worded(errors.ConflictError)),
+        _row("last_seq_mismatch", 409, _mismatch(errors.LastSeqMismatchError)),
+        _row("session_archived", 409, _fixed(errors.SessionArchivedError)),
+        _row("turn_held", 409, _turn_held),
+        _row("turn_lost", 409, _fixed(errors.TurnLostError)),
+        _row("session_expired", 410, _fixed(errors.SessionExpiredError)),
+        _row("revision_mismatch", 412, _mismatch(errors.RevisionMismatchError)),
+        _row("payload_too_large", 413, _invalid_request),
+        _row("uri_too_long", 414, _invalid_request),
+        _row("unsupported_media_type", 415),
+        _row("invalid_input", 422, _invalid_input),
+        _row("idempotency_mismatch", 422, _worded(errors.ConflictError)),
+        _row("rate_limited", 429, _worded(errors.OverloadedError), retry_after=1),
+        _row("headers_too_large", 431, _invalid_request),
+        _row(
+            "internal",
+            500,
+            detail="something went wrong; the log of the service has this request's id",
+        ),
+        _row(
+            "corrupt_record",
+            500,
+            lambda problem: errors.CorruptRecordError("", "", problem.detail),
+            detail="a stored record cannot be read",
+        ),
+        _row("unsupported", 501, _worded(errors.UnsupportedError)),
+        _row("groups_unavailable", 503, _fixed(errors.GroupsUnavailableError), retry_after=1),
+        _row("overloaded", 503, _worded(errors.OverloadedError), retry_after=1),
+        _row(
+            "storage_unavailable",
+            503,
+            _storage_unavailable,
+            detail="the store, or where keys are kept, did not answer",
+            retry_after=2,
+        ),
+        _row("session_moved", 503, _fixed(errors.SessionMovedError), retry_after=1),
+    )
+}
+"""Every code; ``not_found`` is a path that does not exist."""
