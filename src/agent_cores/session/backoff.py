@@ -17,12 +17,12 @@ class Backoff:
     """
 
     def __init__(self, *, until: float) -> None:
-        self._deadline = until
+        self.deadline = until
         self._pause = FIRST_PAUSE
 
     async def pause(self) -> bool:
         """Wait a little; ``False``, at once, when there is no time left."""
-        left = self._deadline - time.monotonic()
+        left = self.deadline - time.monotonic()
         if left <= 0:
             return False
         await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1.5)))  # noqa: S311

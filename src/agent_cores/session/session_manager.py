@@ -26,6 +26,7 @@ from agent_cores.session.verbs.conversations import ConversationVerbs
 from agent_cores.session.verbs.forking import ForkVerbs
 from agent_cores.session.verbs.messages import MessageVerbs
 from agent_cores.session.verbs.sharing import SharingVerbs
+from agent_cores.session.verbs.tail import TailVerbs
 from agent_cores.session.verbs.turns import TurnVerbs
 from agent_cores.session.verbs.upkeep import UpkeepVerbs
 
@@ -43,7 +44,7 @@ Storage = str | type[StorageProvider] | StorageProvider
 
 
 class SessionManager(
-    ConversationVerbs, MessageVerbs, SharingVerbs, TurnVerbs, ForkVerbs, UpkeepVerbs
+    ConversationVerbs, MessageVerbs, TailVerbs, SharingVerbs, TurnVerbs, ForkVerbs, UpkeepVerbs
 ):
     """Sessions of one namespace in one storage.
 

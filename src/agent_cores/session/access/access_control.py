@@ -4,7 +4,8 @@
 | -- | -- | -- | -- |
 | read header and messages, watch, fork, leave | x | x | x |
 | read context; append; update; take a turn; delete a message one wrote | | x | x |
-| see all grants; share, revoke, visibility, transfer, archive, renew, rewind, delete | | | x |
+| see all grants; share, revoke, visibility, transfer, archive, renew, delete | | | x |
+| rewind, replace or pop messages | | | x |
 
 Who cannot read is told the same as for an id that does not exist. Who can read but not do the thing
 is told so. An expired session is absent for everybody; its owner is told that it ended.
@@ -59,6 +60,8 @@ class Action(Enum):
     ARCHIVE = ("archive", AccessRole.OWNER)
     RENEW = ("renew", AccessRole.OWNER)
     REWIND = ("rewind", AccessRole.OWNER)
+    REPLACE = ("replace messages", AccessRole.OWNER)
+    POP = ("pop messages", AccessRole.OWNER)
     DELETE = ("delete", AccessRole.OWNER)
 
     def __init__(self, label: str, role: AccessRole) -> None:

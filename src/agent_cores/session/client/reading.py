@@ -82,6 +82,10 @@ class _Messages(msgspec.Struct):
     has_more: bool = False
 
 
+class _Popped(msgspec.Struct):
+    data: list[Message]
+
+
 @hides("turn")
 class _Turn(msgspec.Struct):
     turn: str
@@ -144,6 +148,11 @@ def read_messages(reply: Reply) -> Page[Message]:
     page = read(reply, _Messages)
     version = (reply.headers.get("etag") or "").strip('"') or None
     return Page(page.data, has_more=page.has_more, last_seq=page.last_seq, version=version)
+
+
+def read_popped(reply: Reply) -> list[Message]:
+    """Return messages that were removed."""
+    return read(reply, _Popped).data
 
 
 def read_turn(reply: Reply) -> Turn:
