@@ -27,6 +27,8 @@ NEEDED = {
     "GET S/messages/{seq}": "viewer",
     "DELETE S/messages/{seq}": "owner",
     "POST S/rewind": "owner",
+    "POST S/replace": "owner",
+    "POST S/pop": "owner",
     "GET S/grants": "viewer",
     "PUT S/grants": "owner",
     "POST S/grants/revoke": "viewer",

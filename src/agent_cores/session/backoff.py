@@ -27,7 +27,7 @@ class Backoff:
         first: float = FIRST_PAUSE,
         longest: float = LONGEST_PAUSE,
     ) -> None:
-        self._until = until
+        self.until = until
         self._first = first
         self._longest = longest
         self._bound = first
@@ -37,7 +37,7 @@ class Backoff:
 
         ``until`` replaces the deadline for this pause.
         """
-        left = (self._until if until is None else until) - time.monotonic()
+        left = (self.until if until is None else until) - time.monotonic()
         if left <= 0:
             return False
         await asyncio.sleep(min(left, self.next_pause()))
@@ -45,7 +45,7 @@ class Backoff:
 
     def block(self) -> bool:
         """Do what ``pause`` does by blocking this thread."""
-        left = self._until - time.monotonic()
+        left = self.until - time.monotonic()
         if left <= 0:
             return False
         time.sleep(min(left, self.next_pause()))

@@ -178,6 +178,9 @@ class Engine(Reader):
         """Run the hooks of what was applied."""
         if applied.replayed or applied.header.hold is not None:
             return
+        if change.remove is not None and change.append and applied.removed:
+            seq = change.remove.first - 1
+            await self.emit("session.rewound", decision, applied.header, seq=seq)
         if applied.added and self.lifecycle.listens_to("message.appended"):
             for stored in applied.added:
                 message = decode_message(stored, *decision.key)

@@ -352,12 +352,27 @@ class SyncSessionManager:
             after_seq=after_seq,
         )
 
-    def delete_message(self, session_id: str, user_id: str, seq: int) -> Literal[True]:
+    def delete_message(
+        self,
+        session_id: str,
+        user_id: str,
+        seq: int,
+        *,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> Literal[True]:
         """Remove one message: its author while an editor, or the owner.
 
         Its seq is never used again. Raises ``MessageNotFoundError``.
         """
-        return self._portal.call(self._manager.delete_message, session_id, user_id, seq)
+        return self._portal.call(
+            self._manager.delete_message,
+            session_id,
+            user_id,
+            seq,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
+        )
 
     def rewind_session(
         self,
@@ -367,11 +382,14 @@ class SyncSessionManager:
         *,
         expected_revision: int | None = None,
         expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
     ) -> Session:
         """Remove every message after ``to_seq``, the last first; return the header after it.
 
         Removed in writes of at most 10,000 messages. What others append meanwhile stays, and the
-        seqs that went are never used again.
+        seqs that went are never used again. ``expected_last_seq`` is compared before the first
+        write, ``turn`` before each.
         """
         return self._portal.call(
             self._manager.rewind_session,
@@ -380,6 +398,68 @@ class SyncSessionManager:
             to_seq,
             expected_revision=expected_revision,
             expected_version=expected_version,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
+        )
+
+    def replace_messages(
+        self,
+        session_id: str,
+        user_id: str,
+        messages: Sequence[NewMessage | Mapping[str, Any]],
+        *,
+        after_seq: int,
+        context_updates: Mapping[str, Any] | None = None,
+        context_removals: Iterable[str] = (),
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> list[Message]:
+        """Remove every message after ``after_seq`` and append these, in one write, all or nothing.
+
+        For compaction, and to edit a message and answer anew. Return the new messages as stored.
+        They get new seqs, and may use the ids of the messages that they replace. An append by
+        somebody else either comes before, and is replaced too, or after; ``expected_last_seq``
+        refuses the first. Fewer than 10,000 messages can be replaced at once; rewind first
+        if there are more (``InvalidInputError``). Costs in proportion to what goes and comes.
+        """
+        return self._portal.call(
+            self._manager.replace_messages,
+            session_id,
+            user_id,
+            messages,
+            after_seq=after_seq,
+            context_updates=context_updates,
+            context_removals=context_removals,
+            expected_revision=expected_revision,
+            expected_version=expected_version,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
+        )
+
+    def pop_messages(
+        self,
+        session_id: str,
+        user_id: str,
+        count: int = 1,
+        *,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> list[Message]:
+        """Remove the last ``count`` messages in one write, and return them, the oldest first.
+
+        Two calls at the same time never return the same message. At most 1,000 go at once, and no
+        more than a page holds (4 MiB, ``SESSION_MAX_PAGE_BYTES``). The list is empty if there are
+        no messages. If the response is lost, ``StorageUnavailableError.outcome_unknown`` is true.
+        """
+        return self._portal.call(
+            self._manager.pop_messages,
+            session_id,
+            user_id,
+            count,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
         )
 
     def share_session(

@@ -4,7 +4,8 @@
 | -- | -- | -- | -- |
 | read the header (only your own grant) and messages; fork; leave | x | x | x |
 | read context; append; update; take a turn; delete a message you wrote | | x | x |
-| see all grants; share, revoke, set visibility, transfer, archive, renew, rewind, delete | | | x |
+| see all grants; share, revoke, set visibility, transfer, archive, renew, delete | | | x |
+| rewind; replace and pop messages | | | x |
 
 A caller who may not read a session gets the error of an id that does not exist; one who may read
 it, but not do the thing, gets ``AccessDeniedError``. An expired session is absent for everybody;
@@ -61,6 +62,8 @@ class Action(Enum):
     ARCHIVE = ("archiving", AccessRole.OWNER)
     RENEW = ("renewing", AccessRole.OWNER)
     REWIND = ("rewinding", AccessRole.OWNER)
+    REPLACE = ("replacing messages", AccessRole.OWNER)
+    POP = ("popping messages", AccessRole.OWNER)
     DELETE = ("deleting", AccessRole.OWNER)
 
     def __init__(self, label: str, role: AccessRole) -> None:

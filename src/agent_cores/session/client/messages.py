@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from agent_cores.session.client import arguments
 from agent_cores.session.client.calls import Request
 from agent_cores.session.client.conversations import ConversationCalls
-from agent_cores.session.client.reading import read_appended, read_messages, read_nothing
+from agent_cores.session.client.reading import (
+    read_appended,
+    read_messages,
+    read_nothing,
+    read_popped,
+)
 from agent_cores.session.errors import (
     MessageNotFoundError,
     SessionError,
@@ -105,17 +110,11 @@ class MessageCalls(ConversationCalls):
         turn: str | None,
     ) -> list[Message]:
         def request() -> Request:
-            body = shapes.AppendMessages(messages=cast("list[Any]", messages()))
-            if context_updates is not None:
-                body.context_updates = arguments.mapping(
-                    context_updates, "context_updates", by_key=True
-                )
-            if context_removals != ():
-                body.context_removals = arguments.names(context_removals, "context_removals")
-            if expected_last_seq is not None:
-                body.expected_last_seq = arguments.raw(expected_last_seq, "expected_last_seq")
-            if turn is not None:
-                body.turn = arguments.raw(turn, "turn")
+            body = shapes.AppendMessages(
+                messages=cast("list[Any]", messages()),
+                **_context(context_updates, context_removals),
+                **_guards(expected_last_seq, turn),
+            )
             return Request(body, headers=expected())
 
         repetition = self._shared.versions.repetition(session_id)
@@ -139,6 +138,67 @@ class MessageCalls(ConversationCalls):
             raise StorageUnavailableError(detail, outcome_unknown=True) from refusal
         return read_appended(reply)
 
+    async def replace_messages(
+        self,
+        session_id: str,
+        user_id: str,
+        messages: Sequence[NewMessage | Mapping[str, Any]],
+        *,
+        after_seq: int,
+        context_updates: Mapping[str, Any] | None = None,
+        context_removals: Iterable[str] = (),
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> list[Message]:
+        """Remove every message after ``after_seq`` and append these, in one write.
+
+        Sent again after a lost response only with ``expected_last_seq``, which tells a repetition.
+        """
+
+        def request() -> Request:
+            body = shapes.ReplaceMessages(
+                after_seq=arguments.raw(after_seq, "after_seq"),
+                messages=cast("list[Any]", arguments.messages(messages)),
+                **_context(context_updates, context_removals),
+                **_guards(expected_last_seq, turn),
+            )
+            return Request(body, headers=arguments.expected(expected_revision, expected_version))
+
+        reply = await self._ask(
+            "POST",
+            session_id,
+            user_id,
+            "/replace",
+            request,
+            repeatable=expected_last_seq is not None,
+        )
+        return read_appended(reply)
+
+    async def pop_messages(
+        self,
+        session_id: str,
+        user_id: str,
+        count: int = 1,
+        *,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> list[Message]:
+        """Remove the last ``count`` messages in one write, and return them, the oldest first."""
+        reply = await self._ask(
+            "POST",
+            session_id,
+            user_id,
+            "/pop",
+            lambda: Request(
+                shapes.PopMessages(
+                    count=arguments.raw(count, "count"), **_guards(expected_last_seq, turn)
+                )
+            ),
+        )
+        return read_popped(reply)
+
     async def get_session_messages(
         self,
         session_id: str,
@@ -160,7 +220,15 @@ class MessageCalls(ConversationCalls):
         reply = await self._ask("GET", session_id, user_id, "/messages", request)
         return read_messages(reply)
 
-    async def delete_message(self, session_id: str, user_id: str, seq: int) -> Literal[True]:
+    async def delete_message(
+        self,
+        session_id: str,
+        user_id: str,
+        seq: int,
+        *,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> Literal[True]:
         """Remove one message: its author while an editor, or the owner."""
         try:
             reply = await self._ask(
@@ -168,7 +236,15 @@ class MessageCalls(ConversationCalls):
                 session_id,
                 user_id,
                 "/messages/0",
-                lambda: Request(tail=f"/messages/{whole_number(seq, 'seq', 1)}"),
+                lambda: Request(
+                    query={
+                        "expected_last_seq": None
+                        if expected_last_seq is None
+                        else arguments.integer(expected_last_seq, "expected_last_seq"),
+                        "turn": None if turn is None else arguments.INPUTS.name(turn, "turn"),
+                    },
+                    tail=f"/messages/{whole_number(seq, 'seq', 1)}",
+                ),
             )
         except MessageNotFoundError:
             raise MessageNotFoundError(seq) from None
@@ -183,6 +259,8 @@ class MessageCalls(ConversationCalls):
         *,
         expected_revision: int | None = None,
         expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
     ) -> Session:
         """Remove every message after ``to_seq``; return the header after it."""
         reply = await self._ask(
@@ -191,8 +269,30 @@ class MessageCalls(ConversationCalls):
             user_id,
             "/rewind",
             lambda: Request(
-                shapes.RewindSession(to_seq=arguments.raw(to_seq, "to_seq")),
+                shapes.RewindSession(
+                    to_seq=arguments.raw(to_seq, "to_seq"), **_guards(expected_last_seq, turn)
+                ),
                 headers=arguments.expected(expected_revision, expected_version),
             ),
         )
         return self._read(reply)
+
+
+def _context(updates: Mapping[str, Any] | None, removals: Iterable[str]) -> dict[str, Any]:
+    """Return the fields that say what becomes of the context."""
+    fields: dict[str, Any] = {}
+    if updates is not None:
+        fields["context_updates"] = arguments.mapping(updates, "context_updates", by_key=True)
+    if removals != ():
+        fields["context_removals"] = arguments.names(removals, "context_removals")
+    return fields
+
+
+def _guards(expected_last_seq: int | None, turn: str | None) -> dict[str, Any]:
+    """Return the fields that say what must still hold."""
+    fields: dict[str, Any] = {}
+    if expected_last_seq is not None:
+        fields["expected_last_seq"] = arguments.raw(expected_last_seq, "expected_last_seq")
+    if turn is not None:
+        fields["turn"] = arguments.raw(turn, "turn")
+    return fields

@@ -76,6 +76,11 @@ def read_appended(reply: Reply) -> list[Message]:
     )
 
 
+def read_popped(reply: Reply) -> list[Message]:
+    """Return messages that were removed."""
+    return _converted(reply, shapes.Popped, lambda page: [message_of(m) for m in page.data])
+
+
 def read_turn(reply: Reply) -> Turn:
     """Return the turn that the caller holds."""
     return _converted(reply, shapes.Turn, turn_of)

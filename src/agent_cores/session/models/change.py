@@ -158,6 +158,8 @@ def apply_change(state: State, change: Change) -> Applied:
     if change.create is not None:
         return _create(state.header, change, change.create)
     header = change.check_decision(state.header)
+    if change.append and change.remove is not None:
+        state = _without_replaced(state, change.remove)
     replay = _replay(header, state, change)
     if replay is not None:
         return replay
@@ -222,6 +224,22 @@ def _create(stored: SessionMetadata | None, change: Change, given: SessionMetada
     )
 
 
+def _without_replaced(state: State, replaced: SeqRange) -> State:
+    """Return the state without the known messages that a change replaces: their ids are free.
+
+    A message known from before them cannot come after them again. One known from behind them was
+    appended by this very change, whose response was lost.
+    """
+    known = {}
+    for message_id, message in state.known.items():
+        if message.seq < replaced.first:
+            detail = f"message id {message_id!r} is stored before the messages to replace"
+            raise ConflictError(detail)
+        if message.seq > replaced.last:
+            known[message_id] = message
+    return msgspec.structs.replace(state, known=known)
+
+
 def _replay(header: SessionMetadata, state: State, change: Change) -> Applied | None:
     if state.known:
         for message in change.append:
@@ -266,7 +284,7 @@ def _append(header: SessionMetadata, state: State, change: Change) -> Applied:
 
 def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
     own_seq = header.hold is Hold.OPENING
-    removed = state.removable if change.remove is not None else ()
+    removed = _removed(state, change)
     added = _numbered(change.append, state.known, header.last_seq, own_seq=own_seq)
     context_set = {
         key: entry
@@ -290,6 +308,16 @@ def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
         context_set=context_set,
         context_drop=context_drop,
     )
+
+
+def _removed(state: State, change: Change) -> tuple[tuple[int, str], ...]:
+    """Return the messages that go, the highest seq first; all of them, where they are replaced."""
+    if change.remove is None:
+        return ()
+    removed, most = state.removable, change.limits.rewind_messages
+    if change.append and len(removed) >= most and removed[-1][0] > change.remove.first:
+        raise InvalidInputError("after_seq", f"{most} messages or more come after it: rewind first")
+    return removed
 
 
 def _numbered(

@@ -89,13 +89,20 @@ class Verbs:
         *,
         context: bool = False,
         window: Window | None = None,
+        deadline: float | None = None,
     ) -> ReadResult:
-        """Read and decide."""
+        """Read and decide; with the ``deadline`` of an operation, as a part of it."""
         await self._runtime.ready()
         caller = Caller(self._inputs.user_id(user_id))
         session_id = self._inputs.session_id(session_id)
         return await self._engine.read(
-            self._scope, session_id, caller, action, context=context, window=window
+            self._scope,
+            session_id,
+            caller,
+            action,
+            context=context,
+            window=window,
+            deadline=deadline,
         )
 
     async def _decide(

@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.codec import author_of, decode_message, decode_messages
 from agent_cores.session.errors import (
-    ConflictError,
     InvalidInputError,
     MessageNotFoundError,
-    OverloadedError,
-    SessionError,
-    SessionNotFoundError,
-    StorageUnavailableError,
 )
 from agent_cores.session.inputs import expected_state, optional_number, whole_number
 from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
-from agent_cores.session.models.session import Page, Session
+from agent_cores.session.models.session import Page
 from agent_cores.session.models.version import NOTHING
 from agent_cores.session.verbs.base import Verbs
 
@@ -161,7 +156,15 @@ class MessageVerbs(Verbs):
             version=read.snapshot.header.version,
         )
 
-    async def delete_message(self, session_id: str, user_id: str, seq: int) -> Literal[True]:
+    async def delete_message(
+        self,
+        session_id: str,
+        user_id: str,
+        seq: int,
+        *,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> Literal[True]:
         """Remove one message: its author while an editor, or the owner.
 
         Its seq is never used again. Raises ``MessageNotFoundError``.
@@ -178,60 +181,13 @@ class MessageVerbs(Verbs):
             decision.action = Action.DELETE_MESSAGE
             header, caller = decision.header, decision.caller
             self._engine.access.check(header, caller, decision.action, decision.at)
-        change = decision.change(remove=SeqRange(seq, seq))
+        change = decision.change(
+            remove=SeqRange(seq, seq),
+            expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
+            turn=None if turn is None else self._inputs.name(turn, "turn"),
+        )
         applied = await self._engine.apply(decision, change)
         if not applied.removed:
             raise MessageNotFoundError(seq)
         await self._engine.emit("message.deleted", decision, applied.header, seq=seq)
         return True
-
-    async def rewind_session(
-        self,
-        session_id: str,
-        user_id: str,
-        to_seq: int,
-        *,
-        expected_revision: int | None = None,
-        expected_version: str | None = None,
-    ) -> Session:
-        """Remove every message after ``to_seq``, the last first; return the header after it.
-
-        Removed in writes of at most 10,000 messages. What others append meanwhile stays, and the
-        seqs that went are never used again.
-        """
-        read = await self._read_session(session_id, user_id, Action.REWIND)
-        decision, last = read.decision, read.snapshot.header.last_seq
-        first = whole_number(to_seq, "to_seq", 0) + 1
-        expected = expected_state(expected_revision, expected_version)
-        done: Applied | None = None
-        while True:
-            change = decision.change(expected, remove=SeqRange(first, last))
-            try:
-                applied = await self._engine.apply(decision, change)
-            except BaseException as error:
-                if done is not None:
-                    await self._finish(self._stopped_half_way(decision, done, error))
-                raise
-            if applied.removed:
-                done = applied
-            if len(applied.removed) < self._engine.limits.rewind_messages:
-                break
-            expected, last = NOTHING, applied.removed[-1][0] - 1
-            decision.header = applied.header
-            self._engine.begin_operation(decision)
-        if done is not None:
-            await self._engine.emit("session.rewound", decision, applied.header, seq=to_seq)
-        return self._header_of(decision, applied)
-
-    async def _stopped_half_way(
-        self, decision: Decision, done: Applied, error: BaseException
-    ) -> None:
-        """Tell how far a rewind came that cannot go on: the hooks, and the caller by the error."""
-        seq = done.removed[-1][0] - 1
-        await self._engine.emit("session.rewound", decision, done.header, seq=seq)
-        if not isinstance(error, SessionError) or isinstance(error, SessionNotFoundError):
-            return
-        detail = f"the rewind stopped half way: every message after seq {seq} is removed"
-        if isinstance(error, StorageUnavailableError | OverloadedError):
-            raise StorageUnavailableError(detail, outcome_unknown=True) from error
-        raise ConflictError(detail) from error

@@ -151,6 +151,12 @@ class Appended(msgspec.Struct, frozen=True):
     revision: int
 
 
+class Popped(msgspec.Struct, frozen=True):
+    """The messages that were removed, the oldest first."""
+
+    data: list[Message]
+
+
 @hides("turn")
 class Turn(msgspec.Struct, frozen=True):
     """The turn that the caller holds."""
@@ -242,6 +248,22 @@ class AppendMessages(Request):
     turn: Name | None = None
 
 
+@hides("context_updates", "turn")
+class ReplaceMessages(AppendMessages, kw_only=True):
+    """Messages to append in place of those after a seq, in one write."""
+
+    after_seq: Count
+
+
+@hides("turn")
+class PopMessages(Request):
+    """How many messages to take off the end."""
+
+    count: Annotated[int, Meta(ge=1, le=1000)] = 1
+    expected_last_seq: Count | None = None
+    turn: Name | None = None
+
+
 class ShareSession(Request):
     """A role to give."""
 
@@ -286,10 +308,13 @@ class ForkSession(Request):
     ttl_seconds: Seconds | UnsetType | None = UNSET
 
 
+@hides("turn")
 class RewindSession(Request):
     """The last message that stays."""
 
     to_seq: Count
+    expected_last_seq: Count | None = None
+    turn: Name | None = None
 
 
 @hides("turn")

@@ -17,8 +17,10 @@ _USER_LENGTH = f"{{1,{DEFAULT_LIMITS.name_bytes}}}"
 
 def set_bounds(document: dict[str, Any], limits: Limits) -> None:
     """Set how long names, pages and appends may be, wherever the description says so."""
-    messages = document["components"]["schemas"]["AppendMessages"]["properties"]["messages"]
-    messages["maxItems"] = limits.append_messages
+    schemas = document["components"]["schemas"]
+    for name in ("AppendMessages", "ReplaceMessages"):
+        schemas[name]["properties"]["messages"]["maxItems"] = limits.append_messages
+    schemas["PopMessages"]["properties"]["count"]["maximum"] = limits.page_items
     for part in _parts(document):
         if part.get("pattern") in _NAMES:
             part["maxLength"] = limits.name_bytes

@@ -62,6 +62,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "MessagePage": {"data": [_MESSAGE], "has_more": False, "last_seq": 1},
     "GrantPage": {"data": [_GRANT], "has_more": False, "next_cursor": None},
     "Appended": {"data": [_MESSAGE], "last_seq": 1, "revision": 2},
+    "Popped": {"data": [_MESSAGE]},
     "Turn": {"turn": "5mYc0wq2T1uVf8xR3kPz7A", "expires_at": _AT},
     "Me": {
         "namespace": "default",
@@ -94,6 +95,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         ],
         "expected_last_seq": 0,
     },
+    "ReplaceMessages": {
+        "after_seq": 1,
+        "messages": [{"role": "assistant", "content": "Rain in Oslo, 4 degrees."}],
+        "expected_last_seq": 7,
+    },
+    "PopMessages": {"count": 2},
     "ShareSession": {"subject": "group:support", "role": "viewer"},
     "RevokeAccess": {"subject": "group:support"},
     "SetVisibility": {"visibility": "public"},

@@ -33,12 +33,14 @@ _KINDS: dict[str, dict[str, Any]] = {
     },
     "status": {"type": "string", "enum": ["active", "archived"]},
 }
-_BOUNDS = {
+_BOUNDS: dict[str, dict[str, Any]] = {
     "limit": {"minimum": 1, "maximum": 1000},
     "message_limit": {"minimum": 0, "maximum": 1000},
     "offset": {"minimum": 0, "maximum": LARGEST_NUMBER},
     "after_seq": {"minimum": 0, "maximum": LARGEST_NUMBER},
     "before_seq": {"minimum": 0, "maximum": LARGEST_NUMBER},
+    "expected_last_seq": {"minimum": 0, "maximum": LARGEST_NUMBER},
+    "turn": {"minLength": 1, **shapes.NAME_SCHEMA},
 }
 _PATH = {
     "id": {"type": "string", "minLength": 1},

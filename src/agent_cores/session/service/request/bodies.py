@@ -56,6 +56,7 @@ _MOST_NESTED = 5_000
 """Lists and objects in metadata, which is decoded each time that a session is read."""
 _NEAR_ZERO = f"more than {_MOST_NEAR_ZERO} numbers below 1e-99 in size"
 _NOT_JSON = "the body is not JSON"
+_APPENDS = (shapes.AppendMessages, shapes.ReplaceMessages)
 
 _encode = msgspec.json.Encoder().encode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
@@ -74,7 +75,7 @@ def longest_bodies(
 
 def most_bytes(kind: Any, limits: Limits, at_most: int) -> int:  # noqa: ANN401 - a type
     """Return how long a body of this type may be; ``at_most`` holds for all."""
-    if kind is shapes.AppendMessages:
+    if kind in _APPENDS:
         return at_most
     long = _long_bytes(kind, limits)
     return min(at_most, _ROOM + _ESCAPED * long if long else _SMALL)
@@ -82,7 +83,7 @@ def most_bytes(kind: Any, limits: Limits, at_most: int) -> int:  # noqa: ANN401 
 
 def _long_bytes(kind: Any, limits: Limits) -> int:  # noqa: ANN401 - a type
     """Return how many bytes the long fields of a type may take as they are stored."""
-    if kind is shapes.AppendMessages:
+    if kind in _APPENDS:
         return limits.append_bytes + limits.context_bytes
     if kind is shapes.CreateSession:
         return 2 * limits.metadata_bytes + limits.context_bytes

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.decision import ReadResult
     from agent_cores.session.manager import SessionManager
-    from agent_cores.session.models import (
-        NewMessage,
-    )
+    from agent_cores.session.models import Applied, NewMessage
     from agent_cores.session.verbs.base import Created
 
 
@@ -56,6 +54,18 @@ def _scope(namespace: str, groups: tuple[str, ...], until: datetime | None = Non
 
 
 _kept_scope = lru_cache(maxsize=1_000)(_scope)
+
+
+def _append_of(applied: Applied) -> Append:
+    header = applied.header
+    return Append(
+        applied.messages,
+        header.last_seq,
+        header.revision,
+        header.version,
+        fresh=len(applied.added) == len(applied.messages),
+        replayed=applied.replayed,
+    )
 
 
 class RequestView(SessionVerbs):
@@ -152,12 +162,31 @@ class RequestView(SessionVerbs):
             turn=turn,
             whole=whole,
         )
-        header = applied.header
-        return Append(
-            applied.messages,
-            header.last_seq,
-            header.revision,
-            header.version,
-            fresh=len(applied.added) == len(applied.messages),
-            replayed=applied.replayed,
+        return _append_of(applied)
+
+    async def replace(
+        self,
+        session_id: str,
+        user_id: str,
+        messages: Sequence[NewMessage],
+        *,
+        after_seq: int,
+        context_updates: Mapping[str, Any],
+        context_removals: Sequence[str],
+        expected: Mapping[str, Any],
+        expected_last_seq: int | None,
+        turn: str | None,
+    ) -> Append:
+        """Replace, like ``replace_messages``, and tell where the session stands after it."""
+        decision = await self._decide(session_id, user_id, Action.REPLACE)
+        applied = await self._replace(
+            decision,
+            messages,
+            after_seq=after_seq,
+            context_updates=context_updates or None,
+            context_removals=context_removals or (),
+            **expected,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
         )
+        return _append_of(applied)

@@ -1,4 +1,4 @@
-"""Messages: append, read, remove, rewind."""
+"""Messages: append, read, remove, rewind, replace, pop."""
 
 from __future__ import annotations
 
@@ -33,14 +33,7 @@ _SEQ = re.compile(r"[1-9][0-9]{0,18}")
 async def append_messages(call: Call) -> Answer:
     """Append messages."""
     body: shapes.AppendMessages = call.body()
-    if call.principal.roles is not None:
-        await _check_roles(call, body, call.principal.roles)
-    messages = [
-        models.NewMessage(
-            given.role, given.content, _message_id(call, given, index), given.metadata
-        )
-        for index, given in enumerate(body.messages)
-    ]
+    messages = await _new_messages(call, body, Action.APPEND)
     try:
         done = await call.view.append(
             call.session_id,
@@ -60,11 +53,43 @@ async def append_messages(call: Call) -> Answer:
     return _appended(call, body, done)
 
 
-async def _check_roles(call: Call, body: shapes.AppendMessages, allowed: tuple[str, ...]) -> None:
+async def replace_messages(call: Call) -> Answer:
+    """Put messages in place of those after a seq."""
+    body: shapes.ReplaceMessages = call.body()
+    done = await call.view.replace(
+        call.session_id,
+        call.user_id,
+        await _new_messages(call, body, Action.REPLACE),
+        after_seq=body.after_seq,
+        context_updates=body.context_updates,
+        context_removals=body.context_removals,
+        expected=call.expected,
+        expected_last_seq=body.expected_last_seq,
+        turn=body.turn,
+    )
+    return _appended(call, body, done, 200)
+
+
+async def _new_messages(
+    call: Call, body: shapes.AppendMessages, action: Action
+) -> list[models.NewMessage]:
+    if call.principal.roles is not None:
+        await _check_roles(call, body, action, call.principal.roles)
+    return [
+        models.NewMessage(
+            given.role, given.content, _message_id(call, given, index), given.metadata
+        )
+        for index, given in enumerate(body.messages)
+    ]
+
+
+async def _check_roles(
+    call: Call, body: shapes.AppendMessages, action: Action, allowed: tuple[str, ...]
+) -> None:
     """Refuse roles that the credential may not append; who may not append at all is told that."""
     if all(message.role in allowed for message in body.messages):
         return
-    await call.view.check(call.session_id, call.user_id, Action.APPEND)
+    await call.view.check(call.session_id, call.user_id, action)
     raise AccessDeniedError("this credential may not append messages of that role")
 
 
@@ -74,14 +99,14 @@ def _message_id(call: Call, given: shapes.NewMessage, index: int) -> str | None:
     return call.key.derived_id(index)
 
 
-def _appended(call: Call, body: shapes.AppendMessages, done: Append) -> Answer:
+def _appended(call: Call, body: shapes.AppendMessages, done: Append, status: int = 201) -> Answer:
     stored = done.messages
     if done.fresh:
         data = [_as_given(call, *pair) for pair in zip(stored, body.messages, strict=True)]
     else:
         key = call.principal.namespace, call.session_id
         data = [message_shape(message) for message in raw_messages(stored, *key)]
-    answer = call.json(shapes.Appended(data, done.last_seq, done.revision), 201)
+    answer = call.json(shapes.Appended(data, done.last_seq, done.revision), status)
     answer.headers.append((b"etag", f'"{done.version}"'.encode()))
     if done.replayed and call.key is not None:
         answer.headers.append((b"idempotent-replayed", b"true"))
@@ -132,8 +157,15 @@ async def get_message(call: Call) -> Answer:
 
 async def delete_message(call: Call) -> Answer:
     """Remove one message."""
+    query = call.query()
     seq = await _seq(call, Action.DELETE_OWN_MESSAGE)
-    await call.view.delete_message(call.session_id, call.user_id, seq)
+    await call.view.delete_message(
+        call.session_id,
+        call.user_id,
+        seq,
+        expected_last_seq=query.get("expected_last_seq"),
+        turn=query.get("turn"),
+    )
     return Answer(204)
 
 
@@ -155,8 +187,23 @@ async def rewind_session(call: Call) -> Answer:
             call.user_id,
             body.to_seq,
             **call.expected,
+            expected_last_seq=body.expected_last_seq,
+            turn=body.turn,
         )
     )
+
+
+async def pop_messages(call: Call) -> Answer:
+    """Take messages off the end."""
+    body: shapes.PopMessages = call.body()
+    popped = await call.view.pop_messages(
+        call.session_id,
+        call.user_id,
+        body.count,
+        expected_last_seq=body.expected_last_seq,
+        turn=body.turn,
+    )
+    return call.json(shapes.Popped([message_shape(message) for message in popped]))
 
 
 ROUTES = (
@@ -202,6 +249,7 @@ ROUTES = (
         role="owner, or the editor who wrote it",
         action=Action.DELETE_OWN_MESSAGE,
         summary="Delete a message",
+        query={"expected_last_seq": "integer", "turn": "text"},
         responses={204: None},
     ),
     Route(
@@ -215,5 +263,28 @@ ROUTES = (
         request=shapes.RewindSession,
         responses={200: shapes.Session},
         if_match=True,
+    ),
+    Route(
+        method="POST",
+        path=f"{S}/replace",
+        handler=replace_messages,
+        right="write",
+        role="owner",
+        action=Action.REPLACE,
+        summary="Replace every message after a seq",
+        request=shapes.ReplaceMessages,
+        responses={200: shapes.Appended},
+        if_match=True,
+    ),
+    Route(
+        method="POST",
+        path=f"{S}/pop",
+        handler=pop_messages,
+        right="write",
+        role="owner",
+        action=Action.POP,
+        summary="Remove the last messages and return them",
+        request=shapes.PopMessages,
+        responses={200: shapes.Popped},
     ),
 )

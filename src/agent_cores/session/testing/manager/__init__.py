@@ -20,6 +20,7 @@ from agent_cores.session.testing.manager.restored import RestoredStoreCases
 from agent_cores.session.testing.manager.secrecy import SecrecyCases
 from agent_cores.session.testing.manager.sessions import SessionCases
 from agent_cores.session.testing.manager.sweeping import SweepCases
+from agent_cores.session.testing.manager.tails import TailCases
 from agent_cores.session.testing.manager.turns import TurnCases
 from agent_cores.session.testing.manager.unreadable import UnreadableCases
 
@@ -27,6 +28,7 @@ from agent_cores.session.testing.manager.unreadable import UnreadableCases
 class VerbContract(
     SessionCases,
     MessageCases,
+    TailCases,
     AccessCases,
     GroupCases,
     ExpiryCases,

@@ -12,6 +12,7 @@ from agent_cores.session.testing.provider.lost_answers import LostAnswerCases
 from agent_cores.session.testing.provider.processes import ProcessCases
 from agent_cores.session.testing.provider.random_changes import StateMachineCases
 from agent_cores.session.testing.provider.reads import ReadCases
+from agent_cores.session.testing.provider.replacing import ReplacingCases
 from agent_cores.session.testing.provider.seven import SevenMethodCases
 from agent_cores.session.testing.provider.sweeping import SweepingCases
 from agent_cores.session.testing.provider.waiting import WaitingCases
@@ -22,6 +23,7 @@ class ProviderContract(
     CreateCases,
     AppendCases,
     ChangeCases,
+    ReplacingCases,
     ReadCases,
     ListingCases,
     SweepingCases,

@@ -247,6 +247,16 @@ class ProviderMachine(Driver):
         """Remove messages."""
         self.write(session_id, guards, remove=SeqRange(first, first + length - 1))
 
+    @rule(session_id=SESSIONS, guards=GUARDS, first=st.integers(1, 12), messages=MESSAGES)
+    def replace(
+        self, session_id: str, guards: dict[str, str], first: int, messages: list[tuple[str, Any]]
+    ) -> None:
+        """Replace the tail, or append where there is none."""
+        last = self.stored(session_id).last_seq
+        drafts = tuple(new_message(i, content, at=self.clock()) for i, content in messages)
+        remove = SeqRange(first, last) if last >= first else None
+        self.write(session_id, guards, append=drafts, remove=remove)
+
     @rule(session_id=SESSIONS, guards=GUARDS, sure=SELDOM)
     def delete(self, session_id: str, guards: dict[str, str], sure: bool) -> None:
         """Delete the session, if it has ended or once in a while."""

@@ -55,25 +55,30 @@ elseif #append + #remove > 0 then  -- nothing is written to a session that lost 
 end
 local expires_anew = count == 0 or not ended
 
+local going = {}  -- ids that this very write takes out are free again
+for _, message in ipairs(remove) do going[message[2]] = true end
+
 local seq = tonumber(held[1])
 for _, message in ipairs(append) do
   if message[1] == 0 then message[1] = seq + 1 elseif message[1] <= seq then return false end
   seq = message[1]
 end
 
-if #append == 1 then  -- most often; asked and written at once
+if #append == 1 and #remove == 0 then  -- most often; asked and written at once
   if call('HSETNX', ids, append[1][2], seq) == 0 then return false end
 else
   for _, message in ipairs(append) do
-    if count > 0 and call('HEXISTS', ids, message[2]) == 1 then return false end
+    if count > 0 and not going[message[2]] and call('HEXISTS', ids, message[2]) == 1 then
+      return false
+    end
+  end
+  for _, message in ipairs(remove) do
+    call('XDEL', messages, message[1] .. '-0')
+    call('HDEL', ids, message[2])
   end
   for _, message in ipairs(append) do call('HSET', ids, message[2], message[1]) end
 end
 for _, message in ipairs(append) do call('XADD', messages, message[1] .. '-0', 'm', message[3]) end
-for _, message in ipairs(remove) do
-  call('XDEL', messages, message[1] .. '-0')
-  call('HDEL', ids, message[2])
-end
 count = count + #append - #remove
 
 local ends, active, listed = ended or '', held[4], held[5]

@@ -1,0 +1,237 @@
+"""Change the end of a conversation: rewind it, replace it, take messages off it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent_cores.session.access.access_control import Action
+from agent_cores.session.backoff import Backoff
+from agent_cores.session.codec import decode_messages
+from agent_cores.session.errors import (
+    ConflictError,
+    LastSeqMismatchError,
+    OverloadedError,
+    RevisionMismatchError,
+    SessionError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+)
+from agent_cores.session.inputs import expected_state, optional_number, whole_number
+from agent_cores.session.models.effects import SeqRange
+from agent_cores.session.models.version import NOTHING, Expected
+from agent_cores.session.verbs.base import Verbs
+
+_KEPT_CHANGING = "others changed the session at each attempt within SESSION_TIMEOUT"
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from agent_cores.session.decision import Decision
+    from agent_cores.session.models.change import Applied, Change
+    from agent_cores.session.models.message import Message, NewMessage
+    from agent_cores.session.models.session import Session
+    from agent_cores.session.models.snapshot import Window
+
+
+class TailVerbs(Verbs):
+    """Verbs on the last messages of a session, for its owner."""
+
+    async def rewind_session(
+        self,
+        session_id: str,
+        user_id: str,
+        to_seq: int,
+        *,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> Session:
+        """Remove every message after ``to_seq``, the last first; return the header after it.
+
+        Removed in writes of at most 10,000 messages. What others append meanwhile stays, and the
+        seqs that went are never used again. ``expected_last_seq`` is compared before the first
+        write, ``turn`` before each.
+        """
+        read = await self._read_session(session_id, user_id, Action.REWIND)
+        decision, last = read.decision, read.snapshot.header.last_seq
+        first = whole_number(to_seq, "to_seq", 0) + 1
+        expected = expected_state(expected_revision, expected_version)
+        expected_last_seq = optional_number(expected_last_seq, "expected_last_seq", 0)
+        turn = None if turn is None else self._inputs.name(turn, "turn")
+        done: Applied | None = None
+        while True:
+            change = decision.change(
+                expected,
+                remove=SeqRange(first, last),
+                expected_last_seq=expected_last_seq,
+                turn=turn,
+            )
+            try:
+                applied = await self._engine.apply(decision, change)
+            except BaseException as error:
+                if done is not None:
+                    await self._finish(self._stopped_half_way(decision, done, error))
+                raise
+            if applied.removed:
+                done = applied
+            if len(applied.removed) < self._engine.limits.rewind_messages:
+                break
+            expected, expected_last_seq = NOTHING, None
+            last = applied.removed[-1][0] - 1
+            decision.header = applied.header
+            self._engine.begin_operation(decision)
+        if done is not None:
+            await self._engine.emit("session.rewound", decision, applied.header, seq=to_seq)
+        return self._header_of(decision, applied)
+
+    async def _stopped_half_way(
+        self, decision: Decision, done: Applied, error: BaseException
+    ) -> None:
+        """Report how far a rewind came that cannot go on: to the hooks, and by the error raised."""
+        seq = done.removed[-1][0] - 1
+        await self._engine.emit("session.rewound", decision, done.header, seq=seq)
+        if not isinstance(error, SessionError) or isinstance(error, SessionNotFoundError):
+            return
+        detail = f"the rewind stopped half way: every message after seq {seq} is removed"
+        if isinstance(error, StorageUnavailableError | OverloadedError):
+            raise StorageUnavailableError(detail, outcome_unknown=True) from error
+        raise ConflictError(detail) from error
+
+    async def replace_messages(
+        self,
+        session_id: str,
+        user_id: str,
+        messages: Sequence[NewMessage | Mapping[str, Any]],
+        *,
+        after_seq: int,
+        context_updates: Mapping[str, Any] | None = None,
+        context_removals: Iterable[str] = (),
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> list[Message]:
+        """Remove every message after ``after_seq`` and append these, in one write, all or nothing.
+
+        For compaction, and to edit a message and answer anew. Return the new messages as stored.
+        They get new seqs, and may use the ids of the messages that they replace. An append by
+        somebody else either comes before, and is replaced too, or after; ``expected_last_seq``
+        refuses the first. Fewer than 10,000 messages can be replaced at once; rewind first
+        if there are more (``InvalidInputError``). Costs in proportion to what goes and comes.
+        """
+        decision = await self._decide(session_id, user_id, Action.REPLACE)
+        applied = await self._replace(
+            decision,
+            messages,
+            after_seq=after_seq,
+            context_updates=context_updates,
+            context_removals=context_removals,
+            expected_revision=expected_revision,
+            expected_version=expected_version,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
+        )
+        return decode_messages(applied.messages, *decision.key)
+
+    async def _replace(
+        self,
+        decision: Decision,
+        messages: Sequence[NewMessage | Mapping[str, Any]],
+        *,
+        after_seq: int,
+        context_updates: Mapping[str, Any] | None,
+        context_removals: Iterable[str],
+        expected_last_seq: int | None,
+        turn: str | None,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
+    ) -> Applied:
+        user_id = decision.caller.user_id
+
+        def checked() -> tuple[int, Change]:
+            context_set = self._inputs.context(context_updates)
+            return whole_number(after_seq, "after_seq", 0) + 1, decision.change(
+                expected_state(expected_revision, expected_version),
+                append=self._inputs.messages(messages, user_id, decision.at),
+                context_set=context_set,
+                context_drop=self._inputs.context_removals(context_removals, context_set),
+                expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
+                turn=None if turn is None else self._inputs.name(turn, "turn"),
+            )
+
+        first, change = await self._checked(decision, checked)
+        last = change.expected_last_seq
+        backoff = Backoff(until=decision.deadline)
+        while True:
+            if last is None:
+                last = decision.header.last_seq
+            change = msgspec.structs.replace(
+                change, remove=SeqRange(first, last), expected_last_seq=last
+            )
+            try:
+                applied = await self._engine.apply(decision, change, done_if=())
+            except LastSeqMismatchError as error:
+                if expected_last_seq is not None:
+                    raise
+                if not await backoff.pause():
+                    raise ConflictError(_KEPT_CHANGING) from error
+                last = error.actual
+            else:
+                return applied
+
+    async def pop_messages(
+        self,
+        session_id: str,
+        user_id: str,
+        count: int = 1,
+        *,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> list[Message]:
+        """Remove the last ``count`` messages in one write, and return them, the oldest first.
+
+        Two calls at the same time never return the same message. At most 1,000 go at once, and no
+        more than a page holds (4 MiB, ``SESSION_MAX_PAGE_BYTES``). The list is empty if there are
+        no messages. If the response is lost, ``StorageUnavailableError.outcome_unknown`` is true.
+        """
+        action = Action.POP
+
+        def checked() -> tuple[Window | None, int | None, str | None]:
+            return (
+                self._window(count, field="count"),
+                optional_number(expected_last_seq, "expected_last_seq", 0),
+                None if turn is None else self._inputs.name(turn, "turn"),
+            )
+
+        window, last_seq, token = await self._valid(checked, session_id, user_id, action)
+        backoff: Backoff | None = None
+        while True:
+            deadline = None if backoff is None else backoff.until
+            read = await self._read_session(
+                session_id, user_id, action, window=window, deadline=deadline
+            )
+            decision, header = read.decision, read.snapshot.header
+            backoff = backoff or Backoff(until=decision.deadline)
+            found = read.snapshot.messages or []
+            first = found[0].seq if found else header.last_seq + 1
+            change = decision.change(
+                Expected(header.revision, header.incarnation),
+                remove=SeqRange(first, header.last_seq),
+                expected_last_seq=header.last_seq if last_seq is None else last_seq,
+                turn=token,
+            )
+            try:
+                applied = await self._engine.apply(decision, change)
+            except (LastSeqMismatchError, RevisionMismatchError) as error:
+                if last_seq is not None and isinstance(error, LastSeqMismatchError):
+                    raise
+                if not await backoff.pause():
+                    raise ConflictError(_KEPT_CHANGING) from error
+            else:
+                if applied.removed:
+                    event = "session.rewound"
+                    await self._engine.emit(event, decision, applied.header, seq=first - 1)
+                return self._decoded(found, decision)
