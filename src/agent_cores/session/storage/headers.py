@@ -1,4 +1,8 @@
-"""``HeaderReader``: reads stored headers where one that cannot be read must not stop the others."""
+"""Headers for listings and sweeps, where one record that cannot be read must not stop the others.
+
+Such a record may be damaged or of a newer release. It is left out, logged once with the id of its
+session, and never removed.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +20,30 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agent_cores.session")
 
 _REMEMBERED = 10_000
-"""How many unreadable sessions are remembered, so that each is logged once."""
+"""How many unreadable records are remembered, so that each is logged once."""
+
+
+class UnreadableRecords:
+    """Logs the records that listings and sweeps leave out, each once."""
+
+    def __init__(self) -> None:
+        self._logged: set[object] = set()
+
+    def log(self, name: object, error: Exception) -> None:
+        """Log an error that concerns the record of that name, unless it was logged before."""
+        if name in self._logged:
+            return
+        if len(self._logged) >= _REMEMBERED:
+            self._logged.clear()
+        self._logged.add(name)
+        logger.error("%s; listings and sweeps leave it out, and it is not removed", error)
 
 
 class HeaderReader:
-    """Reads headers for listings and sweeps.
-
-    What cannot be read, a header of a newer release included, is logged once with the id of its
-    session, and left as it is.
-    """
+    """Decodes headers; an unreadable one is ``None`` and is logged."""
 
     def __init__(self) -> None:
-        self._logged: set[tuple[str, str]] = set()
+        self._unreadable = UnreadableRecords()
 
     def read(
         self, fields: Mapping[str, Any], namespace: str, session_id: str
@@ -36,14 +52,5 @@ class HeaderReader:
         try:
             return decode_header(fields, namespace, session_id)
         except CorruptRecordError as error:
-            self._log(error)
+            self._unreadable.log((error.namespace, error.session_id), error)
             return None
-
-    def _log(self, error: CorruptRecordError) -> None:
-        name = error.namespace, error.session_id
-        if name in self._logged:
-            return
-        if len(self._logged) >= _REMEMBERED:
-            self._logged.clear()
-        self._logged.add(name)
-        logger.error("%s; listings and sweeps leave it out, and it is not removed", error)

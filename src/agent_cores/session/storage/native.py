@@ -1,7 +1,8 @@
-"""``NativeProvider``: for stores that read and write parts of a session.
+"""``NativeProvider``: the seven methods, made of the five.
 
-Write ``read``, ``apply``, ``find``, ``due`` and ``count``; the seven methods are made of those
-here.
+Extend it for a store that can read and write parts of a session: implement ``read``, ``apply``,
+``find``, ``due`` and ``count`` as ``StorageProvider`` describes them. The manager uses only these;
+the seven are for code that calls a provider directly.
 """
 
 from __future__ import annotations
@@ -24,13 +25,9 @@ from agent_cores.session.models.query import Ended, Found, Query
 from agent_cores.session.models.session import Session, SessionMetadata, SessionStatus
 from agent_cores.session.models.snapshot import Snapshot, Window
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage import whole_sessions
-from agent_cores.session.storage.base import (
-    Counts,
-    StorageProvider,
-    split_storage_id,
-    storage_id,
-)
+from agent_cores.session.storage.base import Counts, StorageProvider
+from agent_cores.session.storage.storage_ids import split_storage_id, storage_id
+from agent_cores.session.storage.whole_sessions import context_of, messages_of, session_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +42,7 @@ _SWEEP_LEASE = 30.0
 
 
 class NativeProvider(StorageProvider):
-    """A store that overrides the five; its seven, for direct use, follow."""
+    """A store that implements the five; the seven are made of them."""
 
     @abstractmethod
     async def read(
@@ -56,11 +53,11 @@ class NativeProvider(StorageProvider):
         context: bool = False,
         window: Window | None = None,
     ) -> Snapshot | None:
-        """Look at one session, at one instant; expired ones too. ``None``: there is none."""
+        """Return one session as of one instant, also an expired one; ``None`` if there is none."""
 
     @abstractmethod
     async def apply(self, change: Change) -> Applied:
-        """Carry out one change, all or nothing, as ``apply_change`` says; raise what it raises."""
+        """Carry out one change, all of it or nothing, with the result of ``apply_change``."""
 
     @abstractmethod
     async def find(self, query: Query) -> Found:
@@ -68,11 +65,11 @@ class NativeProvider(StorageProvider):
 
     @abstractmethod
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
-        """Take up to ``limit`` ended sessions, of any namespace, for ``lease_seconds``."""
+        """Lease up to ``limit`` expired sessions, of any namespace, for a sweep."""
 
     @abstractmethod
     async def count(self, namespace: str | None, at: datetime) -> Counts:
-        """Count the sessions of a namespace, or of all."""
+        """Count the sessions of a namespace; ``None`` means all namespaces."""
 
     async def save_session(self, session: Session) -> None:
         """Insert or replace a whole session, in one change."""
@@ -86,28 +83,28 @@ class NativeProvider(StorageProvider):
                 limits=_UNBOUNDED,
                 create=msgspec.structs.replace(header, namespace=namespace, session_id=session_id),
                 overwrite=True,
-                append=tuple(whole_sessions.messages_of(session)),
-                context_set=whole_sessions.context_of(session),
+                append=tuple(messages_of(session)),
+                context_set=context_of(session),
             )
         )
 
     async def load_session(self, session_id: str) -> Session | None:
-        """Return the whole session, an expired one too, or ``None``."""
+        """Return the whole session, also an expired one; ``None`` if there is none."""
         names = split_storage_id(session_id)
         snapshot = await self.read(*names, context=True, window=_EVERYTHING)
-        return None if snapshot is None else _named(whole_sessions.session_of(snapshot))
+        return None if snapshot is None else _named(session_of(snapshot))
 
     async def delete_session(self, session_id: str) -> bool:
         """Remove a session, whatever state it is in; ``False`` if there was none."""
-        namespace, bare_id = split_storage_id(session_id)
+        namespace, own_id = split_storage_id(session_id)
         while True:
-            snapshot = await self.read(namespace, bare_id)
+            snapshot = await self.read(namespace, own_id)
             if snapshot is None:
                 return False
             try:
                 await self.apply(removal(snapshot.header, utc_now()))
             except (StaleHeaderError, SessionExpiredError, SessionMovedError):
-                continue  # it changed or ended meanwhile: look again
+                continue  # it changed or expired since: read it again
             except SessionNotFoundError:
                 return False
             return True
@@ -120,7 +117,10 @@ class NativeProvider(StorageProvider):
         limit: int = 10,
         offset: int = 0,
     ) -> list[Session]:
-        """Return headers as sessions, newest activity first, of every namespace."""
+        """Return the headers of sessions in every namespace, newest activity first.
+
+        ``context`` and ``messages`` of each are ``None``.
+        """
         found = await self.find(
             Query(
                 namespace=None,
@@ -136,9 +136,9 @@ class NativeProvider(StorageProvider):
 
     async def update_metadata(self, session_id: str, metadata_updates: Mapping[str, Any]) -> bool:
         """Set metadata keys, remove those set to ``None``; ``False`` if there is no session."""
-        namespace, bare_id = split_storage_id(session_id)
+        namespace, own_id = split_storage_id(session_id)
         change = Change(
-            namespace=namespace, session_id=bare_id, at=utc_now(), metadata=metadata_updates
+            namespace=namespace, session_id=own_id, at=utc_now(), metadata=metadata_updates
         )
         try:
             await self.apply(change)
@@ -147,7 +147,7 @@ class NativeProvider(StorageProvider):
         return True
 
     async def clean_expired_sessions(self) -> int:
-        """Remove every expired session; return how many. Runs no hooks: the manager does."""
+        """Remove every expired session; return how many. No hooks run: those are the manager's."""
         removed = 0
         while ended := await self.due(utc_now(), _SWEEP_BATCH, _SWEEP_LEASE):
             for session in ended:
@@ -165,7 +165,7 @@ class NativeProvider(StorageProvider):
 
 
 def removal(header: SessionMetadata, at: datetime) -> Change:
-    """Return the change that removes exactly this session, in the state the header shows."""
+    """Return the change that removes this session, if it is still in the state of its header."""
     return Change(
         namespace=header.namespace,
         session_id=header.session_id,
@@ -178,13 +178,13 @@ def removal(header: SessionMetadata, at: datetime) -> Change:
 
 
 def _names(header: SessionMetadata) -> tuple[str, str]:
-    """Return namespace and bare id of a header given to one of the seven methods."""
+    """Return namespace and session id of a header that was passed to ``save_session``."""
     namespace, session_id = split_storage_id(header.session_id)
     return (namespace, session_id) if "/" in header.session_id else (header.namespace, session_id)
 
 
 def _named(session: Session) -> Session:
-    """Return the session under the id by which the seven methods know it."""
+    """Return the session under the id that the seven methods use."""
     header = session.metadata
     stored_id = storage_id(header.namespace, header.session_id)
     return msgspec.structs.replace(

@@ -1,7 +1,8 @@
-"""``ReferenceCount``: how many have a provider open. The first opens it, the last closes it.
+"""``ReferenceCount``: how many managers have a provider open.
 
-Counted here, once for all providers: two managers may share one, and neither closes it under the
-other.
+Several managers may share a provider. The first ``initialize`` opens it and the last ``shutdown``
+closes it; the calls in between are only counted. It is done here for all providers, so that the
+author of one need not.
 """
 
 from __future__ import annotations
@@ -20,69 +21,69 @@ if TYPE_CHECKING:
 
 
 class ReferenceCount:
-    """Those who have one provider open."""
+    """The references to one provider."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None  # process and event loop
-        self._switching: asyncio.Task[Any] | None = None
+        self._opened_in: tuple[int, asyncio.AbstractEventLoop] | None = None  # process, event loop
+        self._running: asyncio.Task[Any] | None = None  # the provider's own initialize or shutdown
         self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     @classmethod
-    def of(cls, provider: Any) -> ReferenceCount:  # noqa: ANN401 - a provider, which lies above
-        """Return those of a provider, whose class need not have called any ``__init__``."""
-        users: ReferenceCount | None = getattr(provider, "_opened_by", None)
-        if users is None:
-            users = provider._opened_by = cls()  # noqa: SLF001 - this module's own attribute
-        return users
+    def of(cls, provider: Any) -> ReferenceCount:  # noqa: ANN401 - base.py imports this module
+        """Return the count of a provider, whose class need not have called any ``__init__``."""
+        references: ReferenceCount | None = getattr(provider, "_references", None)
+        if references is None:
+            references = provider._references = cls()  # noqa: SLF001 - this module's own attribute
+        return references
 
     @property
     def count(self) -> int:
-        """How many have the provider open."""
+        """How many references there are."""
         return self._count
 
-    async def arrive(self, provider: object, initialize: Method) -> None:
-        """Open the provider, or count one more user."""
-        if self._calls_the_base_class():
+    async def acquire(self, provider: object, initialize: Method) -> None:
+        """Count one reference more; open the provider for the first."""
+        if self._is_call_to_super():
             await initialize(provider)
             return
-        async with self._turn():
+        async with self._opening():
             if self._is_closed():
                 self._count = 0
-                self._home = process_id(), asyncio.get_running_loop()
+                self._opened_in = process_id(), asyncio.get_running_loop()
                 keep_in_children(provider)
-                await self._switch(provider, initialize)
+                await self._run(provider, initialize)
             self._count += 1
 
-    async def leave(self, provider: object, shutdown: Method) -> None:
-        """Count one user less; the last one closes the provider."""
-        if self._calls_the_base_class():
+    async def release(self, provider: object, shutdown: Method) -> None:
+        """Count one reference less; close the provider after the last."""
+        if self._is_call_to_super():
             await shutdown(provider)
             return
-        async with self._turn():
+        async with self._opening():
             self._count = max(self._count - 1, 0)
             if self._count == 0:
-                await self._switch(provider, shutdown)
+                await self._run(provider, shutdown)
 
-    async def _switch(self, provider: object, method: Method) -> None:
-        self._switching = asyncio.current_task()
+    async def _run(self, provider: object, method: Method) -> None:
+        self._running = asyncio.current_task()
         try:
             await method(provider)
         finally:
-            self._switching = None
+            self._running = None
 
-    def _calls_the_base_class(self) -> bool:
+    def _is_call_to_super(self) -> bool:
         """Whether this is ``super().initialize()`` or ``super().shutdown()``."""
-        return self._switching is not None and self._switching is asyncio.current_task()
+        return self._running is not None and self._running is asyncio.current_task()
 
     def _is_closed(self) -> bool:
-        """Whether nobody has it open; who left an event loop to be closed has it no more."""
-        return self._count == 0 or self._home is None or self._home[1].is_closed()
+        """Whether nobody has it open. References of an event loop that was closed do not count."""
+        return self._count == 0 or self._opened_in is None or self._opened_in[1].is_closed()
 
-    def _turn(self) -> asyncio.Lock:
-        """Return the lock under which this event loop opens and closes."""
-        if self._count and self._home is not None and self._home[0] != process_id():
-            detail = "this store was opened in another process; open one of its own after a fork"
+    def _opening(self) -> asyncio.Lock:
+        """Return the lock under which this event loop opens and closes the provider."""
+        if self._count and self._opened_in is not None and self._opened_in[0] != process_id():
+            detail = "this store was opened in another process; open a new one after a fork"
             raise WrongContextError(detail)
         loop = asyncio.get_running_loop()
         if self._lock is None or self._lock[0] is not loop:
@@ -91,20 +92,20 @@ class ReferenceCount:
 
 
 def counted_initialize(initialize: Method) -> Method:
-    """Return an ``initialize`` that does something for the first user alone."""
+    """Return an ``initialize`` that runs only for the first reference."""
 
     @wraps(initialize)
     async def counted(provider: Any) -> None:  # noqa: ANN401 - see ``ReferenceCount.of``
-        await ReferenceCount.of(provider).arrive(provider, initialize)
+        await ReferenceCount.of(provider).acquire(provider, initialize)
 
     return counted
 
 
 def counted_shutdown(shutdown: Method) -> Method:
-    """Return a ``shutdown`` that does something for the last user alone."""
+    """Return a ``shutdown`` that runs only for the last reference."""
 
     @wraps(shutdown)
     async def counted(provider: Any) -> None:  # noqa: ANN401 - see ``ReferenceCount.of``
-        await ReferenceCount.of(provider).leave(provider, shutdown)
+        await ReferenceCount.of(provider).release(provider, shutdown)
 
     return counted

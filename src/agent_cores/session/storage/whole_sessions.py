@@ -1,14 +1,12 @@
-"""Whole sessions: how the seven methods' ``Session`` becomes state, snapshot and the session after.
+"""Conversions between a whole ``Session`` and the parts that changes and reads work with.
 
-For providers that load and save a session as one thing. Nothing here does I/O.
+The seven methods load and save a session as one object; ``apply_change``, ``Snapshot`` and stored
+records work with its header, context entries and messages. Nothing here does I/O.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from agent_cores.session.codec import (
     decode_context,
@@ -17,7 +15,7 @@ from agent_cores.session.codec import (
     encode_value,
 )
 from agent_cores.session.errors import InvalidInputError
-from agent_cores.session.models import Session, SessionMetadata, StoredMessage
+from agent_cores.session.models import Session, StoredMessage
 from agent_cores.session.models.change import State
 from agent_cores.session.models.session import without
 from agent_cores.session.models.snapshot import Snapshot
@@ -25,17 +23,16 @@ from agent_cores.session.models.values import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from agent_cores.session.models.change import Applied, Change
     from agent_cores.session.models.snapshot import Window
 
 
 def messages_of(session: Session) -> list[StoredMessage]:
-    """Return all messages, encoded; ``InvalidInputError`` if the session is not whole."""
+    """Return all messages, encoded; raise ``InvalidInputError`` if some are missing."""
     messages = session.messages
     if messages is None:
-        raise InvalidInputError("session.messages", "left out; a whole session is needed")
+        raise InvalidInputError("session.messages", "is None; save_session needs the whole session")
     if len(messages) != session.metadata.message_count:
         problem = f"{len(messages)}, but message_count is {session.metadata.message_count}"
         raise InvalidInputError("session.messages", problem)
@@ -43,14 +40,14 @@ def messages_of(session: Session) -> list[StoredMessage]:
 
 
 def context_of(session: Session) -> dict[str, bytes]:
-    """Return all context entries, encoded; ``InvalidInputError`` if the session is not whole."""
+    """Return all context entries, encoded; raise ``InvalidInputError`` if it is ``None``."""
     if session.context is None:
-        raise InvalidInputError("session.context", "left out; a whole session is needed")
+        raise InvalidInputError("session.context", "is None; save_session needs the whole session")
     return {key: encode_value(encode_json(value)) for key, value in session.context.items()}
 
 
 def session_of(snapshot: Snapshot) -> Session:
-    """Return a snapshot as a session; what was not asked for is ``None``."""
+    """Return a snapshot as a session; parts that the snapshot does not have are ``None``."""
     header = snapshot.header
     names = header.namespace, header.session_id
     context, messages = snapshot.context, snapshot.messages
@@ -61,8 +58,8 @@ def session_of(snapshot: Snapshot) -> Session:
     )
 
 
-def snapshot(session: Session, *, context: bool, window: Window | None) -> Snapshot:
-    """Return what ``read`` gives of a whole session."""
+def snapshot_of(session: Session, *, context: bool, window: Window | None) -> Snapshot:
+    """Return what ``read`` returns of a whole session."""
     messages, has_more = None, False
     if window is not None:
         messages, has_more = window.select(messages_of(session))
@@ -74,8 +71,8 @@ def snapshot(session: Session, *, context: bool, window: Window | None) -> Snaps
     )
 
 
-def state(session: Session | None, change: Change) -> State:
-    """Return what ``apply_change`` needs of a whole session."""
+def state_of(session: Session | None, change: Change) -> State:
+    """Return what ``apply_change`` needs to know of a whole session."""
     if session is None:
         return State()
     messages = messages_of(session)
@@ -94,8 +91,8 @@ def state(session: Session | None, change: Change) -> State:
     )
 
 
-def after(session: Session | None, applied: Applied) -> Session:
-    """Return the whole session after a change that did not delete it."""
+def session_after(session: Session | None, applied: Applied) -> Session:
+    """Return the whole session after a change that has not deleted it."""
     header = applied.header
     names = header.namespace, header.session_id
     started_anew = session is None or applied.before is None
@@ -111,18 +108,3 @@ def after(session: Session | None, applied: Applied) -> Session:
         },
         messages=[message for message in messages if message.seq not in gone] + added,
     )
-
-
-def came_due(header: SessionMetadata, at: datetime) -> bool:
-    """Whether the session is past its due time: a sweeper would look at it, ended or not."""
-    due_at = header.due_at or header.expires_at
-    return due_at is not None and due_at <= at
-
-
-def put_off(session: Session, at: datetime, lease_seconds: float) -> Session:
-    """Return a session that came due: leased if it has ended, due at its end if it lives on."""
-    due_at = session.metadata.expires_at
-    if session.metadata.is_expired(at):
-        due_at = at + timedelta(seconds=lease_seconds)
-    header = msgspec.structs.replace(session.metadata, due_at=due_at)
-    return msgspec.structs.replace(session, metadata=header)
