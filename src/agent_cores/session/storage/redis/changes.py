@@ -24,16 +24,14 @@ from agent_cores.session.errors import (
 from agent_cores.session.models.change import Applied, Change, State, apply_change, hot_append
 from agent_cores.session.storage.redis.commands import APPLY, READ
 from agent_cores.session.storage.redis.indexes import Entering
-from agent_cores.session.storage.redis.records import (
-    Look,
-    Seen,
+from agent_cores.session.storage.redis.records import Look, Seen, encode_msgpack
+from agent_cores.session.storage.redis.writes import (
     Write,
     Written,
     applied_as_written,
     change_write,
     create_write,
     delete_write,
-    encode_msgpack,
     hot_applied,
     hot_write,
 )

@@ -25,9 +25,9 @@ from agent_cores.session.models.query import (
 )
 from agent_cores.session.models.session import SessionStatus, grants_to
 from agent_cores.session.storage.redis.commands import PAGE
+from agent_cores.session.storage.redis.connection import READS_TOGETHER
 from agent_cores.session.storage.redis.keys import split_member
-from agent_cores.session.storage.redis.mending import Entry, Mending
-from agent_cores.session.storage.redis.node import READS_TOGETHER
+from agent_cores.session.storage.redis.repair import Entry, Mending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

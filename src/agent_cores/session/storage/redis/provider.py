@@ -1,9 +1,9 @@
 """``RedisProvider``: sessions in Redis or Valkey, standalone, under Sentinel or in a Cluster.
 
-``changes.py`` carries out a change; ``keys.py`` names the keys and ``records.py`` what they hold;
-``indexes.py``, ``listings.py``, ``mending.py`` and ``due.py`` are the lists; ``commands.py`` and
-``wire.py`` send scripts in batches; ``failures.py`` translates errors; ``topology.py`` finds the
-servers.
+``changes.py`` applies a change; ``keys.py`` names the keys, ``records.py`` and ``writes.py``
+describe what they hold; ``indexes.py``, ``listings.py``, ``repair.py`` and ``due.py`` keep the
+indexes; ``commands.py``, ``wire.py`` and ``connection.py`` send scripts in batches; ``url.py`` and
+``topology.py`` find the servers; ``errors.py`` translates errors.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from agent_cores.session.storage.redis.headers import Headers
 from agent_cores.session.storage.redis.indexes import Indexes
 from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.listings import Listings
-from agent_cores.session.storage.redis.mending import Mending
 from agent_cores.session.storage.redis.options import RedisOptions
 from agent_cores.session.storage.redis.records import Look
-from agent_cores.session.storage.redis.repair import repair_lists
-from agent_cores.session.storage.redis.topology import split_url, topology_of, without_login
+from agent_cores.session.storage.redis.repair import Mending, repair_lists
+from agent_cores.session.storage.redis.topology import topology_of
+from agent_cores.session.storage.redis.url import split_url, without_login
 from agent_cores.session.storage.redis.wire import Wire
 
 if TYPE_CHECKING:

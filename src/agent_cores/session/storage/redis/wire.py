@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING, Any
 from agent_cores.session.backoff import Backoff
 from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import SessionError, StorageUnavailableError, StoreFormatError
-from agent_cores.session.storage.redis.clocks import ServerClocks
 from agent_cores.session.storage.redis.commands import Command
+from agent_cores.session.storage.redis.connection import (
+    LONGEST_PAUSE,
+    READS_TOGETHER,
+    Node,
+    ServerClocks,
+)
 from agent_cores.session.storage.redis.driver import (
     AskError,
     BusyLoadingError,
@@ -25,7 +30,7 @@ from agent_cores.session.storage.redis.driver import (
     RedisClusterException,
     TryAgainError,
 )
-from agent_cores.session.storage.redis.failures import (
+from agent_cores.session.storage.redis.errors import (
     BROKEN,
     FAILURES,
     REPLIES,
@@ -35,10 +40,11 @@ from agent_cores.session.storage.redis.failures import (
     told,
     translated,
 )
-from agent_cores.session.storage.redis.node import LONGEST_PAUSE, READS_TOGETHER, Node, Topology
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+    from agent_cores.session.storage.redis.topology import Topology
 
 _QUICK_REDIRECTS = 5
 

@@ -7,16 +7,15 @@ TLS, authentication and the parser.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.storage.batching import Coalescer
 from agent_cores.session.storage.redis.driver import (
     AbstractConnection,
-    AskError,
-    MovedError,
     RedisClusterException,
 )
-from agent_cores.session.storage.redis.failures import (
+from agent_cores.session.storage.redis.errors import (
     BROKEN,
     REPLIES,
     LostAnswerError,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent_cores.session.storage.redis.commands import Command
+    from agent_cores.session.storage.redis.topology import Topology
 
 ALONE_BYTES = 64 * 1024
 """A command this large goes alone: it would hold up those that wait with it."""
@@ -35,35 +35,7 @@ READS_TOGETHER = 2_048
 """The longest page of a listing, of two lists at once, reads its headers in one flight."""
 
 LONGEST_PAUSE = 0.2
-"""Seconds between two attempts to reach a server."""
-
-
-class Topology(Protocol):
-    """Which nodes there are, which of them has a key, and connections to them."""
-
-    async def open(self) -> None:
-        """Find the nodes."""
-
-    def node_of(self, key: bytes | None) -> str:
-        """Return the address of the primary that has a key; of any for ``None``."""
-
-    def redirected(self, error: MovedError | AskError) -> str | None:
-        """Note where a slot is, and return the address; ``None`` if it is not known yet."""
-
-    def primaries(self) -> Sequence[str]:
-        """Return the addresses of all primaries."""
-
-    async def refresh(self, address: str | None) -> None:
-        """Find the nodes anew, after the one at that address failed or is no primary any more."""
-
-    async def acquire(self, address: str) -> AbstractConnection:
-        """Return an open connection for one flight."""
-
-    async def release(self, address: str, connection: AbstractConnection) -> None:
-        """Give a connection back."""
-
-    async def close(self) -> None:
-        """Close what was opened here, and only that."""
+"""Seconds between two attempts to reach a server, at most."""
 
 
 class Node:
@@ -176,3 +148,28 @@ async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as ab
         )
     except REPLIES as error:
         return error
+
+
+class ServerClocks:
+    """Estimates the servers' clocks, in milliseconds since 1970; never behind what they say."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[str, float] = {}
+
+    def note(self, address: str, asked_at: float, answer: Sequence[bytes]) -> None:
+        """Take in what a server answered to ``TIME``, asked at that ``time.monotonic()``.
+
+        The answer is taken for one to the question's first instant, so that the way back never
+        looks like a wait; the quickest answer is kept, until the clock has certainly moved.
+        """
+        seconds, micros = answer
+        offset = int(seconds) * 1000 + int(micros) / 1000 - asked_at * 1000
+        known = self._offsets.get(address)
+        took = (time.monotonic() - asked_at) * 1000
+        if known is None or offset < known or offset - took > known:
+            self._offsets[address] = offset
+
+    def now(self, address: str | None) -> int | None:
+        """Return what a server's clock says now, ``None`` if it never told."""
+        offset = None if address is None else self._offsets.get(address)
+        return None if offset is None else int(offset + time.monotonic() * 1000) + 1
