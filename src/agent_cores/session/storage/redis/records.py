@@ -42,8 +42,8 @@ def instant(millis: bytes) -> datetime:
     return from_millis(int(millis))
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What ``read.lua`` looks up beside the header."""
+class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What ``read.lua`` reads besides the header."""
 
     whole_context: bool = False
     context: tuple[str, ...] = ()
@@ -58,8 +58,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timed: bool = False
 
     @classmethod
-    def at_session(cls, *, context: bool, window: Window | None) -> Look:
-        """Return the look that ``read`` takes."""
+    def of_session(cls, *, context: bool, window: Window | None) -> ReadRequest:
+        """Return what a provider's ``read`` needs."""
         if window is None:
             return cls(whole_context=context)
         after, before = window.after_seq, window.before_seq
@@ -75,8 +75,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     @classmethod
-    def before_change(cls, change: Change) -> Look:
-        """Return the look that ``apply_change`` needs."""
+    def before_change(cls, change: Change) -> ReadRequest:
+        """Return what ``apply_change`` needs."""
         keys = tuple((CONTEXT_PREFIX.decode() + key) for key in change.context_keys)
         ids = tuple(message.id for message in change.append)
         if change.remove is None:
@@ -92,8 +92,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @hides("context", "window", "known")
-class Seen(msgspec.Struct, frozen=True):
-    """What ``read.lua`` answered, for one session. ``header`` is ``None`` if there is none."""
+class StoredSession(msgspec.Struct, frozen=True):
+    """The reply of ``read.lua``. ``header`` is ``None`` if the session does not exist."""
 
     namespace: str
     session_id: str
@@ -106,20 +106,20 @@ class Seen(msgspec.Struct, frozen=True):
     time: list[bytes] | None = None
 
     @classmethod
-    def of(cls, namespace: str, session_id: str, answer: Sequence[Any]) -> Seen:
-        """Read the answer; ``CorruptRecordError`` if the header cannot be read."""
+    def of(cls, namespace: str, session_id: str, answer: Sequence[Any]) -> StoredSession:
+        """Decode the reply; ``CorruptRecordError`` if the header cannot be read."""
         values, context, window, known, removable, streamed, indexed, now = answer
         header = header_of(namespace, session_id, values)
         count = 0 if header is None else header.message_count
         is_whole = streamed == count == indexed
         return cls(namespace, session_id, header, context, window, known, removable, is_whole, now)
 
-    def snapshot(self, look: Look, window: Window | None) -> Snapshot | None:
-        """Return what ``read`` answers."""
+    def snapshot(self, request: ReadRequest, window: Window | None) -> Snapshot | None:
+        """Return what a provider's ``read`` returns."""
         if self.header is None:
             self.refuse_if_damaged()
             return None
-        context = _context_entries(self.context) if look.whole_context else None
+        context = _context_entries(self.context) if request.whole_context else None
         if window is None:
             return Snapshot(header=self.header, context=context)
         self.refuse_if_damaged()
@@ -127,7 +127,7 @@ class Seen(msgspec.Struct, frozen=True):
         return Snapshot(header=self.header, context=context, messages=messages, has_more=has_more)
 
     def state(self, change: Change) -> State:
-        """Return what ``apply_change`` needs."""
+        """Return what ``apply_change`` needs to know."""
         held = zip(change.context_keys, self.context, strict=True)
         if self.header is None:
             if not change.must_be_expired:  # a sweeper may remove what is left

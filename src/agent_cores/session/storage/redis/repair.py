@@ -106,7 +106,7 @@ class Mending:
         if isinstance(header, CorruptRecordError):
             return entry.score
         if entry.subject is None:
-            return self._indexes.places(header).get((entry.key, entry.member))
+            return self._indexes.entries(header).get((entry.key, entry.member))
         grant = header.grants.get(entry.subject)  # one of a thousand, perhaps: not all the places
         if grant is None or header.incarnation != entry.incarnation:
             return None
@@ -126,7 +126,7 @@ class Mending:
         for entry, header in (await self._look(namespace, still)).items():
             right = self._right_score(entry, header) is not None
             if right and header is not None and not isinstance(header, CorruptRecordError):
-                await self._indexes.restore(header)
+                await self._indexes.repair(header)
         self.doubt(namespace, gone, at)
 
     async def _look(self, namespace: str, entries: Sequence[Entry]) -> dict[Entry, Header]:
@@ -156,4 +156,4 @@ async def repair_lists(
         found = await headers.read(namespace, [split_member(member)[0] for member in members])
         known = [h for h in found if h is not None and not isinstance(h, CorruptRecordError)]
         theirs = (h for h in known if h.owner_id == user_id or user_id in h.grants)
-        await asyncio.gather(*map(indexes.restore, theirs))
+        await asyncio.gather(*map(indexes.repair, theirs))

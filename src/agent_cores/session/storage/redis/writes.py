@@ -186,14 +186,14 @@ def hot_applied(change: Change, basis: SessionMetadata, written: Written) -> App
     """Return what a plain append did. The header is the basis with what the script told of it."""
     messages = numbered(change.append, written.last_seq - len(change.append))
     tags = basis.tags if written.tags is None else written.tags
-    header = _told(basis, written, revision=written.revision, tags=tags)
+    header = _as_written(basis, written, revision=written.revision, tags=tags)
     return Applied(before=basis, header=header, messages=messages, added=messages)
 
 
 def applied_as_written(applied: Applied, written: Written) -> Applied:
     """Return what a change did, with the numbers that its messages got in the end."""
     shift = written.last_seq - applied.header.last_seq
-    header = _told(applied.header, written)
+    header = _as_written(applied.header, written)
     if not shift:
         return msgspec.structs.replace(applied, header=header)
     moved = {
@@ -208,7 +208,7 @@ def applied_as_written(applied: Applied, written: Written) -> Applied:
     )
 
 
-def _told(
+def _as_written(
     header: SessionMetadata, written: Written, **fields: int | tuple[str, ...]
 ) -> SessionMetadata:
     return msgspec.structs.replace(
