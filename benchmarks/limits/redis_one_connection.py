@@ -29,7 +29,8 @@ from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage.redis.commands import APPLY
 from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.provider import RedisProvider
-from agent_cores.session.storage.redis.records import encode_msgpack, hot_write
+from agent_cores.session.storage.redis.records import encode_msgpack
+from agent_cores.session.storage.redis.writes import hot_write
 from benchmarks.store import Store, server_address
 
 ID = "i" * 22

@@ -19,7 +19,7 @@ from agent_cores.session.models.times import to_millis, utc_now
 from agent_cores.session.storage.redis.changes import Changes
 from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.provider import RedisProvider
-from agent_cores.session.storage.redis.records import Write
+from agent_cores.session.storage.redis.writes import Write
 from agent_cores.session.testing.samples import change_of
 from tests.redis.talks import append, opened, start
 from tests.servers.redis import ClusterServers, RedisServer, empty_store

@@ -1,4 +1,4 @@
-"""Entries in the lists: they are entered before a write, taken back after a refusal, and mended."""
+"""Index entries: added before a write, removed after a refusal, and repaired."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from agent_cores.session.models import (
     Query,
     RenewEffect,
 )
-from agent_cores.session.models.change import Applied, State
+from agent_cores.session.models.change import State
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.redis.changes import Changes
 from agent_cores.session.storage.redis.commands import SETTLE, Command
 from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.storage.redis.wire import Wire
 from agent_cores.session.testing.samples import change_of, creation, new_header
+from tests.redis.interrupts import before_writes, die, lose_writes
 from tests.redis.talks import append, opened, start
 from tests.servers.redis import RedisServer, empty_store
 
@@ -51,18 +52,18 @@ async def test_a_change_that_fails_for_an_unknown_cause_leaves_the_session_in_th
     effect: dict[str, Any],
 ) -> None:
     header = await start(provider)
-    looks: list[Change] = []
-    look = Changes.state
+    reads: list[Change] = []
+    state = Changes.state
 
     async def breaks_off(self: Changes, change: Change) -> State:
-        looks.append(change)
-        if len(looks) > 1:
+        reads.append(change)
+        if len(reads) > 1:
             detail = "down"
             raise StorageUnavailableError(detail)
-        return await look(self, change)
+        return await state(self, change)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Changes, "write", _loses)
+        lose_writes(patch)
         patch.setattr(Changes, "state", breaks_off)
         with pytest.raises(StorageUnavailableError):
             await provider.apply(change_of(header, utc_now(), **effect))
@@ -76,7 +77,7 @@ async def test_a_change_that_others_are_always_faster_than_leaves_the_session_in
     async with opened(f"{empty_store(server.url)}&timeout=0.3") as provider:
         header = await start(provider)
         with monkeypatch.context() as patch:
-            patch.setattr(Changes, "write", _loses)
+            lose_writes(patch)
             with pytest.raises(StaleHeaderError):
                 await provider.apply(change_of(header, utc_now(), access=SHARE))
         assert (await provider.count("default", utc_now())).sessions == 1
@@ -88,7 +89,7 @@ async def test_a_session_without_end_that_was_never_made_leaves_the_queue_after_
     at, url = utc_now(), empty_store(server.url)
     async with opened(url) as provider:
         with monkeypatch.context() as patch:
-            patch.setattr(Changes, "write", _dies)
+            before_writes(patch, die)
             with pytest.raises(StorageUnavailableError):
                 await provider.apply(creation(new_header(at=at, ttl_seconds=None)))
         assert (await provider.count("default", at)).sessions == 1
@@ -112,17 +113,15 @@ async def test_a_reader_takes_nothing_from_a_session_that_is_saved_with_an_older
     hour_ago = at - timedelta(hours=1)
     grant = Grant(subject="bob", role=AccessRole.VIEWER, granted_by="ann", granted_at=hour_ago)
     header = new_header(at=hour_ago, ttl_seconds=None, tags=("x",), grants={"bob": grant})
-    write = Changes.write
 
-    async def overtaken(self: Changes, change: Change, applied: Applied) -> Applied | None:
+    async def overtaken() -> None:
         async with opened(url) as reader:
             for listing in (query, msgspec.structs.replace(query, tags=("x",)), shared):
                 assert (await reader.find(listing)).headers == []
-        return await write(self, change, applied)
 
     async with opened(url) as provider:
         with monkeypatch.context() as patch:
-            patch.setattr(Changes, "write", overtaken)
+            before_writes(patch, overtaken)
             await provider.apply(creation(header))
         for listing in (query, msgspec.structs.replace(query, tags=("x",)), shared):
             assert len((await provider.find(listing)).headers) == 1
@@ -131,32 +130,31 @@ async def test_a_reader_takes_nothing_from_a_session_that_is_saved_with_an_older
         assert (await provider.count("default", later + timedelta(days=9))).due == 0
 
 
-async def test_a_reader_who_is_slow_to_mend_takes_nothing_from_a_session_saved_meanwhile(
+async def test_a_reader_who_is_slow_to_repair_takes_nothing_from_a_session_saved_meanwhile(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at, url = utc_now(), empty_store(server.url)
     query = Query(namespace="default", at=at, owner_id="ann")
-    mending, saved = asyncio.Event(), asyncio.Event()
-    write, call_all = Changes.write, Wire.call_all
+    repairing, saved = asyncio.Event(), asyncio.Event()
+    call_all = Wire.call_all
     settle = SETTLE.on((b"list",)).packed.split(b"\r\n")[4]  # its SHA-1
 
     async def late(self: Wire, commands: Iterable[Command]) -> list[Any]:
         waiting = list(commands)
         if any(settle in command.packed for command in waiting):
-            mending.set()
+            repairing.set()
             await saved.wait()
         return await call_all(self, waiting)
 
     async with opened(url) as reader, opened(url) as provider:
 
-        async def overtaken(self: Changes, change: Change, applied: Applied) -> Applied | None:
+        async def overtaken() -> None:
             assert (await reader.find(query)).headers == []
-            await mending.wait()
-            return await write(self, change, applied)
+            await repairing.wait()
 
         with monkeypatch.context() as patch:
             patch.setattr(Wire, "call_all", late)
-            patch.setattr(Changes, "write", overtaken)
+            before_writes(patch, overtaken)
             await provider.apply(creation(new_header(at=at - timedelta(hours=1))))
             saved.set()
             await reader.shutdown()
@@ -179,16 +177,6 @@ async def test_an_entry_that_a_failover_lost_is_made_again_by_a_change(
         await provider.apply(change_of(header, utc_now(), metadata={"title": "new"}))
         for listing in (query, msgspec.structs.replace(query, tags=("x",))):
             assert len((await provider.find(listing)).headers) == 1
-
-
-async def _dies(_: Changes, change: Change, applied: Applied) -> None:
-    """Act as if the process had ended before the write."""
-    detail = "down"
-    raise StorageUnavailableError(detail)
-
-
-async def _loses(_: Changes, change: Change, applied: Applied) -> None:
-    """Act as if another process had been faster."""
 
 
 async def test_a_create_sent_again_leaves_the_session_due_when_it_is(
@@ -219,16 +207,15 @@ async def test_a_create_sent_again_enters_nothing_that_does_not_stand(
 async def test_what_an_attempt_entered_that_lost_is_taken_back_once_another_has_won(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, tag, write = empty_store(server.url), secrets.token_hex(8), Changes.write
+    url, tag = empty_store(server.url), secrets.token_hex(8)
     async with opened(url) as one, opened(url) as other:
         header = await start(one, tags=(tag,))
 
-        async def overtaken(self: Changes, change: Change, applied: Applied) -> Applied | None:
-            monkeypatch.setattr(Changes, "write", write)
+        async def overtaken() -> None:
+            monkeypatch.undo()
             await other.apply(change_of(header, utc_now(), metadata={"tags": []}))
-            return await self.write(change, applied)
 
-        monkeypatch.setattr(Changes, "write", overtaken)
+        before_writes(monkeypatch, overtaken)
         archived = change_of(header, utc_now(), access=AccessEffect(archived=True))
         assert (await one.apply(archived)).header.tags == ()
     assert not server.command("KEYS", f"*:tag:{tag}")

@@ -59,7 +59,7 @@ async def test_a_session_of_many_groups_is_listed_and_looked_at_once(
     all_places: list[str] = []
     monkeypatch.setattr(redis_listings, "_ENTRIES_TOGETHER", 2 * GROUPS)
     monkeypatch.setattr(
-        redis_indexes.Indexes, "places", lambda _, header: all_places.append(header.session_id)
+        redis_indexes.Indexes, "entries", lambda _, header: all_places.append(header.session_id)
     )
     query = Query(namespace="default", at=at, subjects=Subjects.of(("bob", *groups)), limit=limit)
     listed: list[str] = []

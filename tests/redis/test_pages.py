@@ -13,7 +13,7 @@ import pytest
 from agent_cores.session.models import AccessRole, Cursor, Grant, Query, SessionStatus
 from agent_cores.session.models.times import to_millis, utc_now
 from agent_cores.session.storage.redis.commands import Command
-from agent_cores.session.storage.redis.node import Node
+from agent_cores.session.storage.redis.connection import Node
 from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import creation, new_header
 from tests.redis.talks import opened

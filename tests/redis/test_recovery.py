@@ -22,7 +22,7 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.models import Query, Window
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.redis.node import ALONE_BYTES
+from agent_cores.session.storage.redis.connection import ALONE_BYTES
 from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, new_message
 from tests.redis.talks import Writers, append, messages, opened, start

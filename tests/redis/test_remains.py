@@ -16,12 +16,10 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
 )
 from agent_cores.session.models import AccessEffect, AccessRole, Grant, Query, SessionMetadata
-from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.times import to_millis, utc_now
-from agent_cores.session.storage.redis.changes import Changes
-from agent_cores.session.storage.redis.indexes import Entering, Indexes
 from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
+from tests.redis.interrupts import before_writes, die, die_after_writes
 from tests.redis.talks import append, opened
 from tests.servers.redis import RedisServer, empty_store
 
@@ -94,14 +92,9 @@ async def _mixed_workload(provider: RedisProvider, at: datetime) -> None:
 async def _failed_creates(
     provider: RedisProvider, at: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Enter sessions in the lists whose headers are never written."""
-
-    async def dies(_: Changes, change: Change, applied: Applied) -> None:
-        detail = "down"
-        raise StorageUnavailableError(detail)
-
+    """Add index entries of sessions that are never written."""
     with monkeypatch.context() as patch:
-        patch.setattr(Changes, "write", dies)
+        before_writes(patch, die)
         for ttl, owner in ((None, "cat"), (30, "ann")):
             header = new_header(f"never-{owner}", at=at, owner_id=owner, ttl_seconds=ttl)
             with pytest.raises(StorageUnavailableError):
@@ -111,18 +104,14 @@ async def _failed_creates(
 async def _half_done_changes(
     provider: RedisProvider, at: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Leave sessions in the lists where they no longer stand."""
-
-    async def dies(_: Indexes, entering: Entering) -> None:
-        pass
-
+    """Leave stale index entries of sessions."""
     effects: tuple[dict[str, Any], ...] = (
         {"metadata": {"tags": []}},
         {"access": AccessEffect(archived=True)},
         {"access": AccessEffect(owner_id="bob")},
     )
     with monkeypatch.context() as patch:
-        patch.setattr(Indexes, "leave", dies)
+        die_after_writes(patch)
         for number, fields in enumerate(effects):
             header = new_header(f"half-{number}", at=at, owner_id="ann", tags=("x",))
             header = (await provider.apply(creation(header))).header

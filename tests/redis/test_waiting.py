@@ -11,7 +11,7 @@ import pytest
 from agent_cores.session.errors import SessionExpiredError, StaleHeaderError
 from agent_cores.session.models import Change, SessionMetadata
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.redis.clocks import ServerClocks
+from agent_cores.session.storage.redis.connection import ServerClocks
 from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header
 from tests.redis.talks import append, messages, opened, start

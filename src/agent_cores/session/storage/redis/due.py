@@ -17,7 +17,8 @@ from agent_cores.session.storage.base import Counts
 from agent_cores.session.storage.redis.commands import APPLY, CLAIM, LEASE, SETTLE, Command
 from agent_cores.session.storage.redis.indexes import NEVER
 from agent_cores.session.storage.redis.keys import member_of, split_member
-from agent_cores.session.storage.redis.records import Write, encode_msgpack
+from agent_cores.session.storage.redis.records import encode_msgpack
+from agent_cores.session.storage.redis.writes import Write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

@@ -1,17 +1,18 @@
-"""Which lists a session stands in, and keeping them true.
+"""``Indexes``: the lists in which a session is found, and how a write keeps them correct.
 
-Lists live in other slots than the sessions: an entry is added before the session is written and
-removed after it, so an index may hold stale entries but never misses a live session. A reader
-judges each entry by the session's header.
+Lists are in other cluster slots than the sessions. So index entries are added before the session is
+written and removed after it: an index may hold stale entries but never misses a live session. A
+reader checks each entry against the session's header.
 
-Whoever is about to add or remove an entry of a session that exists claims it before the write, with
-a token of its own, and removes it only while that claim stands. A write that succeeds was decided
-on what the one before it left, so it claimed after that one: a removal that is late finds the claim
-of whoever added the entry anew, and no clock is compared.
+A writer that is about to add or remove an entry of an existing session first claims the entry, with
+a random token, and removes it only while that claim still holds. A write that succeeds was decided
+on the result of the one before it, so its claim is the later one: a removal that is late finds the
+claim of whoever added the entry again. No clocks are compared.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from typing import TYPE_CHECKING
@@ -21,7 +22,6 @@ from agent_cores.session.storage.redis.commands import INDEX, REMOVE, SETTLE, Co
 from agent_cores.session.storage.redis.keys import claim_of, member_of
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable
     from datetime import datetime
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 NEVER = "+inf"
 _RECENT = 5.0
-"""Seconds. What is older may be, or soon become, old enough for a reader to remove."""
+"""Seconds. An older entry is, or soon will be, old enough for a reader to remove."""
 _CLAIM_SECONDS = 0.5
 _KEPT = "kept"  # these lists do not expire
 
-Place = tuple[bytes, bytes]
-"""A list's key, and a session's name in it."""
+EntryKey = tuple[bytes, bytes]
+"""A list's key, and the session's member in it."""
 
 
-class Entering:
-    """What one attempt at a write has added to the lists, and claimed in them.
+class IndexUpdate:
+    """The index entries that one attempt at a write adds and removes.
 
-    ``before`` is the session that it relies on, ``after`` what is to stand. ``is_new``: nobody
-    else can know the session yet, so nothing is claimed. ``may_leave``: the entries that go after
-    the write were claimed before it; else they are left to readers.
+    ``before`` is the session that the write was decided on, ``after`` what it makes of it.
+    ``is_new``: nobody else can know the session yet, so nothing is claimed. ``may_remove``: the
+    entries to remove were claimed before the write; otherwise readers remove them.
     """
 
     def __init__(
@@ -54,23 +54,23 @@ class Entering:
         self.before = before
         self.after = after
         self.token = None if is_new else random_token()
-        self.may_leave = False
+        self.may_remove = False
         self._began = time.monotonic()
         self._looks_old = False
 
-    def answered(self, answers: Iterable[object]) -> None:
-        """Note what ``index.lua`` told of the entries that were added."""
-        self._looks_old = any(answer == 1 for answer in answers)
+    def note(self, replies: Iterable[object]) -> None:
+        """Note what ``index.lua`` replied about the entries that were added."""
+        self._looks_old = any([reply == 1 for reply in replies])  # noqa: C419 - a list is faster
 
     @property
     def is_safe(self) -> bool:
-        """Whether no reader can have taken an entry for a stale one before the write was done."""
+        """Whether no reader can have removed an entry as stale before the write was done."""
         in_time = time.monotonic() - self._began < _RECENT
         return self.token is None and in_time and not self._looks_old
 
 
 def random_token() -> str:
-    """Return the token of a claim: it never comes twice."""
+    """Return the token of a claim: 64 random bits."""
     return secrets.token_hex(8)
 
 
@@ -82,130 +82,145 @@ class Indexes:
         self._wire = wire
         self._background = background
 
-    def places(self, header: SessionMetadata) -> dict[Place, int]:
-        """Return every place of a session in lists that readers walk, and its score there."""
+    def entries(self, header: SessionMetadata) -> dict[EntryKey, int]:
+        """Return every entry of a session in the lists that readers walk, with its score."""
         member = member_of(header.session_id, header.incarnation)
         listed_at = to_millis(header.listed_at or header.last_active_at)
-        places = {(key, member): listed_at for key in self._owned(header, header.tags)}
+        entries = {(key, member): listed_at for key in self._owned(header, header.tags)}
         for subject, grant in header.grants.items():
             key = self._keys.shared_with(header.namespace, subject)
-            places[key, member] = to_millis(grant.granted_at)
-        return places
+            entries[key, member] = to_millis(grant.granted_at)
+        return entries
 
-    async def enter(self, entering: Entering) -> None:
-        """Before the write: add a session where it will stand, claim where it will not stand.
+    def new_entries(self, header: SessionMetadata) -> list[Command]:
+        """Return what adds a new session to the lists, without the due queue."""
+        additions = self._additions(IndexUpdate(None, header, is_new=True), None)
+        return [command for command, _ in additions]
 
-        Only what would be missing for good is waited for to its end: not a new time, which readers
-        correct, nor a claim, without which an entry is left to them.
+    def new_due(self, header: SessionMetadata) -> tuple[bytes, str, bytes]:
+        """Return key, score and member of a new session in the due queue."""
+        key = self._keys.due(header.namespace, header.session_id)
+        return key, _due_score(header), member_of(header.session_id, header.incarnation)
+
+    def new_namespaces(self, names: Iterable[str]) -> Command:
+        """Return what adds namespaces to the set of those that have due queues."""
+        return Command.write("SADD", self._keys.namespaces, *names, key=self._keys.namespaces)
+
+    async def add(self, update: IndexUpdate) -> None:
+        """Before the write: add the entries it needs, and claim those it will remove.
+
+        It waits only for entries that would otherwise be missing. Readers correct an old score, and
+        remove an entry that could not be claimed.
         """
-        before, after = entering.before, entering.after
+        before, after = update.before, update.after
         is_new = before is None or before.incarnation != after.incarnation
         needed: list[Command] = []
         wanted: list[Command] = []
-        for command, is_missing in self._additions(entering, entering.token):
+        for command, is_missing in self._additions(update, update.token):
             (needed if is_missing else wanted).append(command)
         added = len(needed)
-        if is_new or _nearer(before, after):
+        if is_new or _ends_earlier(before, after):
             needed.append(self._due(after, "GT" if is_new else "LT"))
         else:
             wanted.append(self._due(after, "NX"))
         if is_new:
-            namespaces = self._keys.namespaces
-            needed.append(Command.write("SADD", namespaces, after.namespace, key=namespaces))
+            needed.append(self.new_namespaces([after.namespace]))
         moving = None
         if wanted:
             moving = self._background.start_unless_slow(self._wire.call_all(wanted))
-        claiming = self._claim(entering)
-        answers = await self._wire.call_all(needed)
-        entering.answered(answers[:added])
+        claiming = self._claim(update)
+        replies = await self._wire.call_all(needed)
+        update.note(replies[:added])
         await self._background.shortly(moving)
         if claiming is not None:
-            entering.may_leave = await self._background.succeeds(claiming, _CLAIM_SECONDS)
+            update.may_remove = await self._background.succeeds(claiming, _CLAIM_SECONDS)
 
-    def _claim(self, entering: Entering) -> asyncio.Task[bool] | None:
-        """Begin to claim the entries that are to go."""
-        left = self._left(entering.before, entering.after)
-        if entering.token is None or not left:
+    def _claim(self, update: IndexUpdate) -> asyncio.Task[bool] | None:
+        """Begin to claim the entries that the write will remove."""
+        stale = self._stale(update.before, update.after)
+        if update.token is None or not stale:
             return None
-        token = entering.token
+        token = update.token
         return self._background.start(
-            self._wire.call_all([claimed(place, token) for place in left])
+            self._wire.call_all([claimed(entry, token) for entry in stale])
         )
 
-    async def affirm(self, entering: Entering) -> None:
-        """After the write: add the entries again that somebody may have removed, lift the claims.
+    async def finish(self, update: IndexUpdate) -> None:
+        """After the write: remove the stale entries, and repair those that must be there."""
+        await asyncio.gather(self._remove_stale(update), self._repair_added(update))
 
-        A reader who came before the header may have taken them for stale ones; another write that
-        came to nothing may have claimed them later than this one.
+    async def _remove_stale(self, update: IndexUpdate) -> None:
+        stale = self._stale(update.before, update.after)
+        before = update.before
+        if before is not None and before.incarnation != update.after.incarnation:
+            await self.remove(before)
+        elif update.token is not None and update.may_remove:
+            await self._wire.call_all(removal(entry, update.token) for entry in stale)
+
+    async def _repair_added(self, update: IndexUpdate) -> None:
+        """Add the entries again that others may have removed, and release the claims.
+
+        A reader that came before the write may have taken them for stale ones; a write that was
+        refused may have claimed them after this one.
         """
-        if entering.is_safe:
+        if update.is_safe:
             return
-        commands = [command for command, _ in self._additions(entering, "")]
-        if commands or _nearer(entering.before, entering.after):
-            nearer = _nearer(entering.before, entering.after)
-            commands.append(self._due(entering.after, "LT" if nearer else "NX"))
+        commands = [command for command, _ in self._additions(update, "")]
+        ends_earlier = _ends_earlier(update.before, update.after)
+        if commands or ends_earlier:
+            commands.append(self._due(update.after, "LT" if ends_earlier else "NX"))
         await self._wire.call_all(commands)
 
-    async def restore(self, header: SessionMetadata) -> None:
-        """Add every entry of a session that stands, for those that were removed or lost."""
-        additions = self._additions(Entering(None, header, is_new=True), None)
-        commands = [command for command, _ in additions]
-        await self._wire.call_all([*commands, self._due(header, "NX")])
+    async def repair(self, header: SessionMetadata) -> None:
+        """Add every entry of a stored session again, in case it was removed or lost."""
+        await self._wire.call_all([*self.new_entries(header), self._due(header, "NX")])
 
-    async def leave(self, entering: Entering) -> None:
-        """After the write: remove the session from where it no longer stands."""
-        left = self._left(entering.before, entering.after)
-        before = entering.before
-        if before is not None and before.incarnation != entering.after.incarnation:
-            await self.leave_all(before)
-        elif entering.token is not None and entering.may_leave:
-            await self._wire.call_all(removal(place, entering.token) for place in left)
+    async def remove(self, header: SessionMetadata) -> None:
+        """Remove every entry of one incarnation, which is gone."""
+        member = member_of(header.session_id, header.incarnation)
+        keys = [key for key, _ in self.entries(header)]
+        keys.append(self._keys.due(header.namespace, header.session_id))
+        await self._wire.call_all(Command.write("ZREM", key, member, key=key) for key in keys)
 
-    async def leave_all(self, before: SessionMetadata) -> None:
-        """Remove every entry of one incarnation that is gone."""
-        member = member_of(before.session_id, before.incarnation)
-        gone = [key for key, _ in self.places(before)]
-        gone.append(self._keys.due(before.namespace, before.session_id))
-        await self._wire.call_all(Command.write("ZREM", key, member, key=key) for key in gone)
-
-    async def stands(self, gone: SessionMetadata) -> bool:
-        """Return whether one incarnation of a session is there."""
+    async def is_stored(self, gone: SessionMetadata) -> bool:
+        """Return whether that incarnation of a session is stored."""
         key = self._keys.session(gone.namespace, gone.session_id).header
         stored = await self._wire.call(Command.read("HGET", key, "incarnation", key=key))
         return bool(stored == str(gone.incarnation).encode())
 
-    async def withdraw(self, entering: Entering, stands: SessionMetadata | None) -> None:
-        """Take back what was added for a write that changed nothing. ``stands``: what is there.
+    async def undo(self, update: IndexUpdate, stored: SessionMetadata | None) -> None:
+        """Take back what was added for a write that was refused. ``stored``: what is there.
 
-        An entry is removed only if nobody has claimed it since, and one that stands gets its score
-        back only where it is still that of the write: whoever wrote another one knew better.
+        An entry is removed only if nobody has claimed it since. An entry that belongs gets its
+        score back only where it still has that of the refused write: a later writer knew better.
         """
-        wanted = entering.after
-        held = {} if stands is None else self.places(stands)
+        refused = update.after
+        correct = {} if stored is None else self.entries(stored)
         commands: list[Command] = []
-        for place, score in self.places(wanted).items():
-            key, member = place
-            if place in held or entering.token is None:
-                if held.get(place) != score:
-                    commands.append(SETTLE.on((key,), member, score, score, held.get(place, "")))
+        for entry, score in self.entries(refused).items():
+            key, member = entry
+            if entry in correct or update.token is None:
+                if correct.get(entry) != score:
+                    right = correct.get(entry, "")
+                    commands.append(SETTLE.on((key,), member, score, score, right))
             else:
-                commands.append(removal(place, entering.token))
-        due = self._keys.due(wanted.namespace, wanted.session_id)
-        member, due_at = member_of(wanted.session_id, wanted.incarnation), _due_score(wanted)
-        if stands is None or stands.incarnation != wanted.incarnation:
+                commands.append(removal(entry, update.token))
+        due = self._keys.due(refused.namespace, refused.session_id)
+        member, due_at = member_of(refused.session_id, refused.incarnation), _due_score(refused)
+        if stored is None or stored.incarnation != refused.incarnation:
             commands.append(Command.write("ZREM", due, member, key=due))
-        elif due_at != _due_score(stands):
-            commands.append(SETTLE.on((due,), member, due_at, due_at, _due_score(stands)))
+        elif due_at != _due_score(stored):
+            commands.append(SETTLE.on((due,), member, due_at, due_at, _due_score(stored)))
         await self._wire.call_all(commands)
 
-    def _left(self, before: SessionMetadata | None, after: SessionMetadata) -> list[Place]:
-        """Return the places of a session where it will not stand any more."""
+    def _stale(self, before: SessionMetadata | None, after: SessionMetadata) -> list[EntryKey]:
+        """Return the entries of a session that a write makes stale."""
         if before is None or before.incarnation != after.incarnation:
             return []
-        kept = self.places(after)
-        return [place for place in self.places(before) if place not in kept]
+        kept = self.entries(after)
+        return [entry for entry in self.entries(before) if entry not in kept]
 
-    def moved(
+    def move(
         self, header: SessionMetadata, tags: Iterable[str], at: datetime, ends: datetime | None
     ) -> Command:
         """Return what moves a session up in its owner's list and in those of the tags."""
@@ -213,10 +228,10 @@ class Indexes:
         keys = tuple(self._owned(header, tags))
         return INDEX.on(keys, "move", member, to_millis(at), _end(ends))
 
-    async def move_back(self, header: SessionMetadata, moved_to: datetime) -> None:
-        """Undo ``moved`` for an append that was not written: ``header`` is what stands.
+    async def undo_move(self, header: SessionMetadata, moved_to: datetime) -> None:
+        """Undo ``move`` for an append that was not written: ``header`` is what is stored.
 
-        Only where the score is still that of the append; whoever wrote another one knew better.
+        Only where the score is still that of the append: a later writer knew better.
         """
         member = member_of(header.session_id, header.incarnation)
         right = to_millis(header.listed_at or header.last_active_at)
@@ -227,15 +242,14 @@ class Indexes:
                 for key in self._owned(header, header.tags)
             )
 
-    def _additions(self, entering: Entering, token: str | None) -> Iterable[tuple[Command, bool]]:
-        """Yield what adds a session, or moves it up, and makes its owner's lists last as long.
+    def _additions(self, update: IndexUpdate, token: str | None) -> Iterable[tuple[Command, bool]]:
+        """Yield what adds or moves up each entry, and extends the expiry of the owner's lists.
 
-        And whether an entry is new. With a token, also what sets the claims of new entries;
-        ``""`` lifts them, and yields nothing for others.
+        Each comes with whether the entry is new. With a token, the command also sets the claim of a
+        new entry; ``""`` releases it, and yields nothing for other entries.
         """
-        before, after = entering.before, entering.after
-        held = {} if before is None else self.places(before)
-        places = self.places(after)
+        before, after = update.before, update.after
+        held = {} if before is None else self.entries(before)
         member = member_of(after.session_id, after.incarnation)
         score = to_millis(after.listed_at or after.last_active_at)
         owned = tuple(self._owned(after, after.tags))
@@ -246,10 +260,12 @@ class Indexes:
         ):
             end = _end(after.expires_at)
             yield _added(owned, member, score, end, token if is_new else None), is_new
-        for (key, _), when in places.items():
+        for subject, grant in after.grants.items():
+            key = self._keys.shared_with(after.namespace, subject)
+            granted_at = to_millis(grant.granted_at)
             is_new = (key, member) not in held
-            if key not in owned and (is_new or (token != "" and held[key, member] != when)):
-                yield _added((key,), member, when, _KEPT, token if is_new else None), is_new
+            if is_new or (token != "" and held[key, member] != granted_at):
+                yield _added((key,), member, granted_at, _KEPT, token if is_new else None), is_new
 
     def _due(self, header: SessionMetadata, direction: str) -> Command:
         key = self._keys.due(header.namespace, header.session_id)
@@ -263,15 +279,15 @@ class Indexes:
             yield self._keys.owned(*names, archived=header.archived, tag=tag)
 
 
-def claimed(place: Place, token: str) -> Command:
-    """Return what claims an entry: it then goes only by ``removal`` with that very token."""
-    key, member = place
+def claimed(entry: EntryKey, token: str) -> Command:
+    """Return what claims an entry: from then on only ``removal`` with that token removes it."""
+    key, member = entry
     return INDEX.on((key, claim_of(key, member)), "claim", member, 0, _KEPT, token)
 
 
-def removal(place: Place, token: str) -> Command:
+def removal(entry: EntryKey, token: str) -> Command:
     """Return what removes an entry that nobody has claimed since."""
-    key, member = place
+    key, member = entry
     return REMOVE.on((key, claim_of(key, member)), member, token)
 
 
@@ -284,7 +300,7 @@ def _added(
     return INDEX.on(keys + claims, "add", member, score, end, token)
 
 
-def _nearer(before: SessionMetadata | None, after: SessionMetadata) -> bool:
+def _ends_earlier(before: SessionMetadata | None, after: SessionMetadata) -> bool:
     if before is None or after.expires_at is None:
         return False
     return before.expires_at is None or after.expires_at < before.expires_at

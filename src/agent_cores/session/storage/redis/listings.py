@@ -25,9 +25,9 @@ from agent_cores.session.models.query import (
 )
 from agent_cores.session.models.session import SessionStatus, grants_to
 from agent_cores.session.storage.redis.commands import PAGE
+from agent_cores.session.storage.redis.connection import GROUP
 from agent_cores.session.storage.redis.keys import split_member
-from agent_cores.session.storage.redis.mending import Entry, Mending
-from agent_cores.session.storage.redis.node import READS_TOGETHER
+from agent_cores.session.storage.redis.repair import Entry, Mending
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,7 +84,7 @@ class Listings:
         idle, at_least = 0, _looked_at_least(query)
         while True:
             taken = page.taken
-            wanted = min(max(page.missing, at_least), READS_TOGETHER)
+            wanted = min(max(page.missing, at_least), GROUP)
             at_least *= 4
             entries, after = await self._next_entries(sources, after, wanted)
             names = list(dict.fromkeys(entry.session_id for entry in entries))
@@ -126,7 +126,7 @@ class Listings:
             if (after is None or entry.place < after) and (floor is None or entry.place >= floor)
         ]
         ahead.sort(key=lambda entry: entry.place, reverse=True)
-        most = max(READS_TOGETHER, 2 * wanted)
+        most = max(GROUP, 2 * wanted)
         if len(ahead) > most:
             last = _last_of(ahead, most)
             if last < len(ahead):

@@ -1,9 +1,9 @@
 """``RedisProvider``: sessions in Redis or Valkey, standalone, under Sentinel or in a Cluster.
 
-``changes.py`` carries out a change; ``keys.py`` names the keys and ``records.py`` what they hold;
-``indexes.py``, ``listings.py``, ``mending.py`` and ``due.py`` are the lists; ``commands.py`` and
-``wire.py`` send scripts in batches; ``failures.py`` translates errors; ``topology.py`` finds the
-servers.
+``changes.py`` applies a change; ``keys.py`` names the keys, ``records.py`` and ``writes.py``
+describe what they hold; ``indexes.py``, ``listings.py``, ``repair.py`` and ``due.py`` keep the
+indexes; ``commands.py``, ``wire.py`` and ``connection.py`` send scripts in batches; ``url.py`` and
+``topology.py`` find the servers; ``errors.py`` translates errors.
 """
 
 from __future__ import annotations
@@ -16,28 +16,30 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agent_cores.session.deadline import start_task
 from agent_cores.session.errors import StorageError
+from agent_cores.session.models.change import Applied
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.redis.background import Background
 from agent_cores.session.storage.redis.changes import Changes
 from agent_cores.session.storage.redis.commands import Command
+from agent_cores.session.storage.redis.creates import Creates
 from agent_cores.session.storage.redis.due import DueQueue
 from agent_cores.session.storage.redis.headers import Headers
 from agent_cores.session.storage.redis.indexes import Indexes
 from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.listings import Listings
-from agent_cores.session.storage.redis.mending import Mending
 from agent_cores.session.storage.redis.options import RedisOptions
-from agent_cores.session.storage.redis.records import Look
-from agent_cores.session.storage.redis.repair import repair_lists
-from agent_cores.session.storage.redis.topology import split_url, topology_of, without_login
+from agent_cores.session.storage.redis.records import ReadRequest
+from agent_cores.session.storage.redis.repair import Mending, repair_lists
+from agent_cores.session.storage.redis.topology import topology_of
+from agent_cores.session.storage.redis.url import split_url, without_login
 from agent_cores.session.storage.redis.wire import Wire
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from agent_cores.session.models.change import Applied, Change
+    from agent_cores.session.models.change import Change
     from agent_cores.session.models.query import Ended, Found, Query
     from agent_cores.session.models.snapshot import Snapshot, Window
     from agent_cores.session.settings import SessionSettings
@@ -88,6 +90,9 @@ class RedisProvider(NativeProvider):
         self._changes = Changes(
             self._keys, self._wire, self._indexes, self._due, self._background, timeout=timeout
         )
+        self._creates = Creates(
+            self._keys, self._wire, self._indexes, self._background, max_queued=max_queued
+        )
         self._timeout = timeout
         self._fast_path = fast_path
         self._running: set[asyncio.Task[Any]] = set()
@@ -112,6 +117,7 @@ class RedisProvider(NativeProvider):
 
     async def initialize(self) -> None:
         await self._wire.open()
+        self._creates.open()
         try:
             async with asyncio.timeout(self._timeout):
                 await asyncio.gather(self._wire.note_times(), self._warn_of_eviction())
@@ -134,6 +140,7 @@ class RedisProvider(NativeProvider):
         """Finish what was taken."""
         while self._running:
             await asyncio.wait(self._running)
+        await self._creates.drain()
         await self._background.finish()
         await self._wire.drain()
 
@@ -157,17 +164,20 @@ class RedisProvider(NativeProvider):
         context: bool = False,
         window: Window | None = None,
     ) -> Snapshot | None:
-        look = Look.at_session(context=context, window=window)
-        seen = await self._changes.look(namespace, session_id, look)
-        return seen.snapshot(look, window)
+        request = ReadRequest.of_session(context=context, window=window)
+        stored = await self._changes.read(namespace, session_id, request)
+        return stored.snapshot(request, window)
 
     async def apply(self, change: Change) -> Applied:
+        added = None
         if self._fast_path:
-            applied = await self._changes.append_hot(change)
-            if applied is not None:
+            create = change.create is not None
+            applied = await (self._creates.create if create else self._changes.append_hot)(change)
+            if isinstance(applied, Applied):
                 return applied
-        # Its own task: a caller that is cancelled leaves no entry in a list behind.
-        task = start_task(self._changes.carry_out(change))
+            added = applied
+        # A task of its own: a cancelled caller leaves no index entries behind.
+        task = start_task(self._changes.apply(change, added))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)

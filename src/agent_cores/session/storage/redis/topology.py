@@ -1,20 +1,11 @@
-"""From a URL or a ready client to the servers behind it: standalone, Sentinel or Cluster.
-
-    redis://[user[:password]@]host[:port][/db]      rediss://… with TLS      unix:///path?db=0
-    redis+sentinel://host[:port],host[:port]/service[/db]      rediss+sentinel://…
-    redis+cluster://host[:port],host[:port]                     rediss+cluster://…
-
-``valkey`` may stand for ``redis`` in each. A query string goes to redis-py as it understands it
-(``client_name``, ``ssl_ca_certs``, ``protocol``, …), unknown names are refused. Sentinel's own user
-and password are ``sentinel_username`` and ``sentinel_password``.
-"""
+"""The servers behind a URL or a ready client: standalone, Sentinel or Cluster."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlencode, urlsplit
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.storage.redis.driver import (
@@ -30,28 +21,52 @@ from agent_cores.session.storage.redis.driver import (
     RedisError,
     Retry,
     Sentinel,
-    SSLConnection,
+    SentinelConnectionPool,
     idle_connections,
     is_stale,
     key_slot,
-    parse_url,
 )
-from agent_cores.session.storage.redis.options import RedisOptions
-from agent_cores.session.storage.redis.sentinel import Watch
+from agent_cores.session.storage.redis.errors import BROKEN
+from agent_cores.session.storage.redis.url import UNUSABLE, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent_cores.session.storage.redis.node import Topology
 
-_URL = re.compile(r"(?:redis|valkey)(?P<tls>s?)(?:\+(?P<kind>cluster|sentinel))?", re.IGNORECASE)
-_PORTS = {"cluster": 6379, "sentinel": 26379}
-_UNUSABLE = (
-    "the Redis URL cannot be used: a name of its query string is unknown, or a value, a port or a"
-    " database is none; in a password, write % : / ? # [ ] @ percent-encoded"
-)
 _REFRESH_INTERVAL = 0.1
 """Seconds between two looks at the slots of a cluster, however many commands were redirected."""
+_IDLE = 1.0
+"""Seconds without use after which the sentinels are asked whether a server is still the primary."""
+_ASKED = 0.25
+"""Seconds until the next sentinel is asked; where none answers, the connection is trusted."""
+
+
+class Topology(Protocol):
+    """Which nodes there are, which of them has a key, and connections to them."""
+
+    async def open(self) -> None:
+        """Find the nodes."""
+
+    def node_of(self, key: bytes | None) -> str:
+        """Return the address of the primary that has a key; of any for ``None``."""
+
+    def redirected(self, error: MovedError | AskError) -> str | None:
+        """Note where a slot is, and return the address; ``None`` if it is not known yet."""
+
+    def primaries(self) -> Sequence[str]:
+        """Return the addresses of all primaries."""
+
+    async def refresh(self, address: str | None) -> None:
+        """Find the nodes anew, after the one at that address failed or is no primary any more."""
+
+    async def acquire(self, address: str) -> AbstractConnection:
+        """Return an open connection for one flight."""
+
+    async def release(self, address: str, connection: AbstractConnection) -> None:
+        """Give a connection back."""
+
+    async def close(self) -> None:
+        """Close what was opened here, and only that."""
 
 
 def topology_of(client: object | None, url: str, *, pool_size: int, timeout: float) -> Topology:
@@ -68,93 +83,27 @@ def topology_of(client: object | None, url: str, *, pool_size: int, timeout: flo
     except ConfigurationError:  # a kind of ValueError, with words of our own
         raise
     except (KeyError, TypeError, ValueError, RedisError, RedisClusterException):
-        raise ConfigurationError(_UNUSABLE) from None  # the driver's words may hold the password
-
-
-def split_url(url: str) -> tuple[str, dict[str, Any]]:
-    """Return the URL without the provider's own options, and these."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ConfigurationError(_UNUSABLE) from None
-    options, others = RedisOptions.split_query(
-        parts.query, aliases={"max_connections": "pool_size"}
-    )
-    if not options:
-        return url, {}
-    changed = parts._replace(query=urlencode(others)).geturl()
-    return changed if parts.netloc or parts.path else f"{parts.scheme}://", options
-
-
-def without_login(url: str) -> str:
-    """Return the URL without user, password and query.
-
-    Without its hosts too, if an ``@`` after them leaves open where the password ends.
-    """
-    scheme, mark, rest = url.partition("://")
-    (authority,) = re.findall(r"^[^/?#]*", rest)
-    if "@" in rest[len(authority) :]:
-        return f"{scheme}{mark}…"
-    return scheme + mark + re.split(r"[?#]", rest)[0].rpartition("@")[2]
+        raise ConfigurationError(UNUSABLE) from None  # the driver's words may hold the password
 
 
 def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
-    scheme, _, rest = url.partition("://")
-    known = _URL.fullmatch(scheme)
-    defaults: dict[str, Any] = {
+    kind, hosts, service, chosen = parse(url)
+    options: dict[str, Any] = {
         "max_connections": pool_size,
         "socket_timeout": None,  # flights are timed as a whole
         "socket_connect_timeout": timeout,
         "socket_keepalive": True,
     }
-    if known is None or known["kind"] is None:
-        plain = url if known is None else f"redis{known['tls'].lower()}://{rest}"
-        options: dict[str, Any] = defaults | _options(plain)
+    if kind == "server":
+        options |= chosen
         if "path" in options:
             del options["socket_keepalive"]
         return OneServer(_checked(ConnectionPool(**options)), owned=True)
-    kind = known["kind"].lower()
-    hosts, service, options = _several(rest, kind, tls=bool(known["tls"]))
     if kind == "sentinel":
-        return _watched(hosts, service, defaults | options, timeout)
+        return _watched(hosts, service, {**options, **chosen}, timeout)
     nodes = [ClusterNode(host, port) for host, port in hosts]
-    patience = _patience(timeout, hosts)
-    options = defaults | patience | {"retry": Retry(NoBackoff(), 0)} | options
+    options |= {**_patience(timeout, hosts), "retry": Retry(NoBackoff(), 0), **chosen}
     return ClusterServers(RedisCluster(startup_nodes=nodes, **options), owned=True)
-
-
-def _several(
-    rest: str, kind: str, *, tls: bool
-) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
-    """Return hosts, Sentinel's service and redis-py's options of a URL with several hosts."""
-    authority, slash, tail = rest.partition("/")
-    if not slash:
-        authority, mark, query = rest.partition("?")
-        tail = mark + query
-    login, at, names = authority.rpartition("@")
-    hosts = [_host(name, _PORTS[kind]) for name in names.split(",")]
-    service = ""
-    if kind == "sentinel":
-        path, mark, query = tail.partition("?")
-        service, _, path = path.partition("/")
-        if not service:
-            detail = "the name of the service is missing: redis+sentinel://host,host/service"
-            raise ConfigurationError(detail)
-        tail = path + mark + query
-    options = _options(f"redis{'s' if tls else ''}://{login}{at}h/{tail}")
-    del options["host"]
-    if options.pop("connection_class", None) is SSLConnection:
-        options["ssl"] = True
-    return hosts, unquote(service), options
-
-
-def _options(url: str) -> dict[str, Any]:
-    """Return redis-py's options of a URL. It takes a path that is no number for database 0."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", unquote(parts.path)):
-        detail = "the path of a Redis URL is the number of a database: redis://host/0"
-        raise ConfigurationError(detail)
-    return dict(parse_url(url))
 
 
 def _patience(timeout: float, hosts: Sequence[object]) -> dict[str, float]:
@@ -166,16 +115,8 @@ def _patience(timeout: float, hosts: Sequence[object]) -> dict[str, float]:
     return {"socket_timeout": share, "socket_connect_timeout": share}
 
 
-def _host(name: str, port: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{name}")
-    if not parts.hostname:
-        detail = "a host of the Redis URL has no name: redis+cluster://host[:port],host[:port]"
-        raise ConfigurationError(detail)
-    return parts.hostname, parts.port or port
-
-
 def _watched(
-    hosts: list[tuple[str, int]], service: str, options: dict[str, Any], timeout: float
+    hosts: Sequence[tuple[str, int]], service: str, options: dict[str, Any], timeout: float
 ) -> Topology:
     own = {
         name.removeprefix("sentinel_"): options.pop(name)
@@ -368,3 +309,54 @@ class ClusterServers:
         if self._owned:
             await self._client.nodes_manager.aclose()
             await self._client.nodes_manager.aclose("startup_nodes")
+
+
+class Watch:
+    """Tells whether a connection that was idle still leads to the primary.
+
+    A server that comes back after a failover does not know of it yet: for some seconds it answers
+    as the primary that it was, until a sentinel makes it a replica. So the sentinels are asked.
+    """
+
+    def __init__(self, sentinel: Sentinel, service: str) -> None:
+        self._sentinel = sentinel
+        self._service = service
+        self._used: WeakKeyDictionary[AbstractConnection, float] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, pool: ConnectionPool) -> Watch | None:
+        """Return one for a pool whose servers sentinels know, ``None`` for any other."""
+        if isinstance(pool, SentinelConnectionPool):
+            return cls(pool.sentinel_manager, pool.service_name)
+        return None
+
+    def used(self, connection: AbstractConnection) -> None:
+        """Note that a connection was in use until now."""
+        self._used[connection] = time.monotonic()
+
+    async def leave_if_replaced(self, connection: AbstractConnection) -> None:
+        """Close a connection that was idle for a while, if its server is not the primary."""
+        used = self._used.get(connection)
+        if not connection.is_connected or used is None or time.monotonic() - used < _IDLE:
+            return
+        primary = await self._primary()
+        if primary is not None and primary != (str(connection.host), int(connection.port)):  # type: ignore[attr-defined]  # set by redis-py once it is connected
+            await connection.disconnect(nowait=True)
+
+    async def _primary(self) -> tuple[str, int] | None:
+        """Return where the first sentinel that answers says the primary is."""
+        for watcher in self._sentinel.sentinels:
+            try:
+                async with asyncio.timeout(_ASKED):
+                    found: Any = await watcher.sentinel_get_master_addr_by_name(self._service)
+            except BROKEN:
+                continue
+            if found is not None:
+                host, port = found
+                return (host.decode() if isinstance(host, bytes) else str(host)), int(port)
+        return None
+
+    async def close(self) -> None:
+        """Close the connections to the sentinels."""
+        for watcher in self._sentinel.sentinels:
+            await watcher.aclose()

@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING, Any
 from agent_cores.session.backoff import Backoff
 from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import SessionError, StorageUnavailableError, StoreFormatError
-from agent_cores.session.storage.redis.clocks import ServerClocks
 from agent_cores.session.storage.redis.commands import Command
+from agent_cores.session.storage.redis.connection import (
+    GROUP,
+    LONGEST_PAUSE,
+    Node,
+    ServerClocks,
+)
 from agent_cores.session.storage.redis.driver import (
     AskError,
     BusyLoadingError,
@@ -25,7 +30,7 @@ from agent_cores.session.storage.redis.driver import (
     RedisClusterException,
     TryAgainError,
 )
-from agent_cores.session.storage.redis.failures import (
+from agent_cores.session.storage.redis.errors import (
     BROKEN,
     FAILURES,
     REPLIES,
@@ -35,10 +40,11 @@ from agent_cores.session.storage.redis.failures import (
     told,
     translated,
 )
-from agent_cores.session.storage.redis.node import LONGEST_PAUSE, READS_TOGETHER, Node, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from agent_cores.session.storage.redis.topology import Topology
 
 _QUICK_REDIRECTS = 5
 
@@ -115,7 +121,7 @@ class Wire:
         if address is not None:
             self._clocks.note(address, asked_at, answer)
 
-    def _address_of(self, key: bytes) -> str | None:
+    def _address_of(self, key: bytes | None) -> str | None:
         try:
             return self._topology.node_of(key)
         except RedisClusterException:
@@ -135,64 +141,114 @@ class Wire:
         else:
             self._clocks.note(address, asked_at, answer)
 
-    async def call(self, command: Command, *, together: bool = False) -> Any:  # noqa: ANN401 - whatever the server answers
+    async def call(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
         """Send a command until it is answered, and return the answer.
 
         ``StorageUnavailableError`` once the timeout has passed, or with ``outcome_unknown`` as soon
-        as an answer was lost that must not be asked for twice.
+        as the response to a command was lost that must not be sent twice.
         """
-        left = time_left(self._timeout)
-        if not left:
-            detail = "SESSION_TIMEOUT is over; nothing was sent"
-            raise StorageUnavailableError(detail)
-        deadline = time.monotonic() + left
+        deadline = self._deadline()
         address = None
         try:
             address = self._topology.node_of(command.key)
             if address in self._suspects:
                 address = await self._found_anew(command.key, deadline)
-            return await self._node(address).send(command, together=together)
+            return await self._node(address).send(command)
         except FAILURES as error:
-            delivery, failure = _Delivery(command, deadline), error
+            failure = error
+        return await self._retry(command, deadline, address, failure)
+
+    def _deadline(self) -> float:
+        left = time_left(self._timeout)
+        if not left:
+            detail = "SESSION_TIMEOUT is over; nothing was sent"
+            raise StorageUnavailableError(detail)
+        return time.monotonic() + left
+
+    async def _retry(
+        self, command: Command, deadline: float, address: str | None, failure: Exception
+    ) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Send a command again whose first attempt, at that address, failed."""
+        delivery = _Delivery(command, deadline)
         while True:
             await self._redeliver(delivery, address, failure)
             try:
                 address = delivery.address or self._topology.node_of(command.key)
                 async with delivery.in_time():
-                    return await self._node(address).send(delivery.command, together=together)
+                    return await self._node(address).send(delivery.command)
             except FAILURES as error:
                 failure = error
 
     async def call_all(self, commands: Iterable[Command]) -> list[Any]:
-        """Send commands and return their answers in order; raise the first error.
-
-        Reads for one node go in one flight, up to ``READS_TOGETHER``. However many there are, they
-        never fill the queues by themselves.
-        """
-        return await self._call_together(commands, self.call)
+        """Send commands and return their answers in order; raise the first error."""
+        answers = await self.try_all(commands)
+        for answer in answers:
+            if isinstance(answer, SessionError):
+                raise answer
+        return answers
 
     async def call_each(self, commands: Iterable[Command]) -> list[Any]:
         """Do what ``call_all`` does, but return the ``StoreFormatError`` of a key in its place.
 
         Such a key holds something else; it must not hide the answers of others.
         """
-        return await self._call_together(commands, self._call_or_error)
-
-    async def _call_together(
-        self, commands: Iterable[Command], call: Callable[..., Awaitable[Any]]
-    ) -> list[Any]:
-        waiting = list(commands)
-        together = min(READS_TOGETHER, self._max_queued)
-        answers: list[Any] = []
-        for first in range(0, len(waiting), together):
-            portion = waiting[first : first + together]
-            answers += await asyncio.gather(*(call(command, together=True) for command in portion))
+        answers = await self.try_all(commands)
+        for answer in answers:
+            if isinstance(answer, SessionError) and not isinstance(answer, StoreFormatError):
+                raise answer
         return answers
 
-    async def _call_or_error(self, command: Command, *, together: bool) -> Any:  # noqa: ANN401 - as above
+    async def try_all(self, commands: Iterable[Command]) -> list[Any]:
+        """Send commands and return the answer or the ``SessionError`` of each, in order.
+
+        Those for one server go in one flight, up to ``GROUP`` of them.
+        """
+        waiting = list(commands)
+        answers: list[Any] = []
+        for first in range(0, len(waiting), GROUP):
+            answers += await self._try_group(waiting[first : first + GROUP], self._deadline())
+        return answers
+
+    async def _try_group(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        addresses = [self._address_of(command.key) for command in commands]
+        groups: dict[str | None, list[Command]] = {}
+        for address, command in zip(addresses, commands, strict=True):
+            groups.setdefault(address, []).append(command)
+        if len(groups) == 1:
+            return await self._try_at(addresses[0], commands, deadline)
+        parts = await asyncio.gather(
+            *(self._try_at(address, group, deadline) for address, group in groups.items())
+        )
+        answers = dict(zip(groups, map(iter, parts), strict=True))
+        return [next(answers[address]) for address in addresses]
+
+    async def _try_at(
+        self, address: str | None, commands: Sequence[Command], deadline: float
+    ) -> list[Any]:
+        if address is None or address in self._suspects:
+            return await asyncio.gather(*map(self._call_or_error, commands))
         try:
-            return await self.call(command, together=together)
-        except StoreFormatError as error:
+            answers = await self._node(address).send_group(commands)
+        except (*FAILURES, SessionError) as error:
+            answers = [error] * len(commands)
+        failed = [n for n, answer in enumerate(answers) if isinstance(answer, FAILURES)]
+        again = (self._retry_or_error(commands[n], deadline, address, answers[n]) for n in failed)
+        for n, answer in zip(failed, await asyncio.gather(*again), strict=True):
+            answers[n] = answer
+        return answers
+
+    async def _call_or_error(self, command: Command) -> Any:  # noqa: ANN401 - as above
+        try:
+            return await self.call(command)
+        except SessionError as error:
+            return error
+
+    async def _retry_or_error(
+        self, command: Command, deadline: float, address: str | None, failure: Exception
+    ) -> Any:  # noqa: ANN401 - as above
+        try:
+            return await self._retry(command, deadline, address, failure)
+        except SessionError as error:
             return error
 
     async def call_primaries(self, command: Command) -> list[Any]:

@@ -4,24 +4,24 @@
 -- this text), the context, the window and the known messages (each an entry's id and its record, by
 -- turns), the removable ones, how many messages the two other keys hold, and maybe the time.
 local header, messages, ids = KEYS[1], KEYS[2], KEYS[3]
-local look = cmsgpack.unpack(ARGV[1])
+local request = cmsgpack.unpack(ARGV[1])
 
 local function body_size(record)  -- the body is the third line
   return #record - record:find('\n', record:find('\n', 1, true) + 1, true)
 end
 
 local function context()
-  if look.whole_context then return redis.call('HGETALL', header) end
-  if look.context then return redis.call('HMGET', header, unpack(look.context)) end
+  if request.whole_context then return redis.call('HGETALL', header) end
+  if request.context then return redis.call('HMGET', header, unpack(request.context)) end
   return {}
 end
 
 local function window()
-  local found, bytes, step, from = {}, 0, 16, look.from
-  while from and #found < 2 * look.limit and bytes <= look.max_bytes do
-    local wanted = math.min(step, look.limit - #found / 2)
+  local found, bytes, step, from = {}, 0, 16, request.from
+  while from and #found < 2 * request.limit and bytes <= request.max_bytes do
+    local wanted = math.min(step, request.limit - #found / 2)
     local chunk
-    if look.forward then chunk = redis.call('XRANGE', messages, from, '+', 'COUNT', wanted)
+    if request.forward then chunk = redis.call('XRANGE', messages, from, '+', 'COUNT', wanted)
     else chunk = redis.call('XREVRANGE', messages, from, '-', 'COUNT', wanted) end
     for _, entry in ipairs(chunk) do
       local record = entry[2][2]
@@ -37,7 +37,7 @@ end
 
 local function known()
   local found = {}
-  for _, id in ipairs(look.ids or {}) do
+  for _, id in ipairs(request.ids or {}) do
     local seq = redis.call('HGET', ids, id)
     local entry = seq and redis.call('XRANGE', messages, seq, seq)[1]
     if entry then
@@ -49,10 +49,10 @@ local function known()
 end
 
 local function removable()
-  local found, from = {}, look.last
-  while from and #found < look.at_most do
-    local wanted = math.min(100, look.at_most - #found)
-    local chunk = redis.call('XREVRANGE', messages, from, look.first, 'COUNT', wanted)
+  local found, from = {}, request.last
+  while from and #found < request.at_most do
+    local wanted = math.min(100, request.at_most - #found)
+    local chunk = redis.call('XREVRANGE', messages, from, request.first, 'COUNT', wanted)
     for _, entry in ipairs(chunk) do
       found[#found + 1] = {entry[1], entry[2][2]:match('^[^\n]*')}
     end
@@ -62,4 +62,4 @@ local function removable()
 end
 
 return {redis.call('HMGET', header, unpack(header_fields)), context(), window(), known(), removable(),
-  redis.call('XLEN', messages), redis.call('HLEN', ids), look.timed and redis.call('TIME') or false}
+  redis.call('XLEN', messages), redis.call('HLEN', ids), request.timed and redis.call('TIME') or false}

@@ -7,16 +7,16 @@ TLS, authentication and the parser.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.storage.batching import Coalescer
 from agent_cores.session.storage.redis.driver import (
     AbstractConnection,
-    AskError,
-    MovedError,
     RedisClusterException,
 )
-from agent_cores.session.storage.redis.failures import (
+from agent_cores.session.storage.redis.errors import (
     BROKEN,
     REPLIES,
     LostAnswerError,
@@ -28,42 +28,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent_cores.session.storage.redis.commands import Command
+    from agent_cores.session.storage.redis.topology import Topology
+
+    Group = Sequence[Command]
 
 ALONE_BYTES = 64 * 1024
 """A command this large goes alone: it would hold up those that wait with it."""
-READS_TOGETHER = 2_048
-"""The longest page of a listing, of two lists at once, reads its headers in one flight."""
+GROUP = 2_048
+"""Commands in one group at most: the headers of the longest page of two lists at the same time."""
 
+_READ_GROUP_BYTES = 1024 * 1024
 LONGEST_PAUSE = 0.2
-"""Seconds between two attempts to reach a server."""
-
-
-class Topology(Protocol):
-    """Which nodes there are, which of them has a key, and connections to them."""
-
-    async def open(self) -> None:
-        """Find the nodes."""
-
-    def node_of(self, key: bytes | None) -> str:
-        """Return the address of the primary that has a key; of any for ``None``."""
-
-    def redirected(self, error: MovedError | AskError) -> str | None:
-        """Note where a slot is, and return the address; ``None`` if it is not known yet."""
-
-    def primaries(self) -> Sequence[str]:
-        """Return the addresses of all primaries."""
-
-    async def refresh(self, address: str | None) -> None:
-        """Find the nodes anew, after the one at that address failed or is no primary any more."""
-
-    async def acquire(self, address: str) -> AbstractConnection:
-        """Return an open connection for one flight."""
-
-    async def release(self, address: str, connection: AbstractConnection) -> None:
-        """Give a connection back."""
-
-    async def close(self) -> None:
-        """Close what was opened here, and only that."""
+"""Seconds between two attempts to reach a server, at most."""
 
 
 class Node:
@@ -83,34 +59,48 @@ class Node:
         self._reads: Coalescer[Command, Any] = Coalescer(
             self._exchange, lanes=2, max_queued=max_queued
         )
-        self._pages: Coalescer[Command, Any] = Coalescer(
-            self._exchange, max_items=READS_TOGETHER, max_queued=max_queued
-        )
         self._large: Coalescer[Command, Any] = Coalescer(
             self._exchange, lanes=pool_size, max_items=1, max_queued=max_queued
         )
+        self._write_groups: Coalescer[Group, list[Any]] = Coalescer(
+            self._exchange_groups, lanes=2, max_queued=max_queued
+        )
+        self._read_groups: Coalescer[Group, list[Any]] = Coalescer(
+            self._exchange_groups, max_bytes=_READ_GROUP_BYTES, max_queued=max_queued
+        )
 
-    async def send(self, command: Command, *, together: bool = False) -> Any:  # noqa: ANN401 - whatever the server answers
-        """Return the answer, or raise the one error.
-
-        Reads that one caller needs ``together`` go in one flight, so that they cost one round trip.
-        """
+    async def send(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
+        """Send one command, with others that wait, and return its answer."""
         size = len(command.packed)
-        queue = self._writes
-        if size > ALONE_BYTES:
+        if size >= ALONE_BYTES:
             queue = self._large
-        elif command.reads:
-            queue = self._pages if together else self._reads
+        else:
+            queue = self._reads if command.reads else self._writes
         return await queue.submit(command, size)
+
+    async def send_group(self, commands: Group) -> list[Any]:
+        """Send commands in one flight; return an answer or an error for each, in order.
+
+        A group costs one wait, however many commands it has.
+        """
+        queue = self._read_groups if commands[0].reads else self._write_groups
+        return await queue.submit(commands, sum([len(command.packed) for command in commands]))
 
     async def drain(self) -> None:
         """Take no more, and return once all is answered."""
-        for queue in (self._writes, self._reads, self._pages, self._large):
+        for queue in self._queues():
             await queue.drain()
+
+    def _queues(self) -> tuple[Coalescer[Any, Any], ...]:
+        return self._writes, self._reads, self._large, self._write_groups, self._read_groups
 
     def close(self) -> None:
         """Send nothing more."""
         self._closed = True
+
+    async def _exchange_groups(self, groups: Sequence[Group]) -> list[list[Any]]:
+        answers = iter(await self._exchange([command for group in groups for command in group]))
+        return [list(islice(answers, len(group))) for group in groups]
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one flight; return an answer or an error for each.
@@ -176,3 +166,28 @@ async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as ab
         )
     except REPLIES as error:
         return error
+
+
+class ServerClocks:
+    """Estimates the servers' clocks, in milliseconds since 1970; never behind what they say."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[str, float] = {}
+
+    def note(self, address: str, asked_at: float, answer: Sequence[bytes]) -> None:
+        """Take in what a server answered to ``TIME``, asked at that ``time.monotonic()``.
+
+        The answer is taken for one to the question's first instant, so that the way back never
+        looks like a wait; the quickest answer is kept, until the clock has certainly moved.
+        """
+        seconds, micros = answer
+        offset = int(seconds) * 1000 + int(micros) / 1000 - asked_at * 1000
+        known = self._offsets.get(address)
+        took = (time.monotonic() - asked_at) * 1000
+        if known is None or offset < known or offset - took > known:
+            self._offsets[address] = offset
+
+    def now(self, address: str | None) -> int | None:
+        """Return what a server's clock says now, ``None`` if it never told."""
+        offset = None if address is None else self._offsets.get(address)
+        return None if offset is None else int(offset + time.monotonic() * 1000) + 1

@@ -1,0 +1,150 @@
+"""``Creates``: new sessions, those of many callers in one batch.
+
+The fast path of a create assumes that its session does not exist. A batch takes two flights: the
+index entries of all its sessions, then the sessions themselves. The second begins once the first is
+answered, so an index may hold stale entries but never misses a live session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent_cores.session.errors import CorruptRecordError, SessionError, StoreFormatError
+from agent_cores.session.models.change import Applied, Change, State, apply_change
+from agent_cores.session.storage.batching import Coalescer
+from agent_cores.session.storage.redis.commands import APPLY, Command
+from agent_cores.session.storage.redis.connection import ALONE_BYTES
+from agent_cores.session.storage.redis.indexes import IndexUpdate
+from agent_cores.session.storage.redis.records import encode_msgpack
+from agent_cores.session.storage.redis.writes import create_write
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent_cores.session.storage.redis.background import Background
+    from agent_cores.session.storage.redis.indexes import Indexes
+    from agent_cores.session.storage.redis.keys import Keys
+    from agent_cores.session.storage.redis.wire import Wire
+
+    Outcome = Applied | IndexUpdate | Exception
+
+_FINISH_SECONDS = 0.5
+_ABSENT = State()
+
+
+class New(NamedTuple):
+    """A session to be created: its index update, the entries to add, and the write."""
+
+    applied: Applied
+    update: IndexUpdate
+    additions: list[Command]
+    write: Command
+
+
+class Creates:
+    """Creates sessions that most likely do not exist yet."""
+
+    def __init__(
+        self, keys: Keys, wire: Wire, indexes: Indexes, background: Background, *, max_queued: int
+    ) -> None:
+        self._keys = keys
+        self._wire = wire
+        self._indexes = indexes
+        self._background = background
+        self._queue: Coalescer[New, Applied | IndexUpdate] = Coalescer(
+            self._create, lanes=2, max_queued=max_queued
+        )
+
+    def open(self) -> None:
+        """Accept creates, after ``drain`` too."""
+        self._queue.reopen()
+
+    async def drain(self) -> None:
+        """Accept no more, and return once all that were accepted are answered."""
+        await self._queue.drain()
+
+    async def create(self, change: Change) -> Applied | IndexUpdate | None:
+        """Create a session with the next batch.
+
+        ``None``, and nothing was written, for a change that is no plain create or is large. If the
+        session exists, the answer is the index update for the slow path to undo.
+        """
+        new = self._prepared(change)
+        return None if new is None else await self._queue.submit(new, len(new.write.packed))
+
+    def _prepared(self, change: Change) -> New | None:
+        if change.create is None or change.overwrite:
+            return None
+        try:
+            applied = apply_change(_ABSENT, change.as_of(change.applied_at()))
+        except SessionError:  # a refusal is decided on what is stored, never on a guess
+            return None
+        keys = self._keys.session(change.namespace, change.session_id)
+        write = APPLY.on(keys, encode_msgpack(create_write(applied)))
+        if len(write.packed) >= ALONE_BYTES:
+            return None
+        update = IndexUpdate(None, applied.header, is_new=True)
+        return New(applied, update, self._indexes.new_entries(applied.header), write)
+
+    async def _create(self, batch: Sequence[New]) -> list[Outcome]:
+        failures = await self._add_entries(batch)
+        listed = [new for new, failure in zip(batch, failures, strict=True) if failure is None]
+        written = iter(await self._write(listed))
+        outcomes = [failure or next(written) for failure in failures]
+        unsafe = [
+            self._indexes.finish(new.update)
+            for new, outcome in zip(batch, outcomes, strict=True)
+            if outcome is new.applied and not new.update.is_safe
+        ]
+        if unsafe:
+            finishing = self._background.start(_all(unsafe))
+            await self._background.succeeds(finishing, _FINISH_SECONDS)
+        return outcomes
+
+    async def _add_entries(self, batch: Sequence[New]) -> list[SessionError | None]:
+        """Add the index entries of a batch; return what each session failed by, if it did."""
+        shards: dict[bytes, list[bytes | str]] = {}
+        placed: list[bytes] = []
+        for new in batch:
+            shard, score, member = self._indexes.new_due(new.applied.header)
+            shards.setdefault(shard, []).extend((score, member))
+            placed.append(shard)
+        commands = [command for new in batch for command in new.additions]
+        for shard, members in shards.items():
+            commands.append(Command.write("ZADD", shard, "GT", *members, key=shard))
+        names = {new.applied.header.namespace for new in batch}
+        commands.append(self._indexes.new_namespaces(names))
+        replies = iter(await self._wire.try_all(commands))
+        listed = [[next(replies) for _ in new.additions] for new in batch]
+        queued = {shard: next(replies) for shard in shards}
+        named = next(replies)
+        failures: list[SessionError | None] = []
+        for new, shard, answers in zip(batch, placed, listed, strict=True):
+            new.update.note(answers)
+            failures.append(_first_error([*answers, queued[shard], named]))
+        return failures
+
+    async def _write(self, batch: Sequence[New]) -> list[Outcome]:
+        """Write the sessions; an index update in place of a result where one exists already."""
+        answers = await self._wire.try_all(new.write for new in batch)
+        return [_outcome(new, answer) for new, answer in zip(batch, answers, strict=True)]
+
+
+def _outcome(new: New, answer: Any) -> Outcome:  # noqa: ANN401 - whatever the server answers
+    if isinstance(answer, StoreFormatError):
+        header = new.applied.header
+        error = CorruptRecordError(header.namespace, header.session_id, str(answer))
+        error.__cause__ = answer
+        return error
+    if isinstance(answer, Exception):
+        return answer
+    return new.update if answer is None else new.applied
+
+
+def _first_error(answers: Sequence[object]) -> SessionError | None:
+    return next((answer for answer in answers if isinstance(answer, SessionError)), None)
+
+
+async def _all(work: Sequence[Any]) -> None:
+    await asyncio.gather(*work)

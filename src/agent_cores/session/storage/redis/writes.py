@@ -1,0 +1,270 @@
+"""Arguments and answers of ``apply.lua``: what one write checks and writes, and what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import UNSET
+
+from agent_cores.session.codec import (
+    Field,
+    Fields,
+    encode_changes,
+    encode_header,
+)
+from agent_cores.session.models.change import Applied, Change, HotAppend
+from agent_cores.session.models.message import StoredMessage, numbered
+from agent_cores.session.models.representation import hides
+from agent_cores.session.models.session import Hold, SessionMetadata
+from agent_cores.session.models.times import EPOCH, to_millis
+from agent_cores.session.storage.redis.keys import CONTEXT_PREFIX
+from agent_cores.session.storage.redis.records import instant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_COUNTED = frozenset({"last_seq", "message_count", "last_active_at", "listed_at", "expires_at"})
+"""Fields that ``apply.lua`` works out itself, since appends may have moved them meanwhile."""
+
+_decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
+
+
+@hides("append", "set", "guard_values")
+class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What ``apply.lua`` checks and writes.
+
+    ``at``: refused unless the session, and ``valid_until``, end later, by what the write waited
+    since ``sent`` on the server's clock too. ``absent``: there must be no such session;
+    ``erased``: its header must be gone. ``append`` holds ``(seq or 0, id, record)``,
+    ``remove`` ``(seq, id)``; ``set`` name, value, name, value. ``ends`` is kept if later than the
+    stored end, or ``exactly``; ``""`` is never. ``active_at`` moves the times of activity,
+    ``listed_at`` at once if ``revised``.
+    """
+
+    at: int | None = None
+    sent: int | None = None
+    valid_until: int | None = None
+    guard_fields: tuple[str, ...] = ()
+    guard_values: tuple[str, ...] = ()
+    absent: bool = False
+    create: bool = False
+    delete: bool = False
+    erased: bool = False
+    append: tuple[tuple[int, str, str], ...] = ()
+    remove: tuple[tuple[int, str], ...] = ()
+    set: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    active_at: str | None = None
+    revised: bool = False
+    ends: str | None = None
+    exactly: bool = False
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What ``apply.lua`` answered. ``tags`` are told where ``listed_at`` moved, else ``None``."""
+
+    last_seq: int
+    message_count: int
+    expires_at: datetime | None
+    last_active_at: datetime
+    listed_at: datetime
+    revision: int
+    tags: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, answer: Sequence[Any]) -> Written:
+        """Read the answer; a deleted session has none."""
+        if not answer:
+            return _NOTHING_LEFT
+        seq, count, ends, active_at, listed_at, revision, tags = answer
+        return cls(
+            int(seq),
+            int(count),
+            instant(ends) if ends else None,
+            instant(active_at),
+            instant(listed_at),
+            int(revision),
+            None if tags is None else _decode_tags(tags),
+        )
+
+
+_NOTHING_LEFT = Written(0, 0, None, EPOCH, EPOCH, 0, None)
+
+
+def hot_write(
+    change: Change, basis: SessionMetadata, hot: HotAppend, sent: int | None = None
+) -> Write:
+    """Return the write of a plain append that was decided on a cached header.
+
+    ``hold`` and ``archived`` are as in the basis while ``access_revision`` is.
+    """
+    fields: tuple[str, ...] = ("incarnation", "access_revision")
+    values: tuple[str, ...] = (str(basis.incarnation), str(basis.access_revision))
+    if change.turn is not None:
+        fields, values = (*fields, "turn_token"), (*values, change.turn)
+    if change.expected_last_seq is not None:
+        fields, values = (*fields, "last_seq"), (*values, str(change.expected_last_seq))
+    at = to_millis(change.at)
+    return Write(
+        at=at,
+        sent=sent,
+        valid_until=_until(change),
+        guard_fields=fields,
+        guard_values=values,
+        append=_entries(change.append),
+        active_at=str(at),
+        ends=_end(hot.expires_at),
+    )
+
+
+def create_write(applied: Applied) -> Write:
+    """Return the write that creates a session, in place of an ended or overwritten one if any."""
+    replaced = applied.replaced
+    guards = {} if replaced is None else _guards(replaced, "expires_at")
+    fields = encode_header(applied.header)
+    return Write(
+        absent=replaced is None,
+        create=True,
+        guard_fields=tuple(guards),
+        guard_values=tuple(guards.values()),
+        append=_entries(applied.added),
+        set=(*_texts(fields), *_context_texts(applied)),
+        ends=_end(applied.header.expires_at),
+        exactly=True,
+    )
+
+
+def delete_write(before: SessionMetadata, change: Change, sent: int | None) -> Write:
+    """Return the write that removes a session, in the state in which it was seen."""
+    ended = change.must_be_expired
+    guards = _guards(before, *(["expires_at"] if ended else []), *_seq_guard(change))
+    return Write(
+        at=None if ended else to_millis(change.at),
+        sent=sent,
+        valid_until=_until(change),
+        guard_fields=tuple(guards),
+        guard_values=tuple(guards.values()),
+        delete=True,
+    )
+
+
+def change_write(
+    before: SessionMetadata, applied: Applied, change: Change, sent: int | None
+) -> Write:
+    """Return the write of what ``apply_change`` answered to any other change."""
+    after = applied.header
+    fields = {k: v for k, v in encode_changes(before, after).items() if k not in _COUNTED}
+    guards = _guards(before, *_seq_guard(change))
+    revised = after.revision != before.revision
+    at = to_millis(change.at)
+    added = applied.added
+    if before.hold is not Hold.OPENING:  # the script numbers them, whatever came between
+        added = tuple(StoredMessage(0, m.id, m.created_at, m.body) for m in added)
+    return Write(
+        at=at,
+        sent=sent,
+        valid_until=_until(change),
+        guard_fields=tuple(guards),
+        guard_values=tuple(guards.values()),
+        append=_entries(added),
+        remove=applied.removed,
+        set=(*_texts(fields), *_context_texts(applied)),
+        drop=(
+            *(name for name, value in fields.items() if value is None),
+            *(CONTEXT_PREFIX.decode() + key for key in applied.context_drop),
+        ),
+        active_at=str(at) if added or revised else None,
+        revised=revised,
+        ends=None if after.expires_at == before.expires_at else _end(after.expires_at),
+        exactly=before.hold is Hold.OPENING or _sets_ttl(change),
+    )
+
+
+def hot_applied(change: Change, basis: SessionMetadata, written: Written) -> Applied:
+    """Return what a plain append did. The header is the basis with what the script told of it."""
+    messages = numbered(change.append, written.last_seq - len(change.append))
+    tags = basis.tags if written.tags is None else written.tags
+    header = _as_written(basis, written, revision=written.revision, tags=tags)
+    return Applied(before=basis, header=header, messages=messages, added=messages)
+
+
+def applied_as_written(applied: Applied, written: Written) -> Applied:
+    """Return what a change did, with the numbers that its messages got in the end."""
+    shift = written.last_seq - applied.header.last_seq
+    header = _as_written(applied.header, written)
+    if not shift:
+        return msgspec.structs.replace(applied, header=header)
+    moved = {
+        message.id: StoredMessage(message.seq + shift, message.id, message.created_at, message.body)
+        for message in applied.added
+    }
+    return msgspec.structs.replace(
+        applied,
+        header=header,
+        added=tuple(moved.values()),
+        messages=tuple(moved.get(message.id, message) for message in applied.messages),
+    )
+
+
+def _as_written(
+    header: SessionMetadata, written: Written, **fields: int | tuple[str, ...]
+) -> SessionMetadata:
+    return msgspec.structs.replace(
+        header,
+        **fields,
+        last_seq=written.last_seq,
+        message_count=written.message_count,
+        expires_at=written.expires_at,
+        last_active_at=written.last_active_at,
+        listed_at=written.listed_at,
+    )
+
+
+def _guards(before: SessionMetadata, *more: str) -> dict[str, str]:
+    """Return what must still stand, by field: all that ``apply_change`` relied on."""
+    fields = encode_header(before)
+    names = ("incarnation", "access_revision", "revision", "turn_token", "turn_expires_at", *more)
+    return {name: _text(fields[name]) for name in names}
+
+
+def _seq_guard(change: Change) -> list[str]:
+    return [] if change.expected_last_seq is None else ["last_seq"]
+
+
+def _sets_ttl(change: Change) -> bool:
+    return change.renew is not None and change.renew.ttl_seconds is not UNSET
+
+
+def _until(change: Change) -> int | None:
+    return None if change.valid_until is None else to_millis(change.valid_until)
+
+
+def _end(end: datetime | None) -> str:
+    return "" if end is None else str(to_millis(end))
+
+
+def _text(value: Field) -> str:
+    if value is None:
+        return ""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _texts(fields: Fields) -> Iterable[str]:
+    for name, value in fields.items():
+        if value is not None:
+            yield name
+            yield _text(value)
+
+
+def _context_texts(applied: Applied) -> Iterable[str]:
+    for key, value in applied.context_set.items():
+        yield CONTEXT_PREFIX.decode() + key
+        yield value.decode()
+
+
+def _entries(messages: Iterable[StoredMessage]) -> tuple[tuple[int, str, str], ...]:
+    return tuple(
+        [(m.seq, m.id, f"{m.id}\n{to_millis(m.created_at)}\n{m.body.decode()}") for m in messages]
+    )
