@@ -3,23 +3,34 @@
 #   make test ARGS="-k append"        make test PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format fuzz bench docs sync clean
+.PHONY: help demo test test-quick check format fuzz bench docs sync clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check install --quiet
 PINS := requirements/dev.txt
+PYTEST := $(RUN) -m pytest --numprocesses auto --dist worksteal --durations 10
+# The contract on two stores, the core, and the main routes of the service; what starts servers is left
+# to `make test`.
+QUICK := tests/contract/test_memory.py tests/contract/test_sqlite.py \
+  $(filter-out tests/test_migrate.py tests/test_restarts.py, $(wildcard tests/test_*.py tests/sqlite)) \
+  $(addprefix tests/service/test_,routes.py conventions.py preconditions.py idempotency.py keys.py)
 # Directories that are not there yet are left out.
 TYPED := $(wildcard src tests benchmarks scripts)
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.base  ## see it work, with the base dependencies alone
 	@$(RUN) -m agent_cores.session.examples.demo $(ARGS)
 
-test: $(VENV)/.dev  ## run the tests on all cores; ARGS go to pytest
-	$(RUN) -m pytest --numprocesses auto --dist worksteal $(ARGS)
+test: $(VENV)/.dev  ## run every test, on real servers, on all cores; ARGS go to pytest
+	@echo "Running every test on all cores. Each test process starts the servers it needs."
+	$(PYTEST) $(ARGS)
+
+test-quick: $(VENV)/.dev  ## run the tests on memory and SQLite, which need no server
+	@echo "Running the tests on memory and SQLite alone. 'make test' adds the servers."
+	$(PYTEST) $(QUICK) $(ARGS)
 
 check: $(VENV)/.dev  ## format, lint, types and the direction of imports; changes nothing
 	$(RUN) -m ruff format --check .

@@ -9,6 +9,9 @@ import pytest
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql.names import DEFAULT_PREFIX
 from agent_cores.session.testing import ManagerContract, ProviderContract, Store
+from agent_cores.session.testing.manager.concurrency import ConcurrencyCases
+from agent_cores.session.testing.manager.lost_answers import LostAnswerCases
+from agent_cores.session.testing.manager.processes import ProcessCases
 from tests.postgres.support import connected
 from tests.servers.postgres import empty_store, shared_pooler, shared_server
 
@@ -53,7 +56,12 @@ class TestManagerOnPostgres(ManagerContract):
         return store_at(shared_server().url())
 
 
-class TestManagerOnPostgresBehindPgBouncer(ManagerContract):
+class TestManagerOnPostgresBehindPgBouncer(ConcurrencyCases, LostAnswerCases, ProcessCases):
+    """The topics in which a pooler can make a difference: it moves transactions to connections.
+
+    What the verbs mean beyond that is shown without it, and what the provider does, above.
+    """
+
     @pytest.fixture
     def store(self) -> Store:
         return store_at(shared_pooler().url())

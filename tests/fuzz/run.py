@@ -1,15 +1,20 @@
 """Fuzz a service of its own with schemathesis, and hold the run to what it has to reach.
 
-``python tests/fuzz/run.py [CASES_AN_OPERATION]``; needs schemathesis and the extra ``service``.
+``python tests/fuzz/run.py [CASES_AN_OPERATION] [--seed N]``; needs schemathesis and the extra
+``service``. A seed makes the same requests in each run. Without one, every run chooses its own and
+prints it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
@@ -19,9 +24,10 @@ from agent_cores.session.service.routes import ROUTES
 HERE = Path(__file__).resolve().parent
 CASES = 10_000
 GOOD_CASES = 100
-DEFAULT_EXAMPLES = "350"
+DEFAULT_EXAMPLES = 350
+SEEDS = 2**32
 FUZZERS = 2
-"""How many run beside each other, each of which keeps a processor busy with making cases."""
+"""How many run in parallel; generating cases keeps one processor busy for each."""
 WITHOUT_INPUT = {"GET /v1/openapi.json", "GET /docs", "GET /healthz", "GET /readyz"}
 """Operations of which there is one case only."""
 
@@ -30,8 +36,14 @@ Count = tuple[str, int, int]
 
 
 def main() -> int:
-    """Start the service, run the fuzzers, and return what the shell is told."""
-    examples = sys.argv[1] if len(sys.argv) > 1 else DEFAULT_EXAMPLES
+    """Start the service, run the fuzzers, and return the exit status."""
+    arguments = _arguments()
+    started = time.monotonic()
+    sys.stdout.write(
+        f"Fuzzing with seed {arguments.seed}, {arguments.examples} cases an operation. Repeat:\n"
+        f'  make fuzz ARGS="{arguments.examples} --seed {arguments.seed}"\n'
+    )
+    sys.stdout.flush()
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen(
             [sys.executable, str(HERE / "server.py")], stdout=subprocess.PIPE, text=True
@@ -39,31 +51,49 @@ def main() -> int:
         try:
             assert server.stdout is not None
             address, key = (server.stdout.readline().strip() for _ in range(2))
-            return _fuzzed(address, key, examples, Path(folder))
+            status = _fuzzed(address, key, arguments, Path(folder))
         finally:
             server.terminate()
             server.wait()
+    sys.stdout.write(f"{time.monotonic() - started:.0f} s, seed {arguments.seed}\n")
+    return status
 
 
-def _fuzzed(address: str, key: str, examples: str, folder: Path) -> int:
-    """Fuzz everything; then, with right cases alone, what had too few by chance."""
-    # From a file: the operation that gives the document would else be left out.
-    with urllib.request.urlopen(f"{address}/v1/openapi.json") as answer:  # noqa: S310 - our own
-        document = answer.read()
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("examples", type=int, nargs="?", default=DEFAULT_EXAMPLES)
+    parser.add_argument("--seed", type=int, default=random.randrange(SEEDS))
+    return parser.parse_args()
+
+
+def _fuzzed(address: str, key: str, arguments: argparse.Namespace, folder: Path) -> int:
+    """Fuzz every operation; then send valid cases alone to those that had too few by chance."""
+    # From a file: schemathesis leaves out the operation that serves the document it reads.
+    with urllib.request.urlopen(f"{address}/v1/openapi.json") as response:  # noqa: S310 - our own
+        document = response.read()
     (folder / "openapi.json").write_bytes(document)
     names = {
         f"{method.upper()} {path}": operation["operationId"]
         for path, operations in json.loads(document)["paths"].items()
         for method, operation in operations.items()
     }
-    options = [f"--url={address}", f"--header=Authorization: Bearer {key}"]
-    environment = {"FUZZ_ADDRESS": address, "FUZZ_KEY": key}
-    every = [*options, f"--max-examples={examples}"]
+    options = [
+        f"--url={address}",
+        f"--header=Authorization: Bearer {key}",
+        f"--seed={arguments.seed}",
+    ]
+    # The order in which Python walks a set is part of what a seed repeats.
+    environment = {
+        "FUZZ_ADDRESS": address,
+        "FUZZ_KEY": key,
+        "PYTHONHASHSEED": str(arguments.seed % SEEDS),
+    }
+    every = [*options, f"--max-examples={arguments.examples}"]
     status, counts = _beside(folder / "every", every, environment, list(names.values()))
     short = [names[label] for label in too_few(counts) if label in names]
     if short and not status:
-        right = [*options, "--mode=positive", f"--max-examples={2 * GOOD_CASES}"]
-        status, more = _beside(folder / "right", right, environment, short)
+        valid = [*options, "--mode=positive", f"--max-examples={2 * GOOD_CASES}"]
+        status, more = _beside(folder / "valid", valid, environment, short)
         counts += more
     failures = judged(counts)
     sys.stdout.writelines(f"{line}\n" for line in failures)
@@ -73,7 +103,7 @@ def _fuzzed(address: str, key: str, examples: str, folder: Path) -> int:
 def _beside(
     folder: Path, options: list[str], environment: dict[str, str], operations: list[str]
 ) -> tuple[int, list[Count]]:
-    """Run fuzzers beside each other, each on its part of the operations."""
+    """Run fuzzers in parallel, each on its part of the operations."""
     parts = [operations[number::FUZZERS] for number in range(FUZZERS)]
     fuzzers = [
         (_fuzzer(folder / str(number), options, environment, part), folder / str(number))
