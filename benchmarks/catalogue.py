@@ -13,7 +13,7 @@ from typing import Literal
 
 Role = Literal["ours", "limit", "peer"]
 Home = Literal["project", "peers"]
-Server = Literal["valkey", "postgres"]
+Server = Literal["valkey", "postgres", "mariadb"]
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,26 @@ ADK_POSTGRES = Contender(
     server="postgres",
     lacks={"sweep": "ADK sessions have no expiry"},
 )
+OURS_MYSQL = Contender(
+    "agent_cores, MariaDB", "mysql", "ours", "benchmarks.ours:MysqlStore", server="mariadb"
+)
+LIMIT_MYSQL = Contender(
+    "limit: asyncmy by hand",
+    "mysql",
+    "limit",
+    "benchmarks.limits.mysql_group_commit:MysqlGroupCommit",
+    server="mariadb",
+    only=("append", "create"),
+)
+ADK_MYSQL = Contender(
+    "ADK on MariaDB",
+    "mysql",
+    "peer",
+    "benchmarks.peers.google_adk:AdkMysql",
+    home="peers",
+    server="mariadb",
+    lacks={"sweep": "ADK sessions have no expiry"},
+)
 SERVICE_MEMORY = Contender(
     "agent_cores service, memory",
     "http",
@@ -229,6 +249,9 @@ CONTENDERS = (
     LIMIT_POSTGRES,
     OPENAI_POSTGRES,
     ADK_POSTGRES,
+    OURS_MYSQL,
+    LIMIT_MYSQL,
+    ADK_MYSQL,
     SERVICE_MEMORY,
     LIMIT_HTTP,
     SERVICE_SQLITE,

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 from benchmarks.catalogue import (
     ADK_MEMORY,
+    ADK_MYSQL,
     ADK_POSTGRES,
     ADK_SERVER,
     ADK_SQLITE,
     IMPORT,
     LIMIT_HTTP,
+    LIMIT_MYSQL,
     LIMIT_POSTGRES,
     LIMIT_REDIS,
     LIMIT_SQLITE,
@@ -25,6 +27,7 @@ from benchmarks.catalogue import (
     OPENAI_REDIS,
     OPENAI_SQLITE,
     OURS_MEMORY,
+    OURS_MYSQL,
     OURS_POSTGRES,
     OURS_REDIS,
     OURS_SQLITE,
@@ -57,8 +60,11 @@ RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("append", OURS_POSTGRES, OPENAI_POSTGRES, 30.0),
     ("append", OURS_POSTGRES, ADK_POSTGRES, 30.0),
     ("read", OURS_POSTGRES, OPENAI_POSTGRES, 2.0),
+    ("append", OURS_MYSQL, LIMIT_MYSQL, 0.35),
+    ("append", OURS_MYSQL, ADK_MYSQL, 30.0),
     ("create", OURS_SQLITE, LIMIT_SQLITE, 0.35),
     ("create", OURS_POSTGRES, LIMIT_POSTGRES, 0.35),
+    ("create", OURS_MYSQL, LIMIT_MYSQL, 0.35),
     ("http", SERVICE_MEMORY, LIMIT_HTTP, 0.5),
     ("http", SERVICE_SQLITE, LIMIT_HTTP, 0.35),
     ("http-create", SERVICE_SQLITE, ADK_SERVER, 12.0),
@@ -70,6 +76,7 @@ GROWTH: tuple[tuple[Contender, float], ...] = (
     (OURS_MEMORY, 1.3),
     (OURS_REDIS, 1.3),
     (OURS_POSTGRES, 1.5),
+    (OURS_MYSQL, 1.5),
 )
 """The largest size or length may cost this many times the smallest."""
 

@@ -13,6 +13,8 @@ import asyncpg
 from redis.asyncio import Redis
 
 from agent_cores.session import SessionManager
+from benchmarks.limits.mysql_group_commit import connected as mysql_connection
+from benchmarks.limits.mysql_group_commit import run as mysql_run
 from benchmarks.store import Store, server_address
 
 AT_ONCE = 500
@@ -44,6 +46,27 @@ WITH model AS (
 )
 UPDATE counters SET sessions = sessions + $2
 WHERE (namespace, shard) = (SELECT namespace, min(shard) FROM counters GROUP BY namespace)
+"""
+MYSQL_CROWD_IN = """
+INSERT INTO messages (session_key, seq, id, created_at, body)
+SELECT s.session_key, nth.seq, CONCAT('copy-', nth.seq), model.created_at, model.body
+FROM sessions s JOIN seq_2_to_{each} nth JOIN (SELECT * FROM messages LIMIT 1) model;
+UPDATE sessions SET last_seq = {each}, message_count = {each};
+ANALYZE TABLE sessions, messages
+"""
+MYSQL_COPY_SESSION = """
+INSERT INTO sessions ({columns})
+SELECT {values} FROM (SELECT * FROM sessions WHERE session_id = '{model}') model
+JOIN seq_1_to_{many};
+INSERT INTO owned (session_key, mark, owner_id, namespace, archived, listed_at, session_id)
+SELECT session_key, '', owner_id, namespace, archived, listed_at, session_id FROM sessions
+WHERE session_id LIKE '{model}_%';
+UPDATE counters SET sessions = sessions + {many} ORDER BY namespace, shard LIMIT 1;
+ANALYZE TABLE sessions, owned
+"""
+MYSQL_COLUMNS = """
+SELECT column_name FROM information_schema.columns
+WHERE table_schema = DATABASE() AND table_name = 'sessions' AND column_name <> 'session_key'
 """
 COLUMNS = """
 SELECT column_name AS name FROM information_schema.columns
@@ -194,3 +217,51 @@ class PostgresStore(ManagedStore):
             yield connection
         finally:
             await connection.close()
+
+
+class MysqlStore(ManagedStore):
+    """On MariaDB, each store in a database of its own."""
+
+    packages = (*ManagedStore.packages, "asyncmy")
+
+    def url(self, directory: Path) -> str:
+        return f"{server_address()}/{self._database}?table_prefix="
+
+    async def open(self, directory: Path) -> None:
+        self._database = f"store_{directory.name}"
+        await self._sql("", f"CREATE DATABASE {self._database}")
+        await super().open(directory)
+
+    async def crowd(self, messages: int) -> None:
+        """Copy one message into sessions of others, by SQL; then let the optimizer know."""
+        others = await self.create("others", CROWD)
+        await self.append(others[0], "x" * 200)
+        await self._sql(self._database, MYSQL_CROWD_IN.format(each=messages // CROWD))
+
+    async def create(self, user_id: str, count: int) -> list[SessionRef]:
+        """Create sessions; of very many, one, and copies of it by SQL."""
+        if count <= MOST_CREATED:
+            return await super().create(user_id, count)
+        [model] = await super().create(user_id, 1)
+        columns = [name for (name,) in await self._sql(self._database, MYSQL_COLUMNS)]
+        differing = {
+            "session_id": "CONCAT(session_id, seq)",
+            "incarnation": "incarnation + seq",
+            "listed_at": "listed_at - seq",
+        }
+        copy = MYSQL_COPY_SESSION.format(
+            columns=", ".join(columns),
+            values=", ".join(differing.get(name, name) for name in columns),
+            model=model.session_id,
+            many=count - 1,
+        )
+        await self._sql(self._database, copy)
+        copies = [f"{model.session_id}{nth}" for nth in range(1, count)]
+        return [model, *(SessionRef(session_id, user_id) for session_id in copies)]
+
+    async def _sql(self, database: str, statements: str) -> list[tuple[str, ...]]:
+        connection = await mysql_connection(database)
+        try:
+            return await mysql_run(connection, statements)
+        finally:
+            await connection.ensure_closed()

@@ -1,8 +1,8 @@
 """The servers that some contenders need: one of its own for each contender's process.
 
-They are the tests' own: Valkey and PostgreSQL from their wheels, on a free port of 127.0.0.1, in a
-folder that goes with them. A contender, in whichever environment, is told the address in
-`ADDRESS`.
+They are the tests' own: Valkey and PostgreSQL from their wheels, MariaDB from Debian, on a free
+port of 127.0.0.1, in a folder that goes with them. A contender, in whichever environment, is told
+the address in `ADDRESS`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ def running(server: Server | None) -> Iterator[dict[str, str]]:
 
         with RedisServer() as valkey:
             yield {ADDRESS: valkey.url}
+    elif server == "mariadb":
+        from tests.servers.mariadb import MariaDBServer
+
+        with MariaDBServer() as mariadb:
+            yield {ADDRESS: mariadb.url("").rstrip("/")}
     else:
         from tests.servers.postgres import PostgresServer
 

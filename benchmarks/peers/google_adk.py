@@ -1,4 +1,4 @@
-"""The session services of google-adk: in memory, and the database one on SQLite and PostgreSQL.
+"""The session services of google-adk: in memory, and on SQLite, PostgreSQL and MariaDB.
 
 As its documentation shows them: `create_session(app_name=…, user_id=…)`, then
 `append_event(session, Event(…))`; reads by
@@ -28,7 +28,7 @@ from google.adk.sessions.base_session_service import (  # type: ignore[import-no
 from google.genai import types  # type: ignore[import-not-found, unused-ignore]
 from sqlalchemy import event as engine_event  # type: ignore[import-not-found, unused-ignore]
 
-from benchmarks.peers.on_postgres import new_database
+from benchmarks.peers import on_mysql, on_postgres
 from benchmarks.store import Store
 
 APP = "benchmark"
@@ -136,7 +136,7 @@ class AdkPostgres(AdkStore):
     packages = ("google-adk", "SQLAlchemy", "asyncpg")
 
     async def open(self, directory: Path) -> None:
-        self._url = await new_database(directory)
+        self._url = await on_postgres.new_database(directory)
         self._service = DatabaseSessionService(self._url)
         await self._service.list_sessions(app_name=APP)  # its first call looks for the tables
 
@@ -149,6 +149,19 @@ class AdkPostgres(AdkStore):
 
     async def _filled(self, service: BaseSessionService) -> None:
         await service.close()
+
+
+class AdkMysql(AdkStore):
+    """On MariaDB through SQLAlchemy and asyncmy, on the engine that the service makes."""
+
+    packages = ("google-adk", "SQLAlchemy", "asyncmy")
+
+    async def open(self, directory: Path) -> None:
+        self._service = DatabaseSessionService(await on_mysql.new_database(directory))
+        await self._service.list_sessions(app_name=APP)  # its first call looks for the tables
+
+    async def close(self) -> None:
+        await self._service.close()
 
 
 def _event(text: str) -> Event:

@@ -9,24 +9,26 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
+from tests.servers.launching import (
+    accepts,
+    free_port,
+    give,
+    own_folder,
+    start,
+    unprivileged,
+    wait_for,
+)
 from tests.servers.programs import program
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_START_SECONDS = 30
 _SETTINGS = {
     "fsync": "on",
     "shared_buffers": "64MB",
@@ -45,15 +47,15 @@ class PostgresServer:
     def __init__(
         self, *, copy_of: PostgresServer | None = None, authentication: str = "trust"
     ) -> None:
-        self.port = _free_port()
-        self._folder = _own_folder("postgres-")
+        self.port = free_port()
+        self._folder = own_folder("postgres-")
         self._data = self._folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         if copy_of is None:
             options = ("--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync")
             password = self._folder / "password"
             password.write_text(secrets.token_hex(16))
-            _give(password)
+            give(password)
             logins = (f"--auth={authentication}", f"--pwfile={password}")
             _run("initdb", f"--pgdata={self._data}", *options, *logins)
         else:
@@ -83,9 +85,9 @@ class PostgresServer:
         settings = {**_SETTINGS, **own}
         arguments = [f"--{name}={value}" for name, value in settings.items()]
         command = [_program("postgres"), f"-D{self._data}", *arguments]
-        self._process = _start(command, self._folder)
+        self._process = start(command, self._folder)
         ready = [_program("pg_isready"), "-q", "-h127.0.0.1", f"-p{self.port}"]
-        _wait_for(lambda: subprocess.run(ready, check=False).returncode == 0, self._process)
+        wait_for(lambda: subprocess.run(ready, check=False).returncode == 0, self._process)
 
     def stop(self, *, at_once: bool = False) -> None:
         """Stop: open transactions are rolled back; ``at_once`` as if the machine had died."""
@@ -110,8 +112,8 @@ class PgBouncer:
     def __init__(
         self, server: PostgresServer, *, certificate: bytes = b"", key: bytes = b""
     ) -> None:
-        self.port = _free_port()
-        self._folder = _own_folder("pgbouncer-")
+        self.port = free_port()
+        self._folder = own_folder("pgbouncer-")
         users = self._folder / "users.txt"
         users.write_text('"postgres" ""\n')
         self._config = self._folder / "pgbouncer.ini"
@@ -144,8 +146,8 @@ max_client_conn = 200
     def start(self) -> None:
         """Start, and return once connections are accepted."""
         pgbouncer = program("pgbouncer", package="pgbouncer")
-        self._process = _start([pgbouncer, "-q", str(self._config)], self._folder)
-        _wait_for(lambda: _accepts(self.port), self._process)
+        self._process = start([pgbouncer, "-q", str(self._config)], self._folder)
+        wait_for(lambda: accepts(self.port), self._process)
 
     def stop(self) -> None:
         """Stop, as if the machine had died."""
@@ -164,31 +166,10 @@ max_client_conn = 200
             file = self._folder / name
             file.write_bytes(content)
             file.chmod(0o600)
-            _give(file)
+            give(file)
         files = f"client_tls_cert_file = {self._folder}/certificate.pem\n"
         files += f"client_tls_key_file = {self._folder}/key.pem\n"
         return f"client_tls_sslmode = require\n{files}"
-
-
-def _user() -> dict[str, Any]:
-    """Return the arguments of ``subprocess`` that give up root."""
-    if os.geteuid() != 0:
-        return {}
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-
-def _own_folder(prefix: str) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # socket paths are short
-    _give(folder)
-    return folder
-
-
-def _give(path: Path) -> None:
-    """Give a file to the user that the servers run as."""
-    if os.geteuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        os.chown(path, nobody.pw_uid, nobody.pw_gid)
 
 
 def _program(name: str) -> str:
@@ -220,36 +201,12 @@ def _run(name: str, *arguments: str) -> str:
         capture_output=True,
         text=True,
         cwd="/",
-        **_user(),
+        **unprivileged(),
     )
     if done.returncode:
         message = f"{name} failed: {done.stderr}"
         raise RuntimeError(message)
     return str(done.stdout).strip()
-
-
-def _start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_user())
-
-
-def _wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            message = f"{process.args!r} did not start"
-            raise RuntimeError(message)
-        time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @functools.cache

@@ -28,11 +28,13 @@ _FILE = re.compile(r"\.(db|db3|sqlite|sqlite3)$", re.IGNORECASE)
 
 _BUILT_IN = {
     "memory": "agent_cores.session.storage.memory.provider:MemoryProvider",
+    "mysql": "agent_cores.session.storage.mysql.provider:MysqlProvider",
     "postgres": "agent_cores.session.storage.postgres.provider:PostgresProvider",
     "redis": "agent_cores.session.storage.redis.provider:RedisProvider",
     "sqlite": "agent_cores.session.storage.sqlite.provider:SQLiteProvider",
 }
 _SCHEMES: dict[str, str] = {
+    **dict.fromkeys(("mariadb", "mysql+asyncmy", "mariadb+asyncmy"), "mysql"),
     **dict.fromkeys(
         (
             "rediss",

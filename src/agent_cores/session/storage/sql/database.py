@@ -11,6 +11,7 @@ from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.sql.dialect import carry_out
 from agent_cores.session.storage.sql.errors import ClashError, ConnectionLostError
+from agent_cores.session.storage.sql.hot_plan import hot_plan
 from agent_cores.session.storage.sql.reading import read_plan
 
 if TYPE_CHECKING:
@@ -110,11 +111,16 @@ class Database(ABC):
         *,
         lock_wait: float,
         skip_locked: bool,
-        sent_at: int | None,
+        sent_at: int | None,  # noqa: ARG002 - for a database that judges the appends itself
         deadline: float,
     ) -> list[Row]:
-        """Carry out plain appends, see ``hot.py``. Called only if ``has_hot_append`` is set."""
-        raise NotImplementedError
+        """Carry out plain appends in one transaction, see ``hot.py``.
+
+        A dialect that can do so in one statement overrides this. Called only if ``has_hot_append``
+        is set.
+        """
+        async with self.transaction(deadline=deadline, lock_wait=lock_wait) as connection:
+            return await carry_out(hot_plan(appends, skip_locked=skip_locked), connection.run)
 
     def deadline(self) -> float:
         """Return when an operation that begins now has to end: not after its caller's deadline."""

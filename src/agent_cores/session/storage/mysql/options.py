@@ -1,0 +1,110 @@
+"""``MysqlOptions``: the options of a MySQL or MariaDB URL, and what they mean to asyncmy."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from msgspec import Meta
+
+from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.storage.batching import MAX_QUEUED
+from agent_cores.session.storage.options import (
+    AtLeastOne,
+    AtLeastTwo,
+    SchemaMode,
+    Seconds,
+    StoreOptions,
+    TablePrefix,
+)
+
+SslMode = Literal["disabled", "required", "verify_ca", "verify_identity"]
+_SSL_MODES = Meta(description="one of disabled, required, verify_ca and verify_identity")
+_ADVICE = {
+    "ssl": "ssl_mode=required",
+    "tls": "ssl_mode=required",
+    "usessl": "ssl_mode=required",
+    "sslaccept": "ssl_mode=verify_identity",
+    "socket": "unix_socket",
+    "connection_limit": "pool_size",
+    "read_timeout": "timeout",
+}
+"""Options of other drivers, and what to write here instead."""
+
+
+class MysqlOptions(StoreOptions, frozen=True, kw_only=True):
+    """``timeout`` bounds an operation, ``connect_timeout`` what connecting may take of it: seconds.
+
+    ``pool_size`` is at least 2: one connection for the writes of a batch, one for concurrent reads.
+    ``ssl_mode`` is ``verify_identity`` where ``ssl_ca`` is given, else ``disabled``.
+    """
+
+    store = "MySQL"
+
+    pool_size: AtLeastTwo = 10
+    timeout: Seconds = 10.0
+    connect_timeout: Seconds | None = None
+    schema: SchemaMode = "apply"
+    table_prefix: TablePrefix | None = None
+    max_queued: AtLeastOne = MAX_QUEUED
+    unix_socket: str | None = None
+    ssl_mode: Annotated[SslMode | None, _SSL_MODES] = None
+    ssl_ca: str | None = None
+    ssl_cert: str | None = None
+    ssl_key: str | None = None
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return the TLS context of a connection; files that cannot be read are refused by name."""
+        mode = self.ssl_mode or ("verify_identity" if self.ssl_ca else "disabled")
+        if mode == "disabled":
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ssl_ca)
+            if self.ssl_cert is not None:
+                context.load_cert_chain(self.ssl_cert, self.ssl_key)
+        except OSError as error:
+            raise ConfigurationError(
+                f"MySQL: a file of ssl_ca, ssl_cert or ssl_key cannot be read: {error.strerror}"
+            ) from error
+        context.check_hostname = mode == "verify_identity"
+        if mode == "required":
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def split_url(url: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the place of the database, as asyncmy's arguments, and our own options."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its text may repeat a part of the password
+        raise ConfigurationError(
+            "MySQL: the storage URL cannot be read; in a user name or password write characters "
+            "such as @ : / ? # in percent-encoding, as %40 for @"
+        ) from None
+    database = unquote(parts.path.removeprefix("/"))
+    if not database or "/" in database:
+        raise ConfigurationError("MySQL: name one database in the URL: mysql://host/database")
+    where = {
+        "host": parts.hostname or "localhost",
+        "port": port or 3306,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": database,
+    }
+    return where, _own_options(parts.query)
+
+
+def _own_options(query: str) -> dict[str, Any]:
+    """Return our options; ``ssl-mode=REQUIRED``, as MySQL's own tools write it, is one of them."""
+    pairs = [(name.lower().replace("-", "_"), text) for name, text in parse_qsl(query, True)]  # noqa: FBT003 - the standard library's own signature
+    pairs = [(name, text.lower() if name == "ssl_mode" else text) for name, text in pairs]
+    own, others = MysqlOptions.split_query(urlencode(pairs))
+    for name, text in others:
+        if name == "charset" and text.lower() in {"utf8mb4", "utf8"}:
+            continue  # names and values travel as bytes, whatever the character set
+        if name in _ADVICE:
+            raise ConfigurationError(f"MySQL has no option {name!r}; say {_ADVICE[name]}")
+        raise ConfigurationError(MysqlOptions.unknown(name, query))
+    return own

@@ -1,0 +1,76 @@
+"""``MysqlProvider``: sessions in MySQL and MariaDB, through asyncmy.
+
+What it does is the SQL core's work; here are its options and its URL.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from agent_cores.session.errors import MissingDependencyError
+
+try:
+    import asyncmy  # noqa: F401 - here it is found missing
+except ImportError as error:
+    raise MissingDependencyError("asyncmy", "mysql") from error
+
+from agent_cores.session.storage.mysql.connection import MysqlDatabase
+from agent_cores.session.storage.mysql.options import MysqlOptions, split_url
+from agent_cores.session.storage.sql.names import DEFAULT_PREFIX, Names
+from agent_cores.session.storage.sql.server_provider import SqlProvider
+
+if TYPE_CHECKING:
+    from agent_cores.session.settings import SessionSettings
+
+
+class MysqlProvider(SqlProvider):
+    """Sessions in a database of MySQL 8.0.22 or later, or of MariaDB 10.6 or later.
+
+    ``options`` are those of ``MysqlOptions``. ``table_prefix=None`` means ``agent_cores_``;
+    ``fast_path=False`` turns the hot append off.
+    """
+
+    dialect = "mysql"
+    database: MysqlDatabase
+
+    def __init__(
+        self,
+        database: str,
+        *,
+        host: str = "localhost",
+        port: int = 3306,
+        user: str = "",
+        password: str = "",
+        fast_path: bool = True,
+        **options: Any,  # noqa: ANN401 - checked there
+    ) -> None:
+        checked = MysqlOptions.check(**options)
+        self._place = f"{checked.unix_socket or f'{host}:{port}'}/{database}"
+        where = {"host": host, "port": port, "database": database, "user": user}
+        prefix = DEFAULT_PREFIX if checked.table_prefix is None else checked.table_prefix
+        super().__init__(
+            MysqlDatabase({**where, "password": password.encode()}, checked),
+            [Names(prefix)],
+            schema=checked.schema,
+            fast_path=fast_path,
+            max_queued=checked.max_queued,
+        )
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - of __init__
+        """``mysql://user:password@host:port/database?ssl_mode=verify_identity``."""
+        where, own = split_url(url)
+        return cls(**{**options, **where, **own})
+
+    @classmethod
+    def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
+        return {
+            "pool_size": max(2, settings.pool_size),
+            "timeout": settings.timeout,
+            "schema": settings.schema,
+            "table_prefix": settings.table_prefix,
+            "max_queued": settings.max_queued_writes,
+        }
+
+    def describe(self) -> str:
+        return f"MySQL at {self._place}"

@@ -1,0 +1,128 @@
+"""The hot append as a plan, for a database that cannot carry it out in one statement.
+
+It locks the sessions, compares the guards here, numbers, and writes: two round trips where the
+dialect sends its writes together with the COMMIT. No header is decoded, and message ids are not
+looked up: one that is stored already violates the unique key, and the batch goes the generic way.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent_cores.session.codec import FORMAT, HEADER_FIELDS
+from agent_cores.session.storage.sql.dialect import Row, Statement, Step
+from agent_cores.session.storage.sql.rows import name_of
+
+if TYPE_CHECKING:
+    from agent_cores.session.storage.sql.dialect import Plan
+    from agent_cores.session.storage.sql.hot import Guards, HotAppends
+
+_SPARE_MILLIS = 100
+"""How much later than expected a lock may be there without having been waited for."""
+_PLACES = {name: 1 + place for place, name in enumerate(HEADER_FIELDS)}
+_WRITTEN = ("last_seq", "message_count", "last_active_at", "listed_at", "expires_at", "due_at")
+
+
+class _Stored(msgspec.Struct):
+    """A locked session: what guards are compared with, and what the appends make of it."""
+
+    session_key: int
+    format: int
+    incarnation: int
+    access_revision: int | None
+    revision: int
+    hold: str | None
+    turn_token: str | None
+    last_seq: int
+    message_count: int
+    last_active_at: int
+    listed_at: int | None
+    expires_at: int | None
+    due_at: int | None
+    before: Row = ()
+    moved_to: int | None = None
+
+    @classmethod
+    def of(cls, row: Row) -> _Stored:
+        """Return the session of a locked header."""
+        fields = cls.__struct_fields__[1:-2]
+        stored = cls(row[0], *[row[_PLACES[name]] for name in fields])
+        stored.before = (
+            stored.last_seq,
+            stored.message_count,
+            stored.revision,
+            stored.last_active_at,
+            stored.listed_at,
+            stored.expires_at,
+            stored.due_at,
+        )
+        return stored
+
+    def holds(self, guards: Guards, waited: int) -> bool:
+        """Whether an append may be carried out on what is stored, after so many milliseconds."""
+        at = guards.at + waited
+        last_seq, expires_at = self.before[0], self.before[5]
+        return (
+            self.format == FORMAT
+            and self.hold is None
+            and self.incarnation == guards.incarnation
+            and self.access_revision == guards.access_revision
+            and (guards.listed_at is None or self.revision == guards.revision)
+            and (guards.turn is None or self.turn_token == guards.turn)
+            and (expires_at is None or at < expires_at)
+            and (guards.valid_until is None or at < guards.valid_until)
+            and guards.expected_last_seq in {None, last_seq}
+        )
+
+    def add(self, guards: Guards) -> None:
+        """Take the new times of an append."""
+        self.last_active_at = max(self.last_active_at, guards.at)
+        if guards.listed_at is not None:
+            self.listed_at = self.moved_to = max(self.listed_at or 0, guards.listed_at)
+        if self.expires_at is not None and guards.expires_at is not None:
+            self.expires_at = max(self.expires_at, guards.expires_at)
+            self.due_at = min(self.due_at or self.expires_at, self.expires_at)
+        else:
+            self.expires_at, self.due_at = None, self.before[6]
+
+
+def hot_plan(appends: HotAppends, *, skip_locked: bool) -> Plan[list[Row]]:
+    """Carry out plain appends in one transaction; return rows as ``HotAppends`` describes them."""
+    names = {(guards.namespace, guards.session_id) for guards in appends.guards}
+    lock = Statement.LOCK_FREE if skip_locked else Statement.LOCK
+    sent_at = time.monotonic()
+    sessions = {name_of(row): _Stored.of(row) for row in (yield Step(lock, sorted(names)))}
+    waited = max(0, int((time.monotonic() - sent_at) * 1000) - _SPARE_MILLIS)
+    chosen: dict[int, _Stored] = {}
+    for guards in appends.guards:
+        stored = sessions.get((guards.namespace, guards.session_id))
+        if stored is not None and stored.holds(guards, waited):
+            chosen[guards.item] = stored
+            stored.add(guards)
+    answers: list[Row] = []
+    messages = []
+    for message, body in zip(appends.messages, appends.bodies, strict=True):
+        stored = chosen.get(message.item)
+        if stored is None:
+            continue
+        stored.last_seq += 1
+        stored.message_count += 1
+        messages.append((stored.session_key, stored.last_seq, message.id, message.created_at, body))
+        if message.leads:
+            answers.append((message.item, stored.last_seq, *stored.before))
+    if messages:
+        changed = list({stored.session_key: stored for stored in chosen.values()}.values())
+        yield from _write(changed, messages)
+    return answers
+
+
+def _write(changed: list[_Stored], messages: list[Row]) -> Plan[None]:
+    yield Step(Statement.INSERT_MESSAGES, [tuple(row) for row in messages])
+    headers = [(each.session_key, *[getattr(each, name) for name in _WRITTEN]) for each in changed]
+    yield Step(Statement.UPDATE_HEADERS, headers, _WRITTEN)
+    moved = [(each.session_key, each.moved_to) for each in changed if each.moved_to is not None]
+    if moved:
+        yield Step(Statement.MOVE_OWNED, moved)

@@ -1,0 +1,67 @@
+"""How the tests start servers that refuse to run as root: as ``nobody``, each in its own folder."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_START_SECONDS = 30
+
+
+def unprivileged() -> dict[str, Any]:
+    """Return the arguments of ``subprocess`` that give up root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def own_folder(prefix: str) -> Path:
+    """Make a folder that belongs to the user that the servers run as."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # socket paths are short
+    give(folder)
+    return folder
+
+
+def give(path: Path) -> None:
+    """Give a file to the user that the servers run as."""
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+
+
+def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    """Start a server; what it prints goes to ``log`` in its folder."""
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **unprivileged())
+
+
+def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Return once the server is ready; raise if it ends before that, or takes too long."""
+    deadline = time.monotonic() + _START_SECONDS
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            message = f"{process.args!r} did not start"
+            raise RuntimeError(message)
+        time.sleep(0.02)
+
+
+def accepts(port: int) -> bool:
+    """Whether something accepts connections at this port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing uses."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
