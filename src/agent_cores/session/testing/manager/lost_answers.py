@@ -59,6 +59,9 @@ async def _rewind_and_share(manager: SessionManager) -> None:
 REMOVALS: dict[str, Callable[[SessionManager], Awaitable[object]]] = {
     "delete_message": lambda m: m.delete_message("talk", "ann", 2),
     "rewind_session": lambda m: m.rewind_session("talk", "ann", 1),
+    "replace_messages": lambda m: m.replace_messages(
+        "talk", "ann", [{"role": "user", "content": "else"}], after_seq=1
+    ),
     "rewind and archive": _rewind_and_archive,
     "rewind and share": _rewind_and_share,
 }
@@ -78,6 +81,7 @@ UNREPEATABLE: dict[str, Callable[[SessionManager, int | None], Awaitable[object]
     "archive_session": lambda m, _: m.archive_session("talk", "ann"),
     "renew_session": lambda m, _: m.renew_session("talk", "ann", ttl_hours=1),
     "delete_message": lambda m, _: m.delete_message("talk", "ann", 1),
+    "pop_messages": lambda m, _: m.pop_messages("talk", "ann"),
 }
 
 
@@ -292,6 +296,41 @@ class LostAnswerCases(ManagerCases):
         user_id = "bob" if verb == "transfer_ownership" else "ann"
         header = (await repeating.get_session("talk", user_id)).metadata
         assert header.revision == 3
+
+    @pytest.mark.parametrize("lost", [1, 2])
+    @pytest.mark.parametrize("expected_last_seq", [None, 1])
+    async def test_a_replacement_is_repeated_and_carried_out_once(
+        self,
+        *,
+        repeating: SessionManager,
+        losing: LosingProvider,
+        expected_last_seq: int | None,
+        lost: int,
+    ) -> None:
+        losing.lose(lost)
+        new = await repeating.replace_messages(
+            "talk", "ann", said(1, 2), after_seq=0, expected_last_seq=expected_last_seq
+        )
+        assert [message.seq for message in new] == [2, 3]
+        session = await repeating.get_session("talk", "ann")
+        assert session.messages == new
+        assert session.metadata.revision == 3
+
+    async def test_a_replacement_never_takes_what_came_after_it(
+        self,
+        opened: Store,
+        repeating: SessionManager,
+        losing: LosingProvider,
+        clock: ManualClock,
+    ) -> None:
+        other = await opened.open_manager(clock)
+
+        async def append() -> None:
+            await other.add_messages("talk", "ann", said(9))
+
+        losing.lose(meanwhile=append)
+        await repeating.replace_messages("talk", "ann", said(2), after_seq=0)
+        assert await texts(repeating, "talk") == ["2", "9"]
 
     async def test_a_fork_survives_lost_answers_or_leaves_nothing(
         self, repeating: SessionManager, losing: LosingProvider
