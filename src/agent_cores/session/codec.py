@@ -1,8 +1,11 @@
-"""Records and bytes: how messages, context values and headers are written down, with their version.
+"""How messages, context values and headers are encoded for storage, with their version.
 
-A message body and a context value are one version byte and JSON. A header is a record of named
-fields, each an integer, text, bytes or nothing, so that a store keeps them by name and a write
-touches only what it changes; a field that this version does not know stays as it is.
+A message body and a context value are one version byte, then JSON. A header is a set of named
+fields, each an integer, a float, text, bytes or ``None``. A store keeps fields by name and a write
+touches only those that change, so a field that this release does not know survives.
+
+Decoding raises ``CorruptRecordError``, which names the session, for records that are damaged or of
+a newer release.
 """
 
 from __future__ import annotations
@@ -61,15 +64,16 @@ _decode_attributes = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def encode_body(role: str, content: bytes, author_id: str, metadata: bytes) -> bytes:
-    """Return the body of a message; ``content`` and ``metadata`` are JSON already."""
+    """Return the body of a message whose ``content`` and ``metadata`` are already JSON."""
     body = _RawBody(role, msgspec.Raw(content), author_id, msgspec.Raw(metadata))
     return VERSION + encode_json(body)
 
 
 def encode_text(role: str, text: str, author_id: str, at_most: int) -> bytes | None:
-    """Return the body of a message that is but text; ``None``: it is to be looked at closely.
+    """Return the body of a message of plain text without metadata: the fast path of an append.
 
-    That is where it cannot be encoded, or could be longer than ``at_most``.
+    ``None`` if it cannot be encoded or is longer than ``at_most`` bytes; ``encode_body`` and the
+    full check of the input then find out what is wrong.
     """
     try:
         body = VERSION + encode_json(_Body(role, text, author_id, _NO_METADATA))
@@ -79,7 +83,7 @@ def encode_text(role: str, text: str, author_id: str, at_most: int) -> bytes | N
 
 
 def decode_message(stored: StoredMessage, namespace: str, session_id: str) -> Message:
-    """Return the message that a provider keeps; ``CorruptRecordError`` if it cannot be read."""
+    """Decode a stored message."""
     try:
         body = _decode_body(_unversioned(stored.body))
     except msgspec.MsgspecError as error:
@@ -91,7 +95,7 @@ def decode_message(stored: StoredMessage, namespace: str, session_id: str) -> Me
 def decode_messages(
     stored: Sequence[StoredMessage], namespace: str, session_id: str
 ) -> list[Message]:
-    """Return the messages of a page, decoded in one go; raises as ``decode_message`` does."""
+    """Decode the messages of a page together, which is faster than one by one."""
     known = [message.body[1:] for message in stored if message.body[:1] == VERSION]
     try:
         bodies = _decode_bodies(b"[" + b",".join(known) + b"]")
@@ -105,7 +109,7 @@ def decode_messages(
 def raw_messages(stored: Sequence[StoredMessage], namespace: str, session_id: str) -> list[Message]:
     """Return the messages of a page with ``content`` and ``metadata`` as ``msgspec.Raw`` JSON.
 
-    To be written on as they are: they are not decoded, which long ones would take long to be.
+    For a response that passes them on: nothing is decoded and encoded again.
     """
     try:
         texts = [_unversioned(message.body) for message in stored]
@@ -118,7 +122,7 @@ def raw_messages(stored: Sequence[StoredMessage], namespace: str, session_id: st
 
 
 def author_of(stored: StoredMessage, namespace: str, session_id: str) -> str:
-    """Return who wrote a message; ``CorruptRecordError`` if it cannot be read."""
+    """Return the author of a stored message, without decoding its content."""
     try:
         return _decode_author(_unversioned(stored.body)).author_id
     except msgspec.MsgspecError as error:
@@ -139,19 +143,19 @@ def _message(stored: StoredMessage, body: Any) -> Message:  # noqa: ANN401 - eit
 
 
 def encode_message(message: Message) -> StoredMessage:
-    """Return the message as providers keep it. What the caller gave was checked before."""
+    """Encode a message for storage. Its values were checked before."""
     content, metadata = encode_json(message.content), encode_json(message.metadata)
     body = encode_body(message.role, content, message.author_id, metadata)
     return StoredMessage(message.seq, message.id, message.created_at, body)
 
 
 def encode_value(json: bytes) -> bytes:
-    """Return a context value as providers keep it."""
+    """Encode a context value, given as JSON, for storage."""
     return VERSION + json
 
 
 def decode_context(entries: Mapping[str, bytes], namespace: str, session_id: str) -> dict[str, Any]:
-    """Return the context; ``CorruptRecordError`` if a value cannot be read."""
+    """Decode stored context entries."""
     try:
         return {key: decode_json(_unversioned(value)) for key, value in entries.items()}
     except msgspec.MsgspecError as error:
@@ -162,7 +166,7 @@ def decode_context(entries: Mapping[str, bytes], namespace: str, session_id: str
 def raw_context(
     entries: Mapping[str, bytes], namespace: str, session_id: str
 ) -> dict[str, msgspec.Raw]:
-    """Return the context with its values as JSON; raises as ``decode_context`` does."""
+    """Return stored context entries with their values as JSON."""
     try:
         return {key: _decode_raw(_unversioned(value)) for key, value in entries.items()}
     except msgspec.MsgspecError as error:
@@ -196,11 +200,11 @@ HEADER_FIELDS = (
     "turn_token",
     "turn_expires_at",
 )
-"""The names of all header fields in a store. Times are milliseconds since 1970, JSON is bytes."""
+"""The names of all stored header fields. Times are milliseconds since 1970; JSON is bytes."""
 
 
 def encode_header(header: SessionMetadata) -> Fields:
-    """Return every field of a header by name."""
+    """Encode a header: every field by name."""
     fields: Fields = {"format": FORMAT}
     for name in SessionMetadata.__struct_fields__:
         fields |= _encode_field(name, getattr(header, name))
@@ -208,7 +212,7 @@ def encode_header(header: SessionMetadata) -> Fields:
 
 
 def encode_changes(before: SessionMetadata, after: SessionMetadata) -> Fields:
-    """Return the fields that differ, as they are now."""
+    """Encode the fields in which ``after`` differs from ``before``."""
     fields: Fields = {}
     for name in SessionMetadata.__struct_fields__:
         value = getattr(after, name)
@@ -238,10 +242,9 @@ def _encode_field(name: str, value: Any) -> Fields:  # noqa: ANN401 - any field 
 
 
 def decode_header(fields: Mapping[str, Any], namespace: str, session_id: str) -> SessionMetadata:
-    """Return the header that a store keeps under those names; others are passed over.
+    """Decode the stored fields of a header; fields with other names are ignored.
 
-    Integers and floats may come as text, as Redis gives them. ``CorruptRecordError`` for what
-    cannot be read, a version that this program does not know included.
+    Integers and floats may be text, as Redis returns them.
     """
     try:
         return _decode_header(fields)

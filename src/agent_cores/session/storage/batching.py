@@ -1,7 +1,7 @@
-"""``Coalescer``: many waiting callers, one round trip.
+"""``Coalescer``: sends the items of many concurrent callers in one round trip.
 
-While a batch is on its way in every lane, new callers queue; the next batch takes the lane's share
-of them. It never waits to fill a batch. It knows nothing of what it sends.
+While every lane has a batch in flight, new callers queue; the next batch takes a share of them. No
+batch waits to be filled, so a lone caller is sent at once. The items are opaque to it.
 """
 
 from __future__ import annotations
@@ -25,28 +25,31 @@ Result = TypeVar("Result")
 MAX_ITEMS = 500
 MAX_BYTES = 4 * 1024 * 1024
 MAX_QUEUED = 10_000
-WORTH_A_LANE = 8
-"""Fewer items than this go in one batch: what one caller sends together stays together."""
+SMALLEST_SHARE = 8
+"""At most this many items are never split between lanes: what a caller sends together stays so."""
 
 
 class _Waiting(msgspec.Struct, Generic[Item, Result]):
     item: Item
     size: int
     future: asyncio.Future[Result]
-    left: bool = False
+    sent: bool = False
 
 
 class Coalescer(Generic[Item, Result]):
-    """Collects items from many callers and sends them in batches, at most ``lanes`` at a time.
+    """Collects items from concurrent callers; at most ``lanes`` batches are in flight.
 
-    With two lanes the callers of one batch go on while the server has the other: each takes half of
-    all that wait or are on their way, or a few.
+    With two lanes the callers of one batch continue while the server works on the other. Each batch
+    takes half of all items that are queued or in flight, but never fewer than a few.
 
-    ``send`` takes the items of a batch and answers one result or error for each, in order; if it
-    raises, every caller of the batch gets that error. A caller cancelled before its batch left
-    takes its item with it; later, its item goes on without it. One whose deadline passes before
-    its batch left gets ``StorageUnavailableError``, and nothing was sent. Past ``max_queued``
-    waiting items ``submit`` raises ``OverloadedError`` at once.
+    ``send`` gets the items of a batch and returns one result or error for each, in order; if it
+    raises, every caller of the batch gets that error. A batch ends at ``max_items`` or
+    ``max_bytes``.
+
+    A caller that is cancelled before its batch is sent takes its item back; after that its item is
+    sent without it. A caller whose deadline passes before its batch is sent gets
+    ``StorageUnavailableError``. With ``max_queued`` items in the queue ``submit`` raises
+    ``OverloadedError`` immediately.
     """
 
     def __init__(
@@ -64,14 +67,14 @@ class Coalescer(Generic[Item, Result]):
         self._max_bytes = max_bytes
         self._max_queued = max_queued
         self._queue: deque[_Waiting[Item, Result]] = deque()
-        self._withdrawn = 0
+        self._cancelled = 0
         self._senders: set[asyncio.Task[None]] = set()
-        self._on_their_way = 0
+        self._in_flight = 0
         self._closed = False
-        self._home: tuple[asyncio.AbstractEventLoop | None, int] = (None, 0)
+        self._loop_and_thread: tuple[asyncio.AbstractEventLoop | None, int] = (None, 0)
 
     async def submit(self, item: Item, size: int = 0) -> Result:
-        """Send one item with the next batch and return its result. ``size`` is its bytes."""
+        """Send one item with the next batch and return its result; ``size`` is in bytes."""
         if self._closed:
             detail = "the store is shut down"
             raise StorageUnavailableError(detail)
@@ -85,29 +88,29 @@ class Coalescer(Generic[Item, Result]):
         try:
             return await future
         except asyncio.CancelledError as error:
-            if waiting.left:
+            if waiting.sent:
                 raise
-            self._withdrawn += 1
+            self._cancelled += 1
             if time_left(1.0):
                 raise
-            detail = "the write waited for others until SESSION_TIMEOUT; nothing of it was written"
+            detail = "the write was still queued at SESSION_TIMEOUT; nothing was written"
             raise StorageUnavailableError(detail) from error
 
     def _make_room(self) -> None:
-        """Drop what was withdrawn, if that is much of the queue; raise if the queue is full."""
-        if self._withdrawn * 2 >= self._max_queued:
+        """Drop cancelled items if they are half of the queue; raise if it is full nevertheless."""
+        if self._cancelled * 2 >= self._max_queued:
             self._queue = deque(each for each in self._queue if not each.future.done())
-            self._withdrawn = 0
+            self._cancelled = 0
         if len(self._queue) >= self._max_queued:
-            detail = f"{len(self._queue)} writes wait already"
+            detail = f"{len(self._queue)} writes are queued already"
             raise OverloadedError(detail)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the running loop; while it is the same as before, without a system call."""
-        loop, thread = self._home
+        """Return the running loop, without a system call while it is the same as before."""
+        loop, thread = self._loop_and_thread
         if loop is None or thread != get_ident() or not loop.is_running():
             loop = asyncio.get_running_loop()
-            self._home = loop, get_ident()
+            self._loop_and_thread = loop, get_ident()
         return loop
 
     def _start_sender(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -117,18 +120,18 @@ class Coalescer(Generic[Item, Result]):
             sender.add_done_callback(self._sender_ended)
 
     def _sender_ended(self, sender: asyncio.Task[None]) -> None:
-        """See to it that a sender which was cancelled before it began holds nobody up."""
+        """Start another sender if this one was cancelled before it began."""
         if sender in self._senders:
             self._senders.discard(sender)
             if self._queue:
                 self._start_sender(sender.get_loop())
 
     def reopen(self) -> None:
-        """Take items again, after ``drain``."""
+        """Accept items again, after ``drain``."""
         self._closed = False
 
     async def drain(self) -> None:
-        """Take no more, and return once all that was taken is answered."""
+        """Accept no more items; return once every accepted one has its result."""
         self._closed = True
         while self._senders:
             await asyncio.wait(self._senders)
@@ -137,28 +140,28 @@ class Coalescer(Generic[Item, Result]):
         sender = asyncio.current_task()
         try:
             while batch := self._next_batch():
-                self._on_their_way += len(batch)
+                self._in_flight += len(batch)
                 try:
                     await self._deliver(batch)
                 finally:
-                    self._on_their_way -= len(batch)
+                    self._in_flight -= len(batch)
         finally:
             self._senders.discard(sender)
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
         room = self._max_bytes
-        share = -(-(len(self._queue) + self._on_their_way) // self._lanes)
-        most = min(max(share, WORTH_A_LANE), self._max_items)
+        share = -(-(len(self._queue) + self._in_flight) // self._lanes)
+        most = min(max(share, SMALLEST_SHARE), self._max_items)
         while self._queue and len(batch) < most:
             waiting = self._queue[0]
             if batch and waiting.size > room:
                 break
             self._queue.popleft()
             if waiting.future.done():
-                self._withdrawn = max(self._withdrawn - 1, 0)
+                self._cancelled = max(self._cancelled - 1, 0)
             else:
-                waiting.left = True
+                waiting.sent = True
                 room -= waiting.size
                 batch.append(waiting)
         return batch
@@ -167,8 +170,8 @@ class Coalescer(Generic[Item, Result]):
         try:
             results = await self._send([waiting.item for waiting in batch])
             if len(results) != len(batch):
-                detail = f"{len(results)} answers to {len(batch)} items"
-                raise RuntimeError(detail)  # noqa: TRY301 - so that nobody waits for ever
+                detail = f"{len(results)} results for {len(batch)} items"
+                raise RuntimeError(detail)  # noqa: TRY301 - handed to every caller below
         except Exception as error:  # noqa: BLE001 - handed to every caller that waits for it
             results = [error] * len(batch)
         for waiting, result in zip(batch, results, strict=True):
