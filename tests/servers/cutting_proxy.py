@@ -1,4 +1,4 @@
-"""``CuttingProxy``: stands before a PostgreSQL server, counts round trips and loses answers."""
+"""``CuttingProxy``: stands before a database server, counts round trips and loses answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
 
 _READY = b"Z\x00\x00\x00\x05"
-"""How the server ends a round trip; the byte after it tells whether a transaction is open."""
+"""How PostgreSQL ends a round trip; the byte after it tells whether a transaction is open."""
 
 
 class CuttingProxy:
@@ -19,12 +19,15 @@ class CuttingProxy:
     ``lose_answer(marker)`` lets the next request with the marker reach the server, waits until it
     was carried out, and cuts the connection instead of answering; ``lose_request(marker)`` cuts
     before the server sees it. ``round_trips`` counts the answers that the server finished.
+    ``farewell`` is the packet by which a client leaves; where the server does not mark the end of a
+    round trip, it follows a request whose answer is lost, and the server's hanging up is the end.
     ``fall_silent()`` keeps connections open, takes new ones, and passes nothing on until
     ``go_on()``.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, farewell: bytes = b"") -> None:
         self.port = 0
+        self.farewell = farewell
         self.round_trips = 0
         self.cuts = 0
         self._server_port = port
@@ -116,7 +119,7 @@ class _Connection:
             if self._proxy.takes(data):
                 self._cut = True
                 if self._proxy.passes_request:
-                    self._server.write(data)
+                    self._server.write(data + self._proxy.farewell)
                 return
             self._server.write(data)
 

@@ -42,8 +42,9 @@ class MariaDBServer:
     def __init__(self, **settings: str) -> None:
         self.port = free_port()
         self.folder = own_folder("mariadb-")
-        self._settings = {**_SETTINGS, **{k.replace("_", "-"): v for k, v in settings.items()}}
+        self._settings = dict(_SETTINGS)
         self._process: subprocess.Popen[bytes] | None = None
+        self.configure(**settings)
         self._install()
 
     def __enter__(self) -> Self:
@@ -66,6 +67,10 @@ class MariaDBServer:
     def url_by_socket(self, database: str) -> str:
         """Return the address of a database by the unix socket."""
         return f"mariadb://root@/{database}?{urlencode({'unix_socket': self.socket})}"
+
+    def configure(self, **settings: str) -> None:
+        """Add settings to the command line of the next start."""
+        self._settings.update({name.replace("_", "-"): text for name, text in settings.items()})
 
     def start(self) -> None:
         """Start, and return once it answers."""

@@ -127,7 +127,7 @@ class MysqlDatabase(Database):
         self.prefix = names.prefix
 
     async def open(self) -> None:
-        """Connect; refuse by name a server that is too old or whose packets are too small."""
+        """Connect; refuse a server that cannot be used."""
         if self._pool is not None:
             return
         self._pool = await asyncmy.create_pool(
@@ -145,7 +145,7 @@ class MysqlDatabase(Database):
             async with self._connected(self.deadline()) as connection:
                 await connection.add("SELECT VERSION(), @@max_allowed_packet")
                 [[(version, packet)]] = await connection.send()
-            _check_server(version, packet)
+            check_server(version, packet)
         except BaseException:
             await self.close()
             raise
@@ -295,7 +295,8 @@ def _seconds(seconds: float) -> int:
     return max(1, round(seconds))
 
 
-def _check_server(version: str, packet: int) -> None:
+def check_server(version: str, packet: int) -> None:
+    """Refuse by name a server that is too old, or whose packets are too small."""
     name = "MariaDB" if "MariaDB" in version else "MySQL"
     numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
     if numbers < _OLDEST[name]:
