@@ -41,14 +41,15 @@ class SyncSessionManager:
     """Sessions of one namespace in one storage, for Flask, Django, scripts and threads.
 
     The arguments are those of ``SessionManager``, and so are the verbs; they wait for their result.
-    Any number of threads may use one manager at once.
+    Any number of threads may use one manager concurrently, and so may a forked child, which gets
+    connections of its own. Code that runs in an event loop may call it too, and blocks that loop.
 
     The work is done in one thread of the manager's own. It starts with the first verb, with
     ``initialize()`` or with ``with``, and is gone after the ``shutdown()`` that matches the last
-    ``initialize()``; a turn that is held then puts this off to its end. What is still open at the
-    end of the program is closed then. Make a new manager after a fork.
+    ``initialize()``; a turn that is held then delays this to its end. What is still open at the
+    end of the program is closed then.
 
-    Handlers and ``groups_of`` run in that thread. While one blocks, all callers wait, and a verb
+    Hooks and ``groups_of`` run in that thread. While one blocks, all callers wait, and a verb
     called in there is ``WrongContextError``.
     """
 
@@ -64,9 +65,20 @@ MEMBERS = '''
     def lifecycle(self) -> LifecycleManager:
         """Hooks: ``manager.lifecycle.on("session.created", handler)``. Views share them.
 
-        Handlers, sync or async, run in the manager's own thread, see above.
+        Hooks, sync or async, run in the manager's own thread, see above.
         """
         return self._manager.lifecycle
+
+    @classmethod
+    def of(cls, manager: SessionManager) -> Self:
+        """Return the blocking verbs of a manager made with ``any_loop=True``.
+
+        Both share thread, storage, hooks and the count of those who have initialized them.
+        """
+        view = object.__new__(cls)
+        view._manager = manager
+        view._portal = portal_of(manager)
+        return view
 
     def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SyncSessionManager:
         """Return a view of another namespace that shares thread, storage and hooks.
@@ -108,7 +120,7 @@ NAMES_OF_THE_TEMPLATE = {
     "AbstractContextManager": "from contextlib import AbstractContextManager",
 }
 IMPORTED_AT_RUN_TIME = f"""\
-from {PACKAGE}.portal import Portal
+from {PACKAGE}.any_loop import portal_of
 from {PACKAGE}.manager import SessionManager
 """
 
@@ -219,9 +231,19 @@ def delegation(verb: Verb | ast.FunctionDef) -> str:
 
 
 def constructor(init: ast.FunctionDef) -> str:
-    """Return ``__init__``, with the arguments of ``SessionManager``."""
-    made = f"self._manager = SessionManager({', '.join(passed_on(init.args))})"
-    return method_text(init, "None", f"{made}\nself._portal = Portal(self._manager)")
+    """Return ``__init__``, with the arguments of ``SessionManager`` other than ``any_loop``."""
+    init = copy.deepcopy(init)
+    init.args.kwonlyargs, init.args.kw_defaults = without(init.args, "any_loop")
+    handed = ", ".join([*passed_on(init.args), "any_loop=True"])
+    made = f"self._manager = SessionManager({handed})"
+    return method_text(init, "None", f"{made}\nself._portal = portal_of(self._manager)")
+
+
+def without(arguments: ast.arguments, name: str) -> tuple[list[ast.arg], list[ast.expr | None]]:
+    """Return the keyword-only arguments and their defaults, but for one of them."""
+    pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    kept = [(argument, default) for argument, default in pairs if argument.arg != name]
+    return [argument for argument, _ in kept], [default for _, default in kept]
 
 
 def passed_on(arguments: ast.arguments) -> list[str]:

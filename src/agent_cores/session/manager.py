@@ -7,10 +7,12 @@ and applies through :mod:`agent_cores.session.engine`. Users import the class fr
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from agent_cores.session.any_loop import use_from_any_loop
 from agent_cores.session.decision import Scope
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
@@ -22,7 +24,7 @@ from agent_cores.session.storage.factory import StorageFactory
 from agent_cores.session.verbs.session_verbs import SessionVerbs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from types import TracebackType
 
@@ -42,6 +44,10 @@ class SessionManager(SessionVerbs):
 
     A manager belongs to one event loop. It starts with the first verb, with ``initialize()`` or
     with ``async with``, and stops with the ``shutdown()`` that matches the last ``initialize()``.
+
+    With ``any_loop=True`` it may be called from any event loop and thread, and after a fork. Then
+    it works in its own loop, in a thread that lasts until the manager stops or the program ends.
+    Hooks and ``groups_of`` run there. A call from another loop takes about 0.1 ms longer.
     """
 
     def __init__(
@@ -52,15 +58,17 @@ class SessionManager(SessionVerbs):
         clock: Callable[[], datetime] = utc_now,
         groups_of: GroupsOf | None = None,
         namespace: str = DEFAULT_NAMESPACE,
+        any_loop: bool = False,
         **options: Any,  # noqa: ANN401 - checked by the provider
     ) -> None:
         settings = settings or SessionSettings.load()
-        chosen, reason = choose_storage(storage, settings)
-        provider = StorageFactory.create(chosen, settings=settings, **options)
+        new_runtime = partial(_new_runtime, storage, settings, clock, options)
         super().__init__(
-            Runtime(provider, settings, _in_millis(clock), reason),
+            new_runtime(),
             Scope(checked_namespace(namespace), groups_of, settings.max_groups, settings.timeout),
         )
+        if any_loop:
+            use_from_any_loop(self, new_runtime)
 
     @property
     def namespace(self) -> str:
@@ -78,7 +86,7 @@ class SessionManager(SessionVerbs):
         Cheap: one a request.
         """
         view = object.__new__(type(self))
-        view._runtime = self._runtime
+        view.__dict__.update(self.__dict__)
         scope = self._scope
         groups_of = groups_of or scope.groups_of
         view._scope = msgspec.structs.replace(
@@ -110,6 +118,17 @@ class SessionManager(SessionVerbs):
         traceback: TracebackType | None,
     ) -> None:
         await self.shutdown()
+
+
+def _new_runtime(
+    storage: Storage | None,
+    settings: SessionSettings,
+    clock: Callable[[], datetime],
+    options: Mapping[str, Any],
+) -> Runtime:
+    chosen, reason = choose_storage(storage, settings)
+    provider = StorageFactory.create(chosen, settings=settings, **options)
+    return Runtime(provider, settings, _in_millis(clock), reason)
 
 
 def choose_storage(storage: Storage | None, settings: SessionSettings) -> tuple[Storage, str]:

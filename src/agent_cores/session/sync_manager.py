@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
+from agent_cores.session.any_loop import portal_of
 from agent_cores.session.inputs import DEFAULT_TTL_HOURS
 from agent_cores.session.manager import SessionManager
 from agent_cores.session.models.session import DEFAULT_NAMESPACE, AccessRole, RenewOn
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.portal import Portal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,14 +45,15 @@ class SyncSessionManager:
     """Sessions of one namespace in one storage, for Flask, Django, scripts and threads.
 
     The arguments are those of ``SessionManager``, and so are the verbs; they wait for their result.
-    Any number of threads may use one manager at once.
+    Any number of threads may use one manager concurrently, and so may a forked child, which gets
+    connections of its own. Code that runs in an event loop may call it too, and blocks that loop.
 
     The work is done in one thread of the manager's own. It starts with the first verb, with
     ``initialize()`` or with ``with``, and is gone after the ``shutdown()`` that matches the last
-    ``initialize()``; a turn that is held then puts this off to its end. What is still open at the
-    end of the program is closed then. Make a new manager after a fork.
+    ``initialize()``; a turn that is held then delays this to its end. What is still open at the
+    end of the program is closed then.
 
-    Handlers and ``groups_of`` run in that thread. While one blocks, all callers wait, and a verb
+    Hooks and ``groups_of`` run in that thread. While one blocks, all callers wait, and a verb
     called in there is ``WrongContextError``.
     """
 
@@ -73,8 +74,9 @@ class SyncSessionManager:
             groups_of=groups_of,
             namespace=namespace,
             **options,
+            any_loop=True,
         )
-        self._portal = Portal(self._manager)
+        self._portal = portal_of(self._manager)
 
     @property
     def namespace(self) -> str:
@@ -85,9 +87,20 @@ class SyncSessionManager:
     def lifecycle(self) -> LifecycleManager:
         """Hooks: ``manager.lifecycle.on("session.created", handler)``. Views share them.
 
-        Handlers, sync or async, run in the manager's own thread, see above.
+        Hooks, sync or async, run in the manager's own thread, see above.
         """
         return self._manager.lifecycle
+
+    @classmethod
+    def of(cls, manager: SessionManager) -> Self:
+        """Return the blocking verbs of a manager made with ``any_loop=True``.
+
+        Both share thread, storage, hooks and the count of those who have initialized them.
+        """
+        view = object.__new__(cls)
+        view._manager = manager
+        view._portal = portal_of(manager)
+        return view
 
     def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SyncSessionManager:
         """Return a view of another namespace that shares thread, storage and hooks.

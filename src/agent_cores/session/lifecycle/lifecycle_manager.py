@@ -73,6 +73,10 @@ class LifecycleManager:
         with suppress(ValueError):
             self._handlers.get(name, []).remove(handler)
 
+    def share_hooks(self, other: LifecycleManager) -> None:
+        """Have the same hooks as another from now on, those that are added later too."""
+        self._handlers = other._handlers
+
     @property
     def listens(self) -> bool:
         """Whether any handler was ever added."""

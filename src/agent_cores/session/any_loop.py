@@ -1,0 +1,136 @@
+"""A manager that is called from any event loop and thread: what ``any_loop=True`` makes of one.
+
+Its verbs are those of its class. Called in the manager's own loop they run as they are; called
+elsewhere they run there, and the caller awaits them: see :mod:`agent_cores.session.portal`.
+"""
+
+# ruff: noqa: ANN401 - the verbs' own types
+
+from __future__ import annotations
+
+import inspect
+from functools import cache, partial, wraps
+from typing import TYPE_CHECKING, Any
+
+from agent_cores.session.errors import ConfigurationError, WrongContextError
+from agent_cores.session.portal import Portal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
+
+    from agent_cores.session.runtime import Runtime
+
+    Verb = Callable[..., Coroutine[Any, Any, Any]]
+    BlockVerb = Callable[..., AbstractAsyncContextManager[Any]]
+
+
+class AnyLoop:
+    """The part of such a manager, and of its views, that its own class does not have."""
+
+    _home: Home
+
+    @property
+    def _runtime(self) -> Runtime:
+        return self._home.runtime
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this was shut down, and not called since."""
+        return self._home.portal.is_over
+
+    async def initialize(self) -> None:
+        """Connect to the storage and start sweeping. May be called again, and counts."""
+        await self._home.portal.await_initialize()
+
+    async def shutdown(self) -> None:
+        """Finish what was accepted and close what was opened, once for every ``initialize()``.
+
+        The last one also ends the thread; called by a hook, it does so after the hook's verb.
+        """
+        await self._home.portal.await_shutdown()
+
+
+class Home:
+    """What a manager and its views share: the thread, and the runtime that works in there."""
+
+    def __init__(self, runtime: Runtime, make: Callable[[], Runtime]) -> None:
+        self.runtime = runtime
+        self._make = make
+        self.portal = Portal(self, after_fork=self._renew)
+
+    async def initialize(self) -> None:
+        """Start the runtime."""
+        await self.runtime.acquire()
+
+    async def shutdown(self) -> None:
+        """Stop the runtime."""
+        await self.runtime.release()
+
+    def _renew(self) -> None:
+        """Make a runtime for a child process, with the same hooks and no connection in common."""
+        runtime = self._make()
+        if runtime.storage is self.runtime.storage:
+            detail = (
+                "this manager was given a provider, which another process has opened; after a fork"
+                " make a new one, or give the storage as a URL or a class"
+            )
+            raise WrongContextError(detail)
+        runtime.lifecycle.share_hooks(self.runtime.lifecycle)
+        self.runtime = runtime
+
+
+def use_from_any_loop(manager: object, make: Callable[[], Runtime]) -> None:
+    """Let a manager whose construction ends here be called from anywhere.
+
+    ``make`` returns a runtime that has not started yet, a new one each time.
+    """
+    members = vars(manager)
+    members["_home"] = Home(members.pop("_runtime"), make)
+    kind: Any = type(manager)
+    manager.__class__ = _any_loop_class(kind)
+
+
+def portal_of(manager: object) -> Portal:
+    """Return the portal of a manager; ``ConfigurationError`` if it belongs to one event loop."""
+    if not isinstance(manager, AnyLoop):
+        detail = "this takes a manager made with any_loop=True; another belongs to one event loop"
+        raise ConfigurationError(detail)
+    return manager._home.portal  # noqa: SLF001 - see above
+
+
+@cache
+def _any_loop_class(kind: Any) -> type[Any]:
+    """Return a subclass whose verbs run in the manager's own loop wherever they are called."""
+    members: dict[str, Any] = {"__doc__": kind.__doc__, "__module__": kind.__module__}
+    for name in dir(kind):
+        member = inspect.getattr_static(kind, name)
+        if name.startswith("_") or name in vars(AnyLoop):
+            continue
+        if inspect.iscoroutinefunction(member):
+            members[name] = _from_anywhere(member)
+        elif inspect.isasyncgenfunction(inspect.unwrap(member)):
+            members[name] = _block_from_anywhere(member)
+    return type(kind.__name__, (AnyLoop, kind), members)
+
+
+def _from_anywhere(verb: Verb) -> Verb:
+    @wraps(verb)
+    async def call(self: AnyLoop, *args: Any, **kwargs: Any) -> Any:
+        portal = self._home.portal
+        if portal.is_here:
+            return await verb(self, *args, **kwargs)
+        return await portal.await_call(partial(verb, self, *args, **kwargs))
+
+    return call
+
+
+def _block_from_anywhere(block: BlockVerb) -> BlockVerb:
+    @wraps(block)
+    def hold(self: AnyLoop, *args: Any, **kwargs: Any) -> AbstractAsyncContextManager[Any]:
+        portal = self._home.portal
+        if portal.is_here:
+            return block(self, *args, **kwargs)
+        return portal.hold_for_task(partial(block, self, *args, **kwargs))
+
+    return hold

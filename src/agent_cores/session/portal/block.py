@@ -1,0 +1,166 @@
+"""``Block``: an asynchronous context manager held in a portal's thread, for a caller elsewhere.
+
+One task enters and leaves it, as timeouts and task groups within it require.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from agent_cores.session.portal.lifetime import Lifetime
+    from agent_cores.session.portal.thread import PortalThread
+
+    Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+
+T = TypeVar("T")
+
+
+class Block(Generic[T]):
+    """The part in the thread: all of its methods are called in its loop."""
+
+    def __init__(
+        self,
+        make: Callable[[], AbstractAsyncContextManager[T]],
+        thread: PortalThread,
+        over: Callable[[], None],
+        caller: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self.caller = caller
+        self._make = make
+        self._thread = thread
+        self._over = over
+        self._is_over = False
+        self._task: asyncio.Task[bool | None] | None = None
+
+    async def enter(self) -> T:
+        """Enter the context manager, and hold it until ``leave`` or ``cancel``."""
+        loop = asyncio.get_running_loop()
+        self._entered: asyncio.Future[T] = loop.create_future()
+        self._leaving: asyncio.Future[Raised] = loop.create_future()
+        self._task = task = loop.create_task(self._hold())
+        either: list[asyncio.Future[Any]] = [task, self._entered]
+        task.add_done_callback(self._end)
+        self._thread.hold(self)
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+        if not self._entered.done():
+            await task  # raises what entering did
+        return self._entered.result()
+
+    async def leave(self, raised: Raised) -> bool | None:
+        """Leave the context manager; return whether what was raised in the block ends there."""
+        if self._task is None or self._task.cancelled():
+            return False  # cancelled: its caller is gone, or the program ends
+        if not self._leaving.done():
+            self._leaving.set_result(raised)
+        return await asyncio.shield(self._task)
+
+    def cancel(self) -> None:
+        """Leave as if the block had been cancelled, with nobody to wait for it."""
+        if self._task is None:
+            self._end(None)
+        else:
+            self._task.cancel()
+
+    async def _hold(self) -> bool | None:
+        block = self._make()
+        value = await block.__aenter__()
+        self._entered.set_result(value)
+        try:
+            raised = await self._leaving
+        except BaseException as error:
+            await block.__aexit__(type(error), error, error.__traceback__)
+            raise
+        return await block.__aexit__(*raised)
+
+    def _end(self, task: asyncio.Task[bool | None] | None) -> None:
+        if task is not None and not task.cancelled():
+            task.exception()  # raised where the block is left, if anybody is there
+        if not self._is_over:
+            self._is_over = True
+            self._thread.let_go(self)
+            self._over()
+
+
+class BlockingBlock(AbstractContextManager[T], Generic[T]):
+    """A block for a caller that blocks its thread.
+
+    Not a generator: one that is left behind would be finished when there is no loop any more.
+    """
+
+    def __init__(
+        self, lifetime: Lifetime, make: Callable[[], AbstractAsyncContextManager[T]]
+    ) -> None:
+        self._lifetime = lifetime
+        self._make = make
+
+    def __enter__(self) -> T:
+        self._thread = self._lifetime.enter(blocks=1)
+        self._block = Block(self._make, self._thread, self._lifetime.block_ended, None)
+        try:
+            return self._thread.blocking(self._block.enter)
+        except BaseException:
+            self._thread.post(self._block.cancel)
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        raised = (kind, error, traceback)
+        if not self._lifetime.enter_again(self._thread):
+            return False
+        suppressed = self._thread.blocking(partial(self._block.leave, raised))
+        if self._thread.stopping:
+            self._thread.wait_until_ended()
+        return suppressed
+
+
+class AwaitedBlock(AbstractAsyncContextManager[T], Generic[T]):
+    """A block for a task of another event loop."""
+
+    def __init__(
+        self, lifetime: Lifetime, make: Callable[[], AbstractAsyncContextManager[T]]
+    ) -> None:
+        self._lifetime = lifetime
+        self._make = make
+
+    async def __aenter__(self) -> T:
+        caller = asyncio.get_running_loop()
+        self._thread = await self._lifetime.enter_soon(blocks=1)
+        self._block = Block(self._make, self._thread, self._lifetime.block_ended, caller)
+        try:
+            return await self._thread.awaited(self._block.enter)
+        except BaseException:
+            self._thread.post(self._block.cancel)
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if kind is GeneratorExit:  # the caller is thrown away, and may not wait any more
+            self._thread.post(self._block.cancel)
+            return False
+        raised = (kind, error, traceback)
+        if not self._lifetime.enter_again(self._thread):
+            return False
+        suppressed = await self._thread.awaited(partial(self._block.leave, raised))
+        if self._thread.stopping:
+            await self._thread.until_ended()
+        return suppressed

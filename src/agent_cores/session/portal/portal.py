@@ -1,0 +1,109 @@
+"""``Portal``: an event loop in its own thread, in which a manager works for callers from anywhere.
+
+Blocking code waits for it, and tasks of other event loops await it. It knows no verb; those are in
+:mod:`agent_cores.session.sync_manager` and :mod:`agent_cores.session.any_loop`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from agent_cores.session.portal.block import AwaitedBlock, BlockingBlock
+from agent_cores.session.portal.lifetime import Lifetime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from agent_cores.session.portal.thread import PortalThread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Portal(Lifetime):
+    """Runs one manager for any number of threads and event loops.
+
+    Its thread starts with the first call and is gone once the ``shutdown()`` that matches the last
+    ``initialize()`` has returned. Calls in flight are finished first. A block that is held then
+    (see ``hold``) delays the end to its own. The end of the program waits for no block.
+    """
+
+    # ── for blocking code ────────────────────────────────────────────────────────────────────────
+
+    def initialize(self) -> None:
+        """Start the thread and the manager, or count one more user."""
+        thread = self.enter(users=1)
+        try:
+            thread.blocking(partial(self._start_manager, thread))
+        except BaseException:
+            if self.user_gone(thread):
+                thread.wait_until_ended()
+            raise
+
+    def shutdown(self) -> None:
+        """Count one user less; the last one stops the manager and the thread."""
+        self.refuse_here()
+        thread = self.thread_to_stop()
+        if thread is not None:
+            thread.wait_until_ended()
+            thread.raise_failure()
+
+    def call(
+        self, verb: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a verb in the thread, wait for it, return its result or raise its error."""
+        return self.enter().blocking(partial(verb, *args, **kwargs))
+
+    def hold(
+        self,
+        block: Callable[P, AbstractAsyncContextManager[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> AbstractContextManager[T]:
+        """Return a block that enters an asynchronous one in the thread, and leaves it there."""
+        return BlockingBlock(self, partial(block, *args, **kwargs))
+
+    # ── for tasks of any event loop ──────────────────────────────────────────────────────────────
+
+    async def await_initialize(self) -> None:
+        """As ``initialize``, for a task; also for one that runs in here."""
+        thread = await self.enter_soon(users=1)
+        try:
+            if thread.is_here:
+                try:
+                    await self._start_manager(thread)
+                finally:
+                    thread.leave()
+            else:
+                await thread.awaited(partial(self._start_manager, thread))
+        except BaseException as error:
+            stopping = self.user_gone(thread)
+            if stopping and not isinstance(error, GeneratorExit) and not thread.is_here:
+                await thread.until_ended()
+            raise
+
+    async def await_shutdown(self) -> None:
+        """As ``shutdown``, for a task. One that runs in here does not wait for the end."""
+        thread = self.thread_to_stop()
+        if thread is not None and not thread.is_here:
+            await thread.until_ended()
+            thread.raise_failure()
+
+    async def await_call(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a verb in the thread for a task of another event loop."""
+        thread = await self.enter_soon()
+        return await thread.awaited(verb)
+
+    def hold_for_task(
+        self, block: Callable[[], AbstractAsyncContextManager[T]]
+    ) -> AbstractAsyncContextManager[T]:
+        """Return a block for a task of another event loop."""
+        return AwaitedBlock(self, block)
+
+    async def _start_manager(self, thread: PortalThread) -> None:
+        async with thread.starting:
+            if not thread.initialized:
+                await self._manager.initialize()
+                thread.initialized = True

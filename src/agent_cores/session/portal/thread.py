@@ -1,0 +1,211 @@
+"""``PortalThread``: one run of a portal's thread, from the start of its event loop to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from agent_cores.session.portal.hop import AwaitedCall, BlockingCall, Call, Mailbox
+from agent_cores.session.process import keep_in_children, process_id
+from agent_cores.session.threads import start_thread, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+Loop = asyncio.AbstractEventLoop
+
+WATCH_SECONDS = 1.0
+"""How often is checked whether the event loops of callers were closed before their calls ended."""
+
+
+class Manager(Protocol):
+    """What a portal needs of the manager that it runs."""
+
+    async def initialize(self) -> None:
+        """Start, or count one more user."""
+
+    async def shutdown(self) -> None:
+        """Count one user less; the last one stops."""
+
+
+class Waiting(Protocol):
+    """What runs in the thread for a caller: a call, or a block that is held."""
+
+    caller: Loop | None
+    """The caller's event loop; ``None`` if a thread waits."""
+
+    def cancel(self) -> None:
+        """End it, as nobody waits for it any more."""
+
+
+class PortalThread:
+    """A thread with an event loop, and what runs in there.
+
+    ``calls``, ``blocks``, ``stopping`` and ``gone`` are guarded by ``lock``, which is held only for
+    moments. The thread ends once it was told to stop and no call is in flight.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        lock: Any,  # noqa: ANN401 - a native lock
+        ended: Callable[[], None],
+    ) -> None:
+        self.process_id = process_id()
+        self.calls = self.blocks = 0
+        self.stopping = self.gone = self.initialized = False
+        self.starting: asyncio.Lock
+        self._manager = manager
+        self._lock = lock
+        self._notify = ended
+        self._loop: Loop | None = None
+        self._failure: BaseException | None = None
+        self._ended: Future[None] = Future()
+        self._ended.set_running_or_notify_cancel()  # a task that waits for it may be cancelled
+        self._mailbox = Mailbox()
+        self._in_flight: set[Call[Any]] = set()
+        self._held: set[Waiting] = set()
+        self._watching = False
+        self._patience_ends = math.inf
+        self._made: Future[None] = Future()
+        keep_in_children(self)
+        self._join = start_thread(self._work, "agent-sessions")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs in this thread's event loop."""
+        loop = self._loop
+        return loop is not None and loop is asyncio._get_running_loop()  # noqa: SLF001 - no error where there is none
+
+    # ── from any thread ──────────────────────────────────────────────────────────────────────────
+
+    def wait_until_made(self) -> None:
+        """Wait for the loop, for the millisecond that a thread takes to start."""
+        if self._loop is None:
+            wait_for(self._made)
+
+    def wait_until_ended(self, timeout: float | None = None) -> None:
+        """Wait for the end of the thread; ``TimeoutError`` after so many seconds."""
+        wait_for(self._ended, timeout)
+        self._join()
+
+    async def until_ended(self) -> None:
+        """As ``wait_until_ended``, for a task of another event loop."""
+        await asyncio.wait([asyncio.wrap_future(self._ended)])
+        self._join()
+
+    def raise_failure(self) -> None:
+        """Raise what the manager raised in ``shutdown()``."""
+        if self._failure is not None:
+            raise self._failure
+
+    def blocking(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function for a thread that waits. The call was counted."""
+        call = BlockingCall[T](function, self.post, self._end)
+        self.post(partial(self._begin, call))
+        return call.wait()
+
+    async def awaited(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function for a task of another loop. The call was counted."""
+        call = AwaitedCall[T](function, self.post, self._end)
+        self.post(partial(self._begin, call))
+        return await call.wait()
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Call it in the loop soon; of no effect once the thread has ended."""
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._mailbox.post(self._loop, callback)
+
+    def stop(self, *, within: float | None = None) -> None:
+        """Have the thread end once no call is in flight, or so many seconds from now.
+
+        Called with the lock held.
+        """
+        self.stopping = True
+        self.post(self._wake)
+        if within is not None:
+            self.post(lambda: self._wake_later(within))
+
+    # ── in the loop ──────────────────────────────────────────────────────────────────────────────
+
+    def hold(self, block: Waiting) -> None:
+        """Note a block that is held."""
+        self._held.add(block)
+        if block.caller is not None and not self._watching:
+            self._watch()
+
+    def let_go(self, block: Waiting) -> None:
+        """Forget a block that is over, and which need not have been held."""
+        self._held.discard(block)
+        with self._lock:
+            self.blocks -= 1
+
+    def _begin(self, call: Call[Any]) -> None:
+        self._in_flight.add(call)
+        call.begin()
+        if call.caller is not None and not self._watching:
+            self._watch()
+
+    def _end(self, call: Call[Any]) -> None:
+        self._in_flight.discard(call)
+        self.leave()
+
+    def leave(self) -> None:
+        """Count one call less."""
+        with self._lock:
+            self.calls -= 1
+            idle = self.stopping and not self.calls
+        if idle:
+            self._wake()
+
+    def _watch(self) -> None:
+        """Cancel what was called from event loops that are closed, as nobody waits there."""
+        everything: tuple[Waiting, ...] = (*self._in_flight, *self._held)
+        waiting = [one for one in everything if one.caller is not None]
+        for one in waiting:
+            if one.caller is not None and one.caller.is_closed():
+                one.cancel()
+        self._watching = bool(waiting)
+        if waiting:
+            asyncio.get_running_loop().call_later(WATCH_SECONDS, self._watch)
+
+    def _wake_later(self, seconds: float) -> None:
+        self._patience_ends = time.monotonic() + seconds
+        asyncio.get_running_loop().call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        if not self._woken.done():
+            self._woken.set_result(None)
+
+    def _may_end(self) -> bool:
+        with self._lock:
+            return self.stopping and (not self.calls or time.monotonic() >= self._patience_ends)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._woken = self._loop.create_future()
+        self.starting = asyncio.Lock()
+        self._made.set_result(None)
+        try:
+            while not self._may_end():
+                await self._woken
+                self._woken = self._loop.create_future()
+            await self._manager.shutdown()
+        finally:
+            with self._lock:
+                self.stopping = self.gone = True
+
+    def _work(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - raised where the thread is waited for
+            self._failure = error
+        self._notify()
+        self._ended.set_result(None)
