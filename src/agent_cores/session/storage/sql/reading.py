@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agent_cores.session.codec import HEADER_FIELDS
 from agent_cores.session.errors import UnsupportedError
 from agent_cores.session.models import (
-    Cursor,
     Ended,
     Found,
     Query,
@@ -18,12 +18,11 @@ from agent_cores.session.models import (
     Snapshot,
     StoredMessage,
     Window,
-    matches,
-    order_key,
 )
 from agent_cores.session.models.query import WALK_LIMIT
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.base import Counts
+from agent_cores.session.storage.listing import ListingPage, Place
 from agent_cores.session.storage.sql.dialect import Statement, Step
 from agent_cores.session.storage.sql.rows import (
     EVERY_SESSION,
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.headers import HeaderReader
     from agent_cores.session.storage.sql.dialect import Plan, Row
 
-Place = tuple[int, str]
-"""Time in milliseconds and session id: where an entry is in a listing."""
+Entry = tuple[Place, Any]
+"""A place in a listing, and the row of the header there."""
 
 PART = 64 * 1024 * 1024
 """The most bytes of messages that one statement reads: a server may make one row of them."""
@@ -114,26 +113,25 @@ def find_plan(query: Query, reader: HeaderReader) -> Plan[Found]:
     Cursors are places in the index, so that the next page begins where this walk ended. A session
     that cannot be read is left out, and named.
     """
-    page = _Page(query, reader)
+    page = ListingPage(query)
+    headers = _Headers(reader)
     place = _BEFORE_ALL if query.after is None else (query.after.millis, query.after.session_id)
     number = min(query.limit + query.skip + 1, WALK_LIMIT)
     while True:
-        entries = yield from _entries_below(place, number, query, page)
-        for place, row in entries:
-            found = page.add(place, row)
-            if found is not None:
-                return found
+        if query.subjects:
+            entries = yield from _shared_below(place, number, query, headers)
+        else:
+            entries = yield from _owned_below(place, number, query)
+        for place, row in entries:  # the last place is where the next step begins
+            if row is not None and not page.offer(place, headers.read(row)):
+                return page.found()
         if len(entries) < number:
-            return page.end()
+            return page.found()
         number = min(2 * number + _SPARE, WALK_LIMIT)
 
 
-def _entries_below(
-    place: Place, number: int, query: Query, page: _Page
-) -> Plan[list[tuple[Place, Row]]]:
+def _owned_below(place: Place, number: int, query: Query) -> Plan[list[Entry]]:
     """Return the highest entries below a place, with the rows of their headers."""
-    if query.subjects:
-        return (yield from _shared_below(place, number, query, page))
     mark = tag_mark(query.tags[0]) if query.tags else EVERY_SESSION
     owner, namespace = query.owner_id, query.namespace
     if owner is None or namespace is None:
@@ -144,86 +142,40 @@ def _entries_below(
         lists = [(owner, namespace, shelf, mark, *place, number) for shelf in shelves]
         step = Step(Statement.FIND_OWNED, lists)
     entries = [((row[0], row[_SESSION_ID]), row[1:]) for row in (yield step)]
-    entries.sort(key=_place_of, reverse=True)
+    entries.sort(key=itemgetter(0), reverse=True)
     return entries[:number]
 
 
-def _place_of(entry: tuple[Place, Row]) -> Place:
-    return entry[0]
-
-
-def _shared_below(
-    place: Place, number: int, query: Query, page: _Page
-) -> Plan[list[tuple[Place, Row]]]:
+def _shared_below(place: Place, number: int, query: Query, headers: _Headers) -> Plan[list[Entry]]:
     """Return entries of what is shared with the subjects, by when it was.
 
-    A session that is shared with several of them has an entry for each. Its header, with perhaps a
-    thousand grants, is read once for all of them.
+    A session that is shared with several of them has an entry for each; one that was deleted since
+    has no row.
     """
     if query.namespace is None:
         raise UnsupportedError("what is shared is listed one namespace at a time")
     lists = [(query.namespace, subject, *place, number) for subject in query.subjects]
     found = {(at, name, key) for at, name, key in (yield Step(Statement.FIND_SHARED, lists))}
     chosen = sorted(found, reverse=True)[:number]
-    missing = dict.fromkeys((key,) for _, _, key in chosen if key not in page.rows)
+    missing = dict.fromkeys((key,) for _, _, key in chosen if key not in headers.rows)
     if missing:
-        page.rows |= {row[0]: row for row in (yield Step(Statement.HEADERS, list(missing)))}
-    return [((at, name), page.rows.get(key, ())) for at, name, key in chosen]
+        headers.rows |= {row[0]: row for row in (yield Step(Statement.HEADERS, list(missing)))}
+    return [((at, name), headers.rows.get(key)) for at, name, key in chosen]
 
 
-class _Page:
-    """A page in the making. ``rows`` has the headers of shared sessions, by session key."""
+class _Headers:
+    """Headers by session key: one with perhaps a thousand grants is read and decoded once."""
 
-    def __init__(self, query: Query, reader: HeaderReader) -> None:
+    def __init__(self, reader: HeaderReader) -> None:
         self.rows: dict[int, Row] = {}
-        self._query = query
         self._reader = reader
-        self._headers: list[SessionMetadata] = []
-        self._read: dict[int, SessionMetadata | None] = {}
-        self._unreadable: dict[str, None] = {}
-        self._skip = query.skip
-        self._walked = 0
-        self._bound = WALK_LIMIT + query.skip + query.limit
-        self._last = self._end = _BEFORE_ALL
+        self._decoded: dict[int, SessionMetadata | None] = {}
 
-    def add(self, place: Place, row: Row) -> Found | None:
-        """Take in the next entry; return the page once it is full or the walk too long."""
-        if self._walked == self._bound:
-            return self._found(self._last, self._skip)
-        self._walked, self._last = self._walked + 1, place
-        header = self._header(row)
-        if header is None:
-            if row:  # else it was deleted since
-                self._unreadable[place[1]] = None
-        elif not matches(header, self._query) or self._is_elsewhere(header, place):
-            pass
-        elif self._skip:
-            self._skip -= 1
-        elif len(self._headers) == self._query.limit:
-            return self._found(self._end)
-        else:
-            self._headers.append(header)
-            self._end = place
-        return None
-
-    def end(self) -> Found:
-        """Return the last page."""
-        return Found(self._headers, None, tuple(self._unreadable))
-
-    def _found(self, place: Place, skip: int = 0) -> Found:
-        cursor = Cursor(*place, shared=bool(self._query.subjects), skip=skip)
-        return Found(self._headers, cursor, tuple(self._unreadable))
-
-    def _is_elsewhere(self, header: SessionMetadata, place: Place) -> bool:
-        """Whether this is the entry of a grant that is not the latest live one."""
-        return bool(self._query.subjects) and order_key(header, self._query) != place
-
-    def _header(self, row: Row) -> SessionMetadata | None:
-        if not row:
-            return None
-        if row[0] not in self._read:
-            self._read[row[0]] = read_header(row, self._reader)
-        return self._read[row[0]]
+    def read(self, row: Row) -> SessionMetadata | None:
+        """Return the header in a row, or ``None`` if it cannot be read."""
+        if row[0] not in self._decoded:
+            self._decoded[row[0]] = read_header(row, self._reader)
+        return self._decoded[row[0]]
 
 
 def due_plan(
