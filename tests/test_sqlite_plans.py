@@ -13,7 +13,7 @@ import pytest
 
 from agent_cores.session.models import Grant
 from agent_cores.session.models.session import AccessRole
-from agent_cores.session.storage.sqlite.queries import Statements
+from agent_cores.session.storage.sqlite.queries import Queries
 from agent_cores.session.testing.samples import creation, new_context, new_header, new_message
 from tests.sqlite_stores import NOON, opened
 
@@ -62,20 +62,18 @@ async def fill(path: Path) -> None:
 
 def statements() -> Iterator[tuple[str, str]]:
     """Yield every statement with its name."""
-    found = Statements("")
-    for name, value in vars(found).items():
-        if isinstance(value, str) and name != "prepare_runs" and not name.startswith("_"):
-            yield name, value
-    for name, several in {"hot_append": found.hot_append.values(), "purge": found.purge}.items():
-        for number, value in enumerate(several):
-            yield f"{name}-{number}", value
-    yield "update_session", found.update_session(("title", "listed_at"))
+    queries = Queries("")
+    for statement, text in {**queries.texts, **queries.purge}.items():
+        yield statement.value, text
+    yield "find tagged", queries.find_tagged
+    yield "update headers", queries.update_headers(("title", "listed_at"))
 
 
 ALL = dict(statements())
-SMALL = {"count_all", "next_deleted"}
-"""A row for each namespace; the first row of a queue: these may read a table from its beginning."""
-INSERTS = {"add_session", "add_message", "add_tag", "add_share", "set_context"}
+SMALL = {"next deleted", "count", "store time"}
+"""The first rows of a queue, and a row for each namespace: these may read a table from its
+beginning. What counts one namespace is held to its indexes below."""
+INSERTS = {"insert headers", "insert messages", "add owned", "add shared", "set context"}
 
 
 @pytest.mark.parametrize("name", sorted(ALL.keys() - SMALL))
@@ -88,7 +86,7 @@ def test_a_statement_finds_its_rows_by_an_index_and_sorts_nothing(path: Path, na
 
 
 def test_a_row_of_a_run_finds_its_session_by_its_key(path: Path) -> None:
-    sql = Statements("")
+    sql = Queries("")
     with closing(apsw.Connection(str(path))) as connection:
         connection.config(apsw.SQLITE_DBCONFIG_TRIGGER_EQP, 1)
         connection.execute(sql.prepare_runs)
@@ -118,14 +116,14 @@ def is_slow(step: str) -> bool:
 @pytest.mark.parametrize(
     ("name", "index"),
     [
-        ("walk_owned", "sessions_owned"),
-        ("walk_tagged", "tags_listed"),
-        ("walk_shared", "shares_listed"),
-        ("walk_all", "sessions_listed"),
+        ("find owned", "sessions_owned"),
+        ("find tagged", "tags_listed"),
+        ("find shared", "shares_listed"),
+        ("find any", "sessions_listed"),
         ("due", "sessions_due"),
-        ("count_due", "sessions_due"),
-        ("messages_after", "sqlite_autoindex_messages_1"),
-        ("messages_before", "sqlite_autoindex_messages_1"),
+        ("count", "sessions_due"),
+        ("messages after", "sqlite_autoindex_messages_1"),
+        ("messages before", "sqlite_autoindex_messages_1"),
     ],
 )
 def test_a_walk_uses_the_index_that_was_made_for_it(path: Path, name: str, index: str) -> None:
@@ -134,22 +132,22 @@ def test_a_walk_uses_the_index_that_was_made_for_it(path: Path, name: str, index
     assert any(f"INDEX {index} (" in str(step) for *_, step in plan), plan
 
 
-def test_a_plain_append_touches_no_index_of_listings(path: Path) -> None:
+def test_one_namespace_is_counted_without_the_others(path: Path) -> None:
     with closing(apsw.Connection(str(path))) as connection:
-        roots = {
-            root: name
-            for name, root in connection.execute("SELECT name, rootpage FROM sqlite_schema")
-        }
-        written = {
-            listed: {
-                roots[step[3]]
-                for step in explained(connection, f"EXPLAIN {statement}")
-                if step[1] == "OpenWrite"
-            }
-            for (many, listed), statement in Statements("").hot_append.items()
-            if not many
-        }
+        plan = explained(connection, f"EXPLAIN QUERY PLAN {ALL['count']}")
+    assert any("SEARCH counters USING PRIMARY KEY" in str(step) for *_, step in plan), plan
+
+
+def test_a_plain_append_touches_no_index_of_listings(path: Path) -> None:
+    append = ("last_seq", "message_count", "last_active_at", "expires_at")
+    written = {}
+    with closing(apsw.Connection(str(path))) as connection:
+        roots = connection.execute("SELECT name, rootpage FROM sqlite_schema")
+        tables = {root: name for name, root in roots}
+        for fields in (append, (*append, "listed_at")):
+            steps = explained(connection, f"EXPLAIN {Queries('').update_headers(fields)}")
+            written[len(fields)] = {tables[step[3]] for step in steps if step[1] == "OpenWrite"}
     listings = {"sessions_owned", "sessions_listed"}
-    assert not written[False] & {*listings, "sessions_due"}
-    assert listings <= written[True]
-    assert "sessions_due" not in written[True]
+    assert not written[4] & {*listings, "sessions_due"}
+    assert listings <= written[5]
+    assert "sessions_due" not in written[5]

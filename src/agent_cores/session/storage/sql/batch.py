@@ -60,6 +60,10 @@ class Batch:
             yield Step(Statement.COUNT_SESSIONS, counts)
         return [self._answers[index] for index in range(len(self._changes))]
 
+    def left(self) -> dict[SessionName, Loaded]:
+        """Return the sessions of the batch that are stored and can be read, as it leaves them."""
+        return {name: held for name, held in self._loaded.items() if isinstance(held, Loaded)}
+
     def _lock(self, names: Iterable[SessionName]) -> Plan[None]:
         """Lock and load headers. A lock that was waited for gives the row as of after the wait."""
         statement = Statement.LOCK_FREE if self._skip_locked else Statement.LOCK

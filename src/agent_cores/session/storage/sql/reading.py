@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,7 +22,7 @@ from agent_cores.session.models import (
 from agent_cores.session.models.query import WALK_LIMIT
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.base import Counts
-from agent_cores.session.storage.listing import ListingPage
+from agent_cores.session.storage.listing import ListingPage, Place
 from agent_cores.session.storage.sql.dialect import Statement, Step
 from agent_cores.session.storage.sql.rows import (
     EVERY_SESSION,
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_cores.session.storage.headers import HeaderReader
-    from agent_cores.session.storage.listing import Place
     from agent_cores.session.storage.sql.dialect import Plan, Row
+
+Entry = tuple[Place, Any]
+"""A place in a listing, and the row of the header there."""
 
 PART = 64 * 1024 * 1024
 """The most bytes of messages that one statement reads: a server may make one row of them."""
@@ -110,25 +113,25 @@ def find_plan(query: Query, reader: HeaderReader) -> Plan[Found]:
     Cursors are places in the index, so that the next page begins where this walk ended. A session
     that cannot be read is left out, and named.
     """
-    page, headers = ListingPage(query), _Headers(reader)
+    page = ListingPage(query)
+    headers = _Headers(reader)
     place = _BEFORE_ALL if query.after is None else (query.after.millis, query.after.session_id)
     number = min(query.limit + query.skip + 1, WALK_LIMIT)
     while True:
-        entries = yield from _entries_below(place, number, query, headers)
-        for place, row in entries:
-            if row and not page.offer(place, headers.of(row)):  # no row: deleted since
+        if query.subjects:
+            entries = yield from _shared_below(place, number, query, headers)
+        else:
+            entries = yield from _owned_below(place, number, query)
+        for place, row in entries:  # the last place is where the next step begins
+            if row is not None and not page.offer(place, headers.read(row)):
                 return page.found()
         if len(entries) < number:
             return page.found()
         number = min(2 * number + _SPARE, WALK_LIMIT)
 
 
-def _entries_below(
-    place: Place, number: int, query: Query, headers: _Headers
-) -> Plan[list[tuple[Place, Row]]]:
+def _owned_below(place: Place, number: int, query: Query) -> Plan[list[Entry]]:
     """Return the highest entries below a place, with the rows of their headers."""
-    if query.subjects:
-        return (yield from _shared_below(place, number, query, headers))
     mark = tag_mark(query.tags[0]) if query.tags else EVERY_SESSION
     owner, namespace = query.owner_id, query.namespace
     if owner is None or namespace is None:
@@ -139,21 +142,15 @@ def _entries_below(
         lists = [(owner, namespace, shelf, mark, *place, number) for shelf in shelves]
         step = Step(Statement.FIND_OWNED, lists)
     entries = [((row[0], row[_SESSION_ID]), row[1:]) for row in (yield step)]
-    entries.sort(key=_place_of, reverse=True)
+    entries.sort(key=itemgetter(0), reverse=True)
     return entries[:number]
 
 
-def _place_of(entry: tuple[Place, Row]) -> Place:
-    return entry[0]
-
-
-def _shared_below(
-    place: Place, number: int, query: Query, headers: _Headers
-) -> Plan[list[tuple[Place, Row]]]:
+def _shared_below(place: Place, number: int, query: Query, headers: _Headers) -> Plan[list[Entry]]:
     """Return entries of what is shared with the subjects, by when it was.
 
-    A session that is shared with several of them has an entry for each. Its header, with perhaps a
-    thousand grants, is read once for all of them.
+    A session that is shared with several of them has an entry for each; one that was deleted since
+    has no row.
     """
     if query.namespace is None:
         raise UnsupportedError("what is shared is listed one namespace at a time")
@@ -163,22 +160,19 @@ def _shared_below(
     missing = dict.fromkeys((key,) for _, _, key in chosen if key not in headers.rows)
     if missing:
         headers.rows |= {row[0]: row for row in (yield Step(Statement.HEADERS, list(missing)))}
-    return [((at, name), headers.rows.get(key, ())) for at, name, key in chosen]
+    return [((at, name), headers.rows.get(key)) for at, name, key in chosen]
 
 
 class _Headers:
-    """The headers behind entries, each read and decoded once.
-
-    ``rows`` has those of shared sessions, which have several entries, by session key.
-    """
+    """Headers by session key: one with perhaps a thousand grants is read and decoded once."""
 
     def __init__(self, reader: HeaderReader) -> None:
         self.rows: dict[int, Row] = {}
         self._reader = reader
         self._decoded: dict[int, SessionMetadata | None] = {}
 
-    def of(self, row: Row) -> SessionMetadata | None:
-        """Return the header in a row; ``None`` if it cannot be read."""
+    def read(self, row: Row) -> SessionMetadata | None:
+        """Return the header in a row, or ``None`` if it cannot be read."""
         if row[0] not in self._decoded:
             self._decoded[row[0]] = read_header(row, self._reader)
         return self._decoded[row[0]]

@@ -20,19 +20,22 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
 )
 from agent_cores.session.models import Applied, Change
-from agent_cores.session.storage.sqlite.connection import translated
-from agent_cores.session.storage.sqlite.runs import Run
+from agent_cores.session.storage.sql.batch import Batch
+from agent_cores.session.storage.sql.dialect import carry_out_now
+from agent_cores.session.storage.sqlite.connection import Steps
+from agent_cores.session.storage.sqlite.errors import translated
+from agent_cores.session.storage.sqlite.runs import Remembered, Run, write_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from agent_cores.session.storage.sqlite.changes import ChangeWriter
+    from agent_cores.session.storage.sql.rows import Loaded, SessionName
     from agent_cores.session.storage.sqlite.lock import LockWait
-    from agent_cores.session.storage.sqlite.runs import Key, Remembered
+    from agent_cores.session.storage.sqlite.queries import Queries
 
     Answers = list[Applied | Exception]
-    Written = tuple[Answers, bool, dict[Key, Remembered]]
+    Written = tuple[Answers, bool, dict[SessionName, Remembered]]
 
 _TO_ANSWER = 0.05
 """The part of a timeout that is left to tell callers that the file stayed locked."""
@@ -46,29 +49,39 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batches:
-    """Writes batches on one connection, whose busy handler is ``lock``."""
+    """Writes batches on one connection, whose busy handler is ``lock``.
+
+    ``deletes`` is set once a session was deleted whose messages and context are still there.
+    ``remembers``: whether ``write`` returns sessions for later runs.
+    """
 
     def __init__(
         self,
         connection: apsw.Connection,
         path: Path,
-        changes: ChangeWriter,
+        queries: Queries,
         lock: LockWait,
         timeout: float,
+        *,
+        remembers: bool,
     ) -> None:
         self._connection = connection
         self._path = path
-        self._changes = changes
+        self._steps = Steps(connection, queries)
+        self._left: dict[SessionName, Loaded] = {}
+        self._remembers = remembers
+        self.deletes = False
+        connection.execute(queries.prepare_runs)
         self._lock = lock
         self._margin = _TO_ANSWER * min(timeout, 1.0)
 
     def write(self, batch: Sequence[Waiting], run: Run) -> Written:
-        """Answer each change; tell whether the run was written, and what was seen of the others."""
-        self._changes.seen = {}
+        """Answer each change; return whether the run was written, and the other sessions."""
+        self._left = {}
         if len(run.answers) == len(batch) and not _is_late(batch, run):
             self._lock.end = 0.0
             try:
-                if self._changes.write_run(run):  # one statement is a transaction
+                if write_run(self._connection, run):  # one statement is a transaction
                     return list(run.answers.values()), True, {}
                 run = Run()
             except apsw.BusyError:
@@ -77,7 +90,7 @@ class Batches:
                 return self._failed(error, batch, outcome_unknown=True), False, {}
             except (apsw.Error, OverflowError, UnicodeError):
                 run = Run()  # nothing was written, and it may be the fault of one change alone
-        return *self._write_transaction(batch, run), self._changes.seen
+        return *self._write_transaction(batch, run), self._remembered()
 
     def begin(self, end: float) -> None:
         """Begin a transaction that holds the file's lock; wait for it until then."""
@@ -86,7 +99,7 @@ class Batches:
 
     def rollback(self) -> None:
         """Undo what was written since ``begin``."""
-        self._changes.seen = {}
+        self._left = {}
         if self._connection.in_transaction:  # some errors end it by themselves
             self._connection.execute("ROLLBACK")
 
@@ -97,13 +110,9 @@ class Batches:
             return self._failed(error, batch), False
         try:
             holds = bool(run.answers) and not _is_late(batch, run)
-            written = holds and self._changes.write_run(run)
+            written = holds and write_run(self._connection, run)
             done = run.answers if written else {}
-            now = time.monotonic()
-            answers = [
-                done[index] if index in done else self._carry_out(waiting, now)
-                for index, waiting in enumerate(batch)
-            ]
+            answers = self._carry_out(batch, done)
         except Exception as error:  # noqa: BLE001 - answered to the change that it belongs to
             self.rollback()
             if len(batch) == 1:
@@ -117,15 +126,32 @@ class Batches:
             return self._failed(error, batch, outcome_unknown=unknown), False
         return answers, written
 
-    def _carry_out(self, waiting: Waiting, now: float) -> Applied | Exception:
-        """Return what the change did, or why it is refused; raise what spoils the transaction."""
-        if waiting.end <= now:
-            detail = f"{self._path} was busy for the whole SESSION_TIMEOUT; nothing was written"
-            return StorageUnavailableError(detail)
-        try:
-            return self._changes.carry_out(waiting.change)
-        except SessionError as refusal:
-            return refusal
+    def _carry_out(self, batch: Sequence[Waiting], done: dict[int, Applied]) -> Answers:
+        """Return what each change did, or why it is refused; raise what spoils the transaction."""
+        now = time.monotonic()
+        answers: dict[int, Applied | Exception] = {**done}
+        rest = [index for index, _ in enumerate(batch) if index not in done]
+        for index in rest:
+            if batch[index].end <= now:
+                detail = f"{self._path} was busy for the whole SESSION_TIMEOUT; nothing was written"
+                answers[index] = StorageUnavailableError(detail)
+        rest = [index for index in rest if index not in answers]
+        if rest:
+            generic = Batch([batch[index].change for index in rest])
+            found = carry_out_now(generic.plan(), self._steps.run)
+            answers.update(zip(rest, found, strict=True))
+            self._left.update(generic.left())
+            self.deletes = self.deletes or generic.deletes
+        return [answers[index] for index in range(len(batch))]
+
+    def _remembered(self) -> dict[SessionName, Remembered]:
+        """Return the sessions that the last batch changed by steps, as they are since."""
+        if not self._remembers:
+            return {}
+        return {
+            name: Remembered(loaded.session_key, loaded.header)
+            for name, loaded in self._left.items()
+        }
 
     def _singly(self, batch: Sequence[Waiting]) -> Answers:
         answers: Answers = []

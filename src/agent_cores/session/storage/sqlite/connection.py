@@ -1,7 +1,7 @@
-"""Connections to one SQLite file: how they are opened, whose file it is, and what errors mean.
+"""Connections to one SQLite file: how they are opened and carry out steps, and whose file it is.
 
-The one place that translates apsw's errors, so that none leaks. A file that is damaged, of another
-program or of a newer schema is recognised before anything is written to it.
+A file that is damaged, of another program or of a newer schema is recognised before anything is
+written to it.
 """
 
 from __future__ import annotations
@@ -9,66 +9,78 @@ from __future__ import annotations
 import math
 import os
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from agent_cores.session.backoff import Backoff
-from agent_cores.session.errors import (
-    ConflictError,
-    SessionError,
-    StorageUnavailableError,
-    StoreFormatError,
-)
-from agent_cores.session.storage.sql.schema import numbered_files
+from agent_cores.session.errors import StorageUnavailableError, StoreFormatError
+from agent_cores.session.models.values import encode_json
+from agent_cores.session.storage.sql.dialect import Statement
+from agent_cores.session.storage.sql.schema import OLDEST_PROGRAM, numbered_files
+from agent_cores.session.storage.sqlite.errors import BUSY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from agent_cores.session.storage.sql.dialect import Rows, Step
+    from agent_cores.session.storage.sqlite.queries import Queries
 
 Row = tuple[Any, ...]
 
 APPLICATION_ID = 0x41435331
 """``ACS1`` in the header of the file says that it is one of ours."""
 
-OLDEST_PROGRAM = 1
-"""The oldest schema whose programs can still work with the schema of this one."""
-
 _CHECKPOINT_PAGES = 4_000
 _LARGEST_WAL_LEFT = 64 * 1024 * 1024
 _CACHE_KIB = 16 * 1024
 _LONGEST_PAUSE = 0.05
 
-_DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, apsw.SQLError)
-_BUSY = (apsw.BusyError, apsw.LockedError)
-
-
-def translated(error: apsw.Error, path: Path, *, outcome_unknown: bool = False) -> SessionError:
-    """Return what an error of the driver means to callers."""
-    if isinstance(error, _DAMAGED):
-        return StoreFormatError(f"{path} is damaged or not a store of this program ({error})")
-    if isinstance(error, apsw.ConstraintError):
-        return ConflictError("a record that must be unique was given twice")
-    if isinstance(error, _BUSY):
-        detail = f"{path} stayed locked by another process for the whole SESSION_TIMEOUT"
-    else:
-        detail = f"{path}: {type(error).__name__}: {error}"
-    return StorageUnavailableError(detail, outcome_unknown=outcome_unknown)
-
-
-@contextmanager
-def translating(path: Path) -> Iterator[None]:
-    """Let no error of the driver through."""
-    try:
-        yield
-    except apsw.Error as error:
-        raise translated(error, path) from error
-
 
 def fetch(connection: apsw.Connection, statement: str, bindings: Sequence[Any] = ()) -> list[Row]:
     """Return all rows of a statement."""
     return connection.execute(statement, bindings).fetchall()
+
+
+_OF_TAGS = frozenset({Statement.ADD_OWNED, Statement.REMOVE_OWNED})
+_LAZY = frozenset({Statement.MESSAGES_AFTER, Statement.MESSAGES_BEFORE})
+
+
+class Steps:
+    """Carries out steps on one connection, inside a transaction that is open there."""
+
+    def __init__(self, connection: apsw.Connection, queries: Queries) -> None:
+        self._connection = connection
+        self._queries = queries
+        self._many = connection.cursor().executemany
+
+    def run(self, step: Step) -> Rows:
+        """Carry out one step; rows of messages are read from the file as they are used."""
+        statement, rows = step.statement, step.rows
+        if statement is Statement.UPDATE_HEADERS:
+            return self._fetch(self._queries.update_headers(step.fields), rows)
+        if statement in self._queries.purge:
+            return self._purge(self._queries.purge[statement], rows)
+        text = self._queries.texts.get(statement)
+        if text is None:
+            return ()  # a trigger does it
+        if statement in _LAZY:
+            return self._connection.execute(text, rows[0])
+        if statement in _OF_TAGS:
+            rows = [row for row in rows if row[1]]
+        elif statement is Statement.FIND_OWNED and rows[0][3]:
+            text = self._queries.find_tagged
+        return self._fetch(text, rows)
+
+    def _fetch(self, text: str, rows: Sequence[Row]) -> Rows:
+        return self._many(text, rows).fetchall()
+
+    def _purge(self, text: str, rows: Sequence[Row]) -> Rows:
+        keys = encode_json([key for key, _ in rows]).decode()
+        self._fetch(text, [(keys, rows[0][1])])
+        return [(self._connection.changes(),)]
 
 
 def open_reader(path: Path, timeout: float) -> apsw.Connection:
@@ -98,7 +110,7 @@ def _switch_to_wal(connection: apsw.Connection, path: Path, timeout: float) -> N
     while mode is None:
         try:
             [(mode,)] = fetch(connection, "PRAGMA journal_mode = WAL")
-        except _BUSY:
+        except BUSY:
             if not backoff.block():
                 raise
     if mode != "wal":

@@ -2,8 +2,8 @@
 
 The file is in WAL mode: readers see the last commit and wait for nobody, writers of all processes
 take turns. What waits to be written goes together, in transactions that are on disk before anybody
-is answered (``synchronous=FULL``). This module is the face; ``writer.py`` writes,
-``reading.py`` reads, and ``sqlite/changes.py`` knows how a change becomes rows.
+is answered (``synchronous=FULL``). ``writer.py`` writes and
+``reading.py`` reads, both by the plans of the SQL core.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote
@@ -27,20 +28,20 @@ from agent_cores.session.errors import (
     WrongContextError,
 )
 from agent_cores.session.models import Applied
+from agent_cores.session.models.times import from_millis
 from agent_cores.session.process import process_id
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
 from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.native import NativeProvider
+from agent_cores.session.storage.sql.dialect import Plan, Statement, Step
+from agent_cores.session.storage.sql.reading import count_plan, find_plan, read_plan
 from agent_cores.session.storage.sqlite.batches import Waiting
-from agent_cores.session.storage.sqlite.connection import (
-    newest_version,
-    stored_version,
-    translating,
-)
+from agent_cores.session.storage.sqlite.connection import newest_version, stored_version
+from agent_cores.session.storage.sqlite.errors import translating
 from agent_cores.session.storage.sqlite.file import StoreFile
 from agent_cores.session.storage.sqlite.options import READERS, SQLiteOptions
-from agent_cores.session.storage.sqlite.queries import Statements
+from agent_cores.session.storage.sqlite.queries import Queries
 from agent_cores.session.storage.sqlite.reading import Readers
 from agent_cores.session.storage.sqlite.writer import Writer
 from agent_cores.session.threads import in_thread
@@ -74,7 +75,7 @@ class SQLiteProvider(NativeProvider):
     fails. ``timeout`` is how many seconds a write waits for other processes.
     ``pool_size`` bounds the readers, ``max_queued`` the writes that wait. ``schema="check"``
     refuses a file whose tables are missing or old instead of making them. ``fast_path=False``
-    sends plain appends the long way, for tests.
+    turns the fast path off, for tests.
     """
 
     capabilities = Capabilities(shared=True, durable=True, flat=True)
@@ -154,18 +155,17 @@ class SQLiteProvider(NativeProvider):
 
     async def _open(self) -> _Opened:
         version = await in_thread(self._look_first, "sqlite-schema")
-        statements = Statements(self._prefix)
+        queries = Queries(self._prefix)
         file = StoreFile(
             self.path, prefix=self._prefix, timeout=self._timeout, synchronous=self._synchronous
         )
         writer = Writer(
-            file, statements, self._headers, timeout=self._timeout, fast_path=self._fast_path
+            file, queries, self._headers, timeout=self._timeout, fast_path=self._fast_path
         )
         await writer.open(version)
         readers = Readers(
             file,
-            statements,
-            self._headers,
+            queries,
             timeout=self._timeout,
             count=self._pool_size,
             follow=writer.follow,
@@ -202,7 +202,7 @@ class SQLiteProvider(NativeProvider):
         await self._use().writer.check()
 
     async def store_time(self) -> datetime:
-        return await self._use().readers.time()
+        return await self._use().readers.run(_time_plan)
 
     async def read(
         self,
@@ -212,8 +212,9 @@ class SQLiteProvider(NativeProvider):
         context: bool = False,
         window: Window | None = None,
     ) -> Snapshot | None:
-        readers = self._use().readers
-        return await readers.read(namespace, session_id, context=context, window=window)
+        return await self._use().readers.run(
+            partial(read_plan, namespace, session_id, context=context, window=window)
+        )
 
     async def apply(self, change: Change) -> Applied:
         size = sum([len(message.body) for message in change.append])
@@ -221,13 +222,13 @@ class SQLiteProvider(NativeProvider):
         return await self._use().writes.submit(waiting, size)
 
     async def find(self, query: Query) -> Found:
-        return await self._use().readers.find(query)
+        return await self._use().readers.run(partial(find_plan, query, self._headers))
 
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
         return await self._use().writer.due(at, limit, lease_seconds)
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
-        return await self._use().readers.count(namespace, at)
+        return await self._use().readers.run(partial(count_plan, namespace, at))
 
     def _use(self) -> _Opened:
         opened = self._opened
@@ -236,6 +237,11 @@ class SQLiteProvider(NativeProvider):
         if opened.pid != process_id():
             raise _forked()
         return opened
+
+
+def _time_plan() -> Plan[datetime]:
+    [(now,)] = yield Step(Statement.STORE_TIME)
+    return from_millis(now)
 
 
 def default_folder() -> Path:

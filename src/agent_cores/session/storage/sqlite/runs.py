@@ -16,26 +16,26 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import msgspec
 
 from agent_cores.session.errors import SessionError
 from agent_cores.session.models.change import Applied, Change, State, apply_change
 from agent_cores.session.models.session import SessionMetadata
 from agent_cores.session.models.times import to_millis
+from agent_cores.session.storage.sql.hot import may_go_hot
+from agent_cores.session.storage.sql.rows import SessionName
 from agent_cores.session.storage.sqlite.queries import RUN_COLUMNS, RUN_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent_cores.session.storage.sqlite.queries import Statements
+    from agent_cores.session.storage.sqlite.queries import Queries
 
 MOST_REMEMBERED = 10_000
 """How many sessions are remembered; the one that was appended to least lately goes first."""
 RESTS = 10
 """How many batches go without a run after one that failed: most often, another process writes."""
-
-Key = tuple[str, str]
-"""Namespace and session id."""
 
 _A_WHILE = timedelta(seconds=0.1)
 """A change that is younger is written with the time of its decision, which costs nothing."""
@@ -65,9 +65,9 @@ class Run(msgspec.Struct):
     clocks: list[Callable[[], datetime]] = []
 
     answers: dict[int, Applied] = {}
-    before: dict[Key, Remembered] = {}
-    after: dict[Key, SessionMetadata] = {}
-    others: set[Key] = set()
+    before: dict[SessionName, Remembered] = {}
+    after: dict[SessionName, SessionMetadata] = {}
+    others: set[SessionName] = set()
     messages: int = 0
     statement: str = ""
     bindings: list[Any] = []
@@ -90,10 +90,10 @@ class Runs:
     while it is being written.
     """
 
-    def __init__(self, statements: Statements) -> None:
-        self._statements = statements.run
-        self._known: dict[Key, Remembered] = {}
-        self._at_work: Counter[Key] = Counter()
+    def __init__(self, queries: Queries) -> None:
+        self._statements = queries.run
+        self._known: dict[SessionName, Remembered] = {}
+        self._at_work: Counter[SessionName] = Counter()
         self._rests = 0
         self._generation = 0
 
@@ -135,7 +135,7 @@ class Runs:
         self._at_work.update(run.others)
         return run
 
-    def settle(self, run: Run, *, written: bool, seen: Mapping[Key, Remembered]) -> None:
+    def settle(self, run: Run, *, written: bool, others: Mapping[SessionName, Remembered]) -> None:
         """Take in how it went: whether the run was written, and what became of other sessions."""
         if run.answers and not written:
             self._rests = RESTS
@@ -146,10 +146,10 @@ class Runs:
             if self._at_work[key]:
                 continue  # another batch is at it
             del self._at_work[key]
-            if key in seen:
-                self._remember(key, seen[key])
+            if key in others:
+                self._remember(key, others[key])
 
-    def _planned(self, run: Run, key: Key, change: Change) -> Applied | None:
+    def _planned(self, run: Run, key: SessionName, change: Change) -> Applied | None:
         """Return what a change does if it is a plain append that there is room for."""
         known = self._known.get(key)
         if known is None or self._rests or not _is_simple(change):
@@ -171,7 +171,7 @@ class Runs:
     def _write_down(self, run: Run) -> None:
         """Make the statement of a run and what is bound to it."""
         bindings = run.bindings
-        moved: set[Key] = set()
+        moved: set[SessionName] = set()
         for applied in run.answers.values():
             key = applied.header.namespace, applied.header.session_id
             known = run.before[key]
@@ -184,7 +184,7 @@ class Runs:
         bindings += [None] * (RUN_COLUMNS * (count - run.messages))
         run.statement = self._statements[count]
 
-    def _remember(self, key: Key, known: Remembered) -> None:
+    def _remember(self, key: SessionName, known: Remembered) -> None:
         """Remember a session, without what is the caller's: that has no bound in a header."""
         header = known.header
         if header.attributes or header.tags or header.title is not None:
@@ -194,6 +194,15 @@ class Runs:
         self._known[key] = known
         if len(self._known) > MOST_REMEMBERED:
             del self._known[next(iter(self._known))]
+
+
+def write_run(connection: apsw.Connection, run: Run) -> bool:
+    """Write a run; ``False``: nothing was written, a session or a message is not as expected."""
+    try:
+        connection.execute(run.statement, run.bindings)
+    except apsw.ConstraintError:
+        return False
+    return True
 
 
 def _as_the_caller_knows_it(applied: Applied, change: Change) -> Applied:
@@ -209,8 +218,7 @@ def _as_the_caller_knows_it(applied: Applied, change: Change) -> Applied:
 
 def _is_simple(change: Change) -> bool:
     """Whether a run may carry it out. Its answer is the basis, with what the run alters."""
-    plain = change.basis is not None and change.is_plain_append
-    return plain and change.turn is None and change.expected_revision is None
+    return change.turn is None and may_go_hot(change)
 
 
 def _move(before: SessionMetadata, after: SessionMetadata) -> tuple[int | None, ...]:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import SessionError, StorageUnavailableError
-from agent_cores.session.models.query import Ended
-from agent_cores.session.models.times import to_millis
+from agent_cores.session.storage.sql.dialect import carry_out_now
+from agent_cores.session.storage.sql.purge import purge_plan
+from agent_cores.session.storage.sql.reading import due_plan
 from agent_cores.session.storage.sqlite.batches import Batches
-from agent_cores.session.storage.sqlite.changes import ChangeWriter, fields_of
-from agent_cores.session.storage.sqlite.connection import fetch, free_bytes, translating
+from agent_cores.session.storage.sqlite.connection import Steps, free_bytes
+from agent_cores.session.storage.sqlite.errors import translating
 from agent_cores.session.storage.sqlite.lock import LockWait
 from agent_cores.session.storage.sqlite.runs import Run, Runs
 from agent_cores.session.threads import Workers
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from agent_cores.session.models import Applied
+    from agent_cores.session.models import Applied, Ended
     from agent_cores.session.storage.headers import HeaderReader
+    from agent_cores.session.storage.sql.rows import SessionName
     from agent_cores.session.storage.sqlite.batches import Waiting, Written
     from agent_cores.session.storage.sqlite.file import StoreFile
-    from agent_cores.session.storage.sqlite.queries import Statements
-    from agent_cores.session.storage.sqlite.runs import Key, Remembered
+    from agent_cores.session.storage.sqlite.queries import Queries
+    from agent_cores.session.storage.sqlite.runs import Remembered
 
 T = TypeVar("T")
 
@@ -57,7 +59,7 @@ class Writer:
     def __init__(
         self,
         file: StoreFile,
-        statements: Statements,
+        queries: Queries,
         headers: HeaderReader,
         *,
         timeout: float,
@@ -65,19 +67,19 @@ class Writer:
     ) -> None:
         self._file = file
         self._path = file.path
-        self._sql = statements
+        self._queries = queries
         self._headers = headers
         self._timeout = timeout
         self._fast_path = fast_path
         self._thread = Workers(1, "sqlite-writer", before_fork=self._close_before_fork)
         self._connection: apsw.Connection
-        self._changes: ChangeWriter
+        self._steps: Steps
         self._batches: Batches
         self._lock = LockWait()
         self._in_doubt = False
         self._is_open = False
         self._closed_by_fork = False
-        self._runs = Runs(statements)
+        self._runs = Runs(queries)
         self._purging: asyncio.Task[None] | None = None
 
     async def open(self, version: int) -> None:
@@ -98,9 +100,14 @@ class Writer:
         self._is_open = True
         self._connection = self._file.connection
         self._connection.set_busy_handler(self._lock)
-        self._changes = ChangeWriter(self._connection, self._sql, fast_path=self._fast_path)
+        self._steps = Steps(self._connection, self._queries)
         self._batches = Batches(
-            self._connection, self._path, self._changes, self._lock, self._timeout
+            self._connection,
+            self._path,
+            self._queries,
+            self._lock,
+            self._timeout,
+            remembers=self._fast_path,
         )
 
     def closing(self, end: float) -> None:
@@ -130,12 +137,13 @@ class Writer:
         changes = [waiting.change for waiting in batch]
         run = self._runs.plan(changes, self._file.generation)
         written = False
-        seen: dict[Key, Remembered] = {}
+        others: dict[SessionName, Remembered] = {}
         try:
-            answers, written, seen = await self._run(partial(self._write, batch, run))
+            answers, written, others = await self._run(partial(self._write, batch, run))
         finally:
-            self._runs.settle(run, written=written, seen=seen)
-        if self._changes.left_behind:
+            self._runs.settle(run, written=written, others=others)
+        if self._batches.deletes:
+            self._batches.deletes = False
             self._purge()
         return answers
 
@@ -163,7 +171,7 @@ class Writer:
 
     def _check(self, end: float) -> None:
         with self._transaction(end):
-            for statement in self._sql.touch:
+            for statement in self._queries.touch:
                 self._connection.execute(statement)
         if not self._file.holds(self._connection):
             self._follow()
@@ -196,9 +204,9 @@ class Writer:
             self._file.close()
 
     def _write(self, batch: Sequence[Waiting], run: Run) -> Written:
-        """Answer each change; tell whether the run was written, and what was seen of the others.
+        """Answer each change; return whether the run was written, and the other sessions.
 
-        Nothing is answered until the files are seen to be still those at the path.
+        Nothing is answered until it is checked that the files are still those at the path.
         """
         try:
             if self._in_doubt:
@@ -254,18 +262,10 @@ class Writer:
         self, at: datetime, limit: int, lease_seconds: float, end: float
     ) -> tuple[int, list[Ended]]:
         """Return how many sessions had come due, and those of them that have ended."""
-        taken: list[Ended] = []
-        leased = to_millis(at + timedelta(seconds=lease_seconds))
+        lease_end = at + timedelta(seconds=lease_seconds)
         with self._transaction(end):
-            rows = fetch(self._connection, self._sql.due, (to_millis(at), limit))
-            for row in rows:
-                header = self._headers.read(*fields_of(row))
-                alive = header is not None and not header.is_expired(at)
-                if header is not None and not alive:
-                    taken.append(Ended.of(header))
-                statement = self._sql.put_off if alive else self._sql.lease
-                self._connection.execute(statement, (row[0],) if alive else (leased, row[0]))
-        return len(rows), taken
+            plan = due_plan(at, limit, lease_end, self._headers)
+            return carry_out_now(plan, self._steps.run)
 
     def _purge(self) -> None:
         """See to it that what deleted sessions left behind goes, a bit at a time."""
@@ -281,7 +281,7 @@ class Writer:
 
     def _purge_some(self) -> bool:
         with self._transaction(time.monotonic() + self._timeout):
-            return self._changes.purge(PURGE_ROWS)
+            return carry_out_now(purge_plan(rows=PURGE_ROWS), self._steps.run)
 
 
 def _settled(closing: asyncio.Future[None]) -> None:
