@@ -1,12 +1,12 @@
-"""URLs of Redis: which servers they name, and the options of connections to them.
+"""URLs of Redis: the servers that they name, and the options of connections to them.
 
     redis://[user[:password]@]host[:port][/db]      rediss://… with TLS      unix:///path?db=0
     redis+sentinel://host[:port],host[:port]/service[/db]      rediss+sentinel://…
     redis+cluster://host[:port],host[:port]                     rediss+cluster://…
 
-``valkey`` may stand for ``redis`` in each. A query string goes to redis-py as it understands it
-(``client_name``, ``ssl_ca_certs``, ``protocol``, …), unknown names are refused. Sentinel's own user
-and password are ``sentinel_username`` and ``sentinel_password``.
+``valkey`` is the same as ``redis`` in each. Options of redis-py in the query string are passed on
+to it (``client_name``, ``ssl_ca_certs``, ``protocol``, …); unknown options are rejected. The
+sentinels' own user and password are ``sentinel_username`` and ``sentinel_password``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _URL = re.compile(r"(?:redis|valkey)(?P<tls>s?)(?:\+(?P<kind>cluster|sentinel))?", re.IGNORECASE)
 _PORTS = {"cluster": 6379, "sentinel": 26379}
 UNUSABLE = (
-    "the Redis URL cannot be used: a name of its query string is unknown, or a value, a port or a"
-    " database is none; in a password, write % : / ? # [ ] @ percent-encoded"
+    "the Redis URL cannot be used: it has an unknown option, or a wrong value of an option, a port"
+    " or a database; in a password, write % : / ? # [ ] @ percent-encoded"
 )
 
 
@@ -58,7 +58,7 @@ def split_url(url: str) -> tuple[str, dict[str, Any]]:
 def without_login(url: str) -> str:
     """Return the URL without user, password and query.
 
-    Without its hosts too, if an ``@`` after them leaves open where the password ends.
+    Without its hosts too, if a later ``@`` makes it unclear where the password ends.
     """
     scheme, mark, rest = url.partition("://")
     (authority,) = re.findall(r"^[^/?#]*", rest)
@@ -102,7 +102,7 @@ def _several_hosts(rest: str, kind: str, tls: str) -> Target:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """Return redis-py's options of a URL. It takes a path that is no number for database 0."""
+    """Return redis-py's options of a URL. redis-py itself ignores a path that is not a number."""
     parts = urlsplit(url)
     if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", unquote(parts.path)):
         detail = "the path of a Redis URL is the number of a database: redis://host/0"
