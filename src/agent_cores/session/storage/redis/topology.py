@@ -103,7 +103,7 @@ def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
         return _sentinel(hosts, service, {**options, **chosen}, timeout)
     nodes = [ClusterNode(host, port) for host, port in hosts]
     options |= {**_host_timeouts(timeout, hosts), "retry": Retry(NoBackoff(), 0), **chosen}
-    return ClusterServers(RedisCluster(startup_nodes=nodes, **options), owned=True)
+    return ClusterServers(_checked_client(RedisCluster(startup_nodes=nodes, **options)), owned=True)
 
 
 def _host_timeouts(timeout: float, hosts: Sequence[object]) -> dict[str, float]:
@@ -135,6 +135,13 @@ def _checked(pool: ConnectionPool) -> ConnectionPool:
     """Make a connection object: only then does redis-py reject an unknown option."""
     pool.make_connection()  # type: ignore[no-untyped-call]
     return pool
+
+
+def _checked_client(client: RedisCluster) -> RedisCluster:
+    """Make a connection object, as ``_checked`` does."""
+    node = ClusterNode("any", 0, **client.nodes_manager.connection_kwargs)
+    node.connection_class(**node.connection_kwargs)
+    return client
 
 
 async def _connect(connection: AbstractConnection) -> None:

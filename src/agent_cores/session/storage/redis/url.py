@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _URL = re.compile(r"(?:redis|valkey)(?P<tls>s?)(?:\+(?P<kind>cluster|sentinel))?", re.IGNORECASE)
+_CERT_REQS = ("none", "optional", "required")
 _PORTS = {"cluster": 6379, "sentinel": 26379}
 UNUSABLE = (
     "the Redis URL cannot be used: it has an unknown option, or a wrong value of an option, a port"
@@ -95,6 +96,9 @@ def _several_hosts(rest: str, kind: str, tls: str) -> Target:
             raise ConfigurationError(detail)
         tail = path + mark + query
     options = _options(f"redis{tls}://{login}{at}h/{tail}")
+    if kind == "cluster" and options.pop("db", 0):
+        detail = "a cluster only has database 0: the URL names another one"
+        raise ConfigurationError(detail)
     del options["host"]
     if options.pop("connection_class", None) is SSLConnection:
         options["ssl"] = True
@@ -107,7 +111,11 @@ def _options(url: str) -> dict[str, Any]:
     if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", unquote(parts.path)):
         detail = "the path of a Redis URL is the number of a database: redis://host/0"
         raise ConfigurationError(detail)
-    return dict(parse_url(url))
+    options = dict(parse_url(url))
+    if options.get("ssl_cert_reqs", "none") not in _CERT_REQS:
+        detail = f"ssl_cert_reqs in the Redis URL must be one of {', '.join(_CERT_REQS)}"
+        raise ConfigurationError(detail)
+    return options
 
 
 def _host(name: str, port: int) -> tuple[str, int]:
