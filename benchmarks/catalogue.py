@@ -109,7 +109,7 @@ LIMIT_REDIS = Contender(
     "limit",
     "benchmarks.limits.redis_one_connection:RedisOneConnection",
     server="valkey",
-    only=("append",),
+    only=("append", "create"),
 )
 OPENAI_REDIS = Contender(
     "openai-agents RedisSession",

@@ -105,6 +105,9 @@ class ManagedStore(Store[SessionRef], abc.ABC):
             sessions.extend(SessionRef(session_id, user_id) for session_id in ids)
         return sessions
 
+    async def create_session(self, user_id: str) -> None:
+        await self._manager.create_session(user_id)
+
     async def append(self, session: SessionRef, text: str) -> None:
         await self._manager.add_message(session.session_id, session.user_id, "user", text)
 

@@ -3,8 +3,8 @@
 What waits goes out in one piece once a turn of the event loop; answers are given out in order. No
 access rule, no validation, no encoding, no retry: what is left is what Redis and the wire cost.
 
-The sessions are made by our own package, and so are the keys and arguments of every call: what an
-append sends is what our package would send, under a new message id.
+The sessions are made by our own package, and so are the keys and arguments of every call: an append
+or a create sends what our package would send, under new ids.
 """
 
 from __future__ import annotations
@@ -19,22 +19,26 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import hiredis
+import msgspec
 
 from agent_cores.session import SessionManager
-from agent_cores.session.models.change import Change, hot_append
+from agent_cores.session.models.change import Change, State, apply_change, hot_append
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.session import SessionMetadata
 from agent_cores.session.models.snapshot import Window
+from agent_cores.session.models.times import to_millis
 from agent_cores.session.settings import SessionSettings
-from agent_cores.session.storage.redis.commands import APPLY
+from agent_cores.session.storage.redis.commands import APPLY, INDEX, Command
 from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.storage.redis.records import encode_msgpack
-from agent_cores.session.storage.redis.writes import hot_write
+from agent_cores.session.storage.redis.writes import create_write, hot_write
 from benchmarks.store import Store, server_address
 
 ID = "i" * 22
-"""Stands for the message id, in a call made beforehand."""
+"""Stands for the message or session id, in a call made beforehand."""
+INCARNATION = 1_111_111_111_111_111_111
+"""Stands for a session's incarnation, which has as many digits."""
 
 
 class Prepared(NamedTuple):
@@ -42,6 +46,15 @@ class Prepared(NamedTuple):
 
     keys: tuple[bytes, ...]
     parts: list[bytes]
+
+
+class Creation(NamedTuple):
+    """The calls that create one session, but for its id and incarnation."""
+
+    listed: tuple[bytes | str | int, ...]
+    """Adds the session to its owner's list; the member goes before the last two values."""
+    due_at: str
+    write: bytes
 
 
 class RedisOneConnection(Store[Prepared]):
@@ -55,6 +68,7 @@ class RedisOneConnection(Store[Prepared]):
         where = str(address.hostname), int(address.port or 0)
         _, self._pipe = await loop.create_connection(_Pipe, *where)
         await self._pipe.call(("FLUSHALL",))
+        self._keys = Keys(SessionSettings().key_prefix)
 
     async def close(self) -> None:
         self._pipe.close()
@@ -69,6 +83,7 @@ class RedisOneConnection(Store[Prepared]):
         snapshot = await provider.read("default", model_id, window=Window(limit=1))
         assert snapshot is not None
         [model] = snapshot.messages or []
+        self._creation = await self._prepare_creation(snapshot.header)
         prepared = []
         for session_id in ids:
             snapshot = await provider.read("default", session_id)
@@ -82,6 +97,46 @@ class RedisOneConnection(Store[Prepared]):
         keys = session.keys
         answer = await self._pipe.call((b"EVALSHA", self._sha, len(keys), *keys, argument))
         assert answer
+
+    async def create_session(self, user_id: str) -> None:
+        """Add the index entries, then write the session."""
+        session_id = secrets.token_urlsafe(16)
+        incarnation = str(10**18 + secrets.randbelow(8 * 10**18))
+        member = f"{session_id}\0{incarnation}"
+        *script, score, end = self._creation.listed
+        entries = (
+            (*script, member, score, end),
+            ("ZADD", self._keys.due("default", session_id), "GT", self._creation.due_at, member),
+            ("SADD", self._keys.namespaces, "default"),
+        )
+        await asyncio.gather(*map(self._pipe.call, entries))
+        keys = self._keys.session("default", session_id)
+        write = self._creation.write.replace(ID.encode(), session_id.encode())
+        write = write.replace(str(INCARNATION).encode(), incarnation.encode())
+        answer = await self._pipe.call((b"EVALSHA", self._sha, len(keys), *keys, write))
+        assert answer
+
+    async def _prepare_creation(self, model: SessionMetadata) -> Creation:
+        """Encode the write of a new session as our package does, and load the index script."""
+        at = datetime.now(UTC)
+        header = msgspec.structs.replace(model, session_id=ID, incarnation=INCARNATION, last_seq=0)
+        change = Change(namespace="default", session_id=ID, at=at, create=header)
+        applied = apply_change(State(), change)
+        owned = self._keys.owned("default", header.owner_id, archived=False)
+        sha = await self._load(INDEX.on((owned,)))
+        assert applied.header.expires_at is not None
+        listed_at, end = to_millis(applied.header.last_active_at), applied.header.expires_at
+        return Creation(
+            (b"EVALSHA", sha, 1, owned, "add", listed_at, to_millis(end)),
+            str(to_millis(end)),
+            encode_msgpack(create_write(applied)),
+        )
+
+    async def _load(self, command: Command) -> str:
+        text = str(command.in_full[1])
+        sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        assert await self._pipe.call(("SCRIPT", "LOAD", text)) == sha.encode()
+        return sha
 
     async def _prepare(self, header: SessionMetadata, model: StoredMessage) -> Prepared:
         """Encode the write of a plain append as our package does, and load its script."""
@@ -98,10 +153,8 @@ class RedisOneConnection(Store[Prepared]):
         hot = hot_append(change)
         assert hot is not None
         parts = encode_msgpack(hot_write(change, header, hot, None)).split(ID.encode())
-        keys = Keys(SessionSettings().key_prefix).session(header.namespace, header.session_id)
-        text = str(APPLY.on(keys).in_full[1])
-        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        assert await self._pipe.call(("SCRIPT", "LOAD", text)) == self._sha.encode()
+        keys = self._keys.session(header.namespace, header.session_id)
+        self._sha = await self._load(APPLY.on(keys))
         return Prepared(keys, parts)
 
 

@@ -27,7 +27,7 @@ from agent_cores.session.models import (
 from agent_cores.session.models.change import State
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.redis.changes import Changes
-from agent_cores.session.storage.redis.commands import SETTLE, Command
+from agent_cores.session.storage.redis.commands import REPAIR, Command
 from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.storage.redis.wire import Wire
 from agent_cores.session.testing.samples import change_of, creation, new_header
@@ -137,11 +137,11 @@ async def test_a_reader_who_is_slow_to_repair_takes_nothing_from_a_session_saved
     query = Query(namespace="default", at=at, owner_id="ann")
     repairing, saved = asyncio.Event(), asyncio.Event()
     call_all = Wire.call_all
-    settle = SETTLE.on((b"list",)).packed.split(b"\r\n")[4]  # its SHA-1
+    repair = REPAIR.on((b"list",)).packed.split(b"\r\n")[4]  # its SHA-1
 
     async def late(self: Wire, commands: Iterable[Command]) -> list[Any]:
         waiting = list(commands)
-        if any(settle in command.packed for command in waiting):
+        if any(repair in command.packed for command in waiting):
             repairing.set()
             await saved.wait()
         return await call_all(self, waiting)

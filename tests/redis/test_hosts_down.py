@@ -93,6 +93,6 @@ def _connections(topology: Any) -> Iterator[AbstractConnection]:  # noqa: ANN401
             yield node.acquire_connection()
         return
     yield topology._pool.make_connection()
-    if topology._watch is not None:
-        for watcher in topology._watch._sentinel.sentinels:
-            yield watcher.connection_pool.make_connection()
+    if topology._check is not None:
+        for sentinel in topology._check._sentinel.sentinels:
+            yield sentinel.connection_pool.make_connection()

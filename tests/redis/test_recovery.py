@@ -64,7 +64,7 @@ async def test_connections_that_break_under_way_lose_and_double_nothing(
             server.command("CLIENT", "UNPAUSE")
         await writers.more(50)
     await writers.assert_stored()
-    assert "no answer to a command yet: LostAnswerError" in caplog.text
+    assert "an attempt to send a command failed: LostAnswerError" in caplog.text
 
 
 async def test_an_append_without_an_answer_says_so_and_can_be_repeated() -> None:

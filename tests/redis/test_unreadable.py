@@ -108,7 +108,7 @@ async def test_names_that_are_none_stop_nothing(
         for namespace in ("default", None):
             found = await provider.find(Query(namespace=namespace, at=later, owner_id="ann"))
             assert [header.session_id for header in found.headers] == ["good"]
-        assert caplog.text.count("names no session") == 32
+        assert caplog.text.count("is not a session") == 32
 
 
 async def test_a_shard_that_holds_something_else_stops_only_itself(
@@ -133,14 +133,14 @@ async def test_an_end_that_came_nearer_while_a_sweep_looked_is_kept(
     header = await start(provider, ttl_seconds=60)
     renewed = change_of(header, at, renew=RenewEffect(ttl_seconds=7_200))
     await provider.apply(renewed)
-    put_off = DueQueue._put_off  # noqa: SLF001 - comes late here
+    put_off = DueQueue._postpone  # noqa: SLF001 - comes late here
 
     async def late(self: DueQueue, *arguments: Any) -> None:  # noqa: ANN401 - whatever it takes
         nearer = RenewEffect(ttl_seconds=600)
         await provider.apply(change_of(header, at + timedelta(seconds=61), renew=nearer))
         await put_off(self, *arguments)
 
-    monkeypatch.setattr(DueQueue, "_put_off", late)
+    monkeypatch.setattr(DueQueue, "_postpone", late)
     assert await provider.due(at + timedelta(seconds=61), 10, 30) == []
     monkeypatch.undo()
     ended = await provider.due(at + timedelta(seconds=700), 10, 30)

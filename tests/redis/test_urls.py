@@ -91,6 +91,9 @@ def test_what_nobody_understands_is_refused(url: str) -> None:
     [
         ("redis+sentinel://there,here", "the name of the service is missing"),
         ("redis+cluster://", "a host of the Redis URL has no name"),
+        ("redis+cluster://there/3", "a cluster only has database 0"),
+        ("rediss+cluster://there?ssl_cert_reqs=maybe", "ssl_cert_reqs in the Redis URL must be"),
+        ("rediss://there?ssl_cert_reqs=maybe", "ssl_cert_reqs in the Redis URL must be"),
         ("redis+sentinel://,/talks", "a host of the Redis URL has no name"),
         ("redis://there/name", "the path of a Redis URL is the number of a database"),
         ("rediss+cluster://there/name", "the path of a Redis URL is the number of a database"),

@@ -1,4 +1,4 @@
-"""``Background``: work on the lists that holds nobody up. Readers repair what it leaves undone."""
+"""``Background``: index work that no caller waits for. Readers repair what it leaves undone."""
 
 from __future__ import annotations
 
@@ -12,65 +12,65 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 _MOST = 1_000
-"""So many tasks at a time; where a node of a cluster is gone, more would only pile up."""
+"""Tasks at a time, while indexes are slow: where a cluster node is gone, more would pile up."""
 _SHORTLY = 0.1
-"""Seconds that a caller waits for a list, so that it shows what was just written."""
+"""Seconds that a caller waits for an index, so that it shows what was just written."""
 
 _log = logging.getLogger(__name__)
 
 
 class Background:
-    """Runs work in tasks of its own; what fails is logged."""
+    """Runs index work in tasks, and logs what fails."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[bool]] = set()
         self._is_slow = False
 
     def start_unless_slow(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[bool] | None:
-        """Begin; ``None`` if lists are slow, and too much waits for them already."""
+        """Start a task; ``None`` if indexes are slow and too many tasks wait for them already."""
         if self._is_slow and len(self._tasks) >= _MOST:
             work.close()
-            _log.debug("a list lags behind: too many wait for it")
+            _log.debug("an index update was dropped: too many are waiting")
             return None
         return self.start(work)
 
     def start(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[bool]:
-        """Begin."""
-        task = asyncio.create_task(tried(work))
+        """Start a task."""
+        task = asyncio.create_task(_succeeds(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def shortly(self, task: asyncio.Task[bool] | None) -> None:
-        """Wait a moment for the work.
+        """Wait a tenth of a second at most for a task.
 
-        Once some work was slower than that, nobody waits until some is quick again.
+        After a task that was slower, callers wait a millisecond, until a task is quick again.
         """
         if task is not None and not task.done():
             await asyncio.wait([task], timeout=0.001 if self._is_slow else _SHORTLY)
             self._is_slow = not task.done()
 
     async def succeeds(self, task: asyncio.Task[bool], within: float) -> bool:
-        """Wait for the work so many seconds; return whether it was done by then."""
+        """Wait for a task, so many seconds at most; return whether it has succeeded by then."""
         await asyncio.wait([task], timeout=within)
         return task.done() and not task.cancelled() and task.result()
 
     async def finish(self) -> None:
-        """Return once all that was begun is done."""
+        """Return once all tasks are done."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     def cancel(self) -> None:
-        """Leave the rest undone."""
+        """Cancel the tasks that are left."""
         for task in self._tasks:
             task.cancel()
 
 
-async def tried(work: Coroutine[Any, Any, object]) -> bool:
-    """Do what may fail without harm: the write itself is done, and readers repair the lists."""
+async def _succeeds(work: Coroutine[Any, Any, object]) -> bool:
+    """Return whether the work succeeded. If not, the write holds, and readers repair indexes."""
     try:
         await work
     except SessionError as error:
-        _log.warning("a list of sessions lags behind: %s", error)
+        _log.warning("an index of sessions could not be updated; reads will repair it: %s", error)
         return False
     return True

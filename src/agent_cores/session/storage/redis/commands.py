@@ -1,4 +1,4 @@
-"""Commands as they go over the wire, and the Lua scripts, each known by its SHA-1."""
+"""``Command``: a packed command, and ``Script``: a Lua script that is called by its SHA-1."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _pack(arguments: tuple[Argument, ...]) -> bytes:
 
 @hides("packed", "in_full")
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """One command, packed. ``key`` decides which node of a cluster it goes to; ``None``: any.
+    """One packed command. ``key`` decides which node of a cluster gets it; ``None``: any.
 
-    ``repeatable``: it may be sent again if its answer was lost. ``in_full``: the same with the text
-    of its script, for a node that does not know it. ``replies`` counts what the node answers.
+    ``repeatable``: it may be sent again if its response was lost. ``in_full``: the same command
+    with the text of its script, for a node that does not know it. ``replies``: how many it gets.
     """
 
     packed: bytes
@@ -44,15 +44,15 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def write(cls, *arguments: Argument, key: bytes) -> Command:
-        """Return a command that leaves the same behind however often it is carried out."""
+        """Return an idempotent command that writes."""
         return cls(packed=_pack(arguments), key=key, repeatable=True)
 
     def with_script(self) -> Command:
-        """Return the same command with the text of its script; the node then knows it."""
+        """Return the command with the text of its script, which the node then remembers."""
         return msgspec.structs.replace(self, packed=_pack(self.in_full), in_full=())
 
     def asking(self) -> Command:
-        """Return the same command for a node that is still taking the slot over."""
+        """Return the command for a node that is still importing the slot."""
         return msgspec.structs.replace(self, packed=_ASKING + self.packed, replies=2)
 
 
@@ -85,4 +85,4 @@ REMOVE = Script("remove")
 PAGE = Script("page", reads=True)
 CLAIM = Script("claim", repeatable=False)
 LEASE = Script("lease")
-SETTLE = Script("settle")
+REPAIR = Script("repair")

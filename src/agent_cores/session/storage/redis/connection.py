@@ -1,7 +1,7 @@
-"""``Node``: one server, its queues, and the flights in which commands go to it.
+"""``Node``: one server, the queues of commands for it, and the flights that send them.
 
-Below redis-py's command API, since that one waits for each answer; its connections bring the pool,
-TLS, authentication and the parser.
+It uses redis-py's connections (pool, TLS, authentication, parser), not its commands, which wait for
+each answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from agent_cores.session.storage.redis.errors import (
     REPLIES,
     LostAnswerError,
     NotSentError,
-    told,
+    describe,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Group = Sequence[Command]
 
 ALONE_BYTES = 64 * 1024
-"""A command this large goes alone: it would hold up those that wait with it."""
+"""A command this large goes alone, so that it delays no others."""
 GROUP = 2_048
 """Commands in one group at most: the headers of the longest page of two lists at the same time."""
 
@@ -43,7 +43,7 @@ LONGEST_PAUSE = 0.2
 
 
 class Node:
-    """One server: queues whose callers share flights, and one for large commands."""
+    """One server. Callers that wait at the same time share a flight."""
 
     def __init__(
         self, topology: Topology, address: str, *, pool_size: int, timeout: float, max_queued: int
@@ -87,7 +87,7 @@ class Node:
         return await queue.submit(commands, sum([len(command.packed) for command in commands]))
 
     async def drain(self) -> None:
-        """Take no more, and return once all is answered."""
+        """Accept no more commands, and return once all are answered."""
         for queue in self._queues():
             await queue.drain()
 
@@ -95,7 +95,7 @@ class Node:
         return self._writes, self._reads, self._large, self._write_groups, self._read_groups
 
     def close(self) -> None:
-        """Send nothing more."""
+        """Send no more commands."""
         self._closed = True
 
     async def _exchange_groups(self, groups: Sequence[Group]) -> list[list[Any]]:
@@ -105,7 +105,7 @@ class Node:
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one flight; return an answer or an error for each.
 
-        All of it, a connection included, takes the timeout at most.
+        It takes the timeout at most, including the time to connect.
         """
         if self._closed:
             detail = "the store is shut down"
@@ -124,7 +124,7 @@ class Node:
 
 
 class _Flight:
-    """Commands that go over one connection, and what came back so far."""
+    """Commands that are sent over one connection, and the answers so far."""
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self._commands = commands
@@ -132,7 +132,7 @@ class _Flight:
         self.answers: list[Any] = []
 
     async def go(self, connection: AbstractConnection) -> None:
-        """Send the commands and take their answers; the connection is closed if that fails."""
+        """Send the commands and read their answers; close the connection if that fails."""
         try:
             packed = b"".join([command.packed for command in self._commands])
             self._left = True
@@ -142,23 +142,23 @@ class _Flight:
                     await _reply(connection)
                 self.answers.append(await _reply(connection))
         except BaseException:
-            await connection.disconnect(nowait=True)  # answers nobody reads are on their way
+            await connection.disconnect(nowait=True)  # else the next user would read these answers
             raise
 
     def broken_off(self, error: Exception) -> list[Any]:
-        """Return the answers, and an error for those that did not come."""
+        """Return the answers, and an error for each that is missing."""
         if not self._left:
-            raise NotSentError(told(error)) from error
-        lost = LostAnswerError(told(error))
+            raise NotSentError(describe(error)) from error
+        lost = LostAnswerError(describe(error))
         lost.__cause__ = error
         return self.answers + [lost] * (len(self._commands) - len(self.answers))
 
 
 async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as above
-    """Read one answer; what the server refuses is an answer too.
+    """Read one answer; an error reply is an answer too.
 
-    The base class's method: Sentinel's own one closes the connection on READONLY, and with it loses
-    what the rest of the flight was answered.
+    It calls the base class: Sentinel's connections close themselves on READONLY, and lose the
+    answers to the rest of the flight.
     """
     try:
         return await AbstractConnection.read_response(
@@ -169,16 +169,20 @@ async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as ab
 
 
 class ServerClocks:
-    """Estimates the servers' clocks, in milliseconds since 1970; never behind what they say."""
+    """Estimates the servers' clocks, in milliseconds since 1970, never too low.
+
+    A write carries the sender's estimate of the server's clock from before it was queued. The
+    server counts what has passed since then as the time that the write waited.
+    """
 
     def __init__(self) -> None:
         self._offsets: dict[str, float] = {}
 
     def note(self, address: str, asked_at: float, answer: Sequence[bytes]) -> None:
-        """Take in what a server answered to ``TIME``, asked at that ``time.monotonic()``.
+        """Note a server's answer to ``TIME``, sent at that ``time.monotonic()``.
 
-        The answer is taken for one to the question's first instant, so that the way back never
-        looks like a wait; the quickest answer is kept, until the clock has certainly moved.
+        The answer counts as of the moment of sending, so that the response time never looks like a
+        wait. The quickest answer is kept, until the clock has certainly been set.
         """
         seconds, micros = answer
         offset = int(seconds) * 1000 + int(micros) / 1000 - asked_at * 1000
@@ -188,6 +192,6 @@ class ServerClocks:
             self._offsets[address] = offset
 
     def now(self, address: str | None) -> int | None:
-        """Return what a server's clock says now, ``None`` if it never told."""
+        """Return what a server's clock shows now; ``None`` if it is unknown."""
         offset = None if address is None else self._offsets.get(address)
         return None if offset is None else int(offset + time.monotonic() * 1000) + 1

@@ -1,4 +1,4 @@
-"""What this package takes from redis-py and hiredis. The only module that imports them."""
+"""What this package uses of redis-py and hiredis. No other module imports them."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ except ImportError as error:
 
 
 async def is_stale(connection: AbstractConnection) -> bool:
-    """Whether a connection must be opened anew before it is used.
+    """Whether a connection must be reopened before it is used.
 
-    The server has hung up, has sent what nobody waits for, or redis-py has marked it, after a
-    change of the cluster. Older releases name the one question otherwise and lack the other.
+    The server has closed it or has sent unexpected data, or redis-py has marked it after a change
+    of the cluster. Older releases of redis-py use another name for the first, and lack the second.
     """
     has_unread = getattr(connection, "can_read", None) or connection.can_read_destructive
     is_marked = getattr(connection, "should_reconnect", None)
@@ -45,7 +45,7 @@ async def is_stale(connection: AbstractConnection) -> bool:
 
 
 def idle_connections(pool: ConnectionPool) -> list[AbstractConnection]:
-    """Return the connections of a pool that nobody uses, for which redis-py has no name."""
+    """Return the idle connections of a pool, for which redis-py has no public method."""
     return list(pool._available_connections)  # noqa: SLF001
 
 

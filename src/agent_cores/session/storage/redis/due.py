@@ -1,7 +1,7 @@
-"""The due queue: which sessions a sweeper looks at next, how many there are, and all of them.
+"""``DueQueue``: every stored session by the time at which a sweeper checks it.
 
-It holds every stored session under the time it is due, never-ending ones at infinity, in a fixed
-number of sorted sets a namespace. So its size is the count, and a walk of the store needs no SCAN.
+Sessions that never end are at infinity. Each namespace has a fixed number of shards, which are
+sorted sets. So their size is the number of sessions, and going through all of them needs no SCAN.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agent_cores.session.errors import CorruptRecordError, StoreFormatError
 from agent_cores.session.models.query import Ended
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.base import Counts
-from agent_cores.session.storage.redis.commands import APPLY, CLAIM, LEASE, SETTLE, Command
+from agent_cores.session.storage.redis.commands import APPLY, CLAIM, LEASE, REPAIR, Command
 from agent_cores.session.storage.redis.indexes import NEVER
 from agent_cores.session.storage.redis.keys import member_of, split_member
 from agent_cores.session.storage.redis.records import encode_msgpack
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis.wire import Wire
 
 PAGE = 500
-"""So many names of a shard are read at a time by a walk of the queue."""
+"""Members that ``pages`` reads of a shard at a time."""
 PROBATION = timedelta(minutes=1)
-"""What has no header may still be being created; after this long it is not."""
+"""An entry without a session may belong to one that is being created, but not for this long."""
 _COUNTED_TOGETHER = 512
-"""So many shards are asked at a time how much is due: a sweep that finds enough asks no more."""
+"""Shards that are counted at a time: a sweep that finds enough counts no more."""
 
 
 class DueQueue:
-    """Sessions by the time they are due."""
+    """The due queues of all namespaces."""
 
     def __init__(self, keys: Keys, wire: Wire, headers: Headers) -> None:
         self._keys = keys
@@ -47,7 +47,7 @@ class DueQueue:
         self._headers = headers
 
     async def take(self, at: datetime, limit: int, lease: timedelta) -> list[Ended]:
-        """Take up to ``limit`` ended sessions for one lease; put off those that live on."""
+        """Lease up to ``limit`` ended sessions; postpone those that were renewed."""
         taken: list[Ended] = []
         shards = [
             (name, key) for name in await self.namespaces() for key in self._keys.due_shards(name)
@@ -92,11 +92,11 @@ class DueQueue:
                 ended.append(session)
             else:
                 lives.append(session.header)
-        await self._put_off(namespace, shard, lives, lease_end)
+        await self._postpone(namespace, shard, lives, lease_end)
         return ended, len(members)
 
     async def _claimed(self, shard: bytes, at: int, limit: int, until: int) -> list[bytes]:
-        """Take names out of one shard until the lease ends."""
+        """Claim members of one shard until the lease expires."""
         try:
             members: list[bytes] = await self._wire.call(CLAIM.on((shard,), at, limit, until))
         except StoreFormatError as error:
@@ -105,10 +105,10 @@ class DueQueue:
         return members
 
     def _session(self, namespace: str, shard: bytes, member: bytes, answer: Any) -> Ended | None:  # noqa: ANN401 - what the server answers
-        """Return what came due; ``None`` for what cannot be read: the lease puts it off."""
+        """Return a session that came due; ``None`` if it cannot be read: the lease postpones it."""
         session_id, incarnation = split_member(member)
         if member != member_of(session_id, incarnation):
-            detail = f"{shard!r} holds {member!r}, which names no session"
+            detail = f"{shard!r} holds {member!r}, which is not a session"
             self._headers.log_once((shard, member), StoreFormatError(detail))
             return None
         header = self._headers.decoded(namespace, session_id, answer)
@@ -118,17 +118,17 @@ class DueQueue:
             namespace=namespace, session_id=session_id, incarnation=incarnation, header=header
         )
 
-    async def _put_off(
+    async def _postpone(
         self, namespace: str, shard: bytes, lives: list[SessionMetadata], lease_end: int
     ) -> None:
-        """Put sessions that live on where they end, and nearer where they end earlier by now."""
+        """Move sessions to where they end now, also where that has become earlier meanwhile."""
         if not lives:
             return
         later: list[bytes | int | str] = []
         for header in lives:
             member = member_of(header.session_id, header.incarnation)
             later += [member, lease_end, lease_end, _end_score(header)]
-        await self._wire.call(SETTLE.on((shard,), *later))
+        await self._wire.call(REPAIR.on((shard,), *later))
         headers = await self._headers.read(namespace, [header.session_id for header in lives])
         nearer: list[bytes | int | str] = []
         for before, now in zip(lives, headers, strict=True):
@@ -140,19 +140,19 @@ class DueQueue:
             await self._wire.call(Command.write("ZADD", shard, "XX", "LT", *nearer, key=shard))
 
     async def forget(self, change: Change) -> None:
-        """Remove what is left of a session that Redis erased by itself before it was swept."""
+        """Remove what is left of a session that Redis expired before it was swept."""
         keys = self._keys.session(change.namespace, change.session_id)
         shard = self._keys.due(change.namespace, change.session_id)
         member = member_of(change.session_id, change.incarnation or 0)
         await self._wire.call(APPLY.on(keys, encode_msgpack(Write(erased=True))))
         await self._wire.call(Command.write("ZREM", shard, member, key=shard))
 
-    def doubt(self, namespace: str, member: bytes, at: datetime) -> Command:
-        """Return what has the sweeper look at an entry that would never be due otherwise."""
+    def recheck(self, namespace: str, member: bytes, at: datetime) -> Command:
+        """Return what makes an entry due that otherwise never would be."""
         session_id, _ = split_member(member)
         shard = self._keys.due(namespace, session_id)
         again_at = to_millis(at + PROBATION)
-        return SETTLE.on((shard,), member, NEVER, NEVER, again_at)
+        return REPAIR.on((shard,), member, NEVER, NEVER, again_at)
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         """Count sessions, and those past their due time."""
@@ -167,15 +167,15 @@ class DueQueue:
         return Counts(sum(sizes[: len(shards)]), sum(sizes[len(shards) :]))
 
     async def members(self, namespace: str | None) -> AsyncIterator[tuple[str, list[bytes]]]:
-        """Yield every session's name, shard by shard, with its namespace."""
+        """Yield the members of each shard, with its namespace."""
         for name in await self.namespaces() if namespace is None else [namespace]:
             for key in self._keys.due_shards(name):
                 yield name, await self._wire.call(Command.read("ZRANGE", key, 0, -1, key=key))
 
     async def pages(self, namespace: str) -> AsyncIterator[list[bytes]]:
-        """Yield the names of all sessions of a namespace, some at a time, some of them twice.
+        """Yield all members of a namespace, some at a time, a few of them twice.
 
-        Whatever is in the queue from beginning to end is among them, however others move meanwhile.
+        It misses none that is in the queue all the time, even if others move concurrently.
         """
         for key in self._keys.due_shards(namespace):
             cursor = b"0"
@@ -194,7 +194,7 @@ class DueQueue:
 
 
 def _numbers(answers: Iterable[Any]) -> list[int]:
-    """Return what was counted: nothing in a key that holds something else."""
+    """Return the counts, 0 for a key that holds another type of value."""
     return [0 if isinstance(answer, StoreFormatError) else answer for answer in answers]
 
 

@@ -1,4 +1,4 @@
-"""What may go wrong between us and a server: what may be over soon, and what callers are told."""
+"""Errors between this process and a server: which are transient, and what callers get."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from agent_cores.session.storage.redis.driver import (
 
 
 class NotSentError(StorageError):
-    """No connection: nothing was sent. Never leaves the wire."""
+    """There was no connection, so nothing was sent. Never leaves ``wire.py``."""
 
 
 class LostAnswerError(StorageError):
-    """Sent, and no answer came. Never leaves the wire."""
+    """The response was lost. Never leaves ``wire.py``."""
 
 
 REPLIES = (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError)
-"""Errors that a server answers, though redis-py derives some from its ``ConnectionError``."""
+"""Errors that a server replies, though redis-py derives some from its ``ConnectionError``."""
 FAILURES = (NotSentError, LostAnswerError, RedisClusterException, *REPLIES)
-"""All that one try to send a command may raise."""
+"""What one attempt to send a command may raise."""
 BROKEN = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
-"""What a connection raises that is, or goes, bad."""
-_PASSING = (
+"""What a broken connection raises."""
+_TRANSIENT = (
     NotSentError,
     LostAnswerError,
     RedisClusterException,
@@ -50,25 +50,25 @@ _PASSING = (
     ClusterDownError,
     ReadOnlyError,
 )
-_PASSING_WORDS = ("BUSY ", "NOREPLICAS ")  # of which redis-py makes no class
+_TRANSIENT_WORDS = ("BUSY ", "NOREPLICAS ")  # redis-py has no classes for these
 
 
-def is_passing(error: Exception) -> bool:
-    """Whether it may be over soon: a failover, a slot on its way, a server that just started."""
-    return isinstance(error, _PASSING) or str(error).startswith(_PASSING_WORDS)
+def is_transient(error: Exception) -> bool:
+    """Whether a retry may help: a failover, a slot that moves, a server that is starting."""
+    return isinstance(error, _TRANSIENT) or str(error).startswith(_TRANSIENT_WORDS)
 
 
 def translated(error: Exception) -> SessionError:
-    """Return the error that callers are told. What a server refuses, it has not carried out."""
-    text = told(error)
+    """Return the error for callers. A command that a server refuses was not executed."""
+    text = describe(error)
     if isinstance(error, OutOfMemoryError):
         return QuotaExceededError(f"Redis is full: {text}")
     if text.startswith("WRONGTYPE"):
-        return StoreFormatError(f"a key holds something else: {text}")
-    known = isinstance(error, NotSentError | LostAnswerError)
-    return StorageUnavailableError(f"Redis {'does not answer' if known else 'refuses'}: {text}")
+        return StoreFormatError(f"a key holds another type of value: {text}")
+    silent = isinstance(error, NotSentError | LostAnswerError)
+    return StorageUnavailableError(f"Redis {'does not answer' if silent else 'refuses'}: {text}")
 
 
-def told(error: BaseException) -> str:
-    """Return what an error says, or its name if it says nothing."""
+def describe(error: BaseException) -> str:
+    """Return the text of an error, or its name if it has no text."""
     return str(error) or type(error).__name__

@@ -1,7 +1,7 @@
-"""``Headers``: many headers at once, where one that cannot be read must not stop the others.
+"""``Headers``: reads many headers; one that cannot be read does not hide the others.
 
-A header of a newer release, a damaged one, a key that holds something else: each is an error in
-place of a header, logged once with the id of its session, and left as it is.
+For a damaged header, one of a newer release, or a key with another type of value, the result has an
+error in its place. It is logged once, with the id of the session, and left in the store.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis.wire import Wire
 
 _REMEMBERED = 10_000
-"""How many unreadable sessions are remembered, so that each is logged once."""
+"""Unreadable sessions to remember, so that each is logged once."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ class Headers:
     async def read(
         self, namespace: str, session_ids: Iterable[str]
     ) -> list[SessionMetadata | CorruptRecordError | None]:
-        """Return the headers of sessions.
+        """Return the headers of sessions, in order.
 
-        ``None`` for those that are not there, an error for those that cannot be read.
+        ``None`` for a session that does not exist, an error for one that cannot be read.
         """
         session_ids = list(session_ids)
         keys = [self._keys.session(namespace, session_id).header for session_id in session_ids]
@@ -56,7 +56,7 @@ class Headers:
         self,
         namespace: str,
         session_id: str,
-        answer: Any,  # noqa: ANN401 - what the server answers
+        answer: Any,  # noqa: ANN401 - whatever the server answers
     ) -> SessionMetadata | CorruptRecordError | None:
         """Return the header in an answer of ``call_each``, as ``read`` does."""
         if isinstance(answer, StoreFormatError):
@@ -70,7 +70,7 @@ class Headers:
         return unreadable
 
     def log_once(self, name: object, error: Exception) -> None:
-        """Log that something is left out of listings and sweeps."""
+        """Log that listings and sweeps leave something out."""
         if name in self._logged:
             return
         if len(self._logged) >= _REMEMBERED:

@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent_cores.session.models.times import to_millis
-from agent_cores.session.storage.redis.commands import INDEX, REMOVE, SETTLE, Command
+from agent_cores.session.storage.redis.commands import INDEX, REMOVE, REPAIR, Command
 from agent_cores.session.storage.redis.keys import claim_of, member_of
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Indexes:
             if entry in correct or update.token is None:
                 if correct.get(entry) != score:
                     right = correct.get(entry, "")
-                    commands.append(SETTLE.on((key,), member, score, score, right))
+                    commands.append(REPAIR.on((key,), member, score, score, right))
             else:
                 commands.append(removal(entry, update.token))
         due = self._keys.due(refused.namespace, refused.session_id)
@@ -210,7 +210,7 @@ class Indexes:
         if stored is None or stored.incarnation != refused.incarnation:
             commands.append(Command.write("ZREM", due, member, key=due))
         elif due_at != _due_score(stored):
-            commands.append(SETTLE.on((due,), member, due_at, due_at, _due_score(stored)))
+            commands.append(REPAIR.on((due,), member, due_at, due_at, _due_score(stored)))
         await self._wire.call_all(commands)
 
     def _stale(self, before: SessionMetadata | None, after: SessionMetadata) -> list[EntryKey]:
@@ -238,7 +238,7 @@ class Indexes:
         wrong = to_millis(moved_to)
         if right < wrong:
             await self._wire.call_all(
-                SETTLE.on((key,), member, wrong, wrong, right)
+                REPAIR.on((key,), member, wrong, wrong, right)
                 for key in self._owned(header, header.tags)
             )
 

@@ -9,15 +9,15 @@ r"""Which keys hold what: one layout on every topology.
     session:subject:{default/user456}                     what is shared with a subject, granted_at
     session:due:{default/3}                               a shard of the due queue, due_at
     session:due:namespaces                                set: the namespaces that have due queues
-    session:checked                                       written to see that it can be, a minute
-    <list>:claim:<member>                                 hash: who is about to change that entry
+    session:checked                                       written by a health check, for a minute
+    <list>:claim:<member>                                 hash: the last claim of an entry
 
-What stands in braces is the hash tag: keys with the same one live in the same cluster slot. A
-user's text is percent-encoded in keys, so that it can neither end a tag nor look like another key.
+The text in braces is the hash tag: keys with the same one are in the same cluster slot. A user's
+text is percent-encoded in keys, so that it can neither end a tag nor look like another key.
 
 A member of a sorted set is ``<session_id>\0<incarnation>``. Ids hold no control characters, so
-members of equal score stand in the order of session ids; and an entry of a session that was deleted
-is never taken for one of a later session with the same id.
+members of equal score are in the order of session ids. The incarnation keeps the entry of a deleted
+session apart from that of a later session with the same id.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from zlib import crc32
 from agent_cores.session.errors import ConfigurationError
 
 DUE_SHARDS = 8
-"""A power of two that is never changed: it decides in which shard a session is looked for."""
+"""Never changed: it decides which shard holds a session."""
 
 CONTEXT_PREFIX = b"context:"
 _SEPARATOR = b"\0"
 _DIGITS = 20
-"""A number of 63 bits has fewer."""
+"""More than an incarnation has."""
 
 
 class SessionKeys(NamedTuple):
@@ -52,7 +52,7 @@ class Keys:
 
     def __init__(self, prefix: str) -> None:
         if re.search(r"[{}]", prefix):
-            detail = "SESSION_KEY_PREFIX holds a brace, which would move the cluster's hash tags"
+            detail = "SESSION_KEY_PREFIX contains a brace; braces set the hash tags of a cluster"
             raise ConfigurationError(detail)
         self.prefix = prefix
         self.namespaces = f"{prefix}due:namespaces".encode()
@@ -71,7 +71,7 @@ class Keys:
         return (key if tag is None else f"{key}:tag:{_quoted(tag)}").encode()
 
     def shared_with(self, namespace: str, subject: str) -> bytes:
-        """Return the list of what is shared with a subject."""
+        """Return the list of the sessions that are shared with a subject."""
         return f"{self.prefix}subject:{{{_quoted(namespace)}/{_quoted(subject)}}}".encode()
 
     def due(self, namespace: str, session_id: str) -> bytes:
@@ -87,19 +87,19 @@ class Keys:
 
 
 def member_of(session_id: str, incarnation: int) -> bytes:
-    """Return the name of a session in a sorted set."""
+    """Return the member that stands for a session in a sorted set."""
     return session_id.encode() + _SEPARATOR + str(incarnation).encode()
 
 
 def claim_of(key: bytes, member: bytes) -> bytes:
-    """Return the key that says who was the last to claim an entry of a list, in the list's slot."""
+    """Return the key, in the list's slot, of the claim of an entry."""
     return key + b":claim:" + member
 
 
 def split_member(member: bytes) -> tuple[str, int]:
-    """Return the session id and the incarnation behind a name.
+    """Return the session id and the incarnation of a member.
 
-    What is no name of ours leads to a session that cannot be: its incarnation is -1.
+    A member that is malformed gets the incarnation -1, which no session has.
     """
     session_id, _, incarnation = member.rpartition(_SEPARATOR)
     number = int(incarnation) if incarnation.isdigit() and len(incarnation) < _DIGITS else -1

@@ -1,9 +1,9 @@
-"""Pages of listings: names from the lists, then the headers, two round trips.
+"""``Listings``: pages of sessions, in two round trips: index entries, then headers.
 
-What a list says is judged by the header. An entry that leads nowhere, or to a session that does
-not belong to the listing, is passed over. A page that follows a cursor is the shorter for it,
-rather than cost a third round trip; one without a cursor is filled, since its caller may go on by
-an offset. The place of an entry in its list, not the header's time, is where the next page goes on.
+Each entry is checked against the header, and skipped if it is stale or its session does not match.
+A page that follows a cursor is then short rather than cost a third round trip. A page without a
+cursor is filled, because its caller may continue by offset. The next page continues at the position
+of an entry in its list, not at the time in the header.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from agent_cores.session.models.session import SessionStatus, grants_to
 from agent_cores.session.storage.redis.commands import PAGE
 from agent_cores.session.storage.redis.connection import GROUP
 from agent_cores.session.storage.redis.keys import split_member
-from agent_cores.session.storage.redis.repair import Entry, Mending
+from agent_cores.session.storage.redis.repair import Entry, Repairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,34 +42,34 @@ if TYPE_CHECKING:
 _CHUNK = 500
 _LARGEST_SKIP = 2**63 - 1
 _IDLE_ROUNDS = 20
-"""A page without a cursor is filled until so many round trips met nothing that belongs to it."""
+"""A page without a cursor is filled until so many round trips in a row found no match."""
 _ENTRIES_TOGETHER = 4_096
-"""Entries of all lists that are looked at in one go: they are gone through on the event loop."""
+"""Entries of all lists that are checked at a time: that takes the event loop."""
 _AT_LEAST = 12
-"""A few more names than a small page needs: some may be passed over."""
+"""A few more entries than a small page needs: some may be skipped."""
 
-Place = tuple[int, str]
-"""Score and session id, the order of a listing; the highest comes first."""
+Position = tuple[int, str]
+"""Score and session id: the order of a listing, highest first."""
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Lists in one slot, of which the common members are wanted."""
+    """Lists in one slot; the sessions wanted are in all of them."""
 
     keys: tuple[bytes, ...]
     subject: str | None = None
 
 
 class Listings:
-    """Finds what a query asks for."""
+    """Lists sessions."""
 
     def __init__(
-        self, keys: Keys, wire: Wire, due: DueQueue, headers: Headers, mending: Mending
+        self, keys: Keys, wire: Wire, due: DueQueue, headers: Headers, repairs: Repairs
     ) -> None:
         self._keys = keys
         self._wire = wire
         self._due = due
         self._headers = headers
-        self._mending = mending
+        self._repairs = repairs
 
     async def find(self, query: Query) -> Found:
         """Return one page."""
@@ -81,7 +81,7 @@ class Listings:
         page = _Page(query)
         sources = list(self._sources(query, namespace))
         after = None if query.after is None else (query.after.millis, query.after.session_id)
-        idle, at_least = 0, _looked_at_least(query)
+        idle, at_least = 0, _checked_least(query)
         while True:
             taken = page.taken
             wanted = min(max(page.missing, at_least), GROUP)
@@ -89,9 +89,9 @@ class Listings:
             entries, after = await self._next_entries(sources, after, wanted)
             names = list(dict.fromkeys(entry.session_id for entry in entries))
             headers = dict(zip(names, await self._headers.read(namespace, names), strict=True))
-            looked_at = [(entry, headers[entry.session_id]) for entry in entries]
-            self._mending.look_over(namespace, looked_at, query.at)
-            for entry, header in looked_at:
+            checked = [(entry, headers[entry.session_id]) for entry in entries]
+            self._repairs.check(namespace, checked, query.at)
+            for entry, header in checked:
                 if page.offer(entry, header):
                     return page.found(has_more=True)
             if after is None:
@@ -102,11 +102,11 @@ class Listings:
                 return page.broken_off(after)
 
     async def _next_entries(
-        self, sources: Sequence[Source], after: Place | None, wanted: int
-    ) -> tuple[list[Entry], Place | None]:
-        """Return entries after a place, and the place where to go on, ``None`` at the end.
+        self, sources: Sequence[Source], after: Position | None, wanted: int
+    ) -> tuple[list[Entry], Position | None]:
+        """Return entries after a position, and the position to continue at; ``None`` at the end.
 
-        There may be more than are wanted, if several lists are walked.
+        There may be more than are wanted, if there are several lists.
         """
         bound = "+inf" if after is None else after[0]
         each = min(wanted, max(_AT_LEAST, _ENTRIES_TOGETHER // len(sources)))
@@ -114,28 +114,29 @@ class Listings:
             PAGE.on(source.keys, bound, each, WALK_LIMIT) for source in sources
         )
         entries: list[Entry] = []
-        floor: Place | None = None
+        floor: Position | None = None
         for source, (found, broke_off) in zip(sources, answers, strict=True):
             entries += _entries(source, found)
             if broke_off is not None:
-                place = int(broke_off[1]), split_member(broke_off[0])[0]
-                floor = place if floor is None else max(floor, place)
+                position = int(broke_off[1]), split_member(broke_off[0])[0]
+                floor = position if floor is None else max(floor, position)
         ahead = [
             entry
             for entry in entries
-            if (after is None or entry.place < after) and (floor is None or entry.place >= floor)
+            if (after is None or entry.position < after)
+            and (floor is None or entry.position >= floor)
         ]
-        ahead.sort(key=lambda entry: entry.place, reverse=True)
+        ahead.sort(key=lambda entry: entry.position, reverse=True)
         most = max(GROUP, 2 * wanted)
         if len(ahead) > most:
-            last = _last_of(ahead, most)
+            last = _count_for(ahead, most)
             if last < len(ahead):
                 del ahead[last:]
-                floor = ahead[-1].place
+                floor = ahead[-1].position
         return ahead, floor
 
     def _sources(self, query: Query, namespace: str) -> Iterable[Source]:
-        """Yield the lists that together hold every session of the listing."""
+        """Yield the lists that together have every session of the listing."""
         for subject in query.subjects:
             yield Source((self._keys.shared_with(namespace, subject),), subject)
         if query.owner_id is None or query.subjects:
@@ -152,7 +153,7 @@ class Listings:
             )
 
     async def _find_anywhere(self, query: Query) -> Found:
-        """List without an owner: a look at every session of the namespace, or of the store."""
+        """List without an owner: read every session of the namespace, or of the store."""
         page: list[SessionMetadata] = []
         unreadable: list[str] = []
         wanted = query.skip + query.limit + 1
@@ -176,7 +177,7 @@ class Listings:
     async def _known(
         self, namespace: str, members: Sequence[bytes], at: datetime
     ) -> list[SessionMetadata | CorruptRecordError]:
-        """Return the headers behind names of the due queue; put names without one in doubt."""
+        """Return the headers of members; have members without one checked again."""
         names = [split_member(member) for member in members]
         headers = await self._headers.read(namespace, [session_id for session_id, _ in names])
         known: list[SessionMetadata | CorruptRecordError] = []
@@ -189,50 +190,50 @@ class Listings:
                 known.append(header)
             else:
                 gone.append(member)
-        self._mending.doubt(namespace, gone, at)
+        self._repairs.recheck(namespace, gone, at)
         return known
 
 
 class _Page:
-    """A page as it fills."""
+    """A page that is being filled."""
 
     def __init__(self, query: Query) -> None:
         self._query = query
         self._skip = query.skip
         self._seen: set[str] = set()
-        self._last: Place | None = None
+        self._last: Position | None = None
         self._unreadable: list[str] = []
         self.headers: list[SessionMetadata] = []
 
     @property
     def skips(self) -> bool:
-        """Whether the offset is not used up yet."""
+        """Whether some of the offset is left."""
         return self._skip > 0
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more goes on the page; there may be more for the next one."""
+        """Whether the page has as many sessions as were asked for."""
         return len(self.headers) == self._query.limit
 
     @property
     def taken(self) -> int:
-        """How many sessions of the listing were met, those skipped included."""
+        """How many matching sessions were found, including those skipped."""
         return self._query.skip - self._skip + len(self.headers)
 
     @property
     def missing(self) -> int:
-        """How many more entries are wanted: one past the page tells whether it is the last."""
+        """How many more entries are wanted: one past the page shows whether there is a next one."""
         return self._skip + self._query.limit - len(self.headers) + 1
 
     def offer(self, entry: Entry, header: SessionMetadata | CorruptRecordError | None) -> bool:
-        """Take what belongs; return whether the page was full without it."""
+        """Add a session that matches; return whether the page was full already."""
         if header is None or entry.session_id in self._seen:
             return False
         if isinstance(header, CorruptRecordError):
             self._seen.add(entry.session_id)
             self._unreadable.append(entry.session_id)
             return False
-        if not self._belongs(entry, header):
+        if not self._matches(entry, header):
             return False
         if self.is_full:
             return True
@@ -241,10 +242,10 @@ class _Page:
             self._skip -= 1
         else:
             self.headers.append(header)
-            self._last = entry.place
+            self._last = entry.position
         return False
 
-    def _belongs(self, entry: Entry, header: SessionMetadata) -> bool:
+    def _matches(self, entry: Entry, header: SessionMetadata) -> bool:
         if header.incarnation != entry.incarnation or not matches(header, self._query):
             return False
         return entry.subject is None or _is_latest_grant(header, entry.subject, self._query)
@@ -256,23 +257,23 @@ class _Page:
             following = Cursor(*self._last, shared=bool(self._query.subjects))
         return Found(self.headers, following, tuple(self._unreadable))
 
-    def broken_off(self, place: Place) -> Found:
-        """Return the page as it is, with the place where the walk goes on."""
+    def broken_off(self, position: Position) -> Found:
+        """Return the page so far, with a cursor to the position."""
         rest = min(self._skip, _LARGEST_SKIP)
-        following = Cursor(*place, shared=bool(self._query.subjects), skip=rest)
+        following = Cursor(*position, shared=bool(self._query.subjects), skip=rest)
         return Found(self.headers, following, tuple(self._unreadable))
 
 
-def _looked_at_least(query: Query) -> int:
-    """Return how many entries are worth a look, however small the page."""
+def _checked_least(query: Query) -> int:
+    """Return how many entries to check at least, however small the page."""
     tells_apart = query.subjects and (query.status is SessionStatus.ARCHIVED or query.tags)
     if tells_apart or query.status is SessionStatus.EXPIRED:
-        return WALK_LIMIT  # the lists do not tell these from the others
+        return WALK_LIMIT  # the lists do not separate these from others
     return _AT_LEAST
 
 
 def _is_latest_grant(header: SessionMetadata, subject: str, query: Query) -> bool:
-    """Whether, of all that share the session with the query's subjects, this one did so last."""
+    """Whether this is the latest live grant of the session to one of the query's subjects."""
     grant = header.grants.get(subject)
     if grant is None or not grant.is_live(query.at):
         return False
@@ -283,8 +284,8 @@ def _is_latest_grant(header: SessionMetadata, subject: str, query: Query) -> boo
     )
 
 
-def _last_of(entries: Sequence[Entry], sessions: int) -> int:
-    """Return how many of the entries are of that many sessions, each of which may have several."""
+def _count_for(entries: Sequence[Entry], sessions: int) -> int:
+    """Return how many entries belong to the first so many sessions; each may have several."""
     seen: set[str] = set()
     for count, entry in enumerate(entries):
         if len(seen) == sessions and entry.session_id not in seen:

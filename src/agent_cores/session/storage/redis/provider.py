@@ -31,7 +31,7 @@ from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.listings import Listings
 from agent_cores.session.storage.redis.options import RedisOptions
 from agent_cores.session.storage.redis.records import ReadRequest
-from agent_cores.session.storage.redis.repair import Mending, repair_lists
+from agent_cores.session.storage.redis.repair import Repairs, repair_lists
 from agent_cores.session.storage.redis.topology import topology_of
 from agent_cores.session.storage.redis.url import split_url, without_login
 from agent_cores.session.storage.redis.wire import Wire
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "redis://localhost:6379/0"
 _CHECK_STAYS = 60_000
-"""Milliseconds until what a check wrote goes."""
+"""Milliseconds until the key of a health check expires."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ _log = logging.getLogger(__name__)
 class RedisProvider(NativeProvider):
     """Sessions in Redis 7 or Valkey.
 
-    ``client`` is a ready ``redis.asyncio.Redis`` or ``RedisCluster``, which is used and never
-    closed; else the servers are found by ``url``. ``pool_size`` connections a server at most,
-    ``timeout`` seconds until a server counts as silent. ``fast_path=False`` makes every append look
-    first.
+    ``client`` is a ready ``redis.asyncio.Redis`` or ``RedisCluster``, which is never closed here;
+    without one, ``url`` names the servers. At most ``pool_size`` connections per server; an
+    operation takes at most ``timeout`` seconds. ``fast_path=False`` makes every change read the
+    session first.
     """
 
     capabilities = Capabilities(shared=True, durable=True, flat=True)
@@ -78,15 +78,15 @@ class RedisProvider(NativeProvider):
             prefix=prefix, pool_size=pool_size, timeout=timeout, max_queued=max_queued
         )
         self._keys = Keys(prefix)
-        self._where = without_login(url) if client is None else "by a client given"
+        self._where = without_login(url) if client is None else "by the given client"
         topology = topology_of(client, url, pool_size=pool_size, timeout=timeout)
         self._wire = Wire(topology, pool_size=pool_size, timeout=timeout, max_queued=max_queued)
         self._background = Background()
         self._indexes = Indexes(self._keys, self._wire, self._background)
         self._headers = Headers(self._keys, self._wire)
         self._due = DueQueue(self._keys, self._wire, self._headers)
-        mending = Mending(self._wire, self._indexes, self._due, self._headers, self._background)
-        self._listings = Listings(self._keys, self._wire, self._due, self._headers, mending)
+        repairs = Repairs(self._wire, self._indexes, self._due, self._headers, self._background)
+        self._listings = Listings(self._keys, self._wire, self._due, self._headers, repairs)
         self._changes = Changes(
             self._keys, self._wire, self._indexes, self._due, self._background, timeout=timeout
         )
@@ -122,14 +122,14 @@ class RedisProvider(NativeProvider):
             async with asyncio.timeout(self._timeout):
                 await asyncio.gather(self._wire.note_times(), self._warn_of_eviction())
         except TimeoutError:
-            _log.warning("some servers did not tell their time or how they evict keys")
+            _log.warning("some servers did not report their time or eviction policy in time")
 
     async def shutdown(self) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._finish()
         except TimeoutError:
-            _log.warning("changes were still under way when the store was closed")
+            _log.warning("the store was closed while changes were in flight")
             for task in self._running:
                 task.cancel()
             self._background.cancel()
@@ -137,7 +137,7 @@ class RedisProvider(NativeProvider):
             await self._wire.close()
 
     async def _finish(self) -> None:
-        """Finish what was taken."""
+        """Finish the changes that were accepted."""
         while self._running:
             await asyncio.wait(self._running)
         await self._creates.drain()
@@ -183,7 +183,7 @@ class RedisProvider(NativeProvider):
         return await asyncio.shield(task)
 
     def _ended(self, task: asyncio.Task[Applied]) -> None:
-        """Let a change go; its caller may have been cancelled, and nobody asks how it ended."""
+        """Forget a change, and retrieve its error in place of a cancelled caller."""
         self._running.discard(task)
         if not task.cancelled():
             task.exception()
@@ -201,16 +201,16 @@ class RedisProvider(NativeProvider):
         return await self._due.count(namespace, at)
 
     async def _warn_of_eviction(self) -> None:
-        """Warn if Redis may throw sessions away to make room. ``CONFIG`` is often forbidden."""
+        """Warn if Redis may evict sessions. ``INFO``, because ``CONFIG`` is often forbidden."""
         try:
             answers = await self._wire.call_primaries(Command.read("INFO", "memory"))
         except StorageError as error:
-            _log.info("the eviction policy of Redis is not known: %s", error)
+            _log.info("the eviction policy of Redis is unknown: %s", error)
             return
         for policy in {_eviction_policy(answer) for answer in answers} - {"noeviction", None}:
             _log.warning(
-                "Redis has maxmemory-policy %s: out of memory, it drops keys of sessions and lists"
-                " that still stand; set it to noeviction",
+                "Redis has maxmemory-policy %s: when memory is full, it evicts live sessions and"
+                " index entries; set it to noeviction",
                 policy,
             )
 

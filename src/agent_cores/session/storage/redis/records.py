@@ -1,9 +1,8 @@
-"""Between records and what Redis holds: arguments and answers of ``apply.lua`` and ``read.lua``.
+"""Reading a session: the arguments and the reply of ``read.lua``, and how records are stored.
 
-A field of a header that is ``None`` is not there. A message is one record, three lines of text: its
-id, the millisecond it was created, its body; ids and JSON hold no line break. cmsgpack refuses
-msgpack's bytes, so JSON goes as text; instants go as text too, since Lua's numbers lose digits when
-they are printed.
+A header field that is ``None`` is not stored. A message is one record of three lines: its id, the
+millisecond of its creation, its body; ids and JSON contain no line break. cmsgpack rejects
+msgpack's bytes, so JSON is sent as text; so are instants: Lua's numbers lose digits when printed.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ encode_msgpack = msgspec.msgpack.Encoder().encode
 
 @lru_cache(maxsize=1_024)
 def instant(millis: bytes) -> datetime:
-    """Read an instant: neighbours in a batch or a page have many of them in common."""
+    """Decode an instant. The items of a batch or a page share many of them."""
     return from_millis(int(millis))
 
 
@@ -65,7 +64,7 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         after, before = window.after_seq, window.before_seq
         from_ = f"({max(after, 0)}-0" if after is not None else "+"
         if before is not None and before < _LARGEST:
-            from_ = f"({max(before, 1)}-0"  # Redis refuses "before 0-0"
+            from_ = f"({max(before, 1)}-0"  # Redis rejects "before 0-0"
         return cls(
             whole_context=context,
             from_=from_,
@@ -130,7 +129,7 @@ class StoredSession(msgspec.Struct, frozen=True):
         """Return what ``apply_change`` needs to know."""
         held = zip(change.context_keys, self.context, strict=True)
         if self.header is None:
-            if not change.must_be_expired:  # a sweeper may remove what is left
+            if not change.must_be_expired:  # a sweeper removes what is left
                 self.refuse_if_damaged()
             return State()
         if change.create is None and (change.append or change.remove is not None):
@@ -143,16 +142,16 @@ class StoredSession(msgspec.Struct, frozen=True):
         )
 
     def refuse_if_damaged(self) -> None:
-        """Raise ``CorruptRecordError`` if one of the session's keys was lost."""
+        """Raise ``CorruptRecordError`` if the session has lost one of its keys."""
         if not self.is_whole:
-            problem = "one of its keys was lost: header and messages do not fit each other"
+            problem = "it has lost one of its keys: the header and the messages do not match"
             raise CorruptRecordError(self.namespace, self.session_id, problem)
 
 
 def header_of(
     namespace: str, session_id: str, values: Sequence[bytes | None] | None
 ) -> SessionMetadata | None:
-    """Return the header that these fields hold, or ``None`` if there are none."""
+    """Decode the header in these fields; ``None`` if all are missing."""
     if values is None or values.count(None) == len(values):
         return None
     try:
@@ -168,7 +167,7 @@ def _seq(entry_id: bytes) -> int:
 
 
 def _messages(entries: Sequence[bytes]) -> Iterator[StoredMessage]:
-    """Read the ids and records of entries, which take turns."""
+    """Decode stream entries: ids and records, alternating."""
     for entry_id, record in zip(entries[::2], entries[1::2], strict=True):
         message_id, created_at, body = record.split(b"\n", 2)
         yield StoredMessage(int(entry_id[:-2]), message_id.decode(), instant(created_at), body)

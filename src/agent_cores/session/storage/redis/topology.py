@@ -34,39 +34,39 @@ if TYPE_CHECKING:
 
 
 _REFRESH_INTERVAL = 0.1
-"""Seconds between two looks at the slots of a cluster, however many commands were redirected."""
+"""Seconds between two reads of a cluster's slots, however many commands are redirected."""
 _IDLE = 1.0
-"""Seconds without use after which the sentinels are asked whether a server is still the primary."""
+"""Seconds without use after which a sentinel is asked whether the server is still the primary."""
 _ASKED = 0.25
-"""Seconds until the next sentinel is asked; where none answers, the connection is trusted."""
+"""Seconds until the next sentinel is asked. If none answers, the connection is used."""
 
 
 class Topology(Protocol):
-    """Which nodes there are, which of them has a key, and connections to them."""
+    """The servers, which of them has a key, and connections to them."""
 
     async def open(self) -> None:
-        """Find the nodes."""
+        """Find the servers."""
 
     def node_of(self, key: bytes | None) -> str:
-        """Return the address of the primary that has a key; of any for ``None``."""
+        """Return the address of the primary that has a key; for ``None``, of any primary."""
 
     def redirected(self, error: MovedError | AskError) -> str | None:
-        """Note where a slot is, and return the address; ``None`` if it is not known yet."""
+        """Note the new address of a slot and return it; ``None`` if it is unknown yet."""
 
     def primaries(self) -> Sequence[str]:
         """Return the addresses of all primaries."""
 
     async def refresh(self, address: str | None) -> None:
-        """Find the nodes anew, after the one at that address failed or is no primary any more."""
+        """Find the servers again: the one at that address failed, or is no longer a primary."""
 
     async def acquire(self, address: str) -> AbstractConnection:
         """Return an open connection for one flight."""
 
     async def release(self, address: str, connection: AbstractConnection) -> None:
-        """Give a connection back."""
+        """Return a connection."""
 
     async def close(self) -> None:
-        """Close what was opened here, and only that."""
+        """Close the connections, except those of a client that was passed in."""
 
 
 def topology_of(client: object | None, url: str, *, pool_size: int, timeout: float) -> Topology:
@@ -74,16 +74,16 @@ def topology_of(client: object | None, url: str, *, pool_size: int, timeout: flo
     if isinstance(client, RedisCluster):
         return ClusterServers(client, owned=False)
     if isinstance(client, Redis):
-        return OneServer(client.connection_pool, watch=Watch.of(client.connection_pool))
+        return OneServer(client.connection_pool, check=PrimaryCheck.of(client.connection_pool))
     if client is not None:
-        detail = f"{type(client).__name__} is no redis.asyncio.Redis or RedisCluster"
+        detail = f"{type(client).__name__} is not a redis.asyncio.Redis or RedisCluster"
         raise ConfigurationError(detail)
     try:
         return _connected(url, pool_size=pool_size, timeout=timeout)
-    except ConfigurationError:  # a kind of ValueError, with words of our own
+    except ConfigurationError:  # it is a ValueError too
         raise
     except (KeyError, TypeError, ValueError, RedisError, RedisClusterException):
-        raise ConfigurationError(UNUSABLE) from None  # the driver's words may hold the password
+        raise ConfigurationError(UNUSABLE) from None  # the driver's text may contain the password
 
 
 def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
@@ -100,22 +100,22 @@ def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
             del options["socket_keepalive"]
         return OneServer(_checked(ConnectionPool(**options)), owned=True)
     if kind == "sentinel":
-        return _watched(hosts, service, {**options, **chosen}, timeout)
+        return _sentinel(hosts, service, {**options, **chosen}, timeout)
     nodes = [ClusterNode(host, port) for host, port in hosts]
-    options |= {**_patience(timeout, hosts), "retry": Retry(NoBackoff(), 0), **chosen}
-    return ClusterServers(RedisCluster(startup_nodes=nodes, **options), owned=True)
+    options |= {**_host_timeouts(timeout, hosts), "retry": Retry(NoBackoff(), 0), **chosen}
+    return ClusterServers(_checked_client(RedisCluster(startup_nodes=nodes, **options)), owned=True)
 
 
-def _patience(timeout: float, hosts: Sequence[object]) -> dict[str, float]:
-    """Return how long one host is waited for, so that the others are asked in time.
+def _host_timeouts(timeout: float, hosts: Sequence[object]) -> dict[str, float]:
+    """Return the timeouts of one host, so that there is time to ask the others.
 
-    A cluster soon knows of more hosts than the URL names: of three at least.
+    A cluster has more hosts than the URL may name: at least three.
     """
     share = timeout / (max(len(hosts), 3) + 1)
     return {"socket_timeout": share, "socket_connect_timeout": share}
 
 
-def _watched(
+def _sentinel(
     hosts: Sequence[tuple[str, int]], service: str, options: dict[str, Any], timeout: float
 ) -> Topology:
     own = {
@@ -125,22 +125,29 @@ def _watched(
     }
     tls = {name: value for name, value in options.items() if name.startswith("ssl")}
     once = Retry(NoBackoff(), 0)
-    watcher = {**_patience(timeout, hosts), "retry": once, **tls, **own}
-    sentinel = Sentinel(hosts, sentinel_kwargs=watcher)  # type: ignore[no-untyped-call]
+    sentinel_options = {**_host_timeouts(timeout, hosts), "retry": once, **tls, **own}
+    sentinel = Sentinel(hosts, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
     pool = sentinel.master_for(service, **options).connection_pool
-    return OneServer(_checked(pool), owned=True, watch=Watch(sentinel, service))
+    return OneServer(_checked(pool), owned=True, check=PrimaryCheck(sentinel, service))
 
 
 def _checked(pool: ConnectionPool) -> ConnectionPool:
-    """Make a connection, without connecting: only so does redis-py refuse an unknown option."""
+    """Make a connection object: only then does redis-py reject an unknown option."""
     pool.make_connection()  # type: ignore[no-untyped-call]
     return pool
 
 
-async def _renew_if_stale(connection: AbstractConnection) -> None:
-    """Connect, anew where the server has hung up, or has sent what nobody waits for any more.
+def _checked_client(client: RedisCluster) -> RedisCluster:
+    """Make a connection object, as ``_checked`` does."""
+    node = ClusterNode("any", 0, **client.nodes_manager.connection_kwargs)
+    node.connection_class(**node.connection_kwargs)
+    return client
 
-    redis-py's pools look for that too, but not with maintenance notifications on, as by default.
+
+async def _connect(connection: AbstractConnection) -> None:
+    """Connect, or reconnect if the server has closed the connection or has sent unexpected data.
+
+    redis-py's pools do the same, but not with maintenance notifications on, which is the default.
     """
     if connection.is_connected and await is_stale(connection):
         await connection.disconnect(nowait=True)
@@ -151,11 +158,11 @@ class OneServer:
     """A standalone server, or the one that Sentinel says is the primary."""
 
     def __init__(
-        self, pool: ConnectionPool, *, owned: bool = False, watch: Watch | None = None
+        self, pool: ConnectionPool, *, owned: bool = False, check: PrimaryCheck | None = None
     ) -> None:
         self._pool = pool
         self._owned = owned
-        self._watch = watch
+        self._check = check
 
     async def open(self) -> None:
         """Connect once."""
@@ -166,7 +173,7 @@ class OneServer:
         return "server"
 
     def redirected(self, error: AskError) -> str | None:
-        """Refuse: one server of a cluster is not the whole store."""
+        """Raise: one server of a cluster is not the whole store."""
         detail = "this server belongs to a cluster: use redis+cluster://"
         raise ConfigurationError(detail) from error
 
@@ -175,37 +182,37 @@ class OneServer:
         return ["server"]
 
     async def refresh(self, address: str | None) -> None:  # noqa: ARG002 - as above
-        """Drop idle connections: the next ones go to whoever is the primary then.
+        """Close idle connections: the next ones lead to the new primary.
 
-        Each in one step: nobody is lent one that is about to close, as the pool's own way allows.
+        Each is closed in one step, so that the pool lends none that is about to close.
         """
         for connection in idle_connections(self._pool):
             await connection.disconnect(nowait=True)
 
     async def acquire(self, address: str) -> AbstractConnection:  # noqa: ARG002 - as above
-        """Return a connection that was found open."""
+        """Return an open connection."""
         connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
-            if self._watch is not None:
-                await self._watch.leave_if_replaced(connection)
-            await _renew_if_stale(connection)
+            if self._check is not None:
+                await self._check.close_if_replaced(connection)
+            await _connect(connection)
         except BaseException:
             await self._pool.release(connection)
             raise
         return connection
 
     async def release(self, address: str, connection: AbstractConnection) -> None:  # noqa: ARG002
-        """Give it back to the pool."""
-        if self._watch is not None:
-            self._watch.used(connection)
+        """Return the connection to the pool."""
+        if self._check is not None:
+            self._check.used(connection)
         await self._pool.release(connection)
 
     async def close(self) -> None:
-        """Close the pool, if it is ours."""
+        """Close the pool, unless it belongs to a client that was passed in."""
         if self._owned:
             await self._pool.aclose()
-            if self._watch is not None:
-                await self._watch.close()
+            if self._check is not None:
+                await self._check.close()
 
 
 class ClusterServers:
@@ -221,18 +228,18 @@ class ClusterServers:
         self._lenders: dict[AbstractConnection, tuple[ClusterNode, float | None]] = {}
 
     async def open(self) -> None:
-        """Ask for the slots."""
+        """Read the slots."""
         if not self._owned:
             await self._client.initialize()
             return
-        try:  # not its initialize, which also wants an answer of the first primary
+        try:  # its own initialize also requires the first primary to answer
             await self._client.nodes_manager.initialize()
         except BaseException:
             await self.close()
             raise
 
     def node_of(self, key: bytes | None) -> str:
-        """Return the primary of the key's slot; ``RedisClusterException`` if nobody has it."""
+        """Return the primary of the key's slot; ``RedisClusterException`` if there is none."""
         if key is None:
             return self.primaries()[0]
         slot = key_slot(key)
@@ -241,12 +248,12 @@ class ClusterServers:
             return moved
         try:
             return self._client.nodes_manager.get_node_from_slot(slot).name
-        except KeyError as error:  # from a client that does not insist on every slot
+        except KeyError as error:  # a client may allow slots without a node
             detail = f"no node of the cluster has slot {slot}"
             raise RedisClusterException(detail) from error
 
     def redirected(self, error: AskError) -> str | None:
-        """Follow MOVED for good, ASK for once."""
+        """Follow MOVED for all later commands, ASK for this one only."""
         if not error.host:
             return None
         host, port = self._client.nodes_manager.remap_host_port(error.host, error.port)
@@ -256,7 +263,7 @@ class ClusterServers:
         return node.name
 
     def _newcomer(self, host: str, port: int) -> ClusterNode:
-        """Return a node that is not listed yet: it has no slot but the one on its way to it."""
+        """Return a node that is not listed yet: its first slot is being moved to it."""
         node = ClusterNode(host, port, **self._client.nodes_manager.connection_kwargs)
         return self._newcomers.setdefault(node.name, node)
 
@@ -268,7 +275,7 @@ class ClusterServers:
         return [node.name for node in self._client.get_primaries()]
 
     async def refresh(self, address: str | None) -> None:  # noqa: ARG002 - all are asked about
-        """Ask for the slots anew, once for all that were redirected meanwhile."""
+        """Read the slots again, once for all concurrent redirects."""
         async with self._refreshing:
             now = asyncio.get_running_loop().time()
             if now - self._refreshed_at < _REFRESH_INTERVAL:
@@ -283,11 +290,11 @@ class ClusterServers:
         """Return an open connection to a node."""
         node = self._node(address)
         if node is None:
-            detail = f"{address} is no node of the cluster any more"
+            detail = f"{address} is no longer a node of the cluster"
             raise ConnectionError(detail)
         connection = node.acquire_connection()
         try:
-            await _renew_if_stale(connection)
+            await _connect(connection)
         except BaseException:
             node.release(connection)
             raise
@@ -296,14 +303,14 @@ class ClusterServers:
         return connection
 
     async def release(self, address: str, connection: AbstractConnection) -> None:
-        """Give it back to its node; a node that has left closes it."""
+        """Return the connection to its node, or close it if the node has left the cluster."""
         node, connection.socket_timeout = self._lenders.pop(connection)
         if self._node(address) is not node:
             await connection.disconnect(nowait=True)
-        node.release(connection)  # type: ignore[arg-type]  # it came from there
+        node.release(connection)  # type: ignore[arg-type]  # it came from that node
 
     async def close(self) -> None:
-        """Close the connections, those of the client only if it is ours."""
+        """Close the connections, but not those of a client that was passed in."""
         for node in self._newcomers.values():
             await node.disconnect()
         if self._owned:
@@ -311,11 +318,11 @@ class ClusterServers:
             await self._client.nodes_manager.aclose("startup_nodes")
 
 
-class Watch:
-    """Tells whether a connection that was idle still leads to the primary.
+class PrimaryCheck:
+    """Under Sentinel, closes an idle connection whose server is no longer the primary.
 
-    A server that comes back after a failover does not know of it yet: for some seconds it answers
-    as the primary that it was, until a sentinel makes it a replica. So the sentinels are asked.
+    After a failover, the old primary may come back and still answer as a primary for some seconds,
+    until a sentinel makes it a replica. So a sentinel is asked.
     """
 
     def __init__(self, sentinel: Sentinel, service: str) -> None:
@@ -324,8 +331,8 @@ class Watch:
         self._used: WeakKeyDictionary[AbstractConnection, float] = WeakKeyDictionary()
 
     @classmethod
-    def of(cls, pool: ConnectionPool) -> Watch | None:
-        """Return one for a pool whose servers sentinels know, ``None`` for any other."""
+    def of(cls, pool: ConnectionPool) -> PrimaryCheck | None:
+        """Return the check of a Sentinel pool; ``None`` for any other pool."""
         if isinstance(pool, SentinelConnectionPool):
             return cls(pool.sentinel_manager, pool.service_name)
         return None
@@ -334,8 +341,8 @@ class Watch:
         """Note that a connection was in use until now."""
         self._used[connection] = time.monotonic()
 
-    async def leave_if_replaced(self, connection: AbstractConnection) -> None:
-        """Close a connection that was idle for a while, if its server is not the primary."""
+    async def close_if_replaced(self, connection: AbstractConnection) -> None:
+        """Close a connection that was idle for a second, if its server is not the primary."""
         used = self._used.get(connection)
         if not connection.is_connected or used is None or time.monotonic() - used < _IDLE:
             return
@@ -344,11 +351,11 @@ class Watch:
             await connection.disconnect(nowait=True)
 
     async def _primary(self) -> tuple[str, int] | None:
-        """Return where the first sentinel that answers says the primary is."""
-        for watcher in self._sentinel.sentinels:
+        """Return the address of the primary, from the first sentinel that answers."""
+        for sentinel in self._sentinel.sentinels:
             try:
                 async with asyncio.timeout(_ASKED):
-                    found: Any = await watcher.sentinel_get_master_addr_by_name(self._service)
+                    found: Any = await sentinel.sentinel_get_master_addr_by_name(self._service)
             except BROKEN:
                 continue
             if found is not None:
@@ -358,5 +365,5 @@ class Watch:
 
     async def close(self) -> None:
         """Close the connections to the sentinels."""
-        for watcher in self._sentinel.sentinels:
-            await watcher.aclose()
+        for sentinel in self._sentinel.sentinels:
+            await sentinel.aclose()

@@ -1,12 +1,12 @@
-"""URLs of Redis: which servers they name, and the options of connections to them.
+"""URLs of Redis: the servers that they name, and the options of connections to them.
 
     redis://[user[:password]@]host[:port][/db]      rediss://… with TLS      unix:///path?db=0
     redis+sentinel://host[:port],host[:port]/service[/db]      rediss+sentinel://…
     redis+cluster://host[:port],host[:port]                     rediss+cluster://…
 
-``valkey`` may stand for ``redis`` in each. A query string goes to redis-py as it understands it
-(``client_name``, ``ssl_ca_certs``, ``protocol``, …), unknown names are refused. Sentinel's own user
-and password are ``sentinel_username`` and ``sentinel_password``.
+``valkey`` is the same as ``redis`` in each. Options of redis-py in the query string are passed on
+to it (``client_name``, ``ssl_ca_certs``, ``protocol``, …); unknown options are rejected. The
+sentinels' own user and password are ``sentinel_username`` and ``sentinel_password``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _URL = re.compile(r"(?:redis|valkey)(?P<tls>s?)(?:\+(?P<kind>cluster|sentinel))?", re.IGNORECASE)
+_CERT_REQS = ("none", "optional", "required")
 _PORTS = {"cluster": 6379, "sentinel": 26379}
 UNUSABLE = (
-    "the Redis URL cannot be used: a name of its query string is unknown, or a value, a port or a"
-    " database is none; in a password, write % : / ? # [ ] @ percent-encoded"
+    "the Redis URL cannot be used: it has an unknown option, or a wrong value of an option, a port"
+    " or a database; in a password, write % : / ? # [ ] @ percent-encoded"
 )
 
 
@@ -58,7 +59,7 @@ def split_url(url: str) -> tuple[str, dict[str, Any]]:
 def without_login(url: str) -> str:
     """Return the URL without user, password and query.
 
-    Without its hosts too, if an ``@`` after them leaves open where the password ends.
+    Without its hosts too, if a later ``@`` makes it unclear where the password ends.
     """
     scheme, mark, rest = url.partition("://")
     (authority,) = re.findall(r"^[^/?#]*", rest)
@@ -95,6 +96,9 @@ def _several_hosts(rest: str, kind: str, tls: str) -> Target:
             raise ConfigurationError(detail)
         tail = path + mark + query
     options = _options(f"redis{tls}://{login}{at}h/{tail}")
+    if kind == "cluster" and options.pop("db", 0):
+        detail = "a cluster only has database 0: the URL names another one"
+        raise ConfigurationError(detail)
     del options["host"]
     if options.pop("connection_class", None) is SSLConnection:
         options["ssl"] = True
@@ -102,12 +106,16 @@ def _several_hosts(rest: str, kind: str, tls: str) -> Target:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """Return redis-py's options of a URL. It takes a path that is no number for database 0."""
+    """Return redis-py's options of a URL. redis-py itself ignores a path that is not a number."""
     parts = urlsplit(url)
     if parts.scheme != "unix" and not re.fullmatch(r"/?[0-9]*/?", unquote(parts.path)):
         detail = "the path of a Redis URL is the number of a database: redis://host/0"
         raise ConfigurationError(detail)
-    return dict(parse_url(url))
+    options = dict(parse_url(url))
+    if options.get("ssl_cert_reqs", "none") not in _CERT_REQS:
+        detail = f"ssl_cert_reqs in the Redis URL must be one of {', '.join(_CERT_REQS)}"
+        raise ConfigurationError(detail)
+    return options
 
 
 def _host(name: str, port: int) -> tuple[str, int]:

@@ -1,7 +1,6 @@
-"""Sending commands: batches over redis-py's connections, a flight at a time, answers item by item.
+"""``Wire``: sends each command to the right server, and retries where that is safe.
 
-Nothing is repeated whose outcome is unknown, unless it is
-repeatable.
+A command whose outcome is unknown is sent again only if it is repeatable.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ from agent_cores.session.storage.redis.errors import (
     REPLIES,
     LostAnswerError,
     NotSentError,
-    is_passing,
-    told,
+    describe,
+    is_transient,
     translated,
 )
 
@@ -52,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 
 class Wire:
-    """All nodes. Sends each command to the right one, and again where that is safe and may help."""
+    """The nodes of a store."""
 
     def __init__(
         self, topology: Topology, *, pool_size: int, timeout: float, max_queued: int
@@ -68,41 +67,41 @@ class Wire:
         self._closed = False
 
     async def open(self) -> None:
-        """Find the nodes, as soon as one answers; ``StorageUnavailableError`` past the timeout.
+        """Find the nodes, retrying until one answers; ``StorageUnavailableError`` past the timeout.
 
-        What a server refuses, a password for instance, is not tried again.
+        A refusal, of a password for instance, is not retried.
         """
         reason: Exception | None = None
         try:
             async with asyncio.timeout(self._timeout):
                 backoff = Backoff(longest=LONGEST_PAUSE)
-                while (reason := await self._opened()) is not None:
+                while (reason := await self._try_open()) is not None:
                     await backoff.pause()
         except TimeoutError as error:
-            detail = f"Redis does not answer: {told(reason or error)}"
+            detail = f"Redis does not answer: {describe(reason or error)}"
             raise StorageUnavailableError(detail) from (reason or error)
         self._closed = False
 
-    async def _opened(self) -> Exception | None:
-        """Find the nodes; return why they were not found, if that may be over soon."""
+    async def _try_open(self) -> Exception | None:
+        """Find the nodes; return a transient error."""
         try:
             await self._topology.open()
         except REPLIES as error:
-            if is_passing(error):
+            if is_transient(error):
                 return error
-            detail = f"Redis refuses: {told(error)}"
+            detail = f"Redis refuses: {describe(error)}"
             raise StorageUnavailableError(detail) from error
         except (*BROKEN, RedisClusterException) as error:
             return error
         return None
 
     async def drain(self) -> None:
-        """Take no more, and return once all that was taken is answered."""
+        """Accept no more commands, and return once all are answered."""
         self._closed = True
         await asyncio.gather(*(node.drain() for node in self._nodes.values()))
 
     async def close(self) -> None:
-        """Send nothing more, and close what was opened."""
+        """Send no more commands, and close the connections."""
         self._closed = True
         for node in self._nodes.values():
             node.close()
@@ -112,11 +111,11 @@ class Wire:
         await self._topology.close()
 
     def server_time(self, key: bytes) -> int | None:
-        """Return what the clock of a key's server says now, if that is known: milliseconds."""
+        """Return the time of a key's server in milliseconds; ``None`` if it is unknown."""
         return self._clocks.now(self._address_of(key))
 
     def note_time(self, key: bytes, asked_at: float, answer: Sequence[bytes]) -> None:
-        """Take in what a key's server answered to ``TIME``, asked at that ``time.monotonic()``."""
+        """Note the answer of a key's server to ``TIME``, sent at that ``time.monotonic()``."""
         address = self._address_of(key)
         if address is not None:
             self._clocks.note(address, asked_at, answer)
@@ -128,7 +127,7 @@ class Wire:
             return None
 
     async def note_times(self) -> None:
-        """Ask every primary for its time; one that does not answer stays unknown."""
+        """Ask every primary for its time; without an answer it stays unknown."""
         addresses = self._topology.primaries()
         await asyncio.gather(*map(self._note_time_of, addresses))
 
@@ -137,33 +136,28 @@ class Wire:
         try:
             answer = await self._node(address).send(Command.read("TIME"))
         except (*FAILURES, SessionError) as error:
-            _log.debug("the time of a server is not known: %s", error)
+            _log.debug("the time of a server is unknown: %s", error)
         else:
             self._clocks.note(address, asked_at, answer)
 
     async def call(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
-        """Send a command until it is answered, and return the answer.
+        """Send a command, retry it where that is safe, and return the answer.
 
         ``StorageUnavailableError`` once the timeout has passed, or with ``outcome_unknown`` as soon
         as the response to a command was lost that must not be sent twice.
         """
-        deadline = self._deadline()
-        address = None
+        left = time_left(self._timeout)
+        if not left:
+            raise _time_is_over()
+        deadline, address = time.monotonic() + left, None
         try:
             address = self._topology.node_of(command.key)
             if address in self._suspects:
-                address = await self._found_anew(command.key, deadline)
+                address = await self._address_after_search(command.key, deadline)
             return await self._node(address).send(command)
         except FAILURES as error:
             failure = error
         return await self._retry(command, deadline, address, failure)
-
-    def _deadline(self) -> float:
-        left = time_left(self._timeout)
-        if not left:
-            detail = "SESSION_TIMEOUT is over; nothing was sent"
-            raise StorageUnavailableError(detail)
-        return time.monotonic() + left
 
     async def _retry(
         self, command: Command, deadline: float, address: str | None, failure: Exception
@@ -190,7 +184,7 @@ class Wire:
     async def call_each(self, commands: Iterable[Command]) -> list[Any]:
         """Do what ``call_all`` does, but return the ``StoreFormatError`` of a key in its place.
 
-        Such a key holds something else; it must not hide the answers of others.
+        A key with another type of value does not hide the answers of others.
         """
         answers = await self.try_all(commands)
         for answer in answers:
@@ -204,9 +198,13 @@ class Wire:
         Those for one server go in one flight, up to ``GROUP`` of them.
         """
         waiting = list(commands)
+        left = time_left(self._timeout)
+        if not left:
+            raise _time_is_over()
+        deadline = time.monotonic() + left
         answers: list[Any] = []
         for first in range(0, len(waiting), GROUP):
-            answers += await self._try_group(waiting[first : first + GROUP], self._deadline())
+            answers += await self._try_group(waiting[first : first + GROUP], deadline)
         return answers
 
     async def _try_group(self, commands: Sequence[Command], deadline: float) -> list[Any]:
@@ -260,13 +258,13 @@ class Wire:
             raise translated(error) from error
 
     async def _redeliver(self, delivery: _Delivery, address: str | None, error: Exception) -> None:
-        """Prepare the next try after one at that address, or raise what there is to tell."""
-        _log.debug("no answer to a command yet: %s: %s", type(error).__name__, error)
+        """Prepare the next attempt after one at that address failed, or raise the final error."""
+        _log.debug("an attempt to send a command failed: %s: %s", type(error).__name__, error)
         delivery.address, delivery.asking = None, False
         if isinstance(error, NoScriptError) and not delivery.in_full:
             delivery.in_full = True
             return
-        if isinstance(error, AskError):  # MovedError is a kind of it
+        if isinstance(error, AskError):  # MovedError is a subclass
             delivery.address = self._topology.redirected(error)
             delivery.asking = not isinstance(error, MovedError)
             delivery.redirects += 1
@@ -275,29 +273,29 @@ class Wire:
         lost = isinstance(error, LostAnswerError)
         search = None
         if lost or isinstance(error, NotSentError):
-            search = self._find_anew(address)  # for the next callers too, if this one gives up
+            search = self._find_again(address)  # for later callers too, if this one gives up
         if lost and not delivery.repeatable:
-            detail = f"Redis did not answer: {error}"
+            detail = f"the response of Redis was lost: {error}"
             raise StorageUnavailableError(detail, outcome_unknown=True) from error
-        if not is_passing(error):
+        if not is_transient(error):
             raise translated(error) from error
         await delivery.pause(error)
         if not isinstance(error, TryAgainError | BusyLoadingError):
-            await delivery.wait_for(search or self._find_anew(None), error)
+            await delivery.wait_for(search or self._find_again(None), error)
 
-    async def _found_anew(self, key: bytes | None, deadline: float) -> str:
-        """Return the node of a key once the search for the nodes is over."""
+    async def _address_after_search(self, key: bytes | None, deadline: float) -> str:
+        """Return the address of a key once the search for the nodes is over."""
         if self._search is not None:
             await asyncio.wait([self._search], timeout=deadline - time.monotonic())
             if not self._search.done():
-                detail = "the servers are being looked for"
+                detail = "the search for the servers is not over"
                 raise NotSentError(detail)
         return self._topology.node_of(key)
 
-    def _find_anew(self, silent: str | None) -> asyncio.Task[None]:
-        """Find the nodes anew, in a task of its own, one for all who ask for it meanwhile.
+    def _find_again(self, silent: str | None) -> asyncio.Task[None]:
+        """Find the nodes again, in one task for all callers.
 
-        Who has something for a node that was silent waits until it is over.
+        Commands for a node that was silent wait until it is done.
         """
         if silent is not None:
             self._suspects.add(silent)
@@ -311,7 +309,7 @@ class Wire:
                 async with asyncio.timeout(self._timeout):
                     await self._topology.refresh(silent)
         except (*BROKEN, RedisClusterException) as error:
-            _log.debug("the nodes were not found: %s: %s", type(error).__name__, error)
+            _log.debug("the search for the nodes failed: %s: %s", type(error).__name__, error)
         finally:
             self._suspects.clear()
 
@@ -332,7 +330,7 @@ class Wire:
 
 
 class _Delivery:
-    """One command on its way: where it goes next, in which form, and until when it is tried."""
+    """The retries of one command: the next address and form, and the deadline."""
 
     def __init__(self, command: Command, deadline: float) -> None:
         self._command = command
@@ -354,7 +352,7 @@ class _Delivery:
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
-        """Have what is inside end with the time; its answer is lost then."""
+        """End the block at the deadline: the response counts as lost."""
         try:
             async with asyncio.timeout(self._deadline - time.monotonic()):
                 yield
@@ -363,15 +361,19 @@ class _Delivery:
             raise LostAnswerError(detail) from error
 
     async def wait_for(self, search: asyncio.Task[None], error: Exception) -> None:
-        """Wait for a search, no longer than there is time; raise once it is over."""
+        """Wait for a search until the deadline; raise past it."""
         await asyncio.wait([search], timeout=max(self._deadline - time.monotonic(), 0))
         self._raise_if_late(error)
 
     async def pause(self, error: Exception) -> None:
-        """Wait a little longer each time; raise once the time is over."""
+        """Wait for a pause that grows each time; raise past the deadline."""
         self._raise_if_late(error)
         await self._backoff.pause()
 
     def _raise_if_late(self, error: Exception) -> None:
         if time.monotonic() >= self._deadline:
             raise translated(error) from error
+
+
+def _time_is_over() -> StorageUnavailableError:
+    return StorageUnavailableError("SESSION_TIMEOUT is over; nothing was sent")

@@ -1,4 +1,4 @@
-"""Arguments and answers of ``apply.lua``: what one write checks and writes, and what came of it."""
+"""Writing a session: the arguments and the reply of ``apply.lua``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _COUNTED = frozenset({"last_seq", "message_count", "last_active_at", "listed_at", "expires_at"})
-"""Fields that ``apply.lua`` works out itself, since appends may have moved them meanwhile."""
+"""Fields that ``apply.lua`` computes, since concurrent appends may have changed them."""
 
 _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -35,12 +35,12 @@ _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``apply.lua`` checks and writes.
 
-    ``at``: refused unless the session, and ``valid_until``, end later, by what the write waited
-    since ``sent`` on the server's clock too. ``absent``: there must be no such session;
-    ``erased``: its header must be gone. ``append`` holds ``(seq or 0, id, record)``,
-    ``remove`` ``(seq, id)``; ``set`` name, value, name, value. ``ends`` is kept if later than the
-    stored end, or ``exactly``; ``""`` is never. ``active_at`` moves the times of activity,
-    ``listed_at`` at once if ``revised``.
+    ``at``: the write is refused if the session, or ``valid_until``, ends by then; the time since
+    ``sent``, by the server's clock, is added to it. ``absent``: the session must not exist;
+    ``erased``: its header must be gone. ``append`` has ``(seq or 0, id, record)``, ``remove``
+    ``(seq, id)``, ``set`` alternating names and values. ``ends`` replaces the stored end if it is
+    later, or ``exactly`` so; ``""`` is never. ``active_at`` updates the times of activity, and
+    ``listed_at`` even if it is recent if ``revised``.
     """
 
     at: int | None = None
@@ -63,7 +63,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What ``apply.lua`` answered. ``tags`` are told where ``listed_at`` moved, else ``None``."""
+    """The reply of ``apply.lua``. ``tags`` is ``None`` unless ``listed_at`` has changed."""
 
     last_seq: int
     message_count: int
@@ -75,7 +75,7 @@ class Written(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, answer: Sequence[Any]) -> Written:
-        """Read the answer; a deleted session has none."""
+        """Decode the reply, which is empty for a deleted session."""
         if not answer:
             return _NOTHING_LEFT
         seq, count, ends, active_at, listed_at, revision, tags = answer
@@ -98,7 +98,7 @@ def hot_write(
 ) -> Write:
     """Return the write of a plain append that was decided on a cached header.
 
-    ``hold`` and ``archived`` are as in the basis while ``access_revision`` is.
+    While ``access_revision`` is that of the basis, so are ``hold`` and ``archived``.
     """
     fields: tuple[str, ...] = ("incarnation", "access_revision")
     values: tuple[str, ...] = (str(basis.incarnation), str(basis.access_revision))
@@ -120,7 +120,7 @@ def hot_write(
 
 
 def create_write(applied: Applied) -> Write:
-    """Return the write that creates a session, in place of an ended or overwritten one if any."""
+    """Return the write that creates a session, or replaces an ended or overwritten one."""
     replaced = applied.replaced
     guards = {} if replaced is None else _guards(replaced, "expires_at")
     fields = encode_header(applied.header)
@@ -137,7 +137,7 @@ def create_write(applied: Applied) -> Write:
 
 
 def delete_write(before: SessionMetadata, change: Change, sent: int | None) -> Write:
-    """Return the write that removes a session, in the state in which it was seen."""
+    """Return the write that removes a session, if it is still as it was read."""
     ended = change.must_be_expired
     guards = _guards(before, *(["expires_at"] if ended else []), *_seq_guard(change))
     return Write(
@@ -153,14 +153,14 @@ def delete_write(before: SessionMetadata, change: Change, sent: int | None) -> W
 def change_write(
     before: SessionMetadata, applied: Applied, change: Change, sent: int | None
 ) -> Write:
-    """Return the write of what ``apply_change`` answered to any other change."""
+    """Return the write of any other change."""
     after = applied.header
     fields = {k: v for k, v in encode_changes(before, after).items() if k not in _COUNTED}
     guards = _guards(before, *_seq_guard(change))
     revised = after.revision != before.revision
     at = to_millis(change.at)
     added = applied.added
-    if before.hold is not Hold.OPENING:  # the script numbers them, whatever came between
+    if before.hold is not Hold.OPENING:  # the script numbers them after concurrent appends
         added = tuple(StoredMessage(0, m.id, m.created_at, m.body) for m in added)
     return Write(
         at=at,
@@ -183,7 +183,7 @@ def change_write(
 
 
 def hot_applied(change: Change, basis: SessionMetadata, written: Written) -> Applied:
-    """Return what a plain append did. The header is the basis with what the script told of it."""
+    """Return the result of a plain append: the basis, updated by the script's reply."""
     messages = numbered(change.append, written.last_seq - len(change.append))
     tags = basis.tags if written.tags is None else written.tags
     header = _as_written(basis, written, revision=written.revision, tags=tags)
@@ -191,7 +191,7 @@ def hot_applied(change: Change, basis: SessionMetadata, written: Written) -> App
 
 
 def applied_as_written(applied: Applied, written: Written) -> Applied:
-    """Return what a change did, with the numbers that its messages got in the end."""
+    """Return the result of a change, with the numbers that the script gave to its messages."""
     shift = written.last_seq - applied.header.last_seq
     header = _as_written(applied.header, written)
     if not shift:
@@ -223,7 +223,7 @@ def _as_written(
 
 
 def _guards(before: SessionMetadata, *more: str) -> dict[str, str]:
-    """Return what must still stand, by field: all that ``apply_change`` relied on."""
+    """Return the fields that the decision relied on, and that must still hold."""
     fields = encode_header(before)
     names = ("incarnation", "access_revision", "revision", "turn_token", "turn_expires_at", *more)
     return {name: _text(fields[name]) for name in names}

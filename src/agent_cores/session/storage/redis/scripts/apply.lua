@@ -1,7 +1,7 @@
--- One write to one session: compare, number, write. It says yes, or false: "look again". Every "no" is
--- said by apply_change in Python.
--- KEYS: header, messages, ids.  ARGV[1]: the write as msgpack, see records.py, Write.
--- Instants are text and '' is never: Lua's own text for a number this large loses digits.
+-- Write one session: check the guards, number the messages, write. Replies false, with nothing written,
+-- if the session must be read again: only apply_change, in Python, refuses a change.
+-- KEYS: header, messages, ids.  ARGV[1]: the write as msgpack, see Write in writes.py.
+-- Instants are text and '' is never: Lua loses digits when it prints a number this large.
 local header, messages, ids = KEYS[1], KEYS[2], KEYS[3]
 local call = redis.call
 local write = cmsgpack.unpack(ARGV[1])
@@ -10,7 +10,7 @@ local guards = write.guard_fields or {}
 local held = call('HMGET', header, 'last_seq', 'message_count', 'expires_at', 'last_active_at',
   'listed_at', 'revision', unpack(guards))
 
-local function in_steps(list, act)  -- unpack() takes some thousands of values at once, no more
+local function in_steps(list, act)  -- unpack() is limited to some thousands of values
   for first = 1, #list, 4000 do act(unpack(list, first, math.min(first + 3999, #list))) end
 end
 
@@ -18,7 +18,7 @@ local function erased_at(ends)  -- to the minute, so that few appends have to mo
   return string.format('%.0f', math.ceil(tonumber(ends) / 60000) * 60000 + 300000)
 end
 
-local function is_past(instant)  -- as of now: the write may have waited since it was sent
+local function is_past(instant)  -- by now: the write may have waited since it was sent
   if not instant then return false end
   local late = 0
   if write.sent then
@@ -34,7 +34,7 @@ if held[1] then
     if (held[i + 6] or '') ~= write.guard_values[i] then return false end
   end
   if write.at and (is_past(held[3]) or is_past(write.valid_until)) then return false end
-elseif write.erased then  -- what is left of a session whose header is gone
+elseif write.erased then  -- the rest of a session whose header is gone
   call('UNLINK', messages, ids)
   return {}
 elseif not write.absent or call('XLEN', messages) + call('HLEN', ids) > 0 then
@@ -47,10 +47,10 @@ end
 
 local count, ended = tonumber(held[2] or 0), held[3]
 if write.create then
-  -- A stream may be there without messages, and would go on from its last seq.
+  -- An empty stream would continue from its last seq.
   if held[1] or call('EXISTS', messages) == 1 then call('UNLINK', header, messages, ids) end
   count, held = 0, {'0', '0', ended, '0', '0', '1'}
-elseif #append + #remove > 0 then  -- nothing is written to a session that lost a key
+elseif #append + #remove > 0 then  -- a session that lost a key is not written to
   if count ~= call('HLEN', ids) or count ~= call('XLEN', messages) then return false end
 end
 local expires_anew = count == 0 or not ended
@@ -64,7 +64,7 @@ for _, message in ipairs(append) do
   seq = message[1]
 end
 
-if #append == 1 and #remove == 0 then  -- most often; asked and written at once
+if #append == 1 and #remove == 0 then  -- the most frequent case, in one command
   if call('HSETNX', ids, append[1][2], seq) == 0 then return false end
 else
   for _, message in ipairs(append) do

@@ -1,8 +1,8 @@
--- Put a session into lists that share a hash tag, or move it up in those that it is in.
+-- Add a session to lists that share a hash tag, or move it up in those that it is in.
 -- KEYS: the lists; with a token, as many claims follow.  ARGV: 'add', 'move' or 'claim', member, score,
--- the session's end ('' is never, 'kept': the lists do not expire), and maybe a token: whoever claimed
--- an entry last is the only one who may remove it. '' lifts the claim.
--- Answers for 'add' whether a reader may take the entry for one that is old.
+-- the session's end ('' is never, 'kept': the lists do not expire), and optionally a token: only the
+-- last writer to claim an entry may remove it. '' releases the claim.
+-- Replies for 'add' whether the entry is so old that a reader may remove it as stale.
 local mode, member, score, ends, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lists = token and #KEYS / 2 or #KEYS
 for i = 1, lists do

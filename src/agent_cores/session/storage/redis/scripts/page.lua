@@ -1,14 +1,14 @@
--- The next members of a list, highest score first, that stand in all the other lists too.
--- KEYS: lists that share a hash tag; the smallest is walked.  ARGV: the score to go on from ('+inf': the
--- top), how many are wanted, how many may be walked. All members at that very score are answered, since
--- the caller alone knows which of them it has seen.
--- Answers: member, score, member, score, …; and the member and score where the walk broke off, or false.
+-- The next members that are in all the lists, highest score first.
+-- KEYS: lists that share a hash tag; the smallest is scanned.  ARGV: the score to continue from ('+inf':
+-- the top), how many are wanted, how many may be scanned. All members at that score are in the reply:
+-- only the caller knows which of them it has had.
+-- Replies member, score, member, score, …; and the member and score where the scan stopped, or false.
 local bound, wanted, walk = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local walked, smallest = KEYS[1], math.huge
+local scanned, smallest = KEYS[1], math.huge
 if #KEYS > 1 then
   for _, list in ipairs(KEYS) do
     local size = redis.call('ZCARD', list)
-    if size < smallest then walked, smallest = list, size end
+    if size < smallest then scanned, smallest = list, size end
   end
 else
   walk = wanted
@@ -16,7 +16,7 @@ end
 
 local function in_all(member)
   for _, list in ipairs(KEYS) do
-    if list ~= walked and not redis.call('ZSCORE', list, member) then return false end
+    if list ~= scanned and not redis.call('ZSCORE', list, member) then return false end
   end
   return true
 end
@@ -36,9 +36,9 @@ end
 
 local from = bound
 if bound ~= '+inf' then
-  take(redis.call('ZREVRANGEBYSCORE', walked, bound, bound, 'WITHSCORES'), math.huge)
+  take(redis.call('ZREVRANGEBYSCORE', scanned, bound, bound, 'WITHSCORES'), math.huge)
   from = '(' .. bound
 end
-local below = redis.call('ZREVRANGEBYSCORE', walked, from, '-inf', 'WITHSCORES', 'LIMIT', 0, walk)
-local broke_off = take(below, wanted + #found / 2)
-return {found, broke_off and {last_member, last_score}}
+local below = redis.call('ZREVRANGEBYSCORE', scanned, from, '-inf', 'WITHSCORES', 'LIMIT', 0, walk)
+local stopped = take(below, wanted + #found / 2)
+return {found, stopped and {last_member, last_score}}

@@ -1,8 +1,8 @@
--- One look at one session, at one instant.
--- KEYS: header, messages, ids.  ARGV[1]: what is wanted as msgpack, see records.py, Look.
--- Answers: the header's fields in the order of `header_fields` (a local that the program puts before
--- this text), the context, the window and the known messages (each an entry's id and its record, by
--- turns), the removable ones, how many messages the two other keys hold, and maybe the time.
+-- Read one session, at one instant.
+-- KEYS: header, messages, ids.  ARGV[1]: the request as msgpack, see ReadRequest in records.py.
+-- Replies the header's fields in the order of `header_fields` (a local that commands.py puts before this
+-- text), the context, the window and the known messages (each an entry's id and its record,
+-- alternating), the removable messages, the sizes of the two other keys, and the time if requested.
 local header, messages, ids = KEYS[1], KEYS[2], KEYS[3]
 local request = cmsgpack.unpack(ARGV[1])
 

@@ -1,4 +1,4 @@
--- Take a session out of lists, each only while nobody else has claimed its entry since.
+-- Remove a session from lists, each only if nobody else has claimed the entry since.
 -- KEYS: the lists, then as many claims.  ARGV: member, the token of the claim.
 local lists = #KEYS / 2
 for i = 1, lists do

@@ -1,5 +1,5 @@
--- Correct entries of a list, each only while its score still lies within bounds: whoever wrote it anew
--- meanwhile knew better.
+-- Correct entries of a list, each only while its score is within bounds: otherwise a later writer has set
+-- it.
 -- KEYS: the list.  ARGV: member, lowest score, highest score, new score ('' removes), and so on.
 for i = 1, #ARGV, 4 do
   local member, lowest, highest, score = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
