@@ -2,12 +2,12 @@
 
 A store walks its index, newest first, and offers the page every session that it meets. The page
 judges each by its header, skips the offset, stops at the limit or at the bound of the walk, and
-makes the cursor. The walk itself belongs to the store: memory merges sorted sets, SQLite merges
-statements that it reads row by row, PostgreSQL reads chunks with keyset queries, Redis reads
-members first and headers after. The page does no I/O; a thread and a coroutine can both fill it::
+makes the cursor. The walk itself belongs to the store: memory merges sorted sets, SQL reads chunks
+with keyset queries, Redis reads members first and headers after. The page does no I/O, so a thread
+and a coroutine can both fill it::
 
     page = ListingPage(query)
-    for place, header in walk(query):  # or async for
+    for place, header in walk(query):
         if not page.offer(place, header):
             break
     return page.found()
