@@ -39,6 +39,8 @@ TABLE = {
         Action.ARCHIVE,
         Action.RENEW,
         Action.REWIND,
+        Action.REPLACE,
+        Action.POP,
         Action.DELETE,
     },
 }

@@ -295,7 +295,7 @@ async def test_the_background_goes_on_after_a_sweep_that_failed(
         async with asyncio.timeout(30):
             await told.something.wait()
     assert [record.message for record in caplog.records].count(
-        "sweeping failed; the next one is in its turn"
+        "sweeping failed; it is tried again after SESSION_CLEANUP_INTERVAL"
     ) == 2
 
 

@@ -112,7 +112,7 @@ def test_a_name_that_looks_misspelt_is_logged_once(
         monkeypatch.setenv(wrong, SECRET)
     else:
         Path(".env").write_text(f"{wrong}={SECRET}\n", encoding="utf-8")
-    assert warned(caplog) == [f"{wrong} in {place} is no setting; did you mean {right}?"]
+    assert warned(caplog) == [f"{wrong} in {place} is not a setting; did you mean {right}?"]
 
 
 def test_names_of_other_programs_are_passed_over(

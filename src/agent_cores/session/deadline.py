@@ -1,7 +1,7 @@
 """One deadline for an operation, carried from the verb down to the driver.
 
-Each operation on a session has ``SESSION_TIMEOUT`` seconds in all. What waits on its behalf, in a
-queue, for a connection, before a retry, asks :func:`time_left` instead of counting anew.
+Each operation on a session has ``SESSION_TIMEOUT`` seconds in all. Whatever waits on its behalf (in
+a queue, for a connection, before a retry) asks :func:`time_left` instead of starting a timer anew.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ T = TypeVar("T")
 Task = asyncio.Task[Any]
 
 _ends: dict[Task, float] = {}
-"""The deadline of each task that is in an operation. A context variable holds one at five times the
-cost, and tasks that serve many operations would inherit that of the first."""
+"""The deadline of each task that runs an operation. A context variable costs five times as much,
+and a task that serves many operations would inherit the deadline of the first."""
 
 
 def _end_of_operation() -> float | None:
@@ -34,9 +34,9 @@ def _end_of_operation() -> float | None:
 
 
 def time_left(longest: float) -> float:
-    """Return the seconds that the calling operation may still take, from 0 to ``longest``.
+    """Return how many seconds the calling operation has left, from 0 to ``longest``.
 
-    ``longest`` outside any operation, as in a background task.
+    Outside any operation, as in a background task, that is ``longest``.
     """
     end = _end_of_operation()
     if end is None:
@@ -48,9 +48,9 @@ def time_left(longest: float) -> float:
 
 
 def end_after(seconds: float) -> float:
-    """Return the deadline of the calling operation, or one so many seconds from now outside any.
+    """Return the deadline of the calling operation, as ``time.monotonic()`` counts.
 
-    As ``time.monotonic()`` counts.
+    Outside any operation, that is ``seconds`` from now.
     """
     end = _end_of_operation()
     return time.monotonic() + seconds if end is None else end
@@ -71,10 +71,10 @@ def _forget(task: Task) -> None:
 
 
 class Deadlines:
-    """Ends the operations of one event loop that run past their deadline.
+    """Cancels the operations of one event loop that run past their deadline.
 
-    One timer serves all of them, and the tasks themselves are the keys: an ``asyncio.timeout`` for
-    each takes a sixth of the time of an append on memory, this a fifteenth.
+    One timer serves all of them, and the tasks themselves are the keys. An ``asyncio.timeout`` for
+    each takes a sixth of the time of an append to memory; this takes a fifteenth.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -89,7 +89,7 @@ class Deadlines:
         return time.monotonic() + self.seconds
 
     def enter(self, end: float) -> Task:
-        """Cancel the running task at that time, unless it has called ``leave`` by then."""
+        """Have the running task cancelled at ``end``, unless ``leave`` is called before."""
         task = cast("Task", current_task())
         _ends[task] = self._running[task] = end
         if end < self._timer_end:
@@ -97,7 +97,7 @@ class Deadlines:
         return task
 
     def leave(self, task: Task) -> bool:
-        """Let the task go on; tell whether it was cancelled here, and by nobody else."""
+        """Let the task go on; return whether it was cancelled by this deadline alone."""
         _ends.pop(task, None)
         self._running.pop(task, None)
         before = self._expired.pop(task, None)
@@ -105,7 +105,7 @@ class Deadlines:
 
     @contextmanager
     def until(self, end: float) -> Iterator[None]:
-        """Raise ``TimeoutError`` in the block past that deadline.
+        """Raise ``TimeoutError`` in the block once the deadline has passed.
 
         Inside the block :func:`time_left` counts down to it. Blocks of one task are not nested.
         """

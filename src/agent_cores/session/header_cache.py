@@ -1,4 +1,4 @@
-"""``HeaderCache``: the headers this process saw last. It may speed up a yes; it never says no."""
+"""``HeaderCache``: the headers that this process read last. It can approve, never refuse."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import Grant, SessionMetadata
 
 KEPT_TAGS = 8
-"""A session with so many moves up in the lists of its tags in the same round trip as its append."""
+"""Up to this many tags are cached, so that an append can update their lists in one round trip."""
 CACHED_BYTES = 32 * 1024 * 1024
 _PER_GRANT = 400
-"""Bytes of a grant without its texts: the struct, two times and a place in a dictionary."""
+"""Bytes of a grant besides its texts: the struct, two times and its place in a dictionary."""
 
 Key = tuple[str, str]
 """Namespace and session id."""
 
 
 class HeaderCache:
-    """A map bounded by entries and by bytes, the least recently used out first.
+    """A map bounded by entries and by bytes; the least recently used entry leaves first.
 
-    It keeps only what writes need: title, attributes and many tags are left out. What is left is of
-    bounded size, but for the grants: ``max_bytes`` bounds what these take in all, estimated.
+    It keeps only what writes need: title, attributes and long lists of tags are left out. What is
+    left has a bounded size, except for grants: ``max_bytes`` bounds their total, by an estimate.
     """
 
     def __init__(self, size: int, max_bytes: int = CACHED_BYTES) -> None:
@@ -37,14 +37,14 @@ class HeaderCache:
         self._weights: dict[Key, int] = {}  # of the headers with grants
 
     def get(self, key: Key) -> SessionMetadata | None:
-        """Return the header seen last, which may be out of date."""
+        """Return the header that was read last, which may be stale."""
         header = self._headers.pop(key, None)
         if header is not None:
             self._headers[key] = header
         return header
 
     def put(self, key: Key, header: SessionMetadata) -> SessionMetadata:
-        """Remember a header, if it is not too large; return it as it is kept."""
+        """Remember a header, if it is not too large; return it as it was kept."""
         tags = header.tags if len(header.tags) <= KEPT_TAGS else ()
         if header.attributes or header.title is not None or tags is not header.tags:
             header = msgspec.structs.replace(header, attributes={}, tags=tags, title=None)
@@ -58,17 +58,17 @@ class HeaderCache:
         return header
 
     def update(self, key: Key, header: SessionMetadata) -> None:
-        """Bring a header up to date, if one is there: what it allowed may be allowed no more."""
+        """Replace a header that is cached: what the old one allowed may no longer be allowed."""
         if key in self._headers:
             self.put(key, header)
 
     def forget(self, key: Key) -> None:
-        """Drop a header, if it is there."""
+        """Drop a header if it is cached."""
         self._headers.pop(key, None)
         self._bytes -= self._weights.pop(key, 0)
 
     def _weigh(self, key: Key, header: SessionMetadata, before: SessionMetadata | None) -> None:
-        """Count what the grants take, and make room; appends leave them the same object."""
+        """Count the bytes of the grants, and make room; an append leaves them the same object."""
         weights = self._weights
         known = weights.pop(key, 0)
         if not header.grants:

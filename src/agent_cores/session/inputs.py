@@ -1,4 +1,4 @@
-"""What callers may give: every argument is checked here, named in the error, and encoded once."""
+"""Every argument of a caller is checked here, named in the error, and encoded once."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=StrEnum)
 LONGEST_LEASE_SECONDS = 300
 LARGEST_NUMBER = 2**63 - 2
-"""The largest seq or revision that may be named: one more still fits 64 bits."""
+"""The largest seq or revision that a caller may give: one more still fits in 64 bits."""
 LONGEST_SECONDS = 100 * 366 * 86_400
 _EMPTY = b"{}"
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class DefaultTtl(float):
-    """The type of ``DEFAULT_TTL_HOURS``: equal to 24, told from a 24 that was given by identity."""
+    """The type of ``DEFAULT_TTL_HOURS``: equal to 24, but a 24 that was given is another object."""
 
     __slots__ = ()
 
@@ -43,7 +43,7 @@ DEFAULT_TTL_HOURS = DefaultTtl(24)
 
 
 _drawn: list[str] = []
-"""Ids that were drawn ahead: one look at the system's randomness serves many."""
+"""Ids drawn in advance: one call for random bytes serves many."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drawn.clear)
 _DRAWN_AT_ONCE = 256
@@ -70,9 +70,9 @@ def new_incarnation() -> int:
 
 
 def checked_namespace(name: object) -> str:
-    """Return a namespace that callers may name; those that begin with ``_`` are the system's."""
+    """Return the name of a namespace; those that begin with ``_`` belong to the system."""
     if not isinstance(name, str) or _NAMESPACE.fullmatch(name) is None:
-        problem = "lower-case letters, digits, _ and -, at most 63, beginning with letter or digit"
+        problem = "must be 1 to 63 of a-z, 0-9, _ and -, and begin with a letter or digit"
         raise InvalidInputError("namespace", problem)
     return name
 
@@ -82,28 +82,30 @@ def ttl_seconds(hours: object, field: str = "ttl_hours") -> float | None:
     if hours is None:
         return None
     if isinstance(hours, bool) or not isinstance(hours, int | float):
-        raise InvalidInputError(field, "a number of hours, or None for never")
+        raise InvalidInputError(field, "must be a number of hours, or None for never")
     seconds = round(hours * 3600.0, 3) if 0 < hours <= LONGEST_SECONDS / 3600 else 0.0
     if seconds == 0:
-        raise InvalidInputError(field, "more than 0 and at most a century; None is never")
+        raise InvalidInputError(
+            field, "must be more than 0 and at most a century; None means never"
+        )
     return seconds
 
 
 def lease(seconds: object, field: str = "lease_seconds") -> float:
     """Return the length of a turn's lease: more than 0, at most 300 seconds."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise InvalidInputError(field, "a number of seconds")
+        raise InvalidInputError(field, "must be a number of seconds")
     if not 0 < seconds <= LONGEST_LEASE_SECONDS:
-        raise InvalidInputError(field, "more than 0 and at most 300 seconds")
+        raise InvalidInputError(field, "must be more than 0 and at most 300 seconds")
     return float(seconds)
 
 
 def whole_number(value: object, field: str, least: int, most: int = LARGEST_NUMBER) -> int:
-    """Return an integer within its bounds, which every store can keep."""
+    """Return an integer within bounds that every store can keep."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidInputError(field, f"an integer, not {type(value).__name__}")
+        raise InvalidInputError(field, f"must be an integer, not {type(value).__name__}")
     if not least <= value <= most:
-        raise InvalidInputError(field, f"out of range; it is from {least} to {most}")
+        raise InvalidInputError(field, f"must be from {least} to {most}")
     return int(value)
 
 
@@ -113,15 +115,15 @@ def optional_number(value: object, field: str, least: int) -> int | None:
 
 
 def expected_state(revision: object, version: object) -> Expected:
-    """Return what ``expected_revision`` and ``expected_version`` ask for together."""
+    """Return what ``expected_revision`` and ``expected_version`` expect together."""
     number = optional_number(revision, "expected_revision", 1)
     if version is None:
         return Expected(number)
     expected = read_version(version) if isinstance(version, str) else None
     if expected is None:
-        raise InvalidInputError("expected_version", "the version of a session, as it was read")
+        raise InvalidInputError("expected_version", "must be a session.version, unchanged")
     if number not in {None, expected.revision}:
-        problem = f"revision {expected.revision}, but expected_revision is {number}; give one"
+        problem = f"is of revision {expected.revision}, but expected_revision is {number}; give one"
         raise InvalidInputError("expected_version", problem)
     return expected
 
@@ -129,17 +131,17 @@ def expected_state(revision: object, version: object) -> Expected:
 def flag(value: object, field: str) -> bool:
     """Return a boolean."""
     if not isinstance(value, bool):
-        raise InvalidInputError(field, f"True or False, not {type(value).__name__}")
+        raise InvalidInputError(field, f"must be True or False, not {type(value).__name__}")
     return value
 
 
 def choice(value: object, kind: type[E], field: str, allowed: Iterable[E] | None = None) -> E:
-    """Return a member of an enum, given as such or as text."""
+    """Return a member of an enum, given as one or as its text."""
     members = list(kind if allowed is None else allowed)
     for member in members:
         if value == member:
             return member
-    raise InvalidInputError(field, f"one of {', '.join(members)}")
+    raise InvalidInputError(field, f"must be one of {', '.join(members)}")
 
 
 def future(value: object, field: str, at: datetime) -> datetime | None:
@@ -147,28 +149,28 @@ def future(value: object, field: str, at: datetime) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise InvalidInputError(field, "an aware datetime, or None")
+        raise InvalidInputError(field, "must be a datetime with a time zone, or None")
     try:
         value = whole_millis(value)
     except OverflowError as error:
-        raise InvalidInputError(field, "out of range") from error
+        raise InvalidInputError(field, "is out of range") from error
     if value <= at:
-        raise InvalidInputError(field, "in the past")
+        raise InvalidInputError(field, "must be in the future")
     return value
 
 
 class Inputs:
-    """Checks that depend on the limits."""
+    """The checks that depend on limits."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._name_bytes = limits.name_bytes
 
     def name(self, value: object, field: str) -> str:
-        """Return text of 1 to 255 bytes of UTF-8 without control characters or lone surrogates."""
+        """Return text of 1 to 255 bytes in UTF-8, with no control characters or lone surrogates."""
         most = self._name_bytes
         if not isinstance(value, str):
-            raise InvalidInputError(field, f"text, not {type(value).__name__}")
+            raise InvalidInputError(field, f"must be text, not {type(value).__name__}")
         if value.isascii():
             size, clean = len(value), value.isprintable()
             if clean and 0 < size <= most:
@@ -177,23 +179,23 @@ class Inputs:
             try:
                 size = len(value.encode())
             except UnicodeEncodeError as error:
-                raise InvalidInputError(field, "text with a lone surrogate") from error
+                raise InvalidInputError(field, "must not hold a lone surrogate") from error
             clean = not any(unicodedata.category(character) == "Cc" for character in value)
         if not 1 <= size <= most:
-            raise InvalidInputError(field, f"{size} bytes; it is from 1 to {most}")
+            raise InvalidInputError(field, f"is {size} bytes, must be from 1 to {most}")
         if not clean:
-            raise InvalidInputError(field, "text with control characters")
+            raise InvalidInputError(field, "must not hold control characters")
         return value
 
     def new_identifier(self, value: object, field: str) -> str:
-        """Return a name that can stand in a path: no slash or backslash, not ``.`` or ``..``."""
+        """Return a name that is safe in a path: no slash or backslash, not ``.`` or ``..``."""
         name = self.name(value, field)
         if "/" in name or "\\" in name or name in {".", ".."}:
-            raise InvalidInputError(field, "it holds no / or \\ and is not . or ..")
+            raise InvalidInputError(field, "must not hold / or \\, nor be . or ..")
         return name
 
     def session_id(self, value: object) -> str:
-        """Return the id of a session; one that breaks the limits is answered as a missing one."""
+        """Return the id of a session; one that breaks a limit raises ``SessionNotFoundError``."""
         try:
             return self.new_identifier(value, "session_id")
         except InvalidInputError as error:
@@ -203,14 +205,14 @@ class Inputs:
         """Return a user id: a name that does not begin with ``group:``."""
         name = self.name(value, field)
         if name.startswith(GROUP_PREFIX):
-            raise InvalidInputError(field, f"a user id does not begin with {GROUP_PREFIX}")
+            raise InvalidInputError(field, f"must not begin with {GROUP_PREFIX}")
         return name
 
     def subject(self, value: object, field: str) -> str:
         """Return a user id or ``group:<name>``."""
         name = self.name(value, field)
         if name == GROUP_PREFIX:
-            raise InvalidInputError(field, f"a group is {GROUP_PREFIX}<name>")
+            raise InvalidInputError(field, f"must be a user id or {GROUP_PREFIX}<name>")
         return name
 
     def groups(self, names: Sequence[str], field: str) -> tuple[str, ...]:
@@ -219,40 +221,43 @@ class Inputs:
         return tuple(self.name(name, field) for name in names)
 
     def group_count(self, count: int, field: str) -> None:
-        """Refuse more groups than a caller may be in."""
+        """Reject more groups than a caller may be in."""
         if count > self._limits.groups:
             raise InvalidInputError(
-                field, f"{count} groups, at most {self._limits.groups} (SESSION_MAX_GROUPS)"
+                field,
+                f"has {count} groups, at most {self._limits.groups} allowed (SESSION_MAX_GROUPS)",
             )
 
     def tags(self, value: object, field: str = "tags") -> tuple[str, ...]:
-        """Return tags without repetition, in their order."""
+        """Return tags without duplicates, in their order."""
         if value is None:
             return ()
         if isinstance(value, str) or not isinstance(value, Iterable):
-            raise InvalidInputError(field, f"a list of text, not {type(value).__name__}")
+            raise InvalidInputError(field, f"must be a list of text, not {type(value).__name__}")
         tags = tuple(dict.fromkeys(self.name(tag, field) for tag in value))
         if len(tags) > self._limits.tags:
-            raise InvalidInputError(field, f"{len(tags)}, at most {self._limits.tags}")
+            raise InvalidInputError(
+                field, f"has {len(tags)} tags, at most {self._limits.tags} allowed"
+            )
         return tags
 
     def title(self, value: object, field: str = "title") -> str | None:
         """Return a title: any text."""
         if value is not None and not isinstance(value, str):
-            raise InvalidInputError(field, f"text, not {type(value).__name__}")
+            raise InvalidInputError(field, f"must be text, not {type(value).__name__}")
         self._json(value, field, self._limits.metadata_bytes)
         return value
 
     def metadata(self, value: object, field: str) -> dict[str, Any]:
-        """Return metadata as a change names it: title, tags and the caller's own keys, copied."""
+        """Return a copy of metadata: title, tags and the caller's own keys."""
         if value is None:
             return {}
         if not isinstance(value, Mapping):
-            raise InvalidInputError(field, f"a mapping, not {type(value).__name__}")
+            raise InvalidInputError(field, f"must be a mapping, not {type(value).__name__}")
         given = dict(value)
         for key in given:
             if key in SYSTEM_KEYS:
-                raise InvalidInputError(f"{field}/{key}", "this key belongs to the system")
+                raise InvalidInputError(f"{field}/{key}", "is set by the system; use another key")
         known: dict[str, Any] = {}
         if "title" in given:
             known["title"] = self.title(given.pop("title"), f"{field}/title")
@@ -266,10 +271,10 @@ class Inputs:
         if updates is None:
             return {}
         if not isinstance(updates, Mapping):
-            raise InvalidInputError(field, f"a mapping, not {type(updates).__name__}")
+            raise InvalidInputError(field, f"must be a mapping, not {type(updates).__name__}")
         if len(updates) > self._limits.context_keys:
             raise InvalidInputError(
-                field, f"{len(updates)} keys, at most {self._limits.context_keys}"
+                field, f"has {len(updates)} keys, at most {self._limits.context_keys} allowed"
             )
         return {
             self.name(key, field): encode_value(
@@ -279,21 +284,23 @@ class Inputs:
         }
 
     def context_removals(self, keys: object, updates: Mapping[str, bytes]) -> tuple[str, ...]:
-        """Return the context keys to drop; one that is also set is refused."""
+        """Return the context keys to remove; none of them may also be set."""
         field = "context_removals"
         if keys == ():
             return ()
         if isinstance(keys, str) or not isinstance(keys, Iterable):
-            raise InvalidInputError(field, f"a list of text, not {type(keys).__name__}")
+            raise InvalidInputError(field, f"must be a list of text, not {type(keys).__name__}")
         removals = tuple(dict.fromkeys(self.name(key, field) for key in keys))
         if len(removals) + len(updates) > self._limits.context_keys:
-            raise InvalidInputError(field, f"at most {self._limits.context_keys} keys a change")
+            raise InvalidInputError(
+                field, f"sets and removes more than {self._limits.context_keys} keys"
+            )
         if not updates.keys().isdisjoint(removals):
-            raise InvalidInputError(field, "a key is both set and removed")
+            raise InvalidInputError(field, "names a key that is also set")
         return removals
 
     def one_message(self, message: NewMessage, author_id: str, at: datetime) -> StoredMessage:
-        """Return a message to append, encoded; a missing id is drawn."""
+        """Return a message to append, encoded, with an id drawn if it has none."""
         try:
             draft = self._draft(message, author_id, at)
         except InvalidInputError as error:
@@ -303,9 +310,9 @@ class Inputs:
         return draft
 
     def messages(self, value: object, author_id: str, at: datetime) -> tuple[StoredMessage, ...]:
-        """Return messages to append, encoded; missing ids are drawn, doubled ones refused."""
+        """Return messages to append, encoded; ids are drawn where missing, none may come twice."""
         if not isinstance(value, list | Sequence) or isinstance(value, str | bytes):
-            raise InvalidInputError("messages", f"a list, not {type(value).__name__}")
+            raise InvalidInputError("messages", f"must be a list, not {type(value).__name__}")
         whole_number(len(value), "messages", 1, self._limits.append_messages)
         drafts: list[StoredMessage] = []
         for index, item in enumerate(value):
@@ -316,14 +323,14 @@ class Inputs:
                 place = f"messages/{index}/{error.field}".rstrip("/")
                 raise InvalidInputError(place, error.problem) from error
         if len(drafts) > 1 and len({draft.id for draft in drafts}) < len(drafts):
-            raise InvalidInputError("messages", "the same id twice")
+            raise InvalidInputError("messages", "must not hold the same id twice")
         self._check_append_size(sum([len(draft.body) for draft in drafts]))
         return tuple(drafts)
 
     def _check_append_size(self, size: int) -> None:
         most = self._limits.append_bytes
         if size > most:
-            raise InvalidInputError("messages", f"{size} bytes, at most {most}")
+            raise InvalidInputError("messages", f"are {size} bytes, at most {most} allowed")
 
     def _draft(self, message: NewMessage, author_id: str, at: datetime) -> StoredMessage:
         role, content = self.name(message.role, "role"), message.content
@@ -339,7 +346,7 @@ class Inputs:
         limits = self._limits
         if not isinstance(message.content, str | list | EncodedJson):
             kind = type(message.content).__name__
-            raise InvalidInputError("content", f"text or a list of JSON parts, not {kind}")
+            raise InvalidInputError("content", f"must be text or a list of JSON parts, not {kind}")
         content = self._json(message.content, "content", limits.content_bytes)
         metadata = _EMPTY
         given: object = message.metadata
@@ -348,7 +355,7 @@ class Inputs:
                 given = dict(given)
             elif not isinstance(given, EncodedJson):
                 kind = type(given).__name__
-                raise InvalidInputError("metadata", f"a mapping, not {kind}")
+                raise InvalidInputError("metadata", f"must be a mapping, not {kind}")
             metadata = self._json(given, "metadata", limits.metadata_bytes)
         return encode_body(role, content, author_id, metadata)
 
@@ -358,11 +365,11 @@ class Inputs:
 
 def _new_message(item: object) -> NewMessage:
     if not isinstance(item, Mapping):
-        raise InvalidInputError("", f"a mapping or NewMessage, not {type(item).__name__}")
+        raise InvalidInputError("", f"must be a mapping or a NewMessage, not {type(item).__name__}")
     unknown = item.keys() - {"role", "content", "id", "metadata"}
     if unknown:
-        raise InvalidInputError("", f"unknown keys: {', '.join(sorted(map(str, unknown)))}")
+        raise InvalidInputError("", f"has unknown keys: {', '.join(sorted(map(str, unknown)))}")
     missing = {"role", "content"} - item.keys()
     if missing:
-        raise InvalidInputError("", f"missing keys: {', '.join(sorted(missing))}")
+        raise InvalidInputError("", f"lacks keys: {', '.join(sorted(missing))}")
     return msgspec.structs.replace(NewMessage("", ""), **item)

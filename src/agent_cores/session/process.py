@@ -1,8 +1,8 @@
 """This process: its id without a system call, and what happens when it forks.
 
-A child inherits memory, but no threads, and shares every open file with its parent. What it
-inherits of an event loop or a connection it must neither use nor close: see ``keep_in_children``
-and ``Pause``.
+A forked child inherits memory but no threads, and shares every open file with its parent. It must
+neither use nor close an event loop or a connection that it inherits: see ``keep_in_children`` and
+``Pause``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agent_cores.session")
 
 PAUSE_SECONDS = 10.0
-"""How long a fork waits for the jobs that have begun."""
+"""How long a fork waits for jobs that are running."""
 
 _id = os.getpid()
 _kept: WeakSet[Any] = WeakSet()
@@ -29,7 +29,7 @@ _pauses: WeakSet[Pause] = WeakSet()
 
 
 def process_id() -> int:
-    """Return what ``os.getpid()`` does."""
+    """Return this process's id, as ``os.getpid()`` does."""
     return _id
 
 
@@ -42,16 +42,16 @@ def original(module: str, name: str) -> Any:  # noqa: ANN401 - whatever the modu
 
 
 def keep_in_children(thing: object) -> None:
-    """Have a forked child never finalize ``thing``, nor anything that it refers to.
+    """Never finalize ``thing``, nor anything that it refers to, in a forked child.
 
-    To close an inherited connection would take it out of the event loop that parent and child
-    share, and to say farewell on it would end the parent's.
+    Closing an inherited connection would remove it from the event loop that parent and child share,
+    and a farewell message on it would end the parent's connection.
     """
     _kept.add(thing)
 
 
 class Pause:
-    """Lets no job of some threads be at work while this process forks."""
+    """Keeps the threads of one pool idle while this process forks."""
 
     def __init__(self, before_fork: Callable[[], None] | None) -> None:
         self._before_fork = before_fork
@@ -59,17 +59,17 @@ class Pause:
         _pauses.add(self)
 
     def new_lock(self) -> Any:  # noqa: ANN401 - a lock of the operating system's threads
-        """Return the lock that one more thread holds while it is at work."""
+        """Return the lock that another thread will hold while it runs a job."""
         with _forking:
             lock = original("_thread", "allocate_lock")()
             self._locks.append(lock)
             return lock
 
     def begin(self, released_after: ExitStack) -> None:
-        """Wait for the jobs at work, keep others from beginning, and prepare for the fork."""
+        """Wait for running jobs, keep others from starting, and prepare for the fork."""
         for lock in self._locks:
             if not lock.acquire(timeout=PAUSE_SECONDS):
-                logger.warning("this process forks in the middle of a write or a read")
+                logger.warning("this process forks while a write or a read is running")
                 return
             released_after.callback(lock.release)
         if self._before_fork is not None:
@@ -87,7 +87,7 @@ def _before_fork() -> None:
         try:
             pause.begin(_paused)
         except Exception:
-            logger.exception("what a forked child must not inherit could not be closed")
+            logger.exception("closing what a forked child must not inherit failed")
 
 
 def _after_fork_in_parent() -> None:
@@ -99,7 +99,7 @@ def _after_fork_in_child() -> None:
     global _id  # noqa: PLW0603 - there is one process
     _id = os.getpid()
     for thing in list(_kept):
-        # One reference that nobody ever gives back, not even the end of the interpreter.
+        # A reference that is never released, not even when the interpreter ends.
         _python().Py_IncRef(thing)
     _kept.clear()
     _pauses.clear()

@@ -1,4 +1,4 @@
-"""``RetryPolicy``: one change that is sent, perhaps more than once."""
+"""``RetryPolicy``: whether and how one change is sent again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class RetryPolicy:
-    """Tells whether a change may be sent again, and what a refusal of its repetition means."""
+    """Decides whether one change may be sent again, and what a refusal of the retry means.
+
+    ``header`` is the one on which the change was first decided. ``lost`` is the error of the first
+    lost response.
+    """
 
     def __init__(
         self,
@@ -38,9 +42,9 @@ class RetryPolicy:
         self._revision: int | None = None
 
     async def response_lost(self, error: StorageUnavailableError, header: SessionMetadata) -> None:
-        """Wait before the change is sent again; raise if it must not be, or for too long.
+        """Wait before the change is sent again; raise if it must not be, or if time is up.
 
-        ``header`` is what the change was decided on.
+        ``header`` is the one on which the lost change was decided.
         """
         if self.lost is None and (self._done_if is None or not error.outcome_unknown):
             raise error
@@ -51,29 +55,29 @@ class RetryPolicy:
     def to_retry(self, change: Change) -> Change:
         """Return the change to send again.
 
-        After a lost answer an append expects the revision from before it. Known messages are
-        answered before that is compared. Unknown ones were not stored, or removed since; a removal
-        raises the revision.
+        After a lost response an append expects the revision from before it. If its messages are
+        stored, it is answered as a replay before that is compared. If they are not, they were never
+        stored, or they were removed since, and a removal raises the revision.
         """
         if self.lost is None or not self._appends or change.expected_revision is not None:
             return change
         return msgspec.structs.replace(change, expected_revision=self._revision)
 
     def outcome_still_unknown(self, refusal: SessionError) -> bool:
-        """Whether the change may have been carried out before, though its repetition is refused."""
+        """Whether the change may have been applied although this retry was refused."""
         if isinstance(refusal, SessionNotFoundError):
             return False
         return self._appends or isinstance(refusal, OverloadedError)
 
     async def wait(self, refusal: SessionError) -> None:
-        """Pause; raise the refusal, or the lost answer before it, when there is no time left."""
+        """Pause; when time is up, raise the lost response if there was one, else the refusal."""
         if not await self._backoff.pause():
             raise self.lost or refusal
 
     def check_same_session(self, header: SessionMetadata) -> None:
-        """Never touch another session that has taken the id since, where that would do harm.
+        """Raise ``SessionNotFoundError`` if another session has taken the id, where it matters.
 
-        So after a lost answer, and for a removal, whose seqs mean messages of the first session.
+        It matters after a lost response, and for a removal, whose seqs belong to the first session.
         """
         if (
             self.lost is not None or self._names_seqs
@@ -81,5 +85,5 @@ class RetryPolicy:
             raise SessionNotFoundError
 
     def proves_applied(self, refusal: SessionError) -> bool:
-        """Whether the refusal shows that a sending whose answer was lost had been carried out."""
+        """Whether the refusal shows that the change whose response was lost had been applied."""
         return self.lost is not None and isinstance(refusal, self._done_if or ())

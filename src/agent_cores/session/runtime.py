@@ -1,4 +1,4 @@
-"""``Runtime``: what a manager and its views share, how it starts and how it ends."""
+"""``Runtime``: what a manager and its views share, and how that starts and stops."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("agent_cores.session")
 
 
 class Runtime:
-    """One storage at work in one event loop of one process."""
+    """One storage, used in one event loop of one process."""
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class Runtime:
 
     @property
     def is_ready(self) -> bool:
-        """Whether this runs here, in this event loop and process.
+        """Whether this is running, in this event loop and process.
 
-        Every call asks: in the thread where it was started no system call is made for it, and in
-        that thread no other loop can run while this one does.
+        Every verb asks, so in the thread that started it this makes no system call: in that thread
+        no other loop can run while this one does.
         """
         loop = self._loop
         if loop is not None and self._home == (get_ident(), process_id()) and loop.is_running():
@@ -77,12 +77,12 @@ class Runtime:
         return loop is asyncio.get_running_loop() and self._home[1] == process_id()
 
     async def ready(self) -> None:
-        """Start if nobody did; ``WrongContextError`` in another event loop or process."""
+        """Start if nobody has; raise ``WrongContextError`` in another event loop or process."""
         if not self.is_ready:
             await self._start()
 
     async def acquire(self) -> None:
-        """Start, or count one more user."""
+        """Count one more user, and start if this is the first."""
         self._users += 1
         try:
             await self._start()
@@ -91,7 +91,7 @@ class Runtime:
             raise
 
     async def release(self) -> None:
-        """Count one user less; the last one stops everything."""
+        """Count one user less, and stop everything with the last."""
         if self._loop is not None:
             self._check_context()
         if self.lifecycle.is_sweeping:
@@ -101,7 +101,7 @@ class Runtime:
         await self.finish(self._stop())
 
     async def finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run to its end what must not stop half way, even if its caller is cancelled."""
+        """Run work that must not stop half way to its end, even if its caller is cancelled."""
         task = asyncio.get_running_loop().create_task(work)
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
@@ -110,7 +110,7 @@ class Runtime:
     async def _stop(self) -> None:
         async with self._switching():
             if self._users or self._loop is None:
-                return  # others use it, or took it up while this waited
+                return  # others use it, or began to while this waited
             others = self._finishing - {asyncio.current_task()}
             if others:
                 await asyncio.wait(others)

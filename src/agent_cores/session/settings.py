@@ -1,9 +1,9 @@
-"""``SessionSettings``: what may be set from outside, and where each value comes from.
+"""``SessionSettings``: every setting of the library, and where its value comes from.
 
 Precedence: argument, environment, ``.env`` in the working folder, the TOML file named by
-``SESSION_CONFIG``, default. In all of them a setting has the same name, in capitals: the field's
-name with ``SESSION_`` before it, and ``REDIS_URL``. An unknown name is refused in the TOML file,
-and passed over elsewhere, since others use that prefix too: see :mod:`agent_cores.session.sources`.
+``SESSION_CONFIG``, default. In all of them a setting has the same name in capitals: ``SESSION_``
+and the field's name, or ``REDIS_URL``. Unknown names are rejected in the TOML file and ignored
+elsewhere, because other programs use that prefix too: see :mod:`agent_cores.session.sources`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SERVICE_SETTINGS = frozenset(
         "WORKERS",
     }
 )
-"""The settings of the HTTP service, ``SESSION_SERVICE_*``, which need not be installed here."""
+"""The settings of the HTTP service, ``SESSION_SERVICE_…``, which may not be installed."""
 
 _DAY = 86_400
 _CENTURY = 100 * 366 * _DAY
@@ -62,7 +62,7 @@ _TIMES = frozenset({"default_expiry", "cleanup_interval", "timeout", "max_clock_
 
 
 class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings. Times are seconds, sizes are bytes. A value out of range is refused by name."""
+    """All settings. Times are in seconds, sizes in bytes. Errors name the setting and its range."""
 
     storage_url: str | None = None
     redis_url: str | None = None
@@ -93,7 +93,7 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_json_depth: int = 100
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
+        """Raise ``ConfigurationError`` for a value out of range."""
         for name in ("default_expiry", "cleanup_interval"):
             _refuse(name, not 0 <= getattr(self, name) <= _CENTURY, "0 or more, at most a century")
         _refuse("timeout", not 0 < self.timeout <= _DAY, "more than 0, at most a day")
@@ -121,14 +121,14 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
         return shown
 
     def limits(self) -> Limits:
-        """Return the bounds that these settings give."""
+        """Return the limits that these settings define."""
         named = {f"max_{name}": name for name in Limits.__struct_fields__}
         given = {name: getattr(self, key) for key, name in named.items() if hasattr(self, key)}
         return Limits(**given)
 
     @classmethod
     def load(cls, **arguments: Any) -> SessionSettings:  # noqa: ANN401 - checked against the fields
-        """Read every source; arguments are fields of this class and come first."""
+        """Read every source. Arguments are fields of this class and take precedence."""
         unknown = arguments.keys() - set(cls.__struct_fields__)
         if unknown:
             detail = f"no such setting: {', '.join(sorted(unknown))}"
@@ -147,23 +147,23 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def environment_name(field: str) -> str:
-    """Return the name under which a field is set: ``REDIS_URL``, else ``SESSION_<FIELD>``."""
+    """Return the name of a field's setting: ``REDIS_URL``, else ``SESSION_<FIELD>``."""
     return "REDIS_URL" if field == "redis_url" else f"SESSION_{field.upper()}"
 
 
 def _refuse(field: str, wrong: bool, bound: str) -> None:  # noqa: FBT001 - a private check
     if wrong:
-        detail = f"{environment_name(field)} is {bound}"
+        detail = f"{environment_name(field)} must be {bound}"
         raise ConfigurationError(detail)
 
 
 def named(problem: str, name_of: Callable[[str], str]) -> str:
-    """Name the setting in a message of the converter, which knows only ``$.field``."""
+    """Put the name of the setting into a message of the converter, which says ``$.field``."""
     return re.sub(r"`\$\.(\w+)", lambda match: f"`{name_of(match[1])}", problem)
 
 
 def known_names() -> frozenset[str]:
-    """Return every name that a setting has, of the library and of the service."""
+    """Return the names of all settings, of the library and the service."""
     ours = {environment_name(field) for field in SessionSettings.__struct_fields__}
     return frozenset(ours | {f"SESSION_SERVICE_{name}" for name in SERVICE_SETTINGS})
 
@@ -171,8 +171,8 @@ def known_names() -> frozenset[str]:
 def from_files() -> dict[str, Any]:
     """Return what ``.env`` and the TOML file named by ``SESSION_CONFIG`` set, by name.
 
-    An unknown name in the TOML file is ``ConfigurationError``; one in ``.env`` or the environment
-    that looks like a misspelling is logged.
+    An unknown name in the TOML file raises ``ConfigurationError``. One in ``.env`` or the
+    environment is logged if it looks like a misspelling.
     """
     dotenv, known = read_dotenv(), known_names()
     elsewhere = known | {"SESSION_CONFIG"}
@@ -185,7 +185,7 @@ def from_files() -> dict[str, Any]:
 
 
 def source_of(name: str, value: str) -> str:
-    """Return where a setting has its value from, for a log line."""
+    """Return where the value of a setting comes from, for a log line."""
     if _bare(os.environ.get(name)) == value:
         return f"{name} in the environment"
     if _bare(read_dotenv().get(name)) == value:
@@ -196,5 +196,5 @@ def source_of(name: str, value: str) -> str:
 
 
 def _bare(value: object) -> object:
-    """Return a value without the comment behind it."""
+    """Return a value without a trailing comment."""
     return _COMMENT.sub("", value).strip() if isinstance(value, str) else value

@@ -1,7 +1,7 @@
-"""Where settings are written, ``.env`` in the working folder and a TOML file; and misspelt names.
+"""The files that hold settings, ``.env`` in the working folder and a TOML file; misspelt names.
 
-A name that is not ours is refused in our own file. In the environment and in ``.env``, which
-others use too, it is passed over, with a warning if it looks like a misspelling of ours.
+An unknown name is rejected in the TOML file, which is ours alone. In the environment and in
+``.env``, which others use too, it is ignored, with a warning if it looks misspelt.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 PREFIX = "SESSION_"
-_ALIKE = 0.77
-"""How alike a name has to be to be taken for a misspelling, 1 being the same: found by trying the
-names that other programs use (``SESSION_MANAGER``, ``SESSION_PREFIX``, ``SESSION_LIFETIME``)."""
-_A_LITTLE_ALIKE = 0.5
+_MISSPELT = 0.77
+"""How similar a name must be to count as a misspelling, where 1 is equal. Found by trying names
+that other programs use (``SESSION_MANAGER``, ``SESSION_PREFIX``, ``SESSION_LIFETIME``)."""
+_SIMILAR = 0.5
 
 logger = logging.getLogger("agent_cores.session")
 _warned: set[str] = set()
@@ -43,7 +43,7 @@ def read_dotenv() -> dict[str, str]:
 
 
 def read_toml(config: str, known: Collection[str]) -> dict[str, Any]:
-    """Return what our own file sets; ``ConfigurationError`` for a name that is not known."""
+    """Return what the TOML file sets; ``ConfigurationError`` for an unknown name."""
     try:
         found = tomllib.loads(Path(config).read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -51,7 +51,7 @@ def read_toml(config: str, known: Collection[str]) -> dict[str, Any]:
         raise ConfigurationError(detail) from error
     for name in found:
         if name not in known:
-            near = nearest(name, known, _A_LITTLE_ALIKE)
+            near = nearest(name, known, _SIMILAR)
             advice = f"did you mean {near}?" if near else "the names are in docs/settings.md"
             detail = (
                 f"SESSION_CONFIG names {config!r}, which sets {name!r}: no such setting; {advice}"
@@ -61,18 +61,18 @@ def read_toml(config: str, known: Collection[str]) -> dict[str, Any]:
 
 
 def warn_of_misspelt(names: Iterable[str], known: Collection[str], place: str) -> None:
-    """Warn, once a name, of those that begin as ours do and look like one of ours."""
+    """Warn of unknown names with our prefix that look misspelt, once for each."""
     for name in names:
         if not name.startswith(PREFIX) or name in known or name in _warned:
             continue
-        near = nearest(name, known, _ALIKE)
+        near = nearest(name, known, _MISSPELT)
         if near is not None:
             _warned.add(name)
-            logger.warning("%s in %s is no setting; did you mean %s?", name, place, near)
+            logger.warning("%s in %s is not a setting; did you mean %s?", name, place, near)
 
 
 def nearest(name: str, known: Collection[str], alike: float) -> str | None:
-    """Return the known name that is most like this one, if any is as much alike as that."""
+    """Return the known name that is most similar, if any is at least ``alike``."""
     bare = {each.removeprefix(PREFIX): each for each in known}
     found = difflib.get_close_matches(name.upper().removeprefix(PREFIX), bare, 1, alike)
     return bare[found[0]] if found else None

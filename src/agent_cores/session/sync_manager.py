@@ -148,11 +148,11 @@ class SyncSessionManager:
     ) -> str:
         """Create a session owned by ``user_id`` and return its id.
 
-        ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's. ``ttl_hours`` is
-        the idle time: left out, ``SESSION_DEFAULT_EXPIRY`` holds; ``None`` never expires.
-        ``if_exists="return"`` gives the id of an existing session that the caller owns, never of
-        another's, who may have made it under that id to read along. ``"return_shared"`` also gives
-        one that the caller may write, whoever owns it.
+        ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's own. ``ttl_hours`` is
+        the idle time: by default ``SESSION_DEFAULT_EXPIRY``; ``None`` never expires.
+        ``if_exists="return"`` returns the id of an existing session that the caller owns, never
+        that of somebody else, who may have created it under that id to read along.
+        ``"return_shared"`` also returns one that the caller may write to, whoever owns it.
 
         Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
         """
@@ -190,11 +190,11 @@ class SyncSessionManager:
         expected_revision: int | None = None,
         expected_version: str | None = None,
     ) -> Session:
-        """Set context keys and metadata keys, drop context keys; return the header after it.
+        """Set context and metadata keys, remove context keys; return the header after that.
 
         A metadata key set to ``None`` is removed. Writers of different context keys never undo each
-        other. Raises ``RevisionMismatchError`` if the session is not in the state expected:
-        ``expected_version`` (a ``session.version``) tells another session of the same id too.
+        other. Raises ``RevisionMismatchError`` if the session is not in the expected state;
+        ``expected_version`` (a ``session.version``) also detects another session of the same id.
         """
         return self._portal.call(
             self._manager.update_session,
@@ -218,12 +218,13 @@ class SyncSessionManager:
         shared: bool = False,
         cursor: str | None = None,
     ) -> Page[Session]:
-        """Return headers of the user's sessions, latest activity first; archived ones on demand.
+        """Return headers of the user's sessions, latest activity first.
 
-        ``tags`` means all of them. ``shared=True`` lists what others share with the user,
-        directly or by group, by when it was shared. A page ends early at 4 MiB
-        (``SESSION_MAX_PAGE_BYTES``), and may be short for other reasons, with ``next_cursor`` set;
-        ``cursor`` continues it, at the same cost however far on; ``offset`` costs what it skips.
+        ``status`` is active (the default) or archived. With ``tags``, sessions that have all of
+        them. With ``shared=True``, what others share with the user, directly or by group, latest
+        shared first. A page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) and may be short for other
+        reasons, with ``next_cursor`` set. ``cursor`` continues at the same cost however far you go;
+        ``offset`` costs what it skips.
         """
         return self._portal.call(
             self._manager.list_user_sessions,
@@ -244,7 +245,7 @@ class SyncSessionManager:
         expected_revision: int | None = None,
         expected_version: str | None = None,
     ) -> Literal[True]:
-        """Remove the session with all that belongs to it. Its owner only."""
+        """Remove the session and all that belongs to it. For its owner only."""
         return self._portal.call(
             self._manager.delete_session,
             session_id,
@@ -254,7 +255,7 @@ class SyncSessionManager:
         )
 
     def archive_session(self, session_id: str, user_id: str) -> Session:
-        """Make the session read-only and take it out of the default listing. Its clock runs on."""
+        """Make the session read-only and leave it out of default listings. It still expires."""
         return self._portal.call(self._manager.archive_session, session_id, user_id)
 
     def unarchive_session(self, session_id: str, user_id: str) -> Session:
@@ -264,10 +265,10 @@ class SyncSessionManager:
     def renew_session(
         self, session_id: str, user_id: str, *, ttl_hours: float | UnsetType | None = UNSET
     ) -> Session:
-        """Count the idle time anew.
+        """Restart the idle time.
 
-        A ``ttl_hours`` given becomes the idle time, and the end comes nearer or farther by it;
-        left out, the end never comes nearer.
+        With ``ttl_hours``, that becomes the idle time, and the session may expire sooner or later
+        than before. Without it, never sooner.
         """
         return self._portal.call(
             self._manager.renew_session, session_id, user_id, ttl_hours=ttl_hours
@@ -291,10 +292,10 @@ class SyncSessionManager:
     ) -> Message:
         """Append one message and return it as stored.
 
-        ``message_id`` makes it repeatable: the same message again is returned as it is stored,
-        another one under that id is ``ConflictError``. ``turn`` is a token: the append is refused
-        with ``TurnLostError`` if that turn is no longer held. Context is written with the message
-        or not at all. Costs the same at the 10th and at the 100,000th message.
+        With a ``message_id`` the call can be repeated safely: the same message is returned as it is
+        stored, another one under that id raises ``ConflictError``. ``turn`` is the token of a turn:
+        the append is refused with ``TurnLostError`` if that turn is no longer held. Context is
+        written with the message or not at all. The 100,000th message costs what the 10th does.
         """
         return self._portal.call(
             self._manager.add_message,
@@ -327,8 +328,8 @@ class SyncSessionManager:
     ) -> list[Message]:
         """Append many messages in one write, all or nothing; return them as stored.
 
-        Each is a ``NewMessage`` or a mapping with ``role``, ``content`` and, if wanted, ``id`` and
-        ``metadata``. Known ids with equal messages are returned as stored, new ones are added.
+        Each is a ``NewMessage`` or a mapping with ``role``, ``content`` and optionally ``id`` and
+        ``metadata``. Messages that are stored already are returned as stored; new ones are added.
         """
         return self._portal.call(
             self._manager.add_messages,
@@ -352,9 +353,10 @@ class SyncSessionManager:
         before_seq: int | None = None,
         after_seq: int | None = None,
     ) -> Page[Message]:
-        """Return the latest ``limit`` messages, or those next to a seq; always ascending.
+        """Return the latest ``limit`` messages, or those next to a seq, always ascending.
 
-        A page ends early at 4 MiB (``SESSION_MAX_PAGE_BYTES``), never empty if there is a message.
+        A page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) but holds at least one message if there
+        is one.
         """
         return self._portal.call(
             self._manager.get_session_messages,
@@ -374,7 +376,7 @@ class SyncSessionManager:
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Literal[True]:
-        """Remove one message: its author while an editor, or the owner.
+        """Remove one message; its author may, while an editor, and the owner.
 
         Its seq is never used again. Raises ``MessageNotFoundError``.
         """
@@ -398,11 +400,11 @@ class SyncSessionManager:
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Session:
-        """Remove every message after ``to_seq``, the last first; return the header after it.
+        """Remove every message after ``to_seq``, the last first; return the header after that.
 
-        Removed in writes of at most 10,000 messages. What others append meanwhile stays, and the
-        seqs that went are never used again. ``expected_last_seq`` is compared before the first
-        write, ``turn`` before each.
+        Each write removes at most 10,000 messages. What others append in the meantime stays, and
+        removed seqs are never used again. ``expected_last_seq`` is compared before the first write,
+        ``turn`` before each.
         """
         return self._portal.call(
             self._manager.rewind_session,
@@ -484,7 +486,7 @@ class SyncSessionManager:
         role: AccessRole | str = AccessRole.VIEWER,
         expires_at: datetime | None = None,
     ) -> Grant:
-        """Give a user, or ``group:<name>``, a role in the session; sharing again replaces it.
+        """Give a user, or ``group:<name>``, a role in the session; a later grant replaces it.
 
         Raises ``AccessDeniedError`` for all but the owner.
         """
@@ -498,9 +500,9 @@ class SyncSessionManager:
         )
 
     def revoke_access(self, session_id: str, user_id: str, target_user_id: str) -> bool:
-        """Take a grant away: the owner anyone's, everybody their own.
+        """Remove a grant: the owner may remove any, everybody else their own.
 
-        ``False`` if there was none.
+        Returns ``False`` if there was none.
         """
         return self._portal.call(self._manager.revoke_access, session_id, user_id, target_user_id)
 
@@ -513,9 +515,9 @@ class SyncSessionManager:
         expected_revision: int | None = None,
         expected_version: str | None = None,
     ) -> Session:
-        """Make the session public, or not: ``shared`` keeps the grants, ``private`` revokes them.
+        """Make the session public or not: ``shared`` keeps the grants, ``private`` revokes them.
 
-        Public: every user of the namespace who knows the id may read it. It lists nothing.
+        Every user of the namespace who knows its id may read a public session. No list shows it.
         """
         return self._portal.call(
             self._manager.set_visibility,
@@ -553,11 +555,11 @@ class SyncSessionManager:
     def turn(
         self, session_id: str, user_id: str, *, lease_seconds: float = 30, wait_seconds: float = 0
     ) -> AbstractContextManager[Turn]:
-        """Hold the turn for the length of a block; it renews itself every third of the lease.
+        """Hold the turn during a block; it is renewed every third of the lease.
 
-        Pass ``turn.token`` to ``add_message(turn=…)``: an append is refused with
-        ``TurnLostError`` once another worker has the turn. Raises ``TurnHeldError`` if it is
-        still held after ``wait_seconds``.
+        Pass ``turn.token`` to ``add_message(turn=…)``: the append is refused with
+        ``TurnLostError`` once another worker has the turn. Raises ``TurnHeldError`` if another
+        worker still holds it after ``wait_seconds``.
         """
         return self._portal.hold(
             self._manager.turn,
@@ -570,7 +572,7 @@ class SyncSessionManager:
     def take_turn(
         self, session_id: str, user_id: str, *, lease_seconds: float = 30, token: str | None = None
     ) -> Turn:
-        """Take the turn for at most 300 seconds. A ``token`` of one's own makes it repeatable.
+        """Take the turn for at most 300 seconds. With a ``token`` the call can be repeated safely.
 
         Raises ``TurnHeldError`` while another holds it.
         """
@@ -581,13 +583,13 @@ class SyncSessionManager:
     def renew_turn(
         self, session_id: str, user_id: str, token: str, *, lease_seconds: float = 30
     ) -> Turn:
-        """Count the lease anew. Raises ``TurnLostError`` if another has the turn."""
+        """Restart the lease. Raises ``TurnLostError`` if the turn is no longer held."""
         return self._portal.call(
             self._manager.renew_turn, session_id, user_id, token, lease_seconds=lease_seconds
         )
 
     def release_turn(self, session_id: str, user_id: str, token: str) -> bool:
-        """Give the turn back. Raises ``TurnLostError`` if it is not held with this token."""
+        """Release the turn. Raises ``TurnLostError`` if it is not held with this token."""
         return self._portal.call(self._manager.release_turn, session_id, user_id, token)
 
     def fork_session(
@@ -603,9 +605,9 @@ class SyncSessionManager:
     ) -> str:
         """Copy a session that the caller may read into a new one of theirs; return its id.
 
-        Messages keep seq, id, author and time, up to ``up_to_seq``. Context goes along only if the
-        caller may read it; grants, visibility and turn do not. ``title`` and ``metadata`` are set
-        over the copied ones. The copy cannot be seen before it is whole.
+        Messages up to ``up_to_seq`` keep seq, id, author and time. Context is copied only if the
+        caller may read it; grants, visibility and turn are not. ``title`` and ``metadata`` override
+        the copied ones. Nobody can see the copy before it is complete.
         """
         return self._portal.call(
             self._manager.fork_session,
@@ -619,21 +621,22 @@ class SyncSessionManager:
         )
 
     def clean_expired_sessions(self) -> int:
-        """Remove every expired session, hooks included; return how many were of this namespace.
+        """Remove every expired session, hooks included; return how many this namespace had.
 
-        Sweeps the whole store, as the background does every ``SESSION_CLEANUP_INTERVAL`` seconds.
+        It sweeps the whole store, as the background task does every
+        ``SESSION_CLEANUP_INTERVAL`` seconds.
         """
         return self._portal.call(self._manager.clean_expired_sessions)
 
     def get_statistics(self) -> dict[str, Any]:
-        """Return ``sessions`` stored in this namespace, and ``due``, those of them unswept."""
+        """Return ``sessions``, stored in this namespace, and ``due``, those past their due time."""
         return self._portal.call(self._manager.get_statistics)
 
     def erase_user(self, user_id: str) -> ErasureReceipt:
         """Remove every session that the user owns, and every grant that names them.
 
-        What they wrote in sessions of others stays there, under their id. A session whose record
-        cannot be read, or that is being moved, stops no other from being erased; the receipt is not
-        complete then, and names it.
+        Messages that they wrote in sessions of others stay, under their id. A session whose record
+        cannot be read, or that is being moved, does not stop the others; the receipt is then not
+        complete, and names it.
         """
         return self._portal.call(self._manager.erase_user, user_id)

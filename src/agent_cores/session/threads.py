@@ -1,8 +1,8 @@
-"""Plain threads: ``Workers`` for blocking calls that an event loop awaits, and ``start_thread``.
+"""``Workers``: threads for blocking calls that an event loop awaits; and ``start_thread``.
 
-``ThreadPoolExecutor``, and with it ``asyncio.to_thread``, takes no work once the main thread has
-ended, though other threads and their event loops may live on. These threads do. They are threads
-of the operating system even where gevent has replaced ``threading``.
+``ThreadPoolExecutor``, and with it ``asyncio.to_thread``, accepts no work once the main thread has
+ended, although other threads and their event loops may go on. These threads do. They are threads of
+the operating system even if gevent has replaced ``threading``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _gevent_rules() -> bool:
+def _gevent_is_active() -> bool:
     """Whether ``threading`` makes greenlets instead of threads."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
@@ -39,12 +39,12 @@ def _nothing() -> None:
 
 
 def start_thread(work: Callable[[], None], name: str) -> Callable[[], None]:
-    """Run ``work`` in a daemon thread of the operating system; return what waits for its end.
+    """Run ``work`` in a daemon thread of the operating system; return its ``join``.
 
-    Under gevent, which knows only its own, that waits for nothing.
+    Under gevent, which can join only its own threads, ``join`` returns at once.
     """
-    if _gevent_rules():
-        _hub()  # two threads that import what it is made of at the same time wait for each other
+    if _gevent_is_active():
+        _hub()  # two threads that import its modules concurrently would deadlock
         original("_thread", "start_new_thread")(work, ())
         return _nothing
     thread = threading.Thread(target=work, name=name, daemon=True)
@@ -53,11 +53,11 @@ def start_thread(work: Callable[[], None], name: str) -> Callable[[], None]:
 
 
 def wait_for(future: Future[T], timeout: float | None = None) -> T:
-    """Return ``future.result(timeout)``; where gevent is at work other greenlets run meanwhile.
+    """Return ``future.result(timeout)``; under gevent, other greenlets run in the meantime.
 
-    A lock of gevent's cannot wait for another thread, its event loop can.
+    A gevent lock cannot wait for another thread, but its event loop can.
     """
-    if not _gevent_rules():
+    if not _gevent_is_active():
         return future.result(timeout)
     ready = importlib.import_module("gevent.event").Event()
     watcher = _hub().loop.async_()
@@ -74,8 +74,8 @@ def wait_for(future: Future[T], timeout: float | None = None) -> T:
 class Workers:
     """Up to ``count`` threads, started when they are needed. Used from one event loop.
 
-    Before this process forks the jobs that have begun are finished, no other begins, and
-    ``before_fork`` is called: the place to close what a child must not inherit.
+    Before this process forks, running jobs are finished, no other job starts, and ``before_fork``
+    is called, which should close what a child must not inherit.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Workers:
     async def run(self, job: Callable[[], T]) -> T:
         """Run ``job`` in one of the threads; return its result or raise its error.
 
-        A caller that is cancelled does not stop a job that has begun.
+        Cancelling the caller does not stop a job that is running.
         """
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
@@ -102,7 +102,7 @@ class Workers:
         return await result
 
     async def close(self) -> None:
-        """Finish the jobs at hand, then end the threads."""
+        """Finish the queued jobs, then end the threads."""
         loop, threads = asyncio.get_running_loop(), self._threads
         self.end()
         for thread in threads:
@@ -111,7 +111,7 @@ class Workers:
                 thread.join()
 
     def end(self) -> None:
-        """As ``close``, without waiting for it."""
+        """Do what ``close`` does, without waiting."""
         threads, self._threads = self._threads, []
         for _ in threads:
             self._jobs.put(None)
@@ -129,7 +129,7 @@ class Workers:
     def settle(
         self, future: asyncio.Future[Any], result: object, error: BaseException | None
     ) -> None:
-        """Note that a job has ended, and with what. Called on the event loop."""
+        """Hand the result of a job to its caller. Called in the event loop."""
         self._pending -= 1
         if future.done():
             return
@@ -140,14 +140,14 @@ class Workers:
 
 
 class _Thread(NamedTuple):
-    """One thread: what its end resolves, and what then waits for the last of it."""
+    """One thread: a future that is done when its work is over, and its ``join``."""
 
     ended: asyncio.Future[None]
     join: Callable[[], None]
 
 
 class _Job(NamedTuple):
-    """What to do, and who waits for it."""
+    """A job, and the future that its caller awaits."""
 
     work: Callable[[], Any]
     result: asyncio.Future[Any]
@@ -181,7 +181,7 @@ def _end(ended: asyncio.Future[None]) -> None:
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *args: Any) -> None:  # noqa: ANN401
-    with suppress(RuntimeError):  # a closed event loop: nobody waits there any more
+    with suppress(RuntimeError):  # the event loop is closed, so nobody is waiting
         loop.call_soon_threadsafe(callback, *args)
 
 

@@ -1,4 +1,4 @@
-"""Ask ``groups_of``, in time, and refuse what are no names of groups."""
+"""Call ``groups_of`` within the deadline, and check what it returns."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ async def ask_for_groups(
 ) -> tuple[str, ...]:
     """Return the names of a user's groups.
 
-    ``InvalidInputError`` for more than ``most``, ``GroupsUnavailableError`` after ``seconds``,
-    ``ConfigurationError`` for what are no names. What ``groups_of`` raises passes through; a
-    synchronous one that blocks cannot be stopped.
+    Raises ``InvalidInputError`` for more than ``most`` groups, ``GroupsUnavailableError`` after
+    ``seconds``, and ``ConfigurationError`` if the result is not names. Errors of ``groups_of``
+    itself pass through; a synchronous one that blocks cannot be interrupted.
     """
     groups = groups_of(user_id)
     if inspect.isawaitable(groups):
         groups = await _in_time(groups, seconds)
     names = _names(groups, most + 1)
     if len(names) > most:
-        raise InvalidInputError("groups_of", f"more than {most} groups (SESSION_MAX_GROUPS)")
+        raise InvalidInputError(
+            "groups_of", f"returned more than {most} groups (SESSION_MAX_GROUPS)"
+        )
     return names
 
 
@@ -41,18 +43,20 @@ async def _in_time(groups: Awaitable[Iterable[str]], seconds: float) -> Iterable
             return await groups
     except TimeoutError as error:
         if not bound.expired():
-            raise  # its own
+            raise  # an error of groups_of itself
         raise GroupsUnavailableError from error
 
 
 def _names(groups: object, most: int) -> tuple[str, ...]:
     kind = type(groups).__name__
     if isinstance(groups, str | bytes) or not isinstance(groups, Iterable):
-        detail = f"groups_of gives an iterable of names, such as a list of str, not {kind}"
+        detail = f"groups_of must return an iterable of names, such as a list of str, not {kind}"
         raise ConfigurationError(detail)
     names = tuple(islice(groups, most))
     for name in names:
         if not isinstance(name, str):
             wrong = type(name).__name__
-            raise ConfigurationError(f"groups_of gives names as str; its {kind} holds {wrong}")
+            raise ConfigurationError(
+                f"groups_of must return names as str; its {kind} holds {wrong}"
+            )
     return names

@@ -1,4 +1,4 @@
-"""What happens around a session's life: hooks, and sweeping what has ended."""
+"""Hooks, and the sweeping of expired sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events: what a hook is told, and which events a change makes."""
+"""``SessionEvent``: what a hook receives, and which event a change is."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ EVENT_NAMES = (
 
 
 class SessionEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened, after it was acknowledged.
+    """Something that happened to a session, after the store acknowledged it.
 
-    ``user_id`` is who did it (``None``: time). ``session`` is the header after it, for
-    ``session.*``; ``None`` where the store had already erased it. ``message`` is set for
-    ``message.appended``, ``seq`` for ``message.*`` and, as the last seq kept, for
-    ``session.rewound``.
+    ``user_id`` is who did it, or ``None`` for an expiry. ``session`` is the header afterwards, for
+    ``session.*`` events; it is ``None`` if the store had already erased the session. ``message`` is
+    set for ``message.appended``, and ``seq`` for ``message.*`` and for ``session.rewound``, where
+    it is the last seq that was kept.
     """
 
     name: str
@@ -51,7 +51,7 @@ Handler = Callable[[SessionEvent], Awaitable[None] | None]
 
 
 def session_event_name(change: Change, applied: Applied) -> str | None:
-    """Return the name of what a change did to the session itself, or ``None`` if nothing."""
+    """Return the event that a change is for the session itself, or ``None``."""
     before, after = applied.before, applied.header
     if applied.replayed or change.is_plain_append:
         return None

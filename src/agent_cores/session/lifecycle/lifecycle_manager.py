@@ -1,7 +1,4 @@
-"""``LifecycleManager``: hooks, and sweeping what has ended.
-
-Sweeping stands here once, for all stores.
-"""
+"""``LifecycleManager``: hooks, and the sweeping of expired sessions, for all stores alike."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ logger = logging.getLogger("agent_cores.session")
 _in_background: ContextVar[bool] = ContextVar("in_background", default=False)
 
 _GONE = (SessionNotFoundError, StaleHeaderError)
-"""Refusals that tell that a session is not there, or another one under its id."""
+"""Refusals that show that a session is gone, or that its id names another one."""
 
 SWEEP_BATCH = 200
 SWEEP_LEASE_SECONDS = 60.0
@@ -45,9 +42,9 @@ SWEEP_LEASE_SECONDS = 60.0
 class LifecycleManager:
     """Runs hooks after writes, and removes expired sessions in the background.
 
-    Handlers run in the order they were added, after the write was acknowledged and before the verb
-    returns. ``session.expired`` runs at least once, all others at most once. A handler that fails
-    is logged and stops nothing.
+    Handlers run in the order in which they were added, after the write was acknowledged and before
+    the verb returns. ``session.expired`` runs at least once, all others at most once. A handler
+    that fails is logged; the others run all the same.
     """
 
     def __init__(
@@ -65,11 +62,11 @@ class LifecycleManager:
     def on(self, name: str, handler: Handler) -> None:
         """Call ``handler(event)``, sync or async, for every event of that name."""
         if name not in EVENT_NAMES:
-            raise InvalidInputError("name", f"no such event; known are {', '.join(EVENT_NAMES)}")
+            raise InvalidInputError("name", f"no such event; use one of {', '.join(EVENT_NAMES)}")
         self._handlers.setdefault(name, []).append(handler)
 
     def off(self, name: str, handler: Handler) -> None:
-        """Call that handler no more; nothing happens if it was never added."""
+        """Remove a handler; one that was never added is ignored."""
         with suppress(ValueError):
             self._handlers.get(name, []).remove(handler)
 
@@ -79,11 +76,11 @@ class LifecycleManager:
 
     @property
     def listens(self) -> bool:
-        """Whether any handler was ever added."""
+        """Whether any handler was ever added, for any event."""
         return bool(self._handlers)
 
     def listens_to(self, name: str) -> bool:
-        """Whether any handler waits for events of that name."""
+        """Whether there is a handler for events of that name."""
         return bool(self._handlers.get(name))
 
     async def emit(self, event: SessionEvent) -> None:
@@ -96,15 +93,15 @@ class LifecycleManager:
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
-                    raise  # it is this task that was cancelled, not something of the handler's
-                logger.exception("a handler of %s failed", event.name)
+                    raise  # this task was cancelled, not something that the handler awaited
+                logger.exception("a handler of %s raised an error", event.name)
             except Exception:
-                logger.exception("a handler of %s failed", event.name)
+                logger.exception("a handler of %s raised an error", event.name)
 
     async def emit_expired(
         self, namespace: str, session_id: str, header: SessionMetadata | None, at: datetime
     ) -> None:
-        """Tell that a session has ended, unless it never was opened."""
+        """Run the hooks of ``session.expired``, unless the session was never opened."""
         if not self.listens_to("session.expired"):
             return
         if header is not None and header.hold is Hold.OPENING:
@@ -120,22 +117,22 @@ class LifecycleManager:
         )
 
     def start(self) -> None:
-        """Begin to sweep every ``SESSION_CLEANUP_INTERVAL`` seconds; 0 is never."""
+        """Start to sweep every ``SESSION_CLEANUP_INTERVAL`` seconds; 0 means never."""
         if self._settings.cleanup_interval > 0 and self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().create_task(self._sweep_for_ever())
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep_periodically())
 
     async def stop(self) -> None:
-        """End the background sweep."""
+        """Stop sweeping in the background."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.wait([self._sweeper])
             self._sweeper = None
 
     async def sweep(self) -> list[Ended]:
-        """Remove every session that has ended; any number of processes may do so at once.
+        """Remove every expired session; any number of processes may do so concurrently.
 
-        Returns those that this call removed: none while the store's clock is in doubt. The cost
-        grows with what came due, not with what is stored.
+        Returns the sessions that this call removed; none while the store's clock is in doubt. The
+        cost grows with the number of due sessions, not of stored ones.
         """
         removed: list[Ended] = []
         if not await self._clock.measure():
@@ -152,21 +149,23 @@ class LifecycleManager:
             await self._storage.apply(session.removal(self._clock()))
         except SessionError as error:
             if session.header is None and isinstance(error, _GONE):
-                return True  # the store had erased it by itself
-            logger.debug("an expired session was not removed: %s", error)
+                return True  # the store had already erased it
+            logger.debug("an expired session could not be removed: %s", error)
             return False
         return True
 
     @property
     def is_sweeping(self) -> bool:
-        """Whether this runs inside the background sweep, as a hook of it does."""
+        """Whether the calling code runs inside the background sweep, as its hooks do."""
         return _in_background.get()
 
-    async def _sweep_for_ever(self) -> None:
+    async def _sweep_periodically(self) -> None:
         _in_background.set(True)
         while True:
             await asyncio.sleep(self._settings.cleanup_interval)
             try:
                 await self.sweep()
             except Exception:
-                logger.exception("sweeping failed; the next one is in its turn")
+                logger.exception(
+                    "sweeping failed; it is tried again after SESSION_CLEANUP_INTERVAL"
+                )

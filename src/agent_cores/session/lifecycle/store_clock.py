@@ -1,9 +1,8 @@
 """``StoreClock``: the manager's clock, corrected by the store's.
 
-Processes whose clocks disagree would end each other's sessions. So the store's clock decides,
-where a store has one: how far the own clock is from it is measured at the start, before each
-sweep, and before an ended session is replaced. In between, the time that has passed since is
-counted by a clock that nobody sets.
+Processes whose clocks disagree would expire each other's sessions. So if the store has a clock, it
+decides: the difference is measured at the start, before each sweep, and before an expired session
+is replaced. In between, the time since the last measurement is counted by a monotonic clock.
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ _MILLISECOND = 1_000_000
 _SECOND = 1_000_000_000
 _BOOT = getattr(time, "CLOCK_BOOTTIME", None)
 _steady = time.monotonic_ns if _BOOT is None else partial(time.clock_gettime_ns, _BOOT)
-"""The nanoseconds of a clock that nobody sets, and that counts on while the machine sleeps."""
+"""Nanoseconds of a monotonic clock that also counts while the machine sleeps."""
 DOUBT_SECONDS = 600.0
-"""A store's clock that has jumped is believed once it has held so long."""
+"""A store's clock that has jumped is trusted again after this long without another jump."""
 
 
 class StoreClock:
     """Gives the time by which everything is decided: aware UTC datetimes of whole milliseconds.
 
-    ``max_skew`` seconds apart, the clocks are said to differ, in the log; infinite, the own clock
-    is never corrected: for tests that set it by hand.
+    If the clocks are more than ``max_skew`` seconds apart, a warning is logged. With an infinite
+    ``max_skew`` the process's own clock is never corrected, for tests that set it by hand.
     """
 
     def __init__(
         self, own: Callable[[], datetime], storage: StorageProvider, max_skew: float
     ) -> None:
         self.now = own
-        """Returns the time now, in one call less than calling the clock."""
+        """Returns the time now, one call cheaper than calling the clock."""
         self._own = own
         self._storage = storage
         self._max_skew = max_skew
@@ -64,8 +63,8 @@ class StoreClock:
     async def measure(self) -> bool:
         """Read the store's clock and correct this one by it.
 
-        ``False`` while the time is in doubt, since the store's clock has jumped: then nothing may
-        be removed because of the time. Raises what the store raises.
+        Returns ``False`` while the time is in doubt because the store's clock has jumped: then
+        nothing may be removed because of its age. Raises what the store raises.
         """
         if math.isinf(self._max_skew):
             return True
@@ -76,7 +75,7 @@ class StoreClock:
         return self._correct(before, theirs, self._own())
 
     def _correct(self, before: datetime, theirs: datetime, after: datetime) -> bool:
-        """Take over the store's time, read between two readings of the own clock."""
+        """Adopt the store's time, which was read between two readings of this process's clock."""
         offset = max(min(theirs - before, timedelta(0)), theirs - after)
         self._warn_if_apart(offset)
         if self._own is not utc_now:
@@ -92,7 +91,7 @@ class StoreClock:
         return True
 
     def _in_doubt(self, anchor: int, steady: int) -> bool:
-        """Whether the store's clock has jumped, against the steady one, and not long ago."""
+        """Whether the store's clock has recently jumped, compared with the monotonic one."""
         known = self._anchor
         if known is None or abs(anchor - known) <= self._max_skew * _SECOND:
             self._jumped_at = None
@@ -101,7 +100,7 @@ class StoreClock:
             self._jumped_at = steady
             logger.error(
                 "the store's clock has jumped by %.1f s: nothing is swept or replaced "
-                "until it has held for %d s",
+                "until it has run steadily for %d s",
                 (anchor - known) / _SECOND,
                 DOUBT_SECONDS,
             )
@@ -114,7 +113,7 @@ class StoreClock:
         apart = abs(offset.total_seconds()) > self._max_skew
         if apart and not self._warned:
             logger.warning(
-                "this clock is %.1f s apart from the store's, which is used instead "
+                "the clock of this process differs from the store's, which is used, by %.1f s "
                 "(SESSION_MAX_CLOCK_SKEW is %s)",
                 -offset.total_seconds(),
                 self._max_skew,
@@ -123,6 +122,6 @@ class StoreClock:
 
 
 def _counted_from(anchor: int) -> Callable[[], datetime]:
-    """Return a clock that was at ``anchor``, in nanoseconds since 1970, when the steady was 0."""
+    """Return a clock that read ``anchor`` nanoseconds since 1970 when the monotonic one was 0."""
     steady = _steady
     return lambda: at_millis((anchor + steady()) // _MILLISECOND)

@@ -1,4 +1,4 @@
-"""What a change does to a session, one struct an effect."""
+"""The effects of a change, one struct each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent_cores.session.models.session import Grant, Hold
 
 
 def random_token() -> int:
-    """Return 63 random bits: a number that no other change of a session ever draws."""
+    """Return 63 random bits: a number that no other change of the session draws."""
     return secrets.randbits(63)
 
 
@@ -25,10 +25,10 @@ class SeqRange(msgspec.Struct, frozen=True):
 
 
 class AccessEffect(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may do what, from now on. ``None`` and empty leave things as they are.
+    """Change who may do what. ``None`` and empty values change nothing.
 
-    ``revoke_all`` drops every grant, ``revoke`` some; then ``grant`` is set, replacing the
-    subject's. ``token`` makes ``access_revision`` a number that never comes twice.
+    ``revoke_all`` removes every grant, ``revoke`` those of some subjects; then each grant in
+    ``grant`` replaces that of its subject. ``token`` makes ``access_revision`` unique.
     """
 
     owner_id: str | None = None
@@ -42,7 +42,7 @@ class AccessEffect(msgspec.Struct, frozen=True, kw_only=True):
 
 @hides("token")
 class TurnEffect(msgspec.Struct, frozen=True, kw_only=True):
-    """Take, renew or release the turn. ``lease_end`` is ``None`` for a release."""
+    """Take, renew or release the turn; ``lease_end`` is ``None`` to release it."""
 
     token: str
     lease_end: datetime | None
@@ -50,14 +50,14 @@ class TurnEffect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HoldEffect(msgspec.Struct, frozen=True):
-    """Set the hold, or lift it with ``None``. Lifting ``opening`` gives the session its own end."""
+    """Set the hold, or lift it with ``None``. Lifting ``opening`` starts the idle time."""
 
     hold: Hold | None
     token: int = msgspec.field(default_factory=random_token)
 
 
 class RenewEffect(msgspec.Struct, frozen=True):
-    """Renew the end. A ``ttl_seconds`` given is set, and the end counted anew from it."""
+    """Restart the idle time. With ``ttl_seconds``, that becomes the idle time."""
 
     ttl_seconds: float | UnsetType | None = UNSET
     token: int = msgspec.field(default_factory=random_token)

@@ -1,4 +1,4 @@
-"""When a session ends. Pure functions of the header and an instant."""
+"""When a session expires. Pure functions of the header and an instant."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ RENEWAL_STEP = 20  # a read renews only if the end moves by more than 1/20 of th
 
 
 def earlier(first: datetime | None, second: datetime | None) -> datetime | None:
-    """Return the earlier of two ends; ``None`` is never."""
+    """Return the earlier of two ends; ``None`` means never."""
     if first is None or second is None:
         return second if first is None else first
     return min(first, second)
 
 
 def later(first: datetime | None, second: datetime | None) -> datetime | None:
-    """Return the later of two ends; ``None`` is never."""
+    """Return the later of two ends; ``None`` means never."""
     return None if first is None or second is None else max(first, second)
 
 
 def fresh_end(header: SessionMetadata, at: datetime) -> datetime | None:
-    """Return the end counted anew from ``at``: idle time, never past the longest lifetime."""
+    """Return the end of an idle time that starts at ``at``, within the longest lifetime."""
     if header.hold is Hold.OPENING:
         return at + OPENING_TIME
     idle = None if header.ttl_seconds is None else at + timedelta(seconds=header.ttl_seconds)
@@ -38,21 +38,21 @@ def fresh_end(header: SessionMetadata, at: datetime) -> datetime | None:
 
 
 def renewed_end(header: SessionMetadata, at: datetime) -> datetime | None:
-    """Return the end after a renewal at ``at``: never nearer than it was."""
+    """Return the end after a renewal at ``at``: never earlier than before."""
     if header.expires_at is None:
         return None
     return later(header.expires_at, fresh_end(header, at))
 
 
 def end_after_write(header: SessionMetadata, at: datetime) -> datetime | None:
-    """Return the end after a write: renewed, unless archived or never renewed."""
+    """Return the end after a write: renewed, unless archived or ``renew_on`` is ``never``."""
     if header.archived or header.renew_on is RenewOn.NEVER:
         return header.expires_at
     return renewed_end(header, at)
 
 
 def read_renews(header: SessionMetadata, at: datetime) -> bool:
-    """Whether a read by an owner or editor is worth writing a renewal for."""
+    """Whether a read by an owner or editor moves the end enough to write a renewal."""
     if header.renew_on is not RenewOn.ACCESS or header.archived or header.hold is not None:
         return False
     end = renewed_end(header, at)

@@ -87,7 +87,9 @@ def metadata_fields(header: SessionMetadata, updates: Mapping[str, Any], limits:
 def check_metadata_size(size: int, limits: Limits) -> None:
     """Raise ``InvalidInputError`` if encoded attributes are too large."""
     if size > limits.metadata_bytes:
-        raise InvalidInputError("metadata", f"{size} bytes, at most {limits.metadata_bytes}")
+        raise InvalidInputError(
+            "metadata", f"is {size} bytes, at most {limits.metadata_bytes} allowed"
+        )
 
 
 def access_fields(
@@ -97,7 +99,7 @@ def access_fields(
     wanted = {"owner_id": effect.owner_id, "public": effect.public, "archived": effect.archived}
     fields = _differing(header, {k: value for k, value in wanted.items() if value is not None})
     if not all(grant.is_live(at) for grant in effect.grant):  # it expired while the write waited
-        raise InvalidInputError("expires_at", "in the past")
+        raise InvalidInputError("expires_at", "must be in the future")
     grants = {} if effect.revoke_all else without(header.grants, effect.revoke)
     for grant in effect.grant:
         if not _same_grant(grants.get(grant.subject), grant):
@@ -105,7 +107,9 @@ def access_fields(
     if grants != header.grants:
         fields["grants"] = live = {k: grant for k, grant in grants.items() if grant.is_live(at)}
         if len(live) > limits.grants:
-            raise InvalidInputError("grants", f"{len(live)}, at most {limits.grants}")
+            raise InvalidInputError(
+                "grants", f"would be {len(live)}, at most {limits.grants} allowed"
+            )
     return fields
 
 
@@ -145,7 +149,9 @@ def context_bytes_after(
     """
     growth = context_size(added) - context_size(replaced)
     if growth > 0 and held + growth > limits.context_bytes:
-        raise InvalidInputError("context", f"{held + growth} bytes, at most {limits.context_bytes}")
+        raise InvalidInputError(
+            "context", f"would be {held + growth} bytes, at most {limits.context_bytes} allowed"
+        )
     return held + growth
 
 

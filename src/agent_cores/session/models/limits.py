@@ -1,4 +1,4 @@
-"""The bounds of what one session, one change and one page may hold. Sizes are bytes as stored."""
+"""What one session, one change and one page may hold at most. Sizes are bytes as stored."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ MIB = 1024 * KIB
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Each bound is allowed, one past it is ``InvalidInputError``.
+    """Each bound itself is allowed; anything more raises ``InvalidInputError``.
 
-    A setting ``SESSION_MAX_*`` each.
+    Each has a setting, ``SESSION_MAX_…``.
     """
 
     name_bytes: int = 255

@@ -1,4 +1,4 @@
-"""What a listing means: which headers belong to it, in which order, and where a page goes on."""
+"""The meaning of a listing: which headers belong to it, their order, and how pages continue."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from agent_cores.session.models.times import from_millis, to_millis
 _LARGEST_SKIP = 2**63 - 1
 
 WALK_LIMIT = 1_000
-"""How many entries past those wanted one page of a listing may look at."""
+"""How many entries beyond those wanted one page of a listing may examine."""
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """A place in a listing: after the entry with this time and id. It gives no authority.
+    """A place in a listing: after the entry with this time and id. It gives no rights.
 
-    ``skip`` is the rest of an offset: how many more entries the listing passes over from here. It
-    is 0 but for a page that ended at the bound of its walk before its offset was used up.
+    ``skip`` is what is left of an offset: how many more entries to pass over from here. It is 0
+    unless the page reached ``WALK_LIMIT`` before its offset was used up.
     """
 
     millis: int
@@ -45,23 +45,25 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     def decode(cls, text: str) -> Cursor:
         """Read what ``encode`` wrote; ``InvalidInputError`` for anything else."""
         if not isinstance(text, str):
-            raise InvalidInputError("cursor", f"text, not {type(text).__name__}")
+            raise InvalidInputError("cursor", f"must be text, not {type(text).__name__}")
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             cursor = msgspec.json.decode(raw, type=cls)
             _ = cursor.at
         except (ValueError, binascii.Error, msgspec.MsgspecError, OverflowError) as error:
-            raise InvalidInputError("cursor", "not a cursor of this service") from error
+            raise InvalidInputError(
+                "cursor", "is not a cursor that this service returned"
+            ) from error
         return cursor
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """A listing of one namespace, newest first.
 
-    With ``subjects`` it lists what others share with any of them, by the time it was shared;
-    otherwise by ``listed_at``, all or one owner's. ``status=None`` means every stored session,
-    expired and unopened ones too. ``namespace=None`` means all namespaces, for direct use of a
-    provider.
+    With ``subjects`` it lists what others share with any of them, by the time of sharing;
+    otherwise all sessions, or one owner's, by ``listed_at``. ``status=None`` means every stored
+    session, expired and unopened ones included. ``namespace=None`` means all namespaces, for direct
+    use of a provider.
     """
 
     namespace: str | None
@@ -76,15 +78,15 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def skip(self) -> int:
-        """How many entries that match are passed over: the offset, or what is left of it."""
+        """How many matching entries to pass over: the offset, or what is left of it."""
         return self.offset if self.after is None else self.offset + self.after.skip
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """A session that has reached its end, taken by one sweeper.
+    """An expired session, leased to one sweeper.
 
-    ``header`` is ``None`` where the store had erased the session by itself; what is left of it in
-    the store's indexes goes with the delete that the sweeper sends.
+    ``header`` is ``None`` if the store had already erased the session; the sweeper's delete then
+    removes what is left of it in the store's indexes.
     """
 
     namespace: str
@@ -116,11 +118,11 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A page of headers; ``next`` is where the listing goes on, or ``None`` at its end.
+    """A page of headers; ``next`` is where the listing continues, or ``None`` at its end.
 
-    A page may be short, even empty, with ``next`` set: a walk is bounded. ``unreadable`` are the
-    ids of sessions that may belong to this page and whose records cannot be read: one of them
-    must not hide the others.
+    A page may be short, even empty, with ``next`` set, because it examines a bounded number of
+    entries. ``unreadable`` are the ids of sessions that may belong to this page but whose records
+    cannot be read, so that one of them does not hide the others.
     """
 
     headers: list[SessionMetadata]

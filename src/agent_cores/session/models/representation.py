@@ -1,7 +1,7 @@
 """``hides``: structs whose representation leaves out what no log may hold.
 
-Message text, context, metadata and secrets end in a log by a line that prints a whole object, by a
-traceback with its local variables, or by a failed assertion.
+Message text, context, metadata and secrets would reach a log by a line that prints a whole object,
+by a traceback with local variables, or by a failed assertion.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ S = TypeVar("S", bound="msgspec.Struct")
 
 
 class _Hidden:
-    """Stands for a value."""
+    """A placeholder for a value."""
 
     def __repr__(self) -> str:
         return "…"
@@ -27,7 +27,7 @@ _HIDDEN = _Hidden()
 
 
 def in_full(struct: msgspec.Struct) -> str:
-    """Return the representation with everything in it."""
+    """Return the representation with every value shown."""
     fields = struct.__struct_fields__
     return _text(struct, [(name, getattr(struct, name)) for name in fields])
 
@@ -38,9 +38,9 @@ def _text(struct: msgspec.Struct, values: Iterable[tuple[str, Any]]) -> str:
 
 
 def hides(*fields: str) -> Callable[[type[S]], type[S]]:
-    """Leave the values of some fields out of ``repr()``; that there is one is still shown.
+    """Leave the values of some fields out of ``repr()``; it still shows whether there is one.
 
-    For rich too, which has a way of its own.
+    The same holds for rich, which has a protocol of its own.
     """
 
     def decorate(kind: type[S]) -> type[S]:

@@ -1,4 +1,4 @@
-"""One atomic look at one session: what a provider's ``read`` takes and gives."""
+"""``Window`` and ``Snapshot``: what a provider's ``read`` takes and returns."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def forward(self) -> bool:
-        """Whether the page is filled from its oldest message on (else from its newest back)."""
+        """Whether the page is filled from its oldest message (else from its newest)."""
         return self.after_seq is not None
 
     def fill(self, candidates: Iterable[StoredMessage]) -> tuple[list[StoredMessage], bool]:
-        """Take a page from messages in reading direction; return it ascending, and if more follow.
+        """Return a page of the candidates, ascending, and whether more follow.
 
-        ``candidates`` are those past the bound, nearest to it first; give one more than ``limit``.
+        ``candidates`` are the messages beyond the given seq, nearest to it first: one more than
+        ``limit`` of them, if there are so many.
         """
         page: list[StoredMessage] = []
         room = self.max_bytes
@@ -51,7 +52,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return page, has_more
 
     def select(self, messages: Sequence[StoredMessage]) -> tuple[list[StoredMessage], bool]:
-        """Take a page from all messages of a session, given in order of seq."""
+        """Return a page of all messages, given by rising seq, and whether more follow."""
         after, before = self.after_seq, self.before_seq
         if after is not None:
             return self.fill(message for message in messages if message.seq > after)
@@ -63,7 +64,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 @hides("context")
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The header and what else was asked for, all of one instant. ``None``: not asked for."""
+    """One session at one instant: the header and what else was asked for (``None``: not asked)."""
 
     header: SessionMetadata
     context: dict[str, bytes] | None = None

@@ -16,22 +16,22 @@ def to_millis(at: datetime) -> int:
 
 
 def from_millis(millis: int) -> datetime:
-    """Return the instant that many milliseconds after 1970 UTC."""
+    """Return the instant so many milliseconds after 1970 UTC."""
     return EPOCH + timedelta(0, 0, 0, millis)  # by position: read for every message of a page
 
 
 def whole_millis(at: datetime) -> datetime:
-    """Cut an aware datetime to the millisecond, in UTC."""
+    """Return an aware datetime cut to the millisecond, in UTC."""
     at = at.astimezone(UTC)
     return at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 def utc_now() -> datetime:
-    """Return the machine's time; the default clock. It is the same object all millisecond."""
+    """Return the machine's time: the default clock. Within a millisecond, the same object."""
     return at_millis(time.time_ns() // 1_000_000)
 
 
 @lru_cache(maxsize=4)
 def at_millis(millis: int) -> datetime:
-    """Return the instant so many milliseconds after 1970 UTC, the same object while it is now."""
+    """As ``from_millis``, but cached: the same object while the time is that millisecond."""
     return datetime.fromtimestamp(millis / 1000, UTC)

@@ -1,7 +1,7 @@
 """Plain JSON values: what callers may store, checked and encoded once.
 
-Refused, where JSON libraries are lenient: NaN and infinities, keys that are not text, tuples,
-bytes and other objects, lone surrogates, and nesting past the bound.
+JSON libraries are lenient; this rejects NaN and infinities, keys that are not text, tuples, bytes
+and other objects, lone surrogates, and nesting beyond the bound.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ decode_json = _decoder.decode
 
 
 class EncodedJson(msgspec.Struct, frozen=True, gc=False):
-    """A value that was checked and encoded before: :func:`to_json` checks its size alone."""
+    """A value that has been checked and encoded: :func:`to_json` checks only its size."""
 
     json: bytes
 
@@ -38,8 +38,8 @@ _PLAIN = frozenset({str, int, bool, NoneType})
 def check_json(value: object, field: str, depth: int) -> None:
     """Raise ``InvalidInputError`` unless the value is plain JSON of at most that depth.
 
-    Text is checked for lone surrogates by the encoder, see :func:`to_json`. A list or object costs
-    by the kinds of values in it, more than by their number.
+    The encoder checks text for lone surrogates, see :func:`to_json`. The cost of a list or object
+    depends more on how many types of values it holds than on how many values.
     """
     if isinstance(value, str | int) or value is None:
         return
@@ -48,7 +48,7 @@ def check_json(value: object, field: str, depth: int) -> None:
         level = _containers(level, {type(value)}, field)
     while level:
         if depth == 0:
-            raise InvalidInputError(field, "nested too deeply")
+            raise InvalidInputError(field, "is nested too deeply")
         depth -= 1
         deeper: list[Any] = []
         for container in level:
@@ -57,7 +57,7 @@ def check_json(value: object, field: str, depth: int) -> None:
             items = container
             if isinstance(container, dict):
                 if not all(isinstance(key, str) for key in container):
-                    raise InvalidInputError(field, "keys of objects are text")
+                    raise InvalidInputError(field, "must have text as keys of objects")
                 items = container.values()
             kinds = set(map(type, items))
             if not kinds <= _PLAIN:
@@ -66,35 +66,37 @@ def check_json(value: object, field: str, depth: int) -> None:
 
 
 def _containers(items: Iterable[Any], kinds: set[type], field: str) -> list[Any]:
-    """Return the lists and objects among values; refuses what is no plain JSON."""
+    """Return the lists and objects among the values; reject what is not plain JSON."""
     if kinds in ({list}, {dict}):
         return list(items)
     for kind in kinds:
         if issubclass(kind, float):
             if not all(math.isfinite(item) for item in items if isinstance(item, float)):
-                raise InvalidInputError(field, "NaN and infinities are not JSON")
+                raise InvalidInputError(
+                    field, "must not hold NaN or infinities, which are not JSON"
+                )
         elif not issubclass(kind, str | int | dict | list | NoneType):
-            raise InvalidInputError(field, f"{kind.__name__} is not plain JSON")
+            raise InvalidInputError(field, f"must be plain JSON, which {kind.__name__} is not")
     return [item for item in items if isinstance(item, dict | list)]
 
 
 def to_json(value: object, field: str, *, depth: int, at_most: int) -> bytes:
-    """Check and encode a value; ``at_most`` bounds its bytes."""
+    """Check and encode a value of at most ``at_most`` bytes."""
     if type(value) is EncodedJson:
         return _bounded(value.json, field, at_most)
     check_json(value, field, depth)
     try:
         encoded = encode_json(value)
     except UnicodeEncodeError as error:
-        raise InvalidInputError(field, "text with a lone surrogate") from error
+        raise InvalidInputError(field, "must not hold a lone surrogate") from error
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidInputError(field, "not plain JSON") from error
+        raise InvalidInputError(field, "must be plain JSON") from error
     return _bounded(encoded, field, at_most)
 
 
 def _bounded(encoded: bytes, field: str, at_most: int) -> bytes:
     if len(encoded) > at_most:
-        raise InvalidInputError(field, f"{len(encoded)} bytes, at most {at_most}")
+        raise InvalidInputError(field, f"is {len(encoded)} bytes, at most {at_most} allowed")
     return encoded
 
 
@@ -109,7 +111,7 @@ def canonical_json(encoded: bytes) -> bytes:
 def same_value(one: bytes, other: bytes) -> bool:
     """Whether two stored records, each a version byte and JSON, hold the same value.
 
-    Bytes are compared first: only where they differ is anything decoded.
+    They are decoded only if their bytes differ.
     """
     if one == other:
         return True
@@ -122,5 +124,5 @@ def same_value(one: bytes, other: bytes) -> bool:
 
 
 def copy_json(value: Any) -> Any:  # noqa: ANN401 - any JSON value in, an equal one out
-    """Return an equal value that shares nothing with the one given."""
+    """Return an equal value that shares nothing with the given one."""
     return decode_json(encode_json(value))

@@ -1,6 +1,6 @@
-"""``version``: which state of which session was seen, as one opaque text. It is the ETag's content.
+"""``version``: one state of one session as one opaque text, which is also the ETag's content.
 
-Here alone it is written and read, for the library and for the service.
+Only this module writes and parses it, for the library and the service alike.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _TEXT = re.compile(r"([0-9]{1,19})\.([1-9][0-9]{0,17})\.[0-9]{1,19}", re.ASCII)
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """What a write expects: the revision, and the session's incarnation if a version says it."""
+    """What a write expects: a revision, and also an incarnation if a version was given."""
 
     revision: int | None = None
     incarnation: int | None = None
@@ -28,9 +28,9 @@ def version_text(incarnation: int, revision: int, last_seq: int) -> str:
 
 
 def read_version(text: str) -> Expected | None:
-    """Return what a version asks for; ``None`` if the text is none.
+    """Return what a version expects; ``None`` if the text is not a version.
 
-    The last seq is not compared: an append raises no revision, and would refuse the write.
+    The last seq is not compared: a plain append must not refuse the write.
     """
     match = _TEXT.fullmatch(text)
     return None if match is None else Expected(int(match[2]), int(match[1]))

@@ -1,4 +1,4 @@
-"""``Verbs``: what every verb stands on: the way from a caller's arguments to the engine."""
+"""``Verbs``: what all verbs share, from a caller's arguments to the engine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Created(msgspec.Struct, frozen=True):
 
 
 class Verbs:
-    """The parts that the verbs of all topics share."""
+    """What the verbs of every topic share."""
 
     def __init__(self, runtime: Runtime, scope: Scope) -> None:
         self._runtime = runtime
@@ -74,11 +74,11 @@ class Verbs:
 
     @property
     def _is_running(self) -> bool:
-        """Whether this was started, and not stopped since."""
+        """Whether this has been started and not stopped since."""
         return self._runtime.is_ready
 
     async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run to its end what must not stop half way, even if its caller is cancelled."""
+        """Run work that must not stop half way to its end, even if its caller is cancelled."""
         await self._runtime.finish(work)
 
     async def _read_session(
@@ -91,7 +91,7 @@ class Verbs:
         window: Window | None = None,
         deadline: float | None = None,
     ) -> ReadResult:
-        """Read and decide; with the ``deadline`` of an operation, as a part of it."""
+        """Check the ids, read and decide; with a ``deadline``, as part of that operation."""
         await self._runtime.ready()
         caller = Caller(self._inputs.user_id(user_id))
         session_id = self._inputs.session_id(session_id)
@@ -108,7 +108,7 @@ class Verbs:
     async def _decide(
         self, session_id: str, user_id: str, action: Action, field: str = "user_id"
     ) -> Decision:
-        """Decide for a write."""
+        """Check the ids, then decide on a write."""
         runtime = self._runtime
         if not runtime.is_ready:
             await runtime.ready()
@@ -122,7 +122,7 @@ class Verbs:
     async def _valid(
         self, check: Callable[[], T], session_id: str, user_id: str, action: Action
     ) -> T:
-        """Return what a check of arguments gives; who may not do this at all is told that first."""
+        """Return what ``check`` returns; a caller who may not do this gets that error first."""
         try:
             return check()
         except InvalidInputError:
@@ -130,9 +130,9 @@ class Verbs:
             raise
 
     async def _checked(self, decision: Decision, check: Callable[[], T]) -> T:
-        """Return what a check of arguments gives, for a write that was decided on.
+        """Return what ``check`` returns, for a write that was decided on.
 
-        The decision may stand on a cached header: before arguments are refused, it is made afresh.
+        The decision may rest on a cached header: before arguments are refused, it is confirmed.
         """
         try:
             return check()
@@ -162,7 +162,7 @@ class Verbs:
     ) -> Window | None:
         limits = self._engine.limits
         if before_seq is not None and after_seq is not None:
-            raise InvalidInputError("before_seq", "not together with after_seq")
+            raise InvalidInputError("before_seq", "give before_seq or after_seq, not both")
         if whole_number(limit, field, least, limits.page_items) == 0:
             return None
         return Window(
@@ -173,7 +173,7 @@ class Verbs:
         )
 
     async def _renew_by_reading(self, read: ReadResult) -> None:
-        """Renew a session that lives on by being read; a failure does not spoil the read."""
+        """Renew a session that reads renew; if that fails, the read succeeds all the same."""
         header, decision = read.snapshot.header, read.decision
         if read.role is AccessRole.VIEWER or not read_renews(header, decision.at):
             return
@@ -181,10 +181,10 @@ class Verbs:
         try:
             await self._engine.apply_once(decision, change)
         except SessionError:
-            logger.warning("a read did not renew its session", exc_info=True)
+            logger.warning("a session could not be renewed by a read", exc_info=True)
 
     def _header_of(self, decision: Decision, applied: Applied) -> Session:
-        """Return the session after a write, as its caller may see it."""
+        """Return the header after a write, as its caller may see it."""
         session = self._engine.session(applied.header, decision.caller, decision.at)
         if session is None:
             raise SessionNotFoundError

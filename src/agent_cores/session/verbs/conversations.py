@@ -64,11 +64,11 @@ class ConversationVerbs(Verbs):
     ) -> str:
         """Create a session owned by ``user_id`` and return its id.
 
-        ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's. ``ttl_hours`` is
-        the idle time: left out, ``SESSION_DEFAULT_EXPIRY`` holds; ``None`` never expires.
-        ``if_exists="return"`` gives the id of an existing session that the caller owns, never of
-        another's, who may have made it under that id to read along. ``"return_shared"`` also gives
-        one that the caller may write, whoever owns it.
+        ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's own. ``ttl_hours`` is
+        the idle time: by default ``SESSION_DEFAULT_EXPIRY``; ``None`` never expires.
+        ``if_exists="return"`` returns the id of an existing session that the caller owns, never
+        that of somebody else, who may have created it under that id to read along.
+        ``"return_shared"`` also returns one that the caller may write to, whoever owns it.
 
         Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
         """
@@ -105,7 +105,7 @@ class ConversationVerbs(Verbs):
         await self._runtime.ready()
         caller = Caller(self._inputs.user_id(user_id))
         if if_exists not in ("error", "return", "return_shared"):
-            raise InvalidInputError("if_exists", "one of error, return, return_shared")
+            raise InvalidInputError("if_exists", "must be one of error, return, return_shared")
         if session_id is None:
             session_id = new_id()
         else:
@@ -138,9 +138,9 @@ class ConversationVerbs(Verbs):
         return Created(session_id, caller, change.at, applied.header)
 
     async def _may_return(self, session_id: str, caller: Caller, *, shared: bool) -> bool:
-        """Whether a create may answer with the session that has the id.
+        """Whether a create may return the session that has the id.
 
-        It is the caller's own, or with ``shared`` one that they may write.
+        The caller must own it, or with ``shared`` may write to it.
         """
         try:
             read = await self._engine.read(self._scope, session_id, caller, Action.APPEND)
@@ -159,7 +159,7 @@ class ConversationVerbs(Verbs):
         known = self._inputs.metadata(metadata, "metadata")
         if title is not None:
             if "title" in known:
-                raise InvalidInputError("title", "given twice, in metadata too")
+                raise InvalidInputError("title", "given twice; metadata has a title too")
             known["title"] = self._inputs.title(title)
         at = self._engine.clock()
         own = {k: v for k, v in known.items() if k not in {"title", "tags"} and v is not None}
@@ -226,11 +226,11 @@ class ConversationVerbs(Verbs):
         expected_revision: int | None = None,
         expected_version: str | None = None,
     ) -> Session:
-        """Set context keys and metadata keys, drop context keys; return the header after it.
+        """Set context and metadata keys, remove context keys; return the header after that.
 
         A metadata key set to ``None`` is removed. Writers of different context keys never undo each
-        other. Raises ``RevisionMismatchError`` if the session is not in the state expected:
-        ``expected_version`` (a ``session.version``) tells another session of the same id too.
+        other. Raises ``RevisionMismatchError`` if the session is not in the expected state;
+        ``expected_version`` (a ``session.version``) also detects another session of the same id.
         """
         decision = await self._decide(session_id, user_id, Action.UPDATE)
 
@@ -256,20 +256,21 @@ class ConversationVerbs(Verbs):
         shared: bool = False,
         cursor: str | None = None,
     ) -> Page[Session]:
-        """Return headers of the user's sessions, latest activity first; archived ones on demand.
+        """Return headers of the user's sessions, latest activity first.
 
-        ``tags`` means all of them. ``shared=True`` lists what others share with the user,
-        directly or by group, by when it was shared. A page ends early at 4 MiB
-        (``SESSION_MAX_PAGE_BYTES``), and may be short for other reasons, with ``next_cursor`` set;
-        ``cursor`` continues it, at the same cost however far on; ``offset`` costs what it skips.
+        ``status`` is active (the default) or archived. With ``tags``, sessions that have all of
+        them. With ``shared=True``, what others share with the user, directly or by group, latest
+        shared first. A page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) and may be short for other
+        reasons, with ``next_cursor`` set. ``cursor`` continues at the same cost however far you go;
+        ``offset`` costs what it skips.
         """
         await self._runtime.ready()
         caller = Caller(self._inputs.user_id(user_id))
         after = None if cursor is None else Cursor.decode(cursor)
         if after is not None and offset:
-            raise InvalidInputError("offset", "not together with cursor")
+            raise InvalidInputError("offset", "give offset or cursor, not both")
         if after is not None and after.shared is not flag(shared, "shared"):
-            raise InvalidInputError("cursor", "of another listing")
+            raise InvalidInputError("cursor", "belongs to another listing")
         if flag(shared, "shared"):
             caller = await self._scope.with_groups(caller)
         at = self._engine.clock()
@@ -301,7 +302,7 @@ class ConversationVerbs(Verbs):
         expected_revision: int | None = None,
         expected_version: str | None = None,
     ) -> Literal[True]:
-        """Remove the session with all that belongs to it. Its owner only."""
+        """Remove the session and all that belongs to it. For its owner only."""
         decision = await self._decide(session_id, user_id, Action.DELETE)
         expected = await self._checked(
             decision, lambda: expected_state(expected_revision, expected_version)
@@ -311,7 +312,7 @@ class ConversationVerbs(Verbs):
         return True
 
     async def archive_session(self, session_id: str, user_id: str) -> Session:
-        """Make the session read-only and take it out of the default listing. Its clock runs on."""
+        """Make the session read-only and leave it out of default listings. It still expires."""
         return await self._set_archived(session_id, user_id, archived=True)
 
     async def unarchive_session(self, session_id: str, user_id: str) -> Session:
@@ -326,10 +327,10 @@ class ConversationVerbs(Verbs):
     async def renew_session(
         self, session_id: str, user_id: str, *, ttl_hours: float | UnsetType | None = UNSET
     ) -> Session:
-        """Count the idle time anew.
+        """Restart the idle time.
 
-        A ``ttl_hours`` given becomes the idle time, and the end comes nearer or farther by it;
-        left out, the end never comes nearer.
+        With ``ttl_hours``, that becomes the idle time, and the session may expire sooner or later
+        than before. Without it, never sooner.
         """
         decision = await self._decide(session_id, user_id, Action.RENEW)
         seconds = await self._checked(

@@ -1,4 +1,4 @@
-"""Fork: a session of one's own that begins as another one was."""
+"""Fork a session: copy it into a new one of the caller's."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class ForkVerbs(Verbs):
     ) -> str:
         """Copy a session that the caller may read into a new one of theirs; return its id.
 
-        Messages keep seq, id, author and time, up to ``up_to_seq``. Context goes along only if the
-        caller may read it; grants, visibility and turn do not. ``title`` and ``metadata`` are set
-        over the copied ones. The copy cannot be seen before it is whole.
+        Messages up to ``up_to_seq`` keep seq, id, author and time. Context is copied only if the
+        caller may read it; grants, visibility and turn are not. ``title`` and ``metadata`` override
+        the copied ones. Nobody can see the copy before it is complete.
         """
         forked = await self._fork_session(
             session_id,
@@ -92,7 +92,7 @@ class ForkVerbs(Verbs):
         updates = self._inputs.metadata(metadata, "metadata")
         if title is not None:
             if "title" in updates:
-                raise InvalidInputError("title", "given twice, in metadata too")
+                raise InvalidInputError("title", "given twice; metadata has a title too")
             updates["title"] = self._inputs.title(title)
         for _ in range(TRIES):
             header = self._copied_header(read, target_id, updates, ttl_hours)
@@ -101,13 +101,13 @@ class ForkVerbs(Verbs):
             if created is not None:
                 return created
             read = await self._read_session(session_id, user_id, Action.FORK, context=True)
-        detail = "messages of the session were removed again and again while it was copied"
+        detail = "messages were removed during every attempt to copy the session; try again"
         raise ConflictError(detail)
 
     async def _copy(
         self, read: ReadResult, header: SessionMetadata, bound: int | None
     ) -> Created | None:
-        """Build the copy; ``None``, with nothing left, if messages were removed meanwhile."""
+        """Build the copy; ``None``, with nothing left, if messages were removed in between."""
         target = await self._open_target(read, header)
         last = read.snapshot.header.last_seq if bound is None else bound
         try:
@@ -117,9 +117,9 @@ class ForkVerbs(Verbs):
             if whole:
                 self._engine.begin_operation(target)
                 lifted = target.change(hold=HoldEffect(None), expected_hold=Hold.OPENING)
-                # Once it is open, the hold that the change names no longer stands.
+                # Once it is open it has no hold, and a retry is refused with this error.
                 done = await self._engine.apply(target, lifted, done_if=(SessionMovedError,))
-                if done.header.hold is not None:  # the answer was lost
+                if done.header.hold is not None:  # the response was lost
                     done = apply_change(State(header=done.header), target.guard(lifted))
                 return Created(header.session_id, target.caller, target.at, done.header)
         except BaseException:
@@ -170,9 +170,9 @@ class ForkVerbs(Verbs):
         )
 
     async def _copy_messages(self, read: ReadResult, target: Decision, last: int) -> bool:
-        """Copy page by page what the caller may still read of this very session.
+        """Copy the messages page by page, as long as the caller may read this very session.
 
-        ``False`` if messages were removed since the first look: it would be of no one instant.
+        ``False`` if messages were removed since the first read: the copy would mix two states.
         """
         source, seq = read.snapshot.header, 0
         while True:
@@ -198,7 +198,7 @@ class ForkVerbs(Verbs):
             target.header = applied.header
 
     async def _abandon(self, target: Decision) -> None:
-        """Remove a copy that was not finished; what this leaves is swept within a minute."""
+        """Remove an unfinished copy; if this fails, it is swept within a minute."""
         self._engine.begin_operation(target)
         change = target.change(delete=True, expected_hold=Hold.OPENING)
         try:
@@ -208,5 +208,5 @@ class ForkVerbs(Verbs):
 
 
 def _holes(header: SessionMetadata) -> int:
-    """Return how many seqs were given and stand no more; only a removal changes it."""
+    """Return how many seqs were used and are no longer stored; only removals change that."""
     return header.last_seq - header.message_count

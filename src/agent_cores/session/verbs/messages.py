@@ -46,10 +46,10 @@ class MessageVerbs(Verbs):
     ) -> Message:
         """Append one message and return it as stored.
 
-        ``message_id`` makes it repeatable: the same message again is returned as it is stored,
-        another one under that id is ``ConflictError``. ``turn`` is a token: the append is refused
-        with ``TurnLostError`` if that turn is no longer held. Context is written with the message
-        or not at all. Costs the same at the 10th and at the 100,000th message.
+        With a ``message_id`` the call can be repeated safely: the same message is returned as it is
+        stored, another one under that id raises ``ConflictError``. ``turn`` is the token of a turn:
+        the append is refused with ``TurnLostError`` if that turn is no longer held. Context is
+        written with the message or not at all. The 100,000th message costs what the 10th does.
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
         message = NewMessage(role, content, message_id, metadata)
@@ -80,8 +80,8 @@ class MessageVerbs(Verbs):
     ) -> list[Message]:
         """Append many messages in one write, all or nothing; return them as stored.
 
-        Each is a ``NewMessage`` or a mapping with ``role``, ``content`` and, if wanted, ``id`` and
-        ``metadata``. Known ids with equal messages are returned as stored, new ones are added.
+        Each is a ``NewMessage`` or a mapping with ``role``, ``content`` and optionally ``id`` and
+        ``metadata``. Messages that are stored already are returned as stored; new ones are added.
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
         applied = await self._append(
@@ -109,7 +109,7 @@ class MessageVerbs(Verbs):
         expected_version: str | None = None,
         whole: bool = False,
     ) -> Applied:
-        """Append; ``whole``: only if all of it is new, or all of it known."""
+        """Append; with ``whole``, only if all messages are new or all are stored already."""
         inputs = self._inputs
         try:
             append = drafts()
@@ -126,7 +126,7 @@ class MessageVerbs(Verbs):
                 turn=None if turn is None else inputs.name(turn, "turn"),
             )
         except InvalidInputError:
-            await self._engine.confirm(decision)  # who may not append is told that instead
+            await self._engine.confirm(decision)  # a caller who may not append gets that error
             raise
         return await self._engine.apply(decision, change, done_if=())
 
@@ -139,9 +139,10 @@ class MessageVerbs(Verbs):
         before_seq: int | None = None,
         after_seq: int | None = None,
     ) -> Page[Message]:
-        """Return the latest ``limit`` messages, or those next to a seq; always ascending.
+        """Return the latest ``limit`` messages, or those next to a seq, always ascending.
 
-        A page ends early at 4 MiB (``SESSION_MAX_PAGE_BYTES``), never empty if there is a message.
+        A page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) but holds at least one message if there
+        is one.
         """
         window = await self._valid(
             lambda: self._window(limit, before_seq, after_seq), session_id, user_id, Action.READ
@@ -165,7 +166,7 @@ class MessageVerbs(Verbs):
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Literal[True]:
-        """Remove one message: its author while an editor, or the owner.
+        """Remove one message; its author may, while an editor, and the owner.
 
         Its seq is never used again. Raises ``MessageNotFoundError``.
         """

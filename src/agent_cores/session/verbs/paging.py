@@ -1,4 +1,4 @@
-"""Pages of headers, bounded by their bytes as pages of messages are."""
+"""Pages of headers, bounded in bytes as pages of messages are."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 _FIRST = 64
 _MOST = 256
-"""How many headers one reading of the store may give: whatever they hold has to be in memory."""
+"""How many headers one read of the store may return: they are all held in memory."""
 _SMALL = 4_096
 _HEADER = 1_024
 _GRANT = 256
 
 
 async def find_page(engine: Engine, query: Query) -> Found:
-    """Return a page that ends early at ``page_bytes``, never empty if there is a session.
+    """Return a page that ends at ``page_bytes`` but holds at least one session if there is one.
 
-    The store is asked for some headers at a time; a page of few or small ones is one reading.
+    The store is read some headers at a time; a page of few or small ones takes one read.
     """
     most = engine.limits.page_bytes
     headers: list[SessionMetadata] = []
@@ -62,7 +62,7 @@ def _fitting(headers: list[SessionMetadata], room: int) -> int:
 
 
 def _size(header: SessionMetadata) -> int:
-    """Return about how many bytes a header takes in a page."""
+    """Estimate how many bytes a header takes in a page."""
     size = _HEADER + len(header.title or "")
     if header.attributes:
         size += len(encode_json(header.attributes))

@@ -1,4 +1,4 @@
-"""Share, revoke, set the visibility and transfer."""
+"""Share, revoke, set the visibility, transfer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SharingVerbs(Verbs):
         role: AccessRole | str = AccessRole.VIEWER,
         expires_at: datetime | None = None,
     ) -> Grant:
-        """Give a user, or ``group:<name>``, a role in the session; sharing again replaces it.
+        """Give a user, or ``group:<name>``, a role in the session; a later grant replaces it.
 
         Raises ``AccessDeniedError`` for all but the owner.
         """
@@ -44,7 +44,7 @@ class SharingVerbs(Verbs):
         def new_grant() -> Grant:
             subject = self._inputs.subject(target_user_id, "target_user_id")
             if subject == decision.header.owner_id:
-                raise InvalidInputError("target_user_id", "the owner needs no grant")
+                raise InvalidInputError("target_user_id", "is the owner, who needs no grant")
             return Grant(
                 subject=subject,
                 role=choice(role, AccessRole, "role", GIVEN),
@@ -59,9 +59,9 @@ class SharingVerbs(Verbs):
         return applied.header.grants.get(grant.subject, grant)
 
     async def revoke_access(self, session_id: str, user_id: str, target_user_id: str) -> bool:
-        """Take a grant away: the owner anyone's, everybody their own.
+        """Remove a grant: the owner may remove any, everybody else their own.
 
-        ``False`` if there was none.
+        Returns ``False`` if there was none.
         """
         action = Action.LEAVE if target_user_id == user_id else Action.REVOKE
         decision = await self._decide(session_id, user_id, action)
@@ -82,9 +82,9 @@ class SharingVerbs(Verbs):
         expected_revision: int | None = None,
         expected_version: str | None = None,
     ) -> Session:
-        """Make the session public, or not: ``shared`` keeps the grants, ``private`` revokes them.
+        """Make the session public or not: ``shared`` keeps the grants, ``private`` revokes them.
 
-        Public: every user of the namespace who knows the id may read it. It lists nothing.
+        Every user of the namespace who knows its id may read a public session. No list shows it.
         """
         decision = await self._decide(session_id, user_id, Action.SET_VISIBILITY)
 
@@ -120,15 +120,15 @@ class SharingVerbs(Verbs):
         effect = await self._checked(
             decision, lambda: self._transfer(decision, new_owner_id, keep_role)
         )
-        caller = await self._who_reads_after(decision, effect)
+        caller = await self._with_groups_after(decision, effect)
         change = decision.change(expected, access=effect)
         applied = await self._engine.apply(decision, change)
         return self._engine.session(applied.header, caller, decision.at)
 
-    async def _who_reads_after(self, decision: Decision, effect: AccessEffect) -> Caller:
-        """Return the caller with what they may still read by, once the transfer is made.
+    async def _with_groups_after(self, decision: Decision, effect: AccessEffect) -> Caller:
+        """Return the caller, with the groups that may still let them read after the transfer.
 
-        Groups are asked for before the write: if that fails, nothing has been written.
+        ``groups_of`` is called before the write: if it fails, nothing has been written.
         """
         header = decision.header
         grants = without(header.grants, effect.revoke) | {g.subject: g for g in effect.grant}

@@ -49,11 +49,11 @@ class TailVerbs(Verbs):
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Session:
-        """Remove every message after ``to_seq``, the last first; return the header after it.
+        """Remove every message after ``to_seq``, the last first; return the header after that.
 
-        Removed in writes of at most 10,000 messages. What others append meanwhile stays, and the
-        seqs that went are never used again. ``expected_last_seq`` is compared before the first
-        write, ``turn`` before each.
+        Each write removes at most 10,000 messages. What others append in the meantime stays, and
+        removed seqs are never used again. ``expected_last_seq`` is compared before the first write,
+        ``turn`` before each.
         """
         read = await self._read_session(session_id, user_id, Action.REWIND)
         decision, last = read.decision, read.snapshot.header.last_seq

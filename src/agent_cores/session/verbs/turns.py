@@ -35,15 +35,15 @@ class TurnVerbs(Verbs):
         lease_seconds: float = 30,
         wait_seconds: float = 0,
     ) -> AsyncIterator[Turn]:
-        """Hold the turn for the length of a block; it renews itself every third of the lease.
+        """Hold the turn during a block; it is renewed every third of the lease.
 
-        Pass ``turn.token`` to ``add_message(turn=…)``: an append is refused with
-        ``TurnLostError`` once another worker has the turn. Raises ``TurnHeldError`` if it is
-        still held after ``wait_seconds``.
+        Pass ``turn.token`` to ``add_message(turn=…)``: the append is refused with
+        ``TurnLostError`` once another worker has the turn. Raises ``TurnHeldError`` if another
+        worker still holds it after ``wait_seconds``.
         """
         seconds = lease(lease_seconds)
         if not isinstance(wait_seconds, int | float) or not wait_seconds >= 0:
-            raise InvalidInputError("wait_seconds", "0 or more seconds")
+            raise InvalidInputError("wait_seconds", "must be a number of seconds, 0 or more")
         token = new_id()
         renewal: asyncio.Task[None] | None = None
         try:
@@ -51,18 +51,19 @@ class TurnVerbs(Verbs):
             renewal = asyncio.create_task(self._keep_turn(session_id, user_id, token, seconds))
             yield held
         finally:
-            # Even if this task is cancelled, and while it took the turn: else nobody answers here.
-            await self._finish(self._let_go(session_id, user_id, token, renewal))
+            # Even if this task is cancelled while it takes the turn: else nobody could answer until
+            # the lease expires.
+            await self._finish(self._release(session_id, user_id, token, renewal))
 
-    async def _let_go(
+    async def _release(
         self, session_id: str, user_id: str, token: str, renewal: asyncio.Task[None] | None
     ) -> None:
         if renewal is not None:
             renewal.cancel()
             await asyncio.wait([renewal])
         if not self._is_running:
-            return  # shut down meanwhile: the lease ends by itself, and nothing is started for it
-        with suppress(SessionError, RuntimeError):  # lost, gone, never had, or closing down
+            return  # the manager was shut down: the lease expires by itself
+        with suppress(SessionError, RuntimeError):  # lost, deleted, never taken, or closing down
             await self.release_turn(session_id, user_id, token)
 
     async def _wait_for_turn(
@@ -84,7 +85,7 @@ class TurnVerbs(Verbs):
             except TurnLostError:
                 return
             except SessionError:
-                continue  # the store may be back before the lease ends
+                continue  # the store may respond again before the lease expires
 
     async def take_turn(
         self,
@@ -94,7 +95,7 @@ class TurnVerbs(Verbs):
         lease_seconds: float = 30,
         token: str | None = None,
     ) -> Turn:
-        """Take the turn for at most 300 seconds. A ``token`` of one's own makes it repeatable.
+        """Take the turn for at most 300 seconds. With a ``token`` the call can be repeated safely.
 
         Raises ``TurnHeldError`` while another holds it.
         """
@@ -111,7 +112,7 @@ class TurnVerbs(Verbs):
     async def renew_turn(
         self, session_id: str, user_id: str, token: str, *, lease_seconds: float = 30
     ) -> Turn:
-        """Count the lease anew. Raises ``TurnLostError`` if another has the turn."""
+        """Restart the lease. Raises ``TurnLostError`` if the turn is no longer held."""
         decision = await self._decide(session_id, user_id, Action.TAKE_TURN)
         effect = await self._checked(
             decision, lambda: self._effect(decision, token, lease_seconds, take=False)
@@ -122,7 +123,7 @@ class TurnVerbs(Verbs):
         return _held(applied, token)
 
     async def release_turn(self, session_id: str, user_id: str, token: str) -> bool:
-        """Give the turn back. Raises ``TurnLostError`` if it is not held with this token."""
+        """Release the turn. Raises ``TurnLostError`` if it is not held with this token."""
         decision = await self._decide(session_id, user_id, Action.TAKE_TURN)
         held = await self._checked(decision, lambda: self._inputs.name(token, "token"))
         effect = TurnEffect(token=held, lease_end=None)

@@ -1,4 +1,4 @@
-"""Sweep, count and erase: what operators do."""
+"""Sweep, count and erase: the verbs of operators."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ErasureReceipt(msgspec.Struct, frozen=True):
     """What an erasure removed.
 
     ``complete`` is false if something could not be removed: call again. ``failed`` are the ids of
-    the sessions that it could not remove, or take the user's grant out of: their records cannot be
-    read, or they are being moved or built.
+    sessions that could not be removed, or from which the user's grant could not: their records
+    cannot be read, or they are being moved or built.
     """
 
     sessions: int
@@ -47,7 +47,7 @@ class ErasureReceipt(msgspec.Struct, frozen=True):
 
 
 class _Erased(msgspec.Struct):
-    """What an erasure has done so far: messages removed by session, grants, and what failed."""
+    """Progress of an erasure: messages removed per session, grants removed, ids that failed."""
 
     sessions: list[int] = []
     grants: int = 0
@@ -59,35 +59,36 @@ class _Erased(msgspec.Struct):
 
 
 def _raise_first(outcomes: Iterable[object]) -> None:
-    """Raise the first error among outcomes, now that all of them are over."""
+    """Raise the first error among outcomes, none of which is pending."""
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
 
 
 class UpkeepVerbs(Verbs):
-    """Verbs on a whole namespace. They are for the program that runs the service, not for users."""
+    """Verbs on a whole namespace. They check no caller: they are for operators."""
 
     async def clean_expired_sessions(self) -> int:
-        """Remove every expired session, hooks included; return how many were of this namespace.
+        """Remove every expired session, hooks included; return how many this namespace had.
 
-        Sweeps the whole store, as the background does every ``SESSION_CLEANUP_INTERVAL`` seconds.
+        It sweeps the whole store, as the background task does every
+        ``SESSION_CLEANUP_INTERVAL`` seconds.
         """
         await self._runtime.ready()
         removed = await self._runtime.lifecycle.sweep()
         return sum(session.namespace == self._scope.namespace for session in removed)
 
     async def get_statistics(self) -> dict[str, Any]:
-        """Return ``sessions`` stored in this namespace, and ``due``, those of them unswept."""
+        """Return ``sessions``, stored in this namespace, and ``due``, those past their due time."""
         await self._runtime.ready()
         return msgspec.structs.asdict(await self._engine.count(self._scope.namespace))
 
     async def erase_user(self, user_id: str) -> ErasureReceipt:
         """Remove every session that the user owns, and every grant that names them.
 
-        What they wrote in sessions of others stays there, under their id. A session whose record
-        cannot be read, or that is being moved, stops no other from being erased; the receipt is not
-        complete then, and names it.
+        Messages that they wrote in sessions of others stay, under their id. A session whose record
+        cannot be read, or that is being moved, does not stop the others; the receipt is then not
+        complete, and names it.
         """
         await self._runtime.ready()
         user = self._inputs.user_id(user_id)
@@ -107,7 +108,7 @@ class UpkeepVerbs(Verbs):
         )
 
     async def _erase_all(self, user: str, erased: _Erased) -> bool:
-        """Erase until nothing is found; ``False``: something was still found in the last round."""
+        """Erase until nothing is found; ``False`` if the last round still found something."""
         found = 0
         for _ in range(ROUNDS):
             erased.failed, found = set(), 0
@@ -136,9 +137,9 @@ class UpkeepVerbs(Verbs):
     async def _pages(
         self, *, owner_id: str | None = None, subjects: tuple[str, ...] = ()
     ) -> AsyncIterator[Found]:
-        """Yield everything stored, page by page.
+        """Yield everything that is stored, page by page.
 
-        Asked as of 1970, so that grants that have run out since are found too.
+        The query is as of 1970, so that it also finds grants that have expired.
         """
         query = Query(
             namespace=self._scope.namespace,
@@ -168,7 +169,7 @@ class UpkeepVerbs(Verbs):
         return await self._erase(header, Action.REVOKE, access=AccessEffect(revoke=(user,)))
 
     async def _erase(self, header: SessionMetadata, action: Action, **parts: Any) -> bool:  # noqa: ANN401
-        """Send one change; what another write overtook is found again in the next round."""
+        """Apply one change; ``False`` if it was refused: the next round finds the session again."""
         decision = self._engine.decision(
             self._scope, header.session_id, Caller(header.owner_id), action, header
         )
@@ -185,6 +186,6 @@ class UpkeepVerbs(Verbs):
 def _failed(
     page: Found, headers: list[SessionMetadata], gone: Sequence[bool | BaseException]
 ) -> set[str]:
-    """Return the ids of what could not be read, or not be removed."""
+    """Return the ids of sessions that could not be read or not be removed."""
     kept = {header.session_id for header, ok in zip(headers, gone, strict=True) if ok is not True}
     return kept.union(page.unreadable)

@@ -126,7 +126,7 @@ class GroupCases(ManagerCases):
             manager.add_message(talk, "bob", "user", "no"),
             manager.list_user_sessions("bob", shared=True),
         ):
-            with pytest.raises(ConfigurationError, match="groups_of gives"):
+            with pytest.raises(ConfigurationError, match="groups_of must return"):
                 await call
         assert await texts(manager, talk) == []
 
