@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.servers.reaper import remove_at_the_end, watch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,7 +29,8 @@ def unprivileged() -> dict[str, Any]:
 
 def own_folder(prefix: str) -> Path:
     """Make a folder that belongs to the user that the servers run as."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # socket paths are short
+    # Socket paths are short.
+    folder = remove_at_the_end(Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp")))
     give(folder)
     return folder
 
@@ -42,7 +45,8 @@ def give(path: Path) -> None:
 def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
     """Start a server; what it prints goes to ``log`` in its folder."""
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **unprivileged())
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **unprivileged())
+    return watch(process)
 
 
 def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

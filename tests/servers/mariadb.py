@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 from tests.servers.launching import free_port, own_folder, start, unprivileged, wait_for
 from tests.servers.programs import program
+from tests.servers.reaper import ended
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,6 +91,7 @@ class MariaDBServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
             self._process.wait()
+            ended(self._process)
             self._process = None
 
     def sql(self, statement: str, database: str = "mysql") -> str:

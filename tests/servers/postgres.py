@@ -28,6 +28,7 @@ from tests.servers.launching import (
     wait_for,
 )
 from tests.servers.programs import program
+from tests.servers.reaper import ended, remove_at_the_end
 
 _SETTINGS = {
     "fsync": "on",
@@ -94,6 +95,7 @@ class PostgresServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
             self._process.wait()
+            ended(self._process)
             self._process = None
 
     def sql(self, statement: str, database: str = "postgres") -> str:
@@ -154,6 +156,7 @@ max_client_conn = 200
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            ended(self._process)
             self._process = None
 
     def url(self, database: str = "postgres") -> str:
@@ -187,8 +190,7 @@ def _reachable(installed: Path) -> Path:
         folder.stat().st_mode & 0o005 == 0o005 for folder in installed.parents
     ):
         return installed
-    copied = Path(tempfile.mkdtemp(prefix="postgres-programs-", dir="/tmp"))
-    atexit.register(shutil.rmtree, copied, ignore_errors=True)
+    copied = remove_at_the_end(Path(tempfile.mkdtemp(prefix="postgres-programs-", dir="/tmp")))
     copied.chmod(0o755)
     shutil.copytree(installed, copied / "pginstall", symlinks=True)
     return copied / "pginstall"

