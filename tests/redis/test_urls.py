@@ -204,7 +204,7 @@ async def test_tls_is_spoken_and_certificates_are_checked(tmp_path: Path) -> Non
         url = f"rediss://127.0.0.1:{port}"
         async with opened(f"{url}?ssl_ca_certs={certificate}") as provider:
             assert (await start(provider)).session_id == "talk"
-        distrustful = RedisProvider.from_url(f"{url}?timeout=0.5")
+        distrustful = RedisProvider.from_url(f"{url}?timeout=2")
         with pytest.raises(StorageUnavailableError, match=r"(?i)certificate"):
             await distrustful.initialize()
 

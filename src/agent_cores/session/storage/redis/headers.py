@@ -6,11 +6,11 @@ error in its place. It is logged once, with the id of the session, and left in t
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.codec import HEADER_FIELDS
 from agent_cores.session.errors import CorruptRecordError, StoreFormatError
+from agent_cores.session.storage.headers import UnreadableRecords
 from agent_cores.session.storage.redis.commands import Command
 from agent_cores.session.storage.redis.records import header_of
 
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis.keys import Keys
     from agent_cores.session.storage.redis.wire import Wire
 
-_REMEMBERED = 10_000
-"""Unreadable sessions to remember, so that each is logged once."""
-
-_log = logging.getLogger(__name__)
-
 
 class Headers:
     """Reads headers for listings, sweeps and repairs."""
@@ -33,7 +28,7 @@ class Headers:
     def __init__(self, keys: Keys, wire: Wire) -> None:
         self._keys = keys
         self._wire = wire
-        self._logged: set[object] = set()
+        self._unreadable = UnreadableRecords()
 
     async def read(
         self, namespace: str, session_ids: Iterable[str]
@@ -71,9 +66,4 @@ class Headers:
 
     def log_once(self, name: object, error: Exception) -> None:
         """Log that listings and sweeps leave something out."""
-        if name in self._logged:
-            return
-        if len(self._logged) >= _REMEMBERED:
-            self._logged.clear()
-        self._logged.add(name)
-        _log.error("%s; listings and sweeps leave it out, and it is not removed", error)
+        self._unreadable.log(name, error)

@@ -16,7 +16,6 @@ import msgspec
 from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models.query import (
     WALK_LIMIT,
-    Cursor,
     Found,
     Query,
     cursor_at,
@@ -24,6 +23,7 @@ from agent_cores.session.models.query import (
     order_key,
 )
 from agent_cores.session.models.session import SessionStatus, grants_to
+from agent_cores.session.storage.listing import ListingPage, Place
 from agent_cores.session.storage.redis.commands import PAGE
 from agent_cores.session.storage.redis.connection import GROUP
 from agent_cores.session.storage.redis.keys import split_member
@@ -40,16 +40,12 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis.wire import Wire
 
 _CHUNK = 500
-_LARGEST_SKIP = 2**63 - 1
 _IDLE_ROUNDS = 20
 """A page without a cursor is filled until so many round trips in a row found no match."""
 _ENTRIES_TOGETHER = 4_096
 """Entries of all lists that are checked at a time: that takes the event loop."""
 _AT_LEAST = 12
 """A few more entries than a small page needs: some may be skipped."""
-
-Position = tuple[int, str]
-"""Score and session id: the order of a listing, highest first."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -78,12 +74,12 @@ class Listings:
         return await self._find_listed(query, query.namespace)
 
     async def _find_listed(self, query: Query, namespace: str) -> Found:
-        page = _Page(query)
+        page = ListingPage(query, exact=False, walk_limit=None)
         sources = list(self._sources(query, namespace))
         after = None if query.after is None else (query.after.millis, query.after.session_id)
-        idle, at_least = 0, _checked_least(query)
+        idle, at_least = 0, _fewest_checked(query)
         while True:
-            taken = page.taken
+            matched = page.matched
             wanted = min(max(page.missing, at_least), GROUP)
             at_least *= 4
             entries, after = await self._next_entries(sources, after, wanted)
@@ -92,18 +88,21 @@ class Listings:
             checked = [(entry, headers[entry.session_id]) for entry in entries]
             self._repairs.check(namespace, checked, query.at)
             for entry, header in checked:
-                if page.offer(entry, header):
-                    return page.found(has_more=True)
+                if _is_stale(entry, header, query):
+                    continue
+                readable = None if isinstance(header, CorruptRecordError) else header
+                if not page.offer(entry.position, readable):
+                    return page.found()
             if after is None:
-                return page.found(has_more=False)
-            idle = 0 if page.taken > taken else idle + 1
-            by_cursor = query.after is not None and not page.skips
+                return page.found()
+            idle = 0 if page.matched > matched else idle + 1
+            by_cursor = query.after is not None and not page.is_skipping
             if page.is_full or by_cursor or idle >= _IDLE_ROUNDS:
-                return page.broken_off(after)
+                return page.cut_after(after)
 
     async def _next_entries(
-        self, sources: Sequence[Source], after: Position | None, wanted: int
-    ) -> tuple[list[Entry], Position | None]:
+        self, sources: Sequence[Source], after: Place | None, wanted: int
+    ) -> tuple[list[Entry], Place | None]:
         """Return entries after a position, and the position to continue at; ``None`` at the end.
 
         There may be more than are wanted, if there are several lists.
@@ -114,7 +113,7 @@ class Listings:
             PAGE.on(source.keys, bound, each, WALK_LIMIT) for source in sources
         )
         entries: list[Entry] = []
-        floor: Position | None = None
+        floor: Place | None = None
         for source, (found, broke_off) in zip(sources, answers, strict=True):
             entries += _entries(source, found)
             if broke_off is not None:
@@ -194,77 +193,20 @@ class Listings:
         return known
 
 
-class _Page:
-    """A page that is being filled."""
-
-    def __init__(self, query: Query) -> None:
-        self._query = query
-        self._skip = query.skip
-        self._seen: set[str] = set()
-        self._last: Position | None = None
-        self._unreadable: list[str] = []
-        self.headers: list[SessionMetadata] = []
-
-    @property
-    def skips(self) -> bool:
-        """Whether some of the offset is left."""
-        return self._skip > 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the page has as many sessions as were asked for."""
-        return len(self.headers) == self._query.limit
-
-    @property
-    def taken(self) -> int:
-        """How many matching sessions were found, including those skipped."""
-        return self._query.skip - self._skip + len(self.headers)
-
-    @property
-    def missing(self) -> int:
-        """How many more entries are wanted: one past the page shows whether there is a next one."""
-        return self._skip + self._query.limit - len(self.headers) + 1
-
-    def offer(self, entry: Entry, header: SessionMetadata | CorruptRecordError | None) -> bool:
-        """Add a session that matches; return whether the page was full already."""
-        if header is None or entry.session_id in self._seen:
-            return False
-        if isinstance(header, CorruptRecordError):
-            self._seen.add(entry.session_id)
-            self._unreadable.append(entry.session_id)
-            return False
-        if not self._matches(entry, header):
-            return False
-        if self.is_full:
-            return True
-        self._seen.add(header.session_id)
-        if self._skip:
-            self._skip -= 1
-        else:
-            self.headers.append(header)
-            self._last = entry.position
+def _is_stale(
+    entry: Entry, header: SessionMetadata | CorruptRecordError | None, query: Query
+) -> bool:
+    """Whether an entry leads to no session, to another incarnation, or is not the latest grant."""
+    if header is None:
+        return True
+    if isinstance(header, CorruptRecordError):
         return False
-
-    def _matches(self, entry: Entry, header: SessionMetadata) -> bool:
-        if header.incarnation != entry.incarnation or not matches(header, self._query):
-            return False
-        return entry.subject is None or _is_latest_grant(header, entry.subject, self._query)
-
-    def found(self, *, has_more: bool) -> Found:
-        """Return the page."""
-        following = None
-        if has_more and self._last is not None:
-            following = Cursor(*self._last, shared=bool(self._query.subjects))
-        return Found(self.headers, following, tuple(self._unreadable))
-
-    def broken_off(self, position: Position) -> Found:
-        """Return the page so far, with a cursor to the position."""
-        rest = min(self._skip, _LARGEST_SKIP)
-        following = Cursor(*position, shared=bool(self._query.subjects), skip=rest)
-        return Found(self.headers, following, tuple(self._unreadable))
+    if header.incarnation != entry.incarnation:
+        return True
+    return entry.subject is not None and not _is_latest_grant(header, entry.subject, query)
 
 
-def _checked_least(query: Query) -> int:
+def _fewest_checked(query: Query) -> int:
     """Return how many entries to check at least, however small the page."""
     tells_apart = query.subjects and (query.status is SessionStatus.ARCHIVED or query.tags)
     if tells_apart or query.status is SessionStatus.EXPIRED:

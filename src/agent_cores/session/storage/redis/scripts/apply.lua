@@ -55,7 +55,7 @@ elseif #append + #remove > 0 then  -- a session that lost a key is not written t
 end
 local expires_anew = count == 0 or not ended
 
-local going = {}  -- ids that this very write takes out are free again
+local going = {}  -- ids that this write removes are free again
 for _, message in ipairs(remove) do going[message[2]] = true end
 
 local seq = tonumber(held[1])
