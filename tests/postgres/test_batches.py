@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
+from agent_cores.session.errors import SessionExistsError
 from agent_cores.session.models import Applied, Change
 from agent_cores.session.models.change import State, apply_change
+from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql import batch as sql_batch
-from agent_cores.session.testing.samples import new_context
+from agent_cores.session.testing.samples import creation, new_context, new_header
 from tests.postgres.support import change, connected, create
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +43,50 @@ async def test_an_error_of_ours_is_the_answer_of_the_change_that_met_it_alone(
     look = await provider.read("default", "talk")
     assert look is not None
     assert look.header.title == "last"
+
+
+async def test_each_create_of_a_batch_is_answered_for_itself(provider: PostgresProvider) -> None:
+    taken = await create(provider, "taken", incarnation=1)
+    await create(provider, "ended", created=utc_now() - timedelta(days=2), incarnation=2)
+    wanted = [
+        new_header("new", at=utc_now(), incarnation=3),
+        new_header("taken", at=utc_now(), incarnation=4),
+        taken,
+        new_header("ended", at=utc_now(), incarnation=5, tags=("a",)),
+        new_header("new", at=utc_now(), incarnation=6),
+        new_header("also new", at=utc_now(), incarnation=7),
+    ]
+    answers = await asyncio.gather(
+        *(provider.apply(creation(header)) for header in wanted), return_exceptions=True
+    )
+    new, exists, replay, replacing, again, also = answers
+    assert isinstance(exists, SessionExistsError)
+    assert isinstance(again, SessionExistsError)
+    assert isinstance(replay, Applied)
+    assert replay.replayed
+    for answer, incarnation in ((new, 3), (replacing, 5), (also, 7)):
+        assert isinstance(answer, Applied)
+        stored = await provider.read("default", answer.header.session_id)
+        assert stored is not None
+        assert stored.header.incarnation == incarnation
+    assert (await provider.count("default", utc_now())).sessions == 4
+
+
+async def test_two_processes_that_create_the_same_sessions_share_them_out(
+    provider: PostgresProvider, url: str
+) -> None:
+    other = PostgresProvider.from_url(url)
+    await other.initialize()
+    creates = [
+        each.apply(creation(new_header(f"s{number}", at=utc_now(), incarnation=2 * number + which)))
+        for number in range(1, 41)
+        for which, each in enumerate((provider, other))
+    ]
+    answers = await asyncio.gather(*creates, return_exceptions=True)
+    for pair in zip(answers[::2], answers[1::2], strict=True):
+        assert sorted(type(answer).__name__ for answer in pair) == ["Applied", "SessionExistsError"]
+    assert (await provider.count("default", utc_now())).sessions == 40
+    await other.shutdown()
 
 
 async def test_a_session_that_is_locked_for_long_keeps_one_connection_waiting(
