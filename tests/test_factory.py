@@ -214,8 +214,8 @@ async def test_an_sqlite_file_of_others_is_left_alone(tmp_path: Path) -> None:
         ("reddis", "redis"),
         ("sqlite3:///x.db", "sqlite"),
         ("sqlite:/srv/x.db", "begins with sqlite:///"),
-        ("mysql://h/d", "known are memory, postgres, redis, sqlite"),
-        ("", "known are memory, postgres, redis, sqlite"),
+        ("oracle://h/d", "known are memory, mysql, postgres, redis, sqlite"),
+        ("", "known are memory, mysql, postgres, redis, sqlite"),
     ],
 )
 @pytest.mark.parametrize("make", [StorageFactory.create, SessionManager])
