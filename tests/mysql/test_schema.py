@@ -58,6 +58,18 @@ async def test_tables_of_others_are_left_alone_and_the_way_out_is_named(
     assert sql(url, f"SELECT * FROM `{table}`") == "7"  # noqa: S608 - a name from above
 
 
+async def test_an_interrupted_migration_goes_on_where_it_ended(
+    url: str, provider: MysqlProvider
+) -> None:
+    await create(provider)
+    sql(url, "DROP TABLE counters; DROP TABLE shared; DELETE FROM `schema`")
+    again = MysqlProvider.from_url(url)
+    await again.initialize()
+    assert await message_ids(again) == []
+    await again.shutdown()
+    assert sql(url, "SELECT * FROM `schema`") == "1\t1"
+
+
 async def test_tables_of_a_newer_program_are_refused(url: str, provider: MysqlProvider) -> None:
     sql(url, "UPDATE `schema` SET version = 9, oldest_program = 8")
     with pytest.raises(StoreFormatError, match="upgrade agent-cores-session"):
