@@ -214,7 +214,7 @@ async def test_an_sqlite_file_of_others_is_left_alone(tmp_path: Path) -> None:
         ("reddis", "redis"),
         ("sqlite3:///x.db", "sqlite"),
         ("sqlite:/srv/x.db", "begins with sqlite:///"),
-        ("mongodb://h/d", "known are memory, mysql, postgres, redis, sqlite"),
+        ("oracle://h/d", "known are memory, mysql, postgres, redis, sqlite"),
         ("", "known are memory, mysql, postgres, redis, sqlite"),
     ],
 )

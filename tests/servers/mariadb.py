@@ -77,6 +77,7 @@ class MariaDBServer:
         """Start, and return once it answers."""
         own = {
             "datadir": str(self.folder / "data"),
+            "tmpdir": str(self.folder),
             "port": str(self.port),
             "socket": str(self.socket),
             "pid-file": str(self.folder / "pid"),
@@ -109,9 +110,10 @@ class MariaDBServer:
         return name
 
     def _install(self) -> None:
-        data = f"--datadir={self.folder / 'data'}"
+        # Two servers that share a folder for temporary files remove each other's.
+        places = (f"--datadir={self.folder / 'data'}", f"--tmpdir={self.folder}")
         options = ("--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db")
-        command = [program("mariadb-install-db", package=_PACKAGE), *options, data]
+        command = [program("mariadb-install-db", package=_PACKAGE), *options, *places]
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, cwd="/", **unprivileged()
         )

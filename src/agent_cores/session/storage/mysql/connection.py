@@ -20,6 +20,7 @@ from agent_cores.session.storage.mysql import queries as sql
 from agent_cores.session.storage.mysql.errors import (
     DRIVER_ERRORS,
     connection_error,
+    is_read_only,
     statement_error,
 )
 from agent_cores.session.storage.sql.database import Database
@@ -46,8 +47,8 @@ _IDLE = 60
 _PATIENCE = 1.0
 """Seconds that a rollback may take before the connection is closed instead."""
 _SESSION = f"""SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    SET SESSION wait_timeout = {_IDLE}, time_zone = '+00:00',
-        sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"""
+    SET SESSION wait_timeout = {_IDLE}, lock_wait_timeout = {_IDLE}, sql_notes = 0,
+        time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"""
 _BEGIN = "SET SESSION innodb_lock_wait_timeout = {};START TRANSACTION"
 _ONE_INSTANT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION READ ONLY"
 _SCHEMA_LOCK = "CONCAT('agent-cores-session ', SHA1(DATABASE()))"
@@ -235,11 +236,8 @@ class MysqlDatabase(Database):
             [[(locked,)]] = await connection.send()
             if not locked:
                 raise ClashError("another program is preparing the tables")
-            try:
-                yield connection
-                await connection.send()
-            finally:
-                await connection.add(f"DO RELEASE_LOCK({_SCHEMA_LOCK})")
+            yield connection  # if it fails, the pool is closed, which gives the lock back
+            await connection.add(f"DO RELEASE_LOCK({_SCHEMA_LOCK})")
 
     async def prepare_schema(self, connection: Connection) -> None:
         """Make the table of versions where it is missing."""
@@ -269,6 +267,8 @@ class MysqlDatabase(Database):
             await connection.send()
         except DRIVER_ERRORS as error:
             await _roll_back(driver)
+            if is_read_only(error):
+                await pool.clear()  # after a failover, find the new primary
             raise statement_error(error, may_be_done=committing) from error
         except Exception:
             await _roll_back(driver)

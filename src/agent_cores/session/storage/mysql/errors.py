@@ -41,7 +41,7 @@ def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:
         return ClashError(f"a concurrent transaction was in the way (MySQL error {code})")
     if code in _LOCKED:
         return LockedError("another transaction holds a lock that this one needs")
-    if code in _READ_ONLY:
+    if is_read_only(error):
         return StorageUnavailableError("the MySQL server is read-only: a replica")
     if code in _BAD_VALUES:
         return InvalidInputError("value", f"MySQL refuses it (error {code})")
@@ -57,7 +57,8 @@ def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:
             f"MySQL denies this user access (error {code}); docs/mysql.md says what to grant"
         )
     if code and code not in _ENDED_BY_SERVER:
-        return StorageUnavailableError(f"MySQL refuses the statement (error {code})")
+        detail = f"MySQL refuses the statement (error {code})"
+        return StorageUnavailableError(detail, outcome_unknown=may_be_done)
     return _no_response(error, may_be_done=may_be_done)
 
 
@@ -88,6 +89,11 @@ def connection_error(error: Exception) -> SessionError:
         "nothing accepts connections at the host and port, or the socket, of the storage URL "
         f"({type(cause).__name__})"
     )
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the server takes no writes: it is a replica, or was made one."""
+    return _code(error) in _READ_ONLY
 
 
 def _code(error: BaseException) -> int:
