@@ -10,13 +10,13 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.service.answering import head_lines, refusal_answer
-from agent_cores.session.service.failures import outline
 from agent_cores.session.service.http1.connection import Connection
 from agent_cores.session.service.http1.exchange import STATUS_LINES
 from agent_cores.session.service.http1.head import Bounds
+from agent_cores.session.service.log.outline import outline
 from agent_cores.session.service.log.requests import RequestLog
 from agent_cores.session.service.problems import Refusal
+from agent_cores.session.service.responses import head_lines, problem_response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -132,7 +132,7 @@ class Acceptor:
     def refusal(self, error: Exception) -> bytes:
         """Return the whole answer to what is no request, after which the connection ends."""
         started = time.perf_counter()
-        answer = refusal_answer(error, {}, utc_now())
+        answer = problem_response(error, {}, utc_now())
         request_id = b"%016x" % random.getrandbits(64)
         if not isinstance(error, Refusal):
             logger.error("request %s failed: %s", request_id.decode(), outline(error))

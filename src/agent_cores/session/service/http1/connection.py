@@ -11,11 +11,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import unquote
 
-from agent_cores.session.service.answering import WHOLE
 from agent_cores.session.service.http1.exchange import Exchange
-from agent_cores.session.service.http1.gathering import Gathering
 from agent_cores.session.service.http1.head import read_head
+from agent_cores.session.service.http1.write_buffer import WriteBuffer
 from agent_cores.session.service.request.budget import FREE, too_much
+from agent_cores.session.service.responses import WHOLE
 
 if TYPE_CHECKING:
     from agent_cores.session.service.http1.head import Bounds, Head
@@ -92,8 +92,8 @@ class Connection(asyncio.Protocol):
         stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(high=_UNSENT_BYTES)
         self._transport = stream
-        self._gathering = Gathering(stream, self._loop)
-        self.write = self._gathering.write
+        self._buffer = WriteBuffer(stream, self._loop)
+        self.write = self._buffer.write
         self._server = _address(stream.get_extra_info("sockname"))
         self._client = _address(stream.get_extra_info("peername"))
         self._await_request()
@@ -114,10 +114,10 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """Answer what was asked before the caller stopped sending, and close then."""
+        """Respond to what was asked before the caller stopped sending, then close."""
         exchange = self._exchange
         if self._is_lingering or exchange is None or not exchange.has_whole_body:
-            self._gathering.flush()
+            self._buffer.flush()
             return False
         self._has_ended = True
         return True
@@ -314,7 +314,7 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + seconds if seconds else NEVER
 
     def refuse(self, error: Exception) -> None:
-        """Answer what is no request, or a request that nobody has answered, and hang up."""
+        """Refuse what is no request, or a request without a response yet, and hang up."""
         if self._transport.is_closing():
             return
         exchange, self._exchange = self._exchange, None
@@ -330,7 +330,7 @@ class Connection(asyncio.Protocol):
         A caller who is still sending would lose the answer to the reset of a closed connection, so
         what comes is read for a moment, and forgotten.
         """
-        self._gathering.flush()
+        self._buffer.flush()
         self.came = b""
         if not self._is_unsent:
             self._end_in(_LINGER_SECONDS)

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from agent_cores.session.service.http1.gathering import LARGE, MOST_KEPT, Gathering
+from agent_cores.session.service.http1.write_buffer import LARGE, MAX_BUFFERED, WriteBuffer
 
 
 class Sent:
@@ -36,8 +36,8 @@ def sent() -> Sent:
     return Sent()
 
 
-def gathering(sent: Sent) -> Gathering:
-    return Gathering(cast("asyncio.Transport", sent), asyncio.get_running_loop())
+def gathering(sent: Sent) -> WriteBuffer:
+    return WriteBuffer(cast("asyncio.Transport", sent), asyncio.get_running_loop())
 
 
 async def test_writes_of_one_turn_go_out_together_at_its_end(sent: Sent) -> None:
@@ -55,8 +55,8 @@ async def test_writes_of_one_turn_go_out_together_at_its_end(sent: Sent) -> None
 async def test_what_is_much_goes_at_once(sent: Sent) -> None:
     transport = gathering(sent)
     transport.write(b"head ")
-    transport.write(b"x" * MOST_KEPT)
-    assert sent.pieces == [b"head " + b"x" * MOST_KEPT]
+    transport.write(b"x" * MAX_BUFFERED)
+    assert sent.pieces == [b"head " + b"x" * MAX_BUFFERED]
     await asyncio.sleep(0)
     assert len(sent.pieces) == 1
 

@@ -1,8 +1,8 @@
-"""``Gathering``: a transport that sends together what one turn of the loop answers.
+"""``WriteBuffer``: a transport that sends together what one iteration of the event loop writes.
 
-Each write wakes the one who waits for it, and under load it is that program which the processor
-then turns to, in the middle of the next request. So answers are kept until the requests at hand
-are done, and go out one after another; where there is but one, it goes at once.
+Every write to a socket wakes the client that waits for it, and on a busy machine the processor
+switches to that client in the middle of the next request. So responses are kept until the requests
+that have already arrived are handled.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-MOST_KEPT = 65_536
+MAX_BUFFERED = 65_536
 """How many bytes of one connection are kept; more goes out at once."""
 LARGE = 262_144
 """What is written in one piece from here on is not copied to go with what was kept."""
 
 
-class Gathering:
-    """A transport that keeps what is written until the loop has done what it has at hand."""
+class WriteBuffer:
+    """A transport that keeps what is written until the next iteration of the event loop."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -33,7 +33,7 @@ class Gathering:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Keep the data for a moment."""
+        """Send the data in the next iteration of the loop, or at once if it is large."""
         if not data:  # the body of an answer that has none
             return
         if len(data) >= LARGE:
@@ -45,11 +45,11 @@ class Gathering:
             self._loop.call_soon(self.flush)
         self._kept.append(data)
         self._size += len(data)
-        if self._size > MOST_KEPT:
+        if self._size > MAX_BUFFERED:
             self.flush()
 
     def flush(self) -> None:
-        """Send what was kept; nobody is there any more to get it if the connection is closed."""
+        """Send what was kept; drop it if the connection is closed."""
         kept, self._kept, self._size = self._kept, [], 0
         if kept and not self._transport.is_closing():
             self._transport.write(b"".join(kept))
