@@ -57,8 +57,8 @@ class Shared(Protocol):
     def common_lines(self) -> bytes:
         """Return the header lines that every response has, such as the date."""
 
-    def refusal(self, error: Exception) -> bytes:
-        """Return the complete response to a malformed request."""
+    def refusal(self, error: Exception, head: bytes) -> bytes:
+        """Return the complete response to a malformed request, of which ``head`` has arrived."""
 
     def has_something(self, transport: asyncio.Transport) -> bool:
         """Whether bytes have arrived that the loop has not read yet."""
@@ -319,16 +319,17 @@ class Connection(asyncio.Protocol):
             return
         exchange, self._exchange = self._exchange, None
         if exchange is None or not exchange.is_started:
-            self.write(self._acceptor.refusal(error))
+            head = b"" if exchange is not None else bytes(self.came)
+            self.write(self._acceptor.refusal(error, head))
         if exchange is not None:
             exchange.leave()
         self._hang_up(lingers=True)
 
     def _hang_up(self, *, lingers: bool) -> None:
-        """Close after what was sent.
+        """Close after everything was sent.
 
-        A caller who is still sending would lose the answer to the reset of a closed connection, so
-        what comes is read for a moment, and forgotten.
+        A caller who is still sending would lose the response to the reset of a closed connection,
+        so for a moment what arrives is read and dropped.
         """
         self._buffer.flush()
         self.came = b""
@@ -337,8 +338,12 @@ class Connection(asyncio.Protocol):
         if not lingers or not self._transport.can_write_eof() or self._has_ended:
             self._transport.close()
             return
+        try:
+            self._transport.write_eof()
+        except OSError:  # the caller has reset the connection
+            self._transport.abort()
+            return
         self._is_lingering = True
-        self._transport.write_eof()
         self._read(on=True)
 
     def abort(self) -> None:
