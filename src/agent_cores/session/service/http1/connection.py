@@ -13,7 +13,6 @@ from urllib.parse import unquote
 
 from agent_cores.session.service.http1.exchange import Exchange
 from agent_cores.session.service.http1.head import read_head
-from agent_cores.session.service.http1.write_buffer import WriteBuffer
 from agent_cores.session.service.request.budget import FREE, too_much
 from agent_cores.session.service.responses import WHOLE
 
@@ -92,8 +91,6 @@ class Connection(asyncio.Protocol):
         stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(high=_UNSENT_BYTES)
         self._transport = stream
-        self._buffer = WriteBuffer(stream, self._loop)
-        self.write = self._buffer.write
         self._server = _address(stream.get_extra_info("sockname"))
         self._client = _address(stream.get_extra_info("peername"))
         self._await_request()
@@ -117,7 +114,6 @@ class Connection(asyncio.Protocol):
         """Respond to what was asked before the caller stopped sending, then close."""
         exchange = self._exchange
         if self._is_lingering or exchange is None or not exchange.has_whole_body:
-            self._buffer.flush()
             return False
         self._has_ended = True
         return True
@@ -272,6 +268,11 @@ class Connection(asyncio.Protocol):
 
     # What goes
 
+    def write(self, data: bytes) -> None:
+        """Send bytes, unless the connection is closed."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
     def common_lines(self) -> bytes:
         """Return the lines of headers that every answer has, such as the date."""
         return self._acceptor.common_lines()
@@ -331,7 +332,6 @@ class Connection(asyncio.Protocol):
         A caller who is still sending would lose the response to the reset of a closed connection,
         so for a moment what arrives is read and dropped.
         """
-        self._buffer.flush()
         self.came = b""
         if not self._is_unsent:
             self._end_in(_LINGER_SECONDS)
