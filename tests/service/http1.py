@@ -94,7 +94,7 @@ class Recorder:
 
 
 async def answered(send: Any, body: bytes, status: int = 200) -> None:
-    """Answer by the two messages of ASGI."""
+    """Respond by the two messages of ASGI."""
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

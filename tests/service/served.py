@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 from agent_cores.session.access.groups import GroupsOf
-from agent_cores.session.cli.listening import Server
+from agent_cores.session.cli.server import Server
 from agent_cores.session.client import SessionClient
 from agent_cores.session.lifecycle import LifecycleManager
 from agent_cores.session.models.session import DEFAULT_NAMESPACE

@@ -6,6 +6,7 @@ import pytest
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.service import ServiceSettings
+from tests.service.http1 import served
 from tests.service.wire import Wire
 
 PAGE = "https://app.example.com"
@@ -102,3 +103,23 @@ async def test_users_are_taken_as_a_browser_encodes_them(wire: Wire) -> None:
     reply = await wire.request("GET", "/v1/me", headers=headers)
     assert reply.json()["user_id"] == "o'neil(x)!*~"
     assert reply.json()["groups"] == ["a'b", "(c)"]
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "status"),
+    [
+        ("GET /" + "x" * 9_000 + " HTTP/1.1", "", 414),
+        ("GET / HTTP/1.1", "X-Long: " + "x" * 40_000, 431),
+        ("GET / HTTP/1.1", "Content-Length: 1\r\nContent-Length: 2", 400),
+    ],
+)
+@pytest.mark.parametrize("origin", [PAGE, OTHER])
+async def test_a_listed_page_may_read_why_its_request_was_malformed(
+    open_wire: Wire, line: str, more: str, status: int, origin: str
+) -> None:
+    head = f"{line}\r\nHost: here\r\nOrigin: {origin}\r\n{more}\r\n\r\n".encode()
+    async with served(open_wire.service, cors_origins=(PAGE,)) as server:
+        said = (await server.said(head)).lower()
+    assert said.startswith(f"http/1.1 {status} ".encode())
+    assert (b"access-control-allow-origin: " + PAGE.encode() in said) is (origin == PAGE)
+    assert b"vary: origin\r\n" in said

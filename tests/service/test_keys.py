@@ -192,7 +192,7 @@ async def test_a_revoked_key_is_out_beside_keys_of_the_process(wire: Wire) -> No
     key = await wire.key()
     ann = Caller(service, "ann", key, {})
     assert (await ann("GET", S)).status == 200
-    await service._workings.keys.finish()
+    await service._components.keys.finish()
     parts = split_key(key)
     assert parts is not None
     assert await wire.keys.revoke(parts[0])
@@ -206,7 +206,7 @@ async def test_a_key_is_not_read_for_every_request(wire: Wire) -> None:
 
     counting = CountingProvider(wire.manager._runtime.storage)
     wire.keys._storage = counting
-    wire.service._workings.keys._places = (wire.keys,)
+    wire.service._components.keys._places = (wire.keys,)
     ann = await wire.caller("ann")
     for _ in range(10):
         await ann("GET", "/v1/me")
@@ -232,19 +232,19 @@ async def test_the_last_use_is_noted_once_a_minute(wire: Wire) -> None:
     ann = await wire.caller("ann")
     for _ in range(3):
         await ann("GET", S)
-    await wire.service._workings.keys.finish()
+    await wire.service._components.keys.finish()
     used = (await wire.keys.all())[0]
     assert used.last_used_at == wire.clock()
     first = wire.clock()
     wire.clock.advance(59)
     wire.steps.now += 59
     await ann("GET", S)
-    await wire.service._workings.keys.finish()
+    await wire.service._components.keys.finish()
     assert (await wire.keys.all())[0].last_used_at == first
     wire.clock.advance(2)
     wire.steps.now += 2
     await ann("GET", S)
-    await wire.service._workings.keys.finish()
+    await wire.service._components.keys.finish()
     assert (await wire.keys.all())[0].last_used_at == wire.clock()
 
 
@@ -253,7 +253,7 @@ async def test_a_service_stops_though_the_store_does_not_answer(
 ) -> None:
     monkeypatch.setattr(key_cache, "FINISH_SECONDS", 0.01)
     pausing = PausingProvider(wire.manager._runtime.storage, lambda change: bool(change.metadata))
-    wire.service._workings.keys._places = (StoredKeys(pausing, wire.clock),)
+    wire.service._components.keys._places = (StoredKeys(pausing, wire.clock),)
     ann = await wire.caller("ann")
     pausing.arm()
     assert (await ann("GET", S)).status == 200

@@ -80,7 +80,7 @@ def path(tmp_path: Path) -> Path:
 
 
 async def answers(service: Service) -> int:
-    service._workings._readiness._checked_at = float("-inf")
+    service._components._readiness._checked_at = float("-inf")
     return (await request(service, "GET", "/readyz")).status
 
 

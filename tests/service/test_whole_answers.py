@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent_cores.session.service.answering import Answer, offered, send_answer
 from agent_cores.session.service.http1.exchange import Exchange
+from agent_cores.session.service.responses import Response, offered, send_response
 from tests.service.http1 import request, served
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Echo:
         headers = [(b"etag", b'"1"')] if scope["path"] == "/tagged" else []
         if scope["path"] == "/last":
             headers = [(b"connection", b"close")]
-        await send_answer(Answer(status, body, headers), b"id-1", scope, send)
+        await send_response(Response(status, body, headers), b"id-1", scope, send)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ async def test_a_request_leaves_nothing_for_the_collector() -> None:
 async def test_a_header_cannot_bring_another() -> None:
     async def split(scope: Scope, receive: Receive, send: Send) -> None:
         del receive
-        await send_answer(Answer(200, b"", [(b"location", b"/\r\nx: y")]), b"id", scope, send)
+        await send_response(Response(200, b"", [(b"location", b"/\r\nx: y")]), b"id", scope, send)
 
     async with served(split) as server:
         answer = await server.said(request(close=True))

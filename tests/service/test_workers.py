@@ -18,9 +18,9 @@ import psutil
 import pytest
 import uvicorn
 
-from agent_cores.session.cli import supervising
+import agent_cores.session.cli.supervisor as module
 from agent_cores.session.cli.sockets import listening_sockets
-from agent_cores.session.cli.supervising import Supervisor
+from agent_cores.session.cli.supervisor import Supervisor
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.service.settings import ServiceSettings
 from tests.service.processes import SECONDS, get, logged, run, serving
@@ -123,7 +123,7 @@ class Ended:
 
 @pytest.fixture
 def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
-    monkeypatch.setattr(supervising, "Worker", Ended)
+    monkeypatch.setattr(module, "Worker", Ended)
     before = {number: signal.getsignal(number) for number in signal.valid_signals() - {9, 19}}
     config = uvicorn.Config("x:y", workers=1, log_config=None)
     yield Supervisor(config, [], ServiceSettings(workers=1))

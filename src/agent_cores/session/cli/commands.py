@@ -11,7 +11,7 @@ from cyclopts.exceptions import CycloptsError
 from agent_cores.session import __version__
 from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
-from agent_cores.session.cli.printing import fail, leave_quietly
+from agent_cores.session.cli.output import fail, leave_quietly
 from agent_cores.session.cli.serve import serve
 from agent_cores.session.errors import SessionError
 

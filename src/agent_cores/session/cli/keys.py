@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import msgspec
 from cyclopts import App, Parameter
 
-from agent_cores.session.cli.printing import OutputError, note, say, say_json, table
+from agent_cores.session.cli.output import OutputError, note, say, say_json, table
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.inputs import Inputs
 from agent_cores.session.manager import SessionManager
@@ -22,8 +22,8 @@ from agent_cores.session.service.auth.api_keys import (
     key_text,
     new_secret,
 )
+from agent_cores.session.service.components import key_stores
 from agent_cores.session.service.settings import ServiceSettings
-from agent_cores.session.service.workings import key_places
 from agent_cores.session.settings import SessionSettings
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def with_keys(
 async def _with_keys(storage: str | None, use: Callable[[Keys], Awaitable[T]], namespace: str) -> T:
     manager = SessionManager(storage, namespace=namespace)
     settings = ServiceSettings.load()
-    kept = key_places(manager, settings)[0]
+    kept = key_stores(manager, settings)[0]
     if settings.keys_file is not None:
         return await use(kept)
     provider = manager.runtime.storage

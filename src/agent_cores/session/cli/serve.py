@@ -11,23 +11,23 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from agent_cores.session.cli.listening import (
+from agent_cores.session.cli.server import (
     MAKE_A_KEY,
     Announcement,
     Server,
     uvicorn_config,
 )
 from agent_cores.session.cli.sockets import allow_open_files, listening_sockets
-from agent_cores.session.cli.supervising import Supervisor, stop_with_the_supervisor
+from agent_cores.session.cli.supervisor import Supervisor, stop_with_the_supervisor
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.manager import SessionManager
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.service.app import create_app
 from agent_cores.session.service.auth.api_keys import ApiKey, hashed, key_text, new_secret
+from agent_cores.session.service.components import key_stores
 from agent_cores.session.service.log.lines import log_config
 from agent_cores.session.service.settings import ServiceSettings, environment_name
-from agent_cores.session.service.stopping import announce_stop, ignore_repeated_stop
-from agent_cores.session.service.workings import key_places
+from agent_cores.session.service.shutdown import announce_stop, ignore_repeated_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +137,7 @@ async def _knows_callers(manager: SessionManager, settings: ServiceSettings) -> 
     if settings.jwt_issuers and settings.keys_file is None:
         return True
     at = utc_now()
-    keys = await key_places(manager, settings)[0].all()
+    keys = await key_stores(manager, settings)[0].all()
     return bool(settings.jwt_issuers) or any(not key.is_expired(at) for key in keys)
 
 

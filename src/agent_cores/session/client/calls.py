@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.client.pool import Reply
-    from agent_cores.session.client.repetition import Repetition
+    from agent_cores.session.client.retries import RetryState
     from agent_cores.session.client.runtime import ClientRuntime
     from agent_cores.session.client.transport import Transport
     from agent_cores.session.errors import SessionError
@@ -127,7 +127,7 @@ class Calls:
         done_if: type[SessionError] | None = None,
         user_field: str = "user_id",
         groups_tell: bool = False,
-        repetition: Repetition | None = None,
+        retry_state: RetryState | None = None,
     ) -> Reply:
         """Send a request about a session.
 
@@ -166,7 +166,7 @@ class Calls:
                 repeatable=repeatable,
                 done_if=done_if,
                 user_field=user_field,
-                repetition=repetition,
+                retry_state=retry_state,
             )
 
         try:
@@ -188,7 +188,7 @@ class Calls:
         repeatable: bool = False,
         done_if: type[SessionError] | None = None,
         user_field: str = "user_id",
-        repetition: Repetition | None = None,
+        retry_state: RetryState | None = None,
     ) -> Reply:
         """Send a request; an argument that is refused is called by its name in the manager."""
         query = {name: value for name, value in request.query.items() if value is not None}
@@ -203,7 +203,7 @@ class Calls:
                 headers=request.headers,
                 repeatable=repeatable or method == "GET",
                 done_if=done_if,
-                repetition=repetition,
+                retry_state=retry_state,
             )
         except InvalidInputError as wrong:
             if wrong.field == "request" and wrong.problem.startswith(_ABOUT_USER):

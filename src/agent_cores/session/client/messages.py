@@ -117,7 +117,7 @@ class MessageCalls(ConversationCalls):
             )
             return Request(body, headers=expected())
 
-        repetition = self._shared.versions.repetition(session_id)
+        retry_state = self._shared.versions.retry_state(session_id)
         try:
             reply = await self._ask(
                 "POST",
@@ -127,12 +127,12 @@ class MessageCalls(ConversationCalls):
                 request,
                 names=names,
                 repeatable=True,
-                repetition=repetition,
+                retry_state=retry_state,
             )
         except SessionNotFoundError:
             raise
         except SessionError as refusal:
-            if not repetition.lost or isinstance(refusal, StorageUnavailableError):
+            if not retry_state.lost or isinstance(refusal, StorageUnavailableError):
                 raise
             detail = "the answer to the append was lost, and it may have been stored"
             raise StorageUnavailableError(detail, outcome_unknown=True) from refusal

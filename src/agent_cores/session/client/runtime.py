@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.client.reading import read
-from agent_cores.session.client.repetition import KnownVersions
+from agent_cores.session.client.retries import KnownVersions
 from agent_cores.session.wire.shapes import Me
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from yarl import URL
 
 from agent_cores.session.backoff import Backoff
 from agent_cores.session.client.pool import NO_CONTENT, Failure, Pool, Reply
-from agent_cores.session.client.repetition import Repetition
+from agent_cores.session.client.retries import RetryState
 from agent_cores.session.errors import SessionError, StorageUnavailableError, WrongContextError
 from agent_cores.session.models.representation import hides
 from agent_cores.session.process import process_id
@@ -74,14 +74,14 @@ class Transport:
         headers: dict[str, str] | None = None,
         repeatable: bool = False,
         done_if: type[SessionError] | None = None,
-        repetition: Repetition | None = None,
+        retry_state: RetryState | None = None,
     ) -> Reply:
         """Send a request and return its answer; raise the error that a refusal stands for.
 
         A request that did not leave is sent again. So is a ``repeatable`` one whose answer was
         lost, here or by a proxy, or that was refused for a while, which is waited for; the outcome
         of others is unknown after a lost answer. After one, the refusal ``done_if`` shows that the
-        request had been carried out. ``repetition`` says what is expected of the session then.
+        request had been carried out. ``retry_state`` says what is expected of the session then.
         """
         given = {**self._headers, **(headers or {})}
         if body is not None:
@@ -90,29 +90,29 @@ class Transport:
         with pool.at_work():
             attempt = _Attempt(pool, method, URL(self._base + path, encoded=True), body, given)
             return await self._sent(
-                attempt, repetition or Repetition(), repeatable=repeatable, done_if=done_if
+                attempt, retry_state or RetryState(), repeatable=repeatable, done_if=done_if
             )
 
     async def _sent(
         self,
         attempt: _Attempt,
-        repetition: Repetition,
+        retry_state: RetryState,
         *,
         repeatable: bool,
         done_if: type[SessionError] | None,
     ) -> Reply:
         backoff = Backoff(first=FIRST_PAUSE, longest=max(FIRST_PAUSE, self._timeout))
         for left in range(self._retries, -1, -1):
-            answer = await attempt.send(repetition)
+            answer = await attempt.send(retry_state)
             if isinstance(answer, Reply):
                 return answer
-            if repetition.lost and done_if is not None and isinstance(answer.error, done_if):
+            if retry_state.lost and done_if is not None and isinstance(answer.error, done_if):
                 return Reply(attempt.method, NO_CONTENT, {}, b"")
-            repetition.lost = repetition.lost or answer.lost
+            retry_state.lost = retry_state.lost or answer.lost
             again = answer.unsent or (repeatable and (answer.lost or answer.not_now))
             if not left or not again or answer.wait > self._timeout:
                 raise _told(
-                    answer, lost=repetition.lost and attempt.method != "GET"
+                    answer, lost=retry_state.lost and attempt.method != "GET"
                 ) from answer.cause
             await sleep(max(answer.wait, backoff.next_pause()))
         raise AssertionError("unreachable")
@@ -156,10 +156,10 @@ class _Attempt(msgspec.Struct, frozen=True):
     body: bytes | None
     headers: dict[str, str]
 
-    async def send(self, repetition: Repetition) -> Reply | Failure:
+    async def send(self, retry_state: RetryState) -> Reply | Failure:
         headers = self.headers
-        if repetition.lost:
-            headers = {**repetition.headers, **headers}  # what the caller expects comes first
+        if retry_state.lost:
+            headers = {**retry_state.headers, **headers}  # what the caller expects comes first
         return await self.pool.request(self.method, self.url, self.body, headers)
 
 

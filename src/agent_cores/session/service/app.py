@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
 from agent_cores.session.manager import SessionManager
-from agent_cores.session.service.answering import Answer, offered, refusal_answer, send_answer
+from agent_cores.session.service.components import Components
 from agent_cores.session.service.cors import Cors
-from agent_cores.session.service.failures import kinds, outline
 from agent_cores.session.service.headers import Headers
+from agent_cores.session.service.log.outline import kinds, outline
 from agent_cores.session.service.log.requests import RequestLog
 from agent_cores.session.service.problems import Refusal, ShapeError
 from agent_cores.session.service.request.bodies import longest_bodies
 from agent_cores.session.service.request.budget import Budget, counted
 from agent_cores.session.service.request.call import Call, CallerGoneError
 from agent_cores.session.service.request.checks import check_accept, check_host, check_size
-from agent_cores.session.service.request.held import Held
-from agent_cores.session.service.request.slices import Slices
+from agent_cores.session.service.request.reservation import Reservation
+from agent_cores.session.service.request.time_slices import TimeSlices
+from agent_cores.session.service.responses import Response, offered, problem_response, send_response
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router
 from agent_cores.session.service.settings import ServiceSettings
-from agent_cores.session.service.workings import Workings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -71,8 +71,8 @@ class Service:
         self.draining = False
         self.budget = Budget(settings.most_buffered)
         self._only_loopback_hosts = only_loopback_hosts
-        self._workings = Workings(manager, settings, tuple(keys), now)
-        self._slices = Slices()
+        self._components = Components(manager, settings, tuple(keys), now)
+        self._slices = TimeSlices()
         self._most_bytes = longest_bodies(ROUTES, manager, settings)
         self._cors = Cors(settings.cors_origins)
         self._starters: list[Callable[[], None]] = []
@@ -82,7 +82,7 @@ class Service:
         self._starters.append(starter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or go through a server's lifespan."""
+        """Respond to one request, or go through a server's lifespan."""
         if scope["type"] == "lifespan":
             await self._server_lifespan(receive, send)
         elif scope["type"] == "http":
@@ -96,7 +96,7 @@ class Service:
         """Start before the first request and close after the last: a lifespan for a parent."""
         del app  # the parent, of which nothing is needed
         self.draining = False
-        await self._workings.start()
+        await self._components.start()
         try:
             yield
         finally:
@@ -105,17 +105,17 @@ class Service:
     async def aclose(self) -> None:
         """Refuse to be ready, finish the requests at work, and close the manager."""
         self.draining = True
-        await self._workings.close()
+        await self._components.close()
 
     async def is_ready(self) -> bool:
         """Whether requests may be sent here."""
-        return not self.draining and await self._workings.store_answers()
+        return not self.draining and await self._components.store_answers()
 
     async def _server_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         self.draining = False
         try:
-            await self._workings.start()
+            await self._components.start()
             for starter in self._starters:
                 starter()
         except Exception as error:
@@ -133,13 +133,13 @@ class Service:
         request_id = _request_id(headers)
         route: Route | None = None
         call: Call | None = None
-        held = Held(self._workings)
+        reservation = Reservation(self._components)
         if offered(scope) is None:
-            receive = counted(receive, held.body(self.budget))
+            receive = counted(receive, reservation.count_body(self.budget))
         try:
             preflight = self._cors.preflight(scope["method"], headers)
             if preflight is not None:
-                answer = preflight
+                response = preflight
             else:
                 route, path = _ROUTER.find(scope)
                 call = Call(
@@ -154,66 +154,68 @@ class Service:
                     slices=self._slices,
                     most_bytes=self._most_bytes[id(route)],
                 )
-                answer = held.answer(self.budget, await self._answer(call, held), scope["method"])
+                response = reservation.count_response(
+                    self.budget, await self._handle(call, reservation), scope["method"]
+                )
         except CallerGoneError:
-            held.leave()
+            reservation.release()
             return
         except asyncio.CancelledError as error:
             if _is_given_up():
-                held.leave()
+                reservation.release()
                 raise
-            answer = self._refusal(_UnfinishedError(error), route, request_id)
+            response = self._refusal(_UnfinishedError(error), route, request_id)
         except Exception as error:  # noqa: BLE001 - every failure has an answer
-            answer = self._refusal(error, route, request_id)
+            response = self._refusal(error, route, request_id)
         except BaseException:
-            held.leave()
+            reservation.release()
             raise
-        self._cors.mark(answer, headers)
+        self._cors.mark(response, headers)
         try:
-            await send_answer(answer, request_id, scope, send)
+            await send_response(response, request_id, scope, send)
         finally:
-            held.leave()
+            reservation.release()
         _LOG.tell(
             request_id,
             method=scope["method"],
             route=None if route is None else route.name,
-            status=answer.status,
+            status=response.status,
             credential=None if call is None else call.credential,
             started=started,
         )
 
-    async def _answer(self, call: Call, held: Held) -> Answer:
+    async def _handle(self, call: Call, reservation: Reservation) -> Response:
         check_size(call.scope, call.headers, self.settings, call.most_bytes)
         if self._only_loopback_hosts:
             check_host(call.headers)
         route = call.route
         if route.right == "open":
             return await route.handler(call)
-        workings = self._workings
-        if not workings.is_started:
+        components = self._components
+        if not components.is_started:
             try:
-                await workings.start()
+                await components.start()
             except ConfigurationError as error:
                 raise StorageUnavailableError(str(error)) from error
-        authentication = workings.authentication
+        authentication = components.authentication
         principal = authentication.recall(call.headers, route.right)
         if principal is None:
             principal = await authentication.principal(
                 call.headers, call.address, right=route.right, tell=call.recognize
             )
         call.admit(principal)
-        held.caller(principal)
+        reservation.take_caller_slot(principal)
         check_accept(call.headers)
         call.read_headers()
         if route.request is not None:
             await call.read_body()
-            if call.waited:  # meanwhile the key may have been revoked, or the token have ended
+            if call.waited:  # the key may have been revoked since, or the token have expired
                 address, right = call.address, route.right
                 await authentication.confirm(principal, call.headers, address, right)
-        held.work()
-        return await self._handled(call)
+        reservation.take_work_slot()
+        return await self._run_handler(call)
 
-    async def _handled(self, call: Call) -> Answer:
+    async def _run_handler(self, call: Call) -> Response:
         """Run the handler. A wrong shape is told only to those who may do the thing at all.
 
         What is no JSON is told before either, also where the query was looked at first.
@@ -229,15 +231,15 @@ class Service:
                 await call.view.check(call.session_id, call.user_id, route.action)
             raise
 
-    def _refusal(self, error: Exception, route: Route | None, request_id: bytes) -> Answer:
+    def _refusal(self, error: Exception, route: Route | None, request_id: bytes) -> Response:
         names = route.names if route is not None else {}
         number = request_id.decode("latin-1")
-        answer = refusal_answer(error, names, self._workings.clock())
+        response = problem_response(error, names, self._components.clock())
         if not isinstance(error, SessionError | Refusal):
             logger.error("request %s failed: %s", number, outline(error))
-        elif answer.status >= 500:  # noqa: PLR2004
+        elif response.status >= 500:  # noqa: PLR2004
             logger.error("request %s: %s: %s", number, error.code, kinds(error))
-        return answer
+        return response
 
 
 class _UnfinishedError(Exception):

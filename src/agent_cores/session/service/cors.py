@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import ConfigurationError
-from agent_cores.session.service.answering import Answer
+from agent_cores.session.service.responses import Response
 
 if TYPE_CHECKING:
     from agent_cores.session.service.headers import Headers
@@ -56,14 +56,14 @@ class Cors:
     def __init__(self, origins: tuple[str, ...]) -> None:
         self._origins = frozenset(origin.encode() for origin in origins)
 
-    def preflight(self, method: str, headers: Headers) -> Answer | None:
+    def preflight(self, method: str, headers: Headers) -> Response | None:
         """Return the answer to a browser that asks whether it may send a request."""
         asks = headers.values(b"access-control-request-method")
         if method != "OPTIONS" or not asks or not headers.values(b"origin") or not self._origins:
             return None
-        return Answer(204, headers=list(_PREFLIGHT) if self._allowed(headers) else [])
+        return Response(204, headers=list(_PREFLIGHT) if self._allowed(headers) else [])
 
-    def mark(self, answer: Answer, headers: Headers) -> None:
+    def mark(self, answer: Response, headers: Headers) -> None:
         """Say in an answer whether the page that asked may read it."""
         if not self._origins:
             return

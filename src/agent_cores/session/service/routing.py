@@ -12,13 +12,13 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from agent_cores.session.access.access_control import Action
-from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.problems import Refusal
+from agent_cores.session.service.responses import Response
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
-Handler = Callable[[Any], Awaitable[Answer]]
+Handler = Callable[[Any], Awaitable[Response]]
 """Takes the ``Call`` of a request; routes lie below calls, so the type is not named here."""
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import select
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.service.answering import head_lines, refusal_answer
-from agent_cores.session.service.failures import outline
+from agent_cores.session.service.cors import Cors
+from agent_cores.session.service.headers import Headers
 from agent_cores.session.service.http1.connection import Connection
 from agent_cores.session.service.http1.exchange import STATUS_LINES
 from agent_cores.session.service.http1.head import Bounds
+from agent_cores.session.service.log.outline import outline
 from agent_cores.session.service.log.requests import RequestLog
 from agent_cores.session.service.problems import Refusal
+from agent_cores.session.service.responses import head_lines, problem_response
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("agent_cores.session.service")
 _LOG = RequestLog(logger)
+_ORIGIN = re.compile(rb"\r\norigin:([^\r\n]*+)(?=\r\n)", re.IGNORECASE)
 _SHORTEST_LOOK, _LONGEST_LOOK = 0.02, 1.0
 
 
@@ -63,6 +67,7 @@ class Acceptor:
         self.head_seconds = settings.header_timeout
         self.send_seconds = settings.send_timeout
         self._most = settings.max_connections
+        self._cors = Cors(settings.cors_origins)
         self._app = app
         self._state = state
         self._looks: asyncio.TimerHandle | None = None
@@ -129,10 +134,15 @@ class Acceptor:
             self._common = b"".join(b"%b: %b\r\n" % header for header in headers)
         return self._common
 
-    def refusal(self, error: Exception) -> bytes:
-        """Return the whole answer to what is no request, after which the connection ends."""
+    def refusal(self, error: Exception, head: bytes) -> bytes:
+        """Return the complete response to a malformed request; the connection ends after it.
+
+        ``head`` is what has arrived of the request: a page that it names may read the response.
+        """
         started = time.perf_counter()
-        answer = refusal_answer(error, {}, utc_now())
+        answer = problem_response(error, {}, utc_now())
+        origins = [(b"origin", found.strip(b" \t")) for found in _ORIGIN.findall(head)]
+        self._cors.mark(answer, Headers(origins))
         request_id = b"%016x" % random.getrandbits(64)
         if not isinstance(error, Refusal):
             logger.error("request %s failed: %s", request_id.decode(), outline(error))

@@ -11,11 +11,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import unquote
 
-from agent_cores.session.service.answering import WHOLE
 from agent_cores.session.service.http1.exchange import Exchange
-from agent_cores.session.service.http1.gathering import Gathering
 from agent_cores.session.service.http1.head import read_head
 from agent_cores.session.service.request.budget import FREE, too_much
+from agent_cores.session.service.responses import WHOLE
 
 if TYPE_CHECKING:
     from agent_cores.session.service.http1.head import Bounds, Head
@@ -57,8 +56,8 @@ class Shared(Protocol):
     def common_lines(self) -> bytes:
         """Return the header lines that every response has, such as the date."""
 
-    def refusal(self, error: Exception) -> bytes:
-        """Return the complete response to a malformed request."""
+    def refusal(self, error: Exception, head: bytes) -> bytes:
+        """Return the complete response to a malformed request, of which ``head`` has arrived."""
 
     def has_something(self, transport: asyncio.Transport) -> bool:
         """Whether bytes have arrived that the loop has not read yet."""
@@ -92,8 +91,6 @@ class Connection(asyncio.Protocol):
         stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(high=_UNSENT_BYTES)
         self._transport = stream
-        self._gathering = Gathering(stream, self._loop)
-        self.write = self._gathering.write
         self._server = _address(stream.get_extra_info("sockname"))
         self._client = _address(stream.get_extra_info("peername"))
         self._await_request()
@@ -114,10 +111,9 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """Answer what was asked before the caller stopped sending, and close then."""
+        """Respond to what was asked before the caller stopped sending, then close."""
         exchange = self._exchange
         if self._is_lingering or exchange is None or not exchange.has_whole_body:
-            self._gathering.flush()
             return False
         self._has_ended = True
         return True
@@ -272,6 +268,11 @@ class Connection(asyncio.Protocol):
 
     # What goes
 
+    def write(self, data: bytes) -> None:
+        """Send bytes, unless the connection is closed."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
     def common_lines(self) -> bytes:
         """Return the lines of headers that every answer has, such as the date."""
         return self._acceptor.common_lines()
@@ -314,31 +315,35 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + seconds if seconds else NEVER
 
     def refuse(self, error: Exception) -> None:
-        """Answer what is no request, or a request that nobody has answered, and hang up."""
+        """Refuse what is no request, or a request without a response yet, and hang up."""
         if self._transport.is_closing():
             return
         exchange, self._exchange = self._exchange, None
         if exchange is None or not exchange.is_started:
-            self.write(self._acceptor.refusal(error))
+            head = b"" if exchange is not None else bytes(self.came)
+            self.write(self._acceptor.refusal(error, head))
         if exchange is not None:
             exchange.leave()
         self._hang_up(lingers=True)
 
     def _hang_up(self, *, lingers: bool) -> None:
-        """Close after what was sent.
+        """Close after everything was sent.
 
-        A caller who is still sending would lose the answer to the reset of a closed connection, so
-        what comes is read for a moment, and forgotten.
+        A caller who is still sending would lose the response to the reset of a closed connection,
+        so for a moment what arrives is read and dropped.
         """
-        self._gathering.flush()
         self.came = b""
         if not self._is_unsent:
             self._end_in(_LINGER_SECONDS)
         if not lingers or not self._transport.can_write_eof() or self._has_ended:
             self._transport.close()
             return
+        try:
+            self._transport.write_eof()
+        except OSError:  # the caller has reset the connection
+            self._transport.abort()
+            return
         self._is_lingering = True
-        self._transport.write_eof()
         self._read(on=True)
 
     def abort(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from agent_cores.session.service.failures import outline
+from agent_cores.session.service.log.outline import outline
 from agent_cores.session.service.log.writer import LogWriter
 
 GATHERED_SECONDS = 0.2

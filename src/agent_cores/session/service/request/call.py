@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from agent_cores.session.inputs import LARGEST_NUMBER
-from agent_cores.session.service.answering import Answer, offered
 from agent_cores.session.service.problems import Refusal, ShapeError, token
 from agent_cores.session.service.request.bodies import (
     check_short,
@@ -20,10 +19,10 @@ from agent_cores.session.service.request.bodies import (
 )
 from agent_cores.session.service.request.canonical import canonical
 from agent_cores.session.service.request.checks import check_media_type, too_large
-from agent_cores.session.service.request.first_step import FirstStep
 from agent_cores.session.service.request.idempotency import IdempotencyKey, key_text
 from agent_cores.session.service.request.preconditions import etag, expected
 from agent_cores.session.service.request.view import RequestView
+from agent_cores.session.service.responses import Response, offered
 from agent_cores.session.wire.conversion import session_shape
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from agent_cores.session.manager import SessionManager
     from agent_cores.session.service.auth.principal import Principal
     from agent_cores.session.service.headers import Headers
-    from agent_cores.session.service.request.slices import Slices
+    from agent_cores.session.service.request.time_slices import TimeSlices
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
 
@@ -51,7 +50,7 @@ class CallerGoneError(Exception):
 
 
 class Call:
-    """One request. The route's handler reads it and returns an ``Answer``.
+    """One request. The route's handler reads it and returns an ``Response``.
 
     ``path`` holds the parameters of the path, ``session_id`` the first of them.
     """
@@ -67,7 +66,7 @@ class Call:
         manager: SessionManager,
         settings: ServiceSettings,
         is_ready: Callable[[], Awaitable[bool]],
-        slices: Slices,
+        slices: TimeSlices,
         most_bytes: int,
     ) -> None:
         self.scope = scope
@@ -135,7 +134,7 @@ class Call:
     async def read_body(self) -> None:
         """Read the body, within its bounds of size and time, and check that it is JSON.
 
-        ``waited`` tells whether it was there at once.
+        ``waited`` tells whether it was not there at once: the credential may have ended since.
         """
         whole = offered(self.scope)
         body = None if whole is None else whole["body"]()
@@ -152,23 +151,17 @@ class Call:
                 self.waited = True
 
     async def _receive_body(self) -> None:
-        first = FirstStep(self._receive())
-        if first.is_over and not first.value.get("more_body", False):
-            self.raw = self._chunk(first.value, 0)
-        else:
-            await self._wait_for_body(first)
-
-    async def _wait_for_body(self, first: FirstStep[AsgiMessage]) -> None:
         self.waited = True
+        chunks: list[bytes] = []
+        size = 0
         try:
             async with asyncio.timeout(self.settings.body_timeout or None):
-                message = first.value if first.is_over else await first.rest()
-                chunks = [self._chunk(message, 0)]
-                size = len(chunks[0])
-                while message.get("more_body", False):
+                more = True
+                while more:
                     message = await self._receive()
                     chunks.append(self._chunk(message, size))
                     size += len(chunks[-1])
+                    more = message.get("more_body", False)
         except TimeoutError as error:
             raise Refusal(
                 "overloaded", "the body did not arrive in time", headers={"Connection": "close"}
@@ -239,17 +232,17 @@ class Call:
 
     def session(
         self, session: models.Session, status: int = 200, headers: dict[str, str] | None = None
-    ) -> Answer:
+    ) -> Response:
         """Return the answer that is a session."""
         extra = [(b"etag", etag(session.metadata).encode())]
         extra += [
             (name.lower().encode(), value.encode()) for name, value in (headers or {}).items()
         ]
-        return Answer(status, encode(session_shape(session)), extra)
+        return Response(status, encode(session_shape(session)), extra)
 
-    def json(self, value: object, status: int = 200) -> Answer:
+    def json(self, value: object, status: int = 200) -> Response:
         """Return the answer that is any other shape."""
-        return Answer(status, encode(value))
+        return Response(status, encode(value))
 
 
 def _converted(name: str, value: str, kind: str) -> Any:  # noqa: ANN401 - by kind

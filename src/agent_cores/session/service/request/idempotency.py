@@ -1,7 +1,7 @@
 """``Idempotency-Key``: ids derived from it, so that a request that is repeated changes nothing.
 
 There is no table of keys. What a body leaves without an id gets one that the same caller gets again
-for the same key; the store then tells the repetition by the id, and for a create or a fork by the
+for the same key; the store then tells the retry_state by the id, and for a create or a fork by the
 digest kept beside it.
 """
 
@@ -40,7 +40,7 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
         """Return what tells the same request from another one under the same key.
 
         ``body`` is JSON with its keys in order. It alone would not do: under an id that the caller
-        chose, a fork of one session would pass for a repetition of a fork of another.
+        chose, a fork of one session would pass for a retry_state of a fork of another.
         """
         return hashlib.sha256(msgspec.json.encode(self._parts()) + b"\0" + body).hexdigest()
 

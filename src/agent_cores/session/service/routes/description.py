@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.problems import Refusal
+from agent_cores.session.service.responses import Response
 from agent_cores.session.service.routing import Route
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ def described(routes: tuple[Route, ...]) -> tuple[Route, ...]:
 
         return page(every)
 
-    async def openapi(call: Call) -> Answer:
+    async def openapi(call: Call) -> Response:
         """Return the OpenAPI document."""
         _check_enabled(call)
-        return Answer(200, document_of(call.manager.runtime.limits))
+        return Response(200, document_of(call.manager.runtime.limits))
 
-    async def docs(call: Call) -> Answer:
+    async def docs(call: Call) -> Response:
         """Return the page; it loads nothing from elsewhere."""
         _check_enabled(call)
-        return Answer(200, page_of_all(), content_type=b"text/html; charset=utf-8")
+        return Response(200, page_of_all(), content_type=b"text/html; charset=utf-8")
 
     every = (
         *routes,

@@ -22,23 +22,23 @@ from agent_cores.session.service.routing import Route
 from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
-    from agent_cores.session.service.answering import Answer
     from agent_cores.session.service.request.call import Call
+    from agent_cores.session.service.responses import Response
 
 
-async def archive_session(call: Call) -> Answer:
+async def archive_session(call: Call) -> Response:
     """Make a session read-only."""
     call.body()
     return call.session(await call.view.archive_session(call.session_id, call.user_id))
 
 
-async def unarchive_session(call: Call) -> Answer:
+async def unarchive_session(call: Call) -> Response:
     """Make it active again."""
     call.body()
     return call.session(await call.view.unarchive_session(call.session_id, call.user_id))
 
 
-async def renew_session(call: Call) -> Answer:
+async def renew_session(call: Call) -> Response:
     """Count the idle time anew."""
     body: shapes.RenewSession = call.body()
     ttl_hours = UNSET if body.ttl_seconds is UNSET else hours(body.ttl_seconds)
@@ -47,7 +47,7 @@ async def renew_session(call: Call) -> Answer:
     )
 
 
-async def fork_session(call: Call) -> Answer:
+async def fork_session(call: Call) -> Response:
     """Copy a session."""
     body: shapes.ForkSession = call.body()
     view = call.view

@@ -14,8 +14,8 @@ from agent_cores.session.codec import raw_messages
 from agent_cores.session.errors import AccessDeniedError, ConflictError, MessageNotFoundError
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.values import EncodedJson
-from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.request.idempotency import mismatch
+from agent_cores.session.service.responses import Response
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
 from agent_cores.session.wire import shapes
@@ -30,7 +30,7 @@ _just_now = lru_cache(maxsize=8)(wire_time)
 _SEQ = re.compile(r"[1-9][0-9]{0,18}")
 
 
-async def append_messages(call: Call) -> Answer:
+async def append_messages(call: Call) -> Response:
     """Append messages."""
     body: shapes.AppendMessages = call.body()
     messages = await _new_messages(call, body, Action.APPEND)
@@ -53,7 +53,7 @@ async def append_messages(call: Call) -> Answer:
     return _appended(call, body, done)
 
 
-async def replace_messages(call: Call) -> Answer:
+async def replace_messages(call: Call) -> Response:
     """Put messages in place of those after a seq."""
     body: shapes.ReplaceMessages = call.body()
     done = await call.view.replace(
@@ -99,7 +99,7 @@ def _message_id(call: Call, given: shapes.NewMessage, index: int) -> str | None:
     return call.key.derived_id(index)
 
 
-def _appended(call: Call, body: shapes.AppendMessages, done: Append, status: int = 201) -> Answer:
+def _appended(call: Call, body: shapes.AppendMessages, done: Append, status: int = 201) -> Response:
     stored = done.messages
     if done.fresh:
         data = [_as_given(call, *pair) for pair in zip(stored, body.messages, strict=True)]
@@ -130,7 +130,7 @@ def _raw(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
     return msgspec.Raw(value.json) if type(value) is EncodedJson else value
 
 
-async def list_messages(call: Call) -> Answer:
+async def list_messages(call: Call) -> Response:
     """Read a page of messages."""
     query = call.query()
     page = await call.view.get_session_messages(
@@ -146,7 +146,7 @@ async def list_messages(call: Call) -> Answer:
     return answer
 
 
-async def get_message(call: Call) -> Answer:
+async def get_message(call: Call) -> Response:
     """Read one message."""
     seq = await _seq(call, Action.READ)
     page = await call.view.get_session_messages(call.session_id, call.user_id, 1, after_seq=seq - 1)
@@ -155,7 +155,7 @@ async def get_message(call: Call) -> Answer:
     return call.json(message_shape(page[0]))
 
 
-async def delete_message(call: Call) -> Answer:
+async def delete_message(call: Call) -> Response:
     """Remove one message."""
     query = call.query()
     seq = await _seq(call, Action.DELETE_OWN_MESSAGE)
@@ -166,7 +166,7 @@ async def delete_message(call: Call) -> Answer:
         expected_last_seq=query.get("expected_last_seq"),
         turn=query.get("turn"),
     )
-    return Answer(204)
+    return Response(204)
 
 
 async def _seq(call: Call, action: Action) -> int:
@@ -178,7 +178,7 @@ async def _seq(call: Call, action: Action) -> int:
     raise MessageNotFoundError(0)
 
 
-async def rewind_session(call: Call) -> Answer:
+async def rewind_session(call: Call) -> Response:
     """Remove every message after a seq."""
     body: shapes.RewindSession = call.body()
     return call.session(
@@ -193,7 +193,7 @@ async def rewind_session(call: Call) -> Answer:
     )
 
 
-async def pop_messages(call: Call) -> Answer:
+async def pop_messages(call: Call) -> Response:
     """Take messages off the end."""
     body: shapes.PopMessages = call.body()
     popped = await call.view.pop_messages(

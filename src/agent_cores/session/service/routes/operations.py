@@ -8,11 +8,11 @@ from agent_cores.session.service.routing import Route
 from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
-    from agent_cores.session.service.answering import Answer
     from agent_cores.session.service.request.call import Call
+    from agent_cores.session.service.responses import Response
 
 
-async def me(call: Call) -> Answer:
+async def me(call: Call) -> Response:
     """Say who the credential says is calling."""
     who = call.principal
     return call.json(
@@ -20,7 +20,7 @@ async def me(call: Call) -> Answer:
     )
 
 
-async def erase_user(call: Call) -> Answer:
+async def erase_user(call: Call) -> Response:
     """Erase what a user owns, and their grants."""
     body: shapes.EraseUser = call.body()
     receipt = await call.view.erase_user(body.user_id)
@@ -35,18 +35,18 @@ async def erase_user(call: Call) -> Answer:
     )
 
 
-async def statistics(call: Call) -> Answer:
+async def statistics(call: Call) -> Response:
     """Count the sessions of the namespace."""
     counts = await call.view.get_statistics()
     return call.json(shapes.Statistics(counts["sessions"], counts["due"]))
 
 
-async def healthz(call: Call) -> Answer:
+async def healthz(call: Call) -> Response:
     """Say that the process answers."""
     return call.json(shapes.Health("ok"))
 
 
-async def readyz(call: Call) -> Answer:
+async def readyz(call: Call) -> Response:
     """Say whether requests may be sent here: started, not about to stop, and the store answers."""
     if await call.is_ready():
         return call.json(shapes.Health("ok"))

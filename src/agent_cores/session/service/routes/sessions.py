@@ -15,8 +15,8 @@ from agent_cores.session.errors import (
     SessionExistsError,
 )
 from agent_cores.session.inputs import DEFAULT_TTL_HOURS
-from agent_cores.session.service.answering import Answer
 from agent_cores.session.service.request.idempotency import mismatch
+from agent_cores.session.service.responses import Response
 from agent_cores.session.service.routing import Route
 from agent_cores.session.wire import shapes
 from agent_cores.session.wire.conversion import session_shape
@@ -29,7 +29,7 @@ S = "/v1/sessions/{id}"
 REPLAYED = {"Idempotent-Replayed": "true"}
 
 
-async def create_session(call: Call) -> Answer:
+async def create_session(call: Call) -> Response:
     """Create a session, or return the one that there is."""
     body: shapes.CreateSession = call.body()
     if not may_choose_id(call, body.id):
@@ -106,7 +106,7 @@ async def is_replay(
 
 async def created_answer(
     call: Call, session_id: str, headers: dict[str, str] | None = None
-) -> Answer:
+) -> Response:
     """Return 201 and the session as it stands now."""
     session = await call.view.header(session_id, call.user_id)
     return call.session(session, 201, {**location(call, session_id), **(headers or {})})
@@ -125,7 +125,7 @@ def hours(seconds: float | UnsetType | None) -> Any:  # noqa: ANN401 - the defau
     return None if seconds is None else seconds / 3600
 
 
-async def list_sessions(call: Call) -> Answer:
+async def list_sessions(call: Call) -> Response:
     """List the caller's sessions, or those shared with them."""
     query = call.query()
     page = await call.view.list_user_sessions(
@@ -141,7 +141,7 @@ async def list_sessions(call: Call) -> Answer:
     return call.json(shapes.SessionPage(data, page.has_more, page.next_cursor))
 
 
-async def get_session(call: Call) -> Answer:
+async def get_session(call: Call) -> Response:
     """Read a session, with its latest messages if asked."""
     limit = call.query().get("message_limit", 0)
     return call.session(
@@ -149,7 +149,7 @@ async def get_session(call: Call) -> Answer:
     )
 
 
-async def update_session(call: Call) -> Answer:
+async def update_session(call: Call) -> Response:
     """Change metadata and context."""
     body: shapes.UpdateSession = call.body()
     session = await call.view.update_session(
@@ -163,10 +163,10 @@ async def update_session(call: Call) -> Answer:
     return call.session(session)
 
 
-async def delete_session(call: Call) -> Answer:
+async def delete_session(call: Call) -> Response:
     """Remove a session."""
     await call.view.delete_session(call.session_id, call.user_id, **call.expected)
-    return Answer(204)
+    return Response(204)
 
 
 ROUTES = (

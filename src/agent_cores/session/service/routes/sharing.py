@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models.times import whole_millis
-from agent_cores.session.service.answering import Answer
+from agent_cores.session.service.responses import Response
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
 from agent_cores.session.wire import shapes
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from agent_cores.session.service.request.call import Call
 
 
-async def list_grants(call: Call) -> Answer:
+async def list_grants(call: Call) -> Response:
     """List the grants that the caller may see."""
     session = await call.view.get_session(call.session_id, call.user_id, message_limit=0)
     data = [grant_shape(grant) for grant in session.metadata.grants.values()]
     return call.json(shapes.GrantPage(data, has_more=False, next_cursor=None))
 
 
-async def share_session(call: Call) -> Answer:
+async def share_session(call: Call) -> Response:
     """Give a role."""
     body: shapes.ShareSession = call.body()
     expires_at = body.expires_at
@@ -40,14 +40,14 @@ async def share_session(call: Call) -> Answer:
     return call.json(grant_shape(grant))
 
 
-async def revoke_access(call: Call) -> Answer:
+async def revoke_access(call: Call) -> Response:
     """Take a role away."""
     body: shapes.RevokeAccess = call.body()
     had = await call.view.revoke_access(call.session_id, call.user_id, body.subject)
-    return Answer(204, headers=[(b"had-grant", b"true" if had else b"false")])
+    return Response(204, headers=[(b"had-grant", b"true" if had else b"false")])
 
 
-async def set_visibility(call: Call) -> Answer:
+async def set_visibility(call: Call) -> Response:
     """Make a session public, shared or private."""
     body: shapes.SetVisibility = call.body()
     return call.session(
@@ -60,7 +60,7 @@ async def set_visibility(call: Call) -> Answer:
     )
 
 
-async def transfer_ownership(call: Call) -> Answer:
+async def transfer_ownership(call: Call) -> Response:
     """Make another user the owner."""
     body: shapes.TransferOwnership = call.body()
     session = await call.view.transfer_ownership(
@@ -70,7 +70,7 @@ async def transfer_ownership(call: Call) -> Answer:
         keep_role=body.keep_role,
         **call.expected,
     )
-    return Answer(204) if session is None else call.session(session)
+    return Response(204) if session is None else call.session(session)
 
 
 ROUTES = (

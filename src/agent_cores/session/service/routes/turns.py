@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_cores.session.access.access_control import Action
-from agent_cores.session.service.answering import Answer
+from agent_cores.session.service.responses import Response
 from agent_cores.session.service.routes.sessions import S
 from agent_cores.session.service.routing import Route
 from agent_cores.session.wire import shapes
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent_cores.session.service.request.call import Call
 
 
-async def take_turn(call: Call) -> Answer:
+async def take_turn(call: Call) -> Response:
     """Take the turn, or fail if it is held."""
     body: shapes.TakeTurn = call.body()
     turn = await call.view.take_turn(
@@ -25,7 +25,7 @@ async def take_turn(call: Call) -> Answer:
     return call.json(_shape(turn), 201)
 
 
-async def renew_turn(call: Call) -> Answer:
+async def renew_turn(call: Call) -> Response:
     """Count the lease anew."""
     body: shapes.RenewTurn = call.body()
     turn = await call.view.renew_turn(
@@ -34,10 +34,10 @@ async def renew_turn(call: Call) -> Answer:
     return call.json(_shape(turn))
 
 
-async def release_turn(call: Call) -> Answer:
+async def release_turn(call: Call) -> Response:
     """Give the turn back."""
     await call.view.release_turn(call.session_id, call.user_id, call.path[1])
-    return Answer(204)
+    return Response(204)
 
 
 def _shape(turn: models.Turn) -> shapes.Turn:

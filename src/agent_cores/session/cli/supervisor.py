@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
-from agent_cores.session.cli.listening import Server
+from agent_cores.session.cli.server import Server
 
 if TYPE_CHECKING:
     import socket

@@ -1,4 +1,4 @@
-"""``Slices``: long work on the event loop, a few milliseconds at a time, one piece at once."""
+"""``TimeSlices``: long work on the event loop, a few milliseconds at a time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _SECONDS = 0.005
 _ROUNDS = 4
-"""Rounds of the event loop between two slices: what a short request takes to be answered."""
+"""Iterations of the event loop between two slices: enough to handle a short request."""
 
 
-class Slices:
-    """Takes turns with everything else on the event loop."""
+class TimeSlices:
+    """Runs generators in slices, one generator at a time."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
 
     async def run(self, steps: Generator[None, None, T]) -> T:
-        """Run a generator to its end and return its value; others run between its steps.
+        """Run a generator to its end and return its value; other tasks run between its slices.
 
-        One at a time: were there many, everything else would wait for a slice of each.
+        With several at a time, every other task would wait for a slice of each.
         """
         async with self._turn:
             until = time.perf_counter() + _SECONDS

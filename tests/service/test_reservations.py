@@ -43,14 +43,14 @@ async def test_a_request_counts_until_its_answer_is_taken() -> None:
                 writer.write(request)
             waiting.append((reader, writer))
         async with asyncio.timeout(10):
-            while wire.service._workings.callers.count < 2:  # noqa: ASYNC110, SLF001
+            while wire.service._components.callers.count < 2:  # noqa: ASYNC110, SLF001
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)
         assert await status(server, request) == 429
         for _, writer in waiting:
             writer.transport.abort()
         async with asyncio.timeout(10):
-            while wire.service._workings.callers.count:  # noqa: ASYNC110, SLF001
+            while wire.service._components.callers.count:  # noqa: ASYNC110, SLF001
                 await asyncio.sleep(0.01)
         assert await status(server, request) == 200
     await wire.service.aclose()

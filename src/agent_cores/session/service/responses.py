@@ -1,4 +1,4 @@
-"""``Answer``, what goes back to a caller, and how: whole where the server takes it so, or in two.
+"""``Response``, what goes back to a caller, and how: whole where the server takes it so, or in two.
 
 ASGI sends the head of an answer and its body as two messages, and a server looks at every header.
 Nearly all answers here differ in three places only, so a server may offer to take them as they go
@@ -68,7 +68,7 @@ _CLOSE = (b"connection", b"close")
 
 
 @hides("body")
-class Answer(msgspec.Struct):
+class Response(msgspec.Struct):
     """Status, body and headers beside those that every response has."""
 
     status: int
@@ -77,14 +77,14 @@ class Answer(msgspec.Struct):
     content_type: bytes = _JSON
 
 
-def refusal_answer(error: Exception, names: Mapping[str, str], at: datetime) -> Answer:
+def problem_response(error: Exception, names: Mapping[str, str], at: datetime) -> Response:
     """Return the answer that is a problem; see ``problem_of``."""
     status, headers, problem = problem_of(error, names, at)
     extra = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    return Answer(status, _encode(problem), extra, b"application/problem+json")
+    return Response(status, _encode(problem), extra, b"application/problem+json")
 
 
-def head_lines(answer: Answer, request_id: bytes) -> bytes:
+def head_lines(answer: Response, request_id: bytes) -> bytes:
     """Return the lines of headers, but for ``Connection``, which is the server's."""
     if answer.status == _NO_CONTENT:
         lines = _LINES_WITHOUT_BODY % request_id
@@ -101,7 +101,7 @@ def head_lines(answer: Answer, request_id: bytes) -> bytes:
     return lines
 
 
-async def send_answer(answer: Answer, request_id: bytes, scope: Scope, send: Send) -> None:
+async def send_response(answer: Response, request_id: bytes, scope: Scope, send: Send) -> None:
     """Send an answer, and wait until it is taken. The request id is one that may be in a header."""
     whole = offered(scope)
     if whole is not None:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Generator
 
-from agent_cores.session.service.request.slices import Slices
+from agent_cores.session.service.request.time_slices import TimeSlices
 
 
 async def test_a_short_request_is_answered_between_two_slices() -> None:
@@ -23,6 +23,6 @@ async def test_a_short_request_is_answered_between_two_slices() -> None:
             await asyncio.sleep(0)
         order.append("answer")
 
-    work = asyncio.create_task(Slices().run(steps()))
+    work = asyncio.create_task(TimeSlices().run(steps()))
     await asyncio.gather(work, request())
     assert order == ["slice 0", "answer", "slice 1"]

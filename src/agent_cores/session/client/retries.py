@@ -1,4 +1,4 @@
-"""What a client knows of a session before it appends, so that a repetition brings nothing back."""
+"""What a client knows of a session before it appends, so that a retry restores nothing removed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NO_SESSION = "0.1.0"
 """The version of no session: an append that expects it is answered if it is known, else refused."""
 
 
-class Repetition(msgspec.Struct):
+class RetryState(msgspec.Struct):
     """A request that may be sent again: whether an answer was lost, and the headers from then on.
 
     Known messages are answered before ``If-Match`` is compared. Unknown ones were not stored, or
@@ -40,9 +40,9 @@ class KnownVersions:
         if len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
 
-    def repetition(self, session_id: object) -> Repetition:
+    def retry_state(self, session_id: object) -> RetryState:
         """Return how an append is repeated: only while the session is as it was last known."""
         version = NO_SESSION
         if isinstance(session_id, str):
             version = self._known.get(session_id, NO_SESSION)
-        return Repetition({"If-Match": f'"{version}"'})
+        return RetryState({"If-Match": f'"{version}"'})

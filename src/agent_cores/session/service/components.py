@@ -1,4 +1,4 @@
-"""``Workings``: what a service has once it has started: keys, limits, and the manager at work."""
+"""``Components``: what a started service is made of: keys, authentication, limits, the manager."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from agent_cores.session.service.settings import ServiceSettings
 
 
-class Workings:
-    """Starts once, by whoever comes first; closes once."""
+class Components:
+    """Started by the lifespan or the first request, whichever comes first; closed once."""
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class Workings:
         self.callers = CallerLimits(
             settings.max_in_flight_per_caller, settings.requests_per_second, now
         )
-        self._places = key_places(manager, settings, keys)
-        self.keys = KeyCache(self._places, now)
+        self._key_stores = key_stores(manager, settings, keys)
+        self.keys = KeyCache(self._key_stores, now)
         self.authentication = Authentication(
             self.keys,
             Issuers(settings.jwt_issuers, self.clock),
@@ -55,7 +55,7 @@ class Workings:
         self._starting = asyncio.Lock()
         self._readiness = Readiness(lambda: runtime.storage)
 
-    async def start(self) -> Workings:
+    async def start(self) -> Components:
         """Start the manager if that has not been done; any number of callers may ask at once.
 
         Raises ``ConfigurationError`` for a file of keys that is wrong.
@@ -63,7 +63,7 @@ class Workings:
         if not self.is_started:
             async with self._starting:
                 if not self.is_started:
-                    for place in self._places:
+                    for place in self._key_stores:
                         if isinstance(place, KeyFile):
                             await place.all()
                     await self._manager.initialize()
@@ -71,7 +71,7 @@ class Workings:
         return self
 
     async def close(self) -> None:
-        """Let the requests at work finish, within a bound, and stop the manager."""
+        """Let the requests in flight finish, within a bound, and stop the manager."""
         if not self.is_started:
             return
         self.is_started = False
@@ -92,7 +92,7 @@ class Workings:
         return await self._readiness.ask()
 
 
-def key_places(
+def key_stores(
     manager: SessionManager, settings: ServiceSettings, keys: tuple[ApiKey, ...] = ()
 ) -> tuple[Keys, ...]:
     """Return where keys are looked for: those of this process, and the file or else the store."""

@@ -1,0 +1,63 @@
+"""``Reservation``: what a request holds of the bounded resources until its response is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent_cores.session.service.request.budget import FREE, too_much
+
+if TYPE_CHECKING:
+    from agent_cores.session.service.auth.principal import Principal
+    from agent_cores.session.service.components import Components
+    from agent_cores.session.service.request.budget import Budget, Share
+    from agent_cores.session.service.responses import Response
+
+
+class Reservation:
+    """Slots among the caller's requests and the requests in flight, and shares of the budget.
+
+    A caller who does not read the response holds them for as long as the service keeps it.
+    """
+
+    __slots__ = ("_components", "_is_at_work", "_place", "_shares")
+
+    def __init__(self, components: Components) -> None:
+        self._components = components
+        self._place: tuple[str, str | None] | None = None
+        self._is_at_work = False
+        self._shares: list[Share] = []
+
+    def count_body(self, budget: Budget) -> Share:
+        """Return the share that counts the body, for servers that do not count it."""
+        share = budget.share()
+        self._shares.append(share)
+        return share
+
+    def take_caller_slot(self, principal: Principal) -> None:
+        """Take a slot of the caller's; refuses one too many."""
+        self._place = self._components.callers.enter(principal)
+
+    def take_work_slot(self) -> None:
+        """Take a slot among the requests in flight; refuses one too many."""
+        self._components.in_flight.enter()
+        self._is_at_work = True
+
+    def count_response(self, budget: Budget, response: Response, method: str) -> Response:
+        """Count the response; without room for it, a read is refused and a write is not."""
+        size = len(response.body)
+        if size > FREE:
+            if method in {"GET", "HEAD"} and not budget.has_room(size):
+                raise too_much()
+            share = budget.share()
+            share.force(size)
+            self._shares.append(share)
+        return response
+
+    def release(self) -> None:
+        """Give everything back."""
+        if self._place is not None:
+            self._components.callers.leave(self._place)
+        if self._is_at_work:
+            self._components.in_flight.leave()
+        for share in self._shares:
+            share.give_back()
