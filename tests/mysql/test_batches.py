@@ -12,6 +12,7 @@ from agent_cores.session.errors import SessionError
 from agent_cores.session.models import AccessEffect, Change, Window
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.mysql import queries
+from agent_cores.session.storage.mysql.connection import MysqlConnection
 from agent_cores.session.storage.mysql.provider import MysqlProvider
 from agent_cores.session.storage.sql.dialect import Statement, Step
 from agent_cores.session.testing.samples import creation, new_header, new_message
@@ -20,6 +21,8 @@ from tests.servers.mariadb import shared_server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from agent_cores.session.storage.sql.dialect import Row
 
 pytestmark = pytest.mark.anyio
 
@@ -129,6 +132,26 @@ async def test_programs_that_change_the_same_sessions_leave_them_whole(
     broken = """SELECT COUNT(*) FROM sessions s WHERE s.last_seq <> (
         SELECT COALESCE(MAX(seq), 0) FROM messages m WHERE m.session_key = s.session_key)"""
     assert sql(url, broken) == "0"
+
+
+async def test_a_lone_append_is_two_round_trips_and_a_read_is_one(
+    provider: MysqlProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = await create(provider)
+    header = (await provider.apply(append(header, "warm"))).header
+    packets: list[str] = []
+    execute = MysqlConnection.execute
+
+    async def counted(connection: MysqlConnection, text: str) -> list[list[Row]]:
+        packets.append(text)
+        return await execute(connection, text)
+
+    monkeypatch.setattr(MysqlConnection, "execute", counted)
+    await provider.apply(append(header, "counted"))
+    assert len(packets) == 2
+    packets.clear()
+    await provider.read("default", "talk", context=True, window=Window(limit=10))
+    assert len(packets) == 1
 
 
 async def test_what_is_deleted_is_removed_in_the_background(

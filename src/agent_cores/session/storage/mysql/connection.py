@@ -93,9 +93,11 @@ class MysqlConnection:
         """Send what waits, in one round trip; return the rows of each statement that reads."""
         text = ";".join(self._waiting)
         self._waiting, self._size = [], 0
+        return await self.execute(text) if text else []
+
+    async def execute(self, text: str) -> list[list[Row]]:
+        """Send one packet of statements; return the rows of each that reads."""
         found: list[list[Row]] = []
-        if not text:
-            return found
         async with asyncio.timeout_at(self._deadline), self._driver.cursor() as cursor:
             await cursor.execute(text)
             more = True
