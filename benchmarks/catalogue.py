@@ -232,7 +232,24 @@ ADK_SERVER = Contender(
     only=("http-create",),
 )
 
+ANY_LOOP_MEMORY = Contender(
+    "agent_cores, memory, any loop",
+    "any-loop",
+    "ours",
+    "benchmarks.ours:AnyLoopMemoryStore",
+    only=("any-loop",),
+)
+ANY_LOOP_SQLITE = Contender(
+    "agent_cores, SQLite, any loop",
+    "any-loop-sqlite",
+    "ours",
+    "benchmarks.ours:AnyLoopSqliteStore",
+    only=("any-loop",),
+)
+
 CONTENDERS = (
+    ANY_LOOP_MEMORY,
+    ANY_LOOP_SQLITE,
     OURS_SQLITE,
     LIMIT_SQLITE,
     OPENAI_SQLITE,
@@ -278,6 +295,13 @@ WORKLOADS = (
         "Memory for each byte of the messages",
         in_rounds=False,
         groups=("redis",),
+    ),
+    Workload(
+        "any-loop",
+        "any_loop",
+        "Append one message, by the loop that calls",
+        in_rounds=False,
+        groups=("any-loop", "any-loop-sqlite"),
     ),
     Workload(
         "http",

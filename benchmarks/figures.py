@@ -16,6 +16,8 @@ from benchmarks.catalogue import (
     ADK_POSTGRES,
     ADK_SERVER,
     ADK_SQLITE,
+    ANY_LOOP_MEMORY,
+    ANY_LOOP_SQLITE,
     IMPORT,
     LIMIT_HTTP,
     LIMIT_MYSQL,
@@ -86,6 +88,10 @@ MEMORY = 3.2
 """The server may take this many times the bytes of the messages."""
 
 PROPORTIONAL = 2.0
+ANY_LOOP = (ANY_LOOP_MEMORY, ANY_LOOP_SQLITE)
+HOP = 100.0
+"""Microseconds."""
+EIGHT_LOOPS = 0.6
 """A sweep is called proportional to what came due while the time for each session that goes stays
 within this factor. One that looked at what is stored would come near ten, since the cases differ
 tenfold in that."""
@@ -111,6 +117,7 @@ def figures(
         *(_rate(results, *entry) for entry in RATES),
         *(figure for entry in GROWTH for figure in _growth(results, settings, *entry)),
         *(figure for ours in SWEPT for figure in _sweep(results, settings, ours)),
+        *(figure for ours in ANY_LOOP for figure in _any_loop(results, ours)),
         _memory(results),
         _import(results),
         _drivers(drivers),
@@ -170,6 +177,26 @@ def _sweep(results: Results, settings: Settings, ours: Contender) -> Iterator[Fi
             _one(results, "sweep", ours, case, None),
             _one(results, "sweep", ours, cases[0], None),
         )
+
+
+def _any_loop(results: Results, ours: Contender) -> Iterator[Figure]:
+    """What a call from another loop costs more, and what eight loops reach together."""
+    own = _one(results, "any-loop", ours, "own loop", 1)
+    other = _one(results, "any-loop", ours, "another loop", 1)
+    what, bound = f"{ours.name}: from another loop, more than in its own", f"<= {HOP:g} µs"
+    if own is None or other is None:
+        yield Figure(what, bound, "not measured", None)
+    else:
+        more = other.sample.value - own.sample.value
+        yield Figure(what, bound, f"{more:.0f} µs", more <= HOP)
+    rows = [row for row in results.of("any-loop") if row.contender == ours.name]
+    rates = {row.sample.case: row.sample.value for row in rows if row.sample.callers != 1}
+    what, bound = f"{ours.name}: 8 loops in 8 threads / its own loop", f">= {EIGHT_LOOPS:g} x"
+    if not rates:
+        yield Figure(what, bound, "not measured", None)
+        return
+    ratio = rates["8 loops in 8 threads"] / rates["own loop"]
+    yield Figure(what, bound, f"{ratio:.3g} x", ratio >= EIGHT_LOOPS)
 
 
 def _memory(results: Results) -> Figure:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import asyncpg
 from redis.asyncio import Redis
 
 from agent_cores.session import SessionManager
+from agent_cores.session.any_loop import portal_of
 from benchmarks.limits.mysql_group_commit import connected as mysql_connection
 from benchmarks.limits.mysql_group_commit import run as mysql_run
 from benchmarks.store import Store, server_address
+
+T = TypeVar("T")
 
 AT_ONCE = 500
 FEW_AT_ONCE = 50
@@ -153,6 +156,26 @@ class MemoryStore(ManagedStore):
 
     def url(self, directory: Path) -> str:
         return "memory://"
+
+
+class AnyLoopStore(ManagedStore, abc.ABC):
+    """A manager that works in its own loop and is called from any."""
+
+    async def open(self, directory: Path) -> None:
+        self._manager = SessionManager(self.url(directory), any_loop=True)
+        await self._manager.initialize()
+
+    async def in_its_own_loop(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function in the manager's own loop."""
+        return await portal_of(self._manager).await_call(function)
+
+
+class AnyLoopMemoryStore(AnyLoopStore, MemoryStore):
+    """In this process's memory, from any loop."""
+
+
+class AnyLoopSqliteStore(AnyLoopStore, SqliteStore):
+    """On one SQLite file, from any loop."""
 
 
 class RedisStore(ManagedStore):

@@ -36,8 +36,8 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
             "asyncio.run(main())"
         ),
         (
-            "SyncSessionManager.of(manager).turn(SyncSessionManager.of(manager).create_session('ann'),"
-            " 'ann').__enter__()"
+            "blocking = SyncSessionManager.of(manager)\n"
+            "blocking.turn(blocking.create_session('ann'), 'ann').__enter__()"
         ),
         (
             "async def main():\n"
