@@ -1,8 +1,9 @@
-"""``Response``, what goes back to a caller, and how: whole where the server takes it so, or in two.
+"""``Response``, and how it is sent: in one call where the server offers that, else in two.
 
-ASGI sends the head of an answer and its body as two messages, and a server looks at every header.
-Nearly all answers here differ in three places only, so a server may offer to take them as they go
-over the wire, and to give a body that is there already: the extension ``WHOLE`` of the scope.
+ASGI sends the head of a response and its body as two messages, and a server checks every header.
+Nearly all responses here differ in three places only, so a server may offer, by the extension
+``WHOLE`` of the scope, to take a response as it goes over the wire, and to hand over a request body
+that has arrived completely. What that saves is in docs/decisions/0015.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Whole(TypedDict):
     """What a server offers.
 
     ``answer`` takes status, lines of headers and body, and whether the connection is to end then;
-    it returns what to wait for until the caller has taken the answer, if that is not at once.
+    it returns what to wait for until the caller has read the response, if that is not at once.
     ``body`` gives the body of the request, once; ``None``: it is not all there, ask for it piece by
     piece. The server counts what it holds of bodies, see ``Budget``.
     """
@@ -78,7 +79,7 @@ class Response(msgspec.Struct):
 
 
 def problem_response(error: Exception, names: Mapping[str, str], at: datetime) -> Response:
-    """Return the answer that is a problem; see ``problem_of``."""
+    """Return the response that reports an error; see ``problem_of``."""
     status, headers, problem = problem_of(error, names, at)
     extra = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     return Response(status, _encode(problem), extra, b"application/problem+json")
@@ -102,7 +103,7 @@ def head_lines(answer: Response, request_id: bytes) -> bytes:
 
 
 async def send_response(answer: Response, request_id: bytes, scope: Scope, send: Send) -> None:
-    """Send an answer, and wait until it is taken. The request id is one that may be in a header."""
+    """Send a response, and wait until it is read. The request id must be fit for a header."""
     whole = offered(scope)
     if whole is not None:
         closes = _CLOSE in answer.headers

@@ -1,4 +1,4 @@
-"""``Budget``: how many bytes of bodies and answers a process holds at a time, over all callers."""
+"""``Budget``: how many bytes of bodies and responses a process holds, over all callers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 FREE = 65_536
-"""The first bytes of each body and answer that do not count, so that small requests are taken
-while large ones use the budget up. The number of connections bounds them."""
+"""The first bytes of each body and response do not count, so that small requests are served while
+large ones use the budget up. The number of connections bounds them."""
 
 
 class Budget:
@@ -25,16 +25,16 @@ class Budget:
         self.held = 0
 
     def share(self) -> Share:
-        """Return the part of one body or answer; it has nothing yet."""
+        """Return the share of one body or response; it is empty."""
         return Share(self)
 
     def has_room(self, size: int) -> bool:
-        """Whether a body or answer of so many bytes may be held."""
+        """Whether a body or response of ``size`` bytes may be held."""
         return size <= FREE or self.held + size - FREE <= self._most
 
 
 class Share:
-    """What one body or answer holds of a budget."""
+    """What one body or response holds of a budget."""
 
     __slots__ = ("_budget", "_counted", "_size")
 
@@ -44,7 +44,7 @@ class Share:
         self._counted = 0
 
     def take(self, size: int) -> bool:
-        """Hold so many bytes more, if there is room for them."""
+        """Hold ``size`` more bytes if there is room; return whether there was."""
         total = self._size + size
         if total <= FREE:
             self._size = total
@@ -59,23 +59,23 @@ class Share:
         return True
 
     def force(self, size: int) -> None:
-        """Hold so many bytes more, even without room: an answer to what has been carried out."""
+        """Hold ``size`` more bytes even without room: a write was carried out and is answered."""
         self._size += size
         more = max(0, self._size - FREE) - self._counted
         self._counted += more
         self._budget.held += more
 
     def give_back(self) -> None:
-        """Hold nothing any more."""
+        """Give everything back."""
         self._budget.held -= self._counted
         self._counted = self._size = 0
 
 
 def too_much() -> Refusal:
-    """Return the refusal of a body or answer for which there is no room."""
+    """Return the refusal of a body or response for which there is no room."""
     return Refusal(
         "overloaded",
-        "too much is under way with other requests",
+        "the service holds too many bytes of other requests and responses",
         headers={"Connection": "close"},
     )
 
