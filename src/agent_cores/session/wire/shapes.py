@@ -58,15 +58,15 @@ class Message(msgspec.Struct, frozen=True):
     content: Content
     author_id: str
     created_at: Time
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = {}
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """A role given to a user, or to ``group:<name>``."""
 
     subject: str
     role: AnyGiven
-    expires_at: Time | None
+    expires_at: Time | None = None
     granted_by: str
     granted_at: Time
 
@@ -80,21 +80,21 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     status: AnyStatus
     visibility: AnyVisibility
     access_role: AnyRole
-    title: str | None
-    tags: tuple[str, ...]
-    metadata: dict[str, Any]
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
     created_at: Time
     updated_at: Time
     last_active_at: Time
-    expires_at: Time | None
-    ttl_seconds: int | None
-    max_lifetime_seconds: int | None
-    renew_on: AnyRenewOn
+    expires_at: Time | None = None
+    ttl_seconds: int | None = None
+    max_lifetime_seconds: int | None = None
+    renew_on: AnyRenewOn = "write"
     message_count: int
     last_seq: int
     revision: int
-    version: str
-    turn_expires_at: Time | None
+    version: str = ""
+    turn_expires_at: Time | None = None
     context: dict[str, Any] | UnsetType = UNSET
     grants: list[Grant] | UnsetType = UNSET
     messages: list[Message] | UnsetType = UNSET
@@ -124,7 +124,7 @@ class SessionPage(msgspec.Struct, frozen=True):
 
     data: list[Session]
     has_more: bool
-    next_cursor: str | None
+    next_cursor: str | None = None
 
 
 class MessagePage(msgspec.Struct, frozen=True):
@@ -140,7 +140,7 @@ class GrantPage(msgspec.Struct, frozen=True):
 
     data: list[Grant]
     has_more: bool
-    next_cursor: str | None
+    next_cursor: str | None = None
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -165,14 +165,14 @@ class Turn(msgspec.Struct, frozen=True):
     expires_at: Time
 
 
-class Me(msgspec.Struct, frozen=True):
+class Me(msgspec.Struct, frozen=True, kw_only=True):
     """Who the credential says is calling."""
 
     namespace: str
-    user_id: str | None
-    groups: list[str]
+    user_id: str | None = None
+    groups: list[str] = []
     rights: list[str]
-    key_id: str | None
+    key_id: str | None = None
 
 
 class Erased(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET
 
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.limits import DEFAULT_LIMITS
@@ -80,6 +81,9 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
     for name in ("Message", "NewMessage"):
         schemas[name]["properties"]["content"] = {"$ref": "#/components/schemas/Content"}
     for name, schema in schemas.items():
+        kind = getattr(shapes, name, None)
+        if isinstance(kind, type) and not issubclass(kind, shapes.Request):
+            _describe_response(schema, kind)
         _mend(schema)
         if name in EXAMPLES:
             schema["examples"] = [EXAMPLES[name]]
@@ -113,6 +117,14 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
     }
     set_bounds(description, limits)
     return msgspec.json.encode(description)
+
+
+def _describe_response(schema: dict[str, Any], kind: Any) -> None:  # noqa: ANN401 - a type
+    """Say what the service always sends. Defaults are for clients that read an older service."""
+    fields = msgspec.structs.fields(kind)
+    schema["required"] = [one.encode_name for one in fields if one.default is not UNSET]
+    for part in schema["properties"].values():
+        part.pop("default", None)
 
 
 def _mend(schema: Any) -> None:  # noqa: ANN401 - JSON

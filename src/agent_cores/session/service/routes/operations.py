@@ -16,7 +16,13 @@ async def me(call: Call) -> Response:
     """Say who the credential says is calling."""
     who = call.principal
     return call.json(
-        shapes.Me(who.namespace, who.user_id, list(who.groups), list(who.rights), who.key_id)
+        shapes.Me(
+            namespace=who.namespace,
+            user_id=who.user_id,
+            groups=list(who.groups),
+            rights=list(who.rights),
+            key_id=who.key_id,
+        )
     )
 
 
