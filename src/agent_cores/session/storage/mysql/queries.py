@@ -221,6 +221,8 @@ def find_key(name: tuple[str, str], prefix: str) -> str:
 
 def literal(value: Any) -> str:  # noqa: ANN401 - whatever a column holds
     """Return a value as it is written in SQL. Text goes as its bytes, to be compared by them."""
+    if type(value) is int:  # most are
+        return str(value)
     if value is None:
         return "NULL"
     if isinstance(value, Verbatim):
