@@ -38,7 +38,7 @@ PLAIN = {
     "Session.metadata",  # a header, which hides its own
     "SessionMetadata.turn",  # a lease, which hides its token
     "Problem.title",  # of a kind of error
-    "Look.context",  # whether it is asked for
+    "ReadRequest.context",  # whether it is asked for
 }
 
 
