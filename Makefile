@@ -13,7 +13,7 @@ PYTEST := $(RUN) -m pytest --numprocesses auto --dist worksteal --durations 10
 # The contract on two stores, the core, and the main routes of the service; what starts servers is left
 # to `make test`.
 QUICK := tests/contract/test_memory.py tests/contract/test_sqlite.py \
-  $(filter-out tests/test_migrate.py tests/test_restarts.py, $(wildcard tests/test_*.py tests/sqlite)) \
+  $(filter-out $(addprefix tests/test_,migrate.py restarts.py writing_a_backend.py), $(wildcard tests/test_*.py tests/sqlite)) \
   $(addprefix tests/service/test_,routes.py conventions.py preconditions.py idempotency.py keys.py)
 # Directories that are not there yet are left out.
 TYPED := $(wildcard src tests benchmarks scripts)
