@@ -3,7 +3,7 @@
 ASGI sends the head of a response and its body as two messages, and a server checks every header.
 Nearly all responses here differ in three places only, so a server may offer, by the extension
 ``WHOLE`` of the scope, to take a response as it goes over the wire, and to hand over a request body
-that has arrived completely. What that saves is in docs/decisions/0015.
+that has arrived completely. What that saves is in docs/decisions/0012.
 """
 
 from __future__ import annotations
