@@ -109,12 +109,12 @@ def create(
 
 @keys.command(name="list")
 def list_keys(*, storage: str | None = None, as_json: Json = False) -> None:
-    """List the keys that there are, without their secrets.
+    """List the existing keys, without their secrets.
 
     Parameters
     ----------
     storage
-        The storage URL, instead of the one that is set.
+        The storage URL, instead of the configured one.
     as_json
         Print one line of JSON.
     """
@@ -152,7 +152,7 @@ def revoke(key_id: str, *, storage: str | None = None, as_json: Json = False) ->
 def with_keys(
     storage: str | None, use: Callable[[Keys], Awaitable[T]], *, namespace: str = "default"
 ) -> T:
-    """Open where keys are kept, use it, and close it."""
+    """Open the place where keys are kept, use it, and close it."""
     return asyncio.run(_with_keys(storage, use, namespace))
 
 
