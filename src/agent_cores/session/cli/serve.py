@@ -42,7 +42,7 @@ def serve(
     workers: int | None = None,
     storage: str | None = None,
 ) -> None:
-    """Serve sessions over HTTP, on 127.0.0.1:8080 and embedded SQLite unless told otherwise.
+    """Serve sessions over HTTP, by default on 127.0.0.1:8080 and embedded SQLite.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ def serve(
     port
         The port; 0 takes a free one.
     workers
-        How many processes.
+        How many processes to start.
     storage
-        The storage URL, instead of the one that is set.
+        The storage URL, instead of the configured one.
     """
     given = {"host": host, "port": port, "workers": workers}
     settings = ServiceSettings.load(**{k: v for k, v in given.items() if v is not None})
