@@ -30,7 +30,7 @@ no request is sent on a connection that the server is closing.
 LONG_BYTES = 65_536
 NO_CONTENT = 204
 GATEWAY_ERRORS = frozenset({502, 503, 504})
-"""Statuses of a proxy that lost the service's response: without a code, which the service sends."""
+"""How a proxy reports a lost response. Unlike the service's, its responses carry no code."""
 NOT_NOW = frozenset({"overloaded", "rate_limited", "session_moved"})
 """Codes of refusals that wrote nothing and are worth retrying."""
 

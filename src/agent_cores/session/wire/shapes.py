@@ -299,7 +299,7 @@ class RenewSession(Request):
 
 @hides("title", "metadata")
 class ForkSession(Request):
-    """What is to differ in the copy."""
+    """The fields of the copy that differ from the original."""
 
     id: Id | None = None
     up_to_seq: Count | None = None

@@ -228,7 +228,7 @@ class StoredKeys:
         try:
             await self._storage.apply(change)
         except (SessionNotFoundError, StaleHeaderError):
-            return  # revoked meanwhile, or recorded by another worker
+            return  # concurrently revoked, or recorded by another worker
 
     def _change(self, key_id: str, **parts: object) -> Change:
         change = Change(namespace=NAMESPACE, session_id=key_id, at=self._clock())

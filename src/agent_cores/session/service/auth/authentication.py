@@ -39,9 +39,7 @@ _DONE_BY_SOMEBODY = frozenset({"read", "write"})
 """Rights of routes that require a user to act for."""
 _MOST_REMEMBERED = 1_000
 _LONGEST_REMEMBERED = 1_024
-"""Largest size of the identifying headers in bytes for caching; longer ones are parsed each
-time.
-"""
+"""Bytes of identifying headers up to which the caller is cached; longer ones are parsed again."""
 _UNKNOWN = "the credential is missing, wrong, expired or revoked"
 
 _Place = tuple[str, bytes, bytes | None, bytes | None]

@@ -58,8 +58,7 @@ def replace_file(path: Path, content: bytes) -> None:
     except FileNotFoundError:
         before = None
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    # Never write to an existing file of that name, above all not through a link that somebody
-    # planted.
+    # Never write to an existing file of that name, least of all through a planted link.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(new, flags, _OWNER_ONLY)
     try:

@@ -72,8 +72,7 @@ class IssuerKeys:
             if unusable:
                 logger.warning("keys of %s were passed over: %s", issuer.issuer, unusable)
         finally:
-            # Counted from the end, so that callers who waited for a slow failure do not each retry
-            # it.
+            # Counted from the end: callers who waited for a slow failure must not each retry it.
             self._read_at = time.monotonic()
 
 

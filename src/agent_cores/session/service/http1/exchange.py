@@ -278,7 +278,7 @@ class Exchange:
         return b"%b%b%b\r\n" % (line, self._connection.common_lines(), head)
 
     def _can_go_on(self) -> bool:
-        """Whether the next request can be reached: the rest of the body is small and sent."""
+        """Whether the next request can be reached: the rest of the body is small and is coming."""
         if self.has_whole_body:
             return True
         return self._chunks is None and self._left <= _SKIPPED and not self._wants_go_ahead

@@ -113,8 +113,7 @@ def read_short(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type give
         raise ShapeError("", "nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal("malformed_request", _NOT_JSON) from error
-    # Detects repeated keys: decoding drops the duplicates, so the re-encoded value has fewer
-    # colons.
+    # Detects repeated keys: decoding drops them, so the re-encoded value has fewer colons.
     if raw.count(b":") != _encode(value).count(b":") or b"\\u003" in raw:
         _check_keys(raw)
     return value

@@ -86,7 +86,7 @@ async def _new_messages(
 async def _check_roles(
     call: Call, body: shapes.AppendMessages, action: Action, allowed: tuple[str, ...]
 ) -> None:
-    """Refuse roles that the credential may not append; who may not append learns only that."""
+    """Refuse roles that the credential may not append, after checking the caller's own access."""
     if all(message.role in allowed for message in body.messages):
         return
     await call.view.check(call.session_id, call.user_id, action)

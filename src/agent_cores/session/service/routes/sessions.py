@@ -118,7 +118,7 @@ def location(call: Call, session_id: str) -> dict[str, str]:
     return {"Location": f"{root}/v1/sessions/{quote(session_id, safe='')}"}
 
 
-def hours(seconds: float | UnsetType | None) -> Any:  # noqa: ANN401 - the default is told by identity
+def hours(seconds: float | UnsetType | None) -> Any:  # noqa: ANN401 - or the default's object
     """Return seconds as the manager takes them; an omitted value stays omitted."""
     if seconds is UNSET:
         return DEFAULT_TTL_HOURS

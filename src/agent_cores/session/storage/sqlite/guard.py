@@ -83,7 +83,7 @@ def descriptors_of(path: str) -> set[int]:
     except OSError:
         return found
     for name in names:
-        with suppress(OSError):  # closed meanwhile
+        with suppress(OSError):  # concurrently closed
             if _identity(int(name)) == wanted:
                 found.add(int(name))
     return found
