@@ -402,9 +402,9 @@ class SyncSessionManager:
     ) -> Session:
         """Remove every message after ``to_seq``, last first; return the header afterwards.
 
-        Each write removes at most 10,000 messages. What others append concurrently stays, and removed
-        seqs are never used again. ``expected_last_seq`` is compared before the first write, ``turn``
-        before each.
+        Each write removes at most 10,000 messages. What others append concurrently stays, and
+        removed seqs are never used again. ``expected_last_seq`` is compared before the first write,
+        ``turn`` before each.
         """
         return self._portal.call(
             self._manager.rewind_session,

@@ -51,9 +51,9 @@ class TailVerbs(Verbs):
     ) -> Session:
         """Remove every message after ``to_seq``, last first; return the header afterwards.
 
-        Each write removes at most 10,000 messages. What others append concurrently stays, and removed
-        seqs are never used again. ``expected_last_seq`` is compared before the first write, ``turn``
-        before each.
+        Each write removes at most 10,000 messages. What others append concurrently stays, and
+        removed seqs are never used again. ``expected_last_seq`` is compared before the first write,
+        ``turn`` before each.
         """
         read = await self._read_session(session_id, user_id, Action.REWIND)
         decision, last = read.decision, read.snapshot.header.last_seq
