@@ -3,7 +3,7 @@
 ASGI sends the head and the body of a response as two messages, and a server checks every header.
 Nearly all responses here differ in only three places. So a server may offer the extension ``WHOLE``
 in the scope: it then takes complete responses in their final bytes, and hands over request bodies
-that have arrived completely. docs/decisions/0015 measures what that saves.
+that have arrived completely. docs/decisions/0012 measures what that saves.
 """
 
 from __future__ import annotations
