@@ -1,7 +1,8 @@
-"""A manager that is called from any event loop and thread: what ``any_loop=True`` makes of one.
+"""Managers that can be called from any event loop and thread: the effect of ``any_loop=True``.
 
-Its verbs are those of its class. Called in the manager's own loop they run as they are; called
-elsewhere they run there, and the caller awaits them: see :mod:`agent_cores.session.portal`.
+The verbs are those of the manager's class. Called in the manager's own loop they run directly;
+called elsewhere they run in that loop while the caller awaits them: see
+:mod:`agent_cores.session.portal`.
 """
 
 # ruff: noqa: ANN401 - the verbs' own types
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class AnyLoop:
-    """The part of such a manager, and of its views, that its own class does not have."""
+    """What such a manager and its views have beyond their own class."""
 
     _home: Home
 
@@ -36,23 +37,24 @@ class AnyLoop:
 
     @property
     def is_over(self) -> bool:
-        """Whether this was shut down, and not called since."""
+        """Whether this was shut down and not called since."""
         return self._home.portal.is_over
 
     async def initialize(self) -> None:
-        """Connect to the storage and start sweeping. May be called again, and counts."""
+        """Connect to the storage and start sweeping. Calls are counted; see ``shutdown()``."""
         await self._home.portal.await_initialize()
 
     async def shutdown(self) -> None:
-        """Finish what was accepted and close what was opened, once for every ``initialize()``.
+        """Finish accepted work and close, once for every ``initialize()``.
 
-        The last one also ends the thread; called by a hook, it does so after the hook's verb.
+        The last call also ends the thread; if a hook makes it, the thread ends after the hook's
+        verb.
         """
         await self._home.portal.await_shutdown()
 
 
 class Home:
-    """What a manager and its views share: the thread, and the runtime that works in there."""
+    """What a manager and its views share: the thread, and the runtime that works in it."""
 
     def __init__(self, runtime: Runtime, make: Callable[[], Runtime]) -> None:
         self.runtime = runtime
@@ -68,7 +70,7 @@ class Home:
         await self.runtime.release()
 
     def _renew(self) -> None:
-        """Make a runtime for a child process, with the same hooks and no connection in common."""
+        """Make a runtime for a child process, with the same hooks and no shared connections."""
         runtime = self._make()
         if runtime.storage is self.runtime.storage:
             detail = (
@@ -81,7 +83,7 @@ class Home:
 
 
 def use_from_any_loop(manager: object, make: Callable[[], Runtime]) -> None:
-    """Let a manager whose construction ends here be called from anywhere.
+    """Make a newly constructed manager callable from anywhere.
 
     ``make`` returns a runtime that has not started yet, a new one each time.
     """
@@ -92,7 +94,7 @@ def use_from_any_loop(manager: object, make: Callable[[], Runtime]) -> None:
 
 
 def portal_of(manager: object) -> Portal:
-    """Return the portal of a manager; ``ConfigurationError`` if it belongs to one event loop."""
+    """Return a manager's portal; ``ConfigurationError`` if it belongs to one event loop."""
     if not isinstance(manager, AnyLoop):
         detail = "this takes a manager made with any_loop=True; another belongs to one event loop"
         raise ConfigurationError(detail)
@@ -101,7 +103,7 @@ def portal_of(manager: object) -> Portal:
 
 @cache
 def _any_loop_class(kind: Any) -> type[Any]:
-    """Return a subclass whose verbs run in the manager's own loop wherever they are called."""
+    """Return a subclass whose verbs always run in the manager's own loop."""
     members: dict[str, Any] = {"__doc__": kind.__doc__, "__module__": kind.__module__}
     for name in dir(kind):
         member = inspect.getattr_static(kind, name)

@@ -37,16 +37,16 @@ Storage = str | type[StorageProvider] | StorageProvider
 class SessionManager(SessionVerbs):
     """Sessions of one namespace in one storage.
 
-    ``storage`` is a name, a URL, a provider class or an instance; left out,
-    ``SESSION_STORAGE_URL``, ``REDIS_URL`` or embedded SQLite is used, in that order. ``options``
-    go to the provider. ``clock`` gives aware UTC datetimes. ``groups_of(user_id)`` gives a user's
-    groups, bare names, async or not.
+    ``storage`` is a name, a URL, a provider class or an instance. The default is
+    ``SESSION_STORAGE_URL``, else ``REDIS_URL``, else embedded SQLite. ``options`` go to the
+    provider. ``clock`` returns aware UTC datetimes. ``groups_of(user_id)`` returns a user's groups
+    as bare names; it may be async.
 
     A manager belongs to one event loop. It starts with the first verb, with ``initialize()`` or
     with ``async with``, and stops with the ``shutdown()`` that matches the last ``initialize()``.
 
-    With ``any_loop=True`` it may be called from any event loop and thread, and after a fork. Then
-    it works in its own loop, in a thread that lasts until the manager stops or the program ends.
+    With ``any_loop=True`` it may be called from any event loop and thread, and after a fork. It
+    then works in its own loop, in a thread that runs until the manager stops or the program ends.
     Hooks and ``groups_of`` run there. A call from another loop takes about 0.1 ms longer.
     """
 
@@ -72,18 +72,18 @@ class SessionManager(SessionVerbs):
 
     @property
     def namespace(self) -> str:
-        """The namespace that this manager, or view, works in."""
+        """The namespace of this manager or view."""
         return self._scope.namespace
 
     @property
     def lifecycle(self) -> LifecycleManager:
-        """Hooks: ``manager.lifecycle.on("session.created", handler)``. Views share them."""
+        """The hooks: ``manager.lifecycle.on("session.created", handler)``. Views share them."""
         return self._runtime.lifecycle
 
     def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionManager:
         """Return a view of another namespace that shares storage and hooks.
 
-        Cheap: one a request.
+        It is cheap enough to make one per request.
         """
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
@@ -100,11 +100,11 @@ class SessionManager(SessionVerbs):
         return self._runtime.is_over
 
     async def initialize(self) -> None:
-        """Connect to the storage and start sweeping. May be called again, and counts."""
+        """Connect to the storage and start sweeping. Calls are counted; see ``shutdown()``."""
         await self._runtime.acquire()
 
     async def shutdown(self) -> None:
-        """Finish what was accepted and close what was opened, once for every ``initialize()``."""
+        """Finish accepted work and close what was opened, once for every ``initialize()``."""
         await self._runtime.release()
 
     async def __aenter__(self) -> Self:
@@ -132,7 +132,7 @@ def _new_runtime(
 
 
 def choose_storage(storage: Storage | None, settings: SessionSettings) -> tuple[Storage, str]:
-    """Return the storage to use and, for the log, the reason."""
+    """Return the storage to use, and the reason for the log."""
     reason = "given as argument"
     if storage is None and settings.storage_url:
         storage = settings.storage_url
@@ -148,5 +148,5 @@ def choose_storage(storage: Storage | None, settings: SessionSettings) -> tuple[
 
 
 def _in_millis(clock: Callable[[], datetime]) -> Callable[[], datetime]:
-    """Return the clock cut to milliseconds, which is what stores keep."""
+    """Return the clock truncated to milliseconds, which is what stores keep."""
     return clock if clock is utc_now else lambda: whole_millis(clock())

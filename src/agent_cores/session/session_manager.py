@@ -1,7 +1,7 @@
 """The entry point: ``SessionManager``, and ``get_session_manager``, which shares one per process.
 
-``get_session_manager`` also returns clients of the HTTP service, so this module lies above both the
-manager and the client.
+``get_session_manager`` can also return a client of the HTTP service, so this module lies above both
+the manager and the client.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def get_session_manager(
     *,
     storage: Storage | None = None,
     settings: SessionSettings | None = None,
-    **options: Any,  # noqa: ANN401 - the manager's, see there
+    **options: Any,  # noqa: ANN401 - the manager's options
 ) -> SessionManager: ...
 
 
@@ -75,8 +75,8 @@ def get_session_manager(
 
     It lasts until its last ``shutdown()``, or until its event loop is closed. A forked process gets
     a manager of its own. ``storage`` is another name for ``storage_type``. ``options`` are those of
-    :class:`SessionManager`. If the storage, given or set, is an ``https://`` address, the result is
-    a ``SessionClient``, and ``options`` are those of the client: ``api_key`` and others.
+    :class:`SessionManager`. If the storage, given or configured, is an ``https://`` address, the
+    result is a ``SessionClient``, and ``options`` are the client's: ``api_key`` and others.
     """
     if storage_type is not None and storage is not None:
         detail = "storage_type and storage are two names for one thing; give one"

@@ -49,27 +49,27 @@ def create(
     storage: str | None = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and print it. It is shown once.
+    """Make a key and print it. It is shown only once.
 
     Parameters
     ----------
     name
         What the key is for.
     namespace
-        The one namespace that it opens.
+        The only namespace that it opens.
     right
-        read, write, admin or act-as; may be repeated. Left out: read and write, and act-as unless
+        read, write, admin or act-as; may be repeated. Default: read and write, and act-as unless
         a user is given.
     user
-        The one user that the key speaks for.
+        The only user that the key acts for.
     user_prefix
-        With act-as: only users whose ids begin so.
+        With act-as: only users whose ids start with this.
     group
         With act-as: only these groups; may be repeated.
     expires_in_days
-        In how many days the key runs out. Left out: never.
+        In how many days the key expires. Default: never.
     storage
-        The storage URL, instead of the one that is set.
+        The storage URL, instead of the configured one.
     as_json
         Print one line of JSON.
     """
@@ -109,12 +109,12 @@ def create(
 
 @keys.command(name="list")
 def list_keys(*, storage: str | None = None, as_json: Json = False) -> None:
-    """List the keys that there are, without their secrets.
+    """List the existing keys, without their secrets.
 
     Parameters
     ----------
     storage
-        The storage URL, instead of the one that is set.
+        The storage URL, instead of the configured one.
     as_json
         Print one line of JSON.
     """
@@ -135,7 +135,7 @@ def revoke(key_id: str, *, storage: str | None = None, as_json: Json = False) ->
     key_id
         The id, or the key itself.
     storage
-        The storage URL, instead of the one that is set.
+        The storage URL, instead of the configured one.
     as_json
         Print one line of JSON.
     """
@@ -152,7 +152,7 @@ def revoke(key_id: str, *, storage: str | None = None, as_json: Json = False) ->
 def with_keys(
     storage: str | None, use: Callable[[Keys], Awaitable[T]], *, namespace: str = "default"
 ) -> T:
-    """Open where keys are kept, use it, and close it."""
+    """Open the place where keys are kept, use it, and close it."""
     return asyncio.run(_with_keys(storage, use, namespace))
 
 

@@ -9,7 +9,7 @@ _OURS = "agent_cores"
 
 
 def main() -> None:
-    """Run the command line. Without the packages of its extra it is one line, not a traceback."""
+    """Run the command line. If the extra is not installed, print one line, not a traceback."""
     try:
         commands = importlib.import_module("agent_cores.session.cli.commands")
     except ModuleNotFoundError as error:

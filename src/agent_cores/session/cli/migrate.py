@@ -1,6 +1,6 @@
-"""``agent-sessions migrate``: bring the tables up to this program's schema, or look at them.
+"""``agent-sessions migrate``: upgrade the tables to this program's schema, or check them.
 
-For stores that the service itself may not alter (``SESSION_SCHEMA=check``).
+For stores whose tables the service itself may not alter (``SESSION_SCHEMA=check``).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _OPTION = "schema"
 
 
 def migrate(*, check: bool = False, storage: str | None = None) -> None:
-    """Bring the tables up to this program's schema; run it as a user who may alter tables.
+    """Upgrade the tables to this program's schema; run it as a user who may alter tables.
 
     Parameters
     ----------
     check
-        Alter nothing; fail if the tables are missing, behind, or too new for this program.
+        Alter nothing; fail if the tables are missing, too old, or too new for this program.
     storage
-        The storage URL, instead of the one that is set.
+        The storage URL, instead of the configured one.
     """
     asyncio.run(_migrate("check" if check else "apply", storage))
 
@@ -41,7 +41,7 @@ async def _migrate(schema: str, storage: str | None) -> None:
 
 
 def _without_option(url: str) -> str:
-    """Return the URL without ``schema=``, which says what the service may do, not this command."""
+    """Return the URL without ``schema=``, which restricts the service, not this command."""
     address, _, query = url.partition("?")
     kept = [each for each in query.split("&") if each.partition("=")[0] not in {"", _OPTION}]
     return "?".join((address, "&".join(kept))) if kept else address

@@ -1,4 +1,4 @@
-"""What the command line prints: plain lines; nothing that was stored acts on a terminal."""
+"""Output of the command line: plain lines, in which stored text cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _GAP = "  "
 
 
 class OutputError(StorageUnavailableError):
-    """What was to be printed could not be."""
+    """The output could not be written."""
 
 
 def say(line: str) -> None:
-    """Print a line, at once; ``OutputError`` where that fails, but for a reader who has gone."""
+    """Print a line and flush; raise ``OutputError`` if that fails, unless the reader is gone."""
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
@@ -34,30 +34,30 @@ def say(line: str) -> None:
 
 
 def say_json(value: object) -> None:
-    """Print a value as one line of JSON; what is not ASCII is escaped in it."""
+    """Print a value as one line of JSON, with everything but ASCII escaped."""
     text = msgspec.json.encode(value).decode()
     say("".join(_json_escaped(character) for character in text))
 
 
 def note(text: str) -> None:
-    """Print a line that is not the output itself."""
+    """Print a line that is not part of the output, such as a notice."""
     sys.stderr.write(shown(text) + "\n")
 
 
 def fail(text: str, status: int = 1) -> None:
-    """Print one line that says what went wrong, and end the program."""
+    """Print one line that says what went wrong, and exit."""
     note(f"agent-sessions: {text}")
     sys.exit(status)
 
 
 def leave_quietly() -> None:
-    """End the program whose reader has gone, as ``head`` does."""
+    """Exit after the reader is gone, as ``head`` does."""
     _give_up_output()
     sys.exit(1)
 
 
 def shown(text: str) -> str:
-    """Return text with everything escaped that a terminal might act on."""
+    """Return text with everything escaped that a terminal might interpret."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
@@ -65,7 +65,7 @@ def shown(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return the lines of a table, each as wide as what is in it: nothing is cut."""
+    """Return the lines of a table; columns are as wide as their content, and nothing is cut."""
     lines = [tuple(head), *(tuple(map(shown, row)) for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     return [
@@ -84,7 +84,7 @@ def _json_escaped(character: str) -> str:
 
 
 def _give_up_output() -> None:
-    """Let what is still kept for the output go nowhere: the end of the program would write it."""
+    """Discard buffered output: it would otherwise be written at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -42,7 +42,7 @@ def serve(
     workers: int | None = None,
     storage: str | None = None,
 ) -> None:
-    """Serve sessions over HTTP, on 127.0.0.1:8080 and embedded SQLite unless told otherwise.
+    """Serve sessions over HTTP, by default on 127.0.0.1:8080 and embedded SQLite.
 
     Parameters
     ----------
@@ -51,13 +51,13 @@ def serve(
     port
         The port; 0 takes a free one.
     workers
-        How many processes.
+        How many processes to start.
     storage
-        The storage URL, instead of the one that is set.
+        The storage URL, instead of the configured one.
     """
     given = {"host": host, "port": port, "workers": workers}
     settings = ServiceSettings.load(**{k: v for k, v in given.items() if v is not None})
-    logging.config.dictConfig(log_config())  # before the server does, for what is told until then
+    logging.config.dictConfig(log_config())  # before the server does, for what is logged until then
     if settings.workers > 1:
         _serve_workers(settings, storage)
         return
@@ -98,7 +98,7 @@ def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
     for name in ("host", "port", "workers"):
         os.environ[environment_name(name)] = str(getattr(settings, name))
     config = uvicorn_config("agent_cores.session.cli.serve:worker", settings)
-    sockets = listening_sockets(settings.host, settings.port)  # what comes early waits for a worker
+    sockets = listening_sockets(settings.host, settings.port)  # early connections wait for a worker
     host, listening_port = sockets[0].getsockname()[:2]
     status = Supervisor(
         config, sockets, settings, lambda: Announcement(settings).tell(host, listening_port)
@@ -121,7 +121,7 @@ async def _check_for_workers(settings: ServiceSettings, storage: str | None) -> 
 
 
 def worker() -> Service:
-    """Return the application of one worker; its settings are in the environment."""
+    """Return the application of one worker; its settings come from the environment."""
     settings = ServiceSettings.load()
     stop_with_the_supervisor(settings)
     allow_open_files(settings.max_connections)
@@ -133,7 +133,7 @@ def worker() -> Service:
 
 
 async def _knows_callers(manager: SessionManager, settings: ServiceSettings) -> bool:
-    """Whether there is any way to call: an issuer of tokens, or a key that has not run out."""
+    """Whether any call can succeed: there is an issuer of tokens, or a key that has not expired."""
     if settings.jwt_issuers and settings.keys_file is None:
         return True
     at = utc_now()
@@ -142,7 +142,7 @@ async def _knows_callers(manager: SessionManager, settings: ServiceSettings) -> 
 
 
 def _first_run_key(settings: ServiceSettings) -> tuple[ApiKey, str]:
-    """Return a key for this run; on an address that others reach there is none."""
+    """Return a key for this run; ``None`` on an address that other machines can reach."""
     if not _is_loopback(settings.host):
         raise ConfigurationError(
             f"there is no valid key, and {settings.host} is no loopback address;"
@@ -170,9 +170,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _calm_the_collector() -> None:
-    """Look for cycles seldom, and never in the program itself: requests leave hardly any.
+    """Run the cyclic garbage collector rarely, and never on the program itself.
 
-    Measured, an append over HTTP then costs a sixteenth less.
+    Requests leave hardly any cycles. Measured, an append over HTTP takes a sixteenth less time.
     """
     gc.collect()
     gc.freeze()
@@ -180,10 +180,10 @@ def _calm_the_collector() -> None:
 
 
 def _share_the_gil() -> None:
-    """Let the thread that waits for the GIL have it after a millisecond, not after five.
+    """Let a thread that waits for the GIL have it after one millisecond instead of five.
 
-    SQLite writes in a thread of its own, which needs the GIL again and again. Measured once on a
-    quiet machine, it took more appends over HTTP, and memory no fewer.
+    SQLite writes in its own thread, which needs the GIL often. Measured once on a quiet machine,
+    SQLite served more appends over HTTP, and the memory store no fewer.
     """
     sys.setswitchinterval(0.001)
 
@@ -191,7 +191,7 @@ def _share_the_gil() -> None:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if find_spec("uvloop") is None:
         return None
-    import uvloop  # noqa: PLC0415 - not there on every platform
+    import uvloop  # noqa: PLC0415 - not available on every platform
 
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory

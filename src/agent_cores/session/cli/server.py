@@ -1,4 +1,4 @@
-"""Servers that say where they listen and how to call them: in this process, or in several."""
+"""Servers that announce where they listen and how to call them, in one process or several."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Announcement:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's life of a server, with this project's HTTP.
+    """uvicorn's server, with this project's HTTP implementation.
 
-    The application is a ``Service``, with what reads a proxy's headers around it or not. Any other
-    is served too, by ASGI's messages alone and within the bounds that are the defaults.
+    The application is a ``Service``, with or without middleware that reads a proxy's headers. Any
+    other application works too, with plain ASGI messages and the default limits.
     """
 
     def __init__(self, config: uvicorn.Config, announcement: Announcement | None = None) -> None:
@@ -54,14 +54,14 @@ class Server(uvicorn.Server):
         self._acceptor: Acceptor | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then say so."""
-        self.config.http_protocol_class = self._connection  # type: ignore[assignment]  # it is called
+        """Start to listen, then announce it."""
+        self.config.http_protocol_class = self._connection  # type: ignore[assignment]  # a factory
         await super().startup(sockets)
         if self._announcement is not None and not self.should_exit and sockets:
             self._announcement.tell(*sockets[0].getsockname()[:2])
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to stop; the signal that did it then ends a worker without its log."""
+        """Serve until stopped, and flush the log before the repeated signal ends a worker."""
         try:
             await super()._serve(sockets)
         finally:
@@ -86,21 +86,21 @@ class Server(uvicorn.Server):
 
 
 def uvicorn_config(app: Service | str, settings: ServiceSettings) -> uvicorn.Config:
-    """Return what uvicorn is told; an ``app`` in text is the name of what makes one."""
+    """Return uvicorn's configuration; a string ``app`` names a factory."""
     return uvicorn.Config(
         app,
         factory=isinstance(app, str),
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http="h11",  # until `Server` puts its own in place
+        http="h11",  # replaced by `Server`
         ws="none",
         log_config=log_config(),
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=settings.shutdown_timeout,  # type: ignore[arg-type]  # waits so long
+        timeout_graceful_shutdown=settings.shutdown_timeout,  # type: ignore[arg-type]  # a float
     )
 
 

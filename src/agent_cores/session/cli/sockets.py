@@ -1,4 +1,4 @@
-"""``listening_sockets``: bound sockets, the same for one process and for several."""
+"""``listening_sockets``: bound sockets, for one process and for several."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from agent_cores.session.errors import ConfigurationError
 
 _BACKLOG = 2048
 _OTHER_FILES = 512
-"""Files that a process needs beside its connections."""
+"""Files that a process needs besides its connections."""
 
 
 def listening_sockets(host: str, port: int) -> list[socket.socket]:
     """Return a listening socket for each address of a host.
 
-    ``::`` is every address of the machine, those of IPv4 too; a name, such as ``localhost``, is all
-    that it resolves to. Where ``port`` is 0 they share a free one. Raises ``ConfigurationError`` if
-    none can be had.
+    ``::`` is every address of the machine, IPv4 included; a name such as ``localhost`` is all that
+    it resolves to. If ``port`` is 0 the sockets share a free one. Raises ``ConfigurationError`` if
+    no socket can be opened.
     """
     try:
         found = socket.getaddrinfo(
@@ -46,13 +46,13 @@ def listening_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 def allow_open_files(connections: int) -> None:
-    """Let this process open as many files as its connections take, where the system allows it.
+    """Raise this process's limit of open files to what its connections need, if allowed.
 
-    Many systems start a process with 1,024, and past them no connection is taken at all.
+    Many systems start a process with 1,024, and beyond that it can accept no connection.
     """
     if sys.platform == "win32":
         return
-    import resource  # noqa: PLC0415 - not there on every platform
+    import resource  # noqa: PLC0415 - not available on every platform
 
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
@@ -66,7 +66,7 @@ def allow_open_files(connections: int) -> None:
 def _listening(
     family: int, kind: int, protocol: int, place: tuple[object, ...], host: str
 ) -> socket.socket | None:
-    """Return one socket; ``None`` where the machine does not have that kind of address."""
+    """Return one socket; ``None`` if the machine lacks that address family."""
     try:
         one = socket.socket(family, kind, protocol)
     except OSError:
@@ -78,7 +78,7 @@ def _listening(
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         one.bind(place)
         one.listen(_BACKLOG)
-        one.setblocking(False)  # noqa: FBT003 - as the standard library has it
+        one.setblocking(False)  # noqa: FBT003 - the standard library's signature
     except OSError as error:
         one.close()
         if error.errno == errno.EADDRNOTAVAIL and not _is_address(host):

@@ -1,4 +1,4 @@
-"""``Supervisor``: keeps the workers of a service running, and says truly how it ended."""
+"""``Supervisor``: keeps the workers of a service running, and reports how it ended."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ logger = logging.getLogger("uvicorn.error")
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _SETTLED_SECONDS = 60.0
-"""A worker that has run for so long was a good one: the next pause is a short one again."""
+"""A worker that ran this long was healthy: the next pause is short again."""
 _MOST_STARTS = 6
-"""How often a service that never ran is tried: about a quarter of a minute."""
+"""How often a service is retried that never ran: about 15 seconds in all."""
 _SPARE_SECONDS = 10.0
 _STOPPED_BY = {0, -signal.SIGTERM, -signal.SIGINT}
 
 
 class Worker(Process):
-    """One process that serves."""
+    """One serving process."""
 
     @property
     def server(self) -> Server:
-        """The server of this process, made in it."""
+        """The server of this process, created in it."""
         if self._server is None:
             self._server = Server(self.config)
         return self._server  # type: ignore[return-value]  # it is ours
 
 
 class Supervisor(Multiprocess):
-    """Starts workers, and starts them anew when they end, after a pause that doubles.
+    """Starts workers, and restarts those that end, after a pause that doubles.
 
-    ``announce`` is called when they serve. ``run`` returns the status for the shell: 0 after an
-    orderly stop. A service of which no worker has ever run gives up after some starts, with 1; so
-    does a stop in which a worker failed or had to be killed.
+    ``announce`` is called once they serve. ``run`` returns the exit status: 0 after an orderly
+    stop. If no worker ever runs, the service gives up after some starts with status 1. A stop in
+    which a worker failed or had to be killed also returns 1.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Supervisor(Multiprocess):
         self._pause = _SHORTEST_PAUSE
         self._restart_at: dict[int, float] = {}
         self._started_at: dict[int, float] = {}
-        # The drain, the requests at work, and then the manager: each within its own bound.
+        # The drain, the requests in flight, then the manager: each within its own bound.
         self._stop_seconds = settings.drain_seconds + 2 * settings.shutdown_timeout + _SPARE_SECONDS
 
     def init_processes(self) -> None:
@@ -82,13 +82,13 @@ class Supervisor(Multiprocess):
         self._started_at[index] = time.monotonic()
         return worker
 
-    def run(self) -> int:  # type: ignore[override]  # and says how it ended
+    def run(self) -> int:  # type: ignore[override]  # it returns the exit status
         """Serve until told to stop; return the exit status."""
         super().run()
         return self.status
 
     def keep_subprocess_alive(self) -> None:
-        """Start those anew that have ended, once their pause is over."""
+        """Restart ended workers, once their pause is over."""
         for index, process in enumerate(self.processes):
             if self.should_exit.is_set():
                 return
@@ -105,14 +105,14 @@ class Supervisor(Multiprocess):
                 self._note_seen(index)
 
     def _note_seen(self, index: int) -> None:
-        """Note that a worker serves, or cannot; say so once that is known of each."""
+        """Note whether a worker serves or cannot; report it once that is known of all."""
         self._seen.add(index)
         if self._has_run and self._announce is not None and len(self._seen) >= self.processes_num:
             self._announce()
             self._announce = None
 
     def _note_end(self, index: int, process: Process) -> None:
-        process.kill()  # where it does not answer, though it runs
+        process.kill()  # it runs but does not respond
         process.join()
         self._failures += 1
         self._note_seen(index)
@@ -133,13 +133,13 @@ class Supervisor(Multiprocess):
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     def terminate_all(self) -> None:
-        """Tell the workers to stop, but for those that have ended."""
+        """Tell the running workers to stop."""
         for index, process in enumerate(self.processes):
             if index not in self._restart_at:
                 process.terminate()
 
     def join_all(self) -> None:
-        """Wait for the workers within a bound, and kill those that are still there."""
+        """Wait for the workers, for a bounded time, then kill the rest."""
         until = time.monotonic() + self._stop_seconds
         for index, process in enumerate(self.processes):
             if index in self._restart_at:
@@ -153,7 +153,7 @@ class Supervisor(Multiprocess):
                 self.status = 1
 
     def restart_all(self) -> None:
-        """Replace each worker by a new one, once that one serves."""
+        """Replace each worker by a new one, once the new one serves."""
         for index in range(len(self.processes)):
             before, after = self.processes[index], self._started(index)
             if not after.wait_until_ready(self.config.timeout_worker_healthcheck, self.should_exit):
@@ -167,18 +167,18 @@ class Supervisor(Multiprocess):
             self.processes[index] = after
 
     def handle_ttin(self) -> None:
-        """Take one worker more."""
+        """Add a worker."""
         self.processes_num += 1
         self.processes.append(self._started(len(self.processes)))
 
     def handle_ttou(self) -> None:
-        """Take one worker less."""
+        """Remove a worker."""
         self._restart_at.pop(len(self.processes) - 1, None)
         super().handle_ttou()
 
 
 def stop_with_the_supervisor(settings: ServiceSettings) -> None:
-    """Let this worker stop when its supervisor is gone: else it would keep the port for ever."""
+    """Stop this worker if its supervisor is gone: it would keep the port otherwise."""
     parent = parent_process()
     if parent is None:
         return

@@ -1,6 +1,6 @@
-"""What callers give, made fit for the wire. What JSON cannot say is refused here, by name.
+"""Convert arguments for HTTP. What JSON cannot express is refused here, with the field's name.
 
-All else is left to the service, so that each rule stands in one place.
+Everything else is left to the service, so that each rule exists in one place.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from agent_cores.session.models.times import whole_millis
 from agent_cores.session.models.values import to_json
 
 _DEEPEST = 500
-"""Deeper than any service allows, and not so deep that looking fails."""
+"""Deeper than any service allows, but shallow enough to check without overflow."""
 
 INPUTS = Inputs(msgspec.structs.replace(DEFAULT_LIMITS, name_bytes=4_096))
-"""The rules for names; how long they may be is the service's to know. Longer ones fit no header."""
+"""The rules for names; the service bounds their length. Longer ones do not fit a header."""
 
 
-def raw(value: object, field: str) -> Any:  # noqa: ANN401 - whatever the field of a shape is
-    """Return a value as JSON, as ``msgspec.Raw``; refuses what is not plain JSON."""
+def raw(value: object, field: str) -> Any:  # noqa: ANN401 - any field of a shape
+    """Return a value as ``msgspec.Raw`` JSON; refuse what is not plain JSON."""
     return msgspec.Raw(to_json(value, field, depth=_DEEPEST, at_most=sys.maxsize))
 
 
@@ -66,21 +66,21 @@ def mapping(value: object, field: str, *, by_key: bool = False) -> Any:  # noqa:
 
 
 def names(value: object, field: str) -> Any:  # noqa: ANN401 - see above
-    """Return a list of text."""
+    """Return a list of strings."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidInputError(field, f"a list of text, not {type(value).__name__}")
     return raw(list(value), field)
 
 
 def integer(value: object, field: str) -> int:
-    """Return an integer; its bounds are the service's to know."""
+    """Return an integer; the service checks its bounds."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidInputError(field, f"an integer, not {type(value).__name__}")
     return value
 
 
 def expected(revision: object, version: object) -> dict[str, str]:
-    """Return the header that says in which state the session is expected."""
+    """Return the header with the version that the session is expected to have."""
     wanted = expected_state(revision, version)
     if version is not None:
         return {"If-Match": f'"{version}"'}
@@ -92,18 +92,18 @@ def expected(revision: object, version: object) -> dict[str, str]:
 
 
 def seconds(hours: object, field: str) -> int | None:
-    """Return hours in whole seconds, rounded up: finer ones do not go over the wire."""
+    """Return hours as whole seconds, rounded up: HTTP carries nothing finer."""
     whole = ttl_seconds(hours, field)
     return None if whole is None else math.ceil(whole)
 
 
 def ttl(hours: object) -> int | UnsetType | None:
-    """Return the idle time in seconds; unset where it was left out."""
+    """Return the idle time in seconds; unset if omitted."""
     return UNSET if hours is DEFAULT_TTL_HOURS else seconds(hours, "ttl_hours")
 
 
 def renewed_ttl(hours: object) -> int | UnsetType | None:
-    """Return the new idle time in seconds; unset where it was left out."""
+    """Return the new idle time in seconds; unset if omitted."""
     if hours is UNSET:
         return UNSET
     if hours is DEFAULT_TTL_HOURS:
@@ -113,7 +113,7 @@ def renewed_ttl(hours: object) -> int | UnsetType | None:
 
 
 def lease(value: object) -> int:
-    """Return the length of a lease in whole seconds, rounded up."""
+    """Return a lease in whole seconds, rounded up."""
     return math.ceil(lease_length(value))
 
 
@@ -130,7 +130,7 @@ def instant(value: object, field: str) -> Any:  # noqa: ANN401 - see above
 
 
 def message(item: object, path: str) -> dict[str, Any]:
-    """Return a message to append; one without an id gets one, so that it may be sent again."""
+    """Return a message to append; a missing id is generated, so that a retry is recognised."""
     if isinstance(item, NewMessage):
         item = {name: getattr(item, name) for name in NewMessage.__struct_fields__}
     if not isinstance(item, Mapping):
@@ -153,14 +153,14 @@ def messages(items: object) -> list[dict[str, Any]]:
 
 
 def texts(value: object, field: str) -> list[str]:
-    """Return texts for a query."""
+    """Return strings for a query."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InvalidInputError(field, f"a list of text, not {type(value).__name__}")
     return [text(item, field) for item in value]
 
 
 def text(value: object, field: str) -> str:
-    """Return text for a query."""
+    """Return a string for a query."""
     if not isinstance(value, str):
         raise InvalidInputError(field, f"text, not {type(value).__name__}")
     try:
@@ -171,5 +171,5 @@ def text(value: object, field: str) -> str:
 
 
 def segment(text: str) -> str:
-    """Return text as one step of a path."""
+    """Return a string as one step of a path."""
     return quote(text, safe="").replace(".", "%2E") if text in {".", ".."} else quote(text, safe="")

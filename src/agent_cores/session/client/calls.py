@@ -1,4 +1,4 @@
-"""``Calls``: what the verbs of all topics share: who asks, where, and what a refusal is about."""
+"""``Calls``: what all verbs share: the caller, the service, and the fields of refusals."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Request(msgspec.Struct):
 
 
 class Calls:
-    """A service, the credential that it is asked with, and how its answers are read."""
+    """A service, the credential for it, and how its responses are read."""
 
     _shared: ClientRuntime
     _groups_of: GroupsOf | None
@@ -62,14 +62,14 @@ class Calls:
         return self._shared.transport
 
     async def _known(self) -> Me:
-        """Return who the service says that the credential is."""
+        """Return who the credential identifies."""
         me = await self._shared.known()
         if self._expected_namespace not in {None, me.namespace}:
             raise UnsupportedError(OTHER_NAMESPACE)
         return me
 
     async def _acting(self, user_id: str, field: str) -> dict[str, str]:
-        """Return the headers that say who does it."""
+        """Return the headers that name the acting user."""
         me = await self._known()
         INPUTS.user_id(user_id, field)
         if ACT_AS not in me.rights:
@@ -79,9 +79,9 @@ class Calls:
         return {"X-User-Id": quote(user_id, safe=_PLAIN)}
 
     async def _groups(self, user_id: str) -> dict[str, str]:
-        """Return the header that says which groups the user is in; none if there are none.
+        """Return the header that lists the user's groups; none if there are none.
 
-        What is no name is left out: no grant can name it.
+        Invalid group names are left out: no grant can name them.
         """
         me = await self._known()
         if self._groups_of is None or ACT_AS not in me.rights:
@@ -98,9 +98,9 @@ class Calls:
         *,
         at_once: bool,
     ) -> Reply:
-        """Send without groups; where that is refused, ask for them and send once more.
+        """Send without groups; if that is refused, look them up and send again.
 
-        ``at_once``: ask for them first, and send once.
+        ``at_once``: look them up first, and send once.
         """
         if at_once:
             return await send(await self._groups(user_id))
@@ -131,10 +131,11 @@ class Calls:
     ) -> Reply:
         """Send a request about a session.
 
-        ``groups_tell``: what it gives where it is allowed depends on the groups of the caller too.
+        ``groups_tell``: the result also depends on the caller's groups, even where access is
+        allowed.
 
-        Who may not do this at all is told that before what is wrong with the arguments: a request
-        that cannot be made is replaced by one that the service refuses for its shape.
+        Callers without access must get that error before any error about arguments. So if a request
+        cannot be built, one is sent that the service refuses for its shape.
         """
         headers = await self._acting(user_id, user_field)
         path = f"/v1/sessions/{segment(INPUTS.session_id(session_id))}"
@@ -174,7 +175,7 @@ class Calls:
         except CorruptRecordError as error:
             namespace = (await self._known()).namespace
             raise CorruptRecordError(namespace, session_id, "it cannot be read") from error
-        if tail != FORK:  # whose answer is another session
+        if tail != FORK:  # whose response is another session
             self._shared.versions.note(session_id, reply.headers.get("etag"))
         return reply
 
@@ -190,7 +191,7 @@ class Calls:
         user_field: str = "user_id",
         retry_state: RetryState | None = None,
     ) -> Reply:
-        """Send a request; an argument that is refused is called by its name in the manager."""
+        """Send a request; an error about an argument uses the manager's name for it."""
         query = {name: value for name, value in request.query.items() if value is not None}
         if query:
             path = f"{path}?{urlencode(query, doseq=True)}"
@@ -224,7 +225,7 @@ def _is_name(group: str) -> bool:
 
 
 def _renamed(field: str, names: Mapping[str, str]) -> str:
-    """Give a field its name in the manager; the longest path that is known counts."""
+    """Return the manager's name of a field; the longest known path decides."""
     for wire, ours in names.items():
         if field == wire:
             return ours

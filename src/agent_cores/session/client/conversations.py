@@ -1,4 +1,4 @@
-"""The client's verbs on a session as a whole."""
+"""The client's verbs on whole sessions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ConversationCalls(Calls):
         renew_on: RenewOn | str = RenewOn.WRITE,
         if_exists: Literal["error", "return", "return_shared"] = "error",
     ) -> str:
-        """Create a session. ``session_id`` takes a key that may act as others."""
+        """Create a session. ``session_id`` requires a key that may act for others."""
         headers = await self._acting(user_id, "user_id")
         given = shapes.CreateSession(
             metadata=arguments.mapping(metadata, "metadata"),
@@ -67,7 +67,7 @@ class ConversationCalls(Calls):
             title=arguments.optional(title, "title"),
             id=arguments.optional(session_id, "session_id"),
         )
-        if if_exists == "return_shared":  # which depends on the groups of the caller
+        if if_exists == "return_shared":  # which depends on the caller's groups
             headers |= await self._groups(user_id)
         headers["Idempotency-Key"] = str(uuid.uuid4())
         request = Request(given, headers=headers)
@@ -79,7 +79,7 @@ class ConversationCalls(Calls):
     async def get_session(
         self, session_id: str, user_id: str, *, message_limit: int = 50
     ) -> Session:
-        """Return the session with its latest messages, and its context if it may be read."""
+        """Return the session with its latest messages, and the context if that may be read."""
 
         def request() -> Request:
             limit = arguments.integer(message_limit, "message_limit")
@@ -88,7 +88,7 @@ class ConversationCalls(Calls):
         session = self._read(await self._ask("GET", session_id, user_id, "", request))
         if session.access_role is AccessRole.VIEWER:
             groups = await self._groups(user_id)
-            if groups:  # which may make the caller an editor, who reads the context too
+            if groups:  # they may make the caller an editor, who can read the context too
                 reply = await self._ask(
                     "GET",
                     session_id,
@@ -110,7 +110,7 @@ class ConversationCalls(Calls):
         expected_revision: int | None = None,
         expected_version: str | None = None,
     ) -> Session:
-        """Set context keys and metadata keys, drop context keys; return the header after it."""
+        """Set context and metadata keys, remove context keys; return the resulting header."""
         reply = await self._ask(
             "PATCH",
             session_id,
@@ -140,7 +140,7 @@ class ConversationCalls(Calls):
         shared: bool = False,
         cursor: str | None = None,
     ) -> Page[Session]:
-        """Return headers of the user's sessions, or of those that others share with them."""
+        """Return headers of the user's own sessions, or of those shared with the user."""
         headers = await self._acting(user_id, "user_id")
         if not isinstance(shared, bool):
             raise InvalidInputError("shared", f"True or False, not {type(shared).__name__}")
@@ -167,10 +167,10 @@ class ConversationCalls(Calls):
         expected_revision: int | None = None,
         expected_version: str | None = None,
     ) -> Literal[True]:
-        """Remove the session with all that belongs to it. Its owner only.
+        """Delete the session with everything in it. Owner only.
 
-        It is not sent again after a lost answer: another session may have taken the id since. That
-        it is gone shows that it was deleted.
+        A lost response is not retried: another session may have taken the id since. If the session
+        is gone, the delete has succeeded.
         """
         try:
             reply = await self._ask(
@@ -187,11 +187,11 @@ class ConversationCalls(Calls):
         return True
 
     async def _is_gone(self, session_id: str, user_id: str) -> bool:
-        """Whether the session can be seen to be there no longer, by the one who owned it."""
+        """Whether the session's former owner can no longer see it."""
         try:
             await self._ask("GET", session_id, user_id, "", Request)
         except SessionExpiredError:
-            return False  # it ended, which does not show that it was deleted
+            return False  # it expired, which does not prove that it was deleted
         except SessionNotFoundError:
             return True
         except SessionError:
@@ -199,7 +199,7 @@ class ConversationCalls(Calls):
         return False
 
     async def archive_session(self, session_id: str, user_id: str) -> Session:
-        """Make the session read-only and take it out of the default listing."""
+        """Make the session read-only and hide it from the default listing."""
         reply = await self._ask("POST", session_id, user_id, "/archive", Request, repeatable=True)
         return self._read(reply)
 
@@ -211,7 +211,7 @@ class ConversationCalls(Calls):
     async def renew_session(
         self, session_id: str, user_id: str, *, ttl_hours: float | UnsetType | None = UNSET
     ) -> Session:
-        """Count the idle time anew; a ``ttl_hours`` given becomes the idle time."""
+        """Restart the idle time; ``ttl_hours``, if given, replaces it."""
 
         def request() -> Request:
             return Request(shapes.RenewSession(ttl_seconds=arguments.renewed_ttl(ttl_hours)))
@@ -231,7 +231,7 @@ class ConversationCalls(Calls):
         metadata: Mapping[str, Any] | None = None,
         ttl_hours: float | None = DEFAULT_TTL_HOURS,
     ) -> str:
-        """Copy a session that the caller may read into a new one of theirs; return its id."""
+        """Copy a session that the caller may read into a new one of their own; return its id."""
 
         def request() -> Request:
             body = shapes.ForkSession(

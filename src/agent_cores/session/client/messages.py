@@ -1,4 +1,4 @@
-"""The client's verbs on the messages of a session."""
+"""The client's verbs on a session's messages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MessageCalls(ConversationCalls):
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Message:
-        """Append one message and return it as stored; one without an id is given one."""
+        """Append one message and return it as stored; a missing id is generated."""
 
         def messages() -> list[dict[str, Any]]:
             given = NewMessage(role, content, message_id, metadata)
@@ -83,7 +83,7 @@ class MessageCalls(ConversationCalls):
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> list[Message]:
-        """Append many messages in one write, all or nothing; return them as stored."""
+        """Append messages in one write, all or nothing; return them as stored."""
         return await self._send_messages(
             session_id,
             user_id,
@@ -100,7 +100,7 @@ class MessageCalls(ConversationCalls):
         self,
         session_id: str,
         user_id: str,
-        messages: Any,  # noqa: ANN401 - a function that gives them
+        messages: Any,  # noqa: ANN401 - a function that returns them
         names: Mapping[str, str],
         expected: Callable[[], dict[str, str]],
         *,
@@ -154,7 +154,8 @@ class MessageCalls(ConversationCalls):
     ) -> list[Message]:
         """Remove every message after ``after_seq`` and append these, in one write.
 
-        Sent again after a lost response only with ``expected_last_seq``, which tells a repetition.
+        A lost response is retried only with ``expected_last_seq``, which makes a repetition
+        detectable.
         """
 
         def request() -> Request:
@@ -185,7 +186,7 @@ class MessageCalls(ConversationCalls):
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> list[Message]:
-        """Remove the last ``count`` messages in one write, and return them, the oldest first."""
+        """Remove the last ``count`` messages in one write and return them, oldest first."""
         reply = await self._ask(
             "POST",
             session_id,
@@ -208,7 +209,7 @@ class MessageCalls(ConversationCalls):
         before_seq: int | None = None,
         after_seq: int | None = None,
     ) -> Page[Message]:
-        """Return the latest ``limit`` messages, or those next to a seq; always ascending."""
+        """Return the latest ``limit`` messages, or those next to a seq, in ascending order."""
 
         def request() -> Request:
             query: dict[str, Any] = {"limit": arguments.integer(limit, "limit")}
@@ -229,7 +230,7 @@ class MessageCalls(ConversationCalls):
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Literal[True]:
-        """Remove one message: its author while an editor, or the owner."""
+        """Remove one message. Allowed for its author while an editor, and for the owner."""
         try:
             reply = await self._ask(
                 "DELETE",
@@ -262,7 +263,7 @@ class MessageCalls(ConversationCalls):
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Session:
-        """Remove every message after ``to_seq``; return the header after it."""
+        """Remove every message after ``to_seq``; return the resulting header."""
         reply = await self._ask(
             "POST",
             session_id,
@@ -279,7 +280,7 @@ class MessageCalls(ConversationCalls):
 
 
 def _context(updates: Mapping[str, Any] | None, removals: Iterable[str]) -> dict[str, Any]:
-    """Return the fields that say what becomes of the context."""
+    """Return the request fields that change the context."""
     fields: dict[str, Any] = {}
     if updates is not None:
         fields["context_updates"] = arguments.mapping(updates, "context_updates", by_key=True)
@@ -289,7 +290,7 @@ def _context(updates: Mapping[str, Any] | None, removals: Iterable[str]) -> dict
 
 
 def _guards(expected_last_seq: int | None, turn: str | None) -> dict[str, Any]:
-    """Return the fields that say what must still hold."""
+    """Return the request fields for the conditions of a write."""
     fields: dict[str, Any] = {}
     if expected_last_seq is not None:
         fields["expected_last_seq"] = arguments.raw(expected_last_seq, "expected_last_seq")

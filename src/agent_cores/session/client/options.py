@@ -1,4 +1,4 @@
-"""What a client is made with, checked. No message repeats it: an address may hold a password."""
+"""The options of a client, checked. Messages never repeat them: a URL may contain a password."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHI
 
 
 def checked_url(value: object) -> str:
-    """Return the address that paths are put behind; it may have a path of its own."""
+    """Return the base URL, which may have a path of its own."""
     if not isinstance(value, str) or not value.lower().startswith(("https://", "http://")):
         raise ConfigurationError("base_url begins with https:// or http://")
     if not value.isprintable() or " " in value or "\\" in value:
@@ -49,7 +49,7 @@ def checked_url(value: object) -> str:
 
 
 def checked_key(value: object) -> str:
-    """Return the credential, which has to fit a header."""
+    """Return the credential, which must be valid in a header."""
     if (
         not isinstance(value, str)
         or not value
@@ -62,7 +62,7 @@ def checked_key(value: object) -> str:
 
 
 def checked_seconds(value: object, name: str) -> float:
-    """Return a time that is more than nothing and ends."""
+    """Return a duration that is positive and finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigurationError(f"{name} is a number of seconds, not {type(value).__name__}")
     if not 0 < value <= _DAY:
@@ -78,14 +78,14 @@ def checked_count(value: object, name: str, least: int) -> int:
 
 
 def checked_ssl(value: object) -> ssl.SSLContext | None:
-    """Return the context of TLS; none is that of the system."""
+    """Return the TLS context; the default trusts the system's certificates."""
     if value is not None and not isinstance(value, ssl.SSLContext):
         raise ConfigurationError(f"ssl_context is an ssl.SSLContext, not {type(value).__name__}")
     return value
 
 
 def checked_proxy(value: object) -> URL | None:
-    """Return the address of a proxy, which may hold a user and a password."""
+    """Return the proxy's address, which may contain a user name and password."""
     if value is None:
         return None
     if not isinstance(value, str) or not value.lower().startswith(("https://", "http://")):
@@ -100,7 +100,7 @@ def checked_proxy(value: object) -> URL | None:
 
 
 def checked_headers(value: object) -> dict[str, str]:
-    """Return headers to send with every request; those that the client sets are refused."""
+    """Return headers to send with every request; refuse those that the client sets itself."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""``Pool``: open connections to a service. A request goes out on one of them once, not repeated."""
+"""``Pool``: open connections to a service. It sends each request once and never retries."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ if TYPE_CHECKING:
     from yarl import URL
 
 IDLE_SECONDS = 4.0
-"""How long a connection is kept without a request: less than a server does, whose 5 seconds are
-common, so that no request goes out on a connection that is being closed."""
+"""How long an idle connection is kept: less than the 5 seconds that are common on servers, so that
+no request is sent on a connection that the server is closing.
+"""
 LONG_BYTES = 65_536
 NO_CONTENT = 204
 GATEWAY_ERRORS = frozenset({502, 503, 504})
-"""What a proxy answers that lost the service's answer: without a code, which the service gives."""
+"""How a proxy reports a lost response. Unlike the service's, its responses carry no code."""
 NOT_NOW = frozenset({"overloaded", "rate_limited", "session_moved"})
-"""Codes of refusals that do nothing, and that are worth trying again."""
+"""Codes of refusals that wrote nothing and are worth retrying."""
 
 _SECONDS = re.compile("[0-9]{1,9}")
 
 
 @hides("body")
 class Reply(msgspec.Struct, frozen=True):
-    """An answer of the service that is no refusal."""
+    """A successful response of the service."""
 
     method: str
     status: int
@@ -47,9 +48,9 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A request that was refused, did not leave (``unsent``), or whose answer was ``lost``.
+    """A request that was refused, was never sent (``unsent``), or whose response was ``lost``.
 
-    ``not_now``: it was refused for a while, of which ``wait`` are the seconds that were named.
+    ``not_now``: the refusal is temporary; ``wait`` is the number of seconds that it asked for.
     """
 
     error: SessionError
@@ -61,11 +62,11 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class AnswerLostError(aiohttp.ClientError):
-    """The connection broke after the request had left, perhaps."""
+    """The connection broke after the request may have been sent."""
 
 
 class Pool:
-    """Connections of one event loop of one process."""
+    """The connections of one event loop in one process."""
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class Pool:
     async def request(
         self, method: str, url: URL, body: bytes | None, headers: dict[str, str]
     ) -> Reply | Failure:
-        """Send a request once; return what came of it."""
+        """Send a request once; return the outcome."""
         if self._session.closed:
             return Failure(StorageUnavailableError("the client was shut down meanwhile"))
         try:
@@ -102,7 +103,7 @@ class Pool:
             ) as answer:
                 raw = await answer.read()
                 status, given = answer.status, answer.headers
-        except aiohttp.ClientSSLError as error:  # which nothing gets better by sending again
+        except aiohttp.ClientSSLError as error:  # which a retry cannot fix
             return Failure(_untrusted(error), error)
         except aiohttp.ClientHttpProxyError as error:
             return Failure(StorageUnavailableError(f"the proxy answered {error.status}"))
@@ -124,7 +125,7 @@ class Pool:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Count a request, its repetitions included, among those to wait for."""
+        """Count a request, retries included, as in flight."""
         self._at_work += 1
         self._idle.clear()
         try:
@@ -135,21 +136,21 @@ class Pool:
                 self._idle.set()
 
     async def finish(self, seconds: float) -> None:
-        """Wait until no request is at work, for so long at most."""
+        """Wait until no request is in flight, for at most that long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._at_work:
                     await self._idle.wait()
 
     async def close(self) -> None:
-        """Close the connections. What is still at work has lost its answer."""
+        """Close the connections. The responses of requests still in flight are lost."""
         await self._session.close()
 
 
 async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """Keep aiohttp from sending GET, PUT and DELETE again by itself when a connection breaks.
+    """Keep aiohttp from resending GET, PUT and DELETE by itself when a connection breaks.
 
-    The service would carry them out twice, and the second answer would be taken for the first.
+    The service would carry them out twice, and the second response would be taken for the first.
     """
     try:
         return await handler(request)
@@ -160,22 +161,22 @@ async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientRes
 
 
 def _seconds(text: str) -> int:
-    """Return the seconds that ``Retry-After`` names; as a date it is passed over."""
+    """Return the seconds in ``Retry-After``; a date is ignored."""
     return int(text) if _SECONDS.fullmatch(text) else 0
 
 
 def _without_key(error: Exception) -> Exception | None:
-    """Return the error, but none that holds the headers of the request, the key among them."""
+    """Return the error, unless it holds the request's headers, which contain the API key."""
     return None if isinstance(error, aiohttp.ClientResponseError) else error
 
 
 def _payload(body: bytes | None) -> bytes | BytesIO | None:
-    """Return what is sent: a long body in pieces, so that the event loop is not held up."""
+    """Return the payload; long bodies are sent in pieces, which do not block the event loop."""
     return BytesIO(body) if body is not None and len(body) > LONG_BYTES else body
 
 
 def _untrusted(error: aiohttp.ClientSSLError) -> StorageUnavailableError:
-    """Say what is wrong with the certificate, or with TLS."""
+    """Return an error that says what is wrong with the certificate or with TLS."""
     cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StorageUnavailableError(

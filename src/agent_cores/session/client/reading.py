@@ -1,6 +1,6 @@
-"""From the bodies of responses to the types of the library.
+"""Turn the bodies of responses into the types of the library.
 
-A body that cannot be the service's raises ``StorageUnavailableError``.
+A body that the service cannot have sent raises ``StorageUnavailableError``.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 
 def read(reply: Reply, shape: type[T]) -> T:
-    """Return the body as a shape."""
+    """Return the body as the given shape."""
     return _converted(reply, shape, lambda body: body)
 
 
 def read_nothing(reply: Reply) -> None:
-    """Check that the response is the one without a body."""
+    """Check that the response has no body."""
     if reply.status != NO_CONTENT:
         raise _not_ours(reply)
 

@@ -1,4 +1,4 @@
-"""From the problems that the service responds with to the errors of the library."""
+"""Turn the service's problems into the errors of the library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SERVER_ERROR = 500
 
 
 def read_problem(body: bytes) -> Problem | None:
-    """Return the problem that a body holds; ``None`` if the response is not the service's own."""
+    """Return the problem in a body; ``None`` if the response does not come from the service."""
     try:
         return msgspec.json.decode(body, type=Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -20,7 +20,7 @@ def read_problem(body: bytes) -> Problem | None:
 
 
 def error_of(method: str, status: int, problem: Problem | None) -> errors.SessionError:
-    """Return the error to raise; a response that is not the service's own is unavailability."""
+    """Return the error to raise; a response from elsewhere means an unavailable service."""
     if problem is not None:
         row = ERRORS.get(problem.code)
         if row is not None and row.error_of is not None:
@@ -38,7 +38,7 @@ def error_of(method: str, status: int, problem: Problem | None) -> errors.Sessio
 
 
 def _without_outcome(error: errors.SessionError, method: str) -> errors.SessionError:
-    """Return the error, which leaves no outcome unknown if the request wrote nothing."""
+    """Return the error without an unknown outcome, since the request wrote nothing."""
     if method == "GET" and isinstance(error, errors.StorageUnavailableError):
         return errors.StorageUnavailableError(str(error))
     return error

@@ -1,4 +1,4 @@
-"""What a client knows of a session before it appends, so that a retry restores nothing removed."""
+"""What a client knows of a session before an append, so that a retry restores nothing removed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from agent_cores.session.models.version import read_version
 
 MOST_KNOWN = 10_000
 NO_SESSION = "0.1.0"
-"""The version of no session: an append that expects it is answered if it is known, else refused."""
+"""The version of no session. An append that expects it succeeds only if it was already applied."""
 
 
 class RetryState(msgspec.Struct):
-    """A request that may be sent again: whether an answer was lost, and the headers from then on.
+    """The retries of one request: whether a response was lost, and the headers to add from then on.
 
-    Known messages are answered before ``If-Match`` is compared. Unknown ones were not stored, or
-    have been removed since, which raises the revision.
+    The service recognises stored messages before it compares ``If-Match``. Messages that it does
+    not recognise were never stored or have been removed since, which raises the revision.
     """
 
     headers: dict[str, str] = {}
@@ -25,13 +25,13 @@ class RetryState(msgspec.Struct):
 
 
 class KnownVersions:
-    """The versions of sessions, as the service last told them; bounded."""
+    """The last known versions of sessions; bounded."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, str] = OrderedDict()
 
     def note(self, session_id: str, etag: str | None) -> None:
-        """Take in the ETag of an answer about a session."""
+        """Record the ETag of a response about a session."""
         version = (etag or "").strip('"')
         if read_version(version) is None:
             return
@@ -41,7 +41,7 @@ class KnownVersions:
             self._known.popitem(last=False)
 
     def retry_state(self, session_id: object) -> RetryState:
-        """Return how an append is repeated: only while the session is as it was last known."""
+        """Return the retry state of an append: retry only while the session is as last known."""
         version = NO_SESSION
         if isinstance(session_id, str):
             version = self._known.get(session_id, NO_SESSION)

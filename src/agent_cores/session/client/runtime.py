@@ -1,4 +1,4 @@
-"""``ClientRuntime``: what a client and its views share, how it starts and how it ends."""
+"""``ClientRuntime``: what a client and its views share, with its start and end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ClientRuntime:
-    """One credential at one service, and how many use it."""
+    """One credential at one service, and how many users it has."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
@@ -27,11 +27,11 @@ class ClientRuntime:
         self._finishing: set[asyncio.Task[None]] = set()
 
     async def known(self) -> Me:
-        """Return who the service says that the credential is; it is asked once."""
+        """Return who the credential identifies; the service is asked once."""
         return self.me or await self._asked()
 
     async def acquire(self) -> None:
-        """Ask the service whether it knows the credential, and count one more user."""
+        """Check the credential with the service, and count one more user."""
         self._users += 1
         try:
             await self._asked()
@@ -42,7 +42,7 @@ class ClientRuntime:
             raise
 
     async def release(self) -> None:
-        """Count one user less; the last one finishes the requests at work and closes."""
+        """Count one user less; the last one finishes the requests in flight and closes."""
         self._users = max(self._users - 1, 0)
         if self._users:
             return
@@ -52,18 +52,18 @@ class ClientRuntime:
                 await asyncio.wait(others)
             await self.transport.finish()
         finally:
-            if not self._users:  # else others took it up while this waited
+            if not self._users:  # unless others started using it during the wait
                 await self.transport.close()
 
     async def finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run to its end what must not stop half way, even if its caller is cancelled."""
+        """Complete what must not stop half way, even if the caller is cancelled."""
         task = asyncio.get_running_loop().create_task(work)
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
         await asyncio.shield(task)
 
     async def _asked(self) -> Me:
-        """Ask who the credential is. All who wait share one request, and what comes of it."""
+        """Ask the service who the credential identifies. Concurrent callers share one request."""
         task = self._asking
         if task is None or task.done() or task.get_loop() is not asyncio.get_running_loop():
             task = self._asking = asyncio.create_task(self._ask())
@@ -82,6 +82,6 @@ class ClientRuntime:
 
 
 def _noted(task: asyncio.Task[Me]) -> None:
-    """Note the failure of a request that all who waited for it have given up."""
+    """Consume the failure of a request whose callers have all given up."""
     if not task.cancelled():
         task.exception()

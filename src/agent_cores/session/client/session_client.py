@@ -1,6 +1,6 @@
 """``SessionClient``: the manager's verbs over HTTP.
 
-Code that was written for ``SessionManager`` moves to the service by changing one line.
+Code written for ``SessionManager`` moves to the service by changing one line.
 """
 
 from __future__ import annotations
@@ -40,21 +40,22 @@ if TYPE_CHECKING:
 
 
 class SessionClient(MessageCalls, SharingCalls, SessionManager):
-    """Sessions of the namespace that the key opens, at the service at ``base_url``.
+    """Sessions in the namespace of the key, at the service at ``base_url``.
 
-    With a key that may act as others, ``user_id`` is whom a verb acts as, and ``groups_of`` gives
-    their groups; with a key of one user it has to be that user.
+    With a key that may act for others, ``user_id`` is the user that a verb acts for, and
+    ``groups_of`` gives that user's groups. With a key of one user, ``user_id`` must be that user.
 
-    Idle times and leases are whole seconds over HTTP, rounded up. Hooks and sweeping belong to the
-    service: ``lifecycle`` and ``clean_expired_sessions`` raise ``UnsupportedError``. A request that
-    did not leave is sent again, up to ``retries`` times, and one that is safe to repeat after a
-    lost answer or a refusal for a while, no sooner than ``Retry-After`` says. After other lost
-    answers ``StorageUnavailableError`` says that the outcome is unknown. ``timeout`` is seconds a
-    request.
+    Over HTTP, idle times and leases are whole seconds, rounded up. Hooks and sweeping belong to the
+    service: ``lifecycle`` and ``clean_expired_sessions`` raise ``UnsupportedError``. ``retries`` is
+    how often a request is retried that was never sent. Requests that are safe to repeat are also
+    retried after a lost response or a temporary refusal, not before ``Retry-After``. After other
+    lost responses ``StorageUnavailableError`` says that the outcome is unknown. ``timeout`` is in
+    seconds per request.
 
-    ``ssl_context`` says which certificates are trusted, and may hold one of the client's own;
-    left out, the system's are. ``proxy`` is the address of an HTTP proxy; none is taken from the
-    environment. ``headers`` are sent with every request, for a gateway in front of the service.
+    ``ssl_context`` says which certificates are trusted, and may contain a client certificate; by
+    default the system's are trusted. ``proxy`` is the address of an HTTP proxy; proxies from the
+    environment are ignored. ``headers`` are sent with every request, for a gateway in front of the
+    service.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
 
     @property
     def namespace(self) -> str:
-        """The namespace of the key; known once ``initialize()`` or a verb has asked for it."""
+        """The namespace of the key; known after ``initialize()`` or the first verb."""
         me = self._shared.me
         if me is None:
             raise ConfigurationError("the namespace is known after initialize()")
@@ -102,12 +103,12 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
 
     @property
     def lifecycle(self) -> LifecycleManager:
-        """There are no hooks over HTTP."""
+        """Raise ``UnsupportedError``: there are no hooks over HTTP."""
         raise UnsupportedError("hooks run where the sessions are kept, in the service")
 
     @property
     def runtime(self) -> Runtime:
-        """There is none here: storage and engine are the service's."""
+        """Raise ``UnsupportedError``: storage and engine belong to the service."""
         raise UnsupportedError("storage and engine are where the sessions are kept, in the service")
 
     @property
@@ -116,9 +117,9 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         return self._transport.is_over
 
     def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionClient:
-        """Return a view with other groups; another namespace takes another key.
+        """Return a view with other groups; another namespace requires another key.
 
-        Before the namespace of the key is known, that is found out by the first verb.
+        If the namespace of the key is not known yet, the first verb checks it.
         """
         me = self._shared.me
         if me is not None and name != me.namespace:
@@ -130,7 +131,7 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         return view
 
     async def initialize(self) -> None:
-        """Ask the service whether it knows the key. May be called again, and counts."""
+        """Check with the service that the key is valid. Calls are counted; see ``shutdown()``."""
         await self._shared.acquire()
         try:
             await self._known()
@@ -139,25 +140,25 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
             raise
 
     async def shutdown(self) -> None:
-        """Finish the requests at work and close, once for every ``initialize()``.
+        """Finish the requests in flight and close, once for every ``initialize()``.
 
-        They are waited for as long as one of them may take; what is cut then is told as a lost
-        answer.
+        It waits for at most the time-out of one request. What is cut off then counts as a lost
+        response.
         """
         await self._shared.release()
 
     async def clean_expired_sessions(self) -> int:
-        """Raise ``UnsupportedError``: the service sweeps by itself."""
+        """Raise ``UnsupportedError``: the service does the sweeping."""
         raise UnsupportedError("the service removes what has ended by itself")
 
     async def get_statistics(self) -> dict[str, Any]:
-        """Return ``sessions`` stored in the namespace, and ``due``; takes the right ``admin``."""
+        """Return the counts of ``sessions`` and ``due`` sessions; requires the right ``admin``."""
         await self._known()
         reply = await self._send("GET", "/v1/statistics", Request())
         return msgspec.structs.asdict(read(reply, shapes.Statistics))
 
     async def erase_user(self, user_id: str) -> ErasureReceipt:
-        """Remove what the user owns, and the grants that name them; takes the right ``admin``."""
+        """Remove the user's sessions and grants; requires the right ``admin``."""
         await self._known()
         INPUTS.user_id(user_id)
         request = Request(shapes.EraseUser(user_id))

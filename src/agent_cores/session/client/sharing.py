@@ -1,4 +1,4 @@
-"""The client's verbs on who may do what, and on turns."""
+"""The client's verbs on access and turns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TOKEN = {"turn": "token"}
 
 
 class SharingCalls(ConversationCalls):
-    """Share, revoke, set the visibility, transfer; take, renew and release the turn."""
+    """Share, revoke, set visibility, transfer; take, renew and release the turn."""
 
     async def share_session(
         self,
@@ -54,7 +54,7 @@ class SharingCalls(ConversationCalls):
         return read_grant(reply)
 
     async def revoke_access(self, session_id: str, user_id: str, target_user_id: str) -> bool:
-        """Take a grant away: the owner anyone's, everybody their own. ``False``: there was none."""
+        """Revoke a grant: the owner anyone's, others their own. ``False``: there was none."""
         reply = await self._ask(
             "POST",
             session_id,
@@ -77,7 +77,7 @@ class SharingCalls(ConversationCalls):
         expected_revision: int | None = None,
         expected_version: str | None = None,
     ) -> Session:
-        """Make the session public, or not; ``shared`` keeps grants, ``private`` revokes them."""
+        """Make the session public or not; ``shared`` keeps the grants, ``private`` revokes them."""
         reply = await self._ask(
             "PUT",
             session_id,
@@ -100,7 +100,7 @@ class SharingCalls(ConversationCalls):
         expected_revision: int | None = None,
         expected_version: str | None = None,
     ) -> Session | None:
-        """Make another user the owner. ``None``: the old one can no longer read the session."""
+        """Make another user the owner. ``None``: the old owner can no longer read the session."""
         reply = await self._ask(
             "PUT",
             session_id,
@@ -127,7 +127,7 @@ class SharingCalls(ConversationCalls):
         lease_seconds: float = 30,
         token: str | None = None,
     ) -> Turn:
-        """Take the turn. Leases are whole seconds over HTTP, rounded up."""
+        """Take the turn. Over HTTP, leases are whole seconds, rounded up."""
 
         def request() -> Request:
             chosen: Any = new_id() if token is None else arguments.raw(token, "token")
@@ -143,7 +143,7 @@ class SharingCalls(ConversationCalls):
     async def renew_turn(
         self, session_id: str, user_id: str, token: str, *, lease_seconds: float = 30
     ) -> Turn:
-        """Count the lease anew. Raises ``TurnLostError`` if another has the turn."""
+        """Restart the lease. Raises ``TurnLostError`` if another worker has the turn."""
         reply = await self._ask(
             "PUT",
             session_id,
@@ -158,7 +158,7 @@ class SharingCalls(ConversationCalls):
         return read_turn(reply)
 
     async def release_turn(self, session_id: str, user_id: str, token: str) -> bool:
-        """Give the turn back. Raises ``TurnLostError`` if it is not held with this token."""
+        """Release the turn. Raises ``TurnLostError`` if it is not held with this token."""
         reply = await self._ask(
             "DELETE",
             session_id,

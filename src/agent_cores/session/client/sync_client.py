@@ -21,7 +21,7 @@ class SyncSessionClient(SyncSessionManager):
         api_key: str,
         *,
         groups_of: GroupsOf | None = None,
-        **options: Any,  # noqa: ANN401 - SessionClient's, which checks them
+        **options: Any,  # noqa: ANN401 - SessionClient checks them
     ) -> None:
         self._manager = SessionClient(base_url, api_key, groups_of=groups_of, **options)
         self._portal = Portal(self._manager)

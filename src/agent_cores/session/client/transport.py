@@ -1,4 +1,4 @@
-"""``Transport``: requests to one service, sent again where that can do no harm."""
+"""``Transport``: sends requests to one service and retries them where that is safe."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Transport:
 
     @property
     def is_over(self) -> bool:
-        """Whether this was closed, its event loop was, or another process has opened it."""
+        """Whether this was closed, its event loop was closed, or another process opened it."""
         pool = self._pool
         if pool is None:
             return self._was_closed
@@ -62,7 +62,7 @@ class Transport:
 
     @property
     def is_open(self) -> bool:
-        """Whether there are connections to close."""
+        """Whether there are open connections."""
         return self._pool is not None
 
     async def send(
@@ -76,12 +76,13 @@ class Transport:
         done_if: type[SessionError] | None = None,
         retry_state: RetryState | None = None,
     ) -> Reply:
-        """Send a request and return its answer; raise the error that a refusal stands for.
+        """Send a request and return the response; raise the error that a refusal describes.
 
-        A request that did not leave is sent again. So is a ``repeatable`` one whose answer was
-        lost, here or by a proxy, or that was refused for a while, which is waited for; the outcome
-        of others is unknown after a lost answer. After one, the refusal ``done_if`` shows that the
-        request had been carried out. ``retry_state`` says what is expected of the session then.
+        Requests that were never sent are retried. ``repeatable`` ones are also retried if the
+        response was lost, here or by a proxy, and after a temporary refusal once its wait is over.
+        For others the outcome is unknown after a lost response. On a retry after a lost response,
+        the refusal ``done_if`` shows that the request had been carried out. ``retry_state`` has the
+        state that the session must then be in.
         """
         given = {**self._headers, **(headers or {})}
         if body is not None:
@@ -118,7 +119,7 @@ class Transport:
         raise AssertionError("unreachable")
 
     async def finish(self) -> None:
-        """Wait for the requests at work, for the time of one at most."""
+        """Wait for the requests in flight, for at most the time-out of one."""
         pool = self._pool
         if pool is not None and pool.loop is asyncio.get_running_loop():
             await pool.finish(self._timeout)
@@ -159,12 +160,12 @@ class _Attempt(msgspec.Struct, frozen=True):
     async def send(self, retry_state: RetryState) -> Reply | Failure:
         headers = self.headers
         if retry_state.lost:
-            headers = {**retry_state.headers, **headers}  # what the caller expects comes first
+            headers = {**retry_state.headers, **headers}  # the caller's conditions win
         return await self.pool.request(self.method, self.url, self.body, headers)
 
 
 def _told(failure: Failure, *, lost: bool) -> SessionError:
-    """Return the error to raise; ``lost``: this sending or one before it may have been done."""
+    """Return the error to raise; ``lost``: an attempt may have been carried out."""
     error = failure.error
     if lost and (failure.not_now or isinstance(error, StorageUnavailableError)):
         return StorageUnavailableError(str(error), outcome_unknown=True)

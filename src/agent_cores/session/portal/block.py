@@ -1,6 +1,6 @@
-"""``Block``: an asynchronous context manager held in a portal's thread, for a caller elsewhere.
+"""``Block``: an asynchronous context manager held in a portal's thread for a caller elsewhere.
 
-One task enters and leaves it, as timeouts and task groups within it require.
+One task both enters and leaves it, as timeouts and task groups inside it require.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Block(Generic[T]):
-    """The part in the thread: all of its methods are called in its loop."""
+    """The part that runs in the thread: all of its methods are called in its loop."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Block(Generic[T]):
         self._task: asyncio.Task[bool | None] | None = None
 
     async def enter(self) -> T:
-        """Enter the context manager, and hold it until ``leave`` or ``cancel``."""
+        """Enter the context manager and hold it until ``leave`` or ``cancel``."""
         loop = asyncio.get_running_loop()
         self._entered: asyncio.Future[T] = loop.create_future()
         self._leaving: asyncio.Future[Raised] = loop.create_future()
@@ -55,19 +55,19 @@ class Block(Generic[T]):
             await asyncio.wait([task])
             raise
         if not self._entered.done():
-            await task  # raises what entering did
+            await task  # raises what entering raised
         return self._entered.result()
 
     async def leave(self, raised: Raised) -> bool | None:
-        """Leave the context manager; return whether what was raised in the block ends there."""
+        """Leave the context manager; return whether it suppressed the block's exception."""
         if self._task is None or self._task.cancelled():
-            return False  # cancelled: its caller is gone, or the program ends
+            return False  # cancelled: the caller is gone, or the program ends
         if not self._leaving.done():
             self._leaving.set_result(raised)
         return await asyncio.shield(self._task)
 
     def cancel(self) -> None:
-        """Leave as if the block had been cancelled, with nobody to wait for it."""
+        """Leave as if the block had been cancelled, with nobody waiting."""
         if self._task is None:
             self._end(None)
         else:
@@ -86,7 +86,7 @@ class Block(Generic[T]):
 
     def _end(self, task: asyncio.Task[bool | None] | None) -> None:
         if task is not None and not task.cancelled():
-            task.exception()  # raised where the block is left, if anybody is there
+            task.exception()  # raised on leaving the block, if anybody does
         if not self._is_over:
             self._is_over = True
             self._thread.let_go(self)
@@ -96,7 +96,7 @@ class Block(Generic[T]):
 class BlockingBlock(AbstractContextManager[T], Generic[T]):
     """A block for a caller that blocks its thread.
 
-    Not a generator: one that is left behind would be finished when there is no loop any more.
+    Not a generator: an abandoned one would be finalized when no loop runs any more.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class AwaitedBlock(AbstractAsyncContextManager[T], Generic[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        if kind is GeneratorExit:  # the caller is thrown away, and may not wait any more
+        if kind is GeneratorExit:  # the caller is being finalized and may not await
             self._thread.post(self._block.cancel)
             return False
         raised = (kind, error, traceback)

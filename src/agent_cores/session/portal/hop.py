@@ -1,7 +1,7 @@
-"""Run a coroutine in the event loop of another thread, and wait for its outcome.
+"""Run a coroutine in the event loop of another thread, and wait for its result.
 
-``AwaitedCall`` waits in an event loop, ``BlockingCall`` in a thread that has none. Neither knows
-what runs, or where the other loop comes from: see :mod:`agent_cores.session.portal.portal`.
+``AwaitedCall`` waits in an event loop, ``BlockingCall`` in a thread without one. Neither knows what
+runs, or where the other loop comes from: see :mod:`agent_cores.session.portal.portal`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Loop = asyncio.AbstractEventLoop
 class Mailbox:
     """Passes callbacks from any thread to one event loop, which calls them in order.
 
-    One wake-up serves all callbacks that wait: each wake-up is a system call that releases the GIL.
+    One wake-up serves all queued callbacks, since each is a system call that releases the GIL.
     """
 
     def __init__(self) -> None:
@@ -34,25 +34,25 @@ class Mailbox:
         self._woken = False
 
     def post(self, loop: Loop, callback: Callable[[], None]) -> None:
-        """Have the loop call it soon; ``RuntimeError`` if the loop is closed."""
+        """Schedule a callback in the loop; ``RuntimeError`` if the loop is closed."""
         self._callbacks.append(callback)
         if not self._woken:
             self._woken = True
             loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        # In this order: what is posted after the flag fell wakes the loop again.
+        # This order matters: a callback posted after the flag is cleared wakes the loop again.
         self._woken = False
         for _ in range(len(self._callbacks)):
             self._callbacks.popleft()()
 
 
 _mailboxes: WeakKeyDictionary[Loop, Mailbox] = WeakKeyDictionary()
-"""By which the outcomes of calls get back to the loops that wait for them."""
+"""Mailboxes that return results to the loops that wait for them."""
 
 
 def _own_mailbox(loop: Loop) -> Mailbox:
-    """Return the mailbox of the running loop; only its own thread asks, so no lock is needed."""
+    """Return the running loop's mailbox; only the loop's own thread asks, so no lock is needed."""
     mailbox = _mailboxes.get(loop)
     if mailbox is None:
         mailbox = _mailboxes[loop] = Mailbox()
@@ -60,9 +60,9 @@ def _own_mailbox(loop: Loop) -> Mailbox:
 
 
 class Call(Generic[T]):
-    """One coroutine that runs in the loop of another thread, in the context of its caller.
+    """One coroutine that runs in another thread's loop, in its caller's context.
 
-    ``begin`` and ``cancel`` are called in that loop; ``ended`` is called there when it is over.
+    ``begin`` and ``cancel`` are called in that loop, and so is ``ended`` when it is over.
     """
 
     caller: Loop | None = None
@@ -89,14 +89,14 @@ class Call(Generic[T]):
         self._task.add_done_callback(self._end)
 
     def cancel(self) -> None:
-        """Cancel the task, which may be over by now."""
+        """Cancel the task, which may have ended already."""
         if self._task is not None:
             self._task.cancel()
 
     async def _run(self) -> None:
         try:
             self._value = await self._function()
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting caller
             self._error = error
 
     def _end(self, task: asyncio.Task[None]) -> None:
@@ -160,8 +160,8 @@ class AwaitedCall(Call[T]):
     async def wait(self) -> T:
         """Return or raise what the coroutine does.
 
-        A caller that is cancelled cancels the coroutine and waits until that is over, so that
-        nothing goes on in its name after it was told; cancelling it again does the same again.
+        A caller that is cancelled cancels the coroutine and waits for its end, so that nothing
+        continues on its behalf afterwards. Cancelling the caller again has the same effect.
         """
         cancelled: asyncio.CancelledError | None = None
         while not self._over:
@@ -171,7 +171,7 @@ class AwaitedCall(Call[T]):
             except asyncio.CancelledError as error:
                 cancelled = error
                 self._post(self.cancel)
-            except GeneratorExit:  # the caller is thrown away, and may not wait any more
+            except GeneratorExit:  # the caller is being finalized and may not await
                 self._post(self.cancel)
                 raise
         if cancelled is not None:

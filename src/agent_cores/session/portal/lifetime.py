@@ -1,7 +1,7 @@
 """``Lifetime``: when a portal's thread starts and when it ends.
 
-It starts with the first call. It ends once nobody needs it, or with the program; a forked child
-gets one of its own.
+It starts with the first call. It ends when nobody uses it any more, or with the program; a forked
+child gets a thread of its own.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from agent_cores.session.errors import WrongContextError
 from agent_cores.session.portal.thread import PortalThread
 from agent_cores.session.process import original, process_id
 
-with suppress(RuntimeError):  # the main thread has ended, and no thread pool will start any more
-    import concurrent.futures.thread  # noqa: F401 - its exit hook has to be there before ours
+with suppress(RuntimeError):  # the main thread has ended, so no thread pool can start any more
+    import concurrent.futures.thread  # noqa: F401 - its exit hook must be registered before ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent_cores.session.portal.thread import Manager
 
 EXIT_SECONDS = 5.0
-"""How long the end of the program waits for a manager that nobody shut down."""
+"""How long the program waits at exit for a manager that nobody shut down."""
 
 logger = logging.getLogger("agent_cores.session")
 
@@ -36,14 +36,14 @@ logger = logging.getLogger("agent_cores.session")
 class Lifetime:
     """Counts the users, calls and blocks of one manager, and keeps a thread for them.
 
-    ``after_fork`` gives the manager connections of its own in a child process, or raises; without
-    it, one that was started before a fork is ``WrongContextError`` in the child.
+    ``after_fork`` gives the manager new connections in a child process, or raises. Without it, a
+    manager started before a fork raises ``WrongContextError`` in the child.
     """
 
     def __init__(self, manager: Manager, *, after_fork: Callable[[], None] | None = None) -> None:
         self._manager = manager
         self._after_fork = after_fork
-        self._lock = _new_lock()  # guards everything below, and the counts of the thread
+        self._lock = _new_lock()  # guards everything below, and the thread's counters
         self._thread: PortalThread | None = None
         self._users = 0
         self._stops_after_blocks = False
@@ -59,11 +59,11 @@ class Lifetime:
 
     @property
     def is_over(self) -> bool:
-        """Whether this was shut down, and not called since."""
+        """Whether this was shut down and not called since."""
         return self._was_stopped
 
     def enter(self, *, users: int = 0, blocks: int = 0) -> PortalThread:
-        """Count one call more; start the thread if there is none, or once the last has ended."""
+        """Count one more call; start the thread if there is none, or after the last has ended."""
         self.refuse_here()
         while True:
             thread, entered = self._try_to_enter(users, blocks)
@@ -72,7 +72,7 @@ class Lifetime:
             thread.wait_until_ended()
 
     async def enter_soon(self, *, users: int = 0, blocks: int = 0) -> PortalThread:
-        """As ``enter``, for a task, whose loop is not blocked until another run has ended."""
+        """Like ``enter``, for a task: waiting for an ending thread does not block its loop."""
         while True:
             thread, entered = self._try_to_enter(users, blocks)
             if entered:
@@ -83,7 +83,7 @@ class Lifetime:
             await thread.until_ended()
 
     def enter_again(self, thread: PortalThread) -> bool:
-        """Count one call more in a thread; ``False`` if it has ended, or is another process's."""
+        """Count one more call in a thread; ``False`` if it has ended or is another process's."""
         if thread.process_id != process_id():
             return False
         with self._lock:
@@ -92,14 +92,14 @@ class Lifetime:
             return not thread.gone
 
     def block_ended(self) -> None:
-        """Stop if only the end of a block was waited for. Called in the loop."""
+        """Stop if only this block's end was pending. Called in the loop."""
         with self._lock:
             thread = self._thread
             if self._stops_after_blocks and thread is not None and not thread.blocks:
                 thread.stop()
 
     def _try_to_enter(self, users: int, blocks: int) -> tuple[PortalThread, bool]:
-        """Return the thread, and whether the call was counted: not while it is stopping."""
+        """Return the thread, and whether the call was counted, which a stopping thread refuses."""
         with self._lock:
             thread = self._thread or self._started()
             self._check_process(thread)
@@ -122,14 +122,14 @@ class Lifetime:
         return self._thread
 
     def _ended(self) -> None:
-        """Forget the thread. Called by it at its end."""
+        """Forget the thread, which calls this at its end."""
         with self._lock:
             self._thread = None
             self._was_stopped = True
             self._stops_after_blocks = False
 
     def refuse_here(self) -> None:
-        """Raise ``WrongContextError`` in the own event loop, where blocking would be a deadlock."""
+        """Raise ``WrongContextError`` in the portal's own loop, where blocking would deadlock."""
         if self.is_here:
             detail = (
                 "a hook runs in the manager's own event loop and may not block it; await the verbs"
@@ -143,7 +143,7 @@ class Lifetime:
             raise WrongContextError(detail)
 
     def user_gone(self, thread: PortalThread) -> bool:
-        """Count one user less, who could not start; return whether the thread stops now."""
+        """Uncount a user who could not start; return whether the thread stops now."""
         with self._lock:
             self._users = max(self._users - 1, 0)
             if not (self._users or thread.blocks or thread.calls):
@@ -168,7 +168,7 @@ class Lifetime:
     # ── the end of the program, and forks ────────────────────────────────────────────────────────
 
     def stop_at_exit(self) -> None:
-        """Stop at the end of the program, without ever waiting for long.
+        """Stop at the end of the program, without ever waiting long.
 
         Other threads may be in the middle of a call, and the loop may be stuck in a hook.
         """
@@ -185,31 +185,31 @@ class Lifetime:
             logger.exception("a session manager was not shut down, nor could it be at exit")
 
     def forked(self) -> None:
-        """Leave to the parent what is its own. Called in a child process, before anything else."""
-        self._lock = _new_lock()  # another thread may have held the old one
+        """Drop what belongs to the parent. Called first in a child process."""
+        self._lock = _new_lock()  # another thread of the parent may have held the old one
         if self._thread is not None and self._after_fork is not None:
-            self._thread = None  # kept by keep_in_children, and never closed here
+            self._thread = None  # kept alive by keep_in_children, and never closed here
             self._users = 0
             self._was_forked = True
 
 
-def _new_lock() -> Any:  # noqa: ANN401 - a lock of the operating system's threads
-    """Return a lock that also works between greenlets' threads and others."""
+def _new_lock() -> Any:  # noqa: ANN401 - a native lock
+    """Return a native lock, even if a greenlet library has replaced them."""
     return original("_thread", "allocate_lock")()
 
 
 _lifetimes: WeakSet[Lifetime] = WeakSet()
-"""All of them. One that runs is kept alive by its thread."""
+"""All lifetimes. One that runs is kept alive by its thread."""
 
 
 @cache
 def _close_all_at_exit() -> None:
-    """Have everything closed that is still open at the end of the program.
+    """Register the closing of everything that is still open at the end of the program.
 
-    First while thread pools still take work, which stores need to close; then what threads that
-    outlive the main one have opened since.
+    First while thread pools still accept work, which stores need to close. Then again for whatever
+    threads that outlive the main thread have opened since.
     """
-    early = getattr(threading, "_register_atexit", atexit.register)  # not documented, yet in use
+    early = getattr(threading, "_register_atexit", atexit.register)  # undocumented, but widely used
     with suppress(RuntimeError):  # the main thread has ended
         early(_close_all)
     atexit.register(_close_all)

@@ -1,6 +1,6 @@
-"""``Portal``: an event loop in its own thread, in which a manager works for callers from anywhere.
+"""``Portal``: an event loop in its own thread, where a manager works for callers from anywhere.
 
-Blocking code waits for it, and tasks of other event loops await it. It knows no verb; those are in
+Blocking code waits for it, and tasks of other event loops await it. It knows no verbs; those are in
 :mod:`agent_cores.session.sync_manager` and :mod:`agent_cores.session.any_loop`.
 """
 
@@ -25,9 +25,9 @@ T = TypeVar("T")
 class Portal(Lifetime):
     """Runs one manager for any number of threads and event loops.
 
-    Its thread starts with the first call and is gone once the ``shutdown()`` that matches the last
-    ``initialize()`` has returned. Calls in flight are finished first. A block that is held then
-    (see ``hold``) delays the end to its own. The end of the program waits for no block.
+    Its thread starts with the first call and has ended once the ``shutdown()`` that matches the
+    last ``initialize()`` returns. Calls in flight are finished first. A block that is still held
+    (see ``hold``) keeps the thread until the block ends. The end of the program waits for no block.
     """
 
     # ── for blocking code ────────────────────────────────────────────────────────────────────────
@@ -62,13 +62,13 @@ class Portal(Lifetime):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> AbstractContextManager[T]:
-        """Return a block that enters an asynchronous one in the thread, and leaves it there."""
+        """Return a block that enters and leaves an asynchronous context manager in the thread."""
         return BlockingBlock(self, partial(block, *args, **kwargs))
 
     # ── for tasks of any event loop ──────────────────────────────────────────────────────────────
 
     async def await_initialize(self) -> None:
-        """As ``initialize``, for a task; also for one that runs in here."""
+        """Like ``initialize``, for a task; also for a task in the portal's own loop."""
         thread = await self.enter_soon(users=1)
         try:
             if thread.is_here:
@@ -85,7 +85,7 @@ class Portal(Lifetime):
             raise
 
     async def await_shutdown(self) -> None:
-        """As ``shutdown``, for a task. One that runs in here does not wait for the end."""
+        """Like ``shutdown``, for a task. One in the portal's own loop does not wait for the end."""
         thread = self.thread_to_stop()
         if thread is not None and not thread.is_here:
             await thread.until_ended()

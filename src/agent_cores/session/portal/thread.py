@@ -21,11 +21,11 @@ T = TypeVar("T")
 Loop = asyncio.AbstractEventLoop
 
 WATCH_SECONDS = 1.0
-"""How often is checked whether the event loops of callers were closed before their calls ended."""
+"""How often to check for callers whose event loop closed before their call ended."""
 
 
 class Manager(Protocol):
-    """What a portal needs of the manager that it runs."""
+    """What a portal needs from its manager."""
 
     async def initialize(self) -> None:
         """Start, or count one more user."""
@@ -35,20 +35,20 @@ class Manager(Protocol):
 
 
 class Waiting(Protocol):
-    """What runs in the thread for a caller: a call, or a block that is held."""
+    """Work in the thread on behalf of a caller: a call, or a block that is held."""
 
     caller: Loop | None
     """The caller's event loop; ``None`` if a thread waits."""
 
     def cancel(self) -> None:
-        """End it, as nobody waits for it any more."""
+        """Cancel it, since nobody waits for it any more."""
 
 
 class PortalThread:
-    """A thread with an event loop, and what runs in there.
+    """A thread with an event loop, and the work in it.
 
-    ``calls``, ``blocks``, ``stopping`` and ``gone`` are guarded by ``lock``, which is held only for
-    moments. The thread ends once it was told to stop and no call is in flight.
+    ``calls``, ``blocks``, ``stopping`` and ``gone`` are guarded by ``lock``, which is held only
+    briefly. The thread ends once it was told to stop and no call is in flight.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class PortalThread:
         self._loop: Loop | None = None
         self._failure: BaseException | None = None
         self._ended: Future[None] = Future()
-        self._ended.set_running_or_notify_cancel()  # a task that waits for it may be cancelled
+        self._ended.set_running_or_notify_cancel()  # cancelling a waiter must not cancel it
         self._mailbox = Mailbox()
         self._in_flight: set[Call[Any]] = set()
         self._held: set[Waiting] = set()
@@ -86,45 +86,45 @@ class PortalThread:
     # ── from any thread ──────────────────────────────────────────────────────────────────────────
 
     def wait_until_made(self) -> None:
-        """Wait for the loop, for the millisecond that a thread takes to start."""
+        """Wait for the loop, which takes the millisecond that a thread needs to start."""
         if self._loop is None:
             wait_for(self._made)
 
     def wait_until_ended(self, timeout: float | None = None) -> None:
-        """Wait for the end of the thread; ``TimeoutError`` after so many seconds."""
+        """Wait for the end of the thread; ``TimeoutError`` after that many seconds."""
         wait_for(self._ended, timeout)
         self._join()
 
     async def until_ended(self) -> None:
-        """As ``wait_until_ended``, for a task of another event loop."""
+        """Like ``wait_until_ended``, for a task of another event loop."""
         await asyncio.wait([asyncio.wrap_future(self._ended)])
         self._join()
 
     def raise_failure(self) -> None:
-        """Raise what the manager raised in ``shutdown()``."""
+        """Raise the error that the manager raised in ``shutdown()``."""
         if self._failure is not None:
             raise self._failure
 
     def blocking(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine function for a thread that waits. The call was counted."""
+        """Run a coroutine function for a blocked thread. The call is already counted."""
         call = BlockingCall[T](function, self.post, self._end)
         self.post(partial(self._begin, call))
         return call.wait()
 
     async def awaited(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine function for a task of another loop. The call was counted."""
+        """Run a coroutine function for a task of another loop. The call is already counted."""
         call = AwaitedCall[T](function, self.post, self._end)
         self.post(partial(self._begin, call))
         return await call.wait()
 
     def post(self, callback: Callable[[], None]) -> None:
-        """Call it in the loop soon; of no effect once the thread has ended."""
+        """Schedule a call in the loop; no effect once the thread has ended."""
         if self._loop is not None:
             with suppress(RuntimeError):
                 self._mailbox.post(self._loop, callback)
 
     def stop(self, *, within: float | None = None) -> None:
-        """Have the thread end once no call is in flight, or so many seconds from now.
+        """End the thread once no call is in flight, or after that many seconds.
 
         Called with the lock held.
         """
@@ -136,13 +136,13 @@ class PortalThread:
     # ── in the loop ──────────────────────────────────────────────────────────────────────────────
 
     def hold(self, block: Waiting) -> None:
-        """Note a block that is held."""
+        """Record a block that is held."""
         self._held.add(block)
         if block.caller is not None and not self._watching:
             self._watch()
 
     def let_go(self, block: Waiting) -> None:
-        """Forget a block that is over, and which need not have been held."""
+        """Forget a block that has ended; it may never have been held."""
         self._held.discard(block)
         with self._lock:
             self.blocks -= 1
@@ -166,7 +166,7 @@ class PortalThread:
             self._wake()
 
     def _watch(self) -> None:
-        """Cancel what was called from event loops that are closed, as nobody waits there."""
+        """Cancel the calls of event loops that are closed, since nobody waits for them."""
         everything: tuple[Waiting, ...] = (*self._in_flight, *self._held)
         waiting = [one for one in everything if one.caller is not None]
         for one in waiting:
@@ -205,7 +205,7 @@ class PortalThread:
     def _work(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - raised where the thread is waited for
+        except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the thread
             self._failure = error
         self._notify()
         self._ended.set_result(None)

@@ -1,4 +1,4 @@
-"""The HTTP service: the manager's verbs on the wire, for programs in any language."""
+"""The HTTP service: the manager's verbs over HTTP, for programs in any language."""
 
 from __future__ import annotations
 

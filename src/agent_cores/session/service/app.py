@@ -1,8 +1,8 @@
-"""``create_app``: the service as a plain ASGI application, and the order in which it checks.
+"""``create_app``: the service as a plain ASGI application, and the order of its checks.
 
 A request is routed (404, 405), then checked: headers (431) and size (413), authentication (401),
-the right of the key (403), for whom it acts (400, 403), rate (429), what it accepts (406), its
-other headers (400), the body (413, 415, 400). All of that is the same for every id. Then the
+the key's right (403), the user to act for (400, 403), rate (429), accepted types (406), other
+headers (400), the body (413, 415, 400). All of these give the same response for every id. Then the
 manager decides.
 """
 
@@ -53,8 +53,8 @@ _ROUTER = Router(ROUTES)
 class Service:
     """An ASGI application over one manager.
 
-    It starts with its first request, or with the lifespan of the server; a mounted one gets no
-    lifespan, so give ``lifespan`` to the application that it is mounted in, or call ``aclose()``.
+    It starts with its first request or with the server's lifespan. A mounted application gets no
+    lifespan: pass ``lifespan`` to the application that it is mounted in, or call ``aclose()``.
     """
 
     def __init__(
@@ -78,23 +78,23 @@ class Service:
         self._starters: list[Callable[[], None]] = []
 
     def on_start(self, starter: Callable[[], None]) -> None:
-        """Call that when the server's lifespan begins."""
+        """Call the function when the server's lifespan begins."""
         self._starters.append(starter)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Respond to one request, or go through a server's lifespan."""
+        """Respond to one request, or run a server's lifespan."""
         if scope["type"] == "lifespan":
             await self._server_lifespan(receive, send)
         elif scope["type"] == "http":
             await self._respond(scope, receive, send)
-        else:  # a web socket: there are none here
+        else:  # a web socket, which no route has
             await receive()
             await send({"type": "websocket.close", "code": 1008})
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """Start before the first request and close after the last: a lifespan for a parent."""
-        del app  # the parent, of which nothing is needed
+        del app  # the parent application, which is not needed
         self.draining = False
         await self._components.start()
         try:
@@ -103,12 +103,12 @@ class Service:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Refuse to be ready, finish the requests at work, and close the manager."""
+        """Report not ready, finish the requests in flight, and close the manager."""
         self.draining = True
         await self._components.close()
 
     async def is_ready(self) -> bool:
-        """Whether requests may be sent here."""
+        """Whether the service is ready for requests."""
         return not self.draining and await self._components.store_answers()
 
     async def _server_lifespan(self, receive: Receive, send: Send) -> None:
@@ -165,7 +165,7 @@ class Service:
                 reservation.release()
                 raise
             response = self._refusal(_UnfinishedError(error), route, request_id)
-        except Exception as error:  # noqa: BLE001 - every failure has an answer
+        except Exception as error:  # noqa: BLE001 - every failure gets a response
             response = self._refusal(error, route, request_id)
         except BaseException:
             reservation.release()
@@ -216,9 +216,9 @@ class Service:
         return await self._run_handler(call)
 
     async def _run_handler(self, call: Call) -> Response:
-        """Run the handler. A wrong shape is told only to those who may do the thing at all.
+        """Run the handler. Only callers who may do this learn that the request's shape is wrong.
 
-        What is no JSON is told before either, also where the query was looked at first.
+        A body that is not JSON is reported before either, even if the query was checked first.
         """
         route = call.route
         try:
@@ -243,7 +243,7 @@ class Service:
 
 
 class _UnfinishedError(Exception):
-    """Something that the request waited for was cancelled, and not the request."""
+    """Something that the request waited for was cancelled, but not the request itself."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__()
@@ -251,7 +251,7 @@ class _UnfinishedError(Exception):
 
 
 def _is_given_up() -> bool:
-    """Whether it is this request that the server cancels."""
+    """Whether the server cancelled this request."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
@@ -265,8 +265,9 @@ def create_app(
 ) -> Service:
     """Return the service as an ASGI application.
 
-    ``source`` is a manager, or the settings to make one from; left out, they are loaded. ``keys``
-    are known beside those that are kept. A manager given is counted in and out like by any user.
+    ``source`` is a manager, or the settings to make one from; by default the settings are loaded.
+    ``keys`` are accepted in addition to the stored ones. A given manager is initialized and shut
+    down like by any other user.
     """
     if not isinstance(source, SessionManager):
         source = SessionManager(settings=source)
@@ -279,7 +280,7 @@ def create_app(
 
 
 def _request_id(headers: Headers) -> bytes:
-    """Return the id that a proxy gave the request, or a new one."""
+    """Return the request id that a proxy sent, or a new one."""
     for value in headers.values(b"x-request-id"):
         if _REQUEST_ID.fullmatch(value):
             return bytes(value)

@@ -1,4 +1,4 @@
-"""``Components``: what a started service is made of: keys, authentication, limits, the manager."""
+"""``Components``: the parts of a started service: keys, authentication, limits, manager."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Components:
         self._readiness = Readiness(lambda: runtime.storage)
 
     async def start(self) -> Components:
-        """Start the manager if that has not been done; any number of callers may ask at once.
+        """Start the manager unless it is started; concurrent callers share one start.
 
-        Raises ``ConfigurationError`` for a file of keys that is wrong.
+        Raises ``ConfigurationError`` if the key file is wrong.
         """
         if not self.is_started:
             async with self._starting:
@@ -71,12 +71,12 @@ class Components:
         return self
 
     async def close(self) -> None:
-        """Let the requests in flight finish, within a bound, and stop the manager."""
+        """Let the requests in flight finish, for a bounded time, and stop the manager."""
         if not self.is_started:
             return
         self.is_started = False
         deadline = time.monotonic() + self._timeout
-        while self.callers.count and time.monotonic() < deadline:  # noqa: ASYNC110 - once, at the end
+        while self.callers.count and time.monotonic() < deadline:  # noqa: ASYNC110 - once, on close
             await asyncio.sleep(0.01)
         await self.keys.finish()
         await self._readiness.close()
@@ -95,7 +95,7 @@ class Components:
 def key_stores(
     manager: SessionManager, settings: ServiceSettings, keys: tuple[ApiKey, ...] = ()
 ) -> tuple[Keys, ...]:
-    """Return where keys are looked for: those of this process, and the file or else the store."""
+    """Return where keys are looked up: those of this process, then the file or the store."""
     if settings.keys_file is not None:
         kept: Keys = KeyFile(settings.keys_file)
     else:

@@ -1,7 +1,7 @@
-"""CORS: which pages in a browser may call the service. None, unless their origin is listed.
+"""CORS: which web pages may call the service. None, unless their origin is listed.
 
-A page sends its own ``Authorization`` header; cookies and other credentials of the browser are
-never asked for, so that no page acts with what the user is logged in with elsewhere.
+A page sends its own ``Authorization`` header. Cookies and other browser credentials are never
+allowed, so no page can act with a login of the user's from elsewhere.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PREFLIGHT = [
 
 
 def check_origins(origins: tuple[str, ...]) -> None:
-    """Refuse what no browser sends as an ``Origin``, and ``*``."""
+    """Refuse ``*``, and anything that no browser sends as an ``Origin``."""
     for origin in origins:
         if _ORIGIN.fullmatch(origin) is None:
             raise ConfigurationError(
@@ -51,20 +51,20 @@ def check_origins(origins: tuple[str, ...]) -> None:
 
 
 class Cors:
-    """The origins that are allowed."""
+    """The allowed origins."""
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def preflight(self, method: str, headers: Headers) -> Response | None:
-        """Return the answer to a browser that asks whether it may send a request."""
+        """Return the response to a browser's preflight request."""
         asks = headers.values(b"access-control-request-method")
         if method != "OPTIONS" or not asks or not headers.values(b"origin") or not self._origins:
             return None
         return Response(204, headers=list(_PREFLIGHT) if self._allowed(headers) else [])
 
     def mark(self, answer: Response, headers: Headers) -> None:
-        """Say in an answer whether the page that asked may read it."""
+        """Add the headers that let the calling page read a response."""
         if not self._origins:
             return
         origin = self._allowed(headers)

@@ -1,4 +1,4 @@
-"""``Headers``: those of one request, looked through once."""
+"""``Headers``: the headers of one request, parsed once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PER_HEADER = 4
 
 
 class Headers:
-    """What was sent, by name in lower case."""
+    """The headers of a request, by lower-case name."""
 
     __slots__ = ("_by_name", "_pairs", "_repeat")
 
@@ -23,11 +23,11 @@ class Headers:
         self._repeat = len(self._by_name) != len(pairs)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return how many headers there are."""
         return len(self._pairs)
 
     def values(self, name: bytes) -> Sequence[bytes]:
-        """Return every value of a header, in the order in which they were sent."""
+        """Return every value of a header, in the order sent."""
         value = self._by_name.get(name)
         if value is None:
             return _NONE
@@ -37,10 +37,10 @@ class Headers:
 
     @property
     def plain(self) -> Mapping[bytes, bytes] | None:
-        """The one value of each name, or ``None`` if a name was sent twice."""
+        """The only value of each name, or ``None`` if a name was sent twice."""
         return None if self._repeat else self._by_name
 
     @property
     def size(self) -> int:
-        """How many bytes they take on the wire."""
+        """Their size in bytes as sent."""
         return len(b"".join(chain.from_iterable(self._pairs))) + _PER_HEADER * len(self._pairs)

@@ -1,6 +1,6 @@
-"""From an error to the problem that a response carries (RFC 9457).
+"""Turn an error into the problem that a response carries (RFC 9457).
 
-A body says what was wrong with the request. It never repeats an id, the path, or anything stored.
+A body says what was wrong with the request. It never repeats an id, the path or anything stored.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _KEYED = frozenset({"context", "context_updates"})
-"""Fields below which there is a key of the caller's, which may hold anything."""
+"""Fields whose children are keys chosen by the caller, which may contain anything."""
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, which only the service raises
-    """An answer that is no error of the library: of the wire, its limits, its preconditions."""
+class Refusal(Exception):  # noqa: N818 - a response, which only the service raises
+    """A refusal that is not an error of the library: of HTTP, its limits or its preconditions."""
 
     def __init__(
         self,
@@ -40,18 +40,18 @@ class Refusal(Exception):  # noqa: N818 - an answer, which only the service rais
 
 
 class ShapeError(InvalidInputError):
-    """A body or query of another shape than the route takes; found before access was decided.
+    """The body or query has the wrong shape; found before access was decided.
 
-    ``field`` is a JSON Pointer without its first slash, in the names of the wire.
+    ``field`` is a JSON Pointer without its first slash, with the field names of the HTTP interface.
     """
 
 
 def problem_of(
     error: Exception, names: Mapping[str, str], at: datetime
 ) -> tuple[int, dict[str, str], Problem]:
-    """Return status, headers and body for a refusal.
+    """Return the status, headers and body of a refusal.
 
-    ``names`` maps the manager's names of arguments to those on the wire.
+    ``names`` maps the manager's argument names to those of the HTTP interface.
     """
     code = error.code if isinstance(error, SessionError | Refusal) else "internal"
     row = ERRORS.get(code) or ERRORS["internal"]

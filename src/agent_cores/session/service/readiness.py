@@ -1,4 +1,4 @@
-"""``Readiness``: whether the store can be written, asked seldom and for all who ask at once."""
+"""``Readiness``: whether the store can be written; concurrent callers share a check."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger("agent_cores.session.service")
 
 ASK_AGAIN_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
-"""How long the store may take to answer."""
+"""How long the store may take to respond."""
 
 
 class Readiness:
-    """The answer to the last check of the store, at most 2 seconds old."""
+    """The result of the last check of the store, at most 2 seconds old."""
 
     def __init__(
         self, storage: Callable[[], StorageProvider], now: Callable[[], float] = time.monotonic
@@ -43,7 +43,7 @@ class Readiness:
         return self._is_ready is True
 
     async def close(self) -> None:
-        """Leave no check behind."""
+        """Cancel a check in flight."""
         if self._checking is not None:
             self._checking.cancel()
             with suppress(asyncio.CancelledError):
@@ -55,7 +55,7 @@ class Readiness:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._storage().check()
             self._is_ready = True
-        except (SessionError, OSError) as error:  # a time-out is one
+        except (SessionError, OSError) as error:  # includes time-outs
             self._is_ready = False
             if before is not False:
                 logger.warning("not ready, the store cannot be used: %s", type(error).__name__)

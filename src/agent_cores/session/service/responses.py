@@ -1,9 +1,9 @@
-"""``Response``, and how it is sent: in one call where the server offers that, else in two.
+"""``Response``, and how it is sent: in one call if the server supports it, else in two.
 
-ASGI sends the head of a response and its body as two messages, and a server checks every header.
-Nearly all responses here differ in three places only, so a server may offer, by the extension
-``WHOLE`` of the scope, to take a response as it goes over the wire, and to hand over a request body
-that has arrived completely. What that saves is in docs/decisions/0012.
+ASGI sends the head and the body of a response as two messages, and a server checks every header.
+Nearly all responses here differ in only three places. So a server may offer the extension ``WHOLE``
+in the scope: it then takes complete responses in their final bytes, and hands over request bodies
+that have arrived completely. docs/decisions/0012 measures what that saves.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ WHOLE = "agent_sessions.whole"
 
 
 class Whole(TypedDict):
-    """What a server offers.
+    """The extension that a server offers.
 
-    ``answer`` takes status, lines of headers and body, and whether the connection is to end then;
-    it returns what to wait for until the caller has read the response, if that is not at once.
-    ``body`` gives the body of the request, once; ``None``: it is not all there, ask for it piece by
-    piece. The server counts what it holds of bodies, see ``Budget``.
+    ``answer`` takes status, header lines and body, and whether to close the connection afterwards.
+    It returns a future to await until the caller has read the response, or ``None``. ``body``
+    returns the request's body, once; ``None`` means that it is incomplete, so receive it in parts.
+    The server counts the bodies that it holds, see ``Budget``.
     """
 
     answer: Callable[..., Awaitable[None] | None]
@@ -40,7 +40,7 @@ class Whole(TypedDict):
 
 
 def offered(scope: Scope) -> Whole | None:
-    """Return what the server offers, if it does."""
+    """Return the extension, if the server offers it."""
     extensions = scope.get("extensions")
     return extensions.get(WHOLE) if extensions else None
 
@@ -59,7 +59,7 @@ _POLICY = (
     b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
 )
 _PAGE_POLICY = (_POLICY[0], _POLICY[1] + b"; style-src 'unsafe-inline'")
-"""The one page has its style in itself, and nothing in it that a caller gave."""
+"""The only page has inline styles, and contains nothing from the caller."""
 _SAME = b"".join(b"%b: %b\r\n" % header for header in (*_EVERY, _POLICY))
 _PAGE = b"".join(b"%b: %b\r\n" % header for header in (*_EVERY, _PAGE_POLICY))
 _LINES = _SAME + b"x-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
@@ -70,7 +70,7 @@ _CLOSE = (b"connection", b"close")
 
 @hides("body")
 class Response(msgspec.Struct):
-    """Status, body and headers beside those that every response has."""
+    """Status, body, and the headers beyond those that every response has."""
 
     status: int
     body: bytes = b""
@@ -86,7 +86,7 @@ def problem_response(error: Exception, names: Mapping[str, str], at: datetime) -
 
 
 def head_lines(answer: Response, request_id: bytes) -> bytes:
-    """Return the lines of headers, but for ``Connection``, which is the server's."""
+    """Return the header lines except ``Connection``, which the server adds."""
     if answer.status == _NO_CONTENT:
         lines = _LINES_WITHOUT_BODY % request_id
     else:
@@ -103,7 +103,7 @@ def head_lines(answer: Response, request_id: bytes) -> bytes:
 
 
 async def send_response(answer: Response, request_id: bytes, scope: Scope, send: Send) -> None:
-    """Send a response, and wait until it is read. The request id must be fit for a header."""
+    """Send a response, and wait until it is read. The request id must be valid in a header."""
     whole = offered(scope)
     if whole is not None:
         closes = _CLOSE in answer.headers

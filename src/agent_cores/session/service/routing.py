@@ -1,6 +1,6 @@
-"""``Route`` and ``Router``: which requests there are, and how a path finds its own.
+"""``Route`` and ``Router``: the table of routes, and how a path finds its route.
 
-Paths are split before they are decoded, so that an id that holds an encoded slash is one id.
+Paths are split before they are decoded, so that an id with an encoded slash remains one id.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ Handler = Callable[[Any], Awaitable[Response]]
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table of routes.
 
-    ``right`` is the key's: ``read``, ``write``, ``admin``, ``any`` credential, or ``open`` to all.
-    ``action`` is the least that the route does with the session that its path names; a request of
-    a wrong shape is told so only to who may do that. ``role`` says the same for readers.
-    ``query`` maps parameters to ``integer``, ``flag``, ``text`` or ``texts``. ``names`` maps the
-    manager's names of arguments to those of the wire.
+    ``right`` is what the key requires: ``read``, ``write``, ``admin``, ``any`` for any credential,
+    or ``open`` for no credential. ``action`` is the least that the route does with the session in
+    its path; only callers who may do that learn that a request's shape is wrong. ``role`` says the
+    same in words, for the documentation. ``query`` maps parameters to ``integer``, ``flag``,
+    ``text`` or ``texts``. ``names`` maps the manager's argument names to those of the HTTP
+    interface.
     """
 
     method: str
@@ -48,12 +49,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The method and the template of the path: what logs and derived ids go by."""
+        """The method and the path template, which logs and derived ids use."""
         return f"{self.method} {self.path}"
 
 
 class _Node:
-    """A step of a path."""
+    """One step of a path."""
 
     __slots__ = ("children", "parameter", "routes")
 
@@ -82,7 +83,7 @@ class Router:
         node.routes[route.method] = route
 
     def find(self, scope: Scope) -> tuple[Route, list[str]]:
-        """Return the route and the decoded parameters of the path; refuses with 404 or 405."""
+        """Return the route and the decoded path parameters; refuse with 404 or 405."""
         node = self._root
         parameters: list[str] = []
         for part in _relative_path(scope)[1:].split("/"):
@@ -106,7 +107,7 @@ class Router:
 
 
 def _relative_path(scope: Scope) -> str:
-    """Return the path below where the service is mounted, still encoded."""
+    """Return the path below the mount point, still encoded."""
     root = scope.get("root_path", "")
     raw = scope.get("raw_path")
     path = raw.decode("latin-1") if raw else quote(scope["path"], safe="/%:@!$&'()*+,;=~")

@@ -1,6 +1,6 @@
-"""``ServiceSettings``: what may be set about the HTTP service, each as ``SESSION_SERVICE_<NAME>``.
+"""``ServiceSettings``: the settings of the HTTP service, each ``SESSION_SERVICE_<NAME>``.
 
-They come from the same places, in the same order, as the settings of the library.
+They come from the same sources, in the same order, as the settings of the library.
 """
 
 from __future__ import annotations
@@ -23,32 +23,34 @@ _LARGEST_PORT = 65_535
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Times are seconds, sizes are bytes. What is said to be per process is not shared by workers.
+    """Times are in seconds, sizes in bytes. Limits per process apply to each worker.
 
-    ``keys_file``: the keys, instead of those in the store. ``jwt_issuers``: JSON, or tables in the
-    TOML file. ``client_ids``: callers without ``act-as`` may choose the ids of sessions.
-    ``docs``: ``/docs`` and ``/v1/openapi.json`` are served.
+    ``keys_file``: a file with the keys, instead of the store. ``jwt_issuers``: JSON, or tables in
+    the TOML file. ``client_ids``: whether callers without ``act-as`` may choose session ids.
+    ``docs``: whether ``/docs`` and ``/v1/openapi.json`` are served.
 
-    ``max_in_flight`` (per process) bounds requests at work in the store,
-    ``max_in_flight_per_caller`` and ``requests_per_second`` (per process; 0 is no bound) those of
-    one caller, and ``failed_logins_per_minute`` (per process) the failed authentications of one
-    address, of IPv6 the /64 that it is in. That address is the one that connects, or, where it is
-    in ``trusted_proxies`` (addresses and networks), the nearest one in ``X-Forwarded-For`` that is
-    not.
+    ``max_in_flight`` (per process) limits the requests in flight to the store.
+    ``max_in_flight_per_caller`` and ``requests_per_second`` (per process; 0 is unlimited) limit
+    those of one caller. ``failed_logins_per_minute`` (per process) limits the failed
+    authentications of one address, or of its /64 for IPv6. That address is the connecting one; if
+    it is in ``trusted_proxies`` (addresses and networks), it is the nearest one in
+    ``X-Forwarded-For`` that is not.
 
-    ``max_url_bytes``, ``max_header_count`` and ``max_header_bytes`` bound a head, and its trailers,
-    while it arrives. ``max_buffered_bytes`` (per process) bounds what is held of all bodies and
-    answers beyond the first 64 KiB of each; left out, it is four of the largest bodies, 64 MiB at
-    least. ``max_connections`` (per process): past it an idle one is closed, or the new one refused.
+    ``max_url_bytes``, ``max_header_count`` and ``max_header_bytes`` limit a head, and its trailers,
+    while it arrives. ``max_buffered_bytes`` (per process) limits what is held of all bodies and
+    responses beyond the first 64 KiB of each. The default is four times the largest body, at least
+    64 MiB. ``max_connections`` (per process): beyond it an idle one is closed, or the new one
+    refused.
 
     ``header_timeout`` and ``body_timeout`` are how long a head and a body may take to arrive,
-    ``send_timeout`` how long a caller may take for each MiB of an answer, and ``keep_alive`` how
-    long an idle connection stays open. 0 is no bound; a ``keep_alive`` of 0 is one request each.
+    ``send_timeout`` how long a caller may take to read each MiB of a response, and ``keep_alive``
+    how long an idle connection stays open. 0 is unlimited; a ``keep_alive`` of 0 allows one request
+    per connection.
 
-    ``cors_origins`` are the pages, by their origins, that browsers let call the service.
+    ``cors_origins`` are the origins of the web pages that may call the service.
 
-    ``drain_seconds`` is how long ``/readyz`` says 503 before connections are closed, and
-    ``shutdown_timeout`` how long requests at work may then take.
+    ``drain_seconds`` is how long ``/readyz`` returns 503 before connections are closed, and
+    ``shutdown_timeout`` how long requests in flight may then take.
     """
 
     host: str = "127.0.0.1"
@@ -79,7 +81,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_timeout: float = 20.0
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range, and issuers that could be taken for one another."""
+        """Refuse values out of range, and issuers that could be mistaken for each other."""
         for name, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
             value = getattr(self, name)
             if type(default) is int and value < (0 if name == "port" else 1):
@@ -99,14 +101,14 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def most_buffered(self) -> int:
-        """``max_buffered_bytes``, or what holds where it is left out."""
+        """``max_buffered_bytes``, or its default."""
         if self.max_buffered_bytes is not None:
             return self.max_buffered_bytes
         return max(64 * _MIB, 4 * self.max_body_bytes)
 
     @classmethod
     def load(cls, **arguments: Any) -> ServiceSettings:  # noqa: ANN401 - checked against the fields
-        """Read every source; arguments are fields of this class and come first."""
+        """Read every source; arguments are fields of this class and take precedence."""
         unknown = arguments.keys() - set(cls.__struct_fields__)
         if unknown:
             raise ConfigurationError(f"no such setting: {', '.join(sorted(unknown))}")
@@ -124,7 +126,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def environment_name(field: str) -> str:
-    """Return the name under which a field is set."""
+    """Return the environment variable of a field."""
     return f"SESSION_SERVICE_{field.upper()}"
 
 
@@ -140,7 +142,7 @@ def _read(name: str, text: object) -> object:
 
 
 def _read_issuers(text: str, bare: str) -> object:
-    """Read JSON. As it stands first: what looks like a comment may be part of a secret."""
+    """Parse JSON, first as it is: what looks like a comment may be part of a secret."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:

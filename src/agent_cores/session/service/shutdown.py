@@ -1,6 +1,6 @@
-"""How a process that serves is told to stop: not ready first, then no new connections.
+"""How a serving process stops: it first reports not ready, then closes connections.
 
-The end is the server's and the manager's: requests at work finish, what waits is written.
+The server and the manager do the rest: requests in flight finish, and queued writes are written.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def announce_stop(service: Service) -> None:
-    """From its start on, let SIGTERM turn ``/readyz`` to 503 before the server hears of it.
+    """From the service's start, let SIGTERM turn ``/readyz`` to 503 before the server stops.
 
-    The server is told after ``drain_seconds``, so that a load balancer has seen it. The handler
-    that the server has set is found when the service starts, and called.
+    The server gets the signal after ``drain_seconds``, so that a load balancer has time to notice.
+    Its own handler is taken over when the service starts, and called then.
     """
     service.on_start(lambda: _take_over(service))
 
@@ -44,10 +44,10 @@ def _take_over(service: Service) -> None:
 
 @contextmanager
 def ignore_repeated_stop() -> Iterator[None]:
-    """Within, the signal that has stopped a server does not end the process as well.
+    """Keep the signal that stopped a server from also ending the process.
 
-    A uvicorn server that was stopped by a signal puts the handlers from before it back and raises
-    the signal again, which would end the process before the manager is closed.
+    After a signal, a uvicorn server restores the previous handlers and raises the signal again,
+    which would end the process before the manager is closed.
     """
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, lambda *_: None) for number in numbers}

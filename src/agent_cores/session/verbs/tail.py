@@ -1,4 +1,4 @@
-"""Change the end of a conversation: rewind it, replace it, take messages off it."""
+"""Change the end of a conversation: rewind, replace or pop messages."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class TailVerbs(Verbs):
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> Session:
-        """Remove every message after ``to_seq``, the last first; return the header after that.
+        """Remove every message after ``to_seq``, last first; return the header afterwards.
 
-        Each write removes at most 10,000 messages. What others append in the meantime stays, and
+        Each write removes at most 10,000 messages. What others append concurrently stays, and
         removed seqs are never used again. ``expected_last_seq`` is compared before the first write,
         ``turn`` before each.
         """
@@ -90,7 +90,7 @@ class TailVerbs(Verbs):
     async def _stopped_half_way(
         self, decision: Decision, done: Applied, error: BaseException
     ) -> None:
-        """Report how far a rewind came that cannot go on: to the hooks, and by the error raised."""
+        """Report how far an interrupted rewind came, to the hooks and in the raised error."""
         seq = done.removed[-1][0] - 1
         await self._engine.emit("session.rewound", decision, done.header, seq=seq)
         if not isinstance(error, SessionError) or isinstance(error, SessionNotFoundError):
@@ -116,11 +116,12 @@ class TailVerbs(Verbs):
     ) -> list[Message]:
         """Remove every message after ``after_seq`` and append these, in one write, all or nothing.
 
-        For compaction, and to edit a message and answer anew. Return the new messages as stored.
-        They get new seqs, and may use the ids of the messages that they replace. An append by
-        somebody else either comes before, and is replaced too, or after; ``expected_last_seq``
-        refuses the first. Fewer than 10,000 messages can be replaced at once; rewind first
-        if there are more (``InvalidInputError``). Costs in proportion to what goes and comes.
+        Use it to compact a conversation, or to edit a message and answer again. Returns the new
+        messages as stored. They get new seqs, and may reuse the ids of the messages that they
+        replace. A concurrent append comes either before, and is replaced too, or after;
+        ``expected_last_seq`` refuses the first case. Fewer than 10,000 messages can be replaced in
+        one call; rewind first if there are more (``InvalidInputError``). The cost is proportional
+        to the messages removed and added.
         """
         decision = await self._decide(session_id, user_id, Action.REPLACE)
         applied = await self._replace(
@@ -191,11 +192,12 @@ class TailVerbs(Verbs):
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> list[Message]:
-        """Remove the last ``count`` messages in one write, and return them, the oldest first.
+        """Remove the last ``count`` messages in one write and return them, oldest first.
 
-        Two calls at the same time never return the same message. At most 1,000 go at once, and no
-        more than a page holds (4 MiB, ``SESSION_MAX_PAGE_BYTES``). The list is empty if there are
-        no messages. If the response is lost, ``StorageUnavailableError.outcome_unknown`` is true.
+        Concurrent calls never return the same message. One call removes at most 1,000 messages, and
+        no more than fit on a page (4 MiB, ``SESSION_MAX_PAGE_BYTES``). The list is empty if there
+        are no messages. If the response is lost, ``StorageUnavailableError.outcome_unknown`` is
+        true.
         """
         action = Action.POP
 

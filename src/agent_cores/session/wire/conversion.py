@@ -1,6 +1,6 @@
-"""From the types of the library to the shapes of the wire, and back.
+"""Convert between the library's types and the shapes of requests and responses.
 
-An enum value of a later version is read as the most cautious one.
+An unknown enum value, from a later version, is read as the most cautious known one.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def session_shape(session: Session) -> shapes.Session:
 
 
 def time_of(text: str) -> datetime:
-    """Return the time that a text of RFC 3339 names; ``ValueError`` for another text."""
+    """Return the time in an RFC 3339 text; ``ValueError`` for other text."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError("a time without a zone")
@@ -132,7 +132,7 @@ def turn_of(shape: shapes.Turn) -> Turn:
 
 
 def session_of(shape: shapes.Session, namespace: str) -> Session:
-    """Return the session that a shape describes; the wire does not name the namespace."""
+    """Return the session that a shape describes; shapes do not contain the namespace."""
     messages = shape.messages
     return Session(
         metadata=_header_of(shape, namespace),

@@ -1,6 +1,6 @@
-"""The table of errors: code, HTTP status, title, and the class that a client raises for it.
+"""The table of errors: code, HTTP status, title, and the exception that a client raises.
 
-Clients go by the code, never by the status.
+Clients decide by the code, never by the status.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ _Error = errors.SessionError
 class ErrorRow(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table.
 
-    ``error_of`` makes the client's error from a problem; ``None`` where the library has no class
-    for it. ``detail``, where given, stands for the error's own
-    words, which are for the log. ``retry_after`` is the seconds after which a retry is worth it,
-    where the error itself does not say.
+    ``error_of`` makes the client's exception from a problem; ``None`` if the library has no class
+    for it. ``detail``, if set, replaces the error's own message, which is only for the log.
+    ``retry_after`` is the number of seconds to wait before a retry, if the error itself has none.
     """
 
     code: str
@@ -41,7 +40,7 @@ class ErrorRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def values_of(error: Exception) -> dict[str, Any]:
-    """Return what a problem says beside its code, so that a client can raise the same error."""
+    """Return a problem's further fields, from which a client can rebuild the error."""
     if isinstance(error, errors.RevisionMismatchError | errors.LastSeqMismatchError):
         return {"expected": error.expected, "actual": error.actual}
     if isinstance(error, errors.TurnHeldError):
@@ -56,12 +55,12 @@ def _values(problem: Problem) -> dict[str, Any]:
 
 
 def _fixed(kind: Callable[[], _Error]) -> Callable[[Problem], _Error]:
-    """Return how to make an error whose message is always the same."""
+    """Return a factory for an error whose message is always the same."""
     return lambda _: kind()
 
 
 def _worded(kind: Callable[[str], _Error]) -> Callable[[Problem], _Error]:
-    """Return how to make an error whose message is the detail."""
+    """Return a factory for an error whose message is the problem's detail."""
     return lambda problem: kind(problem.detail)
 
 
@@ -84,7 +83,7 @@ def _invalid_input(problem: Problem) -> _Error:
 
 
 def _path(pointer: str) -> str:
-    """Return a JSON Pointer as the manager names a field; the whole body is the request."""
+    """Return a JSON Pointer as the manager's name of a field; the whole body is the request."""
     return pointer.removeprefix("/").replace("~1", "/").replace("~0", "~") or "request"
 
 
@@ -170,4 +169,4 @@ ERRORS = {
         _row("session_moved", 503, _fixed(errors.SessionMovedError), retry_after=1),
     )
 }
-"""Every code; ``not_found`` is a path that does not exist."""
+"""Every code; ``not_found`` is for a path that does not exist."""

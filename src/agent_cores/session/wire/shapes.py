@@ -1,9 +1,9 @@
 """The bodies of requests and responses, as msgspec types.
 
-The service decodes requests and encodes responses by them, the client the other way round, and
+The service decodes requests and encodes responses with them, the client the other way round, and
 OpenAPI is generated from them. Requests are closed: unknown fields and values are refused.
-Responses are open: a client passes over fields that it does not know, and reads a value of a later
-version that it does not know as the most cautious one that it does.
+Responses are open: a client ignores unknown fields, and reads an unknown enum value, from a later
+version, as the most cautious known one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RenewOn = Literal["write", "access", "never"]
 Visibility = Literal["public", "shared", "private"]
 IfExists = Literal["error", "return", "return_shared"]
 
-# In responses: any text is decoded, so that a client may meet a value of a later version.
+# In responses: any text is accepted, since a client may receive a value of a later version.
 AnyGiven = Annotated[str, Meta(extra_json_schema={"enum": ["viewer", "editor"]})]
 AnyRole = Annotated[str, Meta(extra_json_schema={"enum": ["viewer", "editor", "owner"]})]
 AnyStatus = Annotated[str, Meta(extra_json_schema={"enum": ["active", "archived"]})]
@@ -45,7 +45,7 @@ AnyVisibility = Annotated[str, Meta(extra_json_schema={"enum": ["private", "shar
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
-    """Base of what requests hold: unknown fields are refused."""
+    """Base of all requests: unknown fields are refused."""
 
 
 @hides("content", "metadata")
@@ -73,7 +73,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 @hides("title", "metadata", "context")
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as the caller may see it. Durations are seconds."""
+    """A session as far as the caller may see it. Durations are in seconds."""
 
     id: str
     owner_id: str
@@ -101,7 +101,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FieldProblem(msgspec.Struct, frozen=True):
-    """One field that is wrong; ``field`` is a JSON Pointer."""
+    """One invalid field; ``field`` is a JSON Pointer."""
 
     field: str
     message: str
@@ -144,7 +144,7 @@ class GrantPage(msgspec.Struct, frozen=True):
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """What an append stored, and where the session stands."""
+    """The messages that an append stored, and the session's counters afterwards."""
 
     data: list[Message]
     last_seq: int
@@ -152,7 +152,7 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class Popped(msgspec.Struct, frozen=True):
-    """The messages that were removed, the oldest first."""
+    """The removed messages, oldest first."""
 
     data: list[Message]
 
@@ -166,7 +166,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Me(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the credential says is calling."""
+    """The caller, according to the credential."""
 
     namespace: str
     user_id: str | None = None
@@ -176,7 +176,7 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Erased(msgspec.Struct, frozen=True):
-    """What an erasure removed; call again until complete. ``failed``: ids that it could not."""
+    """What an erasure removed; call again until complete. ``failed``: ids not removed."""
 
     sessions: int
     messages: int
@@ -186,14 +186,14 @@ class Erased(msgspec.Struct, frozen=True):
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """Sessions stored in the namespace, and those of them that are past their due time."""
+    """How many sessions the namespace has, and how many of them are past their due time."""
 
     sessions: int
     due: int
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the service answers, or may be sent requests."""
+    """Whether the service is alive or ready."""
 
     status: Literal["ok", "unavailable"]
 
@@ -214,7 +214,7 @@ class NewMessage(Request):
 
 @hides("title", "metadata", "context")
 class CreateSession(Request):
-    """A new session. ``ttl_seconds`` left out is the service's default, null never ends."""
+    """A new session. ``ttl_seconds``: omitted means the service's default, null means no expiry."""
 
     id: Id | None = None
     title: str | None = None
@@ -230,7 +230,7 @@ class CreateSession(Request):
 
 @hides("metadata_updates", "context_updates")
 class UpdateSession(Request):
-    """What to set and to drop; a metadata key set to null is removed."""
+    """What to set and remove; a metadata key set to null is removed."""
 
     metadata_updates: dict[str, Any] = {}
     context_updates: Context = {}
@@ -239,7 +239,7 @@ class UpdateSession(Request):
 
 @hides("context_updates", "turn")
 class AppendMessages(Request):
-    """Messages to append in one write, with changes of the context."""
+    """Messages to append in one write, with changes to the context."""
 
     messages: Annotated[list[NewMessage], Meta(min_length=1)]
     context_updates: Context = {}
@@ -250,14 +250,14 @@ class AppendMessages(Request):
 
 @hides("context_updates", "turn")
 class ReplaceMessages(AppendMessages, kw_only=True):
-    """Messages to append in place of those after a seq, in one write."""
+    """Messages that replace those after a seq, in one write."""
 
     after_seq: Count
 
 
 @hides("turn")
 class PopMessages(Request):
-    """How many messages to take off the end."""
+    """How many of the last messages to remove."""
 
     count: Annotated[int, Meta(ge=1, le=1000)] = 1
     expected_last_seq: Count | None = None
@@ -265,7 +265,7 @@ class PopMessages(Request):
 
 
 class ShareSession(Request):
-    """A role to give."""
+    """A role to give to a user or group."""
 
     subject: Name
     role: Given
@@ -273,7 +273,7 @@ class ShareSession(Request):
 
 
 class RevokeAccess(Request):
-    """Whose grant to take away."""
+    """Whose grant to revoke."""
 
     subject: Name
 
@@ -285,21 +285,21 @@ class SetVisibility(Request):
 
 
 class TransferOwnership(Request):
-    """The new owner, and what the old one stays."""
+    """The new owner, and the role that the old one keeps."""
 
     owner_id: Name
     keep_role: Given | None = None
 
 
 class RenewSession(Request):
-    """The idle time from now on; left out, as it was."""
+    """The new idle time; if omitted, it does not change."""
 
     ttl_seconds: Seconds | UnsetType | None = UNSET
 
 
 @hides("title", "metadata")
 class ForkSession(Request):
-    """What the copy is to be, where it differs."""
+    """The fields of the copy that differ from the original."""
 
     id: Id | None = None
     up_to_seq: Count | None = None
@@ -310,7 +310,7 @@ class ForkSession(Request):
 
 @hides("turn")
 class RewindSession(Request):
-    """The last message that stays."""
+    """The last message to keep."""
 
     to_seq: Count
     expected_last_seq: Count | None = None
@@ -319,19 +319,19 @@ class RewindSession(Request):
 
 @hides("turn")
 class TakeTurn(Request):
-    """The token of the turn, 128 random bits of one's own, and the length of its lease."""
+    """The token of the turn, 128 random bits of the caller's, and the length of its lease."""
 
     turn: Name | None = None
     lease_seconds: Lease = 30
 
 
 class RenewTurn(Request):
-    """The length of the lease from now on."""
+    """The new length of the lease."""
 
     lease_seconds: Lease = 30
 
 
 class EraseUser(Request):
-    """Whom to erase."""
+    """Which user to erase."""
 
     user_id: Name

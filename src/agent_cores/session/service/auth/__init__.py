@@ -1,1 +1,1 @@
-"""Who is calling: API keys, tokens, and how often one may."""
+"""Who is calling: API keys, tokens and rate limits."""

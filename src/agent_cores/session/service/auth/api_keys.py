@@ -1,7 +1,7 @@
-"""``ApiKey``: what is known of a key, where keys are kept, and how one is checked.
+"""``ApiKey``: the data of a key, where keys are kept, and how one is checked.
 
-A key is ``ask_<id>_<secret>``. The secret is 256 random bits; only its SHA-256 is kept. In the
-store, a key is a never-expiring session of a namespace that no view can be made of.
+A key is ``ask_<id>_<secret>``. The secret is 256 random bits, of which only the SHA-256 is kept. In
+the store, a key is a never-expiring session in a namespace that no view can reach.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ _PARTS = 3
 _ID = re.compile(r"[A-Za-z0-9]{1,255}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NAMES = Inputs(Limits(name_bytes=65_536))
-"""What names hold; how long they may be is for the settings of the service to say."""
+"""What names may contain; the service's settings bound their length."""
 
 
 @hides("secret_hash")
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key without its secret. ``secret_hash`` is SHA-256 in hexadecimal.
 
-    With ``act-as`` among its rights the key speaks for whom ``X-User-Id`` names, within
-    ``user_prefix`` and ``groups`` (``None``: all); without it for ``user_id`` alone.
+    With the right ``act-as`` the key acts for the user in ``X-User-Id``, limited by ``user_prefix``
+    and ``groups`` (``None``: all). Without it the key acts only for ``user_id``.
     """
 
     id: str
@@ -68,7 +68,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a key that could do nothing, or everything, or that nobody could ever check."""
+        """Refuse a key that allows nothing or everything, or that could never be checked."""
         configured_namespace(self.namespace)
         if not is_key_id(self.id):
             raise ConfigurationError("id is 1 to 255 letters and digits")
@@ -113,7 +113,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
         return hmac.compare_digest(self.secret_hash, hashed(secret))
 
     def is_expired(self, at: datetime) -> bool:
-        """Whether the key has run out."""
+        """Whether the key has expired."""
         return self.expires_at is not None and at >= self.expires_at
 
 
@@ -121,23 +121,23 @@ class Keys(Protocol):
     """Where keys are kept."""
 
     async def get(self, key_id: str) -> ApiKey | None:
-        """Return a key as it stands now, or ``None``."""
+        """Return a key in its current state, or ``None``."""
 
     async def all(self) -> list[ApiKey]:
         """Return every key, the newest first."""
 
     async def add(self, key: ApiKey) -> None:
-        """Keep a new key."""
+        """Add a new key."""
 
     async def revoke(self, key_id: str) -> bool:
-        """Drop a key; ``False`` if there was none."""
+        """Revoke a key; ``False`` if there was none."""
 
     async def used(self, key: ApiKey, at: datetime) -> None:
-        """Note when a key was last used."""
+        """Record when a key was last used."""
 
 
 def configured_namespace(name: str) -> str:
-    """Return a namespace that a credential may name: never the one that holds the keys."""
+    """Return a namespace that a credential may name: never the one that contains the keys."""
     try:
         return checked_namespace(name)
     except InvalidInputError as error:
@@ -145,7 +145,7 @@ def configured_namespace(name: str) -> str:
 
 
 def is_key_id(text: str) -> bool:
-    """Whether a key could have that id."""
+    """Whether this could be the id of a key."""
     return _ID.fullmatch(text) is not None
 
 
@@ -165,7 +165,7 @@ def key_text(key_id: str, secret: str) -> str:
 
 
 def split_key(text: str) -> tuple[str, str] | None:
-    """Return the id and the secret of what looks like a key."""
+    """Split text that looks like a key into id and secret."""
     parts = text.split("_", 2)
     if len(parts) != _PARTS or not text.startswith(PREFIX) or not parts[1].isalnum():
         return None
@@ -173,7 +173,7 @@ def split_key(text: str) -> tuple[str, str] | None:
 
 
 class StoredKeys:
-    """Keys in the store of the sessions. Hooks are not told of them."""
+    """Keys in the same store as the sessions. Hooks do not see them."""
 
     def __init__(self, storage: StorageProvider, clock: Callable[[], datetime]) -> None:
         self._storage = storage
@@ -185,7 +185,7 @@ class StoredKeys:
         return None if snapshot is None else _stored_key(snapshot.header)
 
     async def all(self) -> list[ApiKey]:
-        """List them, page by page."""
+        """List all keys, page by page."""
         query = Query(namespace=NAMESPACE, at=self._clock(), owner_id=NAMESPACE, limit=_PAGE)
         keys: list[ApiKey] = []
         while True:
@@ -218,17 +218,17 @@ class StoredKeys:
             except SessionNotFoundError:
                 return False
             except StaleHeaderError:
-                continue  # overtaken by another write: look again
+                continue  # a concurrent write came first: read again
             return True
         return False
 
     async def used(self, key: ApiKey, at: datetime) -> None:
-        """Write the time beside the key, so that it changes nothing else."""
+        """Write the time beside the key, so that nothing else changes."""
         change = self._change(key.id, metadata={"last_used_at": to_millis(at)})
         try:
             await self._storage.apply(change)
         except (SessionNotFoundError, StaleHeaderError):
-            return  # revoked meanwhile, or noted by another worker
+            return  # concurrently revoked, or recorded by another worker
 
     def _change(self, key_id: str, **parts: object) -> Change:
         change = Change(namespace=NAMESPACE, session_id=key_id, at=self._clock())
@@ -236,38 +236,38 @@ class StoredKeys:
 
 
 class HeldKeys:
-    """Keys of this process alone: the one that a first run makes."""
+    """Keys in the memory of this process: the one that a first run makes."""
 
     def __init__(self, keys: Iterable[ApiKey] = ()) -> None:
         self._keys = {key.id: key for key in keys}
 
     async def get(self, key_id: str) -> ApiKey | None:
-        """Look one up."""
+        """Look up a key."""
         return self._keys.get(key_id)
 
     async def all(self) -> list[ApiKey]:
-        """Return them."""
+        """Return all keys."""
         return list(reversed(self._keys.values()))
 
     async def add(self, key: ApiKey) -> None:
-        """Hold one more."""
+        """Add a key."""
         self._keys[key.id] = key
 
     async def revoke(self, key_id: str) -> bool:
-        """Let one go."""
+        """Remove a key."""
         return self._keys.pop(key_id, None) is not None
 
     async def used(self, key: ApiKey, at: datetime) -> None:
-        """Note the time; a key that is kept elsewhere is not taken in."""
+        """Record the time; ignores keys that are kept elsewhere."""
         if key.id in self._keys:
             self._keys[key.id] = msgspec.structs.replace(key, last_used_at=at)
 
 
 def key_of(record: dict[str, Any]) -> ApiKey:
-    """Return the key of a record as it is kept.
+    """Return the key that a stored record describes.
 
-    Raises ``ConfigurationError`` for a field that is unknown, which may be one that narrows the
-    key, and for one that is wrong.
+    Raises ``ConfigurationError`` for a wrong field, and for an unknown one, since it may be one
+    that restricts the key.
     """
     check_fields(record, ApiKey.__struct_fields__)
     try:
@@ -278,7 +278,7 @@ def key_of(record: dict[str, Any]) -> ApiKey:
 
 
 def check_fields(record: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Refuse a field that is not known, and name the one that was perhaps meant."""
+    """Refuse an unknown field, and suggest the one that was perhaps meant."""
     for name in record:
         if name not in known:
             near = get_close_matches(name, known, 1)
@@ -303,7 +303,7 @@ def _stored_key(header: SessionMetadata) -> ApiKey:
 
 
 def _readable(headers: Iterable[SessionMetadata]) -> Iterator[ApiKey]:
-    """Yield the keys; one that this program does not understand opens nothing, and is told of."""
+    """Yield the valid keys; a key that this program does not understand is logged and skipped."""
     for header in headers:
         try:
             yield _stored_key(header)

@@ -1,7 +1,7 @@
-"""``Authentication``: from the headers of a request to a ``Principal``.
+"""``Authentication``: turns the headers of a request into a ``Principal``.
 
-Nothing else says who is calling: the namespace, the user, the groups and the rights all come from
-the credential, or from the headers that a key with ``act-as`` may send.
+Nothing else says who is calling: the namespace, user, groups and rights all come from the
+credential, or from the headers that a key with ``act-as`` may send.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 _ENCODED = re.compile(rb"(?:[A-Za-z0-9._~@:|+=!'()*-]|%[0-9A-Fa-f]{2})*")
 _TOKEN_RIGHTS = ("read", "write")
 _DONE_BY_SOMEBODY = frozenset({"read", "write"})
-"""Rights of routes for which somebody must be named who does it."""
+"""Rights of routes that require a user to act for."""
 _MOST_REMEMBERED = 1_000
 _LONGEST_REMEMBERED = 1_024
-"""Bytes of the headers that say who is calling: longer ones are read anew each time."""
+"""Bytes of identifying headers up to which the caller is cached; longer ones are parsed again."""
 _UNKNOWN = "the credential is missing, wrong, expired or revoked"
 
 _Place = tuple[str, bytes, bytes | None, bytes | None]
-"""The right that a route takes, and the headers that say who is calling."""
+"""The right that a route requires, and the headers that identify the caller."""
 
 
 class Authentication:
@@ -70,11 +70,11 @@ class Authentication:
     async def principal(
         self, headers: Headers, address: str, *, right: str, tell: Callable[[str], None]
     ) -> Principal:
-        """Return who is calling a route that takes a right.
+        """Return who is calling a route that requires a right.
 
-        ``tell`` is told the key or issuer as soon as the credential is proved, whatever comes then.
-        Raises ``UnauthenticatedError``, then ``AccessDeniedError`` for a right that is missing or
-        headers that the credential may not send, then a refusal of malformed ones.
+        ``tell`` gets the key or issuer as soon as the credential is verified, whatever follows.
+        Raises ``UnauthenticatedError``, then ``AccessDeniedError`` for a missing right or for
+        headers that the credential may not send, then a refusal of malformed headers.
         """
         credential = _bearer(headers)
         if credential is None:
@@ -92,10 +92,10 @@ class Authentication:
             raise
 
     async def confirm(self, known: Principal, headers: Headers, address: str, right: str) -> None:
-        """Check again, after a wait, that the credential still gives what it gave before.
+        """Check again, after a wait, that the credential still gives the same access.
 
-        Raises what :meth:`principal` raises, and ``UnauthenticatedError`` for a key that speaks for
-        somebody else by now.
+        Raises what :meth:`principal` raises, and ``UnauthenticatedError`` for a key that by now
+        acts for somebody else.
         """
         again = self.recall(headers, right)
         if again is None:
@@ -104,9 +104,9 @@ class Authentication:
             raise UnauthenticatedError(_UNKNOWN)
 
     def recall(self, headers: Headers, right: str) -> Principal | None:
-        """Return who called with these headers before, if the key is still the one read then.
+        """Return the earlier caller with these headers, if the key has not been read again since.
 
-        ``None``: ask :meth:`principal`. A key is read again every few seconds.
+        ``None``: use :meth:`principal`. A key is read again every few seconds.
         """
         place = _place(headers, right)
         known = None if place is None else self._remembered.get(place)
@@ -200,7 +200,7 @@ class Authentication:
 
 
 def _place(headers: Headers, right: str) -> _Place | None:
-    """Return what tells callers apart, without the secret that they sent."""
+    """Return a cache key for the caller, without the secret that they sent."""
     sent = headers.plain
     credential = None if sent is None else sent.get(b"authorization")
     if sent is None or credential is None:

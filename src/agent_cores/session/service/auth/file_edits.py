@@ -1,4 +1,4 @@
-"""Editing a file that others read and edit too: one at a time, whole or not at all."""
+"""Edit a file that other programs read and edit too: one editor at a time, atomically."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _OWNER_ONLY = 0o600
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which every program that edits its files by this module takes.
+    """Hold the lock of a folder, which every program takes that edits its files with this module.
 
-    It is the folder that is locked, since the file itself is replaced. Raises
-    ``ConfigurationError`` if another program holds it for 10 seconds.
+    The folder is locked because the file itself is replaced. Raises ``ConfigurationError`` if
+    another program holds the lock for 10 seconds.
     """
     try:
-        import fcntl  # noqa: PLC0415 - not there on every platform
+        import fcntl  # noqa: PLC0415 - not available on every platform
     except ImportError as error:
         raise ConfigurationError("on this platform the file is edited by hand") from error
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -44,21 +44,21 @@ def locked_folder(folder: Path) -> Iterator[None]:
                     raise ConfigurationError("another program is editing the file") from error
         yield
     finally:
-        os.close(handle)  # which lets the lock go
+        os.close(handle)  # this releases the lock
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a new content in the place of a file, on disk before this returns; readers see either.
+    """Replace a file atomically; it is on disk before this returns.
 
-    Mode, owner and group stay those of the file that was there; a new one is its owner's alone.
-    Raises ``OSError``; then the file is as it was.
+    Readers see the old content or the new. The new file keeps mode, owner and group of the old one;
+    if there was none, only its owner can access it. Raises ``OSError``; the file is then unchanged.
     """
     try:
         before = path.stat()
     except FileNotFoundError:
         before = None
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    # A file of that name that somebody put there, a link above all, is never written to.
+    # Never write to an existing file of that name, least of all through a planted link.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(new, flags, _OWNER_ONLY)
     try:

@@ -16,16 +16,16 @@ SHORTEST_SECRET = 32
 
 @hides("secret", "jwks_proxy")
 class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One issuer of tokens, as a setting gives it.
+    """One issuer of tokens, as configured.
 
-    Keys are ``secret`` (HS256, at least 32 bytes) or ``jwks``, a file or an https URL (http on a
-    loopback address alone, where nobody can put other keys in their place). ``jwks_proxy`` is an
-    HTTP proxy to reach an https URL by; none that the environment names is used.
+    Keys are a ``secret`` (HS256, at least 32 bytes) or ``jwks``: a file or an https URL. An http
+    URL is accepted only on a loopback address, where nobody can replace the keys. ``jwks_proxy`` is
+    the HTTP proxy for an https URL; proxies from the environment are ignored.
 
-    The namespace is the claim ``namespace_claim`` and must be in ``namespaces``; a token without
-    that claim is of the one namespace, if there is but one. The user id is ``user_prefix`` and the
-    claim ``sub``; groups are the claim ``groups_claim``, if one is named. Both claims are a name
-    at the top, or a path such as ``realm_access.roles``.
+    The namespace is read from the claim ``namespace_claim`` and must be in ``namespaces``. A token
+    without that claim gets the only namespace, if there is just one. The user id is ``user_prefix``
+    followed by the claim ``sub``. Groups come from the claim ``groups_claim``, if it is set. Both
+    claims are a top-level name or a path such as ``realm_access.roles``.
     """
 
     issuer: str
@@ -40,7 +40,7 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     secret: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an issuer whose tokens could be forged, or never be valid."""
+        """Refuse an issuer whose tokens could be forged or could never be valid."""
         given = set(self.algorithms)
         if not given or not given <= HMAC | PUBLIC_KEY:
             known = ", ".join(sorted(HMAC | PUBLIC_KEY))
@@ -65,6 +65,6 @@ class Issuer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             configured_namespace(namespace)
 
     def _may_use_proxy(self) -> bool:
-        """Whether a proxy can do no more than pass on what it cannot read."""
+        """Whether a proxy would see only encrypted traffic."""
         proxied = (self.jwks or "").startswith("https://")
         return proxied and (self.jwks_proxy or "").startswith(("http://", "https://"))

@@ -1,4 +1,4 @@
-"""``IssuerKeys``: the keys that one issuer signs with, read again when they may be new."""
+"""``IssuerKeys``: the keys that an issuer signs with, read again when they may have changed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ logger = logging.getLogger("agent_cores.session.service")
 FRESH_SECONDS = 600.0
 """How long keys from a URL are used before they are fetched again."""
 RETRY_SECONDS = 30.0
-"""How often, at most, keys are fetched again because a token names an unknown one."""
+"""The shortest time between two fetches that tokens with an unknown key cause."""
 UNREAD_SECONDS = 5.0
-"""How long after a failure keys that were never read are not fetched again."""
+"""After a failure, how long keys that were never read are not fetched again."""
 
 
 class IssuerKeys:
@@ -41,7 +41,7 @@ class IssuerKeys:
             self._keys = OctKey.import_key(issuer.secret)
 
     async def for_token(self, key_id: object) -> KeySet | OctKey:
-        """Return the keys, read anew if they are old, or do not hold the key that is named."""
+        """Return the keys, read again if they are old or lack the named key."""
         if isinstance(self._keys, OctKey):
             return self._keys
         if self._is_stale(key_id):
@@ -62,7 +62,7 @@ class IssuerKeys:
         return key_id is not None and not known and age >= RETRY_SECONDS
 
     async def _read_again(self) -> None:
-        """Read the keys; where that fails, those that are known hold on."""
+        """Read the keys; if that fails, keep using the known ones."""
         issuer = self.issuer
         try:
             self._keys, unusable = await fetch(issuer.jwks or "", issuer.jwks_proxy, usable_keys)
@@ -72,33 +72,33 @@ class IssuerKeys:
             if unusable:
                 logger.warning("keys of %s were passed over: %s", issuer.issuer, unusable)
         finally:
-            # From its end on: those who waited for a slow failure do not try it once more each.
+            # Counted from the end: callers who waited for a slow failure must not each retry it.
             self._read_at = time.monotonic()
 
 
 def usable_keys(raw: bytes) -> tuple[KeySet, str]:
-    """Return the keys of a set that can check signatures, and what is wrong with the others.
+    """Return the keys of a set that can verify signatures, and what is wrong with the others.
 
-    One that is not understood is passed over (RFC 7517, section 5). ``ValueError`` for what is no
-    set of keys, and for one without a key that is of use.
+    Keys that are not understood are skipped (RFC 7517, section 5). Raises ``ValueError`` if this is
+    not a key set, or if no key in it is usable.
     """
     found = msgspec.json.decode(raw)
     listed = found.get("keys") if isinstance(found, dict) else None
     if not isinstance(listed, list):
-        raise ValueError("not a set of keys")  # noqa: TRY004 - a value from outside
+        raise ValueError("not a set of keys")  # noqa: TRY004 - external data
     keys: list[Key] = []
     unusable: list[str] = []
     for place, record in enumerate(listed):
         try:
             keys.append(_key(record))
-        except Exception as error:  # noqa: BLE001 - whatever the record makes the library raise
+        except Exception as error:  # noqa: BLE001 - the library may raise anything on a bad record
             unusable.append(f"keys/{place}: {type(error).__name__}")
     if not keys:
         raise ValueError(f"no key that is of use ({_some(unusable) or 'the set is empty'})")
     return KeySet(keys), _some(unusable)
 
 
-def _key(record: Any) -> Key:  # noqa: ANN401 - JSON from outside
+def _key(record: Any) -> Key:  # noqa: ANN401 - external JSON
     if not isinstance(record, dict) or not isinstance(record.get("kid", ""), str):
         raise TypeError("a key is an object, and its kid is text")
     key = JWKRegistry.import_key(record)

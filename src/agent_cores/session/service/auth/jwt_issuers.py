@@ -1,8 +1,7 @@
-"""``Issuers``: how a token is checked.
+"""``Issuers``: checks tokens.
 
 A token chooses nothing: the algorithm, the keys and the namespaces come from the setting of its
-issuer. Keys or addresses that a token carries (``jwk``, ``jku``, ``x5c``, ``x5u``) are
-ignored.
+issuer. Keys and addresses in the token (``jwk``, ``jku``, ``x5c``, ``x5u``) are ignored.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
     from agent_cores.session.service.auth.issuer import Issuer
 
 SKEW_SECONDS = 10
-"""How far an issuer's clock may be ahead: a token that has just been signed is not refused."""
+"""How far an issuer's clock may be ahead, so that a freshly signed token is accepted."""
 _PART_COUNT = 3
 _LATEST = 250_000_000_000
-"""Seconds since 1970 past which ends are all the same: no calendar goes much farther."""
+"""Expiry times are capped here, in seconds since 1970: few calendars go further."""
 
 
 class TokenClaims(msgspec.Struct, frozen=True):
-    """What a checked token says."""
+    """The content of a verified token."""
 
     issuer: str
     namespace: str
@@ -43,7 +42,7 @@ class TokenClaims(msgspec.Struct, frozen=True):
 
 
 class Issuers:
-    """All issuers that this service believes, and their keys."""
+    """All issuers that this service trusts, with their keys."""
 
     def __init__(self, issuers: tuple[Issuer, ...], clock: Callable[[], datetime]) -> None:
         self._issuers = {issuer.issuer: IssuerKeys(issuer) for issuer in issuers}
@@ -51,7 +50,7 @@ class Issuers:
         self._clock = clock
 
     async def check(self, token: str) -> TokenClaims:
-        """Return what a token says; ``UnauthenticatedError`` unless all of it is right."""
+        """Return the content of a token; raise ``UnauthenticatedError`` unless it is valid."""
         claimed = _unverified(token, 1).get("iss")
         keys = self._issuers.get(claimed) if isinstance(claimed, str) else None
         if keys is None:
@@ -60,7 +59,7 @@ class Issuers:
         key_set = await keys.for_token(_unverified(token, 0).get("kid"))
         try:
             with warnings.catch_warnings(action="ignore", category=SecurityWarning):
-                # RFC 9864 would have EdDSA called Ed25519; issuers still say EdDSA.
+                # RFC 9864 renames EdDSA to Ed25519, but issuers still send EdDSA.
                 checked = jwt.decode(token, key_set, algorithms=list(issuer.algorithms))
             now = self._clock().timestamp()
             registry = jwt.JWTClaimsRegistry(
@@ -72,7 +71,7 @@ class Issuers:
                 sub={"essential": True},
             )
             registry.validate(checked.claims)
-            if checked.claims["exp"] <= now:  # without the leeway that nbf and iat have
+            if checked.claims["exp"] <= now:  # without the leeway that nbf and iat get
                 raise UnauthenticatedError("the token has run out")
         except (JoseError, ValueError, TypeError) as error:
             raise UnauthenticatedError("the token is not valid") from error
@@ -81,7 +80,7 @@ class Issuers:
         return found
 
     def _check_user(self, issuer: Issuer, claims: TokenClaims) -> None:
-        """Refuse a user of another issuer: one whose longer prefix the user id begins with."""
+        """Refuse a user id that belongs to another issuer, one with a longer matching prefix."""
         for other in self._all:
             if (
                 len(other.user_prefix) > len(issuer.user_prefix)
@@ -92,7 +91,7 @@ class Issuers:
 
 
 def _unverified(token: str, part: int) -> dict[str, Any]:
-    """Read the header or the claims of a token, to find its issuer and key; nothing is believed."""
+    """Read the header or claims of a token to find its issuer and key; none of it is trusted."""
     parts = token.split(".")
     if len(parts) != _PART_COUNT:
         raise UnauthenticatedError("neither an API key nor a token")
@@ -143,7 +142,7 @@ def _groups(issuer: Issuer, claims: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _claim(claims: dict[str, Any], name: str, missing: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return the claim of that very name, which may hold dots, or else the one on that path."""
+    """Return the claim with this exact name, which may contain dots, else the one at this path."""
     if name in claims:
         return claims[name]
     found: Any = claims

@@ -1,4 +1,4 @@
-"""``KeyCache``: keys as they stood a moment ago, so that a request costs no look at the store."""
+"""``KeyCache``: recently read keys, so that most requests do not read the store."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("agent_cores.session.service")
 
 REFRESH_SECONDS = 2.0
-"""The age at which a key is read again while the known one is still used."""
+"""The age at which a key is read again in the background while the cached one is still used."""
 TRUSTED_SECONDS = 4.0
-"""The age past which a key is used no more: a revoked one is out within 5 s, everywhere."""
+"""The age at which a cached key is no longer used: a revoked key fails everywhere within 5 s."""
 USED_SECONDS = 60.0
 FINISH_SECONDS = 5.0
-"""How long a stopping service waits for what it reads and notes of keys."""
+"""How long a stopping service waits for key reads and use times in flight."""
 _MOST = 10_000
 
 
 class Seen(msgspec.Struct):
-    """A key, and when it was read and its use noted, by the monotonic clock."""
+    """A key, when it was read, and when its use was recorded, by the monotonic clock."""
 
     key: ApiKey
     read_at: float
@@ -39,7 +39,7 @@ class Seen(msgspec.Struct):
 
 
 class KeyCache:
-    """Looks keys up in all places they may be kept in."""
+    """Looks keys up in every place where they may be kept."""
 
     def __init__(self, places: tuple[Keys, ...], now: Callable[[], float] = time.monotonic) -> None:
         self._places = places
@@ -53,11 +53,11 @@ class KeyCache:
         return key_id in self._seen
 
     async def get(self, key_id: str) -> ApiKey | None:
-        """Return the key as it stood at most 4 seconds ago."""
+        """Return the key as it was at most 4 seconds ago."""
         return self.at_hand(key_id) or await self._read(key_id)
 
     def at_hand(self, key_id: str) -> ApiKey | None:
-        """Return the key if it was read at most 4 seconds ago; ``None``: it has to be looked up."""
+        """Return the key if it was read at most 4 seconds ago, else ``None``."""
         seen = self._seen.get(key_id)
         if seen is None:
             return None
@@ -69,7 +69,7 @@ class KeyCache:
         return seen.key
 
     def note_use(self, key: ApiKey, clock: Callable[[], datetime]) -> None:
-        """Write down, in the background and at most once a minute, that the key was used."""
+        """Record in the background, at most once a minute, that the key was used."""
         seen = self._seen.get(key.id)
         now = self._now()
         if seen is None or now - seen.noted_at < USED_SECONDS:
@@ -83,7 +83,7 @@ class KeyCache:
         task.add_done_callback(self._notes.discard)
 
     async def finish(self) -> None:
-        """Wait for what is under way, within a bound, and drop the rest."""
+        """Wait a bounded time for what is in flight, then cancel the rest."""
         tasks = [*self._notes, *self._readings.values()]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=FINISH_SECONDS)
@@ -94,7 +94,7 @@ class KeyCache:
         return await asyncio.shield(self._reading(key_id))
 
     def _reading(self, key_id: str) -> asyncio.Task[ApiKey | None]:
-        """Return the reading of a key that is under way, or start one."""
+        """Return the read of this key that is in flight, or start one."""
         task = self._readings.get(key_id)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._look_up(key_id))

@@ -1,7 +1,7 @@
-"""``fetch``: the text at a file or URL that a setting names, bounded in size and in time in all.
+"""``fetch``: the content of a configured file or URL, bounded in size and in total time.
 
-Only what the setting names is asked: no proxy that the environment names, and no redirection to
-where somebody on the way could change the answer.
+Requests go only where the setting says: proxies from the environment are ignored, and so are
+redirections over which somebody could change the response.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FETCH_SECONDS = 5.0
-"""How long one fetch may take, from the look-up of the name to the last byte."""
+"""How long one fetch may take, from the name lookup to the last byte."""
 MOST_BYTES = 1_048_576
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def is_safe(place: str) -> bool:
-    """Whether nobody on the way can put another text in the place of the one that is meant."""
+    """Whether nobody on the network can replace the response."""
     scheme, mark, _ = place.partition("://")
     if not mark or scheme == "https":
         return True
@@ -37,7 +37,7 @@ def is_safe(place: str) -> bool:
 
 
 async def fetch(place: str, proxy: str | None, read: Callable[[bytes], T]) -> T:
-    """Return what ``read`` makes of the text, in a thread of its own.
+    """Return the result of ``read`` on the content; both run in a separate thread.
 
     Raises ``OSError``, ``ValueError`` or ``HTTPException``, and whatever ``read`` raises.
     """
@@ -48,13 +48,13 @@ async def fetch(place: str, proxy: str | None, read: Callable[[bytes], T]) -> T:
     def run() -> None:
         try:
             found = read(_text(place, connections))
-        except Exception as error:  # noqa: BLE001 - it is raised where the text is waited for
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
             _tell(loop, result, error=error)
         else:
             _tell(loop, result, found=found)
 
-    # Not one of the pool's: a name server that does not answer holds it for as long as it likes,
-    # and neither other work nor the end of the program waits for it.
+    # Not a thread of the pool: an unresponsive name server can block it indefinitely, and neither
+    # other work nor the end of the program may wait for that.
     threading.Thread(target=run, name="key-fetch", daemon=True).start()
     try:
         async with asyncio.timeout(FETCH_SECONDS):
@@ -71,7 +71,7 @@ def _tell(
     error: Exception | None = None,
 ) -> None:
     def settle() -> None:
-        if result.done():  # given up
+        if result.done():  # the caller gave up
             return
         if error is not None:
             result.set_exception(error)
@@ -90,7 +90,7 @@ def _text(place: str, connections: _Connections) -> bytes:
         with connections.opener.open(place, timeout=FETCH_SECONDS) as answer:
             return _bounded(answer.read(MOST_BYTES + 1))
     except HTTPError as error:
-        error.close()  # it is the answer, and open
+        error.close()  # it is an open response
         raise
 
 
@@ -101,9 +101,9 @@ def _bounded(raw: bytes) -> bytes:
 
 
 class _Connections:
-    """An opener of URLs whose connections can be cut from another thread.
+    """A URL opener whose connections can be closed from another thread.
 
-    A time-out of a socket starts anew with every byte; a server that sends one now and then would
+    A socket's timeout restarts with every byte, so a server that sends a byte now and then could
     hold a fetch for hours.
     """
 
@@ -118,7 +118,7 @@ class _Connections:
         )
 
     def cut(self) -> None:
-        """End what is still being read."""
+        """Close every connection that is still open."""
         for one in self._sockets:
             with suppress(OSError):
                 socket.socket.shutdown(one, socket.SHUT_RDWR)
@@ -144,7 +144,7 @@ class _HTTPHandler(urllib.request.HTTPHandler):
         self._noted = noted
 
     def do_open(self, http_class: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-        """Open, and note the connection."""
+        """Open the URL, and record the connection."""
         return super().do_open(self._noted(http_class), *arguments, **options)
 
 
@@ -154,15 +154,15 @@ class _HTTPSHandler(urllib.request.HTTPSHandler):
         self._noted = noted
 
     def do_open(self, http_class: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-        """Open, and note the connection."""
+        """Open the URL, and record the connection."""
         return super().do_open(self._noted(http_class), *arguments, **options)
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection to where the answer could be changed on its way."""
+    """Follows only redirections over which nobody can change the response."""
 
     def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:  # noqa: ANN401
-        """Refuse an address that a setting could not name, and one of this machine from outside."""
+        """Refuse an address that no setting may contain, or one of this machine from elsewhere."""
         request, answer, place = arguments[0], arguments[1], arguments[-1]
         if not is_safe(place) or (request.type == "https" and not place.startswith("https:")):
             answer.close()

@@ -1,7 +1,7 @@
-"""``KeyFile``: keys in a JSON file that belongs to the operator, ``{"keys": [...]}``.
+"""``KeyFile``: keys in a JSON file that the operator owns, ``{"keys": [...]}``.
 
-A file with anything in it that is not understood opens nothing: a misspelt ``expires_at`` would
-otherwise be a key that never ends. What is wrong is named, the first fault only.
+If anything in the file is not understood, none of its keys is valid: a misspelt ``expires_at``
+would otherwise be a key that never expires. The error names the first fault only.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 _SETTING = "SESSION_SERVICE_KEYS_FILE"
 _Stamp = tuple[int, int, int, int]
-"""What changes when a file is written or replaced."""
+"""The file attributes that change when it is written or replaced."""
 _Held = dict[str, ApiKey]
 
 
 class KeyFile:
-    """Keys in a file; read again when it has changed.
+    """Keys in a file, which is read again when it has changed.
 
-    While it cannot be read, or is wrong, every look raises ``ConfigurationError``, and no key of it
-    opens anything: the keys that it held before may be among those that were to be revoked. A
-    file that is not there holds no keys.
+    While the file is unreadable or wrong, every lookup raises ``ConfigurationError`` and none of
+    its keys is valid: the keys read before may be among those to revoke. A missing file has no
+    keys.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,15 +45,15 @@ class KeyFile:
         self._loading = threading.Lock()
 
     async def get(self, key_id: str) -> ApiKey | None:
-        """Look one up."""
+        """Look up a key."""
         return (await self._read()).get(key_id)
 
     async def all(self) -> list[ApiKey]:
-        """Return them, the last added first."""
+        """Return all keys, the last added first."""
         return list(reversed((await self._read()).values()))
 
     async def add(self, key: ApiKey) -> None:
-        """Write the file with one key more."""
+        """Write the file with one more key."""
 
         def with_key(held: _Held) -> _Held:
             return {**held, key.id: key}
@@ -70,11 +70,11 @@ class KeyFile:
         return await asyncio.to_thread(self._edit, without_key)
 
     async def used(self, key: ApiKey, at: datetime) -> None:
-        """Leave the file as it is: it belongs to the operator."""
+        """Do nothing: the file belongs to the operator."""
 
     async def _read(self) -> _Held:
         if self._stamp is None or self._stamp != self._stamp_now():
-            await asyncio.to_thread(self._load)  # a large file takes longer than others should wait
+            await asyncio.to_thread(self._load)  # a large file would block the loop for too long
         if self._fault is not None:
             raise ConfigurationError(self._named(self._fault))
         return self._held
@@ -102,8 +102,8 @@ class KeyFile:
         return f"{_SETTING} ({self._path}): {problem}"
 
     def _edit(self, change: Callable[[_Held], _Held | None]) -> bool:
-        """Write what ``change`` makes of the keys; ``False`` if it makes nothing of them."""
-        path = self._path.resolve()  # behind a link stands the file that is meant
+        """Write the keys that ``change`` returns; ``False`` if it returns none."""
+        path = self._path.resolve()  # behind a link, edit its target
         try:
             with locked_folder(path.parent):
                 changed = change(_keys_of(path.read_bytes()) if path.exists() else {})
@@ -123,7 +123,7 @@ def _text_of(keys: _Held) -> bytes:
 
 
 def _keys_of(raw: bytes) -> _Held:
-    """Read the text of a file; ``ConfigurationError`` names the first thing that is wrong."""
+    """Parse the text of a file; ``ConfigurationError`` names the first thing that is wrong."""
     try:
         found = json.loads(raw, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
@@ -159,6 +159,6 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _called(record: object, place: int) -> str:
-    """Return how a message names a key: by its place, and its id if it has one."""
+    """Return how messages name a key: by its position, and its id if it has one."""
     key_id = record.get("id") if isinstance(record, dict) else None
     return f"keys/{place}" + (f" (id {key_id!r})" if isinstance(key_id, str) else "")

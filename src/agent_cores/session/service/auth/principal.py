@@ -1,4 +1,4 @@
-"""``Principal``: who is calling, as the credential proves it."""
+"""``Principal``: who is calling, as proved by the credential."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import msgspec
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who is calling. ``user_id`` is ``None`` for keys that act for nobody.
 
-    ``source`` is the id of the key or the issuer of the token. ``roles``, where given, are the only
-    message roles that the caller may append. ``until`` is when the credential expires.
+    ``source`` is the key's id or the token's issuer. ``roles``, if set, are the only message roles
+    that the caller may append. ``until`` is when the credential expires.
     """
 
     namespace: str

@@ -1,6 +1,6 @@
-"""What one process takes on at a time: requests at work, requests of one caller, failed logins.
+"""Limits of one process: requests in flight, requests of one caller, failed logins.
 
-All of it is counted per process: with several workers the bounds hold for each of them.
+Everything is counted per process: with several workers the limits apply to each of them.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 _MINUTE = 60.0
 _MOST = 10_000
 _TRANSLATED = IPv6Network("64:ff9b::/96")
-"""IPv4 addresses behind a translator (RFC 6052)."""
+"""IPv4 addresses behind a NAT64 translator (RFC 6052)."""
 _LOW_32_BITS = 2**32 - 1
 _LOW_64_BITS = 2**64 - 1
 
 
 class Bucket(msgspec.Struct):
-    """Tokens that come back with time; one is taken at a time."""
+    """A token bucket: the tokens left, and when they were counted."""
 
     tokens: float
     filled_at: float
 
 
 class Buckets:
-    """A bucket each for many keys, holding ``size``, refilled at ``rate`` a second.
+    """A token bucket per key, each holding ``size`` tokens, refilled at ``rate`` a second.
 
-    Bounded: the bucket that was used least lately is forgotten first.
+    Bounded: the least recently used bucket is forgotten first.
     """
 
     def __init__(self, rate: float, size: float, now: Callable[[], float]) -> None:
@@ -48,14 +48,14 @@ class Buckets:
         self._buckets: dict[object, Bucket] = {}
 
     def left(self, key: object) -> float:
-        """Return how many tokens the key has."""
+        """Return how many tokens the key has left."""
         bucket = self._buckets.get(key)
         if bucket is None:
             return self._size
         return min(self._size, bucket.tokens + (self._now() - bucket.filled_at) * self._rate)
 
     def take(self, key: object) -> None:
-        """Take one, even where less than one is left."""
+        """Take a token, even if less than one is left."""
         left = self.left(key)
         self._buckets.pop(key, None)
         self._buckets[key] = Bucket(max(left - 1, 0.0), self._now())
@@ -63,16 +63,16 @@ class Buckets:
             del self._buckets[next(iter(self._buckets))]
 
     def wait(self, key: object) -> int:
-        """Return in how many seconds there is one."""
+        """Return in how many seconds a token will be available."""
         return max(1, math.ceil((1 - self.left(key)) / self._rate))
 
 
 def network_of(address: str) -> str:
-    """Return what failures of an address are counted under.
+    """Return the network under which failures of an address are counted.
 
-    An IPv4 address counts by itself, also where it is written as an IPv6 one; of an IPv6 address
-    the first 64 bits, since whoever has one has all of these. What is no address, such as the path
-    of a socket, counts as it is.
+    An IPv4 address counts by itself, even if written as an IPv6 address. An IPv6 address counts by
+    its first 64 bits, since one holder usually has the whole network. Anything else, such as the
+    path of a socket, counts as it is.
     """
     if ":" not in address:
         return address
@@ -88,9 +88,9 @@ def network_of(address: str) -> str:
 
 
 class FailedLogins:
-    """Bounds the failed authentications of an address, or of the network that it stands for.
+    """Limits the failed authentications of an address, or of its network.
 
-    A key that was seen before, and a valid token, are let through all the same.
+    Known keys and valid tokens are accepted even then.
     """
 
     def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic) -> None:
@@ -107,12 +107,12 @@ class FailedLogins:
             )
 
     def count(self, address: str) -> None:
-        """Note a failure."""
+        """Count a failure."""
         self._buckets.take(network_of(address))
 
 
 class CallerLimits:
-    """Bounds the requests of one caller: in flight, and per second (0 is no bound)."""
+    """Limits the requests of one caller: in flight, and per second (0 is unlimited)."""
 
     def __init__(
         self, most: int, per_second: float, now: Callable[[], float] = time.monotonic
@@ -123,11 +123,11 @@ class CallerLimits:
 
     @property
     def count(self) -> int:
-        """How many requests of known callers are under way, from their bodies on."""
+        """How many requests of known callers are in flight, counted from reading the body on."""
         return sum(self._in_flight.values())
 
     def enter(self, principal: Principal) -> tuple[str, str | None]:
-        """Count a request in, and return what to pass to :meth:`leave`; refuses one too many."""
+        """Count a request, and return what to pass to :meth:`leave`; refuse it beyond the limit."""
         key = (principal.source, principal.user_id)
         if self._buckets is not None:
             if self._buckets.left(key) < 1:
@@ -140,7 +140,7 @@ class CallerLimits:
         return key
 
     def leave(self, key: tuple[str, str | None]) -> None:
-        """Count a request out."""
+        """Stop counting a request."""
         left = self._in_flight[key] - 1
         if left:
             self._in_flight[key] = left
@@ -149,18 +149,18 @@ class CallerLimits:
 
 
 class InFlight:
-    """Bounds the requests that are at work in the store at a time."""
+    """Limits the requests in flight to the store."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.count = 0
 
     def enter(self) -> None:
-        """Count a request in; refuses one too many."""
+        """Count a request; refuse it beyond the limit."""
         if self.count >= self._most:
             raise OverloadedError("too many requests are at work in the store")
         self.count += 1
 
     def leave(self) -> None:
-        """Count a request out."""
+        """Stop counting a request."""
         self.count -= 1

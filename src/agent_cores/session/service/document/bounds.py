@@ -1,4 +1,4 @@
-"""The bounds of the description: those that the settings give, in place of the defaults."""
+"""The limits in the description: those of the settings, instead of the defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _USER_LENGTH = f"{{1,{DEFAULT_LIMITS.name_bytes}}}"
 
 
 def set_bounds(document: dict[str, Any], limits: Limits) -> None:
-    """Set how long names, pages and appends may be, wherever the description says so."""
+    """Set the limits of names, pages and appends wherever the description contains them."""
     schemas = document["components"]["schemas"]
     for name in ("AppendMessages", "ReplaceMessages"):
         schemas[name]["properties"]["messages"]["maxItems"] = limits.append_messages
@@ -32,7 +32,7 @@ def set_bounds(document: dict[str, Any], limits: Limits) -> None:
 
 
 def _parts(node: object) -> list[dict[str, Any]]:
-    """Return every object of a JSON value."""
+    """Yield every object in a JSON value."""
     if isinstance(node, list):
         return [part for item in node for part in _parts(item)]
     if isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""Examples of what goes over the wire, for the description of the interface; a test checks each."""
+"""Example requests and responses for the description of the interface; a test checks each."""
 
 from __future__ import annotations
 

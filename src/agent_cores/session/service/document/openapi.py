@@ -1,4 +1,4 @@
-"""The description of the interface, OpenAPI 3.1, made from the routes and their types."""
+"""The description of the interface, OpenAPI 3.1, generated from the routes and their types."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _TAGS = {
     "operations": _SERVICE,
     "description": _SERVICE,
 }
-"""By the module of a route: its tag, and what it is about."""
+"""For each module of routes: its tag and description."""
 
 
 def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -97,7 +97,7 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
             "version": distribution_version(),
             "description": "Sessions of AI agents: create, talk, share, list, expire.",
         },
-        # Where the service is: one up from this document, behind whatever prefix.
+        # The service's root: one level above this document, behind any path prefix.
         "servers": [{"url": ".."}],
         "tags": [
             {"name": name, "description": about} for name, about in dict.fromkeys(_TAGS.values())
@@ -120,7 +120,7 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
 
 
 def _describe_response(schema: dict[str, Any], kind: Any) -> None:  # noqa: ANN401 - a type
-    """Say what the service always sends. Defaults are for clients that read an older service."""
+    """Mark what the service always sends as required. Defaults are for reading older services."""
     fields = msgspec.structs.fields(kind)
     schema["required"] = [one.encode_name for one in fields if one.default is not UNSET]
     for part in schema["properties"].values():
@@ -128,11 +128,11 @@ def _describe_response(schema: dict[str, Any], kind: Any) -> None:  # noqa: ANN4
 
 
 def _mend(schema: Any) -> None:  # noqa: ANN401 - JSON
-    """Say what generators of clients would guess wrongly.
+    """Make explicit what client generators would guess wrongly.
 
-    An object of which nothing is said has any fields: without ``additionalProperties`` some take it
-    to have none. And a field with a ``default`` they take to be always there, in requests too, so
-    the default is told in words.
+    Without ``additionalProperties`` some generators take an object without properties to be empty.
+    And they take a field with a ``default`` to be always present, even in requests, so the default
+    moves into the description.
     """
     if isinstance(schema, list):
         for item in schema:
@@ -153,7 +153,7 @@ def _mend(schema: Any) -> None:  # noqa: ANN401 - JSON
 
 
 def codes_of(status: int) -> list[str]:
-    """Return the codes of problems that come with a status."""
+    """Return the problem codes of a status."""
     return [row.code for row in ERRORS.values() if row.status == status]
 
 

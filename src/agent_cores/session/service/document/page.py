@@ -1,4 +1,4 @@
-"""The description as one page of HTML: no script, nothing loaded from anywhere."""
+"""The description as one HTML page: no script, nothing loaded from elsewhere."""
 
 from __future__ import annotations
 

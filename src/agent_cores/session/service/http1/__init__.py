@@ -1,1 +1,1 @@
-"""HTTP/1.1 as ``agent-sessions serve`` speaks it: heads, bodies, and what bounds a connection."""
+"""HTTP/1.1 as ``agent-sessions serve`` implements it: heads, bodies and connection limits."""

@@ -1,4 +1,4 @@
-"""``Acceptor``: makes the protocol of each connection, and looks at the deadlines of all."""
+"""``Acceptor``: creates the protocol of each connection, and enforces all deadlines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ServerState(Protocol):
 
 
 class Acceptor:
-    """What all connections of a process have in common."""
+    """What all connections of a process share."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Acceptor:
         return Connection(self)
 
     def enter(self, connection: Connection) -> Refusal | None:
-        """Note a new connection. At the bound the one that is idle for longest makes room."""
+        """Register a new connection. At the limit, the longest idle one is closed to make room."""
         connections = self._state.connections
         refusal = None
         if len(connections) >= self._most:
@@ -97,7 +97,7 @@ class Acceptor:
         return refusal
 
     def leave(self, connection: Connection) -> None:
-        """Note that a connection is closed."""
+        """Unregister a closed connection."""
         self._state.connections.discard(connection)
 
     def _look(self) -> None:
@@ -109,25 +109,25 @@ class Acceptor:
             self._looks = self.loop.call_later(self._look_seconds, self._look)
 
     def start(self, exchange: Exchange, scope: dict[str, Any]) -> None:
-        """Let the application answer a request."""
+        """Start the application on a request."""
         task = self.loop.create_task(self._answer(exchange, scope))
         self._state.tasks.add(task)
 
     async def _answer(self, exchange: Exchange, scope: dict[str, Any]) -> None:
         try:
             await self._app(scope, exchange.receive, exchange.send)
-        except Exception as error:  # noqa: BLE001 - a bug; the caller is told that there is one
-            logger.error("a request failed: %s", outline(error))  # noqa: TRY400 - no words of it
+        except Exception as error:  # noqa: BLE001 - a bug; the caller gets an error response
+            logger.error("a request failed: %s", outline(error))  # noqa: TRY400 - not its message
         finally:
             exchange.end()
             self._state.tasks.discard(asyncio.current_task())
 
     def count(self) -> None:
-        """Note that a request was answered."""
+        """Count a finished request."""
         self._state.total_requests += 1
 
     def common_lines(self) -> bytes:
-        """Return the lines of headers that every answer has, such as the date."""
+        """Return the header lines that every response has, such as the date."""
         headers = self._state.default_headers
         if headers is not self._common_of:
             self._common_of = headers
@@ -135,9 +135,10 @@ class Acceptor:
         return self._common
 
     def refusal(self, error: Exception, head: bytes) -> bytes:
-        """Return the complete response to a malformed request; the connection ends after it.
+        """Return the complete response to a malformed request; the connection closes after it.
 
-        ``head`` is what has arrived of the request: a page that it names may read the response.
+        ``head`` is what has arrived of it: if it names an allowed origin, that page may read the
+        response.
         """
         started = time.perf_counter()
         answer = problem_response(error, {}, utc_now())
@@ -164,7 +165,7 @@ class Acceptor:
         )
 
     def has_something(self, transport: asyncio.Transport) -> bool:
-        """Whether something has arrived that the loop has not read yet."""
+        """Whether bytes have arrived that the loop has not read yet."""
         sock = transport.get_extra_info("socket")
         if sock is None or sock.fileno() < 0:
             return False

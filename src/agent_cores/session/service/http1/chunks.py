@@ -1,4 +1,4 @@
-"""``Chunks``: a body that comes in chunks. Its trailers are checked, and forgotten."""
+"""``Chunks``: a body in chunks. Its trailers are checked and dropped."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:;[\t\x20-\x7e\x80-\xff]*+)?[ \t]*+\r\n")
 _FRAMING = {b"content-length", b"transfer-encoding"}
 _MOST_LINE = 256
-"""Bytes of the line before a chunk, its extensions included."""
+"""Largest size in bytes of the line before a chunk, with its extensions."""
 
 MOST_AT_ONCE = 2_000
-"""Chunks that are read before others get their turn: a read may hold tens of thousands."""
+"""How many chunks are read before other tasks run: one read may hold tens of thousands."""
 
 
 class Chunks:
-    """Reads one body.
+    """Reads one chunked body.
 
-    ``is_over``: all of it has come, trailers too. ``is_waiting``: what came is not enough to go on.
+    ``is_over``: everything has arrived, trailers included. ``is_waiting``: more bytes are needed.
     """
 
     __slots__ = ("_bounds", "_left", "_place", "is_over", "is_waiting")
@@ -36,9 +36,9 @@ class Chunks:
         self.is_waiting = True
 
     def read(self, data: bytes | bytearray) -> tuple[list[bytes], int]:
-        """Return pieces of the body, and how much of ``data`` was taken; refuses what is no chunk.
+        """Return pieces of the body, and how many bytes were used; refuse malformed chunks.
 
-        Pass what was not taken again, with what has come since.
+        Pass the unused bytes again, followed by what arrives later.
         """
         pieces: list[bytes] = []
         at = 0
@@ -83,7 +83,7 @@ class Chunks:
         return at + 2
 
     def _trailers(self, data: bytes | bytearray, at: int, _: list[bytes]) -> int:
-        """Nobody is told of trailers: they are not headers, and must not pass for them."""
+        """Check trailers and drop them: they must not pass for headers."""
         if data.startswith(b"\r\n", at):
             self.is_over = True
             return at + 2

@@ -1,8 +1,8 @@
-"""``Connection``: one connection; a request at a time, and no more of the next than one read.
+"""``Connection``: one HTTP/1.1 connection, which handles one request at a time.
 
-Nothing here grows with what a caller sends: heads and trailers end at their bounds, a body waits
-outside until it is asked for, and while a request is at work, or its answer is not taken, nothing
-is read of the next ones. Deadlines are kept by ``Acceptor``, which looks at all connections.
+Memory does not grow with what a caller sends: heads and trailers have bounds, and a body is not
+read until it is needed. While a request is in flight or its response is unread, at most one read's
+worth of the next requests is held. ``Acceptor`` enforces the deadlines of all connections.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ NEVER = float("inf")
 _MIB = 1_048_576
 _LINGER_SECONDS = 2.0
 _STALLED_SECONDS = 1.0
-"""A caller who takes nothing of an answer for so long is not waited for by a server that stops."""
+"""A stopping server does not wait longer than this for a caller who reads nothing."""
 _UNSENT_BYTES = 65_536
 
 
 class Shared(Protocol):
-    """What the connections of a process share. Times are seconds; 0 is no bound."""
+    """What the connections of a process share. Times are in seconds; 0 is unlimited."""
 
     loop: asyncio.AbstractEventLoop
     budget: Budget
@@ -42,22 +42,22 @@ class Shared(Protocol):
     send_seconds: float
 
     def enter(self, connection: Connection) -> Refusal | None:
-        """Count a new connection in; return the refusal of one too many."""
+        """Register a new connection; return a refusal if there are too many."""
 
     def leave(self, connection: Connection) -> None:
-        """Count a closed connection out."""
+        """Unregister a closed connection."""
 
     def start(self, exchange: Exchange, scope: dict[str, Any]) -> None:
         """Start the application on a request."""
 
     def count(self) -> None:
-        """Count a request as answered."""
+        """Count a finished request."""
 
     def common_lines(self) -> bytes:
         """Return the header lines that every response has, such as the date."""
 
     def refusal(self, error: Exception, head: bytes) -> bytes:
-        """Return the complete response to a malformed request, of which ``head`` has arrived."""
+        """Return the complete response to a malformed request; ``head`` is what has arrived."""
 
     def has_something(self, transport: asyncio.Transport) -> bool:
         """Whether bytes have arrived that the loop has not read yet."""
@@ -84,10 +84,10 @@ class Connection(asyncio.Protocol):
         self.is_stopping = False
         self.deadline = NEVER
 
-    # The loop's calls
+    # Callbacks of the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a connection, or refuse it if there are too many."""
+        """Accept a connection, or refuse it if there are too many."""
         stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(high=_UNSENT_BYTES)
         self._transport = stream
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
             self.refuse(refusal)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come."""
+        """Buffer the bytes, and process what is complete."""
         if self._is_lingering:
             return
         if not self.came:
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """Respond to what was asked before the caller stopped sending, then close."""
+        """Finish the request that the caller sent before closing its side, then close."""
         exchange = self._exchange
         if self._is_lingering or exchange is None or not exchange.has_whole_body:
             return False
@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of everything."""
+        """Release everything."""
         del exc
         self._acceptor.leave(self)
         self.came = b""
@@ -131,14 +131,14 @@ class Connection(asyncio.Protocol):
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        """Note that the caller does not take what was sent; from now on for a bounded time."""
+        """Note that the caller is not reading, and set the deadline for that."""
         self._is_unsent = True
         size = self._transport.get_write_buffer_size()
         seconds = self._acceptor.send_seconds * (1 + size // _MIB)
         self._end_in(seconds)
 
     def resume_writing(self) -> None:
-        """Go on: the caller has taken most of it."""
+        """Continue: the caller has read most of the response."""
         self._is_unsent = False
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -154,10 +154,10 @@ class Connection(asyncio.Protocol):
         else:
             self._await_request()
 
-    # What comes
+    # Receiving
 
     def _advance(self) -> None:
-        """Do with what has come whatever can be done now."""
+        """Process as much as possible of what has arrived."""
         try:
             while self.came and not self._is_lingering and not self._transport.is_closing():
                 exchange = self._exchange
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
                     if exchange.is_answered:
                         self._exchange = None
                         self._await_request()
-        except Exception as error:  # noqa: BLE001 - every failure has an answer
+        except Exception as error:  # noqa: BLE001 - every failure gets a response
             self.refuse(error)
         self.regulate()
 
@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
         self.came = self.came[taken:] if taken < len(self.came) else b""
 
     def _begin(self) -> bool:
-        """Start the next request; false if there is less than its head."""
+        """Start the next request; return false if its head is incomplete."""
         found = read_head(self.came, self._acceptor.bounds)
         if found is None:
             if self._has_ended:
@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):
         }
 
     def regulate(self) -> None:
-        """Read on, or stop reading: what comes is only read if there is a use for it now."""
+        """Resume or pause reading: read only while there is a use for more bytes."""
         if len(self.came) > FREE or self._share is not None:
             self._count()
         exchange = self._exchange
@@ -242,9 +242,9 @@ class Connection(asyncio.Protocol):
         self._read(on=on)
 
     def _count(self) -> None:
-        """Count what waits to be read, which is one read at most; over all connections it adds up.
+        """Count the unprocessed bytes, one read at most, which add up over all connections.
 
-        Without room for it the connection ends, after the answer to a request that is at work.
+        If they exceed the budget the connection closes, after the response to a request in flight.
         """
         share = self._share = self._share or self.budget.share()
         share.give_back()
@@ -266,7 +266,7 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
-    # What goes
+    # Sending
 
     def write(self, data: bytes) -> None:
         """Send bytes, unless the connection is closed."""
@@ -274,11 +274,11 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def common_lines(self) -> bytes:
-        """Return the lines of headers that every answer has, such as the date."""
+        """Return the header lines that every response has, such as the date."""
         return self._acceptor.common_lines()
 
     def unsent(self) -> asyncio.Future[None] | None:
-        """Return what to wait for until the caller has taken what was sent, if that is needed."""
+        """Return a future to await until the caller has read what was sent, or ``None``."""
         if not self._is_unsent or self._transport.is_closing():
             return None
         waiter = self._loop.create_future()
@@ -286,7 +286,7 @@ class Connection(asyncio.Protocol):
         return waiter
 
     def finish(self, exchange: Exchange) -> None:
-        """Go on after an answer: to the next request, or to the end."""
+        """Continue after a response: with the next request, or by closing."""
         self._acceptor.count()
         if exchange is not self._exchange or self._transport.is_closing():
             return
@@ -315,7 +315,7 @@ class Connection(asyncio.Protocol):
         self.deadline = self._loop.time() + seconds if seconds else NEVER
 
     def refuse(self, error: Exception) -> None:
-        """Refuse what is no request, or a request without a response yet, and hang up."""
+        """Refuse a malformed request, or one without a response yet, and close."""
         if self._transport.is_closing():
             return
         exchange, self._exchange = self._exchange, None
@@ -327,10 +327,10 @@ class Connection(asyncio.Protocol):
         self._hang_up(lingers=True)
 
     def _hang_up(self, *, lingers: bool) -> None:
-        """Close after everything was sent.
+        """Close once everything is sent.
 
-        A caller who is still sending would lose the response to the reset of a closed connection,
-        so for a moment what arrives is read and dropped.
+        Closing at once would reset the connection of a caller who is still sending, and lose the
+        response. So what arrives is read and dropped for a moment.
         """
         self.came = b""
         if not self._is_unsent:
@@ -347,11 +347,11 @@ class Connection(asyncio.Protocol):
         self._read(on=True)
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately."""
         self._transport.abort()
 
     def shutdown(self) -> None:
-        """Finish the request at work and close; a server calls this when it stops."""
+        """Finish the request in flight and close; a stopping server calls this."""
         self.is_stopping = True
         if self._exchange is not None or self._is_lingering:
             return
@@ -364,13 +364,13 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether the caller has asked nothing and is sent nothing."""
+        """Whether no request has begun and no response is being sent."""
         if self._exchange is not None or self.came or self._is_unsent:
             return False
         return not self._transport.is_closing()
 
     def check(self, now: float) -> None:
-        """Close the connection if it is past its deadline, or keeps a stopping server waiting."""
+        """Close the connection if it is past its deadline, or delays a stopping server."""
         if now >= self.deadline:
             if self._transport.get_write_buffer_size() or self._is_lingering:
                 self._transport.abort()
@@ -386,15 +386,15 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
 
     def close_if_idle(self) -> None:
-        """Make room for another connection."""
+        """Close, if idle, to make room for another connection."""
         self._hang_up(lingers=False)
 
     def _has_something_to_read(self) -> bool:
-        """Whether a request has arrived that the loop has not seen yet: it must not be lost."""
+        """Whether a request has arrived that the loop has not read yet: it must not be lost."""
         return self._is_reading and self._acceptor.has_something(self._transport)
 
 
-def _address(found: Any) -> tuple[str, int] | None:  # noqa: ANN401 - as the system has it
+def _address(found: Any) -> tuple[str, int] | None:  # noqa: ANN401 - in the system's format
     if isinstance(found, tuple) and len(found) >= 2:  # noqa: PLR2004 - IPv6 addresses have four
         return str(found[0]), int(found[1])
     return None

@@ -1,4 +1,4 @@
-"""``Exchange``: one request and its answer, as ASGI sees them, or whole."""
+"""``Exchange``: one request and its response, through ASGI messages or complete at once."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ STATUS_LINES = {
 }
 _GO_AHEAD = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNREAD = 16_384
-"""Bytes of a body that are kept for an application which has not asked for them yet, and that it
-gets at a time: a body of tiny chunks must not become as many objects."""
+"""How many bytes of a body are buffered before the application asks for them, and delivered at a
+time. Otherwise a body of tiny chunks would become as many objects.
+"""
 _SKIPPED = 65_536
-"""The rest of a body that is read and thrown away; past it the connection ends with the answer."""
+"""How much of an unread body is skipped; with more, the connection closes after the response."""
 _LARGE = 16_384
-"""Bodies from here on are not copied to stand behind their head."""
+"""Bodies from this size on are not copied to join their head."""
 _WITHOUT_BODY = {204, 304}
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
 class Stream(Protocol):
-    """What an exchange needs of its connection."""
+    """What an exchange needs from its connection."""
 
     budget: Budget
     is_stopping: bool
@@ -45,23 +46,23 @@ class Stream(Protocol):
         """Return the header lines that every response has."""
 
     def unsent(self) -> asyncio.Future[None] | None:
-        """Return what to wait for until the caller has read what was sent, if that is needed."""
+        """Return a future to await until the caller has read what was sent, or ``None``."""
 
     def regulate(self) -> None:
-        """Start or stop reading, as the exchange has use for more."""
+        """Resume or pause reading, depending on whether the exchange needs more."""
 
     def finish(self, exchange: Exchange) -> None:
-        """Go on after a response: to the next request, or to the end."""
+        """Continue after a response: with the next request, or by closing."""
 
     def refuse(self, error: Exception) -> None:
         """Respond with an error and close the connection."""
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
 
 
 class Exchange:
-    """Holds what has come of a body until it is asked for, and writes the answer."""
+    """Buffers a body until the application asks for it, and writes the response."""
 
     __slots__ = (
         "_body",
@@ -102,10 +103,10 @@ class Exchange:
         self.keeps_alive = said.keeps_alive
         self.is_started = self.is_answered = self.is_gone = False
 
-    # What comes
+    # Receiving
 
     def read(self, data: bytes | bytearray) -> int:
-        """Take what belongs to the body; return how many bytes that are. Refuses what is none."""
+        """Take the bytes that belong to the body; return how many. Refuse a malformed body."""
         if self._chunks is not None:
             pieces, taken = self._chunks.read(data)
             self.has_whole_body = self._chunks.is_over
@@ -136,25 +137,25 @@ class Exchange:
 
     @property
     def has_more_at_hand(self) -> bool:
-        """Whether :meth:`read` has stopped only to let others have their turn."""
+        """Whether :meth:`read` stopped only to let other tasks run."""
         return self._chunks is not None and not self._chunks.is_waiting and not self.has_whole_body
 
     @property
     def wants_more(self) -> bool:
-        """Whether the body goes on, and there is a use for more of it now."""
+        """Whether the body is incomplete, and more of it can be used now."""
         if self.has_whole_body:
             return False
         return self.is_answered or self._is_waiting or len(self._body) < _UNREAD
 
     def body(self) -> bytes | None:
-        """Return the whole body, once, if it is there; not to a caller who waits to be told on."""
+        """Return the complete body, once, if it is here and needs no ``100 Continue``."""
         if not self.has_whole_body or self._wants_go_ahead or self._ended or self._is_refused:
             return None
         self._ended = True
         return self._taken()
 
     async def receive(self) -> Message:
-        """Wait for the next part of the body, and after the last for the caller's going."""
+        """Wait for the next part of the body and, after the last, for the caller to disconnect."""
         if self._wants_go_ahead and not self.is_started:
             self._wants_go_ahead = False
             self._connection.write(_GO_AHEAD)
@@ -188,19 +189,19 @@ class Exchange:
             self._waiter.set_result(None)
 
     def leave(self) -> None:
-        """Note that the caller is gone."""
+        """Note that the caller has disconnected."""
         self.is_gone = True
         self._body = b""
         self._wake()
 
-    # What goes
+    # Sending
 
     def answer(
         self, status: int, head: bytes, body: bytes, *, closes: bool = False
     ) -> asyncio.Future[None] | None:
-        """Send a whole answer; ``head`` is lines of headers.
+        """Send a complete response; ``head`` is header lines.
 
-        Returns what to wait for until the caller has taken it, if that is not at once.
+        Returns a future to await until the caller has read it, or ``None``.
         """
         if self.is_started:
             raise RuntimeError("this request has been answered")
@@ -218,7 +219,7 @@ class Exchange:
         return self._finish()
 
     async def send(self, message: Message) -> None:
-        """Send a part of an answer, as ASGI has it."""
+        """Send a part of a response, given as an ASGI message."""
         if self.is_gone:
             return
         if message["type"] == "http.response.start":
@@ -255,7 +256,7 @@ class Exchange:
         elif self._chunked_answer:
             lines.append(b"transfer-encoding: chunked\r\n")
         else:
-            closes = True  # the end of the connection is the end of the body
+            closes = True  # closing the connection ends the body
         self._connection.write(self._start(status, b"".join(lines), closes=closes))
 
     def _write_part(self, body: bytes, *, more: bool) -> None:
@@ -277,7 +278,7 @@ class Exchange:
         return b"%b%b%b\r\n" % (line, self._connection.common_lines(), head)
 
     def _can_go_on(self) -> bool:
-        """Whether the next request can be found: the rest of the body is small, and comes."""
+        """Whether the next request can be reached: the rest of the body is small and is coming."""
         if self.has_whole_body:
             return True
         return self._chunks is None and self._left <= _SKIPPED and not self._wants_go_ahead
@@ -291,7 +292,7 @@ class Exchange:
         return unsent
 
     def end(self) -> None:
-        """Note that the application has done all it will do, and holds the body no more."""
+        """Note that the application is done and no longer holds the body."""
         self._share.give_back()
         if self.is_answered or self.is_gone:
             return
@@ -301,5 +302,5 @@ class Exchange:
             self._connection.refuse(RuntimeError("no answer"))
 
     def extension(self) -> dict[str, Any]:
-        """Return what is offered beside ASGI's messages."""
+        """Return the extension that is offered beside ASGI's messages."""
         return {"answer": self.answer, "body": self.body}

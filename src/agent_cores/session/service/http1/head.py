@@ -1,8 +1,8 @@
-"""``read_head``: the head of a request, bounded before it is complete and refused if ambiguous.
+"""``read_head``: reads a request's head; refuses early if it is too long or ambiguous.
 
-What two programs could read in two ways is refused, since that is how a request is smuggled past
-a proxy: two lengths, a length beside chunks, folded lines, a bare CR or LF, space before a colon.
-An ``Upgrade`` is ignored: the service has one protocol, and the body stays a body (RFC 9110, 7.8).
+Whatever two programs could read differently is refused, since it lets requests be smuggled past a
+proxy: two lengths, a length with chunks, folded lines, a bare CR or LF, space before a colon.
+``Upgrade`` is ignored: the service has one protocol, and a body is always a body (RFC 9110, 7.8).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agent_cores.session.service.problems import Refusal
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]"
-# Possessive quantifiers: whatever is sent, each byte is looked at a bounded number of times.
+# Possessive quantifiers prevent backtracking: each byte is examined a bounded number of times.
 _REQUEST_LINE = re.compile(rb"(%b{1,32}+) ([\x21-\x7e]++) HTTP/1\.([01])" % _TOKEN)
 _FIELD = re.compile(rb"(%b++):(%b*+)" % (_TOKEN, _TEXT))
 _BEGINS = re.compile(_TOKEN)
@@ -25,11 +25,12 @@ _MOST_DIGITS = 19
 _END = b"\r\n\r\n"
 _LINE_END = b"\r\n"
 _AROUND_TARGET = 48
-"""Room in a request line beside the target: the longest method, the version and two spaces."""
+"""Room in a request line besides the target: the longest method, the version and two spaces."""
 
 _MOST_KNOWN, _MOST_KNOWN_BYTES = 1_000, 1_024
-"""Lines that are remembered, and blocks of them, and bytes of each: most are the same in one
-request after another."""
+"""How many lines and blocks of lines are cached, and the largest size of each in bytes. Most repeat
+from request to request.
+"""
 
 Fields = list[tuple[bytes, bytes]]
 _known: dict[bytes, tuple[bytes, bytes]] = {}
@@ -37,7 +38,7 @@ _known_blocks: dict[bytes, Said] = {}
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """How much of a head there may be: bytes of the target, bytes and number of header lines."""
+    """Limits of a head: bytes of the target, bytes and number of header lines."""
 
     target: int
     fields: int
@@ -46,7 +47,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 @hides("fields")
 class Said(msgspec.Struct, frozen=True, gc=False):
-    """What headers say. ``length`` is that of the body, ``None`` where it comes in chunks."""
+    """The parsed headers. ``length`` is the body's length, ``None`` if it comes in chunks."""
 
     fields: tuple[tuple[bytes, bytes], ...]
     host: bytes | None
@@ -57,7 +58,7 @@ class Said(msgspec.Struct, frozen=True, gc=False):
 
 @hides("query")
 class Head(msgspec.Struct, gc=False):
-    """A head: path and query are still encoded, and from the root."""
+    """A request's head: path and query are still encoded and relative to the root."""
 
     method: str
     path: bytes
@@ -67,9 +68,9 @@ class Head(msgspec.Struct, gc=False):
 
 
 def read_head(data: bytes | bytearray, bounds: Bounds) -> tuple[Head, int] | None:
-    """Return the head that ``data`` begins with, and where it ends; ``None`` if it is incomplete.
+    """Return the head at the start of ``data`` and its end; ``None`` if it is incomplete.
 
-    Raises ``Refusal`` as soon as it can only become too long or malformed.
+    Raises ``Refusal`` as soon as the head can only become too long or malformed.
     """
     if not data:
         return None
@@ -100,7 +101,7 @@ def read_head(data: bytes | bytearray, bounds: Bounds) -> tuple[Head, int] | Non
 
 
 def read_fields(lines: bytes, bounds: Bounds) -> Fields:
-    """Return names in lower case and values of header or trailer lines; the last has no end."""
+    """Return lower-case names and values of header or trailer lines; the last line has no end."""
     if not lines:
         return []
     rows = lines.split(_LINE_END)
@@ -113,7 +114,7 @@ def read_fields(lines: bytes, bounds: Bounds) -> Fields:
 
 
 def _read_field(row: bytes) -> tuple[bytes, bytes]:
-    """Read a line, and remember it."""
+    """Parse a line, and cache it."""
     found = _FIELD.fullmatch(row)
     if found is None:
         raise Refusal("malformed_request", "a header is NAME: VALUE on one line")
@@ -126,7 +127,7 @@ def _read_field(row: bytes) -> tuple[bytes, bytes]:
 
 
 def check_begun_fields(data: bytes | bytearray, at: int, bounds: Bounds) -> None:
-    """Refuse lines of headers or trailers that are too many or malformed before their end."""
+    """Refuse incomplete headers or trailers that are already too many or malformed."""
     lines = data.count(_LINE_END, at)
     if data.count(b"\n", at) != lines:
         raise Refusal("malformed_request", "lines end with CR LF")
@@ -140,7 +141,7 @@ def too_many_fields() -> Refusal:
 
 
 def _check_begun(data: bytes | bytearray, bounds: Bounds) -> None:
-    """Refuse what cannot become a request line."""
+    """Refuse what can no longer become a request line."""
     if _BEGINS.match(data) is None or b"\n" in data[: bounds.target + _AROUND_TARGET]:
         raise Refusal("malformed_request", "a request begins with METHOD PATH HTTP/1.1")
     if len(data) > bounds.target + _AROUND_TARGET:
@@ -152,7 +153,7 @@ def _target_too_long() -> Refusal:
 
 
 def _read_block(block: bytes, bounds: Bounds, *, is_1_0: bool) -> Said:
-    """Return what the headers of a request say, and remember it."""
+    """Return the parsed headers of a request, and cache them."""
     fields = read_fields(block, bounds)
     found = dict(fields)
     connection = found.get(b"connection")
@@ -182,7 +183,7 @@ def _read_block(block: bytes, bounds: Bounds, *, is_1_0: bool) -> Said:
 
 
 def _origin(target: bytes, host: bytes | None) -> bytes:
-    """Return path and query of a target; one that names a host must name that of ``Host``."""
+    """Return the path and query of a target; if it names a host, that must match ``Host``."""
     if b"#" in target:
         raise Refusal("malformed_request", "a path has no fragment")
     if target == b"*":

@@ -1,1 +1,1 @@
-"""One line a request, written without blocking the event loop."""
+"""One log line per request, written without blocking the event loop."""

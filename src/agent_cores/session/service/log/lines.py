@@ -1,4 +1,4 @@
-"""Logs as lines of JSON: what was asked, by whose key, and how it went; never what was said."""
+"""Logs as JSON lines: which route, whose key, which outcome; never any content."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ GATHERED_SECONDS = 0.2
 _encode = msgspec.json.Encoder().encode
 _NEVER = float("-inf")
 FIELDS = ("request_id", "route", "status", "duration_ms", "credential")
-"""What a line of a request tells beside what all lines do."""
+"""Fields that a request's line has besides those of every line."""
 
 
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
-    """The fields of a line about a request, in the order in which they are written.
+    """The fields of a request's log line, in the order in which they are written.
 
-    ``JsonFormatter`` makes the same of a record.
+    ``JsonFormatter`` makes the same line from a record.
     """
 
     time: str
@@ -39,10 +39,10 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
 
 
 class JsonFormatter(logging.Formatter):
-    """One line of JSON a record."""
+    """Formats each record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the JSON line of a record."""
         at = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, Any] = {
             "time": at.isoformat(timespec="milliseconds")[:23] + "Z",
@@ -57,10 +57,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class GatheringHandler(logging.StreamHandler[TextIO]):
-    """Writes what the requests of a moment tell in one piece: a write for each costs too much.
+    """Gathers the lines of requests and writes them together; one write per line costs too much.
 
-    A warning is handed on at once, and so is what no request tells. A thread writes them, so that
-    nothing waits for who reads the log; ``flush`` waits for a second at most.
+    Warnings, and records that are not about a request, are written immediately. A thread does the
+    writing, so a slow log reader blocks nothing; ``flush`` waits for at most a second.
     """
 
     def __init__(self) -> None:
@@ -71,14 +71,14 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
 
     @property
     def is_gathering(self) -> bool:
-        """Whether lines are kept that will be written in a moment."""
+        """Whether lines are being gathered that will be written shortly."""
         return bool(self._lines) and time.monotonic() < self._written_at
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the line for at most ``GATHERED_SECONDS``."""
         try:
             self._lines.append(self.format(record) + self.terminator)
-        except Exception:  # noqa: BLE001 - a line that cannot be made must not fail a request
+        except Exception:  # noqa: BLE001 - a line that cannot be formatted must not fail a request
             self.handleError(record)
             return
         loop = asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
@@ -90,19 +90,19 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
             self._write()
 
     def gather(self, line: RequestLine) -> None:
-        """Keep the line of a request for at most ``GATHERED_SECONDS``; it is encoded then."""
+        """Keep a request's line for at most ``GATHERED_SECONDS``; it is encoded when written."""
         self._lines.append(line)
         self._write_soon()
 
     def _write_soon(self) -> None:
-        """See to it that the lines are written; by the next line, if the loop ends before that."""
+        """Schedule the write; if the loop ends before it runs, the next line triggers it."""
         now = time.monotonic()
         if now >= self._written_at:
             self._written_at = now + GATHERED_SECONDS
             asyncio.get_running_loop().call_later(GATHERED_SECONDS, self._write)
 
     def _write(self) -> None:
-        """Hand what was gathered to the thread that writes."""
+        """Hand the gathered lines to the writing thread."""
         with self.lock or nullcontext():
             lines, self._lines = self._lines, []
             self._written_at = _NEVER
@@ -110,7 +110,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
                 self.writer.write(self.stream, "".join(map(self._text, lines)), len(lines))
 
     def flush(self) -> None:
-        """Write what was gathered; where that fails or takes long, all goes on without it."""
+        """Write the gathered lines; if that fails or takes too long, continue without them."""
         self._write()
         self.writer.wait()
 
@@ -126,7 +126,7 @@ def _lost_lines(count: int) -> str:
 
 
 def log_config() -> dict[str, Any]:
-    """Return what ``logging.config.dictConfig`` takes: all to standard error as JSON lines."""
+    """Return a configuration for ``dictConfig``: everything to standard error as JSON lines."""
     quiet = {"handlers": ["stderr"], "level": "INFO", "propagate": False}
     return {
         "version": 1,

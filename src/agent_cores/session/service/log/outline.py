@@ -1,7 +1,7 @@
-"""What a log says of an error: which kind it is and where it came from, never its words.
+"""What a log records of an error: its type and where it was raised, never its message.
 
-The words of an error may hold what somebody said, or name a session. Those of a configuration hold
-neither.
+The message of an error may contain message text or name a session. Only the messages of
+configuration errors contain neither.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _MOST_CAUSES = 10
 
 
 def kinds(error: BaseException) -> str:
-    """Return the types of an error and of what caused it, in one line."""
+    """Return the types of an error and of its causes, on one line."""
     return " from ".join(map(_kind, _chain(error)))
 
 
 def outline(error: BaseException) -> str:
-    """Return the types of an error and of what caused it, each with its frames."""
+    """Return the types of an error and of its causes, each with its frames."""
     lines: list[str] = []
     for one in _chain(error):
         lines.append(_kind(one))

@@ -1,7 +1,7 @@
-"""One line of the log for every request: made of few steps, since each request pays for it.
+"""One log line per request, kept cheap because every request pays for it.
 
-Where the log goes to this program's own handler alone, as ``agent-sessions serve`` sets it up, the
-line is made here, with no record between. Any other logging gets a record like all others.
+If the log goes only to this program's own handler, as ``agent-sessions serve`` sets it up, the line
+is made here without a ``LogRecord``. Any other logging setup gets an ordinary record.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agent_cores.session.service.log.lines import (
 
 
 class RequestLog:
-    """Tells one logger of requests: no ids of sessions or users, and nothing of a body."""
+    """Logs requests to one logger, without ids of sessions or users and without bodies."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -35,7 +35,7 @@ class RequestLog:
         credential: str | None,
         started: float,
     ) -> None:
-        """Log a request that was answered; ``started`` is by ``time.perf_counter``."""
+        """Log a finished request; ``started`` is by ``time.perf_counter``."""
         logger = self._logger
         if not logger.isEnabledFor(logging.INFO):
             return
@@ -51,7 +51,7 @@ class RequestLog:
             credential,
         )
         own = self._own
-        if own is None or not own.is_gathering:  # looked for once for the lines of a moment
+        if own is None or not own.is_gathering:  # look it up once per gathering period
             own = self._own = _own_handler(logger)
         if own is not None:
             own.gather(line)
@@ -60,7 +60,7 @@ class RequestLog:
 
 
 def _record(logger: logging.Logger, line: RequestLine) -> logging.LogRecord:
-    """Return what ``logger.info()`` would make, but for the search of the calling line."""
+    """Return the record that ``logger.info()`` would make, without looking up the caller's line."""
     extra = {name: getattr(line, name) for name in FIELDS}
     words: tuple[object, ...] = ()
     return logger.makeRecord(
@@ -70,7 +70,7 @@ def _record(logger: logging.Logger, line: RequestLine) -> logging.LogRecord:
 
 @lru_cache(maxsize=2)
 def stamp(millis: int) -> str:
-    """Return milliseconds since 1970 as RFC 3339, UTC."""
+    """Return milliseconds since 1970 as an RFC 3339 time in UTC."""
     seconds, rest = divmod(millis, 1000)
     return f"{_to_the_second(seconds)}.{rest:03d}Z"
 
@@ -81,7 +81,7 @@ def _to_the_second(seconds: int) -> str:
 
 
 def _own_handler(logger: logging.Logger) -> GatheringHandler | None:
-    """Return our handler if it alone gets what the logger is told, and as it is told."""
+    """Return our handler if it is the only one and nothing filters or changes what it receives."""
     found: logging.Handler | None = None
     step: logging.Logger | None = logger
     if logger.filters or logger.disabled:

@@ -1,7 +1,7 @@
-"""``LogWriter``: writes lines in a thread of its own, so that a slow reader holds nothing up.
+"""``LogWriter``: writes lines in its own thread, so that a slow log reader blocks nothing.
 
-Whoever reads the log may stall, and a pipe holds 64 KiB. Lines wait up to a bound then; past it
-they are dropped, and counted, and the log says how many once it is read again.
+The log's reader may stall, and a pipe holds only 64 KiB. Lines then wait in a bounded queue. Lines
+beyond the bound are dropped and counted, and the log reports the number once it is read again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_WAITING = 10_000
-"""Lines that may wait to be written."""
+"""How many lines may wait to be written."""
 _END_SECONDS = 1.0
-"""How long the end of the program waits for lines to be written."""
+"""How long the program waits at exit for lines to be written."""
 
 
 class LogWriter:
-    """Writes to one stream, whatever that takes. ``dropped`` counts lines of all times."""
+    """Writes to one stream, however long that takes. ``dropped`` counts all lines ever dropped."""
 
     def __init__(self, lost: Callable[[int], str], most: int = MOST_WAITING) -> None:
         self._lost = lost
@@ -37,7 +37,7 @@ class LogWriter:
         self._changed = threading.Condition()
 
     def write(self, stream: TextIO, text: str, lines: int) -> None:
-        """Have some lines written; returns at once. What is in memory is written here and now."""
+        """Queue lines for writing; returns immediately. In-memory streams are written directly."""
         with self._changed:
             if not self._waiting and not self._is_writing and not _may_block(stream):
                 _write(stream, text)
@@ -48,13 +48,13 @@ class LogWriter:
                 return
             self._lines += lines
             self._waiting.append((stream, text))
-            if self._thread is None or not self._thread.is_alive():  # after a fork there is none
+            if self._thread is None or not self._thread.is_alive():  # none after a fork
                 self._thread = threading.Thread(target=self._run, name="log", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 
     def wait(self, seconds: float = _END_SECONDS) -> None:
-        """Wait until all is written, within a bound."""
+        """Wait until everything is written, for a bounded time."""
         until = time.monotonic() + seconds
         with self._changed:
             while (self._waiting or self._is_writing) and self._thread is not None:
@@ -81,7 +81,7 @@ class LogWriter:
 
     def _tell_lost(self, stream: TextIO) -> None:
         with self._changed:
-            if self._waiting:  # those came before what was dropped
+            if self._waiting:  # those were queued before the dropped lines
                 return
             lost, self._to_tell = self._to_tell, 0
         if lost:
@@ -93,7 +93,7 @@ def _may_block(stream: TextIO) -> bool:
 
 
 def _number(stream: TextIO) -> int | None:
-    """Return the file descriptor of a stream that has one."""
+    """Return the file descriptor of the stream, if it has one."""
     try:
         return stream.fileno()
     except (OSError, ValueError, AttributeError):
@@ -101,9 +101,9 @@ def _number(stream: TextIO) -> int | None:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write, past the buffer of a file: a program that ends would wait for its lock."""
+    """Write past the file's buffer: at exit, the program would wait for that buffer's lock."""
     number = _number(stream)
-    with suppress(OSError, ValueError):  # closed, or full: there is nobody left to tell it to
+    with suppress(OSError, ValueError):  # closed or full: nowhere is left to report it
         if number is None:
             stream.write(text)
             stream.flush()

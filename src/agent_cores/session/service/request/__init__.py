@@ -1,1 +1,1 @@
-"""One request: its headers, its body and what holds for it."""
+"""One request: its headers, its body and its limits."""

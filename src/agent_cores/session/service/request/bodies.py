@@ -1,8 +1,8 @@
-"""From the bytes of a body to the shape that a route takes, at a bounded cost.
+"""Decode a body into the type of its route, at a bounded cost.
 
-A short body is decoded in one go. A long one is taken apart first: what is too long for its field
-is refused unread, and what may be long (the content of messages, values of the context) is encoded
-as it is stored, piece by piece, see :mod:`agent_cores.session.service.request.canonical`.
+A short body is decoded in one go. A long one is split first: parts that exceed their field's limit
+are refused without decoding. Parts that may be long (message content, context values) are
+re-encoded piece by piece, see :mod:`agent_cores.session.service.request.canonical`.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 _KIB = 1024
 _SMALL = 64 * _KIB
-"""What a request may have whose fields are all short."""
+"""The limit of a body whose fields are all short."""
 _ROOM = 256 * _KIB
-"""What a request may have beside its long fields: names, ids, punctuation, spaces."""
+"""Room in a body besides its long fields: names, ids, punctuation, whitespace."""
 _ESCAPED = 3
-"""How many times as long text may be sent as it is stored: ``\\uXXXX`` for all but ASCII."""
+"""How much longer text may be when sent than when stored: ``\\uXXXX`` for all non-ASCII."""
 _PRETTY = 4
 _FEW_KEYS = 10_000
 _MOST_NEAR_ZERO = 200
 _PLACE = re.compile(r"^(.*?)(?: - at `(?:key in )?\$(.*)`)?$", re.DOTALL)
 _FRACTIONAL = re.compile(rb"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
 _MOST_NESTED = 5_000
-"""Lists and objects in metadata, which is decoded each time that a session is read."""
+"""Most lists and objects in metadata, which is decoded on every read of a session."""
 _NEAR_ZERO = f"more than {_MOST_NEAR_ZERO} numbers below 1e-99 in size"
 _NOT_JSON = "the body is not JSON"
 _APPENDS = (shapes.AppendMessages, shapes.ReplaceMessages)
@@ -67,14 +67,14 @@ _Fields = dict[str, bytes]
 def longest_bodies(
     routes: Iterable[Route], manager: SessionManager, settings: ServiceSettings
 ) -> dict[int, int]:
-    """Return how long the body of a request may be, by the identity of its route."""
+    """Return the largest body size of each route, by the identity of the route."""
     limits = manager.runtime.limits
     most = settings.max_body_bytes
     return {id(route): most_bytes(route.request, limits, most) for route in routes}
 
 
 def most_bytes(kind: Any, limits: Limits, at_most: int) -> int:  # noqa: ANN401 - a type
-    """Return how long a body of this type may be; ``at_most`` holds for all."""
+    """Return the largest size of a body of this type; no body may exceed ``at_most``."""
     if kind in _APPENDS:
         return at_most
     long = _long_bytes(kind, limits)
@@ -82,7 +82,7 @@ def most_bytes(kind: Any, limits: Limits, at_most: int) -> int:  # noqa: ANN401 
 
 
 def _long_bytes(kind: Any, limits: Limits) -> int:  # noqa: ANN401 - a type
-    """Return how many bytes the long fields of a type may take as they are stored."""
+    """Return how many bytes the long fields of a type may take when stored."""
     if kind in _APPENDS:
         return limits.append_bytes + limits.context_bytes
     if kind is shapes.CreateSession:
@@ -93,15 +93,15 @@ def _long_bytes(kind: Any, limits: Limits) -> int:  # noqa: ANN401 - a type
 
 
 def is_short(raw: bytes) -> bool:
-    """Whether a body is decoded in one go, by :func:`read_short`."""
+    """Whether a body is short enough to be decoded in one go, by :func:`read_short`."""
     return len(raw) <= SHORT
 
 
 def read_short(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type given
     """Return a short body as its type.
 
-    Raises ``ShapeError`` for another shape; the decoder may stop at it before it sees whether the
-    rest is JSON at all, see :func:`check_short`.
+    Raises ``ShapeError`` if it has another shape. The decoder may stop there, before it knows
+    whether the rest is valid JSON; see :func:`check_short`.
     """
     if len(raw) > _MOST_NEAR_ZERO * 6 and has_near_zero(raw, _MOST_NEAR_ZERO):
         raise ShapeError("", _NEAR_ZERO)
@@ -113,7 +113,7 @@ def read_short(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type give
         raise ShapeError("", "nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal("malformed_request", _NOT_JSON) from error
-    # A key given twice is missing here: what is decoded, encoded again, has fewer colons.
+    # Detects repeated keys: decoding drops them, so the re-encoded value has fewer colons.
     if raw.count(b":") != _encode(value).count(b":") or b"\\u003" in raw:
         _check_keys(raw)
     return value
@@ -130,9 +130,10 @@ def _decoded(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type given
 
 
 def whole_number(text: bytes) -> bytes:
-    """Return a number such as ``5.0`` or ``5e2`` as ``5`` or ``500``, and any other text as it is.
+    """Return a number such as ``5.0`` or ``5e2`` as ``5`` or ``500``, and any other text unchanged.
 
-    To JSON Schema they are integers, and some languages write them so; the decoder takes neither.
+    JSON Schema counts these as integers and some languages write them, but the decoder rejects
+    both.
     """
     if not _FRACTIONAL.fullmatch(text):
         return text
@@ -170,8 +171,8 @@ def _repeated() -> Refusal:
 def read_long(kind: Any, raw: bytes, limits: Limits) -> Generator[None, None, Any]:  # noqa: ANN401 - of the type given
     """Return a long body as its type, with long values as ``EncodedJson``; yields often.
 
-    What is not JSON is refused here; a ``ShapeError`` is returned, to be raised once it is known
-    that the caller may do the thing at all.
+    Refuses a body that is not JSON. A ``ShapeError`` is returned rather than raised: it may be
+    raised only once the caller is known to be allowed to do this.
     """
     most = _ROOM + _long_bytes(kind, limits)
     if len(raw) > most and (yield from least_size(raw)) > most:
@@ -189,19 +190,19 @@ def read_long(kind: Any, raw: bytes, limits: Limits) -> Generator[None, None, An
     try:
         return (yield from _LongBody(kind, limits).read(raw))
     except ShapeError as error:
-        return ShapeError(error.field, error.problem)  # without what held the body
+        return ShapeError(error.field, error.problem)  # without a reference to the body
     except msgspec.ValidationError as error:
         return _shape_error(error)
 
 
 class _LongBody:
-    """One long body on its way to its type."""
+    """Decodes one long body."""
 
     def __init__(self, kind: Any, limits: Limits) -> None:  # noqa: ANN401 - a type
         self._kind = kind
         self._limits = limits
         self._keys = 0
-        """The keys that were kept; if the text has more, some were given twice."""
+        """The number of keys kept; if the text has more, some were repeated."""
 
     def read(self, raw: bytes) -> Generator[None, None, Any]:
         limits = self._limits
@@ -241,7 +242,7 @@ class _LongBody:
         return _completed(value, long)
 
     def _fields(self, given: msgspec.Struct) -> _Fields:
-        """Return the fields of an object that were given."""
+        """Return the fields that an object contains."""
         values = ((name, getattr(given, name)) for name in given.__struct_fields__)
         fields = {name: bytes(value) for name, value in values if value is not UNSET}
         self._keys += len(fields)
@@ -262,11 +263,11 @@ class _LongBody:
         return context
 
     def _context_bound(self, raw: bytes) -> int:
-        """Return how long a context may be; with few keys, the one that is too long is named."""
+        """Return the limit of a context; with few keys, the error names the long one."""
         return len(raw) if raw.count(b":") <= _FEW_KEYS else self._limits.context_bytes
 
     def _messages(self, messages: list[_Fields]) -> Generator[None, None, list[_Long]]:
-        """Take the long values out of messages, and leave short ones of their types."""
+        """Extract the long values from messages, and leave short ones in place."""
         long: list[_Long] = []
         limits = self._limits
         for index, fields in enumerate(messages):
@@ -290,7 +291,7 @@ class _LongBody:
         return long
 
     def _value(self, text: bytes, place: str) -> Generator[None, None, EncodedJson]:
-        """Return a value as it is stored."""
+        """Return a value as it will be stored."""
         if text.startswith((b"[", b"{")):
             found = yield from scan(text)
             if (yield from is_deeper(found.brackets, self._limits.json_depth)):
@@ -306,7 +307,7 @@ class _LongBody:
         return value
 
     def _metadata(self, text: bytes, name: str) -> Generator[None]:
-        """Look through metadata, which is then decoded as any other field."""
+        """Check metadata, which is then decoded like any other field."""
         found = yield from scan(text)
         if found.near_zero > _MOST_NEAR_ZERO:
             raise ShapeError(name, _NEAR_ZERO)
@@ -316,11 +317,11 @@ class _LongBody:
 
 
 _Long = tuple[EncodedJson | None, EncodedJson | None]
-"""The content and the metadata of a message."""
+"""The content and metadata of a message."""
 
 
 def _completed(value: Any, long: dict[str, Any]) -> Any:  # noqa: ANN401 - the body
-    """Put the long values in."""
+    """Insert the long values."""
     for name in ("context", "context_updates"):
         if name in long:
             setattr(value, name, long[name])
@@ -335,9 +336,9 @@ def _completed(value: Any, long: dict[str, Any]) -> Any:  # noqa: ANN401 - the b
 
 
 def _bounded(text: bytes, field: str, at_most: int) -> Generator[None, None, bytes]:
-    """Return a value of a body, or refuse one that is too long as it would be stored."""
+    """Return a value of a body; refuse one that would exceed its limit when stored."""
     if len(text) > at_most and (yield from least_size(text)) > at_most:
-        if len(text) <= _PRETTY * at_most:  # spaces do not count
+        if len(text) <= _PRETTY * at_most:  # whitespace does not count
             text = msgspec.json.format(text, indent=-1)
             yield
         if (yield from least_size(text)) > at_most:
@@ -358,7 +359,7 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - a type
 
 @lru_cache(maxsize=64)
 def _raw_type(kind: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - a type
-    """Return a decoder of the same fields, that leaves each as it was sent."""
+    """Return a decoder for the same fields that leaves each value as sent."""
     names = [field.encode_name for field in msgspec.structs.fields(kind)]
     fields = [(name, msgspec.Raw | UnsetType, UNSET) for name in names]
     return msgspec.json.Decoder(
@@ -371,7 +372,7 @@ _counted = threading.local()
 
 @hides("content", "metadata")
 class _RawMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """A message as it was sent. Decoding stops at the first one that is too many."""
+    """A message as sent. Decoding stops at the first message beyond the limit."""
 
     role: msgspec.Raw | UnsetType = UNSET
     content: msgspec.Raw | UnsetType = UNSET
@@ -408,10 +409,10 @@ def _problem(error: msgspec.ValidationError) -> str:
 
 
 def _shape_error(error: msgspec.ValidationError) -> ShapeError:
-    """Turn the words of the decoder into a field and what is wrong with it."""
+    """Turn the decoder's message into a field and what is wrong with it."""
     text = str(error)
     match = _PLACE.match(text)
     problem, place = (match[1], match[2] or "") if match else (text, "")
-    place = place.partition("[...]")[0]  # under a key that the decoder does not tell
+    place = place.partition("[...]")[0]  # below a key that the decoder does not name
     field = re.sub(r"\[(\d+)\]", r".\1", place).lstrip(".").replace(".", "/")
     return ShapeError(field, problem)

@@ -1,4 +1,4 @@
-"""``Budget``: how many bytes of bodies and responses a process holds, over all callers."""
+"""``Budget``: bounds the bytes of bodies and responses that a process holds, over all callers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 FREE = 65_536
 """The first bytes of each body and response do not count, so that small requests are served while
-large ones use the budget up. The number of connections bounds them."""
+large ones exhaust the budget. The number of connections bounds these bytes.
+"""
 
 
 class Budget:
@@ -25,16 +26,16 @@ class Budget:
         self.held = 0
 
     def share(self) -> Share:
-        """Return the share of one body or response; it is empty."""
+        """Return an empty share for one body or response."""
         return Share(self)
 
     def has_room(self, size: int) -> bool:
-        """Whether a body or response of ``size`` bytes may be held."""
+        """Whether the budget has room for a body or response of ``size`` bytes."""
         return size <= FREE or self.held + size - FREE <= self._most
 
 
 class Share:
-    """What one body or response holds of a budget."""
+    """The part of a budget that one body or response holds."""
 
     __slots__ = ("_budget", "_counted", "_size")
 
@@ -51,7 +52,7 @@ class Share:
             return True
         more = total - FREE - self._counted
         budget = self._budget
-        if budget.held + more > budget._most:  # noqa: SLF001 - of this module
+        if budget.held + more > budget._most:  # noqa: SLF001 - same module
             return False
         self._size = total
         self._counted += more
@@ -59,20 +60,20 @@ class Share:
         return True
 
     def force(self, size: int) -> None:
-        """Hold ``size`` more bytes even without room: a write was carried out and is answered."""
+        """Hold ``size`` more bytes even without room, to respond to a completed write."""
         self._size += size
         more = max(0, self._size - FREE) - self._counted
         self._counted += more
         self._budget.held += more
 
     def give_back(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         self._budget.held -= self._counted
         self._counted = self._size = 0
 
 
 def too_much() -> Refusal:
-    """Return the refusal of a body or response for which there is no room."""
+    """Return the refusal of a body or response that does not fit."""
     return Refusal(
         "overloaded",
         "the service holds too many bytes of other requests and responses",
@@ -83,7 +84,7 @@ def too_much() -> Refusal:
 def counted(
     receive: Callable[[], Awaitable[MutableMapping[str, Any]]], share: Share
 ) -> Callable[[], Awaitable[MutableMapping[str, Any]]]:
-    """Return a ``receive`` of ASGI that counts what comes, for servers that do not."""
+    """Return an ASGI ``receive`` that counts bytes, for servers that do not count them."""
 
     async def receive_counted() -> MutableMapping[str, Any]:
         message = await receive()

@@ -1,4 +1,4 @@
-"""``Call``: one request on its way through the service."""
+"""``Call``: one request while the service handles it."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ _MOST_FIELDS = 200
 
 
 class CallerGoneError(Exception):
-    """The caller went away before the body was whole: nobody waits for an answer."""
+    """The caller disconnected before the body was complete, so nobody waits for a response."""
 
 
 class Call:
-    """One request. The route's handler reads it and returns an ``Response``.
+    """One request. The route's handler reads it and returns a ``Response``.
 
-    ``path`` holds the parameters of the path, ``session_id`` the first of them.
+    ``path`` contains the path parameters; ``session_id`` is the first of them.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class Call:
         self.waited = False
         self._receive = receive
         self._read: Any = None
-        """A long body, read, or the ``ShapeError`` of it."""
+        """A long body after decoding, or its ``ShapeError``."""
         self._view: RequestView | None = None
 
     @property
     def view(self) -> RequestView:
-        """The manager, in the namespace and with the groups of the caller."""
+        """The manager, limited to the caller's namespace and groups."""
         view = self._view
         if view is None:
             principal = self.principal
@@ -102,22 +102,22 @@ class Call:
 
     @property
     def address(self) -> str:
-        """Where the request comes from, as far as the server knows."""
+        """The caller's address, as far as the server knows it."""
         client = self.scope.get("client")
         return client[0] if client else ""
 
     def recognize(self, credential: str) -> None:
-        """Note the key or the issuer that the request was proved to come from."""
+        """Record the key or issuer of the verified credential."""
         self.credential = credential
 
     def admit(self, principal: Principal) -> None:
-        """Note who is calling."""
+        """Record who is calling."""
         self.principal = principal
         self.credential = principal.source
         self.user_id = principal.user_id or ""
 
     def read_headers(self) -> None:
-        """Read the headers that the route takes; refuses malformed ones, the same for every id."""
+        """Read the headers that the route uses; refuse malformed ones, the same for every id."""
         given = self.headers.values(b"if-match")
         self.expected = expected(given) if self.route.if_match else {}
         if given and not self.route.if_match and self.route.right == "write":
@@ -132,9 +132,9 @@ class Call:
         )
 
     async def read_body(self) -> None:
-        """Read the body, within its bounds of size and time, and check that it is JSON.
+        """Read the body within its size and time limits, and check that it is JSON.
 
-        ``waited`` tells whether it was not there at once: the credential may have ended since.
+        ``waited`` is set if the body had not fully arrived: the credential may have expired since.
         """
         whole = offered(self.scope)
         body = None if whole is None else whole["body"]()
@@ -169,7 +169,7 @@ class Call:
         self.raw = b"".join(chunks)
 
     def _chunk(self, message: AsgiMessage, before: int) -> bytes:
-        """Return a part of the body; ``before`` are the bytes that came before it."""
+        """Return the next part of the body; ``before`` is how many bytes came before it."""
         if message["type"] == "http.disconnect":
             raise CallerGoneError
         return self._bounded(message.get("body", b""), before)
@@ -179,32 +179,33 @@ class Call:
             raise too_large(self.most_bytes)
         return chunk
 
-    def body(self) -> Any:  # noqa: ANN401 - of the type that the route names
-        """Return the body as the route's type; ``ShapeError`` for another shape."""
+    def body(self) -> Any:  # noqa: ANN401 - the type that the route declares
+        """Return the body as the route's type; raise ``ShapeError`` if it has another shape."""
         if self.route.request is None:
             return None
         read = self._read
         if read is None:
             return read_short(self.route.request, self.raw or b"{}")
         if isinstance(read, ShapeError):
-            # A new one: what is raised knows this call, which would then hold itself, and the body.
+            # A new error: the raised one gets a traceback that refers to this call, so keeping it
+            # would create a reference cycle that holds the body.
             raise ShapeError(read.field, read.problem)
         return read
 
     async def digest(self) -> str | None:
-        """Return the digest of key and body, however the body is spaced; none without a key."""
+        """Return the digest of key and body, ignoring whitespace; ``None`` without a key."""
         if self.key is None:
             return None
         in_order = await self.slices.run(canonical(self.raw or b"{}", "sorted"))
         return self.key.digest(in_order.json)
 
     def check_syntax(self) -> None:
-        """Refuse a body that is not JSON. A long one has been looked through before."""
+        """Refuse a body that is not JSON. A long body was already checked while it was read."""
         if self._read is None:
             check_short(self.raw or b"{}")
 
     def query(self) -> dict[str, Any]:
-        """Return the query parameters that the route takes; ``ShapeError`` for others."""
+        """Return the query parameters that the route declares; raise ``ShapeError`` for others."""
         text = self.scope.get("query_string", b"")
         if not text:
             return {}
@@ -233,7 +234,7 @@ class Call:
     def session(
         self, session: models.Session, status: int = 200, headers: dict[str, str] | None = None
     ) -> Response:
-        """Return the answer that is a session."""
+        """Return a session as a response."""
         extra = [(b"etag", etag(session.metadata).encode())]
         extra += [
             (name.lower().encode(), value.encode()) for name, value in (headers or {}).items()
@@ -241,11 +242,11 @@ class Call:
         return Response(status, encode(session_shape(session)), extra)
 
     def json(self, value: object, status: int = 200) -> Response:
-        """Return the answer that is any other shape."""
+        """Return any other shape as a response."""
         return Response(status, encode(value))
 
 
-def _converted(name: str, value: str, kind: str) -> Any:  # noqa: ANN401 - by kind
+def _converted(name: str, value: str, kind: str) -> Any:  # noqa: ANN401 - depends on kind
     if kind == "integer":
         if _INTEGER.fullmatch(value) is None or abs(int(value)) > LARGEST_NUMBER:
             raise ShapeError(name, "a whole number")

@@ -1,7 +1,7 @@
-"""A long JSON value as the library would encode it, made in pieces that are short to work on.
+"""Long JSON values, re-encoded as the library encodes them, in short pieces of work.
 
-To decode a megabyte of empty lists takes a tenth of a second, in which nobody else is served. So a
-long value is taken apart without decoding it, and its parts are decoded and encoded some at a time.
+Decoding a megabyte of empty lists takes a tenth of a second, during which nobody else is served. So
+a long value is split without decoding it, and its parts are decoded and encoded a few at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
 SHORT = 16_384
-"""Bytes that are decoded in one go: at the worst, by numbers near to zero, 20 ms."""
+"""Bytes decoded in one go: at worst, with numbers near zero, this takes 20 ms."""
 
 _decode = msgspec.json.Decoder().decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -26,7 +26,7 @@ _sorted = msgspec.json.Encoder(order="sorted").encode
 _encode_key = _plain
 _AT_ONCE = 1_024
 _Pair = tuple[str, msgspec.Raw]
-"""A key and its value in an object."""
+"""A key of an object, with its value."""
 
 
 def canonical(
@@ -60,12 +60,12 @@ def _written(text: bytes, encode: Callable[[Any], bytes]) -> Generator[None, Non
 
 
 def _numbers(text: bytes, encode: Callable[[Any], bytes]) -> Generator[None, None, bytes]:
-    """Write a list that holds no text and nothing nested: every comma ends an item."""
+    """Re-encode a list without strings or nesting: every comma in it ends an item."""
     written: list[bytes] = []
     start, last = 1, len(text) - 1
     while start < last:
         end = last if last - start <= SHORT else text.rfind(b",", start, start + SHORT)
-        if end < 0:  # a number, or spaces, longer than that
+        if end < 0:  # a number or whitespace that is longer than a piece
             end = text.find(b",", start, last) % (last + 1)
         yield
         written.append(encode(_decode(b"[%b]" % text[start:end]))[1:-1])
@@ -76,7 +76,7 @@ def _numbers(text: bytes, encode: Callable[[Any], bytes]) -> Generator[None, Non
 def _parts(
     parts: Sequence[msgspec.Raw | _Pair], around: bytes, encode: Callable[[Any], bytes]
 ) -> Generator[None, None, list[bytes]]:
-    """Write neighbours together while they are short, and each long part alone."""
+    """Re-encode short neighbours together, and each long part alone."""
     written: list[bytes] = []
     waiting = [parts[i : i + _AT_ONCE] for i in range(0, len(parts), _AT_ONCE)]
     waiting.reverse()

@@ -1,4 +1,4 @@
-"""Checks of a request that look at nothing but its head."""
+"""Checks of a request that need only its head."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _MOST_DIGITS = 19
 
 
 def check_size(scope: Scope, headers: Headers, settings: ServiceSettings, most_bytes: int) -> None:
-    """Refuse too many or too long headers (the path counts in), and a body said to be too long."""
+    """Refuse a head that is too large (the path counts), or a declared body size over the limit."""
     size = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b"")) + headers.size
     if len(headers) > settings.max_header_count or size > settings.max_header_bytes:
         raise Refusal("headers_too_large", "the headers and the path are too many or too long")
     for length in headers.values(b"content-length"):
         if not length.isdigit():
             raise Refusal("malformed_request", "Content-Length is a number of bytes")
-        # Told by its digits first: past some thousands of them Python makes no number of them.
+        # Check the number of digits first: Python refuses to convert thousands of them.
         if len(length) > _MOST_DIGITS or int(length) > most_bytes:
             raise too_large(most_bytes)
 
 
 def too_large(most_bytes: int) -> Refusal:
-    """Return the refusal of a body of more bytes than that."""
+    """Return the refusal of a body larger than the limit."""
     return Refusal(
         "payload_too_large",
         f"the body has more than {most_bytes} bytes",
@@ -42,7 +42,7 @@ def too_large(most_bytes: int) -> Refusal:
 
 
 def check_media_type(headers: Headers) -> None:
-    """Refuse a body that is not said to be JSON in UTF-8 as it stands, without compression."""
+    """Refuse a body that is not declared as uncompressed JSON in UTF-8."""
     given = headers.values(b"content-encoding")
     if given and b",".join(given).strip().lower() not in {b"", b"identity"}:
         raise Refusal(
@@ -69,12 +69,12 @@ def _is_json(content_type: bytes) -> bool:
 
 
 def check_accept(headers: Headers) -> None:
-    """Refuse a caller who wants something else than JSON."""
+    """Refuse a caller who does not accept JSON."""
     values = headers.values(b"accept")
     if not values:
         return
     given = b",".join(values)
-    if not given.strip(b" \t,"):  # an empty list wants nothing in particular, like none
+    if not given.strip(b" \t,"):  # an empty list accepts anything, like no header
         return
     for choice in given.split(b","):
         media_type, _, parameters = choice.partition(b";")
@@ -85,7 +85,7 @@ def check_accept(headers: Headers) -> None:
 
 
 def check_host(headers: Headers) -> None:
-    """Refuse a name that is not this machine's own: a page elsewhere may have it point here."""
+    """Refuse host names other than this machine's own: a web page may point its name here."""
     given = headers.values(b"host")
     if len(given) != 1 or not _is_loopback(given[0]):
         raise Refusal("malformed_request", "the Host is not a loopback address")

@@ -1,8 +1,8 @@
-"""``Idempotency-Key``: ids derived from it, so that a request that is repeated changes nothing.
+"""``Idempotency-Key``: derived ids, so that a repeated request changes nothing.
 
-There is no table of keys. What a body leaves without an id gets one that the same caller gets again
-for the same key; the store then tells the retry_state by the id, and for a create or a fork by the
-digest kept beside it.
+There is no table of keys. Where a body leaves out an id, the id is derived from the caller and the
+key, so a retry derives the same one. The store recognises the retry by that id and, for creates and
+forks, by the digest stored beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ID_BYTES = 16
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):
-    """The key of one request, with whom and what it holds for."""
+    """The key of one request, with the caller and the operation that it applies to."""
 
     principal: Principal
     route: str
@@ -37,15 +37,15 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
         return base64.urlsafe_b64encode(digest[:_ID_BYTES]).rstrip(b"=").decode()
 
     def digest(self, body: bytes) -> str:
-        """Return what tells the same request from another one under the same key.
+        """Return a digest that distinguishes different requests with the same key.
 
-        ``body`` is JSON with its keys in order. It alone would not do: under an id that the caller
-        chose, a fork of one session would pass for a retry_state of a fork of another.
+        ``body`` is JSON with sorted keys. The body alone is not enough: with an id chosen by the
+        caller, a fork of one session would pass for a retry of a fork of another.
         """
         return hashlib.sha256(msgspec.json.encode(self._parts()) + b"\0" + body).hexdigest()
 
     def _parts(self) -> list[str | None]:
-        """Return whom and what the key holds for."""
+        """Return the caller and the operation that the key applies to."""
         return [
             self.principal.namespace,
             self.principal.source,
@@ -57,7 +57,7 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
 
 
 def key_text(values: Sequence[bytes]) -> str | None:
-    """Read the header: 1 to 255 visible ASCII characters."""
+    """Read the header, which must be 1 to 255 visible ASCII characters."""
     if not values:
         return None
     text = values[0].decode("latin-1")
@@ -68,5 +68,5 @@ def key_text(values: Sequence[bytes]) -> str | None:
 
 
 def mismatch() -> Refusal:
-    """Return the refusal of a key that was used for something else."""
+    """Return the refusal of a key that was already used for another request."""
     return Refusal("idempotency_mismatch", "this Idempotency-Key was used for another request")

@@ -1,7 +1,7 @@
-"""What can be learned about a JSON text without making objects of it: keys, nesting.
+"""What a JSON text reveals without building objects from it: its keys and its nesting.
 
-All of it works on texts that are known to be JSON, in pieces: each function is a generator that
-yields after a piece, so that a long text does not hold up the event loop.
+Texts must already be known to be valid JSON. Functions for long texts are generators that yield
+after each piece, so that they do not block the event loop.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _TO_LISTS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _OPENING + _CLOSING)
 _NEAR_ZERO = re.compile(rb"[eE]-0*[1-9][0-9]{2}")
 _ESCAPE = 5
-"""Bytes that an escape such as ``\\u0061`` may have more than what it stands for."""
+"""Bytes by which an escape such as ``\\u0061`` may exceed the character that it encodes."""
 
 
 class RepeatedKeyError(Exception):
-    """An object names a key twice."""
+    """An object contains a key twice."""
 
 
 class Scan(msgspec.Struct, frozen=True):
-    """What stands outside the strings of a text.
+    """What a text contains outside its strings.
 
-    ``keys`` counts those of all objects, ``near_zero`` the numbers so near to zero that they are
-    slow to read. ``brackets`` are ``[`` and ``]``, those of objects too.
+    ``keys`` counts the keys of all objects, ``near_zero`` the numbers so close to zero that they
+    are slow to parse. ``brackets`` contains ``[`` and ``]``, with braces counted as brackets.
     """
 
     keys: int
@@ -43,7 +43,7 @@ class Scan(msgspec.Struct, frozen=True):
 
 
 def scan(text: bytes) -> Generator[None, None, Scan]:
-    """Look through a text."""
+    """Scan a text."""
     keys = near_zero = 0
     brackets: list[bytes] = []
     for outside in _outside_strings(text):
@@ -55,12 +55,12 @@ def scan(text: bytes) -> Generator[None, None, Scan]:
 
 
 def _outside_strings(text: bytes) -> Generator[bytes]:
-    """Yield what stands outside strings, piece by piece."""
+    """Yield what is outside strings, piece by piece."""
     inside = place = 0
     while place < len(text):
         end = min(place + _PIECE, len(text))
         piece = text[place:end]
-        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # an escape is not cut in two
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2:  # do not split an escape
             end += 1
             piece = text[place:end]
         place = end
@@ -72,11 +72,11 @@ def _outside_strings(text: bytes) -> Generator[bytes]:
 
 
 def is_deeper(brackets: bytes, most: int) -> Generator[None, None, bool]:
-    """Whether brackets are nested deeper than that."""
+    """Whether brackets are nested deeper than the given depth."""
     if brackets.count(b"[") <= most:
         return False
     for _ in range(most):
-        brackets = brackets.replace(b"[]", b"")  # the innermost of all
+        brackets = brackets.replace(b"[]", b"")  # the innermost pairs
         yield
         if not brackets:
             return False
@@ -97,7 +97,7 @@ def is_utf8(text: bytes) -> Generator[None, None, bool]:
 
 
 def least_size(text: bytes) -> Generator[None, None, int]:
-    """Return a number of bytes that the text has at least, written without needless escapes."""
+    """Return a lower bound of the text's size in bytes without needless escapes."""
     size = len(text)
     for place in range(0, len(text), _PIECE):
         size -= _ESCAPE * text.count(b"\\u", place, place + _PIECE)
@@ -106,14 +106,14 @@ def least_size(text: bytes) -> Generator[None, None, int]:
 
 
 def has_near_zero(text: bytes, most: int) -> bool:
-    """Whether a short text has more than so many numbers that are slow to read."""
+    """Whether a short text has more than the given count of numbers that are slow to parse."""
     if text.count(b"e-") + text.count(b"E-") <= most:
         return False
     return sum(len(_NEAR_ZERO.findall(piece)) for piece in _outside_strings(text)) > most
 
 
 def check_keys(text: bytes) -> None:
-    """Raise ``RepeatedKeyError`` if an object of a short text names a key twice, at any depth."""
+    """Raise ``RepeatedKeyError`` if any object of a short text contains a key twice."""
     json.loads(text, object_pairs_hook=_distinct, parse_int=len, parse_float=len)
 
 

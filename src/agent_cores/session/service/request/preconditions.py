@@ -1,4 +1,4 @@
-"""ETags: what a session answers with, and what ``If-Match`` may hold."""
+"""ETags: the one that a session's response carries, and what ``If-Match`` accepts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _REVISION = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 def etag(header: SessionMetadata) -> str:
-    """Return the ETag of a session: its version, in quotes."""
+    """Return the ETag of a session: its version in quotes."""
     return f'"{header.version}"'
 
 
 def expected(values: Sequence[bytes]) -> dict[str, Any]:
-    """Read ``If-Match``: an ETag of a session, a bare revision in quotes, or ``*``.
+    """Read ``If-Match``: a session's ETag, a bare revision in quotes, or ``*``.
 
-    Returns what the manager's verbs take for it, by name.
+    Returns the matching keyword arguments of the manager's verbs.
     """
     if not values:
         return {}

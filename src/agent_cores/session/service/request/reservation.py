@@ -1,4 +1,4 @@
-"""``Reservation``: what a request holds of the bounded resources until its response is read."""
+"""``Reservation``: the bounded resources that a request holds until its response is read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Reservation:
-    """Slots among the caller's requests and the requests in flight, and shares of the budget.
+    """Slots in the caller's and the process's limits of requests, and shares of the budget.
 
-    A caller who does not read the response holds them for as long as the service keeps it.
+    A caller who does not read the response holds them until the service closes the connection.
     """
 
     __slots__ = ("_components", "_is_at_work", "_place", "_shares")
@@ -28,22 +28,22 @@ class Reservation:
         self._shares: list[Share] = []
 
     def count_body(self, budget: Budget) -> Share:
-        """Return the share that counts the body, for servers that do not count it."""
+        """Return a share that counts the body, for servers that do not count it."""
         share = budget.share()
         self._shares.append(share)
         return share
 
     def take_caller_slot(self, principal: Principal) -> None:
-        """Take a slot of the caller's; refuses one too many."""
+        """Take one of the caller's slots; refuse the request if none is free."""
         self._place = self._components.callers.enter(principal)
 
     def take_work_slot(self) -> None:
-        """Take a slot among the requests in flight; refuses one too many."""
+        """Take one of the slots for requests in flight; refuse the request if none is free."""
         self._components.in_flight.enter()
         self._is_at_work = True
 
     def count_response(self, budget: Budget, response: Response, method: str) -> Response:
-        """Count the response; without room for it, a read is refused and a write is not."""
+        """Count the response; without room for it, a read is refused and a write still succeeds."""
         size = len(response.body)
         if size > FREE:
             if method in {"GET", "HEAD"} and not budget.has_room(size):
@@ -54,7 +54,7 @@ class Reservation:
         return response
 
     def release(self) -> None:
-        """Give everything back."""
+        """Release everything."""
         if self._place is not None:
             self._components.callers.leave(self._place)
         if self._is_at_work:

@@ -1,4 +1,4 @@
-"""``TimeSlices``: long work on the event loop, a few milliseconds at a time."""
+"""``TimeSlices``: long work on the event loop, done a few milliseconds at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _SECONDS = 0.005
 _ROUNDS = 4
-"""Iterations of the event loop between two slices: enough to handle a short request."""
+"""Event loop iterations between two slices: enough to handle a short request."""
 
 
 class TimeSlices:
@@ -24,7 +24,7 @@ class TimeSlices:
     async def run(self, steps: Generator[None, None, T]) -> T:
         """Run a generator to its end and return its value; other tasks run between its slices.
 
-        With several at a time, every other task would wait for a slice of each.
+        Running several in turn would make every other task wait for a slice of each.
         """
         async with self._turn:
             until = time.perf_counter() + _SECONDS

@@ -1,6 +1,6 @@
-"""``RequestView``: the manager's verbs for one request, with what only HTTP needs."""
+"""``RequestView``: the manager's verbs for one request, plus what only HTTP needs."""
 
-# ruff: noqa: ANN401 - it passes on the arguments of the verbs
+# ruff: noqa: ANN401 - it forwards the arguments of the verbs
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Append(msgspec.Struct, frozen=True):
-    """What an append did. ``fresh``: all messages are new, none was known before."""
+    """The result of an append. ``fresh``: all messages are new, none was already stored."""
 
     messages: tuple[StoredMessage, ...]
     last_seq: int
@@ -39,14 +39,14 @@ class Append(msgspec.Struct, frozen=True):
 
 
 class NewSession(msgspec.Struct, frozen=True):
-    """What a create or a fork gave; ``session`` is ``None`` if there was one under the id."""
+    """The result of a create or fork; ``session`` is ``None`` if the id was already taken."""
 
     session_id: str
     session: Session | None
 
 
 _FEW_GROUPS = 16
-"""Scopes of callers in more groups are not kept: a thousand of them would be a lot to hold."""
+"""Scopes of callers in more groups are not cached, since a thousand such scopes would be large."""
 
 
 def _scope(namespace: str, groups: tuple[str, ...], until: datetime | None = None) -> Scope:
@@ -69,9 +69,9 @@ def _append_of(applied: Applied) -> Append:
 
 
 class RequestView(SessionVerbs):
-    """The verbs, in the caller's namespace and with the groups of the credential alone.
+    """The verbs, in the caller's namespace and with only the credential's groups.
 
-    Content, metadata and context come as JSON, which goes into the response as it is.
+    Content, metadata and context are encoded JSON, which goes into the response unchanged.
     """
 
     @classmethod
@@ -90,7 +90,7 @@ class RequestView(SessionVerbs):
     async def create(
         self, user_id: str, *arguments: Any, request_digest: str | None, **options: Any
     ) -> NewSession:
-        """Create, like ``create_session``, and return the session if it is a new one."""
+        """Create a session like ``create_session``; return it if it is new."""
         created = await self._create_session(
             user_id, *arguments, request_digest=request_digest, **options
         )
@@ -99,7 +99,7 @@ class RequestView(SessionVerbs):
     async def fork(
         self, session_id: str, user_id: str, *, request_digest: str | None, **options: Any
     ) -> NewSession:
-        """Fork, like ``fork_session``, and return the copy."""
+        """Fork a session like ``fork_session``; return the copy."""
         created = await self._fork_session(
             session_id, user_id, request_digest=request_digest, **options
         )
@@ -112,18 +112,18 @@ class RequestView(SessionVerbs):
         return NewSession(created.session_id, session)
 
     async def check(self, session_id: str, user_id: str, action: Action) -> None:
-        """Raise what the caller would be told, if they may not do that.
+        """Raise the error that the caller would get if they may not do this.
 
-        It comes before another refusal, so it is decided on what stands now, never on the cache.
+        It precedes another refusal, so it is decided on the stored header, never on a cached one.
         """
         await self._read_session(session_id, user_id, action)
 
     async def look_at(self, session_id: str, user_id: str, action: Action) -> ReadResult:
-        """Read the header, the fields for providers included."""
+        """Read the header, including the fields for providers."""
         return await self._read_session(session_id, user_id, action)
 
     async def header(self, session_id: str, user_id: str) -> Session:
-        """Return a session as a create answers with it: without what takes the right to read."""
+        """Return the session for a create's response: without what requires the right to read."""
         engine = self.runtime.engine
         caller = await self._scope.with_groups(Caller(user_id))
         read = await engine.read(self._scope, session_id, caller, Action.READ)
@@ -146,10 +146,10 @@ class RequestView(SessionVerbs):
         turn: str | None,
         whole: bool,
     ) -> Append:
-        """Append, like ``add_messages``, and tell where the session stands after it.
+        """Append like ``add_messages``; also return the state of the session afterwards.
 
-        ``expected`` holds what ``If-Match`` names. ``whole``: only if all of it is new, or all of
-        it known.
+        ``expected`` is what ``If-Match`` names. ``whole``: apply it only if all messages are new or
+        all are already stored.
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
         applied = await self._append(
@@ -177,7 +177,7 @@ class RequestView(SessionVerbs):
         expected_last_seq: int | None,
         turn: str | None,
     ) -> Append:
-        """Replace, like ``replace_messages``, and tell where the session stands after it."""
+        """Replace like ``replace_messages``; also return the state of the session afterwards."""
         decision = await self._decide(session_id, user_id, Action.REPLACE)
         applied = await self._replace(
             decision,

@@ -1,4 +1,4 @@
-"""The table of routes: every request that the service answers."""
+"""The table of routes: every request that the service handles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The description of the interface: OpenAPI for programs, a page for people."""
+"""The description of the interface: OpenAPI for programs, an HTML page for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def described(routes: tuple[Route, ...]) -> tuple[Route, ...]:
-    """Return the routes, and those that describe them all."""
+    """Return the given routes, plus those that describe them all."""
 
     @cache
     def document_of(limits: Limits) -> bytes:
@@ -35,7 +35,7 @@ def described(routes: tuple[Route, ...]) -> tuple[Route, ...]:
         return Response(200, document_of(call.manager.runtime.limits))
 
     async def docs(call: Call) -> Response:
-        """Return the page; it loads nothing from elsewhere."""
+        """Return the HTML page; it loads nothing from elsewhere."""
         _check_enabled(call)
         return Response(200, page_of_all(), content_type=b"text/html; charset=utf-8")
 

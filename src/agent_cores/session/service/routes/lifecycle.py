@@ -33,13 +33,13 @@ async def archive_session(call: Call) -> Response:
 
 
 async def unarchive_session(call: Call) -> Response:
-    """Make it active again."""
+    """Make an archived session active again."""
     call.body()
     return call.session(await call.view.unarchive_session(call.session_id, call.user_id))
 
 
 async def renew_session(call: Call) -> Response:
-    """Count the idle time anew."""
+    """Restart a session's idle time."""
     body: shapes.RenewSession = call.body()
     ttl_hours = UNSET if body.ttl_seconds is UNSET else hours(body.ttl_seconds)
     return call.session(

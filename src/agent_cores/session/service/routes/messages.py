@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent_cores.session.service.request.view import Append
 
 _just_now = lru_cache(maxsize=8)(wire_time)
-"""Most messages of a millisecond have the same instant."""
+"""Most messages of the same millisecond share one instant."""
 _SEQ = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -54,7 +54,7 @@ async def append_messages(call: Call) -> Response:
 
 
 async def replace_messages(call: Call) -> Response:
-    """Put messages in place of those after a seq."""
+    """Replace the messages after a seq."""
     body: shapes.ReplaceMessages = call.body()
     done = await call.view.replace(
         call.session_id,
@@ -86,7 +86,7 @@ async def _new_messages(
 async def _check_roles(
     call: Call, body: shapes.AppendMessages, action: Action, allowed: tuple[str, ...]
 ) -> None:
-    """Refuse roles that the credential may not append; who may not append at all is told that."""
+    """Refuse roles that the credential may not append, after checking the caller's own access."""
     if all(message.role in allowed for message in body.messages):
         return
     await call.view.check(call.session_id, call.user_id, action)
@@ -114,7 +114,7 @@ def _appended(call: Call, body: shapes.AppendMessages, done: Append, status: int
 
 
 def _as_given(call: Call, stored: models.StoredMessage, given: shapes.NewMessage) -> shapes.Message:
-    """Return a message that has just been stored: it holds what the request does."""
+    """Return a message that was just stored, with its values as the request sent them."""
     return shapes.Message(
         stored.seq,
         stored.id,
@@ -147,7 +147,7 @@ async def list_messages(call: Call) -> Response:
 
 
 async def get_message(call: Call) -> Response:
-    """Read one message."""
+    """Read a message."""
     seq = await _seq(call, Action.READ)
     page = await call.view.get_session_messages(call.session_id, call.user_id, 1, after_seq=seq - 1)
     if not page or page[0].seq != seq:
@@ -156,7 +156,7 @@ async def get_message(call: Call) -> Response:
 
 
 async def delete_message(call: Call) -> Response:
-    """Remove one message."""
+    """Remove a message."""
     query = call.query()
     seq = await _seq(call, Action.DELETE_OWN_MESSAGE)
     await call.view.delete_message(
@@ -170,7 +170,7 @@ async def delete_message(call: Call) -> Response:
 
 
 async def _seq(call: Call, action: Action) -> int:
-    """Return the seq that the path names; one that no message can have is a missing message."""
+    """Return the seq in the path; a number that no message can have is reported as not found."""
     text = call.path[1]
     if _SEQ.fullmatch(text) is not None and int(text) <= LARGEST_NUMBER:
         return int(text)
@@ -194,7 +194,7 @@ async def rewind_session(call: Call) -> Response:
 
 
 async def pop_messages(call: Call) -> Response:
-    """Take messages off the end."""
+    """Remove and return the last messages."""
     body: shapes.PopMessages = call.body()
     popped = await call.view.pop_messages(
         call.session_id,

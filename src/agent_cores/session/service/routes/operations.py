@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def me(call: Call) -> Response:
-    """Say who the credential says is calling."""
+    """Return who the caller is, according to the credential."""
     who = call.principal
     return call.json(
         shapes.Me(
@@ -27,7 +27,7 @@ async def me(call: Call) -> Response:
 
 
 async def erase_user(call: Call) -> Response:
-    """Erase what a user owns, and their grants."""
+    """Erase the sessions that a user owns, and the user's grants."""
     body: shapes.EraseUser = call.body()
     receipt = await call.view.erase_user(body.user_id)
     return call.json(
@@ -48,12 +48,12 @@ async def statistics(call: Call) -> Response:
 
 
 async def healthz(call: Call) -> Response:
-    """Say that the process answers."""
+    """Return 200 while the process is running."""
     return call.json(shapes.Health("ok"))
 
 
 async def readyz(call: Call) -> Response:
-    """Say whether requests may be sent here: started, not about to stop, and the store answers."""
+    """Report whether the service is ready: started, not stopping, and the store available."""
     if await call.is_ready():
         return call.json(shapes.Health("ok"))
     return call.json(shapes.Health("unavailable"), 503)

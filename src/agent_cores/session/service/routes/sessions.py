@@ -1,4 +1,4 @@
-"""Sessions as a whole: create, list, read, change, delete."""
+"""Whole sessions: create, list, read, change, delete."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ REPLAYED = {"Idempotent-Replayed": "true"}
 
 
 async def create_session(call: Call) -> Response:
-    """Create a session, or return the one that there is."""
+    """Create a session, or return the existing one."""
     body: shapes.CreateSession = call.body()
     if not may_choose_id(call, body.id):
         raise cannot_choose_id()
     derived = body.id is None and call.key is not None
     session_id = call.key.derived_id() if derived and call.key is not None else body.id
     digest = await call.digest()
-    # With a key, an existing session may be what this very request has made before.
+    # With an idempotency key, an existing session may be the result of this very request.
     if_exists = body.if_exists if digest is None else "error"
     try:
         created = await _create(call, body, session_id, digest, if_exists)
@@ -80,7 +80,7 @@ async def _create(
 
 
 def may_choose_id(call: Call, session_id: str | None) -> bool:
-    """Whether the id is left to the service, or chosen by somebody who may."""
+    """Whether the service chooses the id, or the caller may choose it."""
     return session_id is None or "act-as" in call.principal.rights or call.settings.client_ids
 
 
@@ -92,7 +92,7 @@ def cannot_choose_id() -> AccessDeniedError:
 async def is_replay(
     call: Call, session_id: str, digest: str, exists: SessionExistsError, *, derived: bool
 ) -> bool:
-    """Whether this very request made the session before, and the caller may still read it."""
+    """Whether this request made the session before, and the caller may still read it."""
     try:
         look = await call.view.look_at(session_id, call.user_id, Action.READ)
     except SessionError:
@@ -107,19 +107,19 @@ async def is_replay(
 async def created_answer(
     call: Call, session_id: str, headers: dict[str, str] | None = None
 ) -> Response:
-    """Return 201 and the session as it stands now."""
+    """Return 201 with the session in its current state."""
     session = await call.view.header(session_id, call.user_id)
     return call.session(session, 201, {**location(call, session_id), **(headers or {})})
 
 
 def location(call: Call, session_id: str) -> dict[str, str]:
-    """Return the header that says where the new session is."""
+    """Return the ``Location`` header of the new session."""
     root = call.scope.get("root_path", "")
     return {"Location": f"{root}/v1/sessions/{quote(session_id, safe='')}"}
 
 
-def hours(seconds: float | UnsetType | None) -> Any:  # noqa: ANN401 - the default is told by identity
-    """Return seconds as the manager takes them; what was left out stays left out."""
+def hours(seconds: float | UnsetType | None) -> Any:  # noqa: ANN401 - or the default's object
+    """Return seconds as the manager takes them; an omitted value stays omitted."""
     if seconds is UNSET:
         return DEFAULT_TTL_HOURS
     return None if seconds is None else seconds / 3600
@@ -142,7 +142,7 @@ async def list_sessions(call: Call) -> Response:
 
 
 async def get_session(call: Call) -> Response:
-    """Read a session, with its latest messages if asked."""
+    """Read a session, with its latest messages if requested."""
     limit = call.query().get("message_limit", 0)
     return call.session(
         await call.view.get_session(call.session_id, call.user_id, message_limit=limit)
@@ -150,7 +150,7 @@ async def get_session(call: Call) -> Response:
 
 
 async def update_session(call: Call) -> Response:
-    """Change metadata and context."""
+    """Change a session's metadata and context."""
     body: shapes.UpdateSession = call.body()
     session = await call.view.update_session(
         call.session_id,
@@ -164,7 +164,7 @@ async def update_session(call: Call) -> Response:
 
 
 async def delete_session(call: Call) -> Response:
-    """Remove a session."""
+    """Delete a session."""
     await call.view.delete_session(call.session_id, call.user_id, **call.expected)
     return Response(204)
 

@@ -25,7 +25,7 @@ async def list_grants(call: Call) -> Response:
 
 
 async def share_session(call: Call) -> Response:
-    """Give a role."""
+    """Give a user or group a role."""
     body: shapes.ShareSession = call.body()
     expires_at = body.expires_at
     if expires_at is not None:
@@ -41,7 +41,7 @@ async def share_session(call: Call) -> Response:
 
 
 async def revoke_access(call: Call) -> Response:
-    """Take a role away."""
+    """Revoke a grant."""
     body: shapes.RevokeAccess = call.body()
     had = await call.view.revoke_access(call.session_id, call.user_id, body.subject)
     return Response(204, headers=[(b"had-grant", b"true" if had else b"false")])

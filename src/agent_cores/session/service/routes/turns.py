@@ -26,7 +26,7 @@ async def take_turn(call: Call) -> Response:
 
 
 async def renew_turn(call: Call) -> Response:
-    """Count the lease anew."""
+    """Extend the lease of a turn."""
     body: shapes.RenewTurn = call.body()
     turn = await call.view.renew_turn(
         call.session_id, call.user_id, call.path[1], lease_seconds=body.lease_seconds
@@ -35,7 +35,7 @@ async def renew_turn(call: Call) -> Response:
 
 
 async def release_turn(call: Call) -> Response:
-    """Give the turn back."""
+    """Release a turn."""
     await call.view.release_turn(call.session_id, call.user_id, call.path[1])
     return Response(204)
 

@@ -1,6 +1,6 @@
-"""PostgreSQL URLs: which options are ours, which the driver's, and which nobody's.
+"""PostgreSQL URLs: which options are ours, which the driver's, and which are unknown.
 
-Those that libpq knows and asyncpg does not are carried out here, or refused by name.
+Options that libpq supports and asyncpg does not are implemented here, or refused by name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SERVER = frozenset(
         "tcp_user_timeout", "client_connection_check_interval", "synchronous_commit", "role",
     }
 )  # fmt: skip
-"""Settings of the server that the driver hands on; another name would be a slip of the pen."""
+"""Server settings that the driver passes on; any other name is probably a typo."""
 
 _CHOICES = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
@@ -64,7 +64,7 @@ _ADVICE = {
     "requiressl": "say sslmode=require",
     "command_timeout": "say timeout",
 }
-"""Options of other drivers and libraries, and what says the same here."""
+"""Options of other drivers and libraries, with their equivalents here."""
 
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
 _ZERO = re.compile(r"0+(\.0*)?")
@@ -77,7 +77,7 @@ _SCHEMES = {
 
 
 def split_url(url: str) -> tuple[str, dict[str, Any]]:
-    """Return what the driver takes, and our own options; refuse options that neither knows."""
+    """Return the driver's URL and our own options; refuse options that neither knows."""
     base, _, query = url.partition("?")
     theirs: dict[str, str] = {}
     own: dict[str, Any] = {}
@@ -100,8 +100,8 @@ def split_url(url: str) -> tuple[str, dict[str, Any]]:
 
 
 def _checked(name: str, value: str) -> str:
-    """Return the value of an option; refuse one that its choices do not have."""
-    if name == "ssl":  # as SQLAlchemy and Node have it
+    """Return the value of an option; refuse one that is not among its choices."""
+    if name == "ssl":  # as in SQLAlchemy and Node
         value = {"true": "require", "1": "require", "false": "disable"}.get(value, value)
     choices = _CHOICES["sslmode" if name == "ssl" else name] if name in {"ssl", *_CHOICES} else ()
     if choices and value not in choices:
@@ -128,7 +128,7 @@ def _take_channel_binding(value: str, theirs: dict[str, str], _: dict[str, Any])
 
 
 def _take_connect_timeout(value: str, _: dict[str, str], own: dict[str, Any]) -> None:
-    if _ZERO.fullmatch(value) is None:  # libpq's 0: connecting has no bound of its own
+    if _ZERO.fullmatch(value) is None:  # 0 in libpq: connecting has no timeout of its own
         own["connect_timeout"] = PostgresOptions.read("connect_timeout", value)
 
 
@@ -152,10 +152,10 @@ _TRANSLATED: dict[str, Callable[[str, dict[str, str], dict[str, Any]], None]] = 
 
 
 def _verify_instead_of_binding(theirs: dict[str, str]) -> None:
-    """Carry out ``channel_binding=require``, which asyncpg cannot: verify the certificate.
+    """Replace ``channel_binding=require``, which asyncpg lacks: verify the certificate instead.
 
-    Both keep out who stands between client and server. Without a file of certificates the system's
-    are asked.
+    Both keep out a machine in the middle. Without a certificate file the system's certificates are
+    used.
     """
     if theirs.pop("channel_binding", None) is None:
         return
@@ -191,10 +191,10 @@ def _unknown(name: str, query: str) -> str:
 
 
 def driver_tls(dsn: str) -> tuple[str, ssl.SSLContext | None]:
-    """Return what the driver takes, and the TLS context where it cannot make it by itself.
+    """Return the driver's URL, and the TLS context if the driver cannot make it by itself.
 
-    That is ``sslrootcert=system``: trust the system's certificates, and verify the host's name.
-    Files of certificates and keys that cannot be read are ``ConfigurationError``.
+    The latter is for ``sslrootcert=system``: trust the system's certificates and verify the host
+    name. Unreadable certificate or key files raise ``ConfigurationError``.
     """
     base, _, query = dsn.partition("?")
     options = {name: values[-1] for name, values in parse_qs(query).items()}
@@ -245,6 +245,6 @@ def _tls_version(text: str) -> ssl.TLSVersion:
 
 
 def without_password(dsn: str) -> str:
-    """Return host and database of a URL, for a log line."""
+    """Return the host and database of a URL, for the log."""
     parts = urlsplit(dsn)
     return f"{parts.netloc.rpartition('@')[2] or 'its default host'}{parts.path}"

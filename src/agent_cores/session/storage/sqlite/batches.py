@@ -1,9 +1,9 @@
 """``Batches``: the transactions of the writing thread.
 
-A batch of plain appends that this process knows enough of is one statement, see ``runs.py``; it
-waits for nobody. Any other batch is a transaction that waits in ``BEGIN IMMEDIATE`` for its turn
-among processes, so that nothing read under it can change before the commit, and each change is
-judged by the time at which it is applied. If the batch fails as a whole, its changes run singly.
+A batch of plain appends to remembered sessions is one statement, see ``runs.py``, which waits for
+nobody. Any other batch is a transaction that waits in ``BEGIN IMMEDIATE`` for its turn among
+processes. So nothing that it reads can change before the commit, and each change is decided by the
+time at which it is applied. If the batch fails as a whole, its changes run one by one.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     Written = tuple[Answers, bool, dict[SessionName, Remembered]]
 
 _TO_ANSWER = 0.05
-"""The part of a timeout that is left to tell callers that the file stayed locked."""
+"""The part of a timeout reserved for telling callers that the file stayed locked."""
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A change, and when its caller gives up, as ``time.monotonic()`` counts."""
+    """A change, and when its caller gives up, in the time of ``time.monotonic()``."""
 
     change: Change
     end: float
@@ -51,7 +51,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 class Batches:
     """Writes batches on one connection, whose busy handler is ``lock``.
 
-    ``deletes`` is set once a session was deleted whose messages and context are still there.
+    ``deletes`` is set after a session was deleted whose messages and context are still stored.
     ``remembers``: whether ``write`` returns sessions for later runs.
     """
 
@@ -76,7 +76,7 @@ class Batches:
         self._margin = _TO_ANSWER * min(timeout, 1.0)
 
     def write(self, batch: Sequence[Waiting], run: Run) -> Written:
-        """Answer each change; return whether the run was written, and the other sessions."""
+        """Write a batch; return the results, whether the run was written, and other sessions."""
         self._left = {}
         if len(run.answers) == len(batch) and not _is_late(batch, run):
             self._lock.end = 0.0
@@ -85,20 +85,20 @@ class Batches:
                     return list(run.answers.values()), True, {}
                 run = Run()
             except apsw.BusyError:
-                pass  # another process writes: wait for it, then see how late it is
+                pass  # another process is writing: wait for it, then check the time
             except apsw.IOError as error:
                 return self._failed(error, batch, outcome_unknown=True), False, {}
             except (apsw.Error, OverflowError, UnicodeError):
-                run = Run()  # nothing was written, and it may be the fault of one change alone
+                run = Run()  # nothing was written, perhaps because of one change alone
         return *self._write_transaction(batch, run), self._remembered()
 
     def begin(self, end: float) -> None:
-        """Begin a transaction that holds the file's lock; wait for it until then."""
+        """Begin a transaction, which locks the file; wait for the lock until ``end``."""
         self._lock.end = end
         self._connection.execute("BEGIN IMMEDIATE")
 
     def rollback(self) -> None:
-        """Undo what was written since ``begin``."""
+        """Undo everything since ``begin``."""
         self._left = {}
         if self._connection.in_transaction:  # some errors end it by themselves
             self._connection.execute("ROLLBACK")
@@ -113,7 +113,7 @@ class Batches:
             written = holds and write_run(self._connection, run)
             done = run.answers if written else {}
             answers = self._carry_out(batch, done)
-        except Exception as error:  # noqa: BLE001 - answered to the change that it belongs to
+        except Exception as error:  # noqa: BLE001 - returned to the change that it belongs to
             self.rollback()
             if len(batch) == 1:
                 return self._failed(error, batch), False
@@ -127,7 +127,7 @@ class Batches:
         return answers, written
 
     def _carry_out(self, batch: Sequence[Waiting], done: dict[int, Applied]) -> Answers:
-        """Return what each change did, or why it is refused; raise what spoils the transaction."""
+        """Return each change's result or refusal; raise what makes the whole transaction fail."""
         now = time.monotonic()
         answers: dict[int, Applied | Exception] = {**done}
         rest = [index for index, _ in enumerate(batch) if index not in done]
@@ -145,7 +145,7 @@ class Batches:
         return [answers[index] for index in range(len(batch))]
 
     def _remembered(self) -> dict[SessionName, Remembered]:
-        """Return the sessions that the last batch changed by steps, as they are since."""
+        """Return the current state of the sessions that the last batch changed by steps."""
         if not self._remembers:
             return {}
         return {
@@ -165,7 +165,7 @@ class Batches:
     def _failed(
         self, error: Exception, batch: Sequence[Waiting], *, outcome_unknown: bool = False
     ) -> Answers:
-        """Answer every change with an error of its own, since callers may add to it."""
+        """Return a separate error for every change, since callers may add notes to it."""
         return [self._answer_of(error, outcome_unknown=outcome_unknown) for _ in batch]
 
     def _answer_of(self, error: Exception, *, outcome_unknown: bool) -> Exception:
@@ -181,5 +181,5 @@ class Batches:
 
 
 def _is_late(batch: Sequence[Waiting], run: Run) -> bool:
-    """Whether a change of the batch may have come too late to be carried out unseen."""
+    """Whether a change of the batch may be too late to apply without checking again."""
     return run.is_late() or min([waiting.end for waiting in batch]) <= time.monotonic()

@@ -1,7 +1,7 @@
-"""Connections to one SQLite file: how they are opened and carry out steps, and whose file it is.
+"""Connections to one SQLite file: how they are opened, run steps, and check whose file it is.
 
-A file that is damaged, of another program or of a newer schema is recognised before anything is
-written to it.
+A file that is damaged, or belongs to another program or a newer schema, is detected before anything
+is written to it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Row = tuple[Any, ...]
 
 APPLICATION_ID = 0x41435331
-"""``ACS1`` in the header of the file says that it is one of ours."""
+"""``ACS1`` in the file's header marks it as one of ours."""
 
 _CHECKPOINT_PAGES = 4_000
 _LARGEST_WAL_LEFT = 64 * 1024 * 1024
@@ -49,7 +49,7 @@ _LAZY = frozenset({Statement.MESSAGES_AFTER, Statement.MESSAGES_BEFORE})
 
 
 class Steps:
-    """Carries out steps on one connection, inside a transaction that is open there."""
+    """Runs steps on one connection, inside a transaction that is open there."""
 
     def __init__(self, connection: apsw.Connection, queries: Queries) -> None:
         self._connection = connection
@@ -57,7 +57,7 @@ class Steps:
         self._many = connection.cursor().executemany
 
     def run(self, step: Step) -> Rows:
-        """Carry out one step; rows of messages are read from the file as they are used."""
+        """Run one step; rows of messages are read from the file lazily."""
         statement, rows = step.statement, step.rows
         if statement is Statement.UPDATE_HEADERS:
             return self._fetch(self._queries.update_headers(step.fields), rows)
@@ -84,7 +84,7 @@ class Steps:
 
 
 def open_reader(path: Path, timeout: float) -> apsw.Connection:
-    """Open a connection that cannot write."""
+    """Open a read-only connection."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(int(timeout * 1000))
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -92,7 +92,7 @@ def open_reader(path: Path, timeout: float) -> apsw.Connection:
 
 
 def open_writer(path: Path, timeout: float, synchronous: str) -> apsw.Connection:
-    """Open the connection that writes; the file is made if need be, and switched to WAL."""
+    """Open the writing connection; create the file if needed, and switch it to WAL."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(int(timeout * 1000))
     _switch_to_wal(connection, path, timeout)
@@ -104,7 +104,7 @@ def open_writer(path: Path, timeout: float, synchronous: str) -> apsw.Connection
 
 
 def _switch_to_wal(connection: apsw.Connection, path: Path, timeout: float) -> None:
-    """Switch the journal; SQLite does not wait by itself where several processes do so at once."""
+    """Switch to WAL; SQLite does not wait by itself when several processes switch concurrently."""
     backoff = Backoff(until=time.monotonic() + timeout, longest=_LONGEST_PAUSE)
     mode = None
     while mode is None:
@@ -120,9 +120,9 @@ def _switch_to_wal(connection: apsw.Connection, path: Path, timeout: float) -> N
 
 
 def stored_version(path: Path, prefix: str, timeout: float) -> int:
-    """Return the version of the tables in a file, 0 where there are none. Nothing is written.
+    """Return the version of a file's tables, 0 if there are none. Writes nothing.
 
-    ``StoreFormatError`` for a file that is damaged, not ours, or too new for this program.
+    Raises ``StoreFormatError`` for a file that is damaged, not ours, or too new for this program.
     """
     if not path.exists() or path.stat().st_size == 0:
         return 0
@@ -134,10 +134,10 @@ def stored_version(path: Path, prefix: str, timeout: float) -> int:
 
 
 def apply_schema(connection: apsw.Connection, path: Path, prefix: str) -> None:
-    """Bring the tables up to this program's schema. Any number of processes may do so at once."""
+    """Upgrade the tables to this program's schema. Safe for concurrent processes."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection, path, prefix)  # another process may have been first
+        version = _version(connection, path, prefix)  # another process may have come first
         newest = newest_version()
         if version < newest:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -161,7 +161,7 @@ def apply_schema(connection: apsw.Connection, path: Path, prefix: str) -> None:
 
 
 def newest_version() -> int:
-    """Return the version of the schema that this program makes."""
+    """Return the version of the schema that this program creates."""
     return numbered_files("sqlite")[-1][0]
 
 
@@ -188,7 +188,7 @@ def _version(connection: apsw.Connection, path: Path, prefix: str) -> int:
 
 
 def _look_into_tables(connection: apsw.Connection, prefix: str) -> None:
-    """Read the beginning of every table: cheap at any size, and much damage shows there."""
+    """Read the start of every table: cheap at any size, and it reveals most damage."""
     for table in ("sessions", "messages", "context", "tags", "shares", "deleted", "counters"):
         fetch(
             connection,
@@ -197,7 +197,7 @@ def _look_into_tables(connection: apsw.Connection, prefix: str) -> None:
 
 
 def free_bytes(path: Path) -> float:
-    """Return how many bytes this user may still write where the file lies; infinity: not known."""
+    """Return how many bytes this user may still write on the file's disk; infinity if unknown."""
     if not hasattr(os, "statvfs"):
         return math.inf
     try:
@@ -205,4 +205,4 @@ def free_bytes(path: Path) -> float:
     except OSError as error:
         raise StorageUnavailableError(f"{path} is no longer there: {error.strerror}") from error
     blocks = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
-    return blocks * disk.f_frsize if disk.f_blocks else math.inf  # none: not that of a disk
+    return blocks * disk.f_frsize if disk.f_blocks else math.inf  # zero: not the size of a disk

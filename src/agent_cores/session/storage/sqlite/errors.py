@@ -1,4 +1,4 @@
-"""What apsw's errors mean: the one place that translates them, so that none leaks."""
+"""Translates apsw's errors, in this one place, so that none reaches callers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.FormatError, apsw.SQLError
 
 
 def translated(error: apsw.Error, path: Path, *, outcome_unknown: bool = False) -> SessionError:
-    """Return what an error of the driver means to callers."""
+    """Return the error that a driver error means to callers."""
     if isinstance(error, _DAMAGED):
         return StoreFormatError(f"{path} is damaged or not a store of this program ({error})")
     if isinstance(error, apsw.ConstraintError):
@@ -37,7 +37,7 @@ def translated(error: apsw.Error, path: Path, *, outcome_unknown: bool = False) 
 
 @contextmanager
 def translating(path: Path) -> Iterator[None]:
-    """Let no error of the driver through."""
+    """Translate every error of the driver that is raised inside."""
     try:
         yield
     except apsw.Error as error:

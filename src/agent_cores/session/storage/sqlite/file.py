@@ -1,9 +1,9 @@
 """``StoreFile``: the file of an open store, and whether it is still the one at its path.
 
-SQLite goes on with the files that it opened, wherever they are moved to. What is written to them
-after that is on disk and yet lost: whoever opens the path next finds another file or none. So every
-batch and every read compares the file, its write-ahead log and its shared memory with what lies at
-their paths before it is answered.
+SQLite keeps using the files that it opened, wherever they are moved. Writes after a move reach the
+disk and are lost all the same: whoever opens the path next finds another file or none. So every
+batch and every read compares the file, its write-ahead log and its shared memory with what is at
+their paths before it returns.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ logger = logging.getLogger("agent_cores.session")
 
 
 class FileMovedError(Exception):
-    """The files at the path are not those that were read; ``StoreFile.follow`` comes next."""
+    """The files at the path are not those that were read; call ``StoreFile.follow`` next."""
 
 
 class StoreFile:
     """One file, opened by the thread that writes to it.
 
-    ``connection`` is that thread's. ``generation`` rises each time the path is opened anew, and
-    tells which connections and what knowledge are of the file that lies there. ``opening`` is held
-    while a connection is opened, so that none is while the files are in doubt. ``close_readers``
-    closes all other connections, within so many seconds or returns false.
+    ``connection`` belongs to that thread. ``generation`` rises each time the path is opened again,
+    and tells which connections and cached state belong to the current file. ``opening`` is held
+    while a connection is opened, so that none is opened while the files are in doubt.
+    ``close_readers`` closes all other connections within the given seconds, or returns false.
     """
 
     def __init__(self, path: Path, *, prefix: str, timeout: float, synchronous: str) -> None:
@@ -69,7 +69,7 @@ class StoreFile:
         self._guard = Guard((), ())
 
     def open(self, version: int) -> None:
-        """Open the file; bring the tables up to date if ``version`` shows that they are not."""
+        """Open the file; upgrade the tables if ``version`` shows that they are old."""
         name = str(self.path)
         before = descriptors_of(name)
         connection = open_writer(self.path, self._timeout, self._synchronous)
@@ -81,7 +81,7 @@ class StoreFile:
             files = tuple((file, status_of(file).identity) for file in (name, wal, memory))
             content = _content(connection, name)
             if _has_moved(connection):
-                raise OSError(f"{name} was replaced")  # noqa: TRY301 - as if it were not there
+                raise OSError(f"{name} was replaced")  # noqa: TRY301 - handled like a missing file
         except OSError as error:
             connection.close()
             raise self._refused(f"changed while it was opened ({error}). Try again") from error
@@ -117,9 +117,10 @@ class StoreFile:
         return self._went_on(connection)
 
     def _went_on(self, connection: apsw.Connection) -> bool:
-        """Whether what was written to the file itself can have come out of its log.
+        """Whether the write to the main file can have come from its own log.
 
-        The count of changes in the header of a file never falls, and the file grows without one.
+        The change counter in a file's header never falls, but the file can grow without a change of
+        it.
         """
         before = self._content
         try:
@@ -133,7 +134,7 @@ class StoreFile:
         return True
 
     def close(self) -> None:
-        """Close the file. What lies at its path is left alone if that is another one."""
+        """Close the file. If another file is at its path, that one is left alone."""
         if not self.holds(self.connection if self._is_open else None):
             logger.warning("%s was moved, removed or replaced before it was closed", self.path)
             self._save()
@@ -145,7 +146,7 @@ class StoreFile:
         self.connection.close()
 
     def open_again(self) -> None:
-        """Open the file after ``close``; ``StorageUnavailableError`` if it is not there."""
+        """Open the file after ``close``; ``StorageUnavailableError`` if it is missing."""
         there = _at(self._files[0][0])
         if there is None:
             raise self._refused("is no longer there: it was moved or removed. Put it back")
@@ -155,9 +156,9 @@ class StoreFile:
             self._reopen()
 
     def follow(self) -> bool:
-        """Go on with the file at the path; tell whether it has all that was committed.
+        """Switch to the file at the path; return whether it has everything that was committed.
 
-        ``StorageUnavailableError`` where there is no file to go on with, or none that is safe.
+        Raises ``StorageUnavailableError`` if there is no file, or none that is safe to use.
         """
         if self.holds(self.connection if self._is_open else None):
             return True
@@ -178,11 +179,11 @@ class StoreFile:
                     "was replaced beside the -wal file of the one before, which others still use."
                     " Stop all processes that use it, then start them again"
                 )
-            for file, identity in (wal, memory):  # else the new file would be read by the old log
+            for file, identity in (wal, memory):  # else the new file would be read with the old log
                 if _at(file) == identity:
                     with suppress(OSError):
                         os.unlink(file)  # noqa: PTH108 - a str already
-            self._save()  # what others committed before they could notice
+            self._save()  # what others committed before they could notice the move
             if not self.close_readers(self._timeout):
                 raise self._refused("was moved or replaced while it was read. Try again")
             self._reopen()
@@ -190,12 +191,12 @@ class StoreFile:
         return same
 
     def _save(self) -> bool:
-        """Move all that the write-ahead log holds into the file, wherever that is now."""
+        """Move everything in the write-ahead log into the file, wherever that is now."""
         main, (log, identity), _ = self._files
         if not self._is_open or self._overwritten:
-            return True  # it holds nothing that belongs to the file
+            return True  # it contains nothing that belongs to the file
         if _at(main[0]) == main[1] and _at(log) not in {None, identity} and _size(log):
-            return False  # others have written by a new log since
+            return False  # others have been writing to a new log since
         try:
             logged, moved = self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
         except apsw.Error as error:
@@ -204,7 +205,7 @@ class StoreFile:
         return bool(logged == moved)
 
     def _reopen(self) -> None:
-        self._close()  # first: SQLite shares its memory among all that a process has open of a file
+        self._close()  # first: within a process SQLite shares memory per file
         version = stored_version(self.path, self._prefix, self._timeout)
         if version < newest_version():
             raise self._refused("was replaced by a file that holds no store. Put it back")
@@ -215,7 +216,7 @@ class StoreFile:
         return self._files[0][1] != _OF_NO_FILE
 
     def _close(self) -> None:
-        """Close the file without a look at its path, once what it held is saved."""
+        """Close the file without checking its path, after its content is saved."""
         if not self._is_open:
             return
         self._files = tuple((path, _OF_NO_FILE) for path, _ in self._files)
@@ -228,7 +229,7 @@ class StoreFile:
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What tells whether a file was written to: when, how many changes it counts, its bytes."""
+    """What shows whether a file was written to: modification time, change counter, size."""
 
     written_at: int
     changes: int
@@ -236,14 +237,14 @@ class Content(msgspec.Struct, frozen=True):
 
 
 def _content(connection: apsw.Connection, path: str) -> Content:
-    status = status_of(path)  # first, so that what is written after it shows next time
+    status = status_of(path)  # first, so that a later write shows next time
     _, header = connection.read("main", 0, 0, 100)
     changes = int.from_bytes(header[24:28], "big")
     return Content(status.written_at, changes, status.size)
 
 
 def _at(path: str) -> Identity | None:
-    """Return which file lies at a path; ``None``: none."""
+    """Return the identity of the file at a path; ``None`` if there is none."""
     try:
         return status_of(path).identity
     except OSError:
@@ -258,7 +259,7 @@ def _size(path: str) -> int:
 
 
 def _has_moved(connection: apsw.Connection) -> bool:
-    """Whether the file that SQLite has open is not the one at its path."""
+    """Whether the file that SQLite has open is no longer the one at its path."""
     moved = ctypes.c_int(0)
     known = connection.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, ctypes.addressof(moved))
     return known and bool(moved.value)

@@ -1,12 +1,12 @@
-"""``Guard``: keeps another SQLite library of this process from removing the files of an open store.
+"""``Guard``: keeps another SQLite library in this process from removing the files of an open store.
 
-SQLite tells other processes by POSIX locks that a file is in use. The kernel drops all of them as
-soon as anything in the process closes the file, and they do not hold within a process at all. So
-``sqlite3.connect(path).close()``, beside this package's own SQLite, takes itself for the only user:
-it removes the write-ahead log while this store still appends to it. Locks of an open file
-description (``F_OFD_SETLK``, Linux) have neither gap. A guard takes two of them, for reading: on
-the bytes that SQLite locks for whoever has the file open, and on the byte that says that the shared
-memory is in use. They stand in the way of nothing but that removal.
+SQLite shows other processes with POSIX locks that a file is in use. The kernel drops all of them as
+soon as anything in the process closes the file, and they have no effect within a process. So
+``sqlite3.connect(path).close()``, next to this package's own SQLite, believes that it is the only
+user: it removes the write-ahead log while this store still appends to it. Locks of an open file
+description (``F_OFD_SETLK``, Linux) have neither problem. A guard takes two of them, as read locks:
+on the bytes that SQLite locks for whoever has the file open, and on the byte that says that the
+shared memory is in use. They block nothing but that removal.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if sys.platform == "linux":
     import fcntl
 
 Range = tuple[int, int]
-"""The first byte and how many."""
+"""The first byte and the number of bytes."""
 
 _SHARED_BYTES = 0x40000002, 510
 _IN_USE_BYTE = 128, 1
@@ -38,12 +38,12 @@ _DESCRIPTORS = Path("/proc/self/fd")
 _FLOCK = "hhqqi4x"
 
 _holders: Counter[tuple[int, Identity, Range]] = Counter()
-"""How many guards there are of a descriptor: stores of one file may share one."""
+"""How many guards each descriptor has: stores of one file may share one."""
 _holders_lock = RLock()
 
 
 class Guard:
-    """Locks on the descriptors that SQLite has open; without any, where the system has no such."""
+    """Locks on the descriptors that SQLite has open; none if the system does not support them."""
 
     def __init__(self, database: Iterable[int], memory: Iterable[int]) -> None:
         self._held: list[tuple[int, Identity, Range]] = []
@@ -56,7 +56,7 @@ class Guard:
                     self._held.append(held)
 
     def release(self) -> None:
-        """Let go of the file, so that SQLite can tidy up as it closes it."""
+        """Release the file, so that SQLite can clean up when it closes it."""
         while self._held:
             held = descriptor, identity, part = self._held.pop()
             with suppress(OSError), _holders_lock:
@@ -68,12 +68,12 @@ class Guard:
                     _lock(descriptor, part, unlock=True)
 
     def __del__(self) -> None:
-        """Do not count for a store that nobody closed."""
+        """Stop counting for a store that nobody closed."""
         self.release()
 
 
 def descriptors_of(path: str) -> set[int]:
-    """Return what this process has open of a file; nothing where the system does not tell."""
+    """Return this process's descriptors of a file; none if the system does not list them."""
     found: set[int] = set()
     if sys.platform != "linux":
         return found
@@ -83,7 +83,7 @@ def descriptors_of(path: str) -> set[int]:
     except OSError:
         return found
     for name in names:
-        with suppress(OSError):  # closed since
+        with suppress(OSError):  # concurrently closed
             if _identity(int(name)) == wanted:
                 found.add(int(name))
     return found

@@ -1,4 +1,4 @@
-"""``LockWait``: how long the writing thread waits while another process holds the file's lock."""
+"""``LockWait``: how long the writing thread waits while another process holds the file lock."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 import time
 
 _PAUSES = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)
-"""Seconds between tries, as SQLite's own handler pauses."""
+"""Seconds between retries, the same pauses as SQLite's own handler."""
 
 
 class LockWait:
     """The busy handler of the writing connection.
 
-    ``end`` is when the job at hand gives up, as ``time.monotonic()`` counts; ``last`` is when every
-    job does, from the moment that the store is being closed.
+    ``end`` is when the current job gives up, in the time of ``time.monotonic()``. ``last`` is when
+    every job gives up, set once the store is being closed.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class LockWait:
         self.last = math.inf
 
     def __call__(self, tries: int) -> bool:
-        """Pause, and try again; false: the time is up."""
+        """Pause and retry; false if the time is up."""
         left = min(self.end, self.last) - time.monotonic()
         if left <= 0:
             return False

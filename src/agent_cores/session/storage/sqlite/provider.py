@@ -1,9 +1,9 @@
-"""``SQLiteProvider``: sessions in one SQLite file, for any number of processes of one machine.
+"""``SQLiteProvider``: sessions in one SQLite file, for any number of processes on one machine.
 
-The file is in WAL mode: readers see the last commit and wait for nobody, writers of all processes
-take turns. What waits to be written goes together, in transactions that are on disk before anybody
-is answered (``synchronous=FULL``). ``writer.py`` writes and
-``reading.py`` reads, both by the plans of the SQL core.
+The file is in WAL mode: readers see the last commit and never wait, and the writers of all
+processes take turns. Queued changes are written together, in transactions that are on disk before
+any caller gets a response (``synchronous=FULL``). ``writer.py`` writes and ``reading.py`` reads,
+both with the plans of the SQL core.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "sessions.db"
 _FILE_MODE = 0o600
-"""Of a new file; SQLite gives it to the ``-wal`` and ``-shm`` files too."""
+"""For a new file; SQLite gives the ``-wal`` and ``-shm`` files the same mode."""
 
 
 class _Opened(msgspec.Struct, frozen=True):
-    """What is there between ``initialize`` and ``shutdown``, in one process."""
+    """What exists between ``initialize`` and ``shutdown``, in one process."""
 
     pid: int
     writer: Writer
@@ -70,12 +70,11 @@ class SQLiteProvider(NativeProvider):
     """Sessions in one SQLite file.
 
     ``path`` is the file, by default ``sessions.db`` in the user's data folder; ``~`` is the home
-    folder, and missing folders are made. A new file is for its user alone. ``synchronous`` is
-    ``FULL``, ``EXTRA``, or ``NORMAL``, with which the last commits may be lost when the power
-    fails. ``timeout`` is how many seconds a write waits for other processes.
-    ``pool_size`` bounds the readers, ``max_queued`` the writes that wait. ``schema="check"``
-    refuses a file whose tables are missing or old instead of making them. ``fast_path=False``
-    turns the fast path off, for tests.
+    folder, and missing folders are created. Only its user can access a new file. ``synchronous`` is
+    ``FULL``, ``EXTRA``, or ``NORMAL``, which may lose the last commits on a power failure.
+    ``timeout`` is how many seconds a write waits for other processes. ``pool_size`` limits the
+    readers, ``max_queued`` the waiting writes. ``schema="check"`` refuses a file whose tables are
+    missing or old instead of creating them. ``fast_path=False`` turns the fast path off, for tests.
     """
 
     capabilities = Capabilities(shared=True, durable=True, flat=True)
@@ -146,7 +145,7 @@ class SQLiteProvider(NativeProvider):
             await self._close(opened)
 
     async def _close(self, opened: _Opened) -> None:
-        """Answer what was accepted and close, all within one timeout."""
+        """Finish the accepted work and close, all within one timeout."""
         end = time.monotonic() + self._timeout
         opened.writer.closing(end)
         await asyncio.wait([asyncio.ensure_future(opened.writes.drain())], timeout=self._timeout)
@@ -174,7 +173,7 @@ class SQLiteProvider(NativeProvider):
         return _Opened(pid=process_id(), writer=writer, readers=readers, writes=writes)
 
     def _look_first(self) -> int:
-        """Return the version of the tables; refuse a file that is not to be touched."""
+        """Return the version of the tables; refuse a file that must not be touched."""
         if self.path.exists() and not self.path.is_file():
             kind = "a folder" if self.path.is_dir() else "no ordinary file"
             raise ConfigurationError(f"SQLite: path is a file, but {self.path} is {kind}")
@@ -185,11 +184,11 @@ class SQLiteProvider(NativeProvider):
                 f"{self.path} has schema {version}, this program needs {newest_version()};"
                 " run: agent-sessions migrate"
             )
-        mode = 0o700 if self._is_default else 0o777  # the umask takes its share
+        mode = 0o700 if self._is_default else 0o777  # the umask applies too
         try:
             self.path.parent.mkdir(mode=mode, parents=True, exist_ok=True)
             with suppress(FileExistsError):
-                file = os.path.realpath(self.path)  # a link may lead to a file that is to be made
+                file = os.path.realpath(self.path)  # a link's target may not exist yet
                 os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, _FILE_MODE))
         except (FileExistsError, NotADirectoryError) as error:
             detail = f"SQLite: a part of path is a file and no folder: {self.path.parent}"
@@ -245,7 +244,7 @@ def _time_plan() -> Plan[datetime]:
 
 
 def default_folder() -> Path:
-    """Return the folder in which the default file lies: in the user's data folder."""
+    """Return the folder of the default file, inside the user's data folder."""
     if sys.platform == "win32":
         given = os.environ.get("LOCALAPPDATA")
         base = Path(given) if given else _home("LOCALAPPDATA") / "AppData" / "Local"
@@ -258,7 +257,7 @@ def default_folder() -> Path:
 
 
 def _file_at(path: str | Path) -> Path:
-    """Return the absolute path of a file, its ``~`` expanded."""
+    """Return the absolute path of a file, with ``~`` expanded."""
     text = os.fspath(path)
     _refuse("path", text.endswith(("/", os.sep)), f"a file, not the folder {text}")
     if not text.startswith("~"):
@@ -280,7 +279,7 @@ def _home(variable: str) -> Path:
 
 
 def _path_of(url: str) -> str | None:
-    """Return the path that a URL without its query names, or ``None`` for the default file."""
+    """Return the path in a URL without its query, or ``None`` for the default file."""
     _, scheme_ends, rest = url.partition("://")
     if scheme_ends and not rest:
         return None

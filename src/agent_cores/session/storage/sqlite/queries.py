@@ -1,9 +1,9 @@
-"""Every statement that runs on SQLite, as text, for tables whose names begin with a prefix.
+"""Every SQLite statement as text, for tables whose names start with a prefix.
 
-A step runs its text once for each of its rows. Four statements are not needed here: triggers keep
-the counters, move index entries with their header and remove what belongs to a deleted one, and
-nothing but the file itself is ever locked. The table of sessions is its own index of owners, so
-that only tags have index entries.
+A step runs its text once per row. Some steps need no statement here: triggers keep the counters,
+move index entries with their header and remove what belongs to a deleted one, and only the file
+itself is ever locked. The table of sessions is its own index of owners, so only tags have index
+entries.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from agent_cores.session.codec import FORMAT, HEADER_FIELDS
 from agent_cores.session.storage.sql.dialect import Statement
 
-# A run of plain appends: one statement whose rows are messages, the first of each session with what
-# the session was and becomes. A row without a session fills the statement up.
+# A run of plain appends is one statement whose rows are messages. The first row of each session
+# also has the session's expected and new state. Rows without a session pad the statement.
 _RUN = """
 CREATE TEMP VIEW "{prefix}run" AS SELECT
     0 AS session_key, 0 AS access_revision, 0 AS revision, 0 AS last_seq, 0 AS last_active_at,
@@ -39,7 +39,7 @@ END
 """
 RUN_COLUMNS = 16
 RUN_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""How many rows the statements of a run take."""
+"""The numbers of rows for which there is a run statement."""
 
 
 _TEXTS = {
@@ -93,7 +93,7 @@ _TEXTS = {
         SELECT {header} FROM "{prefix}sessions" AS s WHERE namespace = ? AND session_id = ?
     """,
     Statement.CONTEXT_ALL: 'SELECT key, value FROM "{prefix}context" WHERE session_key = ?',
-    # Rows are read as they are used, so that nothing has to count their bytes (?4).
+    # Rows are read lazily, so nothing has to add up their bytes (?4).
     Statement.MESSAGES_AFTER: """
         SELECT seq, id, created_at, body FROM "{prefix}messages"
         WHERE session_key = ?1 AND seq > ?2 AND ?4 IS NOT NULL ORDER BY seq LIMIT ?3
@@ -102,14 +102,14 @@ _TEXTS = {
         SELECT seq, id, created_at, body FROM "{prefix}messages"
         WHERE session_key = ?1 AND seq < ?2 AND ?4 IS NOT NULL ORDER BY seq DESC LIMIT ?3
     """,
-    # Of entries without a tag (?4 is the mark); FIND_TAGGED is for the others.
+    # For entries without a tag (?4 is the mark); FIND_TAGGED is for the others.
     Statement.FIND_OWNED: """
         SELECT listed_at, {header} FROM "{prefix}sessions" AS s
         WHERE owner_id = ?1 AND namespace = ?2 AND archived = ?3 AND ?4 = ''
             AND (listed_at, session_id) < (?5, ?6)
         ORDER BY listed_at DESC, session_id DESC LIMIT ?7
     """,
-    # It leaves the choice by tag (?1 is the mark) to whoever reads the headers.
+    # Leaves filtering by tag (?1 is the mark) to the reader of the headers.
     Statement.FIND_ANY: """
         SELECT listed_at, {header} FROM "{prefix}sessions" AS s
         WHERE ?1 IS NOT NULL AND (?2 IS NULL OR owner_id = ?2) AND (?3 IS NULL OR namespace = ?3)
@@ -146,7 +146,7 @@ _FIND_TAGGED = """
         AND entry.tag = substr(?4, 2) AND (entry.listed_at, entry.session_id) < (?5, ?6)
     ORDER BY entry.listed_at DESC, entry.session_id DESC LIMIT ?7
 """
-# The keys of the sessions come as a JSON list.
+# The session keys are passed as a JSON list.
 _PURGE = """
     DELETE FROM "{prefix}{table}" WHERE rowid IN (
         SELECT rowid FROM "{prefix}{table}"
@@ -158,7 +158,7 @@ _PURGE = """
 class Queries:
     """Every statement, for one prefix.
 
-    ``texts`` has those of steps, but for UPDATE_HEADERS, PURGE_* and what is not needed.
+    ``texts`` has those of steps, except UPDATE_HEADERS, PURGE_* and those that are not needed.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -186,13 +186,13 @@ class Queries:
             count: filled('INSERT INTO "{prefix}run" VALUES {rows}', rows=", ".join([row] * count))
             for count in RUN_ROWS
         }
-        self.touch = tuple(  # SQLite writes no page that stays as it is
+        self.touch = tuple(  # SQLite skips writing a page that does not change
             filled('UPDATE "{prefix}schema" SET version = version + {step}', step=step)
             for step in ("1", "-1")
         )
         self._update = filled('UPDATE "{prefix}sessions" SET {values} WHERE session_key = ?1')
 
     def update_headers(self, fields: tuple[str, ...]) -> str:
-        """Return the statement that takes a session key, then a value for each of the fields."""
+        """Return a statement that takes a session key, then a value for each field."""
         values = ", ".join(f"{name} = ?{place}" for place, name in enumerate(fields, 2))
         return self._update.replace("{values}", values)

@@ -1,6 +1,6 @@
-"""``Readers``: carry out plans that read, on connections that never wait for the writer.
+"""``Readers``: run plans that read, on connections that never wait for the writer.
 
-Each plan is one read transaction, so that all it reads is of one instant.
+Each plan is one read transaction, so everything that it reads is of the same instant.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOMENT = 0.2
 
 
 class Readers:
-    """Up to ``count`` connections, one a thread, opened when they are first needed."""
+    """Up to ``count`` connections, one per thread, opened when first needed."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Readers:
         file.close_readers = self._close_within
 
     async def close(self, end: float) -> None:
-        """Finish the reads that were asked for, at most until ``end``, and close."""
+        """Finish the accepted reads, at most until ``end``, and close."""
         closing = asyncio.ensure_future(self._threads.close())
         await asyncio.wait([closing], timeout=max(end - time.monotonic(), _MOMENT))
         if not closing.done():
@@ -70,7 +70,7 @@ class Readers:
         self._close_within(0)  # no read is in flight
 
     async def run(self, plan: Callable[[], Plan[T]]) -> T:
-        """Carry out a plan that reads, made anew for each attempt, at one instant."""
+        """Run a plan that reads, at one instant; each attempt makes a new plan."""
         try:
             return await self._threads.run(partial(self._read, plan))
         except FileMovedError:
@@ -82,7 +82,7 @@ class Readers:
             raise StorageUnavailableError(detail) from error
 
     def _read(self, plan: Callable[[], Plan[T]]) -> T:
-        """Read from the file; ``FileMovedError`` if it is not the one at its path by then."""
+        """Read from the file; ``FileMovedError`` if it is no longer the one at its path."""
         if self._ended:
             detail = "the store is shut down"
             raise StorageUnavailableError(detail)
@@ -103,7 +103,7 @@ class Readers:
         return found
 
     def _connection(self) -> tuple[int, apsw.Connection]:
-        """Return a connection to the file at the path, and the generation of that file."""
+        """Return a connection to the file at the path, and that file's generation."""
         while True:
             try:
                 generation, connection = self._idle.pop()
@@ -123,7 +123,7 @@ class Readers:
             self._open.discard(connection)
 
     def _close_within(self, seconds: float) -> bool:
-        """Close all connections, those in use as they come back; false: some have not."""
+        """Close all connections, those in use as they are returned; false if some remain open."""
         deadline = time.monotonic() + seconds
         while True:
             while self._idle:

@@ -1,13 +1,14 @@
 """``Runs``: the plain appends of a batch, written by one statement.
 
 Each statement releases and re-acquires the GIL, so the number of statements dominates the cost of a
-batch. This process remembers how its last write left each session. From that ``apply_change``
-decides on the event loop what an append does, and one statement on the writing thread writes all of
-a run, if each session is still as it was remembered. If one is not, since another process wrote, or
-if a message id is stored already, the statement writes nothing and every change is part of a batch.
+batch. This process remembers the state in which its last write left each session. From that
+``apply_change`` decides on the event loop what an append does. One statement on the writing thread
+then writes the whole run, if each session is still in the remembered state. If one is not, because
+another process wrote, or if a message id is already stored, the statement writes nothing and every
+change goes into an ordinary batch.
 
 This file earns its keep in the benchmark ``append`` on SQLite with 100 callers: without it (and
-with ``fast_path=False``) that row falls by a quarter, and an append takes half as much processor
+with ``fast_path=False``) throughput falls by a quarter, and an append takes half as much processor
 time again. docs/decisions/0018-one-sql-core.md has the figures.
 """
 
@@ -38,29 +39,29 @@ if TYPE_CHECKING:
 MOST_REMEMBERED = 10_000
 """How many sessions are remembered; the least recently written one is forgotten first."""
 RESTS = 10
-"""How many batches go without a run after one failed: most often, another process writes."""
+"""How many batches skip runs after one failed: most often, another process is writing."""
 
 _A_WHILE = timedelta(seconds=0.1)
-"""A change that is younger is written with the time of its decision, which costs nothing."""
+"""A change younger than this keeps the time of its decision, which saves deciding it again."""
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _NO_MOVE = (None,) * (RUN_COLUMNS - 5)
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
-    """A session as it was written last: its key, and its header without what is the caller's."""
+    """A session as last written: its key, and its header without the caller's own fields."""
 
     session_key: int
     header: SessionMetadata
 
 
 class Run(msgspec.Struct):
-    """What of a batch goes at once, and how.
+    """The part of a batch that one statement writes.
 
-    ``answers`` has what each of these changes does, by its index. ``before`` and ``after`` are the
-    sessions that they move, ``others`` those that the rest of the batch may change. ``generation``
-    tells of which file that is known. ``ends_at`` is when the first of these sessions, or of the
-    rights to append to them, ends; ``clocks`` tell how late it is.
+    ``answers`` has the result of each of its changes, by index. ``before`` and ``after`` are the
+    sessions that they change, ``others`` those that the rest of the batch may change.
+    ``generation`` says for which file that is known. ``ends_at`` is when the first of these
+    sessions, or of the rights to append to them, expires; ``clocks`` give the current time.
     """
 
     generation: int = 0
@@ -76,21 +77,21 @@ class Run(msgspec.Struct):
     bindings: list[Any] = []
 
     def is_late(self) -> bool:
-        """Whether an end has come since it was planned: then each change is to be judged anew."""
+        """Whether something has expired since planning: then each change must be decided again."""
         end = self.ends_at
         return end is not None and any(clock() >= end for clock in self.clocks)
 
     def end_by(self, end: datetime | None) -> None:
-        """Take in another end."""
+        """Take another expiry into account."""
         if end is not None and (self.ends_at is None or end < self.ends_at):
             self.ends_at = end
 
 
 class Runs:
-    """Plans runs and remembers what they leave. It works on the event loop alone.
+    """Plans runs and remembers their results. It works only on the event loop.
 
-    What a run is to leave is remembered when it is planned, so that the next one can be planned
-    while it is being written.
+    The result of a run is remembered when it is planned, so that the next one can be planned while
+    it is being written.
     """
 
     def __init__(self, queries: Queries) -> None:
@@ -101,10 +102,10 @@ class Runs:
         self._generation = 0
 
     def plan(self, changes: Sequence[Change], generation: int = 0) -> Run:
-        """Return what goes at once.
+        """Return the run of a batch.
 
-        Of each session the changes before the first that cannot, so that they keep their order.
-        What is remembered of a file of another generation is forgotten.
+        Of each session, it takes the changes before the first unsuitable one, so that they keep
+        their order. State remembered for a file of another generation is forgotten.
         """
         if generation != self._generation:
             self._generation = generation
@@ -139,7 +140,7 @@ class Runs:
         return run
 
     def settle(self, run: Run, *, written: bool, others: Mapping[SessionName, Remembered]) -> None:
-        """Take in how it went: whether the run was written, and what became of other sessions."""
+        """Record the outcome: whether the run was written, and the new state of other sessions."""
         if run.answers and not written:
             self._rests = RESTS
             for key in run.after:
@@ -147,13 +148,13 @@ class Runs:
         self._at_work.subtract(run.others)
         for key in run.others:
             if self._at_work[key]:
-                continue  # another batch is at it
+                continue  # another batch is changing it
             del self._at_work[key]
             if key in others:
                 self._remember(key, others[key])
 
     def _planned(self, run: Run, key: SessionName, change: Change) -> Applied | None:
-        """Return what a change does if it is a plain append that there is room for."""
+        """Return what a change does, if it is a plain append that fits into the run."""
         known = self._known.get(key)
         if known is None or self._rests or not _is_simple(change):
             return None
@@ -163,7 +164,7 @@ class Runs:
         try:
             applied = apply_change(State(header=header), change)
         except (SessionError, OverflowError):
-            return None  # perhaps refused for what is out of date
+            return None  # the remembered state may be stale
         if applied.header.due_at is not header.due_at:
             return None
         run.before[key] = known
@@ -172,7 +173,7 @@ class Runs:
         return applied
 
     def _write_down(self, run: Run) -> None:
-        """Make the statement of a run and what is bound to it."""
+        """Build the statement of a run and its bindings."""
         bindings = run.bindings
         moved: set[SessionName] = set()
         for applied in run.answers.values():
@@ -188,7 +189,7 @@ class Runs:
         run.statement = self._statements[count]
 
     def _remember(self, key: SessionName, known: Remembered) -> None:
-        """Remember a session, without what is the caller's: that has no bound in a header."""
+        """Remember a session without the caller's own fields, whose size is unbounded."""
         header = known.header
         if header.attributes or header.tags or header.title is not None:
             header = msgspec.structs.replace(header, attributes={}, tags=(), title=None)
@@ -200,7 +201,7 @@ class Runs:
 
 
 def write_run(connection: apsw.Connection, run: Run) -> bool:
-    """Write a run; ``False``: nothing was written, a session or a message is not as expected."""
+    """Write a run; ``False``: nothing was written, a session or message is not as expected."""
     try:
         connection.execute(run.statement, run.bindings)
     except apsw.ConstraintError:
@@ -209,7 +210,7 @@ def write_run(connection: apsw.Connection, run: Run) -> bool:
 
 
 def _as_the_caller_knows_it(applied: Applied, change: Change) -> Applied:
-    """Return an answer whose header has what is the caller's, as far as the change brings it."""
+    """Return the result with the caller's own fields in its header, as the change has them."""
     basis, header = change.basis, applied.header
     if basis is None or not (basis.attributes or basis.tags or basis.title is not None):
         return applied
@@ -220,12 +221,12 @@ def _as_the_caller_knows_it(applied: Applied, change: Change) -> Applied:
 
 
 def _is_simple(change: Change) -> bool:
-    """Whether a run may carry it out. Its answer is the basis, with what the run alters."""
+    """Whether a run may apply it. The result is the basis, with what the run changes."""
     return change.turn is None and may_go_hot(change)
 
 
 def _move(before: SessionMetadata, after: SessionMetadata) -> tuple[int | None, ...]:
-    """Return what shows that a session is as it was, and what it becomes."""
+    """Return the expected state of a session, then its new one."""
     return (
         before.access_revision,
         before.revision,

@@ -1,8 +1,8 @@
-"""``Probe``: which file lies at a path, asked without releasing the GIL where that is possible.
+"""``Probe``: which file is at a path, found without releasing the GIL where possible.
 
-The writing thread asks before it answers a batch. ``os.stat`` releases the GIL for about a
-microsecond's work, and then waits for it while the event loop is at work: three of them cost a
-batch more than its rows.
+The writing thread asks this before it returns a batch's results. ``os.stat`` releases the GIL for a
+microsecond of work, and must then wait for it while the event loop is busy: three of these calls
+cost a batch more than its rows.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Identity = tuple[int, int]
-"""Device and inode of a file."""
+"""The device and inode of a file."""
 
 
 class Status(msgspec.Struct, frozen=True, gc=False):
-    """Which file it is, how many bytes it has, and when it was written to, in nanoseconds."""
+    """A file's identity, its size in bytes, and its modification time in nanoseconds."""
 
     identity: Identity
     size: int
@@ -37,14 +37,14 @@ def status_of(path: str) -> Status:
     return Status((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
 
 
-# struct statx of Linux, the same on every architecture: inode, size, when it was modified, device.
+# Linux's struct statx, the same on every architecture: inode, size, modification time, device.
 _STATX = Struct("=32xQQ64xqI12xII112x")
 _STATX_MTIME_INO_SIZE = 0x40 | 0x100 | 0x200
 _AT_FDCWD = -100
 
 
 def _statx() -> Callable[[int, bytes, int, int, object], int] | None:
-    """Return the system call, made with the GIL held; ``None``: this system has no such call."""
+    """Return the system call, made while holding the GIL; ``None`` if the system lacks it."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             call = ctypes.PyDLL(None).statx
@@ -58,7 +58,7 @@ _STATX_CALL = _statx()
 
 
 class Probe:
-    """Asks for the status of one path, again and again and from any thread."""
+    """Gets the status of one path, repeatedly and from any thread."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -70,6 +70,6 @@ class Probe:
         if _STATX_CALL is None or _STATX_CALL(
             _AT_FDCWD, self._encoded, 0, _STATX_MTIME_INO_SIZE, self._buffer
         ):
-            return status_of(self.path)  # which says what is wrong, or knows better
+            return status_of(self.path)  # raises the right error, or succeeds
         inode, size, seconds, nanos, major, minor = _STATX.unpack(self._buffer)
         return Status((os.makedev(major, minor), inode), size, seconds * 1_000_000_000 + nanos)

@@ -1,7 +1,7 @@
 """``Writer``: the one thread of a process that writes to the file, and its transactions.
 
-A batch of changes crosses to the thread and back once; ``batches.py`` writes it. The same
-thread leases sessions that expired and removes what deleted sessions left.
+A batch of changes costs one round trip to the thread; ``batches.py`` writes it. The same thread
+leases expired sessions and removes what deleted sessions left behind.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PURGE_ROWS = 500
-"""How many rows of removed sessions go in one transaction: what other writers wait for at most."""
+"""Most rows of deleted sessions removed in one transaction, which bounds how long others wait."""
 _GRACE = 1.0
-"""Seconds past a timeout that closing may take where the disk is slow, not the lock."""
+"""Seconds beyond the timeout that closing may take if the disk is slow, rather than the lock."""
 
 LEAST_FREE = 1_048_576
-"""Bytes free on the disk below which a check fails: a write may still fit into the log, or not."""
+"""Free bytes on the disk below which a check fails, though a write may still fit into the log."""
 
 logger = logging.getLogger("agent_cores.session")
 
@@ -83,7 +83,7 @@ class Writer:
         self._purging: asyncio.Task[None] | None = None
 
     async def open(self, version: int) -> None:
-        """Open the file; bring the tables up to date if ``version`` shows that they are not."""
+        """Open the file; upgrade the tables if ``version`` shows that they are old."""
 
         def opening() -> None:
             self._file.open(version)
@@ -111,13 +111,13 @@ class Writer:
         )
 
     def closing(self, end: float) -> None:
-        """Let nothing wait for the file's lock past that instant."""
+        """Stop all waiting for the file lock at that instant."""
         self._lock.last = end
 
     async def close(self, end: float) -> None:
-        """Remove what deleted sessions left and close; what is not done by ``end`` stays.
+        """Remove what deleted sessions left and close; what is not done by ``end`` remains.
 
-        ``end`` is as ``time.monotonic()`` counts.
+        ``end`` is in the time of ``time.monotonic()``.
         """
         if self._purging is not None:
             await asyncio.wait([self._purging], timeout=max(end - time.monotonic(), 0))
@@ -133,7 +133,7 @@ class Writer:
         await self._thread.close()
 
     async def write(self, batch: Sequence[Waiting]) -> list[Applied | Exception]:
-        """Carry out a batch; answer each change with what it did or its own error."""
+        """Write a batch; return each change's result or its own error."""
         changes = [waiting.change for waiting in batch]
         run = self._runs.plan(changes, self._file.generation)
         written = False
@@ -148,9 +148,9 @@ class Writer:
         return answers
 
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
-        """Take up to ``limit`` ended sessions; put off those that live on.
+        """Lease up to ``limit`` expired sessions; postpone those that are still live.
 
-        One that cannot be read is put off as long as a lease, and is not taken.
+        One that cannot be read is postponed by the length of a lease, and is not leased.
         """
         taken: list[Ended] = []
         end = time.monotonic() + time_left(self._timeout)
@@ -162,11 +162,11 @@ class Writer:
         return taken
 
     async def follow(self) -> None:
-        """Go on with the file at the path, after a read has found another one there."""
+        """Switch to the file at the path, after a read has found that it is another one."""
         await self._run(self._follow)
 
     async def check(self) -> None:
-        """Write a page that stays as it is, and see that there is room for more."""
+        """Write a page without changing its content, and check that the disk has room for more."""
         await self._run(partial(self._check, time.monotonic() + time_left(self._timeout)))
 
     def _check(self, end: float) -> None:
@@ -197,16 +197,16 @@ class Writer:
                 self._file.close()
 
     def _close_before_fork(self) -> None:
-        """Close the file, for the next job to open again: no child may inherit SQLite's locks."""
+        """Close the file, for the next job to reopen: no child may inherit SQLite's locks."""
         if self._is_open:
             self._is_open = False
             self._closed_by_fork = True
             self._file.close()
 
     def _write(self, batch: Sequence[Waiting], run: Run) -> Written:
-        """Answer each change; return whether the run was written, and the other sessions.
+        """Write a batch; return the results, whether the run was written, and the other sessions.
 
-        Nothing is answered until it is checked that the files are still those at the path.
+        It returns only after checking that the files are still those at the path.
         """
         try:
             if self._in_doubt:
@@ -232,7 +232,7 @@ class Writer:
         return [*lost], False, {}
 
     def _follow(self) -> bool:
-        """Go on with the file at the path; tell whether it has all that was committed."""
+        """Switch to the file at the path; return whether it has everything that was committed."""
         generation = self._file.generation
         self._lock.end = time.monotonic() + self._timeout
         with translating(self._path):
@@ -261,14 +261,14 @@ class Writer:
     def _take_due(
         self, at: datetime, limit: int, lease_seconds: float, end: float
     ) -> tuple[int, list[Ended]]:
-        """Return how many sessions had come due, and those of them that have ended."""
+        """Return how many sessions were due, and those of them that have expired."""
         lease_end = at + timedelta(seconds=lease_seconds)
         with self._transaction(end):
             plan = due_plan(at, limit, lease_end, self._headers)
             return carry_out_now(plan, self._steps.run)
 
     def _purge(self) -> None:
-        """See to it that what deleted sessions left behind goes, a bit at a time."""
+        """Make sure that what deleted sessions left behind is removed, a little at a time."""
         if self._purging is None or self._purging.done():
             self._purging = asyncio.get_running_loop().create_task(self._purge_all())
 
@@ -285,6 +285,6 @@ class Writer:
 
 
 def _settled(closing: asyncio.Future[None]) -> None:
-    """Take note of how a close ended for which nobody waited any longer."""
+    """Log the outcome of a close for which nobody waits any longer."""
     if not closing.cancelled() and closing.exception() is not None:
         logger.warning("closed at last, but: %s", closing.exception())
