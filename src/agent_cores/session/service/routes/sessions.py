@@ -190,7 +190,7 @@ ROUTES = (
         path="/v1/sessions",
         handler=list_sessions,
         right="read",
-        summary="List sessions of one's own, or those that others share",
+        summary="List your own sessions, or those shared with you",
         query={
             "status": "status",
             "tag": "texts",
