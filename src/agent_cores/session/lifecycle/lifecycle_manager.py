@@ -71,7 +71,7 @@ class LifecycleManager:
             self._handlers.get(name, []).remove(handler)
 
     def share_hooks(self, other: LifecycleManager) -> None:
-        """Have the same hooks as another from now on, those that are added later too."""
+        """Share the hooks of another manager, including those that are added later."""
         self._handlers = other._handlers
 
     @property
@@ -117,7 +117,7 @@ class LifecycleManager:
         )
 
     def start(self) -> None:
-        """Start to sweep every ``SESSION_CLEANUP_INTERVAL`` seconds; 0 means never."""
+        """Start sweeping every ``SESSION_CLEANUP_INTERVAL`` seconds; 0 means never."""
         if self._settings.cleanup_interval > 0 and self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep_periodically())
 
