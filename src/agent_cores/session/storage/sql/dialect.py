@@ -25,8 +25,9 @@ its lock, a row is as it is after the wait.
 **Errors.** Translate all of the driver's errors. Raise ``ClashError`` for a deadlock, a
 serialization failure or a unique violation, ``LockedError`` for a lock timeout,
 ``ConnectionLostError`` for a broken connection, ``InvalidInputError`` for a value that the database
-refuses, ``StoreFormatError`` for missing or foreign tables, ``StorageUnavailableError`` for the rest. Set
-``outcome_unknown=True`` if a commit, or a single statement that writes, may have been executed.
+refuses, ``StoreFormatError`` for missing or foreign tables, ``StorageUnavailableError`` for the
+rest. Set ``outcome_unknown=True`` if a commit, or a single statement that writes, may have been
+executed.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def find_plan(query: Query, reader: HeaderReader) -> Plan[Found]:
     """Return one page of a listing; the walk past entries that do not match is bounded.
 
     Cursors are places in the index, so that the next page begins where this walk ended. A session
-    that cannot be read is left out and logged.
+    that cannot be read is left out; the page names it in ``unreadable``.
     """
     page = ListingPage(query)
     headers = _Headers(reader)
