@@ -81,7 +81,7 @@ def groups_of(user_id: str) -> Iterable[str]:
 
 
 class AccessCases(ManagerCases):
-    """Roles, by whatever way they were given."""
+    """Roles, whichever way they were granted."""
 
     @pytest.fixture
     async def grouped(self, opened: Store, clock: ManualClock) -> SessionManager:
@@ -313,7 +313,7 @@ class AccessCases(ManagerCases):
     ) -> None:
         for session_id in ("", "a/b", "default/talk", "a\\b", ".", "..", "x" * 256, "a\x00", 7):
             for call in (
-                manager.get_session(session_id, "ann"),  # type: ignore[arg-type]  # 7 is none
+                manager.get_session(session_id, "ann"),  # type: ignore[arg-type]  # 7: no id
                 manager.add_message(session_id, "ann", "user", "x"),  # type: ignore[arg-type]
                 manager.delete_session(session_id, "ann"),  # type: ignore[arg-type]
                 manager.fork_session(session_id, "ann"),  # type: ignore[arg-type]

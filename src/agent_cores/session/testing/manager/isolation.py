@@ -1,4 +1,4 @@
-"""Namespaces: one tenant cannot see another, by whatever verb."""
+"""Namespaces: one tenant cannot see another, by any verb."""
 
 from __future__ import annotations
 

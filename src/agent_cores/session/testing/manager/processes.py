@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ProcessCases(ManagerCases):
-    """``other`` is another process where the store is shared; else that is declared."""
+    """``other`` is another process, ``None`` if the provider declares that it is not shared."""
 
     @pytest.fixture
     async def other(

@@ -1,6 +1,6 @@
 """A store that lost its last writes: restored from a snapshot, or failed over to a stale replica.
 
-Revisions are counted anew from the older state. Rights may not come back by that.
+Revisions count on from the older state. That must not restore any rights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LATER: dict[str, Lost] = {
 
 
 class RestoredStoreCases(ManagerCases):
-    """``stale`` is a manager that has the lost state in its cache, ``manager`` one that has not."""
+    """``stale`` is a manager that has the lost state in its cache, ``manager`` one without it."""
 
     @pytest.fixture
     async def stale(

@@ -1,4 +1,4 @@
-"""The state machine's cases: random changes on a provider, with a fast path and without one."""
+"""The state machine's cases: random changes on a provider, with and without a fast path."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_machine(
 ) -> None:
     """Run the machine on a store, in an event loop of its own.
 
-    ``shrink=False`` shows the first difference found instead of looking for the shortest way to it.
+    ``shrink=False`` reports the first difference found, without shrinking it to the shortest case.
     """
     phases = [phase for phase in Phase if shrink or phase is Phase.generate]
     with asyncio.Runner() as runner:

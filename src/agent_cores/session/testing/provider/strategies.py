@@ -1,4 +1,4 @@
-"""What the state machine draws from: few names, so that changes meet; small limits; short times."""
+"""The state machine's values: few names, so that changes collide; small limits; short times."""
 
 from __future__ import annotations
 

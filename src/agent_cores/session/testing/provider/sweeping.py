@@ -1,4 +1,4 @@
-"""``due`` and ``count``: what has ended, taken by one sweeper at a time."""
+"""``due`` and ``count``: expired sessions, each leased by one sweeper at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class SweepingCases(ProviderCases):
-    """``due`` takes, leases and puts off; what it returns goes only if it is still expired."""
+    """``due`` leases and postpones; a sweeper removes a session only if it is still expired."""
 
     async def test_a_session_comes_due_at_the_exact_instant(
         self, beside: Beside, clock: ManualClock
