@@ -1,8 +1,7 @@
-"""Who takes part and what is measured: a new contender or workload is one file and one entry here.
+"""The contenders and workloads: a new contender or workload is one file and one entry here.
 
-Contenders are compared within their group, which is the kind of storage underneath. Names only:
-nothing here imports a contender, because each lives in a process, and perhaps an environment, of
-its own.
+Contenders are compared within their group, which is the kind of storage underneath. Nothing here
+imports a contender, because each runs in its own process, and perhaps in its own environment.
 """
 
 from __future__ import annotations
@@ -286,7 +285,7 @@ WORKLOADS = (
         "sweep",
         "Sweep expired sessions",
         in_rounds=False,
-        # The sweep under the clock is the one asked for; one in the background would take its work.
+        # The timed sweep is an explicit one; a background sweep would take its work.
         environment={"SESSION_CLEANUP_INTERVAL": "0"},
     ),
     Workload(

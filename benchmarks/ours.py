@@ -78,20 +78,20 @@ WHERE table_schema = current_schema() AND table_name = 'sessions' AND is_identit
 
 
 class SessionRef(NamedTuple):
-    """Which session, on whose behalf."""
+    """The session and the caller."""
 
     session_id: str
     user_id: str
 
 
 class ManagedStore(Store[SessionRef], abc.ABC):
-    """A `SessionManager` of its own over the storage that a subclass names."""
+    """Its own `SessionManager` on the storage that a subclass names."""
 
     packages: ClassVar[tuple[str, ...]] = ("agent-cores-session", "msgspec")
 
     @abc.abstractmethod
     def url(self, directory: Path) -> str:
-        """The storage URL to give to the manager."""
+        """The storage URL for the manager."""
 
     async def open(self, directory: Path) -> None:
         self._manager = SessionManager(self.url(directory))
@@ -209,7 +209,7 @@ class PostgresStore(ManagedStore):
         return f"{server_address()}?table_prefix=&database_schema={self._schema}"
 
     async def crowd(self, messages: int) -> None:
-        """Copy one message into sessions of others, by SQL; then let the planner know."""
+        """Copy one message into sessions of others, by SQL; then update the statistics."""
         others = await self.create("others", CROWD)
         await self.append(others[0], "x" * 200)
         async with self._connected() as connection:
@@ -259,7 +259,7 @@ class MysqlStore(ManagedStore):
         await super().open(directory)
 
     async def crowd(self, messages: int) -> None:
-        """Copy one message into sessions of others, by SQL; then let the optimizer know."""
+        """Copy one message into sessions of others, by SQL; then update the statistics."""
         others = await self.create("others", CROWD)
         await self.append(others[0], "x" * 200)
         await self._sql(self._database, MYSQL_CROWD_IN.format(each=messages // CROWD))

@@ -52,7 +52,7 @@ class Settings:
         return "x" * self.message_bytes
 
     def within(self, size: int) -> bool:
-        """Whether a contender is asked to go as far as `size`."""
+        """Whether a contender runs at `size`."""
         return self.largest is None or size <= self.largest
 
 
@@ -79,7 +79,7 @@ QUICK = Settings(
 
 @dataclass(frozen=True)
 class Sample:
-    """One number: the middle of what was measured, with the low and the high end beside it."""
+    """One number: the median of the measurements, with their low and high end."""
 
     case: str
     unit: str
@@ -100,7 +100,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Report:
-    """What one contender's process answers for one workload: one JSON line."""
+    """The report of one contender's process for one workload: one JSON line."""
 
     samples: list[Sample] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Report:
 
 
 def settings_from_json(values: dict[str, Any]) -> Settings:
-    """Settings as they were before JSON turned their tuples into lists."""
+    """Settings with the tuples that JSON turned into lists."""
     frozen: dict[str, Any] = {name: _frozen(value) for name, value in values.items()}
     return Settings(**frozen)
 
