@@ -1,4 +1,4 @@
-"""Start the crash run in a process of its own, and return its counts.
+"""Start the crash run in its own process, and return its counts.
 
 `crash_check` describes the run (it kills and counts), `crash_writer` the process that is killed.
 The run tests the death of a process, not the loss of power.

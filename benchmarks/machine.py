@@ -14,7 +14,7 @@ SYNCS = 50
 
 
 def facts() -> dict[str, str]:
-    """Cores, processor, system, Python, where stores are made, and what a sync costs there."""
+    """Cores, processor, system, Python, the folder of the stores, and the cost of a sync there."""
     folder = Path(tempfile.gettempdir()).resolve()
     return {
         "cores": str(os.cpu_count()),

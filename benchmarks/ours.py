@@ -200,7 +200,7 @@ class RedisStore(ManagedStore):
 
 
 class PostgresStore(ManagedStore):
-    """On PostgreSQL, each store in a schema of its own."""
+    """On PostgreSQL, each store in its own schema."""
 
     packages = (*ManagedStore.packages, "asyncpg")
 
@@ -246,7 +246,7 @@ class PostgresStore(ManagedStore):
 
 
 class MysqlStore(ManagedStore):
-    """On MariaDB, each store in a database of its own."""
+    """On MariaDB, each store in its own database."""
 
     packages = (*ManagedStore.packages, "asyncmy")
 

@@ -1,4 +1,4 @@
-"""`HttpStore`: a service in a process of its own, called over 32 kept-alive connections.
+"""`HttpStore`: a service in its own process, called over 32 kept-alive connections.
 
 The caller is an `asyncio.Protocol` on uvloop that implements just enough of HTTP/1.1 and is the
 same for all. It shares the machine with the service, so it must use little of it: the service is

@@ -247,7 +247,7 @@ def without(arguments: ast.arguments, name: str) -> tuple[list[ast.arg], list[as
 
 
 def passed_on(arguments: ast.arguments) -> list[str]:
-    """Return the arguments of a call that passes on what a function was given."""
+    """Return the arguments of a call that passes on a function's arguments."""
     if arguments.posonlyargs or arguments.vararg:
         detail = "positional-only and starred arguments are not handed over"
         raise SystemExit(detail)

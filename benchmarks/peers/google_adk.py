@@ -105,7 +105,7 @@ class AdkMemoryEventsReady(AdkMemory):
 class AdkSqlite(AdkStore):
     """On a SQLite file through SQLAlchemy and aiosqlite, on the engine that the service makes.
 
-    Filling is not timed, and goes through a second service that does not wait for the disk.
+    Filling is not timed, and uses a second service that does not wait for the disk.
     """
 
     packages = ("google-adk", "SQLAlchemy", "aiosqlite")
@@ -113,7 +113,7 @@ class AdkSqlite(AdkStore):
     async def open(self, directory: Path) -> None:
         self._url = f"sqlite+aiosqlite:///{directory / 'adk.db'}"
         self._service = DatabaseSessionService(self._url)
-        await self._service.list_sessions(app_name=APP)  # its first call looks for the tables
+        await self._service.list_sessions(app_name=APP)  # its first call checks for the tables
 
     async def close(self) -> None:
         await self._service.close()
@@ -130,7 +130,7 @@ class AdkSqlite(AdkStore):
 class AdkPostgres(AdkStore):
     """On PostgreSQL through SQLAlchemy and asyncpg, on the engine that the service makes.
 
-    Filling is not timed, and goes through a second service that does not wait for the disk.
+    Filling is not timed, and uses a second service that does not wait for the disk.
     """
 
     packages = ("google-adk", "SQLAlchemy", "asyncpg")
@@ -138,7 +138,7 @@ class AdkPostgres(AdkStore):
     async def open(self, directory: Path) -> None:
         self._url = await on_postgres.new_database(directory)
         self._service = DatabaseSessionService(self._url)
-        await self._service.list_sessions(app_name=APP)  # its first call looks for the tables
+        await self._service.list_sessions(app_name=APP)  # its first call checks for the tables
 
     async def close(self) -> None:
         await self._service.close()
@@ -158,7 +158,7 @@ class AdkMysql(AdkStore):
 
     async def open(self, directory: Path) -> None:
         self._service = DatabaseSessionService(await on_mysql.new_database(directory))
-        await self._service.list_sessions(app_name=APP)  # its first call looks for the tables
+        await self._service.list_sessions(app_name=APP)  # its first call checks for the tables
 
     async def close(self) -> None:
         await self._service.close()

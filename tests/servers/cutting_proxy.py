@@ -63,7 +63,7 @@ class CuttingProxy:
         self._speaks.set()
 
     async def speaks(self) -> None:
-        """Return at once, or never."""
+        """Return immediately, or never while the proxy is silent."""
         await self._speaks.wait()
 
     def lose_answer(self, marker: bytes) -> None:

@@ -67,7 +67,7 @@ def _report(line: str) -> None:
 
 @functools.cache
 def _pipe(_process: int) -> IO[str]:
-    """Start the reaper of this process, in a session of its own: Ctrl-C must not reach it."""
+    """Start the reaper of this process, in its own session: Ctrl-C must not reach it."""
     reaper = subprocess.Popen(
         [sys.executable, str(Path(__file__).resolve())],
         stdin=subprocess.PIPE,

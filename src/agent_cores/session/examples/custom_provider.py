@@ -29,7 +29,7 @@ class CustomStorageProvider(StorageProvider):
         self._sessions: dict[str, Session] = {}
 
     async def save_session(self, session: Session) -> None:
-        """Insert or replace a whole session; refuse one with parts left out."""
+        """Insert or replace a whole session; raise for one with missing parts."""
         if session.context is None or len(session.messages or ()) != session.metadata.message_count:
             raise InvalidInputError("session", "a whole session is needed")
         self._sessions[session.id] = copy.deepcopy(session)

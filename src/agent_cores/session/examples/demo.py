@@ -121,7 +121,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal may not know every character
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack some characters
     if sys.argv[1:]:
         asyncio.run(go_on(*sys.argv[1:]))
     else:

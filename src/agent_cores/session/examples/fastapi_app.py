@@ -39,7 +39,7 @@ UserId = Annotated[str, Header(alias="X-User-Id")]
 
 
 async def refuse(_request: Request, error: Exception) -> JSONResponse:
-    """Answer an error of the manager by its stable code."""
+    """Turn an error of the manager into a response with its stable code."""
     status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
     code = error.code if isinstance(error, SessionError) else "internal"
     return JSONResponse({"code": code, "detail": str(error)}, status)

@@ -44,7 +44,7 @@ class LifecycleManager:
 
     Handlers run in the order in which they were added, after the write was acknowledged and before
     the verb returns. ``session.expired`` runs at least once, all others at most once. A handler
-    that fails is logged; the others run all the same.
+    that fails is logged; the others still run.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""``ManualClock``: starts at real time, stands still, and only moves forward."""
+"""``ManualClock``: starts at real time, stays there, and moves forward only by hand."""
 
 from __future__ import annotations
 

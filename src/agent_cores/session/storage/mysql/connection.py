@@ -238,7 +238,7 @@ class MysqlDatabase(Database):
             [[(locked,)]] = await connection.send()
             if not locked:
                 raise ClashError("another program is preparing the tables")
-            yield connection  # if it fails, the pool is closed, which gives the lock back
+            yield connection  # if it fails, the pool is closed, which releases the lock
             await connection.add(f"DO RELEASE_LOCK({_SCHEMA_LOCK})")
 
     async def prepare_schema(self, connection: Connection) -> None:
@@ -283,7 +283,7 @@ class MysqlDatabase(Database):
 
 
 async def _roll_back(driver: Any) -> None:  # noqa: ANN401 - asyncmy's own class
-    """End the transaction, and with it its locks, or the connection where that fails."""
+    """Roll back, which releases the locks; close the connection if that fails."""
     try:
         async with asyncio.timeout(_PATIENCE):
             if driver.connected:

@@ -37,7 +37,7 @@ class MysqlOptions(StoreOptions, frozen=True, kw_only=True):
     """``timeout`` bounds an operation, ``connect_timeout`` the connecting in it; both in seconds.
 
     ``pool_size`` is at least 2: one connection for the writes of a batch, one for concurrent reads.
-    ``ssl_mode`` is ``verify_identity`` where ``ssl_ca`` is given, else ``disabled``.
+    ``ssl_mode`` is ``verify_identity`` if ``ssl_ca`` is given, else ``disabled``.
     """
 
     store = "MySQL"
@@ -103,7 +103,7 @@ def _own_options(query: str) -> dict[str, Any]:
     own, others = MysqlOptions.split_query(urlencode(pairs))
     for name, text in others:
         if name == "charset" and text.lower() in {"utf8mb4", "utf8"}:
-            continue  # names and values travel as bytes, whatever the character set
+            continue  # names and values are sent as bytes in any character set
         if name in _ADVICE:
             raise ConfigurationError(f"MySQL has no option {name!r}; say {_ADVICE[name]}")
         raise ConfigurationError(MysqlOptions.unknown(name, query))

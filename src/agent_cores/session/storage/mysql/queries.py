@@ -182,7 +182,7 @@ def returns_rows(step: Step) -> bool:
 
 
 def statements(step: Step, prefix: str) -> Iterator[str]:
-    """Yield the statements that carry out a step: more than one where its rows are long."""
+    """Yield the statements that execute a step: more than one if its rows are long."""
     whole = template(step)
     outer, each = (whole, "") if isinstance(whole, str) else whole
     outer, each = (text.replace("{prefix}", prefix) for text in (outer, each))

@@ -85,7 +85,7 @@ class AccessCases(ManagerCases):
 
     @pytest.fixture
     async def grouped(self, opened: Store, clock: ManualClock) -> SessionManager:
-        """Open a manager that knows groups."""
+        """Open a manager with ``groups_of``."""
         return await opened.open_manager(clock, groups_of=groups_of)
 
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""Two processes on one store, each with a manager of its own."""
+"""Two processes on one store, each with its own manager."""
 
 from __future__ import annotations
 

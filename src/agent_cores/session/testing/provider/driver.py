@@ -30,7 +30,7 @@ _NAMESPACES = count(1)
 
 
 class Driver(RuleBasedStateMachine):
-    """Three sessions of a namespace of its own, in the provider and in the oracle.
+    """Three sessions in a separate namespace, in the provider and in the oracle.
 
     With ``fast_path`` appends carry a header as their basis, the stored one or an older one;
     without it they carry none, so that no provider may take its fast path.

@@ -118,7 +118,7 @@ class ListingCases(ProviderCases):
     async def test_an_ended_grant_hides_no_live_one(
         self, beside: Beside, clock: ManualClock
     ) -> None:
-        """Each order of three grants, with each set of them ended."""
+        """Each order of three grants, with every subset of them expired."""
         subjects = ("bob", "group:a", "group:b")
         number = 0
         for order in permutations(subjects):

@@ -251,7 +251,7 @@ class ProviderMachine(Driver):
     def replace(
         self, session_id: str, guards: dict[str, str], first: int, messages: list[tuple[str, Any]]
     ) -> None:
-        """Replace the tail, or append where there is none."""
+        """Replace the tail, or append if there is none."""
         last = self.stored(session_id).last_seq
         drafts = tuple(new_message(i, content, at=self.clock()) for i, content in messages)
         remove = SeqRange(first, last) if last >= first else None
@@ -273,7 +273,7 @@ class ProviderMachine(Driver):
 
     @rule(messages=MESSAGES, gap=st.integers(1, 4), sure=SELDOM)
     def build(self, messages: list[tuple[str, object]], gap: int, sure: bool) -> None:
-        """Append messages that bring their own seq, as a fork does."""
+        """Append messages that already have a seq, as a fork does."""
         header = self.stored("three")
         if header.hold is not Hold.OPENING and not sure:
             return

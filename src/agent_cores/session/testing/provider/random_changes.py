@@ -45,7 +45,7 @@ def run_machine(
     examples: int = EXAMPLES,
     shrink: bool = SHRINK,
 ) -> None:
-    """Run the machine on a store, in an event loop of its own.
+    """Run the machine on a store, in its own event loop.
 
     ``shrink=False`` reports the first difference found, without shrinking it to the shortest case.
     """

@@ -123,7 +123,7 @@ class SweepingCases(ProviderCases):
         count = beside.provider.count
         await created(beside, clock, ttl_seconds=10)
         clock.advance(9)
-        await append(beside, clock, True, "a")  # it lives on until 19; it is due at 10
+        await append(beside, clock, True, "a")  # it expires at 19 but is due at 10
         assert (await count("default", clock.advance(0.999))).due == 0
         assert (await count("default", clock.advance(0.001))).due == 1
         assert (await count(None, clock.advance(9))).due == 1
