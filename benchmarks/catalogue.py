@@ -25,13 +25,13 @@ class Contender:
     target: str
     home: Home = "project"
     server: Server | None = None
-    """What must run beside it."""
+    """The server that it needs."""
     statement: str | None = None
-    """What a user writes to import it; its time is the `import` row."""
+    """The statement that imports it; its time is the `import` row."""
     only: tuple[str, ...] | None = None
     """The workloads it takes part in; None: every one."""
     lacks: Mapping[str, str] = field(default_factory=dict)
-    """Workload -> what it does not offer; the reason stands in the table."""
+    """Workload -> what the contender lacks for it; the table shows the reason."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Workload:
     module: str
     title: str
     in_rounds: bool
-    """Whether contenders take turns in rounds; else one process each, with the turns inside it."""
+    """Whether contenders take turns in rounds; else the turns are within each one's process."""
     groups: tuple[str, ...] | None = None
     """The groups that take part; None: all."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Settings that differ from the defaults, each with a reason beside the entry."""
+    """Settings that differ from the defaults; a comment on each entry gives the reason."""
 
 
 FIRST_MESSAGE = "a session begins with its first message"

@@ -44,9 +44,9 @@ from benchmarks.rounds import Measurement, Results
 from benchmarks.rows import best
 
 MANY = 100
-"""The number of callers at which ours is held against the best of the others."""
+"""The number of callers at which ours is compared with the best of the others."""
 OVER_HTTP = ("http", "http-create")
-"""There the callers are as many as the connections."""
+"""The workloads over HTTP, which have one caller per connection."""
 
 RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("append", OURS_SQLITE, LIMIT_SQLITE, 0.5),
@@ -70,7 +70,7 @@ RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("http", SERVICE_SQLITE, LIMIT_HTTP, 0.35),
     ("http-create", SERVICE_SQLITE, ADK_SERVER, 12.0),
 )
-"""Ours with 100 callers does at least this many times what the other does at its best."""
+"""Ours with 100 callers reaches at least this many times the best rate of the other."""
 
 GROWTH: tuple[tuple[Contender, float], ...] = (
     (OURS_SQLITE, 1.3),
@@ -84,16 +84,16 @@ GROWTH: tuple[tuple[Contender, float], ...] = (
 SWEPT = (OURS_SQLITE, OURS_MEMORY)
 
 MEMORY = 3.2
-"""The server may take this many times the bytes of the messages."""
+"""The server may use at most this many times the bytes of the messages."""
 
 PROPORTIONAL = 2.0
 ANY_LOOP = (ANY_LOOP_MEMORY, ANY_LOOP_SQLITE)
 HOP = 100.0
 """Microseconds."""
 EIGHT_LOOPS = 0.6
-"""A sweep is called proportional to what came due while the time for each session that goes stays
-within this factor. One that looked at what is stored would come near ten, since the cases differ
-tenfold in that."""
+"""A sweep counts as proportional to the number of due sessions if the time per removed session
+stays within this factor. A sweep that read every stored session would come near ten, since the
+cases differ tenfold in that."""
 
 IMPORT_MILLISECONDS = 100.0
 

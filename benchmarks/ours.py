@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 AT_ONCE = 500
 FEW_AT_ONCE = 50
-"""So few that none expires between its creation and its message."""
+"""So few at a time that none expires between its creation and its message."""
 MOST_IN_A_CALL = 1_000
 
 
 CROWD = 100
-"""Sessions of others, where a store is asked to hold many messages besides."""
+"""How many sessions hold the messages of others, if the store is to hold many."""
 CROWD_IN = """
 INSERT INTO messages (session_key, seq, id, created_at, body)
 SELECT s.session_key, nth, 'copy-' || nth, model.created_at, model.body
@@ -35,7 +35,7 @@ FROM sessions s, generate_series(2, {each}) AS nth, (SELECT * FROM messages LIMI
 UPDATE sessions SET last_seq = {each}, message_count = {each};
 """
 MOST_CREATED = 10_000
-"""More sessions than this are copied from one, where creating each takes a commit."""
+"""More sessions than this are copied from one, on stores where each create needs a commit."""
 COPY_SESSION = """
 WITH model AS (
     SELECT * FROM sessions WHERE session_id = $1

@@ -82,7 +82,7 @@ class HttpStore(Store[str], abc.ABC):
         return loop
 
     status: ClassVar[int] = 200
-    """What the service answers where all went well."""
+    """The status of a successful response."""
 
     @abc.abstractmethod
     def command(self, directory: Path, port: int) -> list[str]:

@@ -20,7 +20,7 @@ class Settings:
     """How long one measurement of a rate lasts."""
     warm_up: float = 0.2
     budget: float = 5.0
-    """How long the turns of one workload may go on within one process, once there are enough."""
+    """How long one workload may take turns within one process, after the minimum of rounds."""
     rounds: int = 3
     callers: tuple[int, ...] = (1, 16, 50, 100)
     sessions: int = 200
@@ -33,7 +33,7 @@ class Settings:
     lengths: tuple[int, ...] = (10, 1_000, 10_000, 100_000)
     blocks: int = 200
     crowd: int = 1_000_000
-    """Messages of others that the store holds besides, in `list` and `length`, where it can."""
+    """Messages of others that the store also holds in `list` and `length`, if it supports that."""
     held_sessions: int = 1_000
     held_length: int = 20
     sweeps: tuple[tuple[int, int], ...] = ((1_000, 10_000), (1_000, 100_000), (10_000, 100_000))
@@ -42,9 +42,9 @@ class Settings:
     peers_imports: int = 3
     crashes: int = 50
     peers_hold: int = 10_000
-    """The most sessions or messages that a peer is asked to hold."""
+    """The most sessions or messages for a peer."""
     largest: int | None = None
-    """The same for the contender that is told these settings; None: no bound."""
+    """The same for the contender that gets these settings; None: no limit."""
 
     @property
     def text(self) -> str:
@@ -74,7 +74,7 @@ QUICK = Settings(
     crashes=5,
     peers_hold=1_000,
 )
-"""A look in a minute or two: too short to quote."""
+"""A quick run of a minute or two: too short to quote."""
 
 
 @dataclass(frozen=True)

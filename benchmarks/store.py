@@ -23,7 +23,7 @@ class Store(abc.ABC, Generic[Handle]):
     """One contender. `Handle` identifies one session in its calls."""
 
     packages: ClassVar[tuple[str, ...]] = ()
-    """The distributions whose versions belong beside the numbers."""
+    """The distributions whose versions are reported with the numbers."""
 
     @staticmethod
     def new_loop() -> asyncio.AbstractEventLoop:

@@ -37,9 +37,9 @@ from agent_cores.session.storage.redis.writes import create_write, hot_write
 from benchmarks.store import Store, server_address
 
 ID = "i" * 22
-"""Stands for the message or session id, in a call made beforehand."""
+"""Placeholder for the message or session id in a prepared call."""
 INCARNATION = 1_111_111_111_111_111_111
-"""Stands for a session's incarnation, which has as many digits."""
+"""Placeholder for a session's incarnation, which has as many digits."""
 
 
 class Prepared(NamedTuple):
@@ -53,7 +53,7 @@ class Creation(NamedTuple):
     """The calls that create one session, without its id and incarnation."""
 
     listed: tuple[bytes | str | int, ...]
-    """Adds the session to its owner's list; the member goes before the last two values."""
+    """Adds the session to its owner's list; the member precedes the last two values."""
     due_at: str
     write: bytes
 

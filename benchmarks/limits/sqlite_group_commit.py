@@ -44,7 +44,7 @@ PRAGMAS = (
     "PRAGMA wal_autocheckpoint = 4000",
     "PRAGMA cache_size = -16384",
 )
-"""Those that our package sets, so that neither is held down by a default that the other lifts."""
+"""The settings of our package, so that different defaults do not distort the comparison."""
 
 DAY = 86_400_000
 

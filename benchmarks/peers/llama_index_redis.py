@@ -26,7 +26,7 @@ class LlamaIndexRedis(OnRedis[str]):
 
     packages = ("llama-index-storage-chat-store-redis", "llama-index-core", "redis", "hiredis")
     ttl: ClassVar[int | None] = 300
-    """Seconds until a session without appends goes; a second round trip of each append."""
+    """Seconds until a session without appends expires; costs each append a second round trip."""
 
     async def open(self, directory: Path) -> None:
         await super().open(directory)

@@ -19,7 +19,7 @@ from benchmarks.timing import Block, middle, seconds_of, take_turns
 
 LOOPS = 8
 CALLERS = 12
-"""Of each loop."""
+"""Callers in each loop."""
 CALLS_IN_A_BLOCK = 20
 
 

@@ -29,10 +29,10 @@ SEEDS = 2**32
 FUZZERS = 2
 """How many run in parallel; generating cases keeps one processor busy for each."""
 WITHOUT_INPUT = {"GET /v1/openapi.json", "GET /docs", "GET /healthz", "GET /readyz"}
-"""Operations of which there is one case only."""
+"""Operations that have only one case."""
 
 Count = tuple[str, int, int]
-"""An operation, a status, and how many cases of the one ended in the other."""
+"""An operation, a status, and the number of its cases with that status."""
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from tests.postgres.support import append, change, create
 
 SESSIONS = 20
 PASSING = "passing"
-"""The one session that is removed and created again and again."""
+"""The session that is removed and created repeatedly."""
 
 
 class Hammer:

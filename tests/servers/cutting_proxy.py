@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
 
 _READY = b"Z\x00\x00\x00\x05"
-"""How PostgreSQL ends a round trip; the byte after it tells whether a transaction is open."""
+"""How PostgreSQL ends a round trip; the next byte says whether a transaction is open."""
 
 
 class CuttingProxy:
@@ -63,7 +63,7 @@ class CuttingProxy:
         self._speaks.set()
 
     async def speaks(self) -> None:
-        """Return immediately, or never while the proxy is silent."""
+        """Wait until the proxy may pass data on."""
         await self._speaks.wait()
 
     def lose_answer(self, marker: bytes) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _REAPERS: list[subprocess.Popen[str]] = []
-"""Kept, since dropping one that still runs is a ``ResourceWarning``."""
+"""Kept, because dropping a process that still runs raises a ``ResourceWarning``."""
 
 
 def watch(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:

@@ -33,7 +33,7 @@ logger = logging.getLogger("agent_cores.session")
 _in_background: ContextVar[bool] = ContextVar("in_background", default=False)
 
 _GONE = (SessionNotFoundError, StaleHeaderError)
-"""Refusals that show that a session is gone, or that its id names another one."""
+"""Errors that show that a session no longer exists, or that its id names another one."""
 
 SWEEP_BATCH = 200
 SWEEP_LEASE_SECONDS = 60.0

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0, 22)}
 _LEAST_PACKET = 16 * 1024 * 1024
-"""Bytes that ``max_allowed_packet`` must allow: one append, escaped, and what goes with it."""
+"""Bytes that ``max_allowed_packet`` must allow: one escaped append and what is sent with it."""
 _PIECE = 4 * 1024 * 1024
 """Characters of statements that are sent together, unless a single one is longer."""
 _IDLE = 60

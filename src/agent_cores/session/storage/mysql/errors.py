@@ -19,7 +19,7 @@ DRIVER_ERRORS = (MySQLError, OSError, TimeoutError)
 
 _CLIENT_CODES = range(2000, 3000)
 _ENDED_BY_SERVER = {ER.SERVER_SHUTDOWN, ER.NEW_ABORTING_CONNECTION, 1317, 1927, 3169, 4031}
-"""The connection ends with these, and perhaps only the response was lost."""
+"""Errors that end the connection; perhaps only the response was lost."""
 _CLASHES = {ER.LOCK_DEADLOCK, ER.DUP_ENTRY, ER.CHECKREAD}
 _LOCKED = {ER.LOCK_WAIT_TIMEOUT, 3572}
 _READ_ONLY = {ER.OPTION_PREVENTS_STATEMENT, 1792, 1836}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 1_000
 _MOST_CHARACTERS = 1024 * 1024
-"""How many rows, and how much of them, one statement takes; a longer row goes alone."""
+"""The most rows and characters of one statement; a longer row is sent alone."""
 
 _TEXT = frozenset(
     {"namespace", "session_id", "owner_id", "renew_on", "hold", "request_digest", "turn_token"}

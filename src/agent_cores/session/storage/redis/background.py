@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 _MOST = 1_000
-"""Tasks at a time, while indexes are slow: where a cluster node is gone, more would pile up."""
+"""The most tasks while indexes are slow: if a cluster node is down, more would pile up."""
 _SHORTLY = 0.1
 """Seconds that a caller waits for an index, so that it shows what was just written."""
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis.wire import Wire
 
 _INDEX_SECONDS = 0.5
-"""A write that is done waits so long for its index entries to be corrected."""
+"""Seconds that a completed write waits for its index entries to be corrected."""
 _LONGEST_WAIT = timedelta(minutes=10)
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.1

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     Group = Sequence[Command]
 
 ALONE_BYTES = 64 * 1024
-"""A command this large goes alone, so that it delays no others."""
+"""Bytes from which a command is sent alone, so that it delays no others."""
 GROUP = 2_048
-"""Commands in one group at most: the headers of the longest page of two lists at the same time."""
+"""The most commands in one group: the headers of the longest page of two concurrent lists."""
 
 _READ_GROUP_BYTES = 1024 * 1024
 LONGEST_PAUSE = 0.2
-"""Seconds between two attempts to reach a server, at most."""
+"""The most seconds between two attempts to reach a server."""
 
 
 class Node:

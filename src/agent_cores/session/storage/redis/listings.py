@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 _CHUNK = 500
 _IDLE_ROUNDS = 20
-"""A page without a cursor is filled until so many round trips in a row found no match."""
+"""A page without a cursor is filled until this many consecutive round trips find no match."""
 _ENTRIES_TOGETHER = 4_096
-"""Entries of all lists that are checked at a time: that takes the event loop."""
+"""Entries of all lists that are checked at a time, which blocks the event loop."""
 _AT_LEAST = 12
 """A few more entries than a small page needs: some may be skipped."""
 

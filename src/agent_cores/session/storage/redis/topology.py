@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 _REFRESH_INTERVAL = 0.1
-"""Seconds between two reads of a cluster's slots, however many commands are redirected."""
+"""The minimum seconds between two reads of a cluster's slots, even with many redirects."""
 _IDLE = 1.0
 """Seconds without use after which a sentinel is asked whether the server is still the primary."""
 _ASKED = 0.25

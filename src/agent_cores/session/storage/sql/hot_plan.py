@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.hot import Guards, HotAppends
 
 _SPARE_MILLIS = 100
-"""How much later than expected a lock may be there without having been waited for."""
+"""How much later than expected a lock may be granted without counting as a wait."""
 _PLACES = {name: 1 + place for place, name in enumerate(HEADER_FIELDS)}
 _WRITTEN = ("last_seq", "message_count", "last_active_at", "listed_at", "expires_at", "due_at")
 

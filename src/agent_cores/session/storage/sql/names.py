@@ -9,7 +9,7 @@ import msgspec
 from agent_cores.session.errors import ConfigurationError
 
 DEFAULT_PREFIX = "agent_cores_"
-"""How the names of a new store's tables begin, unless something else was asked for."""
+"""The default prefix of a new store's tables."""
 
 _PREFIX = re.compile(r"[A-Za-z0-9_]{0,40}")  # with the longest of our names, under 63 bytes
 _LONGEST_NAME = 63

@@ -17,7 +17,7 @@ logger = logging.getLogger("agent_cores.session")
 
 SESSIONS = 100
 ROWS = 5_000
-"""How many sessions, and rows of them, one transaction removes."""
+"""The most sessions, and the most rows of them all, that one transaction removes."""
 
 
 def purge_plan(sessions: int = SESSIONS, rows: int = ROWS) -> Plan[bool]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.rows import SessionName
 
 _LONGEST_LOCK_WAIT = 0.5
-"""Seconds that one queue keeps a connection waiting for a lock, before another queue has it."""
+"""Seconds that one queue waits for a lock on a connection before another queue gets it."""
 _LONGEST_PAUSE = 0.25
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SessionName = tuple[str, str]
 """Namespace and session id."""
 EVERY_SESSION = ""
-"""The mark of the index entry that each session has; ``tag_mark`` gives those of its tags."""
+"""The mark of every session's index entry; ``tag_mark`` returns those of its tags."""
 
 _NAMESPACE = 1 + HEADER_FIELDS.index("namespace")
 _SESSION_ID = 1 + HEADER_FIELDS.index("session_id")

@@ -31,7 +31,7 @@ _OURS = {
     "schema": frozenset({"version", "oldest_program"}),
     "sessions": frozenset({"session_key", "incarnation", "access_revision", "due_at"}),
 }
-"""Columns by which a store is recognised, whatever else its tables hold."""
+"""Columns that identify a table of a store, which may have others."""
 
 
 def numbered_files(dialect: str) -> list[tuple[int, str]]:

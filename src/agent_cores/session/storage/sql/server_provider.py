@@ -37,7 +37,7 @@ class SqlProvider(NativeProvider):
 
     capabilities = Capabilities(shared=True, durable=True, flat=True)
     dialect: ClassVar[str]
-    """The folder of the dialect, whose ``schema/`` makes the tables."""
+    """The folder of the dialect, whose ``schema/`` creates the tables."""
 
     def __init__(
         self,

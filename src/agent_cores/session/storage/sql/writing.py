@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.rows import SessionName
 
 _LARGE = 256 * 1024
-"""Bytes from which a change goes alone."""
+"""Bytes from which a change is sent alone."""
 _SHORT_WAIT = 0.25
 """Seconds that a batch waits for a lock: longer than the commit of another batch takes."""
 _MARGIN = 0.05
-"""Seconds before its deadline at which a change that still waits is answered."""
+"""Seconds before its deadline at which a change that still waits fails."""
 _OF_A_SHORT_TIMEOUT = 10
-"""Both are at most the timeout divided by this."""
+"""The two above are at most the timeout divided by this."""
 
 
 class Writer:

@@ -49,7 +49,7 @@ VERBS: dict[str, tuple[int, Call]] = {
     "rewind_session": (3, lambda m, u: m.rewind_session("talk", u, 0)),
     "delete_session": (3, lambda m, u: m.delete_session("talk", u)),
 }
-"""Every verb on one session, and the rank of the role it takes: 1 viewer, 2 editor, 3 owner."""
+"""Every verb on one session, and the rank of the role it requires: 1 viewer to 3 owner."""
 
 USERS = {
     "ann": 3,
@@ -65,7 +65,7 @@ USERS = {
     "Ann": 0,
     "ann ": 0,
 }
-"""Users and the rank of what they are in Ann's session."""
+"""Users and the rank of their role in Ann's session."""
 
 _GROUPS = {
     "in editors": ["editors"],

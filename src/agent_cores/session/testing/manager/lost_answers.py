@@ -65,7 +65,7 @@ REMOVALS: dict[str, Callable[[SessionManager], Awaitable[object]]] = {
     "rewind and archive": _rewind_and_archive,
     "rewind and share": _rewind_and_share,
 }
-"""What another manager does with the message 2 before the one who appended it hears of it."""
+"""What another manager does to message 2 before the append of it returns to its caller."""
 UNREPEATABLE: dict[str, Callable[[SessionManager, int | None], Awaitable[object]]] = {
     "update_session": lambda m, r: m.update_session("talk", "ann", {"k": 2}, expected_revision=r),
     "update metadata": lambda m, r: m.update_session(

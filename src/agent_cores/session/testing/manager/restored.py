@@ -28,7 +28,7 @@ LATER: dict[str, Lost] = {
     "transfer": lambda m: m.transfer_ownership("talk", "ann", "carl"),
     "idle time": lambda m: m.renew_session("talk", "ann", ttl_hours=2),
 }
-"""Changes of access made after the loss. Each gives the revision that a lost one had."""
+"""Changes of access after the loss. Each results in the revision of a lost change."""
 
 
 class RestoredStoreCases(ManagerCases):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = 60
 STEPS = 40
 SHRINK = "CI" not in os.environ
-"""In CI the steps to the first difference are shown at once: the shortest way takes minutes."""
+"""Not in CI, which reports the first difference found: shrinking it takes minutes."""
 
 
 class StateMachineCases(ProviderCases):

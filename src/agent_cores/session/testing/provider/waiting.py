@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent_cores.session.testing.clock import ManualClock
 
 LIFE = 10.0
-"""Seconds that the sessions of these cases live."""
+"""Seconds until the sessions of these cases expire."""
 
 
 def _effects(kind: str, at: datetime) -> dict[str, Any]:
