@@ -1,1 +1,1 @@
-"""Benchmarks of `agent_cores.session` beside the raw driver and its peers; not shipped."""
+"""Benchmarks of `agent_cores.session` against the raw driver and its peers; not shipped."""

@@ -1,8 +1,7 @@
-"""Who takes part and what is measured: a new contender or workload is one file and one entry here.
+"""The contenders and workloads: a new contender or workload is one file and one entry here.
 
-Contenders are compared within their group, which is the kind of storage underneath. Names only:
-nothing here imports a contender, because each lives in a process, and perhaps an environment, of
-its own.
+Contenders are compared within their group, which is the kind of storage underneath. Nothing here
+imports a contender, because each runs in its own process, and perhaps in its own environment.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ class Contender:
     target: str
     home: Home = "project"
     server: Server | None = None
-    """What must run beside it."""
+    """The server that it needs."""
     statement: str | None = None
-    """What a user writes to import it; its time is the `import` row."""
+    """The statement that imports it; its time is the `import` row."""
     only: tuple[str, ...] | None = None
     """The workloads it takes part in; None: every one."""
     lacks: Mapping[str, str] = field(default_factory=dict)
-    """Workload -> what it does not offer; the reason stands in the table."""
+    """Workload -> what the contender lacks for it; the table shows the reason."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,11 @@ class Workload:
     module: str
     title: str
     in_rounds: bool
-    """Whether contenders take turns in rounds; else one process each, with the turns inside it."""
+    """Whether contenders take turns in rounds; else the turns are within each one's process."""
     groups: tuple[str, ...] | None = None
     """The groups that take part; None: all."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Settings that differ from the defaults, each with a reason beside the entry."""
+    """Settings that differ from the defaults; a comment on each entry gives the reason."""
 
 
 FIRST_MESSAGE = "a session begins with its first message"
@@ -286,7 +285,7 @@ WORKLOADS = (
         "sweep",
         "Sweep expired sessions",
         in_rounds=False,
-        # The sweep under the clock is the one asked for; one in the background would take its work.
+        # The timed sweep is an explicit one; a background sweep would take its work.
         environment={"SESSION_CLEANUP_INTERVAL": "0"},
     ),
     Workload(

@@ -1,6 +1,6 @@
 """The results as one SVG bar chart, written by hand: a panel for each comparison.
 
-Bars start at zero and are linear within their panel. It draws; it measures and judges nothing.
+Bars start at zero and are linear within their panel. This module only draws.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The contender's side: `python -m benchmarks.contender MODULE:CLASS JSON`, one JSON line out.
 
 Runs in the contender's own environment, so it imports nothing outside the standard library except
-the module it is told to. The JSON holds `workload` (a module of `benchmarks.workloads`),
+MODULE. The JSON holds `workload` (a module of `benchmarks.workloads`),
 `directory` (an empty folder) and `settings`.
 """
 

@@ -1,7 +1,7 @@
-"""Start the crash run in a process of its own, and bring back what it counted.
+"""Start the crash run in its own process, and return its counts.
 
-What it does stands in `crash_check` (kills and counts) and `crash_writer` (the process that is
-killed). It shows the death of a process, not the loss of power.
+`crash_check` describes the run (it kills and counts), `crash_writer` the process that is killed.
+The run tests the death of a process, not the loss of power.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TIMEOUT = 300.0
 
 
 class CrashRunFailedError(Exception):
-    """The run itself went wrong; the message is the last line it wrote."""
+    """The run itself failed; the message is the last line that it wrote."""
 
 
 @dataclass(frozen=True)

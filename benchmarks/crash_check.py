@@ -1,11 +1,11 @@
 """Kill the writing process again and again: `python -m benchmarks.crash_check URL KILLS`.
 
-Acknowledgements come through a pipe. The SIGKILL falls at a random moment at most 100 ms after the
-latest one that was read; whatever the pipe still holds counts as acknowledged too. After every
-kill the store is opened again, here, and everything new in it is read; after the last, everything.
-Prints one JSON line.
+Acknowledgements come through a pipe. The SIGKILL is sent at a random moment at most 100 ms after
+the latest one that was read; whatever the pipe still holds counts as acknowledged too. After every
+kill, this process opens the store and reads everything new in it; after the last kill, everything.
+It prints one JSON line.
 
-lost: acknowledged, and not stored under the seq that was acknowledged · doubled: stored twice ·
+lost: acknowledged, but not stored under the acknowledged seq · doubled: stored twice ·
 gaps: a seq that does not follow its predecessor.
 """
 
@@ -33,12 +33,12 @@ PAGE = 1_000
 
 
 class WriterFailedError(Exception):
-    """The writing process ended by itself, or never acknowledged anything."""
+    """The writing process exited by itself, or never acknowledged anything."""
 
 
 @dataclass
 class Ledger:
-    """What was acknowledged, what is stored, and what does not add up."""
+    """What was acknowledged, what is stored, and where the two differ."""
 
     session_ids: list[str]
     acknowledged: dict[str, int] = field(default_factory=dict)
@@ -65,19 +65,19 @@ class Ledger:
         self.last_seq[session_id] = seq
 
     def forget_what_is_stored(self) -> None:
-        """Before everything is read once more: the last reading decides."""
+        """Reset before everything is read again: only the last read counts."""
         self.stored.clear()
         self.last_seq.clear()
         self.doubled = self.gaps = 0
 
     @property
     def lost(self) -> int:
-        """How many acknowledged messages are not where they were acknowledged to be."""
+        """How many acknowledged messages are not stored under their acknowledged seq."""
         return sum(self.stored.get(name) != seq for name, seq in self.acknowledged.items())
 
 
 def main() -> None:
-    """Create the sessions, kill and check, and print what was counted."""
+    """Create the sessions, kill and check, and print the counts."""
     url, kills = sys.argv[1], int(sys.argv[2])
     ledger = Ledger(asyncio.run(_create_sessions(url)))
     longest = 0.0
@@ -127,7 +127,7 @@ def _write_and_kill(url: str, ledger: Ledger) -> float:
 
 
 def _read_for_a_while(pipe: int) -> tuple[bytes, float]:
-    """Read until a random moment after the first; returns also how long ago the latest came."""
+    """Read until a random moment after the first; return also the age of the latest."""
     taken, latest = b"", float("-inf")
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)

@@ -1,11 +1,10 @@
 """The process that is killed: `python -m benchmarks.crash_writer PLAN`.
 
-PLAN is JSON: `url`, `user_id`, `session_ids`, and `next`: for each caller the number of the
-message it goes on with. A caller sends one message after another under the id `<caller>-<number>`,
-and writes `<caller> <number> <seq>` to the pipe only when the append was acknowledged. Since it
-goes on with the number after its last acknowledged one, it repeats what was on its way when the
-process before it died: the repetition must answer with what is stored, or store it, never store it
-twice.
+PLAN is JSON: `url`, `user_id`, `session_ids`, and `next`: for each caller the number of its next
+message. A caller sends one message after another under the id `<caller>-<number>`, and writes
+`<caller> <number> <seq>` to the pipe only after the append was acknowledged. Since it continues
+with the number after its last acknowledged one, it retries the append that was in flight when the
+previous process died: the retry must return what is stored, or store it, but never store it twice.
 """
 
 from __future__ import annotations

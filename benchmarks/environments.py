@@ -1,7 +1,7 @@
-"""The interpreters: the project's own, and one for the peers that is made on first use.
+"""The Python environments: the project's own, and one for the peers, created on first use.
 
-The peers' packages never enter the project's environment. The environment is made anew when
-`peers/requirements.txt` changes.
+The peers' packages are never installed into the project's environment. The peers' environment is
+created again when `peers/requirements.txt` changes.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ PEERS_VENV = HERE / ".venv-peers"
 
 
 class PeersEnvironmentError(Exception):
-    """The peers' environment could not be made; the message is what pip said last."""
+    """The peers' environment could not be created; the message is the last line of pip."""
 
 
 def interpreter(home: Home) -> Path:
-    """The Python of `home`, its environment made if need be."""
+    """The Python of `home`; creates its environment if needed."""
     return Path(sys.executable) if home == "project" else _peers_python()
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's variables, less those that would change the default settings."""
+    """This process's variables, without those that would change the default settings."""
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -1,7 +1,6 @@
-"""The figures that this project promises to reach, each held against what this run measured.
+"""The figures that this project promises, each compared with what this run measured.
 
-It reads results and decides nothing else. A figure whose numbers are missing is neither met nor
-missed.
+A figure whose numbers are missing is neither met nor missed.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ from benchmarks.rounds import Measurement, Results
 from benchmarks.rows import best
 
 MANY = 100
-"""The number of callers at which ours is held against the best of the others."""
+"""The number of callers at which ours is compared with the best of the others."""
 OVER_HTTP = ("http", "http-create")
-"""There the callers are as many as the connections."""
+"""The workloads over HTTP, which have one caller per connection."""
 
 RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("append", OURS_SQLITE, LIMIT_SQLITE, 0.5),
@@ -71,7 +70,7 @@ RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("http", SERVICE_SQLITE, LIMIT_HTTP, 0.35),
     ("http-create", SERVICE_SQLITE, ADK_SERVER, 12.0),
 )
-"""Ours with 100 callers does at least this many times what the other does at its best."""
+"""Ours with 100 callers reaches at least this many times the best rate of the other."""
 
 GROWTH: tuple[tuple[Contender, float], ...] = (
     (OURS_SQLITE, 1.3),
@@ -85,23 +84,23 @@ GROWTH: tuple[tuple[Contender, float], ...] = (
 SWEPT = (OURS_SQLITE, OURS_MEMORY)
 
 MEMORY = 3.2
-"""The server may take this many times the bytes of the messages."""
+"""The server may use at most this many times the bytes of the messages."""
 
 PROPORTIONAL = 2.0
 ANY_LOOP = (ANY_LOOP_MEMORY, ANY_LOOP_SQLITE)
 HOP = 100.0
 """Microseconds."""
 EIGHT_LOOPS = 0.6
-"""A sweep is called proportional to what came due while the time for each session that goes stays
-within this factor. One that looked at what is stored would come near ten, since the cases differ
-tenfold in that."""
+"""A sweep counts as proportional to the number of due sessions if the time per removed session
+stays within this factor. A sweep that read every stored session would come near ten, since the
+cases differ tenfold in that."""
 
 IMPORT_MILLISECONDS = 100.0
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One promise: the bound, what this run gave, and whether that meets it (None: no number)."""
+    """One promise: the bound, the measured value, and whether it is met (None: no number)."""
 
     what: str
     required: str
@@ -148,7 +147,7 @@ def _rate(
 def _growth(
     results: Results, settings: Settings, ours: Contender, bound: float
 ) -> Iterator[Figure]:
-    """The largest against the smallest: of lengths, alone and with 100 at once, and of lists."""
+    """The largest against the smallest: lengths, with 1 and 100 callers, and lists."""
     short, long = settings.lengths[0], settings.lengths[-1]
     few, many = settings.list_sizes[0], settings.list_sizes[-1]
     limit = settings.list_limit
@@ -168,7 +167,7 @@ def _growth(
 
 
 def _sweep(results: Results, settings: Settings, ours: Contender) -> Iterator[Figure]:
-    """Every case against the first: the time for each session that goes."""
+    """Every case against the first: the time per session removed."""
     cases = [f"{due:,} due of {stored:,}" for due, stored in settings.sweeps]
     for case in cases[1:]:
         yield _at_most(
@@ -180,7 +179,7 @@ def _sweep(results: Results, settings: Settings, ours: Contender) -> Iterator[Fi
 
 
 def _any_loop(results: Results, ours: Contender) -> Iterator[Figure]:
-    """What a call from another loop costs more, and what eight loops reach together."""
+    """The extra cost of a call from another loop, and the rate that eight loops reach together."""
     own = _one(results, "any-loop", ours, "own loop", 1)
     other = _one(results, "any-loop", ours, "another loop", 1)
     what, bound = f"{ours.name}: from another loop, more than in its own", f"<= {HOP:g} µs"

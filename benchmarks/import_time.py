@@ -1,7 +1,7 @@
-"""How long an import takes in a fresh interpreter, less what the bare interpreter takes.
+"""How long an import takes in a fresh interpreter, minus the start of the bare interpreter.
 
-The first start of each is thrown away: it writes the bytecode. Which drivers our own import loads
-is read from `sys.modules` of such an interpreter.
+The first start of each is discarded, because it writes the bytecode. `sys.modules` of such an
+interpreter shows which drivers our own import loads.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TIMEOUT = 60.0
 
 
 class ImportFailedError(Exception):
-    """The statement does not run; the message is the last line of the traceback."""
+    """The statement failed; the message is the last line of the traceback."""
 
 
 class Subject(NamedTuple):
@@ -97,7 +97,7 @@ def drivers_loaded() -> list[str]:
 
 
 def _milliseconds(subject: Subject) -> list[float]:
-    """By turns with a bare start, each import less the bare start beside it."""
+    """Alternate with bare starts; return each import minus the bare start next to it."""
     python = interpreter(subject.home)
     _run(python, subject.statement)
     taken = []

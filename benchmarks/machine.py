@@ -1,4 +1,4 @@
-"""Facts about the machine, without which no number means anything."""
+"""Facts about the machine, which every number depends on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SYNCS = 50
 
 
 def facts() -> dict[str, str]:
-    """Cores, processor, system, Python, where stores are made, and what a sync costs there."""
+    """Cores, processor, system, Python, the folder of the stores, and the cost of a sync there."""
     folder = Path(tempfile.gettempdir()).resolve()
     return {
         "cores": str(os.cpu_count()),
@@ -38,7 +38,7 @@ def _processor() -> str:
 
 
 def _filesystem(folder: Path) -> str:
-    """The type of the mount that holds `folder`, where the system tells."""
+    """The type of the mount that holds `folder`, if the system reports it."""
     try:
         mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     except OSError:
@@ -48,7 +48,7 @@ def _filesystem(folder: Path) -> str:
 
 
 def sync_time() -> str:
-    """The median time until 4 KiB are on the disk: what a lone durable append waits for."""
+    """The median time to sync 4 KiB to the disk, which a single durable append waits for."""
     folder = tempfile.gettempdir()
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         taken = []

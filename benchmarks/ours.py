@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 AT_ONCE = 500
 FEW_AT_ONCE = 50
-"""So few that none expires between its creation and its message."""
+"""So few at a time that none expires between its creation and its message."""
 MOST_IN_A_CALL = 1_000
 
 
 CROWD = 100
-"""Sessions of others, where a store is asked to hold many messages besides."""
+"""How many sessions hold the messages of others, if the store is to hold many."""
 CROWD_IN = """
 INSERT INTO messages (session_key, seq, id, created_at, body)
 SELECT s.session_key, nth, 'copy-' || nth, model.created_at, model.body
@@ -35,7 +35,7 @@ FROM sessions s, generate_series(2, {each}) AS nth, (SELECT * FROM messages LIMI
 UPDATE sessions SET last_seq = {each}, message_count = {each};
 """
 MOST_CREATED = 10_000
-"""More sessions than this are copied from one, where creating each takes a commit."""
+"""More sessions than this are copied from one, on stores where each create needs a commit."""
 COPY_SESSION = """
 WITH model AS (
     SELECT * FROM sessions WHERE session_id = $1
@@ -78,20 +78,20 @@ WHERE table_schema = current_schema() AND table_name = 'sessions' AND is_identit
 
 
 class SessionRef(NamedTuple):
-    """Which session, on whose behalf."""
+    """The session and the caller."""
 
     session_id: str
     user_id: str
 
 
 class ManagedStore(Store[SessionRef], abc.ABC):
-    """A `SessionManager` of its own over the storage that a subclass names."""
+    """Its own `SessionManager` on the storage that a subclass names."""
 
     packages: ClassVar[tuple[str, ...]] = ("agent-cores-session", "msgspec")
 
     @abc.abstractmethod
     def url(self, directory: Path) -> str:
-        """The storage URL to give to the manager."""
+        """The storage URL for the manager."""
 
     async def open(self, directory: Path) -> None:
         self._manager = SessionManager(self.url(directory))
@@ -200,7 +200,7 @@ class RedisStore(ManagedStore):
 
 
 class PostgresStore(ManagedStore):
-    """On PostgreSQL, each store in a schema of its own."""
+    """On PostgreSQL, each store in its own schema."""
 
     packages = (*ManagedStore.packages, "asyncpg")
 
@@ -209,7 +209,7 @@ class PostgresStore(ManagedStore):
         return f"{server_address()}?table_prefix=&database_schema={self._schema}"
 
     async def crowd(self, messages: int) -> None:
-        """Copy one message into sessions of others, by SQL; then let the planner know."""
+        """Copy one message into sessions of others, by SQL; then update the statistics."""
         others = await self.create("others", CROWD)
         await self.append(others[0], "x" * 200)
         async with self._connected() as connection:
@@ -246,7 +246,7 @@ class PostgresStore(ManagedStore):
 
 
 class MysqlStore(ManagedStore):
-    """On MariaDB, each store in a database of its own."""
+    """On MariaDB, each store in its own database."""
 
     packages = (*ManagedStore.packages, "asyncmy")
 
@@ -259,7 +259,7 @@ class MysqlStore(ManagedStore):
         await super().open(directory)
 
     async def crowd(self, messages: int) -> None:
-        """Copy one message into sessions of others, by SQL; then let the optimizer know."""
+        """Copy one message into sessions of others, by SQL; then update the statistics."""
         others = await self.create("others", CROWD)
         await self.append(others[0], "x" * 200)
         await self._sql(self._database, MYSQL_CROWD_IN.format(each=messages // CROWD))

@@ -13,7 +13,7 @@ KEY = re.compile(r"AGENT_SESSIONS_KEY=(\S+)")
 
 
 class ServiceOnMemory(HttpStore):
-    """On this machine's memory. The key is the one that the service makes for its first run."""
+    """In this machine's memory. The key is the one that the service creates on its first run."""
 
     packages: ClassVar[tuple[str, ...]] = ("agent-cores-session", "uvicorn", "uvloop")
     status = 201
@@ -46,7 +46,7 @@ def _keys(log: Path) -> list[str]:
 
 
 class ServiceOnSqlite(ServiceOnMemory):
-    """On one SQLite file, each write on the disk before it is answered."""
+    """On one SQLite file, each write synced to the disk before the response."""
 
     packages = (*ServiceOnMemory.packages, "apsw")
 

@@ -1,8 +1,8 @@
-"""`HttpStore`: a service in a process of its own, called over 32 kept-alive connections.
+"""`HttpStore`: a service in its own process, called over 32 kept-alive connections.
 
-The caller is an `asyncio.Protocol` on uvloop that knows just enough of HTTP/1.1 and is the same for
-all. It shares the machine with the service, so it is to take little of it: what is measured is the
-service.
+The caller is an `asyncio.Protocol` on uvloop that implements just enough of HTTP/1.1 and is the
+same for all. It shares the machine with the service, so it must use little of it: the service is
+what is measured.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LENGTH = b"content-length:"
 
 
 class Answer(NamedTuple):
-    """What came back; a body without `Content-Length` counts as none."""
+    """A response; a body without `Content-Length` counts as empty."""
 
     status: int
     body: bytes
@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def request(self, request: bytes) -> asyncio.Future[Answer]:
-        """Send a request and wait for the whole answer."""
+        """Send a request and wait for the complete response."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._answer = answer
         self._transport.write(request)
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
             self._answer.set_exception(ConnectionError("the service hung up"))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._transport.close()
 
 
@@ -82,7 +82,7 @@ class HttpStore(Store[str], abc.ABC):
         return loop
 
     status: ClassVar[int] = 200
-    """What the service answers where all went well."""
+    """The status of a successful response."""
 
     @abc.abstractmethod
     def command(self, directory: Path, port: int) -> list[str]:
@@ -90,18 +90,18 @@ class HttpStore(Store[str], abc.ABC):
 
     @abc.abstractmethod
     def create_path(self, user_id: str) -> str:
-        """Where a session is created."""
+        """The path that creates a session."""
 
     def append_path(self, session: str) -> str:
-        """Where a message is appended; its body is `append_body`."""
+        """The path that appends a message; the body is `append_body`."""
         raise NotImplementedError
 
     def headers(self, user_id: str) -> dict[str, str]:
-        """Headers beside those that every request has."""
+        """Headers in addition to those of every request."""
         return {}
 
     def environment(self) -> dict[str, str]:
-        """Variables beside those of this process."""
+        """Environment variables in addition to those of this process."""
         return {}
 
     async def open(self, directory: Path) -> None:
@@ -129,7 +129,7 @@ class HttpStore(Store[str], abc.ABC):
             )
 
     async def started(self, log: Path) -> None:
-        """Take what is needed from what the service printed."""
+        """Read what is needed from the service's output."""
 
     async def close(self) -> None:
         for connection in self._free:

@@ -1,6 +1,6 @@
-"""Run one contender on one workload in a process of its own, and bring back its report.
+"""Run one contender on one workload in its own process, and return its report.
 
-A contender that fails is a stop with its last words, never the end of the run.
+If a contender fails, its last line of output is recorded and the run continues.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ TIMEOUT = 240.0
 
 
 class ContenderFailedError(Exception):
-    """The process ended without a report; the message is the last line it wrote."""
+    """The process exited without a report; the message is the last line that it wrote."""
 
 
 def run_contender(contender: Contender, workload: Workload, settings: Settings) -> Report:
-    """One process, in an empty folder of its own that is removed afterwards."""
+    """Run one process in its own empty folder, which is removed afterwards."""
     largest = settings.peers_hold if contender.role == "peer" else None
     asked = dataclasses.replace(settings, largest=largest)
     with tempfile.TemporaryDirectory(prefix="agent-cores-bench-") as directory:

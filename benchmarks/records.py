@@ -20,7 +20,7 @@ class Settings:
     """How long one measurement of a rate lasts."""
     warm_up: float = 0.2
     budget: float = 5.0
-    """How long the turns of one workload may go on within one process, once there are enough."""
+    """How long one workload may take turns within one process, after the minimum of rounds."""
     rounds: int = 3
     callers: tuple[int, ...] = (1, 16, 50, 100)
     sessions: int = 200
@@ -33,7 +33,7 @@ class Settings:
     lengths: tuple[int, ...] = (10, 1_000, 10_000, 100_000)
     blocks: int = 200
     crowd: int = 1_000_000
-    """Messages of others that the store holds besides, in `list` and `length`, where it can."""
+    """Messages of others that the store also holds in `list` and `length`, if it supports that."""
     held_sessions: int = 1_000
     held_length: int = 20
     sweeps: tuple[tuple[int, int], ...] = ((1_000, 10_000), (1_000, 100_000), (10_000, 100_000))
@@ -42,9 +42,9 @@ class Settings:
     peers_imports: int = 3
     crashes: int = 50
     peers_hold: int = 10_000
-    """The most sessions or messages that a peer is asked to hold."""
+    """The most sessions or messages for a peer."""
     largest: int | None = None
-    """The same for the contender that is told these settings; None: no bound."""
+    """The same for the contender that gets these settings; None: no limit."""
 
     @property
     def text(self) -> str:
@@ -52,7 +52,7 @@ class Settings:
         return "x" * self.message_bytes
 
     def within(self, size: int) -> bool:
-        """Whether a contender is asked to go as far as `size`."""
+        """Whether a contender runs at `size`."""
         return self.largest is None or size <= self.largest
 
 
@@ -74,12 +74,12 @@ QUICK = Settings(
     crashes=5,
     peers_hold=1_000,
 )
-"""A look in a minute or two: too short to quote."""
+"""A quick run of a minute or two: too short to quote."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One number: the middle of what was measured, with the low and the high end beside it."""
+    """One number: the median of the measurements, with their low and high end."""
 
     case: str
     unit: str
@@ -100,7 +100,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Report:
-    """What one contender's process answers for one workload: one JSON line."""
+    """The report of one contender's process for one workload: one JSON line."""
 
     samples: list[Sample] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
@@ -121,7 +121,7 @@ class Report:
 
 
 def settings_from_json(values: dict[str, Any]) -> Settings:
-    """Settings as they were before JSON turned their tuples into lists."""
+    """Settings with the tuples that JSON turned into lists."""
     frozen: dict[str, Any] = {name: _frozen(value) for name, value in values.items()}
     return Settings(**frozen)
 

@@ -1,8 +1,8 @@
-"""Contenders by turns, and the middle of what the rounds gave.
+"""Run contenders in turn, and take the median of the rounds.
 
-In a workload with rounds the order is A B C A B C …, so that whatever else the machine does falls
-on all alike; the value is the median of the rounds, low and high are their extremes. Without
-rounds the process has measured several times itself, and low and high are its quartiles.
+In a workload with rounds the order is A B C A B C …, so that other load on the machine affects all
+equally; the value is the median of the rounds, low and high are their extremes. Without rounds, the
+process itself measures several times, and low and high are quartiles.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Stopped:
 
 @dataclass
 class Results:
-    """Everything that was measured; grows as the run goes on."""
+    """Everything that was measured; grows during the run."""
 
     measurements: list[Measurement] = field(default_factory=list)
     stops: list[Stopped] = field(default_factory=list)
@@ -59,7 +59,7 @@ def measure(
     results: Results,
     say: Callable[[str], None],
 ) -> None:
-    """Run every contender that takes part, and add what came to `results`."""
+    """Run every contender that takes part, and add its samples to `results`."""
     taking_part = []
     for contender in contenders:
         if contender.only is not None and workload.name not in contender.only:
@@ -98,7 +98,7 @@ def _add(results: Results, workload: Workload, contender: Contender, reports: li
 
 
 def _merged(reports: list[Report]) -> Iterable[tuple[Sample, list[float]]]:
-    """The samples of equal case and callers, one from each round, as one sample."""
+    """Merge the samples of equal case and callers, one from each round, into one."""
     found: dict[tuple[str, int | None], list[Sample]] = {}
     for report in reports:
         for sample in report.samples:

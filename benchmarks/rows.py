@@ -1,7 +1,7 @@
 """What the table and the chart show: measurements condensed to one caller and the best of many.
 
-A ratio compares rows of one group, one case and one way of calling, and above 1 always means that
-ours is better, whichever way the unit points.
+A ratio compares rows of one group, one case and one way of calling. Above 1 always means that ours
+is better, for rates as well as for times.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BEST = "best of many callers"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: `way` is how it was called, `of_limit` and `ours_is` are ratios."""
+    """One line of the table: `way` is the way of calling, `of_limit` and `ours_is` are ratios."""
 
     measurement: Measurement
     way: str
@@ -27,7 +27,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """Rows of equal key may be compared."""
+        """Only rows of equal key may be compared."""
         measured = self.measurement
         return measured.workload, measured.group, measured.sample.case, self.way
 
@@ -39,7 +39,7 @@ def condensed(measurements: Iterable[Measurement]) -> list[Row]:
 
 
 def best(measurements: Iterable[Measurement]) -> Measurement:
-    """The one of highest value, or of lowest where lower is better."""
+    """The sample with the best value: the highest, or the lowest if lower is better."""
     return max(
         measurements,
         key=lambda row: row.sample.value if row.sample.better == "higher" else -row.sample.value,

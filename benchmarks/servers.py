@@ -1,7 +1,7 @@
-"""The servers that some contenders need: one of its own for each contender's process.
+"""The servers that some contenders need: each contender's process gets its own.
 
-They are the tests' own: Valkey and PostgreSQL from their wheels, MariaDB from Debian, on a free
-port of 127.0.0.1, in a folder that goes with them. A contender, in whichever environment, is told
+They are those of the tests: Valkey and PostgreSQL from their wheels, MariaDB from Debian, on a free
+port of 127.0.0.1, in a folder that is removed with them. A contender, in either environment, finds
 the address in `ADDRESS`.
 """
 
@@ -16,7 +16,7 @@ from benchmarks.store import ADDRESS
 
 @contextmanager
 def running(server: Server | None) -> Iterator[dict[str, str]]:
-    """Start a server, and stop it at the end; yields what to add to the contender's environment."""
+    """Start a server, and stop it at the end; yield additions to the contender's environment."""
     if server is None:
         yield {}
     elif server == "valkey":

@@ -1,7 +1,7 @@
 """`Store`: what a contender implements, so that every workload is written once.
 
-It holds no timing and no numbers. A store that does not offer something leaves the method out; its
-entry in `benchmarks.catalogue` says what it lacks, and that stands in the table in place of a
+It holds no timing and no numbers. A store that does not support something leaves the method out;
+its entry in `benchmarks.catalogue` says what it lacks, and the table shows that instead of a
 number. Standard library only.
 """
 
@@ -20,10 +20,10 @@ ADDRESS = "BENCHMARK_SERVER"
 
 
 class Store(abc.ABC, Generic[Handle]):
-    """One contender. `Handle` is whatever it takes to name one session when calling it."""
+    """One contender. `Handle` identifies one session in its calls."""
 
     packages: ClassVar[tuple[str, ...]] = ()
-    """The distributions whose versions belong beside the numbers."""
+    """The distributions whose versions are reported with the numbers."""
 
     @staticmethod
     def new_loop() -> asyncio.AbstractEventLoop:
@@ -32,11 +32,11 @@ class Store(abc.ABC, Generic[Handle]):
 
     @abc.abstractmethod
     async def open(self, directory: Path) -> None:
-        """Start on an empty store; files, if any, go into `directory`."""
+        """Open an empty store; its files, if any, are in `directory`."""
 
     @abc.abstractmethod
     async def close(self) -> None:
-        """Let go of everything."""
+        """Close everything."""
 
     @abc.abstractmethod
     async def create(self, user_id: str, count: int) -> list[Handle]:
@@ -51,31 +51,31 @@ class Store(abc.ABC, Generic[Handle]):
         """Append one message of the user, and return once the store has acknowledged it."""
 
     async def fill(self, session: Handle, count: int, text: str) -> None:
-        """Append `count` messages by the fastest road offered. Not timed."""
+        """Append `count` messages in the fastest way available. Not timed."""
         for _ in range(count):
             await self.append(session, text)
 
     async def read_last(self, session: Handle, limit: int) -> int:
-        """Read the latest `limit` messages in order; returns how many came."""
+        """Read the latest `limit` messages in order; return their number."""
         raise NotImplementedError
 
     async def list_newest(self, user_id: str, limit: int) -> int:
-        """The user's `limit` sessions of newest activity; returns how many came."""
+        """List the user's `limit` sessions of newest activity; return their number."""
         raise NotImplementedError
 
     async def crowd(self, messages: int) -> None:
-        """Have the store hold that many messages of others. Not timed; most leave it out."""
+        """Fill the store with that many messages of others. Not timed; most leave it out."""
 
     async def bytes_in_use(self) -> int:
         """The memory that the server holds all sessions in."""
         raise NotImplementedError
 
     async def create_expiring(self, user_id: str, count: int, seconds: float) -> None:
-        """Create sessions of one message each that end `seconds` from now. Not timed."""
+        """Create sessions of one message each that expire in `seconds`. Not timed."""
         raise NotImplementedError
 
     async def sweep(self) -> int:
-        """Remove every expired session; returns how many went."""
+        """Remove every expired session; return how many were removed."""
         raise NotImplementedError
 
 
@@ -85,7 +85,7 @@ def server_address() -> str:
 
 
 def empty_folder(directory: Path, name: str) -> Path:
-    """A new folder within `directory`, for one more store."""
+    """A new folder within `directory`, for another store."""
     folder = directory / name
     folder.mkdir()
     return folder

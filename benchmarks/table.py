@@ -1,4 +1,4 @@
-"""The results as one text table and as JSON. It formats; it measures and judges nothing."""
+"""The results as one text table and as JSON. This module only formats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEAD = ("contender", "case", "called by", "value", "unit", "low", "high", "of li
 def as_text(
     results: Results, found: Sequence[Figure], crashes: Crashes | None, facts: dict[str, str]
 ) -> str:
-    """Everything that a reader needs, in one piece."""
+    """The whole report as text."""
     sections = [
         _aligned(facts.items()),
         *_workloads(results),
@@ -42,7 +42,7 @@ def as_json(
     facts: dict[str, str],
     settings: Settings,
 ) -> dict[str, object]:
-    """Plain JSON values: the same, and every round of every number of callers."""
+    """The same as plain JSON values, with every round of every number of callers."""
     return {
         "machine": facts,
         "settings": dataclasses.asdict(settings),
@@ -56,14 +56,14 @@ def as_json(
 
 
 def number(value: float) -> str:
-    """Three digits that matter, with thousands set apart."""
+    """Three significant digits, with separators of thousands."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def called_by(row: Row) -> str:
-    """How the contender was called, with the number of callers at which it was best."""
+    """The way of calling, with the number of callers at which the contender was best."""
     if row.way != BEST:
         return row.way
     return f"best, {row.measurement.sample.callers} callers"
@@ -141,7 +141,7 @@ def _aligned(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _grid(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; a column of numbers stands to the right."""
+    """Columns as wide as their widest cell; columns of numbers are aligned to the right."""
     columns = [_column(cells) for cells in zip(*rows, strict=True)]
     return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns, strict=True))
 

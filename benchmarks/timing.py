@@ -1,7 +1,7 @@
-"""The clocks: calls a second with many callers, and durations of blocks that take turns.
+"""Timing: calls per second with many callers, and durations of blocks that take turns.
 
-Every workload measures through these two, so that all contenders are timed alike. Nothing here
-knows a store. Standard library only.
+Every workload measures with these two, so that all contenders are timed in the same way. Nothing
+here depends on a store. Standard library only.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Block = Callable[[], Awaitable[list[float]]]
 
 
 async def calls_per_second(call: Call, *, callers: int, seconds: float, warm_up: float) -> float:
-    """How many calls complete in a second while `callers` tasks each wait for their own answer.
+    """Measure calls per second while `callers` tasks each wait for their own response.
 
-    `call` is given a running number. The clock stops when the last caller has its last answer.
+    `call` receives a running number. The clock stops when the last caller has its last response.
     """
     await _call_until(call, callers, warm_up)
     gc.collect()
@@ -46,7 +46,7 @@ async def _call_until(call: Call, callers: int, seconds: float) -> int:
 
 
 async def seconds_of(call: Awaitable[object]) -> float:
-    """How long one call takes."""
+    """Measure how long one call takes."""
     started = perf_counter()
     await call
     return perf_counter() - started
@@ -55,10 +55,10 @@ async def seconds_of(call: Awaitable[object]) -> float:
 async def take_turns(
     blocks: Sequence[Block], *, repeats: int, budget: float, at_least: int = 3
 ) -> list[list[float]]:
-    """Run the blocks one after another, again and again, so that noise falls on all of them.
+    """Run the blocks in turn, repeatedly, so that noise affects all of them equally.
 
-    Ends after `repeats` rounds, or earlier once `budget` seconds are spent and `at_least` rounds
-    ran. Returns the durations of each block, in the order given.
+    Stop after `repeats` rounds, or earlier once `budget` seconds are spent and `at_least` rounds
+    have run. Return the durations of each block, in the order given.
     """
     durations: list[list[float]] = [[] for _ in blocks]
     gc.collect()
@@ -86,5 +86,5 @@ def middle(
 def exact(
     case: str, unit: str, better: Better, value: float, *, callers: int | None = None
 ) -> Sample:
-    """A sample of one measurement: its spread comes from the rounds."""
+    """A sample of one measurement; its spread comes from the rounds."""
     return Sample(case, unit, better, value, value, value, callers)

@@ -37,13 +37,13 @@ LINE_ANCHOR = re.compile(r"^L\d+(?:-L\d+)?$")
 
 
 def blank(match: re.Match[str]) -> str:
-    """Take text away and keep its line breaks, so that line numbers stay true."""
+    """Remove text but keep its line breaks, so that line numbers stay right."""
     return "\n" * match[0].count("\n")
 
 
 @cache
 def prose(page: Path) -> tuple[str, ...]:
-    """Return the lines of a page, those of code blocks and comments empty."""
+    """Return the lines of a page; those of code blocks and comments are empty."""
     lines = []
     fence = ""
     for line in page.read_text(encoding="utf-8").splitlines():
@@ -91,7 +91,7 @@ def links(page: Path) -> Iterator[tuple[int, str]]:
 
 
 def fault(page: Path, target: str) -> str | None:
-    """Return what is wrong with a link, ``None`` if it resolves."""
+    """Return the problem of a link, ``None`` if it resolves."""
     path, _, anchor = (unquote(part) for part in target.partition("#"))
     base = ROOT if path.startswith("/") else page.parent
     file = (base / path.lstrip("/")).resolve() if path else page

@@ -1,8 +1,8 @@
 """Write ``src/agent_cores/session/sync_manager.py`` from the public verbs of ``SessionManager``.
 
-Signatures, defaults and docstrings are taken from the source as they stand, so that the types of
-the synchronous manager are right in an editor. Run it as ``make sync``; a test runs it too and
-compares. A public member that it does not know how to hand over is an error, never left out.
+Signatures, defaults and docstrings are copied from the source, so that an editor shows the right
+types for the synchronous manager. Run it as ``make sync``; a test runs it too and compares. A
+public member that it cannot delegate is an error; none is left out.
 """
 
 from __future__ import annotations
@@ -156,14 +156,14 @@ class Imports:
         self.typing: set[str] = set()
 
     def need(self, node: ast.AST, source: Source, *, run_time: bool) -> None:
-        """Take in every imported name of an annotation or of a default."""
+        """Add every imported name in an annotation or a default."""
         chosen = self.run_time if run_time else self.typing
         for part in ast.walk(node):
             if isinstance(part, ast.Name) and part.id in source.names:
                 chosen.add(source.names[part.id])
 
     def need_for(self, function: Verb | ast.FunctionDef, source: Source) -> None:
-        """Take in the names of a signature."""
+        """Add the names in a signature."""
         arguments = function.args
         for default in [*arguments.defaults, *arguments.kw_defaults]:
             if default is not None:
@@ -175,7 +175,7 @@ class Imports:
                 self.need(annotation, source, run_time=False)
 
     def text(self) -> str:
-        """Return the statements; ruff puts them in order."""
+        """Return the statements; ruff sorts them."""
         typing = sorted(self.typing - self.run_time)
         block = "".join(f"    {statement}\n" for statement in typing)
         return "\n".join(sorted(self.run_time)) + "\n\nif TYPE_CHECKING:\n" + block
@@ -201,7 +201,7 @@ def generate() -> str:
 
 
 def delegations(kind: type, imports: Imports) -> list[str]:
-    """Return the methods that hand over the public verbs of one class."""
+    """Return the methods that delegate to the public verbs of one class."""
     source = Source(kind.__module__)
     found: list[str] = []
     for node in source.classes[kind.__name__].body:
@@ -215,7 +215,7 @@ def delegations(kind: type, imports: Imports) -> list[str]:
 
 
 def delegation(verb: Verb | ast.FunctionDef) -> str:
-    """Return the method that hands over one verb."""
+    """Return the method that delegates to one verb."""
     decorators = [ast.unparse(decorator) for decorator in verb.decorator_list]
     returns = "" if verb.returns is None else ast.unparse(verb.returns)
     if isinstance(verb, Verb) and not decorators:
@@ -240,14 +240,14 @@ def constructor(init: ast.FunctionDef) -> str:
 
 
 def without(arguments: ast.arguments, name: str) -> tuple[list[ast.arg], list[ast.expr | None]]:
-    """Return the keyword-only arguments and their defaults, but for one of them."""
+    """Return the keyword-only arguments and their defaults, except one."""
     pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     kept = [(argument, default) for argument, default in pairs if argument.arg != name]
     return [argument for argument, _ in kept], [default for _, default in kept]
 
 
 def passed_on(arguments: ast.arguments) -> list[str]:
-    """Return the arguments of a call that passes on what a function was given."""
+    """Return the arguments of a call that passes on a function's arguments."""
     if arguments.posonlyargs or arguments.vararg:
         detail = "positional-only and starred arguments are not handed over"
         raise SystemExit(detail)
@@ -269,7 +269,7 @@ def method_text(function: Verb | ast.FunctionDef, returns: str, body: str) -> st
 
 
 def formatted(text: str) -> str:
-    """Return the text as ruff would have it."""
+    """Return the text as ruff formats it."""
     name = ["--stdin-filename", str(TARGET), "-"]
     for command in (["check", "--select=I,TC,F401", "--fix", "--quiet"], ["format", "--quiet"]):
         ruff = [sys.executable, "-m", "ruff", *command, *name]

@@ -1,4 +1,4 @@
-"""``AnyLoopStore``: a store whose managers work in loops of their own, called from the case's."""
+"""``AnyLoopStore``: a store whose managers run in their own loops, called from the case's loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ USED_BY_THE_MANAGER = (
 
 
 class OpenedElsewhere(WrappingProvider):
-    """A provider that was opened in the running loop, for a manager that works in another."""
+    """A provider that was opened in the running loop, for a manager that runs in another."""
 
     def __init__(self, inner: StorageProvider) -> None:
         super().__init__(inner)

@@ -1,4 +1,4 @@
-"""What every test stands on."""
+"""Fixtures and settings of every test."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# No test asserts a time: how long an example takes depends on what else the machine does.
+# No deadline: how long an example takes depends on the load of the machine.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Run async tests on asyncio, the one event loop that this package is for."""
+    """Run async tests on asyncio, the only event loop that this package supports."""
     return "asyncio"
 
 
 @pytest.fixture
 def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty folder, with no setting of ours in the environment; return the folder."""
+    """Run in an empty folder, without our settings in the environment; return the folder."""
     for name in list(os.environ):
         if name.startswith("SESSION_") or name == "REDIS_URL":
             monkeypatch.delenv(name)

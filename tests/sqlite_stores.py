@@ -1,4 +1,4 @@
-"""What the tests of the SQLite store share: providers, sessions, and a look at the bare rows."""
+"""Helpers of the SQLite store's tests: providers, sessions, and the raw rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def opened(
     path: Path,
     **options: Any,  # noqa: ANN401 - arguments of SQLiteProvider
 ) -> AsyncIterator[SQLiteProvider]:
-    """Open a store for as long as the block lasts."""
+    """Open a store until the end of the block."""
     provider = SQLiteProvider(path, **options)
     await provider.initialize()
     try:
@@ -48,7 +48,7 @@ async def create(
 
 
 async def all_of(provider: SQLiteProvider, *changes: Change) -> list[Applied | BaseException]:
-    """Apply changes that go out in one batch."""
+    """Apply changes in one batch."""
     return await asyncio.gather(
         *(provider.apply(change) for change in changes), return_exceptions=True
     )
@@ -72,7 +72,7 @@ def append(
 
 
 def rows(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return all rows of all tables, as they lie in the file."""
+    """Return all rows of all tables, as they are in the file."""
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
         tables = connection.execute(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
@@ -96,7 +96,7 @@ def without_attributes(header: SessionMetadata) -> SessionMetadata:
 
 
 def python(code: str, *arguments: object, stdin: int | None = None) -> subprocess.Popen[str]:
-    """Start a Python of its own."""
+    """Start a separate Python process."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,

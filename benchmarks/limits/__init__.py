@@ -1,1 +1,1 @@
-"""What the storage underneath can do when written by hand: one file a storage."""
+"""The limit of each storage, reached by hand-written code: one file per storage."""

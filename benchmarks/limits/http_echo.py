@@ -1,4 +1,4 @@
-"""The limit over HTTP: Starlette and msgspec that decode the same body and send it back."""
+"""The limit over HTTP: Starlette and msgspec decode the same body and send it back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ decode = msgspec.json.Decoder(Body).decode
 
 
 async def echo(request: Request) -> Response:
-    """Decode, encode, answer."""
+    """Decode, encode, respond."""
     return Response(encode(decode(await request.body())), media_type="application/json")
 
 
@@ -40,7 +40,7 @@ app = Starlette(routes=[Route("/echo", echo, methods=["POST"])])
 
 
 class HttpEcho(HttpStore):
-    """Served by uvicorn with the loop and the parser that our service has."""
+    """Served by uvicorn with the event loop and the parser of our service."""
 
     packages = ("starlette", "msgspec", "uvicorn", "uvloop", "httptools")
 

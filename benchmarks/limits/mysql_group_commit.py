@@ -1,11 +1,11 @@
-"""The limit on MariaDB: one packet on one connection that appends for all who wait, by hand.
+"""The limit on MariaDB: hand-written; one packet on one connection for all waiting callers.
 
-While a packet of statements and its commit are in flight, callers queue; the next one takes all of
-them. No access rule, no expiry, no replay, no validation, no encoding: what is left is what
-MariaDB, its driver and the disk cost.
+While a packet of statements and its commit are in flight, callers queue; the next packet serves all
+of them. There are no access rules, expiry, replay, validation or encoding: what remains is the cost
+of MariaDB, its driver and the disk.
 
-The tables, the indexes, the session rows and the bytes of a message are ours to the letter, because
-our own package creates them: every message is a copy of one that it wrote, under a new id.
+The tables, the indexes, the session rows and the bytes of a message are exactly ours, because our
+own package creates them: every message is a copy of one that it wrote, under a new id.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ DAY = 86_400_000
 
 
 class Append(NamedTuple):
-    """One caller's message, and where its answer is awaited."""
+    """One caller's message, and the future of its response."""
 
     session_key: int
     message_id: str
@@ -62,7 +62,7 @@ class Append(NamedTuple):
 
 
 async def connected(database: str) -> Any:  # noqa: ANN401 - asyncmy's connection
-    """A connection of asyncmy, as `READ COMMITTED` as ours."""
+    """A connection of asyncmy, `READ COMMITTED` like ours."""
     server = urlsplit(server_address())
     return await asyncmy.connect(
         host="127.0.0.1",
@@ -75,7 +75,7 @@ async def connected(database: str) -> Any:  # noqa: ANN401 - asyncmy's connectio
 
 
 async def run(connection: Any, text: str) -> list[Any]:  # noqa: ANN401 - asyncmy's connection
-    """Run statements in one packet; the rows of all of them."""
+    """Run statements in one packet; return the rows of all of them."""
     async with connection.cursor() as cursor:
         await cursor.execute(text)
         rows: list[Any] = []
@@ -126,7 +126,7 @@ class MysqlGroupCommit(Store[int]):
         await answer
 
     async def _write(self) -> None:
-        """Write until nobody waits: one packet, one commit a batch."""
+        """Write until nobody waits: one packet and one commit per batch."""
         while self._waiting:
             batch, self._waiting = self._waiting, []
             counts = Counter(append.session_key for append in batch)
@@ -161,7 +161,7 @@ class MysqlGroupCommit(Store[int]):
         await answer
 
     async def _create_all(self) -> None:
-        """Create until nobody waits: one packet, one commit a batch."""
+        """Create until nobody waits: one packet and one commit per batch."""
         own = {"session_id": "new.session_id", "incarnation": "new.incarnation"}
         while self._to_create:
             batch, self._to_create = self._to_create, []

@@ -1,12 +1,12 @@
-"""The limit on PostgreSQL: one statement on one connection that serves all who wait, by hand.
+"""The limit on PostgreSQL: hand-written; one statement on one connection for all waiting callers.
 
-While a statement and its commit are in flight, callers queue; the next one takes all of them. No
-access rule, no expiry, no replay, no validation, no encoding: what is left is what PostgreSQL, its
-driver and the disk cost.
+While a statement and its commit are in flight, callers queue; the next one serves all of them.
+There are no access rules, expiry, replay, validation or encoding: what remains is the cost of
+PostgreSQL, its driver and the disk.
 
-The tables, the indexes, the session rows and the bytes of a message are ours to the letter, because
-our own package creates them: every message is a copy of one that it wrote, under a new id, and
-every session that `create_session` makes is a copy of one that it created.
+The tables, the indexes, the session rows and the bytes of a message are exactly ours, because our
+own package creates them: every message is a copy of one that it wrote, under a new id, and every
+session that `create_session` makes is a copy of one that it created.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ DAY = 86_400_000
 
 
 class Append(NamedTuple):
-    """One caller's message, and where its answer is awaited."""
+    """One caller's message, and the future of its response."""
 
     session_key: int
     message_id: str
@@ -111,7 +111,7 @@ class PostgresGroupCommit(Store[int]):
         await answer
 
     async def _create_all(self) -> None:
-        """Create until nobody waits: one statement, one commit a batch."""
+        """Create until nobody waits: one statement and one commit per batch."""
         while self._to_create:
             batch, self._to_create = self._to_create, []
             ids = [secrets.token_urlsafe(16) for _ in batch]
@@ -131,7 +131,7 @@ class PostgresGroupCommit(Store[int]):
         await answer
 
     async def _write(self) -> None:
-        """Write until nobody waits: one statement, one commit a batch."""
+        """Write until nobody waits: one statement and one commit per batch."""
         while self._waiting:
             batch, self._waiting = self._waiting, []
             keys = [append.session_key for append in batch]

@@ -1,7 +1,8 @@
 """The limit on Redis: our own script, packed by hiredis onto one connection, and nothing else.
 
-What waits goes out in one piece once a turn of the event loop; answers are given out in order. No
-access rule, no validation, no encoding, no retry: what is left is what Redis and the wire cost.
+All waiting calls are sent together, once per turn of the event loop; replies are matched in order.
+There are no access rules, validation, encoding or retries: what remains is the cost of Redis and
+the network.
 
 The sessions are made by our own package, and so are the keys and arguments of every call: an append
 or a create sends what our package would send, under new ids.
@@ -36,23 +37,23 @@ from agent_cores.session.storage.redis.writes import create_write, hot_write
 from benchmarks.store import Store, server_address
 
 ID = "i" * 22
-"""Stands for the message or session id, in a call made beforehand."""
+"""Placeholder for the message or session id in a prepared call."""
 INCARNATION = 1_111_111_111_111_111_111
-"""Stands for a session's incarnation, which has as many digits."""
+"""Placeholder for a session's incarnation, which has as many digits."""
 
 
 class Prepared(NamedTuple):
-    """The call that appends to one session, but for the message id between its `parts`."""
+    """The call that appends to one session, without the message id between its `parts`."""
 
     keys: tuple[bytes, ...]
     parts: list[bytes]
 
 
 class Creation(NamedTuple):
-    """The calls that create one session, but for its id and incarnation."""
+    """The calls that create one session, without its id and incarnation."""
 
     listed: tuple[bytes | str | int, ...]
-    """Adds the session to its owner's list; the member goes before the last two values."""
+    """Adds the session to its owner's list; the member precedes the last two values."""
     due_at: str
     write: bytes
 

@@ -1,14 +1,14 @@
-"""The limit on SQLite: the two statements that an append cannot do without, by hand, many a commit.
+"""The limit on SQLite: hand-written; the two statements of the least append, many per commit.
 
-One writer thread, WAL, synchronous=FULL. While a transaction is on its way, callers queue; the
-next transaction takes all of them; one call to the event loop answers a whole transaction. No
-access rule, no expiry, no replay, no validation, no encoding: what is left is what SQLite and the
-disk cost.
+One writer thread, WAL, synchronous=FULL. While a transaction is in flight, callers queue; the next
+transaction serves all of them; one call to the event loop completes a whole transaction. There are
+no access rules, expiry, replay, validation or encoding: what remains is the cost of SQLite and the
+disk.
 
-The tables, the indexes, the session rows and the bytes of a message are ours to the letter, because
-our own package creates them: every message written here is a copy of one row that it wrote, under a
-new id, and every session that `create_session` makes is a copy of one that it created. What this
-file knows of the schema is in the statements below.
+The tables, the indexes, the session rows and the bytes of a message are exactly ours, because our
+own package creates them: every message written here is a copy of one row that it wrote, under a new
+id, and every session that `create_session` makes is a copy of one that it created. Only the
+statements below depend on the schema.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ PRAGMAS = (
     "PRAGMA wal_autocheckpoint = 4000",
     "PRAGMA cache_size = -16384",
 )
-"""Those that our package sets, so that neither is held down by a default that the other lifts."""
+"""The settings of our package, so that different defaults do not distort the comparison."""
 
 DAY = 86_400_000
 
 
 class Append(NamedTuple):
-    """One caller's message, and where its answer is awaited."""
+    """One caller's message, and the future of its response."""
 
     session_key: int
     message_id: str
@@ -59,7 +59,7 @@ class Append(NamedTuple):
 
 
 class Create(NamedTuple):
-    """One caller's new session, and where its answer is awaited."""
+    """One caller's new session, and the future of its response."""
 
     session_id: str
     incarnation: int
@@ -118,13 +118,13 @@ class SqliteGroupCommit(Store[int]):
             self._loop.call_soon(self._send)
 
     async def read_last(self, session: int, limit: int) -> int:
-        """On the event loop itself: nothing by hand is faster than not leaving the thread."""
+        """Read on the event loop itself: a second thread would only be slower."""
         rows = self._reader.execute(READ_LAST, (session, limit)).fetchall()
         rows.reverse()
         return len(rows)
 
     def _learn_message_row(self) -> None:
-        """Take the one message that our package wrote as the model of every other."""
+        """Use the one message that our package wrote as the template of every other."""
         cursor = self._reader.execute("SELECT * FROM messages")
         columns = [name for name, _ in cursor.get_description()]
         [self._model] = cursor.fetchall()
@@ -135,7 +135,7 @@ class SqliteGroupCommit(Store[int]):
         self._insert = INSERT.format(columns=", ".join(columns), marks=marks)
 
     def _learn_session_row(self) -> None:
-        """Take the last session that our package created as the model of every other."""
+        """Use the last session that our package created as the template of every other."""
         cursor = self._reader.execute(MODEL)
         columns = [name for name, _ in cursor.get_description()]
         [self._session] = cursor.fetchall()
@@ -158,7 +158,7 @@ class SqliteGroupCommit(Store[int]):
             self._busy = False
 
     def _write(self) -> None:
-        """The writer thread: one transaction a batch."""
+        """The writer thread: one transaction per batch."""
         connection = _connect(self._path)
         while (batch := self._batches.get()) is not None:
             connection.execute("BEGIN IMMEDIATE")

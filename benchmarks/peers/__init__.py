@@ -1,1 +1,1 @@
-"""Other session stores, used as their own documentation recommends: one file a store."""
+"""Other session stores, used as their own documentation recommends: one file per store."""

@@ -3,9 +3,9 @@
 As its documentation shows them: `create_session(app_name=…, user_id=…)`, then
 `append_event(session, Event(…))`; reads by
 `get_session(config=GetSessionConfig(num_recent_events=…))`. The `Session` object is kept and
-passed on, as the runner does, which spares it a read before every append. An event is what a
-caller hands over and it brings its own id and time, so making it belongs to an append;
-`AdkMemoryEventsReady` shows the append without it.
+passed on, as the runner does, which saves a read before every append. A caller passes an event,
+which has its own id and time, so creating it is part of an append; `AdkMemoryEventsReady` shows the
+append without it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EVENTS_READY = 50_000
 
 
 class AdkStore(Store[Session], abc.ABC):
-    """What the services have in common: their whole interface."""
+    """What the services share: their whole interface."""
 
     packages: ClassVar[tuple[str, ...]] = ("google-adk",)
     _service: BaseSessionService
@@ -68,7 +68,7 @@ class AdkStore(Store[Session], abc.ABC):
         return len(found.events)
 
     async def list_newest(self, user_id: str, limit: int) -> int:
-        """It lists all of them, oldest first, and takes no limit: the last ones are the newest."""
+        """List all, oldest first, as it has no limit: the last ones are the newest."""
         found = await self._service.list_sessions(app_name=APP, user_id=user_id)
         return len(found.sessions[-limit:])
 
@@ -76,7 +76,7 @@ class AdkStore(Store[Session], abc.ABC):
         return self._service
 
     async def _filled(self, service: BaseSessionService) -> None:
-        """Let go of a service that only filled."""
+        """Close a service that was only used to fill the store."""
 
 
 class AdkMemory(AdkStore):
@@ -105,7 +105,7 @@ class AdkMemoryEventsReady(AdkMemory):
 class AdkSqlite(AdkStore):
     """On a SQLite file through SQLAlchemy and aiosqlite, on the engine that the service makes.
 
-    Filling is not timed, and goes through a second service that does not wait for the disk.
+    Filling is not timed, and uses a second service that does not wait for the disk.
     """
 
     packages = ("google-adk", "SQLAlchemy", "aiosqlite")
@@ -113,7 +113,7 @@ class AdkSqlite(AdkStore):
     async def open(self, directory: Path) -> None:
         self._url = f"sqlite+aiosqlite:///{directory / 'adk.db'}"
         self._service = DatabaseSessionService(self._url)
-        await self._service.list_sessions(app_name=APP)  # its first call looks for the tables
+        await self._service.list_sessions(app_name=APP)  # its first call checks for the tables
 
     async def close(self) -> None:
         await self._service.close()
@@ -130,7 +130,7 @@ class AdkSqlite(AdkStore):
 class AdkPostgres(AdkStore):
     """On PostgreSQL through SQLAlchemy and asyncpg, on the engine that the service makes.
 
-    Filling is not timed, and goes through a second service that does not wait for the disk.
+    Filling is not timed, and uses a second service that does not wait for the disk.
     """
 
     packages = ("google-adk", "SQLAlchemy", "asyncpg")
@@ -138,7 +138,7 @@ class AdkPostgres(AdkStore):
     async def open(self, directory: Path) -> None:
         self._url = await on_postgres.new_database(directory)
         self._service = DatabaseSessionService(self._url)
-        await self._service.list_sessions(app_name=APP)  # its first call looks for the tables
+        await self._service.list_sessions(app_name=APP)  # its first call checks for the tables
 
     async def close(self) -> None:
         await self._service.close()
@@ -152,13 +152,13 @@ class AdkPostgres(AdkStore):
 
 
 class AdkMysql(AdkStore):
-    """On MariaDB through SQLAlchemy and asyncmy, on the engine that the service makes."""
+    """On MariaDB through SQLAlchemy and asyncmy, on the engine that the service creates."""
 
     packages = ("google-adk", "SQLAlchemy", "asyncmy")
 
     async def open(self, directory: Path) -> None:
         self._service = DatabaseSessionService(await on_mysql.new_database(directory))
-        await self._service.list_sessions(app_name=APP)  # its first call looks for the tables
+        await self._service.list_sessions(app_name=APP)  # its first call checks for the tables
 
     async def close(self) -> None:
         await self._service.close()

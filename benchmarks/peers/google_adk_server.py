@@ -1,7 +1,7 @@
 """`adk api_server` of google-adk, with its sessions in a SQLite file.
 
 As its documentation shows it: `adk api_server --session_service_uri=… AGENTS_DIR`, then
-`POST /apps/{app}/users/{user}/sessions`. The agents' folder holds one agent that is never run.
+`POST /apps/{app}/users/{user}/sessions`. The folder of agents holds one agent, which is never run.
 """
 
 from __future__ import annotations

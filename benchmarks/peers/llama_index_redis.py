@@ -1,7 +1,7 @@
-"""`RedisChatStore` of LlamaIndex: a session is a key, a message an entry of its list.
+"""`RedisChatStore` of LlamaIndex: a session is a key, and each message an entry of its list.
 
 As its documentation shows it, `RedisChatStore(redis_url=…, ttl=300)`, in its asynchronous form:
-`async_add_message(key, message)` and `aget_messages(key)`, which reads all and takes no limit.
+`async_add_message(key, message)` and `aget_messages(key)`, which reads all and has no limit.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from benchmarks.store import server_address
 
 
 class LlamaIndexRedis(OnRedis[str]):
-    """It knows no users either."""
+    """It has no users either."""
 
     packages = ("llama-index-storage-chat-store-redis", "llama-index-core", "redis", "hiredis")
     ttl: ClassVar[int | None] = 300
-    """Seconds until a session without appends goes; a second round trip of each append."""
+    """Seconds until a session without appends expires; costs each append a second round trip."""
 
     async def open(self, directory: Path) -> None:
         await super().open(directory)
@@ -43,6 +43,6 @@ class LlamaIndexRedis(OnRedis[str]):
 
 
 class LlamaIndexRedisForever(LlamaIndexRedis):
-    """Without an expiry: the store grows for ever, and an append is one RPUSH."""
+    """Without expiry: the store grows without bound, and an append is one RPUSH."""
 
     ttl = None

@@ -1,4 +1,4 @@
-"""What the peers on MariaDB share: a database of its own for each store."""
+"""What the peers on MariaDB share: each store has its own database."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the peers on Redis share: one client, so that no session needs a connection of its own.
+"""What the peers on Redis share: one client, so that no session needs its own connection.
 
-hiredis is installed, which redis-py then uses.
+hiredis is installed, so redis-py uses it.
 """
 
 from __future__ import annotations

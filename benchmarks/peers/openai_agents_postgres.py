@@ -1,9 +1,9 @@
-"""`SQLAlchemySession` of openai-agents on PostgreSQL: one object a session, all on one engine.
+"""`SQLAlchemySession` of openai-agents on PostgreSQL: one object per session, all on one engine.
 
 As its documentation shows it: `SQLAlchemySession(session_id, engine=…)`, then `add_items` and
-`get_items(limit=…)`, with `postgresql+asyncpg` and the pool that the engine makes. The first object
-makes the tables, with `create_tables=True`; the others leave that out, as documented for
-production, for each would look for the tables at its first call.
+`get_items(limit=…)`, with `postgresql+asyncpg` and the engine's default pool. The first object
+creates the tables, with `create_tables=True`; the others leave that out, as documented for
+production, because each would check for the tables at its first call.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_IN_A_CALL = 1_000
 
 
 class OpenAIAgentsPostgres(Store[SQLAlchemySession]):
-    """It knows no users: a session is its id alone."""
+    """It has no users: a session is only its id."""
 
     packages = ("openai-agents", "SQLAlchemy", "asyncpg")
 
@@ -37,7 +37,7 @@ class OpenAIAgentsPostgres(Store[SQLAlchemySession]):
         await self._engine.dispose()
 
     async def create(self, user_id: str, count: int) -> list[SQLAlchemySession]:
-        """A session's row is made by its first append, which is not timed, and taken back."""
+        """Create a session's row by a first append, which is not timed and is undone."""
         sessions = [self._session() for _ in range(count)]
         for session in sessions:
             await self.append(session, "first")

@@ -1,4 +1,4 @@
-"""`RedisSession` of openai-agents: one object a session, all on one client.
+"""`RedisSession` of openai-agents: one object per session, all on one client.
 
 As its documentation shows it: `RedisSession(session_id, redis_client=…)`, then `add_items` and
 `get_items(limit=…)`.
@@ -18,7 +18,7 @@ MOST_IN_A_CALL = 1_000
 
 
 class OpenAIAgentsRedis(OnRedis[RedisSession]):
-    """It knows no users: a session is its id alone."""
+    """It has no users: a session is only its id."""
 
     packages = ("openai-agents", "redis", "hiredis")
 

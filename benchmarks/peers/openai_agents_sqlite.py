@@ -1,4 +1,4 @@
-"""`SQLiteSession` of openai-agents on a file: one object a session, all on the same path.
+"""`SQLiteSession` of openai-agents on a file: one object per session, all on the same path.
 
 As its documentation shows it: `SQLiteSession(session_id, "conversations.db")`, then `add_items` and
 `get_items(limit=…)`. It sets WAL itself and leaves `synchronous` at SQLite's default, FULL.
@@ -17,7 +17,7 @@ MOST_IN_A_CALL = 1_000
 
 
 class OpenAIAgentsSqlite(Store[SQLiteSession]):
-    """It knows no users: a session is its id alone."""
+    """It has no users: a session is only its id."""
 
     packages = ("openai-agents",)
 

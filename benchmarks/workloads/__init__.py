@@ -1,1 +1,1 @@
-"""What is measured: one file a workload, written once for every contender."""
+"""The workloads: one file each, written once for every contender."""

@@ -1,6 +1,6 @@
-"""A manager of any loop: one append from its own loop and from another, and many from 8 loops.
+"""A manager of any loop: single appends from its own loop and another, and many from 8 loops.
 
-The ways of one caller take turns, and so do those of many.
+The two cases of one caller take turns, and so do those of many.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.timing import Block, middle, seconds_of, take_turns
 
 LOOPS = 8
 CALLERS = 12
-"""Of each loop."""
+"""Callers in each loop."""
 CALLS_IN_A_BLOCK = 20
 
 

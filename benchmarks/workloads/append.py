@@ -1,7 +1,6 @@
-"""Append one message: how many a second, over 200 sessions, at each number of callers.
+"""Append one message: appends per second, over 200 sessions, at each number of callers.
 
-Each number of callers starts on a fresh store, so that none profits from the one before, or pays
-for it.
+Each number of callers starts on a fresh store, so that the previous one does not affect it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Create an empty session: how many a second, at each number of callers.
+"""Create an empty session: creates per second, at each number of callers.
 
 Each number of callers starts on a fresh store that holds one session. Every session belongs to the
 same user.

@@ -1,4 +1,4 @@
-"""Append one message over HTTP: requests a second, 32 connections, over 200 sessions."""
+"""Append one message over HTTP: requests per second, 32 connections, over 200 sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Create a session over HTTP: requests a second, 32 connections."""
+"""Create a session over HTTP: requests per second, 32 connections."""
 
 from __future__ import annotations
 

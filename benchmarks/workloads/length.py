@@ -1,9 +1,8 @@
 """Append to a session that already holds from 10 to 100,000 messages: time of one append.
 
-The lengths take turns in one process: what is compared is the length. A block is ten appends by
-one caller, or 100 appends by 100 callers at once, all to one session. A session that should be
-short is a new one in every block, made before the clock starts, because it grows while it is
-measured.
+The lengths take turns in one process, so only the length differs. A block is ten appends by one
+caller, or 100 appends by 100 concurrent callers, all to one session. The short session is a new one
+in every block, created before the clock starts, because it grows while it is measured.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ NextSession: TypeAlias = Callable[[], Awaitable[Handle]]
 
 
 async def run(make: Callable[[], Store[Handle]], settings: Settings, directory: Path) -> Report:
-    """Fill the sessions, then append to them by turns, alone and with 100 callers."""
+    """Fill the sessions, then append to them in turn, with 1 and 100 callers."""
     report = Report()
     store = make()
     await store.open(directory)
@@ -66,7 +65,7 @@ def _block(
 
 
 async def _sessions(store: Store[Handle], settings: Settings, length: int) -> NextSession[Handle]:
-    """Gives the session for the next block: a long one always, a short one new every time."""
+    """Return the session for the next block: the same long one, or a new short one."""
 
     async def new() -> Handle:
         [session] = await store.create("user", 1)

@@ -1,6 +1,6 @@
 """List 10 of a user's sessions, when the user has from 10 to 100,000: time of one call.
 
-All users live in one store, and the sizes take turns in one process: what is compared is the size.
+All users are in one store, and the sizes take turns in one process, so only the size differs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CALLS_IN_A_BLOCK = 3
 
 
 async def run(make: Callable[[], Store[Handle]], settings: Settings, directory: Path) -> Report:
-    """Create the users' sessions, then list them by turns."""
+    """Create the users' sessions, then list them in turn."""
     report = Report()
     store = make()
     await store.open(directory)
@@ -40,7 +40,7 @@ async def run(make: Callable[[], Store[Handle]], settings: Settings, directory: 
 
 
 async def _check_the_limit(store: Store[Handle], settings: Settings) -> None:
-    """See, before 100,000 sessions are made, that a listing brings what was asked for."""
+    """Check a listing's result before 100,000 sessions are created."""
     await store.create("asking", settings.list_limit + 1)
     came = await store.list_newest("asking", settings.list_limit)
     if came != settings.list_limit:

@@ -1,6 +1,7 @@
 """The server's memory for 1,000 sessions of 20 messages, over the bytes of the messages alone.
 
-What the server reports after, less what it reported before: keys, lists and indexes included.
+It is what the server reports afterwards minus what it reported before, so it includes keys, lists
+and indexes.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from benchmarks.timing import exact
 
 
 async def run(make: Callable[[], Store[Handle]], settings: Settings, directory: Path) -> Report:
-    """Fill sessions one message at a time, as they fill in use."""
+    """Fill sessions one message at a time, as in real use."""
     store = make()
     await store.open(directory)
-    await store.create("first", 1)  # what the server loads once, as scripts, is not counted
+    await store.create("first", 1)  # one-time loads, such as scripts, are not counted
     before = await store.bytes_in_use()
     for session in await store.create("user", settings.held_sessions):
         for _ in range(settings.held_length):

@@ -1,4 +1,4 @@
-"""Read the last 50 of 1,000 messages: how many reads a second, at each number of callers."""
+"""Read the last 50 of 1,000 messages: reads per second, at each number of callers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.timing import calls_per_second, exact
 
 
 async def run(make: Callable[[], Store[Handle]], settings: Settings, directory: Path) -> Report:
-    """Fill once, check what a read brings, then measure every number of callers."""
+    """Fill once, check a read's result, then measure every number of callers."""
     report = Report()
     store = make()
     await store.open(directory)

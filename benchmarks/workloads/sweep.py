@@ -1,8 +1,8 @@
-"""Sweep expired sessions: time for each one that went, against how many are stored.
+"""Sweep expired sessions: time per removed session, against how many are stored.
 
-The sessions expire by the real clock, a second after they were made: no clock is bent, so a store
-that compares its clock with its caller's has nothing to object to. Each case has its own number of
-stored sessions; cases of equal number share a store, and all cases take turns.
+The sessions expire by the real clock, a second after they were created: no clock is faked, so a
+store may compare its clock with its caller's. Each case has its own number of stored sessions;
+cases of equal number share a store, and all cases take turns.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the fuzzer has to know: right cases are about a session that exists, and fit it."""
+"""Hooks of the fuzzer: they make valid cases match a session that exists."""
 # ruff: noqa: ANN401 - the fuzzer's own types
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COUNTING = threading.Lock()
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Point a right case at a session that exists, and give it values that only a program knows."""
+    """Point a valid case at an existing session, and fill in values that no schema can give."""
     known = None
     if _is_positive(case, "path") and "id" in (case.path_parameters or {}):
         known = sessions.made()
@@ -39,7 +39,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
 
 @schemathesis.hook
 def after_call(context: Any, case: Any, response: Any) -> None:
-    """Count the answers."""
+    """Count the responses."""
     with _COUNTING:
         ANSWERS[case.operation.label, response.status_code] += 1
 
@@ -73,7 +73,7 @@ def _fit_query(query: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(value: Any) -> Any:
-    """Return a body that keeps to what a schema cannot say: bytes of UTF-8, and 1 for 1.0."""
+    """Return a body within limits that no schema can express: bytes of UTF-8, and 1 for 1.0."""
     if isinstance(value, dict):
         return {str(key)[:60]: _told(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -86,7 +86,7 @@ def _told(value: Any) -> Any:
 
 
 def _fit_body(operation: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return the body with what has to fit the session."""
+    """Return the body with the values that must match the session."""
     known: dict[str, Any] = {
         "id": str(uuid.uuid4()),
         "turn": sessions.TURN,

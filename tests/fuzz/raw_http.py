@@ -26,7 +26,7 @@ _SETTINGS = ServiceSettings(max_url_bytes=512, max_header_bytes=2_048, max_heade
 
 
 class Request(NamedTuple):
-    """What was found. The headers are those that say nothing of the body's length."""
+    """A request that was read. The headers exclude those about the body's length."""
 
     method: str
     target: bytes
@@ -35,7 +35,7 @@ class Request(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a reader made of a stream."""
+    """The result of reading a stream."""
 
     requests: list[Request]
     refused: bool
@@ -46,7 +46,7 @@ class Found(NamedTuple):
 
 
 def stream(seed: int) -> tuple[bytes, list[int]]:
-    """Return a stream and where it is cut."""
+    """Return a stream and the offsets at which it is split."""
     rng = random.Random(seed)
     data = b"".join(_request(rng) for _ in range(rng.choice((1, 1, 2, 3, 5))))
     if rng.random() < 0.2:
@@ -107,7 +107,7 @@ _BODIES = (
 
 
 def _body(rng: random.Random) -> tuple[bytes, list[str]]:
-    """Return a body, and the headers that say how long it is, or do not."""
+    """Return a body, and headers that declare its length, rightly or not."""
     body = rng.choice(_BODIES)
     kind = rng.random()
     if kind < 0.15:
@@ -173,7 +173,7 @@ def _spoiled(rng: random.Random, data: bytes) -> bytes:
 
 
 def by_h11(data: bytes) -> Found:
-    """Return what h11 finds, which answers each request at its end."""
+    """Return the result of h11, which responds to each request at its end."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=65_536)
     connection.receive_data(data)
     found: list[Request] = []
@@ -285,7 +285,7 @@ class Reader:
         await self._wire.app(scope, receive, send)
 
     async def read(self, data: bytes, cuts: list[int]) -> Found:
-        """Return what is found in a stream that comes in pieces."""
+        """Return the result of reading a stream that arrives in pieces."""
         wire = self._wire = Wire()
         connection = self._acceptor()
         connection.connection_made(cast("asyncio.Transport", wire))
@@ -308,7 +308,7 @@ class Reader:
         return Found(wire.found, refused=any(status[:1] in b"45" for status in statuses))
 
     async def _settle(self, wire: Wire, connection: Connection) -> None:
-        """Let the loop run until nothing changes any more."""
+        """Run the loop until nothing changes any more."""
         quiet, before = 0, (-1, -1, -1)
         while quiet < 6:
             await asyncio.sleep(0)
@@ -331,7 +331,7 @@ _STRICTER = (
     re.compile(rb"(?i)HTTP/1\.0.*transfer-encoding", re.DOTALL),
     re.compile(rb"[A-Z@^-`a-z]+ (?!/|\* |(?i:https?)://here)\S* HTTP/"),  # not a path of this host
     re.compile(rb"(?m)^[^\r\n]+ [^ \r\n]*#"),
-    re.compile(rb"\S{512}"),  # beyond the bounds that are set here
+    re.compile(rb"\S{512}"),  # beyond the limits that are set here
     re.compile(rb"(?m)^[^\r\n]{254}"),
     re.compile(rb"[!-~]{33} \S+ HTTP/"),
     re.compile(rb"[0-9]{19}"),
@@ -339,7 +339,7 @@ _STRICTER = (
 
 
 def difference(data: bytes, ours: Found, theirs: Found) -> str | None:
-    """Return what is wrong with what was found, beside h11; None if nothing is."""
+    """Return how our result differs from that of h11; None if it does not."""
     wanted = theirs.requests
     for number, request in enumerate(ours.requests):
         if number >= len(wanted):
@@ -348,12 +348,12 @@ def difference(data: bytes, ours: Found, theirs: Found) -> str | None:
             return f"request {number} is {request}, not {wanted[number]}"
     if len(ours.requests) < len(wanted) and not ours.refused:
         return f"{wanted[len(ours.requests)]} was not found"
-    if theirs.refused or theirs.in_head:  # a head that is wrong is refused before its end
+    if theirs.refused or theirs.in_head:  # a malformed head is rejected before its end
         return None
     if ours.refused and not (
         any(one.search(data) for one in _STRICTER)
         or any(map(_names_another_host, wanted[len(ours.requests) :]))
-        or (len(wanted) == len(ours.requests) and b"://" in data)  # one that has not ended
+        or (len(wanted) == len(ours.requests) and b"://" in data)  # a request that has not ended
     ):
         return "a stream without a fault was refused"
     return None
@@ -374,7 +374,7 @@ def _same(ours: Request, theirs: Request) -> bool:
 
 
 async def run(first: int, count: int) -> tuple[dict[str, int], list[str]]:
-    """Read so many streams; return how they went, and what went wrong."""
+    """Read that many streams; return the counts of results, and the failures."""
     reader, wrong = Reader(), []
     went = {"requests": 0, "refused": 0, "stricter": 0}
     for seed in range(first, first + count):
@@ -391,7 +391,7 @@ async def run(first: int, count: int) -> tuple[dict[str, int], list[str]]:
 
 
 def main() -> int:
-    """Read the streams that the command line asks for."""
+    """Read the streams that the command line requests."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else STREAMS
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     went, wrong = asyncio.run(run(first, count))

@@ -29,10 +29,10 @@ SEEDS = 2**32
 FUZZERS = 2
 """How many run in parallel; generating cases keeps one processor busy for each."""
 WITHOUT_INPUT = {"GET /v1/openapi.json", "GET /docs", "GET /healthz", "GET /readyz"}
-"""Operations of which there is one case only."""
+"""Operations that have only one case."""
 
 Count = tuple[str, int, int]
-"""An operation, a status, and how many cases of the one ended in the other."""
+"""An operation, a status, and the number of its cases with that status."""
 
 
 def main() -> int:
@@ -82,7 +82,7 @@ def _fuzzed(address: str, key: str, arguments: argparse.Namespace, folder: Path)
         f"--header=Authorization: Bearer {key}",
         f"--seed={arguments.seed}",
     ]
-    # The order in which Python walks a set is part of what a seed repeats.
+    # A seed only repeats a run if Python iterates over sets in the same order.
     environment = {
         "FUZZ_ADDRESS": address,
         "FUZZ_KEY": key,
@@ -103,7 +103,7 @@ def _fuzzed(address: str, key: str, arguments: argparse.Namespace, folder: Path)
 def _beside(
     folder: Path, options: list[str], environment: dict[str, str], operations: list[str]
 ) -> tuple[int, list[Count]]:
-    """Run fuzzers in parallel, each on its part of the operations."""
+    """Run fuzzers in parallel, each on some of the operations."""
     parts = [operations[number::FUZZERS] for number in range(FUZZERS)]
     fuzzers = [
         (_fuzzer(folder / str(number), options, environment, part), folder / str(number))
@@ -154,7 +154,7 @@ def _fuzzer(
 
 
 def too_few(counts: list[Count]) -> dict[str, str]:
-    """Return the operations that have too few cases that end in 2xx, and what to say of each."""
+    """Return the operations with too few 2xx responses, and a message for each."""
     good = _good(counts)
     wanted = {label: 1 if label in WITHOUT_INPUT else GOOD_CASES for label in good}
     return {

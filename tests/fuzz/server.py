@@ -14,7 +14,7 @@ from agent_cores.session.service.auth.api_keys import ApiKey, hashed, key_text, 
 
 
 async def main() -> None:
-    """Serve until the process is told to stop."""
+    """Serve until the process receives a signal to stop."""
     key_id, secret = new_secret()
     key = ApiKey(
         id=key_id,

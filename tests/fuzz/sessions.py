@@ -1,4 +1,4 @@
-"""Sessions for the fuzzer to work on, each made anew."""
+"""Sessions for the fuzzer, created for each case."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _NUMBER = itertools.count()
 
 
 class Known(NamedTuple):
-    """A session that exists, with one message and a turn that ``TURN`` holds."""
+    """An existing session, with one message and a turn that ``TURN`` holds."""
 
     id: str
     precondition: str
 
 
 def made() -> Known:
-    """Make a session; every other time its precondition is the revision alone."""
+    """Create a session; every second one has only its revision as precondition."""
     session_id = str(uuid.uuid4())
     made, headers = _sent("POST", "/v1/sessions", {"id": session_id})
     path = f"/v1/sessions/{session_id}"
@@ -41,7 +41,7 @@ def made() -> Known:
 
 
 def cursor() -> str:
-    """Return where the second page of the fuzzer's sessions begins."""
+    """Return the cursor of the second page of the fuzzer's sessions."""
     made()
     made()
     page, _ = _sent("GET", "/v1/sessions?limit=1")

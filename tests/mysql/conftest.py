@@ -1,4 +1,4 @@
-"""A store of its own for each test, on the MariaDB server that the tests share."""
+"""A separate store for each test, on the MariaDB server that the tests share."""
 
 from __future__ import annotations
 

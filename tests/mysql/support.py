@@ -1,4 +1,4 @@
-"""What these tests do again and again: sessions, appends, and SQL on the tables themselves."""
+"""Helpers of these tests: sessions, appends, and SQL on the tables themselves."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def append(header: SessionMetadata, *ids: str, **guards: Any) -> Change:  # noqa
 
 
 def change(header: SessionMetadata, **effects: Any) -> Change:  # noqa: ANN401 - of Change
-    """Return a change of another kind, guarded by the incarnation."""
+    """Return a change other than an append, guarded by the incarnation."""
     return Change(
         namespace=header.namespace,
         session_id=header.session_id,

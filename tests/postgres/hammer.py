@@ -1,7 +1,7 @@
-"""One of several processes that write to few sessions: ``python -m tests.postgres.hammer``.
+"""One of several processes that write to a few sessions: ``python -m tests.postgres.hammer``.
 
-Arguments: URL, seconds, number of callers. It prints the ids of the messages that were
-acknowledged, as JSON, and fails on any error but those that a writer among writers must expect.
+Arguments: URL, seconds, number of callers. It prints the ids of the acknowledged messages as JSON,
+and fails on any error that concurrent writers do not explain.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.postgres.support import append, change, create
 
 SESSIONS = 20
 PASSING = "passing"
-"""The one session that is removed and created again and again."""
+"""The session that is removed and created repeatedly."""
 
 
 class Hammer:
@@ -67,7 +67,7 @@ class Hammer:
                 await self._provider.apply(change(held.header, delete=True))
             await create(self._provider, PASSING, incarnation=secrets.randbits(63))
         except (SessionExistsError, SessionNotFoundError):
-            return  # another was first
+            return  # another process was first
 
     async def _header(self, session_id: str) -> SessionMetadata:
         header = self._headers.get(session_id)

@@ -1,4 +1,4 @@
-"""What these tests do again and again: sessions, appends, and a look at the tables themselves."""
+"""Helpers of these tests: sessions, appends, and reads of the tables themselves."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def append(header: SessionMetadata, *ids: str, **guards: Any) -> Change:  # noqa
 
 
 def change(header: SessionMetadata, **effects: Any) -> Change:  # noqa: ANN401 - of Change
-    """Return a change of another kind, guarded by the incarnation."""
+    """Return a change other than an append, guarded by the incarnation."""
     return Change(
         namespace=header.namespace,
         session_id=header.session_id,
@@ -71,7 +71,7 @@ async def message_ids(provider: PostgresProvider, session_id: str = "talk") -> l
 
 
 async def consecutive_ids(provider: PostgresProvider, session_id: str) -> list[str]:
-    """Return the ids of all messages, which are numbered without a gap."""
+    """Return the ids of all messages; assert that their seqs have no gap."""
     window = Window(limit=10**9, max_bytes=10**9, after_seq=0)
     look = await provider.read("default", session_id, window=window)
     assert look is not None
@@ -95,7 +95,7 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record
 
 @asynccontextmanager
 async def uncommitted(provider: PostgresProvider, *changes: Change) -> AsyncIterator[None]:
-    """Carry out changes, and commit only at the end of the block."""
+    """Apply changes, and commit only at the end of the block."""
     async with provider.database.transaction() as transaction:
         for answer in await carry_out(Batch(changes).plan(), transaction.run):
             assert not isinstance(answer, Exception), answer
@@ -114,7 +114,7 @@ async def waits_for_lock(url: str) -> None:
 
 
 async def row_counts(url: str) -> dict[str, int]:
-    """Return how many rows each table holds."""
+    """Return the number of rows of each table."""
     async with connected(url) as connection:
         return {
             table: await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608

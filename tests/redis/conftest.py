@@ -1,4 +1,4 @@
-"""What the tests of the Redis provider stand on."""
+"""Fixtures of the Redis provider's tests."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def server() -> RedisServer:
 
 @pytest.fixture
 async def provider(server: RedisServer) -> AsyncIterator[RedisProvider]:
-    """Return a provider under a prefix of its own."""
+    """Return a provider with its own prefix."""
     async with opened(empty_store(server.url)) as provider:
         yield provider

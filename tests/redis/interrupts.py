@@ -26,7 +26,7 @@ def before_writes(
 ) -> None:
     """Run ``act`` after the index entries of a change and before its write.
 
-    For the changes and creates ``of`` one provider, or of all.
+    It does so for the changes and creates ``of`` one provider, or of all.
     """
     write, create = Changes.write, Creates._write  # noqa: SLF001 - the two places that write
 
@@ -45,13 +45,13 @@ def before_writes(
 
 
 async def die() -> None:
-    """Act as if the process had ended before the write."""
+    """Act as if the process had died before the write."""
     detail = "down"
     raise StorageUnavailableError(detail)
 
 
 def die_after_writes(patch: pytest.MonkeyPatch) -> None:
-    """Have processes end after the write: they remove no stale index entry."""
+    """Have processes die after the write, so that they remove no stale index entry."""
 
     async def dies(_: Indexes, update: IndexUpdate) -> None:
         pass
@@ -60,7 +60,7 @@ def die_after_writes(patch: pytest.MonkeyPatch) -> None:
 
 
 def lose_writes(patch: pytest.MonkeyPatch) -> None:
-    """Have every change find that another process has written first."""
+    """Make every change find that another process has written first."""
 
     async def loses(_: Changes, change: Change, applied: Applied) -> None:
         pass
@@ -69,7 +69,7 @@ def lose_writes(patch: pytest.MonkeyPatch) -> None:
 
 
 class Late:
-    """Delays what one provider does to index entries after its write, until it may go on."""
+    """Delays one provider's index updates after its write, until it may continue."""
 
     def __init__(self, patch: pytest.MonkeyPatch, provider: RedisProvider, *names: str) -> None:
         self._go = asyncio.Event()
@@ -88,7 +88,7 @@ class Late:
 
     @asynccontextmanager
     async def doing(self, provider: RedisProvider, change: Change) -> AsyncIterator[None]:
-        """Have the change written, do what is inside, then let the rest of it happen."""
+        """Let the change be written, run the block, then let the rest of the change happen."""
         task = asyncio.create_task(provider.apply(change))
         await self.reached.wait()
         yield

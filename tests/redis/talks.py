@@ -1,4 +1,4 @@
-"""Sessions for the tests: created, appended to by the fast path, and read back."""
+"""Helpers that create sessions, append to them by the fast path, and read them back."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def messages(provider: RedisProvider, session_id: str = "talk") -> list[St
 
 
 async def tried(provider: RedisProvider, change: Change) -> Applied:
-    """Carry a change out that may be repeated; three tries are enough to find who answers."""
+    """Apply a repeatable change; three attempts are enough to find a server that responds."""
     for _ in range(2):
         with suppress(StorageUnavailableError):
             return await provider.apply(change)
@@ -67,7 +67,7 @@ async def tried(provider: RedisProvider, change: Change) -> Applied:
 
 
 class Writers:
-    """Tasks that append without end and repeat what got no answer, as a manager does."""
+    """Tasks that append endlessly and retry what got no response, as a manager does."""
 
     def __init__(self, provider: RedisProvider, headers: list[SessionMetadata]) -> None:
         self._provider = provider
@@ -90,7 +90,7 @@ class Writers:
         return sum(map(len, self.acknowledged.values()))
 
     async def more(self, number: int = 200, *, of: str | None = None) -> None:
-        """Return once that many more appends were acknowledged: of all sessions, or ``of`` one."""
+        """Return after that many more acknowledged appends to all sessions, or to ``of``."""
         before = self._count(of)
         while self._count(of) < before + number:
             failed = [task for task in self._tasks if task.done()]
@@ -115,11 +115,11 @@ class Writers:
             self.acknowledged[header.session_id].append(f"m{number}")
 
     def so_far(self) -> set[tuple[str, str]]:
-        """Return what was acknowledged until now, as session and message ids."""
+        """Return the appends acknowledged so far, as session and message ids."""
         return {(talk, name) for talk, names in self.acknowledged.items() for name in names}
 
     async def assert_stored(self, promised: set[tuple[str, str]] | None = None) -> None:
-        """Hold what is stored against what was acknowledged; all of it is promised by default."""
+        """Check that what was acknowledged is stored; by default all of it must be."""
         promised = self.so_far() if promised is None else promised
         for session_id, acknowledged in self.acknowledged.items():
             stored = await messages(self._provider, session_id)

@@ -1,4 +1,4 @@
-"""``CuttingProxy``: stands before a database server, counts round trips and loses answers."""
+"""``CuttingProxy``: a proxy of a database server that counts round trips and loses responses."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
 
 _READY = b"Z\x00\x00\x00\x05"
-"""How PostgreSQL ends a round trip; the byte after it tells whether a transaction is open."""
+"""How PostgreSQL ends a round trip; the next byte says whether a transaction is open."""
 
 
 class CuttingProxy:
     """Passes bytes between clients and a server on this machine.
 
     ``lose_answer(marker)`` lets the next request with the marker reach the server, waits until it
-    was carried out, and cuts the connection instead of answering; ``lose_request(marker)`` cuts
-    before the server sees it. ``round_trips`` counts the answers that the server finished.
-    ``farewell`` is the packet by which a client leaves; where the server does not mark the end of a
-    round trip, it follows a request whose answer is lost, and the server's hanging up is the end.
-    ``fall_silent()`` keeps connections open, takes new ones, and passes nothing on until
-    ``go_on()``.
+    was executed, and cuts the connection instead of passing the response on;
+    ``lose_request(marker)`` cuts before the server receives it. ``round_trips`` counts complete
+    responses. ``farewell`` is the packet with which a client says goodbye. For a server that does
+    not mark the end of a round trip, the proxy sends it after a request whose response is lost; the
+    request is done when the server then closes the connection. ``fall_silent()`` keeps connections
+    open, accepts new ones, and passes nothing on until ``go_on()``.
     """
 
     def __init__(self, port: int, *, farewell: bytes = b"") -> None:
@@ -51,7 +51,7 @@ class CuttingProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def lead_to(self, port: int) -> None:
-        """Bring clients that connect from now on to another server."""
+        """Connect later clients to another server."""
         self._server_port = port
 
     def fall_silent(self) -> None:
@@ -59,15 +59,15 @@ class CuttingProxy:
         self._speaks.clear()
 
     def go_on(self) -> None:
-        """Pass on what was held back, and everything after it."""
+        """Pass on what was held back and everything after it."""
         self._speaks.set()
 
     async def speaks(self) -> None:
-        """Return at once, or never."""
+        """Wait until the proxy may pass data on."""
         await self._speaks.wait()
 
     def lose_answer(self, marker: bytes) -> None:
-        """Cut the connection after the next request with the marker was carried out."""
+        """Cut the connection after the server has executed the next request with the marker."""
         self._marker, self._passes_request = marker, True
 
     def lose_request(self, marker: bytes) -> None:
@@ -92,7 +92,7 @@ class CuttingProxy:
             self._tasks.discard(task)
 
     def takes(self, request: bytes) -> bool:
-        """Whether this is the request to lose, or to lose the answer of."""
+        """Whether this is the request to lose, or the one whose response to lose."""
         if self._marker is None or self._marker not in request:
             return False
         self._marker = None

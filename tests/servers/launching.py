@@ -20,7 +20,7 @@ _START_SECONDS = 30
 
 
 def unprivileged() -> dict[str, Any]:
-    """Return the arguments of ``subprocess`` that give up root."""
+    """Return the arguments of ``subprocess`` that drop root privileges."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -43,14 +43,14 @@ def give(path: Path) -> None:
 
 
 def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    """Start a server; what it prints goes to ``log`` in its folder."""
+    """Start a server; its output is written to ``log`` in its folder."""
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **unprivileged())
     return watch(process)
 
 
 def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Return once the server is ready; raise if it ends before that, or takes too long."""
+    """Return once the server is ready; raise if it exits first or takes too long."""
     deadline = time.monotonic() + _START_SECONDS
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -66,6 +66,6 @@ def accepts(port: int) -> bool:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nothing uses."""
+    """Return a free port of this machine."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])

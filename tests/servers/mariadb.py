@@ -1,7 +1,7 @@
-"""Real MariaDB servers for the tests: on free ports, with data that goes with them.
+"""Real MariaDB servers for the tests: on free ports, with data that is removed with them.
 
-The server is the machine's (Debian's ``mariadb-server``). It does not run as root: where the tests
-do, it runs as ``nobody``.
+The server is the machine's (Debian's ``mariadb-server``). It does not run as root: if the tests do,
+it runs as ``nobody``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _SETTINGS = {
     "innodb-flush-log-at-trx-commit": "1",
     "innodb-buffer-pool-size": "64M",
     "innodb-log-file-size": "64M",
-    "innodb-use-native-aio": "0",  # many servers on one machine run out of its requests
+    "innodb-use-native-aio": "0",  # many servers on one machine exhaust its requests
     "max-connections": "100",
     "skip-name-resolve": "1",
 }
 
 
 class MariaDBServer:
-    """One server, in a folder of its own. ``start`` and ``stop`` may be called again and again.
+    """One server, in its own folder. ``start`` and ``stop`` may be called repeatedly.
 
     ``settings`` are added to its command line, without the leading dashes.
     """
@@ -77,7 +77,7 @@ class MariaDBServer:
         self._settings.update({name.replace("_", "-"): text for name, text in settings.items()})
 
     def start(self) -> None:
-        """Start, and return once it answers."""
+        """Start, and return once it responds."""
         own = {
             "datadir": str(self.folder / "data"),
             "tmpdir": str(self.folder),
@@ -91,7 +91,7 @@ class MariaDBServer:
         wait_for(self._answers, self._process)
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Stop: open transactions are rolled back; ``at_once`` as if the machine had died."""
+        """Stop, rolling back open transactions; ``at_once``: as if the machine had died."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
             self._process.wait()
@@ -109,7 +109,7 @@ class MariaDBServer:
     def new_database(self, options: str = "") -> str:
         """Create a database that nothing else uses, and return its name.
 
-        One that was made long before goes: each takes a megabyte of the disk.
+        It drops an old one: each takes a megabyte of disk.
         """
         name = f"case_{secrets.token_hex(8)}"
         statements = [f"CREATE DATABASE {name} {options}"]
@@ -120,7 +120,7 @@ class MariaDBServer:
         return name
 
     def _install(self) -> None:
-        # Two servers that share a folder for temporary files remove each other's.
+        # Two servers that share a folder for temporary files would remove each other's files.
         places = (f"--datadir={self.folder / 'data'}", f"--tmpdir={self.folder}")
         options = ("--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db")
         command = [program("mariadb-install-db", package=_PACKAGE), *options, *places]

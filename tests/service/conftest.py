@@ -1,4 +1,4 @@
-"""A service of its own for each test."""
+"""A separate service for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This project's HTTP/1.1 in the event loop of a test, and bytes to and from it."""
+"""This project's HTTP/1.1 server in the event loop of a test, and raw bytes to and from it."""
 
 # ruff: noqa: ANN401 - applications and settings of any kind
 
@@ -17,7 +17,7 @@ from agent_cores.session.service.request.budget import Budget
 
 
 class Served:
-    """A server for one test: where it listens, and what it keeps."""
+    """A server for one test: its address and its state."""
 
     def __init__(self, app: Any, **settings: Any) -> None:
         self.settings = ServiceSettings(**settings)
@@ -32,7 +32,7 @@ class Served:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def said(self, *pieces: bytes) -> bytes:
-        """Send pieces, and return all that comes back until the other side hangs up."""
+        """Send pieces, and return everything received until the server closes the connection."""
         reader, writer = await self.open()
         for piece in pieces:
             writer.write(piece)
@@ -45,7 +45,7 @@ class Served:
 
 @asynccontextmanager
 async def served(app: Any, **settings: Any) -> AsyncIterator[Served]:
-    """Serve on a port of this machine for as long as the block lasts."""
+    """Serve on a port of this machine until the end of the block."""
     serving = Served(app, **settings)
     server = await asyncio.get_running_loop().create_server(serving.acceptor, "127.0.0.1", 0)
     serving.port = server.sockets[0].getsockname()[1]
@@ -66,7 +66,7 @@ def request(
     *headers: str,
     close: bool = False,
 ) -> bytes:
-    """Return a request as it goes over the wire."""
+    """Return the bytes of a request."""
     lines = [f"{method} {path} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", *headers]
     if close:
         lines.append("Connection: close")
@@ -74,7 +74,7 @@ def request(
 
 
 class Recorder:
-    """Notes each request, and answers with its body or as told."""
+    """Records each request, and responds with its body or with a given response."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, bytes]] = []

@@ -1,4 +1,4 @@
-"""A store that holds one write back until it is told to go on."""
+"""A store that holds one write back until the test lets it continue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PausingProvider(WrappingProvider):
         self.go.clear()
 
     async def apply(self, change: Change) -> Applied:
-        """Wait if this is the one, then pass on."""
+        """Wait if this is that write, then delegate."""
         if self._armed and self._chosen(change):
             self._armed = False
             self.reached.set()

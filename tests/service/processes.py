@@ -1,4 +1,4 @@
-"""``agent-sessions`` as a process: run to its end, or serving for the while of a test."""
+"""``agent-sessions`` as a process: run to its end, or serving during a test."""
 
 # ruff: noqa: S310 - addresses of servers that the tests start
 
@@ -49,7 +49,7 @@ def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProce
 def serving(
     folder: Path, *arguments: str, first_run: bool = True, **more: str
 ) -> Iterator[tuple[Any, str, str]]:
-    """Serve; give the process, the address and what was printed."""
+    """Serve; yield the process, the address and the output."""
     log = (folder / "log").open("w")
     process = subprocess.Popen(
         command("serve", "--port", "0", *arguments),

@@ -1,4 +1,4 @@
-"""One right request for every route."""
+"""One valid request for every route."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BODIES: dict[str, Any] = {
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """A request, ready to be sent about some session."""
+    """A request that can be sent for any session."""
 
     route: Route
     body: Any
@@ -43,12 +43,12 @@ class Ready(msgspec.Struct, frozen=True):
 
 
 def requests_of(user_id: str) -> list[Ready]:
-    """Return a right request for every route of a session; ``user_id`` is who sends it."""
+    """Return a valid request for every route of a session; ``user_id`` sends it."""
     return [_ready(route, user_id) for route in OF_SESSION]
 
 
 def other_requests_of(user_id: str) -> list[Ready]:
-    """Return a right request for every route that names no session."""
+    """Return a valid request for every route that names no session."""
     return [_ready(route, user_id) for route in OTHERS]
 
 

@@ -1,4 +1,4 @@
-"""A live service over the store of a contract suite, with one client more for every manager."""
+"""A live service on the store of a contract suite, with a client for every manager."""
 
 # ruff: noqa: ANN401, SLF001 - tests look behind the service, and send what no type allows
 
@@ -64,7 +64,7 @@ class ServedClient(SessionClient):
         return self.behind.lifecycle
 
     def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> ServedClient:
-        """Return a client with a key of that namespace."""
+        """Return a client with a key for that namespace."""
         behind = self.behind.for_namespace(name)
         client = ServedClient(
             self.address, self.keys.get(name, "none"), groups_of=groups_of or self._groups_of
@@ -76,7 +76,7 @@ class ServedClient(SessionClient):
 
     @property
     def namespace(self) -> str:
-        """The namespace, known before any call."""
+        """The namespace, without a call to the service."""
         return self.behind.namespace
 
     async def clean_expired_sessions(self) -> int:
@@ -101,7 +101,7 @@ class ServedStore(Store):
         groups_of: GroupsOf | None = None,
         namespace: str = DEFAULT_NAMESPACE,
     ) -> SessionManager:
-        """Start a service over one manager more, and return a client of it."""
+        """Start a service on another manager, and return a client of it."""
         behind = await super().open_manager(
             clock, provider=provider, settings=settings, namespace=namespace
         )
@@ -130,7 +130,7 @@ class ServedStore(Store):
         return client
 
     async def close(self) -> None:
-        """Close the clients, then the services, then what is behind them."""
+        """Close the clients, then the services, then their managers and stores."""
         for client in self._clients:
             await client._transport.close()
         for live in self._lives:

@@ -1,4 +1,4 @@
-"""A watchdog: how long the event loop was held up by one callback at the longest."""
+"""A watchdog: the longest time that one callback blocked the event loop."""
 
 # ruff: noqa: ANN401, SLF001 - it looks behind the event loop
 
@@ -14,7 +14,7 @@ import pytest
 
 
 class Stalls:
-    """Seconds of processor time, which other programs on the machine do not lengthen."""
+    """Seconds of processor time, which does not depend on other programs on the machine."""
 
     longest = 0.0
 

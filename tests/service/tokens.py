@@ -26,7 +26,7 @@ ISSUER = Issuer(
 
 
 def claims(at: Any, **changes: Any) -> dict[str, Any]:
-    """Return the claims of a token that is right, with changes; ``None`` leaves one out."""
+    """Return the claims of a valid token, with changes; ``None`` leaves one out."""
     given = {
         "iss": ISSUER.issuer,
         "aud": ISSUER.audience,

@@ -49,7 +49,7 @@ class Steps:
 
 
 class Wire:
-    """One service over one memory store."""
+    """One service on one memory store."""
 
     def __init__(self, **settings: Any) -> None:
         self.clock = ManualClock()
@@ -62,11 +62,11 @@ class Wire:
         self.keys = StoredKeys(runtime.storage, self.clock)
 
     def another(self, **settings: Any) -> Service:
-        """Return one more service over the same store, as another worker would be."""
+        """Return another service on the same store, like another worker."""
         return Service(self.manager, ServiceSettings(**settings), now=self.steps)
 
     async def key(self, *rights: str, **fields: Any) -> str:
-        """Make a key and return it."""
+        """Create a key and return it."""
         key_id, secret = new_secret()
         given = rights or ("read", "write", "act-as")
         key = ApiKey(
@@ -81,7 +81,7 @@ class Wire:
         return key_text(key_id, secret)
 
     async def caller(self, user_id: str | None, key: str = "", **headers: str) -> Caller:
-        """Return somebody who calls with a key that may act as anyone, or with the key given."""
+        """Return a caller with a key that may act for any user, or with the given key."""
         return Caller(self.service, user_id, key or await self.key(), headers)
 
     async def request(
@@ -99,7 +99,7 @@ class Wire:
 
 
 class Caller:
-    """Somebody who sends requests."""
+    """A caller that sends requests."""
 
     def __init__(
         self, service: Any, user_id: str | None, key: str | None, headers: Headers

@@ -1,4 +1,4 @@
-"""Who may do what with a session. Decided here and nowhere else."""
+"""Who may do what with a session. This is the only place that decides it."""
 
 from __future__ import annotations
 

@@ -8,9 +8,8 @@
 | rewind; replace and pop messages | | | x |
 
 A caller who may not read a session gets the error of an id that does not exist; one who may read
-it, but not do the thing, gets ``AccessDeniedError``. An expired session is absent for everybody;
-only its owner learns that it has expired. Watching a session, once streaming is there, will be a
-right of viewers.
+it, but not perform the action, gets ``AccessDeniedError``. An expired session is absent for
+everybody; only its owner learns that it has expired.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Action(Enum):
-    """What can be done with a session: its name in error messages, and the role it requires."""
+    """An action on a session: its name in error messages, and the role that it requires."""
 
     READ = ("reading", AccessRole.VIEWER)
     FORK = ("forking", AccessRole.VIEWER)
@@ -73,7 +72,7 @@ class Action(Enum):
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
-    """Who acts. ``groups`` are bare names, ``None`` until they have been needed."""
+    """Who acts. ``groups`` are bare names, ``None`` until an action needs them."""
 
     user_id: str
     groups: tuple[str, ...] | None = None
@@ -81,7 +80,7 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        """The subjects by which grants reach this caller."""
+        """The subjects whose grants apply to this caller."""
         if self._subjects is not None:
             return self._subjects
         return (self.user_id, *(GROUP_PREFIX + group for group in self.groups or ()))
@@ -93,7 +92,7 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
 
 class AccessController:
-    """Decides by a header, a caller and an instant."""
+    """Decides from a header, a caller and an instant."""
 
     def role(self, header: SessionMetadata, caller: Caller, at: datetime) -> AccessRole | None:
         """Return the caller's role, or ``None`` if the session may not even be read."""
@@ -123,7 +122,7 @@ class AccessController:
         """Return the caller's role if the action is allowed; raise why not otherwise.
 
         Raises ``SessionNotFoundError``, ``SessionExpiredError`` (to the owner),
-        ``SessionMovedError`` (to who may read) or ``AccessDeniedError``.
+        ``SessionMovedError`` (to callers who may read) or ``AccessDeniedError``.
         """
         role = self.role(header, caller, at)
         if role is None or header.hold is Hold.OPENING:
@@ -141,10 +140,10 @@ class AccessController:
     def allowed_until(
         self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
     ) -> datetime | None:
-        """Return until when this action is allowed: the end of the grant that lasts longest.
+        """Return when the caller stops being allowed this: the latest end of their grants.
 
-        ``None``: without end. The caller is the owner, the session is public, or a grant has no
-        end.
+        Return ``None`` if there is no end: the caller is the owner, the session is public, or a
+        grant has no end.
         """
         viewer = action.rank <= AccessRole.VIEWER.rank
         if header.owner_id == caller.user_id or (header.public and viewer):
@@ -156,7 +155,7 @@ class AccessController:
     def needs_groups(
         self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
     ) -> bool:
-        """Whether the action is refused so far, and the caller's groups might allow it."""
+        """Whether the action is refused without groups, but the caller's groups might allow it."""
         return (
             caller.groups is None
             and not self.allows(header, caller, action, at)

@@ -23,7 +23,7 @@ async def ask_for_groups(
 
     Raises ``InvalidInputError`` for more than ``most`` groups, ``GroupsUnavailableError`` after
     ``seconds``, and ``ConfigurationError`` if the result is not names. Errors of ``groups_of``
-    itself pass through; a synchronous one that blocks cannot be interrupted.
+    itself pass through. A synchronous ``groups_of`` that blocks cannot be interrupted.
     """
     groups = groups_of(user_id)
     if inspect.isawaitable(groups):

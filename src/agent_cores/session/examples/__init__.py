@@ -1,1 +1,1 @@
-"""Examples. Each runs as it stands: ``python -m agent_cores.session.examples.main``."""
+"""Examples. Each runs without changes: ``python -m agent_cores.session.examples.main``."""

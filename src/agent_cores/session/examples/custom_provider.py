@@ -1,7 +1,7 @@
-"""A storage provider of one's own: seven methods, and every verb of the manager works on it.
+"""A custom storage provider: with seven methods, every verb of the manager works on it.
 
-This one keeps sessions in a dict. What the seven leave out is made of them: see the documentation
-of ``StorageProvider``.
+This one keeps sessions in a dict. ``StorageProvider`` builds everything else from the seven
+methods; its documentation says how.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class CustomStorageProvider(StorageProvider):
-    """Sessions in a dict, whole."""
+    """Keeps whole sessions in a dict."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
 
     async def save_session(self, session: Session) -> None:
-        """Insert or replace a whole session; refuse one with parts left out."""
+        """Insert or replace a whole session; raise for one with missing parts."""
         if session.context is None or len(session.messages or ()) != session.metadata.message_count:
             raise InvalidInputError("session", "a whole session is needed")
         self._sessions[session.id] = copy.deepcopy(session)
@@ -82,7 +82,7 @@ class CustomStorageProvider(StorageProvider):
         return sum([await self.delete_session(session_id) for session_id in ended])
 
     async def get_statistics(self) -> dict[str, Any]:
-        """Count the sessions, and those past their end."""
+        """Count all sessions, and those that have expired."""
         now = datetime.now(UTC)
         due = sum(session.metadata.is_expired(now) for session in self._sessions.values())
         return {"sessions": len(self._sessions), "due": due}

@@ -1,6 +1,6 @@
-"""What ``make demo`` runs: one conversation, from its beginning to its end, on embedded SQLite.
+"""What ``make demo`` runs: one conversation from creation to expiry, on embedded SQLite.
 
-It prints what it does, checks what comes back, and stops with a failure if that is not as told.
+It prints each step, checks the result, and fails if the result is not as described.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ HALF_A_SECOND = 0.5 / 3600  # in hours
 
 
 def show(what: str, *, as_told: bool = True) -> None:
-    """Print one line of a step; stop the demo if it is not as told."""
+    """Print one line of a step; stop the demo if the step did not work as described."""
     print(f"    {what}", flush=True)
     if not as_told:
         sys.exit("    This is not as told. The demo has failed.")
 
 
 async def refused(attempt: Awaitable[object], reason: type[SessionError]) -> str:
-    """Return the answer to an attempt that has to be refused."""
+    """Return the error of a call that must be refused."""
     try:
         await attempt
     except reason as refusal:
@@ -40,7 +40,7 @@ async def refused(attempt: Awaitable[object], reason: type[SessionError]) -> str
 
 
 async def begin(url: str) -> str:
-    """Create a conversation and append to it; the store is closed after it."""
+    """Create a conversation and append to it; close the store afterwards."""
     async with SessionManager(url) as sessions:
         session_id = await sessions.create_session("ann", {"tags": ["demo"]}, title="Shanghai")
         show(f"create_session    {session_id}")
@@ -51,7 +51,7 @@ async def begin(url: str) -> str:
 
 
 async def go_on(url: str, session_id: str) -> None:
-    """Run in a second process: find what the first one wrote, and append to it."""
+    """Run in a second process: read what the first one wrote, and append to it."""
     async with SessionManager(url) as sessions:
         found = [message.seq for message in await sessions.get_session_messages(session_id, "ann")]
         show(f"process {os.getpid():<9} finds messages {found}", as_told=found == [1, 2])
@@ -62,7 +62,7 @@ async def go_on(url: str, session_id: str) -> None:
 
 
 async def share(sessions: SessionManager, session_id: str) -> None:
-    """Share the conversation, list it, and see who is refused."""
+    """Share the conversation, list it, and check who is refused."""
     print("\n3. ann shares it with bob, who may read and not write")
     grant = await sessions.share_session(session_id, "ann", "bob")
     show(f"share_session     {grant.subject} is {grant.role}")
@@ -85,7 +85,7 @@ async def share(sessions: SessionManager, session_id: str) -> None:
 
 
 async def expire(sessions: SessionManager) -> None:
-    """Let a session end, and sweep it."""
+    """Let a session expire, and sweep it."""
     print("\n6. A session that ends after half a second is gone, and then swept")
     sessions.lifecycle.on("session.expired", lambda event: show(f"hook              {event.name}"))
     session_id = await sessions.create_session("ann", ttl_hours=HALF_A_SECOND)
@@ -101,7 +101,7 @@ async def expire(sessions: SessionManager) -> None:
 
 
 async def finish(url: str, session_id: str) -> None:
-    """Run the steps that need no other process."""
+    """Run the steps that need no second process."""
     async with SessionManager(url) as sessions:
         await share(sessions, session_id)
         await expire(sessions)
@@ -121,7 +121,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal may not know every character
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack some characters
     if sys.argv[1:]:
         asyncio.run(go_on(*sys.argv[1:]))
     else:

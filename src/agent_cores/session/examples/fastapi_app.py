@@ -1,7 +1,7 @@
-"""The manager in a FastAPI application: one for the process, handed to each route by ``Depends``.
+"""The manager in a FastAPI application: one per process, passed to each route by ``Depends``.
 
 Run it with ``uvicorn agent_cores.session.examples.fastapi_app:app`` after ``pip install fastapi
-uvicorn``. Who calls is taken from a header here, and believed: put your own authentication there.
+uvicorn``. It trusts a header to name the caller: replace that with your own authentication.
 """
 
 # FastAPI reads the annotations at run time: no `from __future__ import annotations` here.
@@ -39,14 +39,14 @@ UserId = Annotated[str, Header(alias="X-User-Id")]
 
 
 async def refuse(_request: Request, error: Exception) -> JSONResponse:
-    """Answer an error of the manager by its stable code."""
+    """Turn an error of the manager into a response with its stable code."""
     status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
     code = error.code if isinstance(error, SessionError) else "internal"
     return JSONResponse({"code": code, "detail": str(error)}, status)
 
 
 def create_app(storage: str | None = None) -> FastAPI:
-    """Return the application; its storage as ``SessionManager`` takes it."""
+    """Return the application. ``storage`` is that of ``SessionManager``."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

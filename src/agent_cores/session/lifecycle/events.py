@@ -1,4 +1,4 @@
-"""``SessionEvent``: what a hook receives, and which event a change is."""
+"""``SessionEvent``: what a hook receives, and which event a change causes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Handler = Callable[[SessionEvent], Awaitable[None] | None]
 
 
 def session_event_name(change: Change, applied: Applied) -> str | None:
-    """Return the event that a change is for the session itself, or ``None``."""
+    """Return the ``session.*`` event of a change, or ``None``."""
     before, after = applied.before, applied.header
     if applied.replayed or change.is_plain_append:
         return None

@@ -33,7 +33,7 @@ logger = logging.getLogger("agent_cores.session")
 _in_background: ContextVar[bool] = ContextVar("in_background", default=False)
 
 _GONE = (SessionNotFoundError, StaleHeaderError)
-"""Refusals that show that a session is gone, or that its id names another one."""
+"""Errors that show that a session no longer exists, or that its id names another one."""
 
 SWEEP_BATCH = 200
 SWEEP_LEASE_SECONDS = 60.0
@@ -44,7 +44,7 @@ class LifecycleManager:
 
     Handlers run in the order in which they were added, after the write was acknowledged and before
     the verb returns. ``session.expired`` runs at least once, all others at most once. A handler
-    that fails is logged; the others run all the same.
+    that fails is logged; the others still run.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LifecycleManager:
             self._handlers.get(name, []).remove(handler)
 
     def share_hooks(self, other: LifecycleManager) -> None:
-        """Have the same hooks as another from now on, those that are added later too."""
+        """Share the hooks of another manager, including those that are added later."""
         self._handlers = other._handlers
 
     @property
@@ -117,7 +117,7 @@ class LifecycleManager:
         )
 
     def start(self) -> None:
-        """Start to sweep every ``SESSION_CLEANUP_INTERVAL`` seconds; 0 means never."""
+        """Start sweeping every ``SESSION_CLEANUP_INTERVAL`` seconds; 0 means never."""
         if self._settings.cleanup_interval > 0 and self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep_periodically())
 

@@ -1,8 +1,8 @@
 """``StoreClock``: the manager's clock, corrected by the store's.
 
-Processes whose clocks disagree would expire each other's sessions. So if the store has a clock, it
-decides: the difference is measured at the start, before each sweep, and before an expired session
-is replaced. In between, the time since the last measurement is counted by a monotonic clock.
+Processes whose clocks disagree would expire each other's sessions. So the store's clock decides, if
+it has one: the difference is measured at the start, before each sweep, and before an expired
+session is replaced. Between measurements, a monotonic clock counts the time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DOUBT_SECONDS = 600.0
 
 
 class StoreClock:
-    """Gives the time by which everything is decided: aware UTC datetimes of whole milliseconds.
+    """Gives the time for every decision: aware UTC datetimes of whole milliseconds.
 
     If the clocks are more than ``max_skew`` seconds apart, a warning is logged. With an infinite
     ``max_skew`` the process's own clock is never corrected, for tests that set it by hand.
@@ -63,8 +63,8 @@ class StoreClock:
     async def measure(self) -> bool:
         """Read the store's clock and correct this one by it.
 
-        Returns ``False`` while the time is in doubt because the store's clock has jumped: then
-        nothing may be removed because of its age. Raises what the store raises.
+        Returns ``False`` while the time is in doubt because the store's clock has jumped: until
+        then nothing may be removed because of its age. Errors of the store pass through.
         """
         if math.isinf(self._max_skew):
             return True

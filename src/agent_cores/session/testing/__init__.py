@@ -1,14 +1,14 @@
-"""The contract kit: what every storage provider, and every way to the manager, must do.
+"""The contract kit: the tests that every storage provider and every kind of manager must pass.
 
 Subclass :class:`ProviderContract` and :class:`ManagerContract`, override the one fixture ``store``,
-and run pytest. ``pip install 'agent-cores-session[testing]'`` brings what the kit needs.
+and run pytest. ``pip install 'agent-cores-session[testing]'`` installs what the kit requires.
 """
 
 from __future__ import annotations
 
 import pytest
 
-# The cases assert in plain words; pytest explains a failure only in modules that it rewrites.
+# The cases use plain ``assert``; pytest explains a failure only in modules that it rewrites.
 pytest.register_assert_rewrite(
     *(f"{__name__}.{module}" for module in ("beside", "manager", "processes", "provider"))
 )

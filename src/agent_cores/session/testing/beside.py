@@ -1,4 +1,4 @@
-"""``Beside``: a provider and the oracle, given the same changes and compared after each."""
+"""``Beside``: applies the same changes to a provider and the oracle, and compares them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _MOST_PAGES = 1_000
 
 
 class Beside:
-    """Carries out each change on both, and fails where they differ.
+    """Applies each change to both, and fails if they differ.
 
-    One thing may differ: ``listed_at`` after an append on a header that was not the stored one any
-    more. The store keeps the later of its own and the one it was sent.
+    Only ``listed_at`` may differ, after an append that was decided on a stale header. The store
+    keeps the later of its own value and the one in the change.
     """
 
     def __init__(self, provider: StorageProvider) -> None:
@@ -31,7 +31,7 @@ class Beside:
         self.oracle = Oracle()
 
     async def apply(self, change: Change) -> Applied:
-        """Carry out a change on both; return what both answer, or raise what both raise."""
+        """Apply a change to both; return what both return, or raise what both raise."""
         stale = self._is_stale(change)
         expected: Applied | SessionError
         try:
@@ -55,7 +55,7 @@ class Beside:
         return expected
 
     async def compare(self, namespace: str, session_id: str) -> None:
-        """Compare one session, whole."""
+        """Compare one whole session."""
         await self.compare_window(namespace, session_id, EVERYTHING)
 
     async def compare_window(self, namespace: str, session_id: str, window: Window) -> None:
@@ -73,13 +73,13 @@ class Beside:
         assert given == expected
 
     async def due(self, at: datetime, lease_seconds: float) -> list[Ended]:
-        """Take what has ended from both, some at a time, and compare; their order is free."""
+        """Lease the expired sessions of both in parts, and compare them in any order."""
         before = {name: kept.header for name, kept in self.oracle.sessions.items()}
         expected = self.oracle.due(at, lease_seconds)
         given: list[Ended] = []
         while taken := await self.provider.due(at, 2, lease_seconds):
             given += taken
-        # Those of other tests that lie in the same store do not concern this one.
+        # The same store may hold sessions of other tests, which are ignored.
         given = [ended for ended in given if (ended.namespace, ended.session_id) in before]
         assert sorted(map(_name, given)) == sorted(map(_name, expected))
         for name, header in before.items():
@@ -102,7 +102,7 @@ class Beside:
         self.oracle.set_header(msgspec.structs.replace(ours, listed_at=listed_at))
 
     async def _follow_due_at(self, name: tuple[str, str], before: SessionMetadata) -> None:
-        """A store that scans for what has ended need not put off what lives on."""
+        """A store that scans for expired sessions need not postpone live ones."""
         snapshot = await self.provider.read(*name)
         ours = self.oracle.header(*name)
         if snapshot is None or ours is None or ours.due_at != ours.expires_at:
@@ -112,7 +112,7 @@ class Beside:
 
 
 async def walk(provider: StorageProvider, query: Query) -> list[SessionMetadata]:
-    """Return a whole listing, page by page, checking what every page must keep."""
+    """Return a whole listing, page by page, and check the rules of every page."""
     headers: list[SessionMetadata] = []
     for _ in range(_MOST_PAGES):
         found = await provider.find(query)

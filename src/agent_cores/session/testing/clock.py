@@ -1,4 +1,4 @@
-"""``ManualClock``: starts at real time, stands still, and only moves forward."""
+"""``ManualClock``: starts at real time, stays there, and moves forward only by hand."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 class ManualClock:
-    """A clock that is moved by hand; calling it gives the time.
+    """A clock that is moved by hand; call it to get the time.
 
-    It starts at real time, since a store may erase what lies too far in the past by its own clock.
+    It starts at real time, since a store may erase what is too old by the store's own clock.
     """
 
     def __init__(self) -> None:
         self._now = utc_now()
 
     def __call__(self) -> datetime:
-        """Return the instant at which the clock stands."""
+        """Return the current instant of the clock."""
         return self._now
 
     def advance(self, seconds: float) -> datetime:
@@ -29,7 +29,7 @@ class ManualClock:
         return self.advance_to(self._now + timedelta(seconds=seconds))
 
     def advance_to(self, at: datetime) -> datetime:
-        """Move forward to an instant and return it; an earlier one is ``ValueError``."""
+        """Move forward to an instant and return it; ``ValueError`` for an earlier one."""
         if at < self._now:
             detail = "this clock only moves forward"
             raise ValueError(detail)

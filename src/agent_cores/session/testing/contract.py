@@ -1,4 +1,4 @@
-"""``Contract``: what both parts of the kit stand on: fixtures, and that no case is lost."""
+"""``Contract``: the base of both parts of the kit: fixtures, and checks that no case is lost."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _NOT_TO_BE_SET = frozenset({"pytestmark", "__test__"})
 
 
 class Contract:
-    """Subclass one of the contracts made of this, name it ``Test…`` and override ``store``.
+    """Subclass one of the contracts that derive from this, as ``Test…``, and override ``store``.
 
-    A subclass may add cases, and may not replace or unmark those of the contract.
+    A subclass may add cases, but not replace or unmark those of the contract.
     """
 
     pytestmark = pytest.mark.anyio
 
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 - the base class's own
-        """Refuse a subclass that would turn cases off."""
+        """Reject a subclass that would disable cases."""
         super().__init_subclass__(**arguments)
         if cls.__module__.startswith(_KIT):
             cls._refuse_clashes()
@@ -42,7 +42,7 @@ class Contract:
 
     @classmethod
     def _refuse_clashes(cls) -> None:
-        """Refuse topics that share a name: the case or fixture of one would hide the other's."""
+        """Reject topics that share a name: the case or fixture of one would hide the other's."""
         owners: dict[str, str] = {}
         for base in cls.__mro__:
             for name in vars(base):
@@ -53,7 +53,7 @@ class Contract:
                     raise TypeError(detail)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Refuse to be collected where another plugin would run what is left to anyio's."""
+        """Raise at collection if another plugin would run the cases instead of anyio's."""
         config = metafunc.config
         if not config.pluginmanager.hasplugin("asyncio"):
             return
@@ -63,7 +63,7 @@ class Contract:
 
     @pytest.fixture
     def anyio_backend(self) -> str:
-        """Run on asyncio, which the library is made for."""
+        """Run on asyncio, the library's event loop."""
         return "asyncio"
 
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""``Oracle``: the simplest store there can be, made of ``apply_change``."""
+"""``Oracle``: the simplest possible store, built on ``apply_change``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EVERYTHING = Window(limit=sys.maxsize, after_seq=0, max_bytes=sys.maxsize)
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """One session, whole. ``messages`` are in order of seq."""
+    """One whole session. ``messages`` are in order of seq."""
 
     header: SessionMetadata
     context: dict[str, bytes]
@@ -51,7 +51,7 @@ class Oracle:
         return None if kept is None else kept.header
 
     def apply(self, change: Change) -> Applied:
-        """Carry out a change; raise what ``apply_change`` raises."""
+        """Apply a change; raise what ``apply_change`` raises."""
         key = change.namespace, change.session_id
         kept = self.sessions.get(key)
         applied = apply_change(_state(kept, change), change)
@@ -64,7 +64,7 @@ class Oracle:
     def read(
         self, namespace: str, session_id: str, *, context: bool, window: Window | None
     ) -> Snapshot | None:
-        """Look at one session."""
+        """Read one session."""
         kept = self.sessions.get((namespace, session_id))
         if kept is None:
             return None
@@ -77,12 +77,12 @@ class Oracle:
         )
 
     def listed(self, query: Query) -> list[SessionMetadata]:
-        """Return the whole listing; limit, offset and cursor of the query are passed over."""
+        """Return the whole listing; limit, offset and cursor of the query are ignored."""
         headers = [kept.header for kept in self.sessions.values() if matches(kept.header, query)]
         return sorted(headers, key=lambda header: order_key(header, query), reverse=True)
 
     def due(self, at: datetime, lease_seconds: float) -> list[Ended]:
-        """Take every session that has ended; put off those that live on."""
+        """Lease every expired session; postpone the live ones."""
         taken = []
         for kept in list(self.sessions.values()):
             header = kept.header
@@ -96,7 +96,7 @@ class Oracle:
         return taken
 
     def set_header(self, header: SessionMetadata) -> None:
-        """Put another header in the place of the stored one."""
+        """Replace the stored header."""
         key = header.namespace, header.session_id
         self.sessions[key] = msgspec.structs.replace(self.sessions[key], header=header)
 

@@ -1,4 +1,4 @@
-"""``OtherProcess``: a second process on the store under test, told what to do over pipes."""
+"""``OtherProcess``: a second process on the store under test, controlled over pipes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _LONGEST_LINE = 64 * 1024 * 1024
 
 
 class OtherProcess:
-    """Sends orders and returns their results; an error of this package is raised here again."""
+    """Sends commands and returns their results; an error of this package is raised again here."""
 
     def __init__(self, process: Process, clock: ManualClock) -> None:
         self._process = process
         self._clock = clock
 
     async def do(self, order: str, **arguments: Any) -> Any:  # noqa: ANN401 - JSON
-        """Carry out an order of :class:`~agent_cores.session.testing.worker.Orders`."""
+        """Execute a command of :class:`~agent_cores.session.testing.worker.Orders`."""
         pipe = self._process.stdin
         assert pipe is not None
         told = {"do": order, "at": to_millis(self._clock()), **arguments}
@@ -43,7 +43,7 @@ class OtherProcess:
         return await self.do("verb", name=name, arguments=arguments)
 
     async def answer(self) -> Any:  # noqa: ANN401 - JSON
-        """Wait for the next answer."""
+        """Wait for the next response."""
         pipe = self._process.stdout
         assert pipe is not None
         line = await pipe.readline()
@@ -55,7 +55,7 @@ class OtherProcess:
 
 
 class RefusedThereError(Exception):
-    """The other process got an error of this package; ``type`` is its class."""
+    """The other process raised an error of this package; ``type`` is its class."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -64,7 +64,7 @@ class RefusedThereError(Exception):
 
 @asynccontextmanager
 async def other_process(url: str, clock: ManualClock) -> AsyncIterator[OtherProcess]:
-    """Start a process that opens the store of that URL; it ends with the block."""
+    """Start a process that opens the store at that URL; stop it at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -83,5 +83,5 @@ async def other_process(url: str, clock: ManualClock) -> AsyncIterator[OtherProc
             process.kill()
         raise
     finally:
-        await process.communicate(b"")  # on Python 3.11 only an input closes the pipe
+        await process.communicate(b"")  # on Python 3.11 the pipe is closed only if there is input
     assert process.returncode == 0

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 AWKWARD_TEXT = (
     "你好，世界 \U0001f600\U0001f469\u200d\U0001f4bb e\u0301 \x00 \x1f \u2028 \"'`\\ {}[]% \uffff"
 )
-"""Chinese, emoji, a combining accent, NUL, and what stores and formats use themselves."""
+"""Chinese, emoji, a combining accent, NUL, and characters that stores and formats use."""
 
 AWKWARD_NAME = "名字 \U0001f600 e\u0301 \"'`\\ {}[]%:*?"
-"""The like for names, which hold no control characters."""
+"""The same for names, which hold no control characters."""
 
 AWKWARD_ID = AWKWARD_NAME.replace("\\", "")
-"""The like for ids of sessions and messages, which can stand in a path."""
+"""The same for ids of sessions and messages, which may be part of a path."""
 
 AWKWARD_VALUE: dict[str, Any] = {
     AWKWARD_TEXT: AWKWARD_TEXT,
@@ -61,7 +61,7 @@ DISTINCT_NAMES = (
     "00",
     "None",
 )
-"""Names that a store might fold into one another: by case, accent, form, blank, pattern."""
+"""Names that a store might confuse: by case, accent, Unicode form, blank or pattern."""
 
 
 def new_header(

@@ -1,6 +1,6 @@
-"""``Store``: what a suite must know of the store under test. The one thing that a subclass gives.
+"""``Store``: describes the store under test to a suite. A subclass supplies only this.
 
-A store is empty when it is given to a case, and nobody else uses it meanwhile.
+A store is empty when a case receives it, and nobody else uses it during the case.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def suite_settings(**settings: Any) -> SessionSettings:  # noqa: ANN401 - fields of SessionSettings
-    """Return the settings of the suites: no sweeper of its own, no comparison of clocks."""
+    """Return the settings of the suites: no background sweeper, no comparison of clocks."""
     return SessionSettings(
         **{"cleanup_interval": 0, "max_clock_skew": math.inf, **settings},
     )
@@ -34,11 +34,11 @@ def suite_settings(**settings: Any) -> SessionSettings:  # noqa: ANN401 - fields
 class Store:
     """One store under test, empty at first.
 
-    ``make`` returns a provider of this store, not yet initialized. ``url`` is what another process
-    opens the same store with, through ``StorageFactory``; ``None`` where the provider declares
-    ``capabilities.shared`` false, and only there. ``spoil(namespace, session_id)`` makes the stored
-    header of a session one that cannot be read, for stores that can find out; left out, the cases
-    do without.
+    ``make`` returns a provider of this store, not yet initialized. ``url`` is the URL by which
+    another process opens the same store through ``StorageFactory``; it is ``None`` if, and only if,
+    the provider declares ``capabilities.shared`` false. ``spoil(namespace, session_id)`` corrupts
+    the stored header of a session, for stores that can detect that; without it, the cases wrap the
+    provider to simulate that.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Store:
         self._managers: list[SessionManager] = []
 
     def new_provider(self) -> StorageProvider:
-        """Return a provider that is not yet initialized, whose end is left to who takes it."""
+        """Return a provider that is not yet initialized; the caller must close it."""
         return self._make()
 
     async def open(self) -> StorageProvider:
-        """Return an initialized provider: a new one each time, the same if it is not shared.
+        """Return an initialized provider: a new one each time, or the same one if not shared.
 
-        One that is not shared and was closed is followed by a new one where the store is durable,
-        and opened again where it is not.
+        After a provider that is not shared was closed, this returns a new one if the store is
+        durable, and otherwise reopens the closed one.
         """
         provider = self._make() if self.url is not None or not self._providers else self._alone()
         if provider in self._providers:
@@ -72,7 +72,7 @@ class Store:
         return provider
 
     def _alone(self) -> StorageProvider:
-        """Return the one provider of a store that is not shared, or what follows it."""
+        """Return the one provider of a store that is not shared, or its successor."""
         [provider] = self._providers
         if ReferenceCount.of(provider).count == 0:
             self._providers.clear()
@@ -89,10 +89,10 @@ class Store:
         groups_of: GroupsOf | None = None,
         namespace: str = DEFAULT_NAMESPACE,
     ) -> SessionManager:
-        """Return an initialized manager of this store, one more each time.
+        """Return a new initialized manager of this store.
 
-        ``provider`` wraps an opened one of this store. Without it the manager opens and closes one
-        of its own, or works on the one there is where the store is not shared.
+        ``provider`` wraps an opened provider of this store. Without it the manager opens and closes
+        its own, or uses the existing one if the store is not shared.
         """
         if provider is None:
             shared = self.url is not None
@@ -109,7 +109,7 @@ class Store:
         return manager
 
     async def close(self) -> None:
-        """Shut down all that was opened. The suites call it after each case."""
+        """Close everything that was opened. The suites call it after each case."""
         for manager in reversed(self._managers):
             await manager.shutdown()
         for provider in reversed(self._providers):

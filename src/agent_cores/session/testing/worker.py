@@ -1,8 +1,8 @@
-"""The other process: opens a store by its URL and does what it is told over pipes.
+"""The other process: opens a store by its URL and executes commands that it receives over pipes.
 
-``python -m agent_cores.session.testing.worker URL`` reads one JSON object a line and answers each
-with one: ``{"result": …}``, or ``{"error": code, "type": name}`` for an error of this package.
-Every order carries ``at``, the time of the suite's clock in milliseconds.
+``python -m agent_cores.session.testing.worker URL`` reads one JSON object per line and responds to
+each with one: ``{"result": …}``, or ``{"error": code, "type": name}`` for an error of this package.
+Every command carries ``at``, the time of the suite's clock in milliseconds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Orders:
-    """What the other process can be told to do: one method an order."""
+    """The commands of the other process: one method each."""
 
     def __init__(self, provider: StorageProvider) -> None:
         self._provider = provider
@@ -48,7 +48,7 @@ class Orders:
         await self._manager.shutdown()
 
     async def obey(self, order: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
-        """Carry out one order."""
+        """Execute one command."""
         self._at = max(self._at, from_millis(order.pop("at")))
         return await getattr(self, "do_" + order.pop("do"))(**order)
 
@@ -57,7 +57,7 @@ class Orders:
         return msgspec.to_builtins(await getattr(self._manager, name)(**arguments))
 
     async def do_say(self, session_id: str, user_id: str, texts: list[str]) -> list[int]:
-        """Append each text as a message by itself, all at once; return their seqs."""
+        """Append each text as its own message, concurrently; return their seqs."""
         messages = await asyncio.gather(
             *(
                 self._manager.add_message(session_id, user_id, "user", text, message_id=text)
@@ -67,7 +67,7 @@ class Orders:
         return [message.seq for message in messages]
 
     async def do_append(self, session_id: str, ids: list[str]) -> list[int]:
-        """Append messages to the provider, one by one but all at once; return their seqs."""
+        """Append messages to the provider, each in its own concurrent change; return their seqs."""
         snapshot = await self._provider.read("default", session_id)
         if snapshot is None:
             raise SessionNotFoundError
@@ -80,7 +80,7 @@ class Orders:
         return [answer.messages[0].seq for answer in answers]
 
     async def do_sweep(self, limit: int) -> list[str]:
-        """Take and remove what has ended until nothing is left; return the ids removed here."""
+        """Lease and remove expired sessions until none is left; return the ids removed here."""
         removed = []
         at: datetime = self._at
         while ended := await self._provider.due(at, limit, 30):
@@ -94,7 +94,7 @@ class Orders:
 
 
 async def serve(url: str) -> None:
-    """Obey until the pipe ends."""
+    """Execute commands until the pipe is closed."""
     orders = Orders(StorageFactory.create(url))
     await orders.start()
     _answer({"result": "ready"})

@@ -1,4 +1,4 @@
-"""Providers that wrap another: one counts calls, one loses answers, one cannot read a session."""
+"""Providers that wrap another: to count calls, lose responses, or fail to read a session."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 
 class WrappingProvider(StorageProvider):
-    """Does what the provider inside does. Opening and closing that one is left to who made it."""
+    """Delegates to the inner provider, which its creator must open and close."""
 
     def __init__(self, inner: StorageProvider) -> None:
         self.inner = inner
         self.capabilities = inner.capabilities  # type: ignore[misc]  # those of what it wraps
 
     async def save_session(self, session: Session) -> None:
-        """Pass on."""
+        """Delegate."""
         await self.inner.save_session(session)
 
     async def load_session(self, session_id: str) -> Session | None:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.load_session(session_id)
 
     async def delete_session(self, session_id: str) -> bool:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.delete_session(session_id)
 
     async def list_sessions(
@@ -52,31 +52,31 @@ class WrappingProvider(StorageProvider):
         limit: int = 10,
         offset: int = 0,
     ) -> list[Session]:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.list_sessions(owner_id, status, tags, limit, offset)
 
     async def update_metadata(self, session_id: str, metadata_updates: Mapping[str, Any]) -> bool:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.update_metadata(session_id, metadata_updates)
 
     async def clean_expired_sessions(self) -> int:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.clean_expired_sessions()
 
     async def get_statistics(self) -> dict[str, Any]:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.get_statistics()
 
     def describe(self) -> str:
-        """Pass on."""
+        """Delegate."""
         return self.inner.describe()
 
     async def store_time(self) -> datetime | None:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.store_time()
 
     async def check(self) -> None:
-        """Pass on."""
+        """Delegate."""
         await self.inner.check()
 
     async def read(
@@ -87,34 +87,34 @@ class WrappingProvider(StorageProvider):
         context: bool = False,
         window: Window | None = None,
     ) -> Snapshot | None:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.read(namespace, session_id, context=context, window=window)
 
     async def apply(self, change: Change) -> Applied:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.apply(change)
 
     async def find(self, query: Query) -> Found:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.find(query)
 
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.due(at, limit, lease_seconds)
 
     async def repair_lists(self, namespace: str, user_id: str) -> None:
-        """Pass on."""
+        """Delegate."""
         await self.inner.repair_lists(namespace, user_id)
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
-        """Pass on."""
+        """Delegate."""
         return await self.inner.count(namespace, at)
 
 
 class CountingProvider(WrappingProvider):
     """Counts the calls of ``read``, ``apply`` and ``find`` in ``calls``.
 
-    Of the reads also those that asked for ``context`` and for ``messages``.
+    Reads that ask for ``context`` or for ``messages`` are also counted under those names.
     """
 
     def __init__(self, inner: StorageProvider) -> None:
@@ -129,7 +129,7 @@ class CountingProvider(WrappingProvider):
         context: bool = False,
         window: Window | None = None,
     ) -> Snapshot | None:
-        """Count and pass on."""
+        """Count and delegate."""
         self.calls["read"] += 1
         if context:
             self.calls["context"] += 1
@@ -138,18 +138,18 @@ class CountingProvider(WrappingProvider):
         return await super().read(namespace, session_id, context=context, window=window)
 
     async def apply(self, change: Change) -> Applied:
-        """Count and pass on."""
+        """Count and delegate."""
         self.calls["apply"] += 1
         return await super().apply(change)
 
     async def find(self, query: Query) -> Found:
-        """Count and pass on."""
+        """Count and delegate."""
         self.calls["find"] += 1
         return await super().find(query)
 
 
 class SpoiltProvider(WrappingProvider):
-    """Cannot read the sessions that were spoilt: all that meets their records fails."""
+    """Cannot read the sessions that were spoilt: every operation on their records fails."""
 
     def __init__(self, inner: StorageProvider) -> None:
         super().__init__(inner)
@@ -171,17 +171,17 @@ class SpoiltProvider(WrappingProvider):
         context: bool = False,
         window: Window | None = None,
     ) -> Snapshot | None:
-        """Refuse what is spoilt."""
+        """Raise for a spoilt session."""
         self._check(namespace, session_id)
         return await super().read(namespace, session_id, context=context, window=window)
 
     async def apply(self, change: Change) -> Applied:
-        """Refuse what is spoilt."""
+        """Raise for a spoilt session."""
         self._check(change.namespace, change.session_id)
         return await super().apply(change)
 
     async def find(self, query: Query) -> Found:
-        """Name what is spoilt apart."""
+        """List spoilt sessions as unreadable."""
         found = await super().find(query)
         ids = {
             header.session_id
@@ -192,15 +192,15 @@ class SpoiltProvider(WrappingProvider):
         return Found(headers, found.next, tuple(ids))
 
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
-        """Leave out what is spoilt, which is leased all the same."""
+        """Leave out spoilt sessions, which are leased nevertheless."""
         ended = await super().due(at, limit, lease_seconds)
         return [each for each in ended if (each.namespace, each.session_id) not in self._spoilt]
 
 
 class LosingProvider(WrappingProvider):
-    """Loses the answers of writes: they are carried out, and then raise.
+    """Loses the responses to writes: they are applied, and then raise.
 
-    ``applied`` holds every change that was carried out, those with lost answers included.
+    ``applied`` holds every change that was applied, including those with lost responses.
     """
 
     def __init__(self, inner: StorageProvider) -> None:
@@ -214,21 +214,21 @@ class LosingProvider(WrappingProvider):
     def lose(
         self, answers: int = 1, *, meanwhile: Callable[[], Awaitable[None]] | None = None
     ) -> None:
-        """Lose the answers of the next writes; ``meanwhile`` happens before the caller hears."""
+        """Lose the responses to the next writes; run ``meanwhile`` before the caller's error."""
         self._losses = answers
         self._meanwhile = meanwhile
 
     def drop(self, *, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Lose the next write before it is carried out; its sender cannot tell."""
+        """Lose the next write before it is applied; its sender cannot know that."""
         self._drops = True
         self._meanwhile = meanwhile
 
     def refuse(self, *, refusing: bool = True) -> None:
-        """Carry out no write at all, and say so."""
+        """Fail every write without applying it; the error says so."""
         self._refusing = refusing
 
     async def apply(self, change: Change) -> Applied:
-        """Carry out the change; raise if its answer is to be lost."""
+        """Apply the change; raise if its response is to be lost."""
         if self._refusing:
             detail = "the store is away"
             raise StorageUnavailableError(detail)

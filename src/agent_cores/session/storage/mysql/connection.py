@@ -1,8 +1,8 @@
 """``MysqlDatabase``: connections to MySQL and MariaDB through asyncmy, and transactions.
 
-Statements that return no rows wait for the next one that does, or for the COMMIT, and go with it in
-one round trip. A connection whose work was cut off is closed: the response would be taken for that
-of its next statement.
+Statements that return no rows wait for the next one that does, or for the COMMIT, and travel with
+it in one round trip. A connection whose work was interrupted is closed, because its late response
+would be taken for that of the next statement.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0, 22)}
 _LEAST_PACKET = 16 * 1024 * 1024
-"""Bytes that ``max_allowed_packet`` must allow: one append, escaped, and what goes with it."""
+"""Bytes that ``max_allowed_packet`` must allow: one escaped append and what is sent with it."""
 _PIECE = 4 * 1024 * 1024
 """Characters of statements that are sent together, unless a single one is longer."""
 _IDLE = 60
@@ -58,7 +58,7 @@ _VERSIONS = """CREATE TABLE IF NOT EXISTS `{prefix}schema` (
 
 
 class MysqlConnection:
-    """A connection inside a transaction; what it is to write goes with its next read."""
+    """A connection inside a transaction; its writes travel with its next read."""
 
     def __init__(self, database: MysqlDatabase, driver: Any, deadline: float) -> None:  # noqa: ANN401 - asyncmy's own class
         self._database = database
@@ -68,7 +68,7 @@ class MysqlConnection:
         self._size = 0
 
     async def run(self, step: Step) -> list[Row]:
-        """Carry out one step: now if it returns rows, else with the next one that does."""
+        """Execute one step: now if it returns rows, else with the next one that does."""
         rows: list[Row] = []
         reads = sql.returns_rows(step)
         for text in sql.statements(step, self._database.prefix):
@@ -83,14 +83,14 @@ class MysqlConnection:
         await self.send()
 
     async def add(self, text: str) -> None:
-        """Have a statement sent with those that follow, or at once if they would be too long."""
+        """Queue a statement to be sent with later ones; send now if they would be too long."""
         if self._waiting and self._size + len(text) > _PIECE:
             await self.send()
         self._waiting.append(text)
         self._size += len(text)
 
     async def send(self) -> list[list[Row]]:
-        """Send what waits, in one round trip; return the rows of each statement that reads."""
+        """Send the queued statements in one round trip; return the rows of each that reads."""
         text = ";".join(self._waiting)
         self._waiting, self._size = [], 0
         return await self.execute(text) if text else []
@@ -109,7 +109,7 @@ class MysqlConnection:
 
 
 class MysqlDatabase(Database):
-    """A pool of connections to one database. ``where`` are asyncmy's arguments for the place."""
+    """A pool of connections to one database; ``where`` are asyncmy's arguments that name it."""
 
     has_hot_append = True
 
@@ -130,7 +130,7 @@ class MysqlDatabase(Database):
         self.prefix = names.prefix
 
     async def open(self) -> None:
-        """Connect; refuse a server that cannot be used."""
+        """Connect; raise for a server that cannot be used."""
         if self._pool is not None:
             return
         self._pool = await asyncmy.create_pool(
@@ -154,7 +154,7 @@ class MysqlDatabase(Database):
             raise
 
     async def close(self, deadline: float | None = None) -> None:
-        """Close the pool; at the deadline, cut what is still in use."""
+        """Close the pool; at the deadline, abort connections that are still in use."""
         pool, self._pool = self._pool, None
         if pool is None:
             return
@@ -203,7 +203,7 @@ class MysqlDatabase(Database):
         yield "COMMIT"
 
     async def run(self, step: Step, *, deadline: float | None = None) -> list[Row]:
-        """Carry out one step by itself, in one round trip."""
+        """Execute one step by itself, in one round trip."""
         until = self.deadline() if deadline is None else deadline
 
         async def attempt() -> list[Row]:
@@ -222,7 +222,7 @@ class MysqlDatabase(Database):
     ) -> AsyncIterator[MysqlConnection]:
         """Run a block in one transaction, committed at its end.
 
-        It waits for locks as long as the server can be told to: whole seconds, at least one.
+        It waits for locks in the unit of the server's setting: whole seconds, at least one.
         """
         deadline = self.deadline() if deadline is None else deadline
         wait = _seconds(self.timeout / 2 if lock_wait is None else lock_wait)
@@ -238,11 +238,11 @@ class MysqlDatabase(Database):
             [[(locked,)]] = await connection.send()
             if not locked:
                 raise ClashError("another program is preparing the tables")
-            yield connection  # if it fails, the pool is closed, which gives the lock back
+            yield connection  # if it fails, the pool is closed, which releases the lock
             await connection.add(f"DO RELEASE_LOCK({_SCHEMA_LOCK})")
 
     async def prepare_schema(self, connection: Connection) -> None:
-        """Make the table of versions where it is missing."""
+        """Create the table of schema versions if it is missing."""
         await connection.script(_VERSIONS)
 
     @asynccontextmanager
@@ -275,7 +275,7 @@ class MysqlDatabase(Database):
         except Exception:
             await _roll_back(driver)
             raise
-        except BaseException:  # cancelled: the server may still be at work for this connection
+        except BaseException:  # cancelled: the server may still be executing its statement
             driver.close()
             raise
         finally:
@@ -283,7 +283,7 @@ class MysqlDatabase(Database):
 
 
 async def _roll_back(driver: Any) -> None:  # noqa: ANN401 - asyncmy's own class
-    """End the transaction, and with it its locks, or the connection where that fails."""
+    """Roll back, which releases the locks; close the connection if that fails."""
     try:
         async with asyncio.timeout(_PATIENCE):
             if driver.connected:
@@ -293,12 +293,12 @@ async def _roll_back(driver: Any) -> None:  # noqa: ANN401 - asyncmy's own class
 
 
 def _seconds(seconds: float) -> int:
-    """Return a bound as the server takes it."""
+    """Return a bound in the form that the server accepts."""
     return max(1, round(seconds))
 
 
 def check_server(version: str, packet: int) -> None:
-    """Refuse by name a server that is too old, or whose packets are too small."""
+    """Raise for a server that is too old, or whose packets are too small."""
     name = "MariaDB" if "MariaDB" in version else "MySQL"
     numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
     if numbers < _OLDEST[name]:

@@ -1,4 +1,4 @@
-"""What asyncmy's errors mean: the one place that translates them, so that none leaks."""
+"""Translate asyncmy's errors; no other module does, and none of them reaches a caller."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DRIVER_ERRORS = (MySQLError, OSError, TimeoutError)
 
 _CLIENT_CODES = range(2000, 3000)
 _ENDED_BY_SERVER = {ER.SERVER_SHUTDOWN, ER.NEW_ABORTING_CONNECTION, 1317, 1927, 3169, 4031}
-"""The connection ends with these, and perhaps only the response was lost."""
+"""Errors that end the connection; perhaps only the response was lost."""
 _CLASHES = {ER.LOCK_DEADLOCK, ER.DUP_ENTRY, ER.CHECKREAD}
 _LOCKED = {ER.LOCK_WAIT_TIMEOUT, 3572}
 _READ_ONLY = {ER.OPTION_PREVENTS_STATEMENT, 1792, 1836}
@@ -35,7 +35,7 @@ _LONGEST_REASON = 200
 
 
 def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:
-    """Return what an error of a statement means; ``may_be_done``: whether it may have written."""
+    """Return our error for that of a statement; ``may_be_done``: it may have been written."""
     code = _code(error)
     if code in _CLASHES:
         return ClashError(f"a concurrent transaction was in the way (MySQL error {code})")
@@ -63,7 +63,7 @@ def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:
 
 
 def connection_error(error: Exception) -> SessionError:
-    """Return why there is no connection."""
+    """Return our error for a failure to connect."""
     code = _code(error)
     cause = error.__cause__ or error
     if code in _DENIED or code == ER.BAD_DB_ERROR:
@@ -92,7 +92,7 @@ def connection_error(error: Exception) -> SessionError:
 
 
 def is_read_only(error: BaseException) -> bool:
-    """Whether the server takes no writes: it is a replica, or was made one."""
+    """Whether the server refuses writes: it is a replica, or has become one."""
     return _code(error) in _READ_ONLY
 
 
@@ -111,6 +111,6 @@ def _no_response(error: Exception, *, may_be_done: bool) -> StorageUnavailableEr
 
 
 def _reason(error: Exception) -> str:
-    """Return what the server says of a connection: it names user and host, no secret."""
+    """Return the server's text about a connection: it names user and host, no secret."""
     text = str(error.args[-1])
     return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_REASON]

@@ -34,10 +34,10 @@ _ADVICE = {
 
 
 class MysqlOptions(StoreOptions, frozen=True, kw_only=True):
-    """``timeout`` bounds an operation, ``connect_timeout`` what connecting may take of it: seconds.
+    """``timeout`` bounds an operation, ``connect_timeout`` the connecting in it; both in seconds.
 
     ``pool_size`` is at least 2: one connection for the writes of a batch, one for concurrent reads.
-    ``ssl_mode`` is ``verify_identity`` where ``ssl_ca`` is given, else ``disabled``.
+    ``ssl_mode`` is ``verify_identity`` if ``ssl_ca`` is given, else ``disabled``.
     """
 
     store = "MySQL"
@@ -55,7 +55,7 @@ class MysqlOptions(StoreOptions, frozen=True, kw_only=True):
     ssl_key: str | None = None
 
     def tls(self) -> ssl.SSLContext | None:
-        """Return the TLS context of a connection; files that cannot be read are refused by name."""
+        """Return the TLS context of a connection; the error names a file that cannot be read."""
         mode = self.ssl_mode or ("verify_identity" if self.ssl_ca else "disabled")
         if mode == "disabled":
             return None
@@ -74,7 +74,7 @@ class MysqlOptions(StoreOptions, frozen=True, kw_only=True):
 
 
 def split_url(url: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the place of the database, as asyncmy's arguments, and our own options."""
+    """Return asyncmy's arguments that name the database, and our own options."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -103,7 +103,7 @@ def _own_options(query: str) -> dict[str, Any]:
     own, others = MysqlOptions.split_query(urlencode(pairs))
     for name, text in others:
         if name == "charset" and text.lower() in {"utf8mb4", "utf8"}:
-            continue  # names and values travel as bytes, whatever the character set
+            continue  # names and values are sent as bytes in any character set
         if name in _ADVICE:
             raise ConfigurationError(f"MySQL has no option {name!r}; say {_ADVICE[name]}")
         raise ConfigurationError(MysqlOptions.unknown(name, query))

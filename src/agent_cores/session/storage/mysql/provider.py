@@ -1,6 +1,6 @@
 """``MysqlProvider``: sessions in MySQL and MariaDB, through asyncmy.
 
-What it does is the SQL core's work; here are its options and its URL.
+The SQL core does the work; this module has the options and the URL.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from agent_cores.session.errors import MissingDependencyError
 
 try:
-    import asyncmy  # noqa: F401 - here it is found missing
+    import asyncmy  # noqa: F401 - reports the missing driver here
 except ImportError as error:
     raise MissingDependencyError("asyncmy", "mysql") from error
 

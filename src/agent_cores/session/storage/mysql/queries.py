@@ -1,9 +1,9 @@
 """Every statement that runs on MySQL and MariaDB, and how rows become part of its text.
 
 In a statement ``{0}``, ``{1}`` … are the values of its first row, ``{rows}`` all rows in
-parentheses, ``{keys}`` the first value of each. Of a pair, the second part is repeated for each
-row, joined by ``UNION ALL`` or ``OR``, in the place of ``{each}``. Rows are locked in the order of
-the index that is named.
+parentheses, ``{keys}`` the first value of each. If a statement is a pair, its second part is
+repeated for each row, joined by ``UNION ALL`` or ``OR``, and replaces ``{each}``. Rows are locked
+in the order of the index that the statement names.
 """
 # ruff: noqa: S608 - values enter these texts as literals that the driver escapes, see ``literal``
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 1_000
 _MOST_CHARACTERS = 1024 * 1024
-"""How many rows, and how much of them, one statement takes; a longer row goes alone."""
+"""The most rows and characters of one statement; a longer row is sent alone."""
 
 _TEXT = frozenset(
     {"namespace", "session_id", "owner_id", "renew_on", "hold", "request_digest", "turn_token"}
@@ -48,13 +48,13 @@ def _entries(columns: str, table: str, keys: str, place: str, bounds: tuple[int,
 
 
 def _delete(table: str, column: str) -> tuple[str, str]:
-    """Return what removes rows by key: MariaDB would scan the table for an IN list of one pair."""
+    """Return the removal of rows by key. For an IN list of one pair, MariaDB scans the table."""
     where = f"session_key = {{0}} AND {column} = {{1}}"
     return f"DELETE FROM `{{prefix}}{table}` WHERE {{each}}", where
 
 
 def _messages(beyond: str, direction: str) -> str:
-    """Return the messages of a window; the bytes are summed up before any body is copied."""
+    """Return the messages of a window; sizes are added up before any body is copied."""
     return f"""SELECT m.seq, m.id, m.created_at, m.body FROM (
     SELECT seq, ROW_NUMBER() OVER (ORDER BY seq {direction}) AS number,
         SUM(bytes) OVER (ORDER BY seq {direction} ROWS UNBOUNDED PRECEDING) - bytes AS before_it
@@ -75,7 +75,7 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
         WHERE (session_key, `key`) IN ({rows})""",
     S.REMOVABLE: """SELECT seq, id FROM `{prefix}messages`
         WHERE session_key = {0} AND seq BETWEEN {1} AND {2} ORDER BY seq DESC LIMIT {3}""",
-    # No IGNORE, which would let other errors pass. A name that was taken has another incarnation.
+    # No IGNORE, which would hide other errors. A name that was taken has another incarnation.
     S.INSERT_HEADERS: f"""INSERT INTO `{{prefix}}sessions` ({_FIELDS}) VALUES {{rows}}
         ON DUPLICATE KEY UPDATE session_key = session_key;
         SELECT namespace, session_id, session_key FROM `{{prefix}}sessions` FORCE INDEX (named)
@@ -182,7 +182,7 @@ def returns_rows(step: Step) -> bool:
 
 
 def statements(step: Step, prefix: str) -> Iterator[str]:
-    """Yield the statements that carry out a step: more than one where its rows are long."""
+    """Yield the statements that execute a step: more than one if its rows are long."""
     whole = template(step)
     outer, each = (whole, "") if isinstance(whole, str) else whole
     outer, each = (text.replace("{prefix}", prefix) for text in (outer, each))
@@ -201,7 +201,7 @@ def statements(step: Step, prefix: str) -> Iterator[str]:
 
 
 class Verbatim(str):
-    """A part of a statement, which goes into its text as it is."""
+    """A part of a statement, inserted into its text unescaped."""
 
     __slots__ = ()
 
@@ -220,7 +220,7 @@ def find_key(name: tuple[str, str], prefix: str) -> str:
 
 
 def literal(value: Any) -> str:  # noqa: ANN401 - whatever a column holds
-    """Return a value as it is written in SQL. Text goes as its bytes, to be compared by them."""
+    """Return a value as an SQL literal. Text is sent as bytes, so that bytes are compared."""
     if type(value) is int:  # most are
         return str(value)
     if value is None:
@@ -233,7 +233,7 @@ def literal(value: Any) -> str:  # noqa: ANN401 - whatever a column holds
 
 
 def decoded(columns: Sequence[Sequence[Any]], rows: Sequence[Row]) -> list[Row]:
-    """Return rows with text as ``str``; ``columns`` describes them, each by its name first."""
+    """Return rows with text as ``str``; ``columns`` describes each column, its name first."""
     places = [place for place, column in enumerate(columns) if column[0] in _TEXT]
     if not places:
         return list(rows)
@@ -250,7 +250,7 @@ def _in_parentheses(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _pieces(rows: Sequence[list[str]]) -> Iterator[list[list[str]]]:
-    """Split rows so that none of the pieces is longer than a statement should be."""
+    """Split rows into pieces that each fit the length of one statement."""
     piece: list[list[str]] = []
     size = 0
     for row in rows:

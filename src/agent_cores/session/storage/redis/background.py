@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
 _MOST = 1_000
-"""Tasks at a time, while indexes are slow: where a cluster node is gone, more would pile up."""
+"""The most tasks while indexes are slow: if a cluster node is down, more would pile up."""
 _SHORTLY = 0.1
 """Seconds that a caller waits for an index, so that it shows what was just written."""
 
@@ -27,7 +27,7 @@ class Background:
         self._is_slow = False
 
     def start_unless_slow(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[bool] | None:
-        """Start a task; ``None`` if indexes are slow and too many tasks wait for them already."""
+        """Start a task; ``None`` if indexes are slow and too many tasks already wait for them."""
         if self._is_slow and len(self._tasks) >= _MOST:
             work.close()
             _log.debug("an index update was dropped: too many are waiting")
@@ -42,16 +42,16 @@ class Background:
         return task
 
     async def shortly(self, task: asyncio.Task[bool] | None) -> None:
-        """Wait a tenth of a second at most for a task.
+        """Wait for a task, for a tenth of a second at most.
 
-        After a task that was slower, callers wait a millisecond, until a task is quick again.
+        After a slower task, callers wait only a millisecond each, until a task is quick again.
         """
         if task is not None and not task.done():
             await asyncio.wait([task], timeout=0.001 if self._is_slow else _SHORTLY)
             self._is_slow = not task.done()
 
     async def succeeds(self, task: asyncio.Task[bool], within: float) -> bool:
-        """Wait for a task, so many seconds at most; return whether it has succeeded by then."""
+        """Wait for a task, at most ``within`` seconds; return whether it has succeeded by then."""
         await asyncio.wait([task], timeout=within)
         return task.done() and not task.cancelled() and task.result()
 

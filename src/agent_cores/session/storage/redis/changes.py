@@ -1,6 +1,6 @@
 """``Changes``: applies one change, in one round trip where possible; else read, decide, write.
 
-``apply.lua`` guards every write with what the decision relied on. It writes or answers "read
+``apply.lua`` guards every write with what the decision relied on. It writes, or replies "read
 again"; only ``apply_change`` refuses a change.
 """
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.redis.wire import Wire
 
 _INDEX_SECONDS = 0.5
-"""A write that is done waits so long for its index entries to be corrected."""
+"""Seconds that a completed write waits for its index entries to be corrected."""
 _LONGEST_WAIT = timedelta(minutes=10)
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.1
@@ -56,7 +56,7 @@ _HEADER_ONLY = ReadRequest()
 
 
 class Changes:
-    """Applies changes. ``timeout`` seconds at most while other processes keep writing first."""
+    """Applies changes; retries for at most ``timeout`` seconds while others keep writing first."""
 
     def __init__(
         self,
@@ -128,14 +128,14 @@ class Changes:
         at: datetime,
         ends: datetime | None,
     ) -> asyncio.Task[bool] | None:
-        """Begin to move a session up in its owner's lists. An append does not depend on it."""
+        """Start moving a session up in its owner's lists. An append does not depend on it."""
         move = self._indexes.move(header, tags, at, ends)
         return self._background.start_unless_slow(self._wire.call(move))
 
     async def _undo_move(
         self, moving: asyncio.Task[bool] | None, change: Change, moved_to: datetime
     ) -> None:
-        """Move a session back after an append that was not written."""
+        """Restore a session's position after an append that was not written."""
         if moving is None:
             return
         await asyncio.wait([moving])
@@ -189,7 +189,7 @@ class Changes:
         return None if answer is None else Written.of(answer)
 
     async def add_entries(self, change: Change, applied: Applied) -> IndexUpdate:
-        """Before a write: add the index entries of what it makes of the session."""
+        """Before a write: add the index entries that the session will have."""
         before = applied.before or applied.replaced
         is_new = change.create is not None and not change.overwrite
         update = IndexUpdate(before, applied.header, is_new=is_new)
@@ -203,7 +203,7 @@ class Changes:
         await self._correct(self._indexes.finish(update))
 
     async def undo_entries(self, update: IndexUpdate, stored: SessionMetadata | None) -> None:
-        """Take back the index entries that were added for a change that wrote nothing."""
+        """Undo the index entries that were added for a change that wrote nothing."""
         await self._correct(self._undo_entries(update, stored))
 
     async def _undo_entries(self, update: IndexUpdate, stored: SessionMetadata | None) -> None:
@@ -220,7 +220,7 @@ class Changes:
         await self._repair_if_saved(header)
 
     async def _repair_if_saved(self, gone: SessionMetadata) -> None:
-        """Add the entries again if the session was saved again while they were removed."""
+        """Restore the entries if the session was saved again while they were being removed."""
         if not await self._indexes.is_stored(gone):
             return
         header = (await self.read(gone.namespace, gone.session_id, _HEADER_ONLY)).header
@@ -228,14 +228,14 @@ class Changes:
             await self._indexes.repair(header)
 
     async def forget(self, change: Change) -> None:
-        """Remove what is left of a session that is gone already."""
+        """Remove what is left of a session that no longer exists."""
         await self._correct(self._due.forget(change))
 
     async def _correct(self, work: Coroutine[Any, Any, object]) -> None:
         """Correct index entries after a write.
 
-        The work has time of its own, so that it is not left half done. It is waited for only half a
-        second, in case a list cannot be reached.
+        The work has its own timeout, so that it is not left half done. The caller waits only half a
+        second for it, in case a list cannot be reached.
         """
         await self._background.succeeds(self._background.start(work), _INDEX_SECONDS)
 
@@ -255,7 +255,7 @@ class _SlowPath:
             applied = await self._attempt()
             if applied is not None:
                 return applied
-            if not await backoff.pause():  # what is stored is not known, so nothing is undone
+            if not await backoff.pause():  # what is stored is unknown, so nothing is undone
                 raise StaleHeaderError
 
     async def _attempt(self) -> Applied | None:
@@ -287,7 +287,7 @@ class _SlowPath:
         return written
 
     async def _undo_all(self, state: State) -> None:
-        """After a refusal or a replay, take back what the attempts added to the indexes."""
+        """After a refusal or a replay, undo what the attempts added to the indexes."""
         stored, change = state.header, self._change
         for update in self._added:
             await self._changes.undo_entries(update, stored)
@@ -298,9 +298,10 @@ class _SlowPath:
 
 
 def _may_be_late(change: Change, basis: SessionMetadata) -> bool:
-    """Whether the write could still be waiting when the session or the caller's grant ends.
+    """Whether the session or the caller's grant could end while the write waits.
 
-    Checking that costs the server a twelfth of an append, and no write waits for ten minutes.
+    Only then does the server check it, which costs a twelfth of an append. No write waits for ten
+    minutes.
     """
     ends, until = basis.expires_at, change.valid_until
     horizon = change.at + _LONGEST_WAIT

@@ -27,7 +27,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """One packed command. ``key`` decides which node of a cluster gets it; ``None``: any.
 
     ``repeatable``: it may be sent again if its response was lost. ``in_full``: the same command
-    with the text of its script, for a node that does not know it. ``replies``: how many it gets.
+    with the text of its script, for a node that does not know it. ``replies``: their number.
     """
 
     packed: bytes

@@ -1,7 +1,7 @@
 """``Node``: one server, the queues of commands for it, and the flights that send them.
 
 It uses redis-py's connections (pool, TLS, authentication, parser), not its commands, which wait for
-each answer.
+each reply.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     Group = Sequence[Command]
 
 ALONE_BYTES = 64 * 1024
-"""A command this large goes alone, so that it delays no others."""
+"""Bytes from which a command is sent alone, so that it delays no others."""
 GROUP = 2_048
-"""Commands in one group at most: the headers of the longest page of two lists at the same time."""
+"""The most commands in one group: the headers of the longest page of two concurrent lists."""
 
 _READ_GROUP_BYTES = 1024 * 1024
 LONGEST_PAUSE = 0.2
-"""Seconds between two attempts to reach a server, at most."""
+"""The most seconds between two attempts to reach a server."""
 
 
 class Node:
@@ -69,8 +69,8 @@ class Node:
             self._exchange_groups, max_bytes=_READ_GROUP_BYTES, max_queued=max_queued
         )
 
-    async def send(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
-        """Send one command, with others that wait, and return its answer."""
+    async def send(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server replies
+        """Send one command, with others that wait, and return its reply."""
         size = len(command.packed)
         if size >= ALONE_BYTES:
             queue = self._large
@@ -79,7 +79,7 @@ class Node:
         return await queue.submit(command, size)
 
     async def send_group(self, commands: Group) -> list[Any]:
-        """Send commands in one flight; return an answer or an error for each, in order.
+        """Send commands in one flight; return a reply or an error for each, in order.
 
         A group costs one wait, however many commands it has.
         """
@@ -87,7 +87,7 @@ class Node:
         return await queue.submit(commands, sum([len(command.packed) for command in commands]))
 
     async def drain(self) -> None:
-        """Accept no more commands, and return once all are answered."""
+        """Accept no more commands, and return once all have a reply."""
         for queue in self._queues():
             await queue.drain()
 
@@ -103,9 +103,9 @@ class Node:
         return [list(islice(answers, len(group))) for group in groups]
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one flight; return an answer or an error for each.
+        """Send commands in one flight; return a reply or an error for each.
 
-        It takes the timeout at most, including the time to connect.
+        The timeout covers all of it, including the time to connect.
         """
         if self._closed:
             detail = "the store is shut down"
@@ -124,7 +124,7 @@ class Node:
 
 
 class _Flight:
-    """Commands that are sent over one connection, and the answers so far."""
+    """Commands that are sent over one connection, and the replies so far."""
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self._commands = commands
@@ -132,7 +132,7 @@ class _Flight:
         self.answers: list[Any] = []
 
     async def go(self, connection: AbstractConnection) -> None:
-        """Send the commands and read their answers; close the connection if that fails."""
+        """Send the commands and read their replies; close the connection if that fails."""
         try:
             packed = b"".join([command.packed for command in self._commands])
             self._left = True
@@ -142,11 +142,11 @@ class _Flight:
                     await _reply(connection)
                 self.answers.append(await _reply(connection))
         except BaseException:
-            await connection.disconnect(nowait=True)  # else the next user would read these answers
+            await connection.disconnect(nowait=True)  # else the next user would read these replies
             raise
 
     def broken_off(self, error: Exception) -> list[Any]:
-        """Return the answers, and an error for each that is missing."""
+        """Return the replies, and an error for each that is missing."""
         if not self._left:
             raise NotSentError(describe(error)) from error
         lost = LostAnswerError(describe(error))
@@ -155,10 +155,10 @@ class _Flight:
 
 
 async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as above
-    """Read one answer; an error reply is an answer too.
+    """Read one reply, which may be an error reply.
 
     It calls the base class: Sentinel's connections close themselves on READONLY, and lose the
-    answers to the rest of the flight.
+    replies to the rest of the flight.
     """
     try:
         return await AbstractConnection.read_response(
@@ -169,20 +169,20 @@ async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as ab
 
 
 class ServerClocks:
-    """Estimates the servers' clocks, in milliseconds since 1970, never too low.
+    """Estimates the servers' clocks, in milliseconds since 1970; an estimate is never too low.
 
     A write carries the sender's estimate of the server's clock from before it was queued. The
-    server counts what has passed since then as the time that the write waited.
+    server counts the time since then as the time that the write waited.
     """
 
     def __init__(self) -> None:
         self._offsets: dict[str, float] = {}
 
     def note(self, address: str, asked_at: float, answer: Sequence[bytes]) -> None:
-        """Note a server's answer to ``TIME``, sent at that ``time.monotonic()``.
+        """Record a server's reply to ``TIME``, which was sent at that ``time.monotonic()``.
 
-        The answer counts as of the moment of sending, so that the response time never looks like a
-        wait. The quickest answer is kept, until the clock has certainly been set.
+        The reply counts as of the moment of sending, so that the response time never looks like a
+        wait. The quickest reply is kept, until the clock has certainly been set.
         """
         seconds, micros = answer
         offset = int(seconds) * 1000 + int(micros) / 1000 - asked_at * 1000

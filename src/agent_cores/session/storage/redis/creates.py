@@ -1,8 +1,8 @@
 """``Creates``: new sessions, those of many callers in one batch.
 
 The fast path of a create assumes that its session does not exist. A batch takes two flights: the
-index entries of all its sessions, then the sessions themselves. The second begins once the first is
-answered, so an index may hold stale entries but never misses a live session.
+index entries of all its sessions, then the sessions themselves. The second begins once the first
+has its replies, so an index may hold stale entries but never misses a live session.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ class Creates:
         self._queue.reopen()
 
     async def drain(self) -> None:
-        """Accept no more, and return once all that were accepted are answered."""
+        """Accept no more, and return once all accepted creates are done."""
         await self._queue.drain()
 
     async def create(self, change: Change) -> Applied | IndexUpdate | None:
         """Create a session with the next batch.
 
-        ``None``, and nothing was written, for a change that is no plain create or is large. If the
-        session exists, the answer is the index update for the slow path to undo.
+        Return ``None``, with nothing written, for a change that is not a plain create or is large.
+        If the session exists, return the index update, which the slow path undoes.
         """
         new = self._prepared(change)
         return None if new is None else await self._queue.submit(new, len(new.write.packed))
@@ -78,7 +78,7 @@ class Creates:
             return None
         try:
             applied = apply_change(_ABSENT, change.as_of(change.applied_at()))
-        except SessionError:  # a refusal is decided on what is stored, never on a guess
+        except SessionError:  # only the slow path, which reads what is stored, may refuse
             return None
         keys = self._keys.session(change.namespace, change.session_id)
         write = APPLY.on(keys, encode_msgpack(create_write(applied)))
@@ -103,7 +103,7 @@ class Creates:
         return outcomes
 
     async def _add_entries(self, batch: Sequence[New]) -> list[SessionError | None]:
-        """Add the index entries of a batch; return what each session failed by, if it did."""
+        """Add the index entries of a batch; return each session's error, or ``None``."""
         shards: dict[bytes, list[bytes | str]] = {}
         placed: list[bytes] = []
         for new in batch:
@@ -126,12 +126,12 @@ class Creates:
         return failures
 
     async def _write(self, batch: Sequence[New]) -> list[Outcome]:
-        """Write the sessions; an index update in place of a result where one exists already."""
+        """Write the sessions. For one that already exists, return its index update instead."""
         answers = await self._wire.try_all(new.write for new in batch)
         return [_outcome(new, answer) for new, answer in zip(batch, answers, strict=True)]
 
 
-def _outcome(new: New, answer: Any) -> Outcome:  # noqa: ANN401 - whatever the server answers
+def _outcome(new: New, answer: Any) -> Outcome:  # noqa: ANN401 - whatever the server replies
     if isinstance(answer, StoreFormatError):
         header = new.applied.header
         error = CorruptRecordError(header.namespace, header.session_id, str(answer))

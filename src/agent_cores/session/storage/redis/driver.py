@@ -37,7 +37,7 @@ async def is_stale(connection: AbstractConnection) -> bool:
     """Whether a connection must be reopened before it is used.
 
     The server has closed it or has sent unexpected data, or redis-py has marked it after a change
-    of the cluster. Older releases of redis-py use another name for the first, and lack the second.
+    of the cluster. Older releases of redis-py name the first check differently and lack the second.
     """
     has_unread = getattr(connection, "can_read", None) or connection.can_read_destructive
     is_marked = getattr(connection, "should_reconnect", None)

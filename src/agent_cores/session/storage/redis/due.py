@@ -1,7 +1,7 @@
-"""``DueQueue``: every stored session by the time at which a sweeper checks it.
+"""``DueQueue``: every stored session, ordered by the time at which a sweeper checks it.
 
-Sessions that never end are at infinity. Each namespace has a fixed number of shards, which are
-sorted sets. So their size is the number of sessions, and going through all of them needs no SCAN.
+Sessions that never expire are at infinity. Each namespace has a fixed number of shards, which are
+sorted sets. So their sizes add up to the number of sessions, and walking them needs no SCAN.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class DueQueue:
         self._headers = headers
 
     async def take(self, at: datetime, limit: int, lease: timedelta) -> list[Ended]:
-        """Lease up to ``limit`` ended sessions; postpone those that were renewed."""
+        """Lease up to ``limit`` expired sessions; postpone those that were renewed."""
         taken: list[Ended] = []
         shards = [
             (name, key) for name in await self.namespaces() for key in self._keys.due_shards(name)
         ]
-        random.shuffle(shards)  # sweepers in other processes begin elsewhere
+        random.shuffle(shards)  # so that sweepers in other processes start with other shards
         for first in range(0, len(shards), _COUNTED_TOGETHER):
             some = shards[first : first + _COUNTED_TOGETHER]
             waiting = _numbers(await self._wire.call_each(_count_due(key, at) for _, key in some))
@@ -104,7 +104,7 @@ class DueQueue:
             return []
         return members
 
-    def _session(self, namespace: str, shard: bytes, member: bytes, answer: Any) -> Ended | None:  # noqa: ANN401 - what the server answers
+    def _session(self, namespace: str, shard: bytes, member: bytes, answer: Any) -> Ended | None:  # noqa: ANN401 - what the server replies
         """Return a session that came due; ``None`` if it cannot be read: the lease postpones it."""
         session_id, incarnation = split_member(member)
         if member != member_of(session_id, incarnation):
@@ -121,7 +121,7 @@ class DueQueue:
     async def _postpone(
         self, namespace: str, shard: bytes, lives: list[SessionMetadata], lease_end: int
     ) -> None:
-        """Move sessions to where they end now, also where that has become earlier meanwhile."""
+        """Move sessions to their current expiry, even if a concurrent change made it earlier."""
         if not lives:
             return
         later: list[bytes | int | str] = []
@@ -148,7 +148,7 @@ class DueQueue:
         await self._wire.call(Command.write("ZREM", shard, member, key=shard))
 
     def recheck(self, namespace: str, member: bytes, at: datetime) -> Command:
-        """Return what makes an entry due that otherwise never would be."""
+        """Return the command that makes an entry due that otherwise never would be."""
         session_id, _ = split_member(member)
         shard = self._keys.due(namespace, session_id)
         again_at = to_millis(at + PROBATION)
@@ -173,9 +173,9 @@ class DueQueue:
                 yield name, await self._wire.call(Command.read("ZRANGE", key, 0, -1, key=key))
 
     async def pages(self, namespace: str) -> AsyncIterator[list[bytes]]:
-        """Yield all members of a namespace, some at a time, a few of them twice.
+        """Yield all members of a namespace in parts; a few may come twice.
 
-        It misses none that is in the queue all the time, even if others move concurrently.
+        A member that stays in the queue is never missed, even if others move concurrently.
         """
         for key in self._keys.due_shards(namespace):
             cursor = b"0"

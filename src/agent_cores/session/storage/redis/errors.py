@@ -1,4 +1,4 @@
-"""Errors between this process and a server: which are transient, and what callers get."""
+"""Errors between this process and a server: which are transient, and how they are translated."""
 
 from __future__ import annotations
 

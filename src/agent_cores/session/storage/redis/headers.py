@@ -1,7 +1,7 @@
 """``Headers``: reads many headers; one that cannot be read does not hide the others.
 
 For a damaged header, one of a newer release, or a key with another type of value, the result has an
-error in its place. It is logged once, with the id of the session, and left in the store.
+error in its place. The error is logged once, with the session id; the record stays in the store.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Headers:
         session_id: str,
         answer: Any,  # noqa: ANN401 - whatever the server answers
     ) -> SessionMetadata | CorruptRecordError | None:
-        """Return the header in an answer of ``call_each``, as ``read`` does."""
+        """Return the header in a reply of ``call_each``, as ``read`` does."""
         if isinstance(answer, StoreFormatError):
             unreadable = CorruptRecordError(namespace, session_id, str(answer))
         else:
@@ -65,5 +65,5 @@ class Headers:
         return unreadable
 
     def log_once(self, name: object, error: Exception) -> None:
-        """Log that listings and sweeps leave something out."""
+        """Log that listings and sweeps leave this session out."""
         self._unreadable.log(name, error)

@@ -1,6 +1,6 @@
 """``Indexes``: the lists in which a session is found, and how a write keeps them correct.
 
-Lists are in other cluster slots than the sessions. So index entries are added before the session is
+Lists are in different cluster slots from sessions. So index entries are added before the session is
 written and removed after it: an index may hold stale entries but never misses a live session. A
 reader checks each entry against the session's header.
 
@@ -64,7 +64,7 @@ class IndexUpdate:
 
     @property
     def is_safe(self) -> bool:
-        """Whether no reader can have removed an entry as stale before the write was done."""
+        """Whether no reader can have removed an entry as stale before the write."""
         in_time = time.monotonic() - self._began < _RECENT
         return self.token is None and in_time and not self._looks_old
 
@@ -93,7 +93,7 @@ class Indexes:
         return entries
 
     def new_entries(self, header: SessionMetadata) -> list[Command]:
-        """Return what adds a new session to the lists, without the due queue."""
+        """Return the commands that add a new session to the lists, without the due queue."""
         additions = self._additions(IndexUpdate(None, header, is_new=True), None)
         return [command for command, _ in additions]
 
@@ -103,7 +103,7 @@ class Indexes:
         return key, _due_score(header), member_of(header.session_id, header.incarnation)
 
     def new_namespaces(self, names: Iterable[str]) -> Command:
-        """Return what adds namespaces to the set of those that have due queues."""
+        """Return the command that adds namespaces to the set of those that have due queues."""
         return Command.write("SADD", self._keys.namespaces, *names, key=self._keys.namespaces)
 
     async def add(self, update: IndexUpdate) -> None:
@@ -136,7 +136,7 @@ class Indexes:
             update.may_remove = await self._background.succeeds(claiming, _CLAIM_SECONDS)
 
     def _claim(self, update: IndexUpdate) -> asyncio.Task[bool] | None:
-        """Begin to claim the entries that the write will remove."""
+        """Start claiming the entries that the write will remove."""
         stale = self._stale(update.before, update.after)
         if update.token is None or not stale:
             return None
@@ -146,7 +146,7 @@ class Indexes:
         )
 
     async def finish(self, update: IndexUpdate) -> None:
-        """After the write: remove the stale entries, and repair those that must be there."""
+        """After the write: remove the stale entries, and repair the entries it needs."""
         await asyncio.gather(self._remove_stale(update), self._repair_added(update))
 
     async def _remove_stale(self, update: IndexUpdate) -> None:
@@ -158,10 +158,10 @@ class Indexes:
             await self._wire.call_all(removal(entry, update.token) for entry in stale)
 
     async def _repair_added(self, update: IndexUpdate) -> None:
-        """Add the entries again that others may have removed, and release the claims.
+        """Restore the entries that others may have removed, and release the claims.
 
-        A reader that came before the write may have taken them for stale ones; a write that was
-        refused may have claimed them after this one.
+        A reader that came before the write may have taken them for stale; a write that was refused
+        may have claimed them after this one.
         """
         if update.is_safe:
             return
@@ -172,11 +172,11 @@ class Indexes:
         await self._wire.call_all(commands)
 
     async def repair(self, header: SessionMetadata) -> None:
-        """Add every entry of a stored session again, in case it was removed or lost."""
+        """Restore every entry of a stored session, in case it was removed or lost."""
         await self._wire.call_all([*self.new_entries(header), self._due(header, "NX")])
 
     async def remove(self, header: SessionMetadata) -> None:
-        """Remove every entry of one incarnation, which is gone."""
+        """Remove every entry of one incarnation that no longer exists."""
         member = member_of(header.session_id, header.incarnation)
         keys = [key for key, _ in self.entries(header)]
         keys.append(self._keys.due(header.namespace, header.session_id))
@@ -189,10 +189,10 @@ class Indexes:
         return bool(stored == str(gone.incarnation).encode())
 
     async def undo(self, update: IndexUpdate, stored: SessionMetadata | None) -> None:
-        """Take back what was added for a write that was refused. ``stored``: what is there.
+        """Undo what was added for a write that was refused; ``stored`` is the stored session.
 
-        An entry is removed only if nobody has claimed it since. An entry that belongs gets its
-        score back only where it still has that of the refused write: a later writer knew better.
+        An entry is removed only if nobody has claimed it since. An entry that belongs gets its old
+        score back only if it still has that of the refused write: a later score is the right one.
         """
         refused = update.after
         correct = {} if stored is None else self.entries(stored)
@@ -223,7 +223,7 @@ class Indexes:
     def move(
         self, header: SessionMetadata, tags: Iterable[str], at: datetime, ends: datetime | None
     ) -> Command:
-        """Return what moves a session up in its owner's list and in those of the tags."""
+        """Return the commands that move a session up in the lists of its owner and its tags."""
         member = member_of(header.session_id, header.incarnation)
         keys = tuple(self._owned(header, tags))
         return INDEX.on(keys, "move", member, to_millis(at), _end(ends))
@@ -231,7 +231,7 @@ class Indexes:
     async def undo_move(self, header: SessionMetadata, moved_to: datetime) -> None:
         """Undo ``move`` for an append that was not written: ``header`` is what is stored.
 
-        Only where the score is still that of the append: a later writer knew better.
+        Only if the score is still that of the append: a later score is the right one.
         """
         member = member_of(header.session_id, header.incarnation)
         right = to_millis(header.listed_at or header.last_active_at)
@@ -243,7 +243,7 @@ class Indexes:
             )
 
     def _additions(self, update: IndexUpdate, token: str | None) -> Iterable[tuple[Command, bool]]:
-        """Yield what adds or moves up each entry, and extends the expiry of the owner's lists.
+        """Yield commands that add or move up each entry, and extend the expiry of owner lists.
 
         Each comes with whether the entry is new. With a token, the command also sets the claim of a
         new entry; ``""`` releases it, and yields nothing for other entries.
@@ -280,13 +280,13 @@ class Indexes:
 
 
 def claimed(entry: EntryKey, token: str) -> Command:
-    """Return what claims an entry: from then on only ``removal`` with that token removes it."""
+    """Return the claim of an entry: from then on only ``removal`` with that token removes it."""
     key, member = entry
     return INDEX.on((key, claim_of(key, member)), "claim", member, 0, _KEPT, token)
 
 
 def removal(entry: EntryKey, token: str) -> Command:
-    """Return what removes an entry that nobody has claimed since."""
+    """Return the command that removes an entry if nobody has claimed it since."""
     key, member = entry
     return REMOVE.on((key, claim_of(key, member)), member, token)
 

@@ -87,7 +87,7 @@ class Keys:
 
 
 def member_of(session_id: str, incarnation: int) -> bytes:
-    """Return the member that stands for a session in a sorted set."""
+    """Return the member that represents a session in a sorted set."""
     return session_id.encode() + _SEPARATOR + str(incarnation).encode()
 
 

@@ -1,9 +1,9 @@
 """``Listings``: pages of sessions, in two round trips: index entries, then headers.
 
 Each entry is checked against the header, and skipped if it is stale or its session does not match.
-A page that follows a cursor is then short rather than cost a third round trip. A page without a
-cursor is filled, because its caller may continue by offset. The next page continues at the position
-of an entry in its list, not at the time in the header.
+After a cursor, the listing then returns a short page rather than make a third round trip. A page
+without a cursor is filled, because its caller may continue by offset. The next page continues at
+the position of an entry in its list, not at the time in the header.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 
 _CHUNK = 500
 _IDLE_ROUNDS = 20
-"""A page without a cursor is filled until so many round trips in a row found no match."""
+"""A page without a cursor is filled until this many consecutive round trips find no match."""
 _ENTRIES_TOGETHER = 4_096
-"""Entries of all lists that are checked at a time: that takes the event loop."""
+"""Entries of all lists that are checked at a time, which blocks the event loop."""
 _AT_LEAST = 12
 """A few more entries than a small page needs: some may be skipped."""
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Lists in one slot; the sessions wanted are in all of them."""
+    """Lists in one slot; the wanted sessions are those that are in every list."""
 
     keys: tuple[bytes, ...]
     subject: str | None = None
@@ -105,7 +105,7 @@ class Listings:
     ) -> tuple[list[Entry], Place | None]:
         """Return entries after a position, and the position to continue at; ``None`` at the end.
 
-        There may be more than are wanted, if there are several lists.
+        If there are several lists, there may be more entries than requested.
         """
         bound = "+inf" if after is None else after[0]
         each = min(wanted, max(_AT_LEAST, _ENTRIES_TOGETHER // len(sources)))
@@ -207,10 +207,10 @@ def _is_stale(
 
 
 def _fewest_checked(query: Query) -> int:
-    """Return how many entries to check at least, however small the page."""
+    """Return the minimum number of entries to check, however small the page."""
     tells_apart = query.subjects and (query.status is SessionStatus.ARCHIVED or query.tags)
     if tells_apart or query.status is SessionStatus.EXPIRED:
-        return WALK_LIMIT  # the lists do not separate these from others
+        return WALK_LIMIT  # the lists hold these among others
     return _AT_LEAST
 
 
@@ -227,7 +227,7 @@ def _is_latest_grant(header: SessionMetadata, subject: str, query: Query) -> boo
 
 
 def _count_for(entries: Sequence[Entry], sessions: int) -> int:
-    """Return how many entries belong to the first so many sessions; each may have several."""
+    """Return how many entries belong to the first ``sessions`` sessions; each may have several."""
     seen: set[str] = set()
     for count, entry in enumerate(entries):
         if len(seen) == sessions and entry.session_id not in seen:

@@ -55,10 +55,10 @@ _log = logging.getLogger(__name__)
 class RedisProvider(NativeProvider):
     """Sessions in Redis 7 or Valkey.
 
-    ``client`` is a ready ``redis.asyncio.Redis`` or ``RedisCluster``, which is never closed here;
-    without one, ``url`` names the servers. At most ``pool_size`` connections per server; an
-    operation takes at most ``timeout`` seconds. ``fast_path=False`` makes every change read the
-    session first.
+    ``client`` is a ready ``redis.asyncio.Redis`` or ``RedisCluster``, which the provider never
+    closes; without one, ``url`` names the servers. There are at most ``pool_size`` connections per
+    server, and an operation takes at most ``timeout`` seconds. With ``fast_path=False`` every
+    change reads the session first.
     """
 
     capabilities = Capabilities(shared=True, durable=True, flat=True)
@@ -137,7 +137,7 @@ class RedisProvider(NativeProvider):
             await self._wire.close()
 
     async def _finish(self) -> None:
-        """Finish the changes that were accepted."""
+        """Finish the accepted changes."""
         while self._running:
             await asyncio.wait(self._running)
         await self._creates.drain()

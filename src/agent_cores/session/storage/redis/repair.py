@@ -1,10 +1,10 @@
-"""Repairing indexes: entries that a listing finds wrong, and all entries of one user.
+"""Repairs indexes: entries that a listing finds wrong, and all entries of one user.
 
-Repairs run in the background, after the listing was answered. A stale entry is removed once it is a
-minute old: until then its session may be being created. A session that is saved with an older time
-may be created even later. So a repair reads the session again before the removal and after it, and
-whoever creates the session adds its entries again after the write. The sweeper then checks the
-session in the due queue.
+Repairs run in the background, after the listing has returned. A stale entry is removed once it is a
+minute old: until then, a create of its session may be in flight. A session that is saved with an
+older time may be created even later. So a repair reads the session again before the removal and
+after it, and the writer that creates the session adds its entries again after the write. The
+sweeper then checks the session in the due queue.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _REPAIRED_AFTER = timedelta(minutes=1)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One session in the list ``key``. ``subject``: whose list that is, if a subject's."""
+    """One session in the list ``key``. ``subject``: set if ``key`` is a subject's list."""
 
     score: int
     session_id: str
@@ -108,7 +108,7 @@ class Repairs:
             return entry.score
         if entry.subject is None:
             return self._indexes.entries(header).get((entry.key, entry.member))
-        grant = header.grants.get(entry.subject)  # of perhaps a thousand
+        grant = header.grants.get(entry.subject)  # a header may hold a thousand grants
         if grant is None or header.incarnation != entry.incarnation:
             return None
         return to_millis(grant.granted_at)
@@ -116,7 +116,7 @@ class Repairs:
     async def _remove(self, namespace: str, wrong: Sequence[Entry], at: datetime) -> None:
         """Remove entries that are still stale and that nobody has claimed since.
 
-        A new session claims nothing, so its entries are added again if it was created meanwhile.
+        A create claims nothing, so its entries are added again if it happened concurrently.
         """
         token = random_token()
         await self._wire.call_all(claimed((entry.key, entry.member), token) for entry in wrong)
@@ -151,7 +151,7 @@ async def repair_lists(
 ) -> None:
     """Add missing index entries of the sessions that a user owns or that are shared with the user.
 
-    Lists are in other cluster slots than the sessions, so a failover may lose an entry and keep the
+    Lists are in different cluster slots from sessions, so a failover may lose an entry and keep the
     session. This reads every session of the namespace: two round trips for every 500.
     """
     async for members in due.pages(namespace):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 _REFRESH_INTERVAL = 0.1
-"""Seconds between two reads of a cluster's slots, however many commands are redirected."""
+"""The minimum seconds between two reads of a cluster's slots, even with many redirects."""
 _IDLE = 1.0
 """Seconds without use after which a sentinel is asked whether the server is still the primary."""
 _ASKED = 0.25
@@ -57,7 +57,7 @@ class Topology(Protocol):
         """Return the addresses of all primaries."""
 
     async def refresh(self, address: str | None) -> None:
-        """Find the servers again: the one at that address failed, or is no longer a primary."""
+        """Find the servers again, because the one at that address failed or was demoted."""
 
     async def acquire(self, address: str) -> AbstractConnection:
         """Return an open connection for one flight."""
@@ -107,9 +107,9 @@ def _connected(url: str, *, pool_size: int, timeout: float) -> Topology:
 
 
 def _host_timeouts(timeout: float, hosts: Sequence[object]) -> dict[str, float]:
-    """Return the timeouts of one host, so that there is time to ask the others.
+    """Return timeouts for one host that leave time to ask the others.
 
-    A cluster has more hosts than the URL may name: at least three.
+    A cluster has at least three hosts, even if the URL names fewer.
     """
     share = timeout / (max(len(hosts), 3) + 1)
     return {"socket_timeout": share, "socket_connect_timeout": share}
@@ -132,13 +132,13 @@ def _sentinel(
 
 
 def _checked(pool: ConnectionPool) -> ConnectionPool:
-    """Make a connection object: only then does redis-py reject an unknown option."""
+    """Create a connection object: only then does redis-py reject an unknown option."""
     pool.make_connection()  # type: ignore[no-untyped-call]
     return pool
 
 
 def _checked_client(client: RedisCluster) -> RedisCluster:
-    """Make a connection object, as ``_checked`` does."""
+    """Create a connection object, as ``_checked`` does."""
     node = ClusterNode("any", 0, **client.nodes_manager.connection_kwargs)
     node.connection_class(**node.connection_kwargs)
     return client
@@ -147,7 +147,7 @@ def _checked_client(client: RedisCluster) -> RedisCluster:
 async def _connect(connection: AbstractConnection) -> None:
     """Connect, or reconnect if the server has closed the connection or has sent unexpected data.
 
-    redis-py's pools do the same, but not with maintenance notifications on, which is the default.
+    redis-py's pools do the same, except with maintenance notifications on, which is the default.
     """
     if connection.is_connected and await is_stale(connection):
         await connection.disconnect(nowait=True)
@@ -168,12 +168,12 @@ class OneServer:
         """Connect once."""
         await self._pool.release(await self.acquire(self.primaries()[0]))
 
-    def node_of(self, key: bytes | None) -> str:  # noqa: ARG002 - there is but one
+    def node_of(self, key: bytes | None) -> str:  # noqa: ARG002 - there is only one
         """Return the one address."""
         return "server"
 
     def redirected(self, error: AskError) -> str | None:
-        """Raise: one server of a cluster is not the whole store."""
+        """Raise a configuration error: one server of a cluster is not the whole store."""
         detail = "this server belongs to a cluster: use redis+cluster://"
         raise ConfigurationError(detail) from error
 
@@ -184,7 +184,7 @@ class OneServer:
     async def refresh(self, address: str | None) -> None:  # noqa: ARG002 - as above
         """Close idle connections: the next ones lead to the new primary.
 
-        Each is closed in one step, so that the pool lends none that is about to close.
+        Each is closed in one step, so that the pool never hands out one that is about to close.
         """
         for connection in idle_connections(self._pool):
             await connection.disconnect(nowait=True)
@@ -338,7 +338,7 @@ class PrimaryCheck:
         return None
 
     def used(self, connection: AbstractConnection) -> None:
-        """Note that a connection was in use until now."""
+        """Record that a connection was in use until now."""
         self._used[connection] = time.monotonic()
 
     async def close_if_replaced(self, connection: AbstractConnection) -> None:

@@ -96,7 +96,7 @@ class Wire:
         return None
 
     async def drain(self) -> None:
-        """Accept no more commands, and return once all are answered."""
+        """Accept no more commands, and return once all have a reply."""
         self._closed = True
         await asyncio.gather(*(node.drain() for node in self._nodes.values()))
 
@@ -115,7 +115,7 @@ class Wire:
         return self._clocks.now(self._address_of(key))
 
     def note_time(self, key: bytes, asked_at: float, answer: Sequence[bytes]) -> None:
-        """Note the answer of a key's server to ``TIME``, sent at that ``time.monotonic()``."""
+        """Record the reply of a key's server to ``TIME``, sent at that ``time.monotonic()``."""
         address = self._address_of(key)
         if address is not None:
             self._clocks.note(address, asked_at, answer)
@@ -127,7 +127,7 @@ class Wire:
             return None
 
     async def note_times(self) -> None:
-        """Ask every primary for its time; without an answer it stays unknown."""
+        """Ask every primary for its time; without a reply it stays unknown."""
         addresses = self._topology.primaries()
         await asyncio.gather(*map(self._note_time_of, addresses))
 
@@ -141,10 +141,10 @@ class Wire:
             self._clocks.note(address, asked_at, answer)
 
     async def call(self, command: Command) -> Any:  # noqa: ANN401 - whatever the server answers
-        """Send a command, retry it where that is safe, and return the answer.
+        """Send a command, retry it where that is safe, and return the reply.
 
-        ``StorageUnavailableError`` once the timeout has passed, or with ``outcome_unknown`` as soon
-        as the response to a command was lost that must not be sent twice.
+        Raises ``StorageUnavailableError`` once the timeout has passed. If the response to a command
+        that must not be sent twice was lost, raises it at once, with ``outcome_unknown``.
         """
         left = time_left(self._timeout)
         if not left:
@@ -162,7 +162,7 @@ class Wire:
     async def _retry(
         self, command: Command, deadline: float, address: str | None, failure: Exception
     ) -> Any:  # noqa: ANN401 - whatever the server answers
-        """Send a command again whose first attempt, at that address, failed."""
+        """Retry a command whose first attempt, at that address, failed."""
         delivery = _Delivery(command, deadline)
         while True:
             await self._redeliver(delivery, address, failure)
@@ -174,7 +174,7 @@ class Wire:
                 failure = error
 
     async def call_all(self, commands: Iterable[Command]) -> list[Any]:
-        """Send commands and return their answers in order; raise the first error."""
+        """Send commands and return their replies in order; raise the first error."""
         answers = await self.try_all(commands)
         for answer in answers:
             if isinstance(answer, SessionError):
@@ -184,7 +184,7 @@ class Wire:
     async def call_each(self, commands: Iterable[Command]) -> list[Any]:
         """Do what ``call_all`` does, but return the ``StoreFormatError`` of a key in its place.
 
-        A key with another type of value does not hide the answers of others.
+        A key with another type of value does not hide the replies of others.
         """
         answers = await self.try_all(commands)
         for answer in answers:
@@ -193,9 +193,9 @@ class Wire:
         return answers
 
     async def try_all(self, commands: Iterable[Command]) -> list[Any]:
-        """Send commands and return the answer or the ``SessionError`` of each, in order.
+        """Send commands and return the reply or the ``SessionError`` of each, in order.
 
-        Those for one server go in one flight, up to ``GROUP`` of them.
+        Commands for one server share a flight, up to ``GROUP`` of them.
         """
         waiting = list(commands)
         left = time_left(self._timeout)
@@ -258,7 +258,7 @@ class Wire:
             raise translated(error) from error
 
     async def _redeliver(self, delivery: _Delivery, address: str | None, error: Exception) -> None:
-        """Prepare the next attempt after one at that address failed, or raise the final error."""
+        """Prepare a retry after the attempt at that address failed, or raise the final error."""
         _log.debug("an attempt to send a command failed: %s: %s", type(error).__name__, error)
         delivery.address, delivery.asking = None, False
         if isinstance(error, NoScriptError) and not delivery.in_full:
@@ -366,7 +366,7 @@ class _Delivery:
         self._raise_if_late(error)
 
     async def pause(self, error: Exception) -> None:
-        """Wait for a pause that grows each time; raise past the deadline."""
+        """Wait for a backoff that grows each time; raise past the deadline."""
         self._raise_if_late(error)
         await self._backoff.pause()
 

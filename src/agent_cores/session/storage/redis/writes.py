@@ -39,8 +39,8 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``sent``, by the server's clock, is added to it. ``absent``: the session must not exist;
     ``erased``: its header must be gone. ``append`` has ``(seq or 0, id, record)``, ``remove``
     ``(seq, id)``, ``set`` alternating names and values. ``ends`` replaces the stored end if it is
-    later, or ``exactly`` so; ``""`` is never. ``active_at`` updates the times of activity, and
-    ``listed_at`` even if it is recent if ``revised``.
+    later, or always if ``exactly``; ``""`` means never. ``active_at`` updates the times of
+    activity; ``revised`` updates ``listed_at`` even if it is recent.
     """
 
     at: int | None = None
@@ -98,7 +98,7 @@ def hot_write(
 ) -> Write:
     """Return the write of a plain append that was decided on a cached header.
 
-    While ``access_revision`` is that of the basis, so are ``hold`` and ``archived``.
+    As long as ``access_revision`` is that of the basis, so are ``hold`` and ``archived``.
     """
     fields: tuple[str, ...] = ("incarnation", "access_revision")
     values: tuple[str, ...] = (str(basis.incarnation), str(basis.access_revision))
@@ -137,7 +137,7 @@ def create_write(applied: Applied) -> Write:
 
 
 def delete_write(before: SessionMetadata, change: Change, sent: int | None) -> Write:
-    """Return the write that removes a session, if it is still as it was read."""
+    """Return the write that removes a session if it has not changed since it was read."""
     ended = change.must_be_expired
     guards = _guards(before, *(["expires_at"] if ended else []), *_seq_guard(change))
     return Write(
@@ -223,7 +223,7 @@ def _as_written(
 
 
 def _guards(before: SessionMetadata, *more: str) -> dict[str, str]:
-    """Return the fields that the decision relied on, and that must still hold."""
+    """Return the fields that the decision relied on and that must not have changed."""
     fields = encode_header(before)
     names = ("incarnation", "access_revision", "revision", "turn_token", "turn_expires_at", *more)
     return {name: _text(fields[name]) for name in names}

@@ -1,1 +1,1 @@
-"""The SQL core: what every database that speaks SQL shares. ``dialect.py`` is where to begin."""
+"""The SQL core: what all SQL databases share. Start reading at ``dialect.py``."""

@@ -1,7 +1,7 @@
 """``Batch``: many changes in one transaction: lock, read, decide by ``apply_change``, write.
 
-Every kind of change can go this way. A refusal answers one change; an error of the transaction is
-raised, and nothing was written.
+It handles every kind of change. A refusal fails only its own change. An error of the transaction
+is raised; then nothing was written.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ Answer = Applied | Exception
 class Batch:
     """One batch of changes, for one transaction. ``deletes``: whether it left rows to purge.
 
-    With ``skip_locked`` a session that another transaction holds is not waited for: its changes are
-    answered with ``LockedError``.
+    With ``skip_locked`` the batch does not wait for a session that another transaction has locked:
+    its changes get ``LockedError``.
     """
 
     def __init__(self, changes: Sequence[Change], *, skip_locked: bool = False) -> None:
@@ -50,7 +50,7 @@ class Batch:
         self.deletes = False
 
     def plan(self) -> Plan[list[Answer]]:
-        """Carry out the changes, several to one session in their order; answer each."""
+        """Apply the changes, several to one session in their order; return each one's outcome."""
         yield from self._lock({_name(change) for change in self._changes})
         yield from self._check_missing()
         for indexes in rounds(self._changes):
@@ -61,11 +61,11 @@ class Batch:
         return [self._answers[index] for index in range(len(self._changes))]
 
     def left(self) -> dict[SessionName, Loaded]:
-        """Return the sessions of the batch that are stored and can be read, as it leaves them."""
+        """Return the batch's stored and readable sessions, as they are after it."""
         return {name: held for name, held in self._loaded.items() if isinstance(held, Loaded)}
 
     def _lock(self, names: Iterable[SessionName]) -> Plan[None]:
-        """Lock and load headers. A lock that was waited for gives the row as of after the wait."""
+        """Lock and load headers. After a wait for its lock, a row is as it is after the wait."""
         statement = Statement.LOCK_FREE if self._skip_locked else Statement.LOCK
         for row in (yield Step(statement, sorted(names))):
             name = name_of(row)
@@ -75,10 +75,10 @@ class Batch:
                 self._loaded[name] = error
 
     def _check_missing(self) -> Plan[None]:
-        """Check again what was not found: it may have been replaced during the wait for locks.
+        """Check missing sessions again: one may have been replaced during the wait for locks.
 
-        Its new row may precede those that are locked by now. Locking it would break the order of
-        locks, so the changes of the batch have to go one by one.
+        Its new row may precede rows that are already locked. Locking it would break the lock order,
+        so the changes of the batch must run one by one.
         """
         missing = {_name(change) for change in self._changes if change.create is None}
         missing -= self._loaded.keys()
@@ -112,7 +112,7 @@ class Batch:
             self._answers[index] = applied
             if applied.writes and self._collect(written, loaded, change, applied):
                 creates[_name(change)] = index
-        if written.deleted:  # before creates, which may take the same names
+        if written.deleted:  # before creates, which may use the same names
             yield Step(Statement.DELETE_HEADERS, written.deleted)
             self.deletes = True
         if creates:
@@ -141,7 +141,7 @@ class Batch:
         return False
 
     def _create(self, written: Written, creates: dict[SessionName, int]) -> Plan[None]:
-        """Insert new headers, in the order of their names, so that no two batches deadlock."""
+        """Insert new headers in the order of their names, so that no two batches deadlock."""
         applied: dict[SessionName, Applied] = {}
         for name in sorted(creates):
             answer = self._answers[creates[name]]
@@ -157,7 +157,7 @@ class Batch:
             self._answers[creates[name]] = self._loaded[name] = clash
 
     def _read_contents(self, changes: Sequence[Change]) -> Plan[Contents]:
-        """Read what lies outside the locked rows, by later statements than the one that locked."""
+        """Read what is outside the locked rows, in statements that run after the locking one."""
         found = [(change, self._loaded.get(_name(change))) for change in changes]
         pairs = [(change, held.session_key) for change, held in found if isinstance(held, Loaded)]
         contents = Contents()

@@ -1,4 +1,4 @@
-"""``ServerClock``: what the server's clock shows now, without asking it again."""
+"""``ServerClock``: the time of the server's clock, without asking it again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 class ServerClock:
     """An estimate of the server's clock, in milliseconds since 1970.
 
-    It counts on by a monotonic clock, and is ahead of the server's by no more than the round trip
-    of its measurement: so the server never takes a write to have waited longer than it did.
+    A monotonic clock counts on from the last measurement. The estimate is never behind the server's
+    clock, and ahead of it by at most one round trip: so the server never overestimates how long a
+    write has waited.
     """
 
     def __init__(self, database: Database) -> None:

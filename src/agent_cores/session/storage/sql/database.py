@@ -1,4 +1,4 @@
-"""``Database``: what the core needs of a database server, with what all of them share."""
+"""``Database``: the interface of a database server for the core, and what all servers share."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Connection(Protocol):
     """A connection inside a transaction, bounded by the deadline of that transaction."""
 
     async def run(self, step: Step) -> Rows:
-        """Carry out one step."""
+        """Execute one step."""
 
     async def script(self, text: str) -> None:
-        """Run a schema file: several statements, the names of the tables filled in."""
+        """Run a schema file: several statements, with the table names filled in."""
 
 
 class Database(ABC):
@@ -41,7 +41,7 @@ class Database(ABC):
 
     ``timeout`` in seconds bounds an operation, from the wait for a connection to its end. A
     deadline is a time of the event loop's clock. ``has_hot_append``: whether ``append_hot`` is
-    there.
+    supported.
     """
 
     has_hot_append = False
@@ -50,7 +50,7 @@ class Database(ABC):
     @property
     @abstractmethod
     def pool_size(self) -> int:
-        """How many connections there are at most; at least 2."""
+        """The maximum number of connections; at least 2."""
 
     @abstractmethod
     def use(self, names: Names) -> None:
@@ -58,11 +58,11 @@ class Database(ABC):
 
     @abstractmethod
     async def open(self) -> None:
-        """Connect; refuse, by name, a server that cannot be used. Returns if it is open."""
+        """Connect; raise for a server that cannot be used. Return at once if it is open."""
 
     @abstractmethod
     async def close(self, deadline: float | None = None) -> None:
-        """Close what this opened; at the deadline, cut what is still in use."""
+        """Close what this opened; at the deadline, abort connections that are still in use."""
 
     @abstractmethod
     def transaction(
@@ -75,27 +75,27 @@ class Database(ABC):
         """Run a block in one transaction, committed at its end, rolled back if it raises.
 
         ``lock_wait`` in seconds is how long a statement waits for a lock; ``LockedError`` after
-        that. ``one_instant``: all statements see one snapshot, and none writes. An error in the
-        block means that nothing was written; one of the commit, that it may have been.
+        that. ``one_instant``: all statements see one snapshot, and none writes. After an error in
+        the block nothing was written; after an error of the commit, the outcome is unknown.
         """
 
     @abstractmethod
     def schema_lock(self, deadline: float) -> AbstractAsyncContextManager[Connection]:
-        """Run a block that makes tables while no other process does, committed at its end."""
+        """Run a block that creates tables while no other process does, committed at its end."""
 
     async def prepare_schema(self, connection: Connection) -> None:
-        """Make what the tables lie in, and the ``schema`` table, where they are missing."""
+        """Create the database schema, if there is one, and the ``schema`` table if missing."""
         raise NotImplementedError
 
     async def run(self, step: Step, *, deadline: float | None = None) -> list[Row]:
-        """Carry out one step by itself. A dialect with one round trip for that overrides this."""
+        """Execute one step by itself. A dialect that can do so in one round trip overrides this."""
         async with self.transaction(deadline=deadline) as connection:
             return list(await connection.run(step))
 
     async def read(
         self, namespace: str, session_id: str, *, context: bool, window: Window | None
     ) -> Snapshot | None:
-        """Read one session at one instant. A dialect that can do so in one statement overrides."""
+        """Read one session at one instant. A dialect with one statement for it overrides this."""
         deadline = self.deadline()
 
         async def attempt() -> Snapshot | None:
@@ -114,7 +114,7 @@ class Database(ABC):
         sent_at: int | None,  # noqa: ARG002 - for a database that judges the appends itself
         deadline: float,
     ) -> list[Row]:
-        """Carry out plain appends in one transaction, see ``hot.py``.
+        """Apply plain appends in one transaction, see ``hot.py``.
 
         A dialect that can do so in one statement overrides this. Called only if ``has_hot_append``
         is set.
@@ -123,14 +123,14 @@ class Database(ABC):
             return await carry_out(hot_plan(appends, skip_locked=skip_locked), connection.run)
 
     def deadline(self) -> float:
-        """Return when an operation that begins now has to end: not after its caller's deadline."""
+        """Return the deadline of an operation that begins now, at most that of its caller."""
         return asyncio.get_running_loop().time() + time_left(self.timeout)
 
     async def repeatable(self, work: Callable[[], Awaitable[Result]]) -> Result:
-        """Do what may be done twice: retry once if the connection broke or another was in the way.
+        """Run an operation that may run twice; retry once after a lost connection or a clash.
 
-        A standby cancels reads that are in the way of what it replays. To a reader that is no
-        conflict: where it happens again, the store is unavailable.
+        A standby cancels reads that conflict with its replay. A reader has no conflict to resolve,
+        so if it happens again, the store is unavailable.
         """
         with suppress(ConnectionLostError, ClashError):
             return await work()

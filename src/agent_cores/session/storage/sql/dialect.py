@@ -1,8 +1,8 @@
-"""What a database must answer to be a store: the interface between the SQL core and a dialect.
+"""What a database must support to be a store: the interface between the SQL core and a dialect.
 
-The core knows what is written and in which order; a dialect knows how its database says it. The
-core's work is a :data:`Plan`: a generator without I/O that yields a :class:`Step`, a named
-statement with its rows, and is sent the rows that came back. PostgreSQL and MySQL carry a plan out
+The core decides what is written and in which order; a dialect writes it in the SQL of its database.
+The core's work is a :data:`Plan`: a generator without I/O that yields a :class:`Step`, a named
+statement with its rows, and receives the rows of the result. PostgreSQL and MySQL execute a plan
 with ``await``, SQLite does so on its writer thread.
 
 A dialect for a database server consists of
@@ -19,14 +19,15 @@ byte for byte; bodies, context values and the JSON of a header are ``bytes`` and
 ``bytes``. A row of a header is ``(session_key, *HEADER_FIELDS)``, see
 :data:`~agent_cores.session.codec.HEADER_FIELDS`; all its other columns may be null.
 
-**Isolation.** READ COMMITTED: a statement sees what was committed before it began, and a lock that
-was waited for gives the row as it is after the wait.
+**Isolation.** READ COMMITTED: a statement sees what was committed before it began; after a wait for
+its lock, a row is as it is after the wait.
 
-**Errors.** Let none of the driver's through. Raise ``ClashError`` for a deadlock, a serialization
-failure or a unique violation, ``LockedError`` for a lock timeout, ``ConnectionLostError`` for a
-broken connection, ``InvalidInputError`` for a value that the database refuses, ``StoreFormatError``
-for missing or foreign tables, ``StorageUnavailableError`` for the rest. ``outcome_unknown=True`` is
-set where a commit (or a statement by itself that writes) may have been carried out.
+**Errors.** Translate all of the driver's errors. Raise ``ClashError`` for a deadlock, a
+serialization failure or a unique violation, ``LockedError`` for a lock timeout,
+``ConnectionLostError`` for a broken connection, ``InvalidInputError`` for a value that the database
+refuses, ``StoreFormatError`` for missing or foreign tables, ``StorageUnavailableError`` for the
+rest. Set ``outcome_unknown=True`` if a commit, or a single statement that writes, may have been
+executed.
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ Result = TypeVar("Result")
 class Statement(Enum):
     """The statements that a dialect writes in its SQL: rows in -> rows out.
 
-    Most take any number of rows, always at least one; "one row" says which take one. Where a line
-    names no rows out, what comes back is ignored.
+    Most take any number of rows, always at least one; those that take one say "one row". If a
+    description names no rows out, the result is ignored.
     """
 
-    # A batch of changes. All of it runs in one transaction.
+    # A batch of changes, which runs in one transaction.
     LOCK = "lock"
     """(namespace, session_id) -> headers of those that exist, locked one after the other in the
-    order of their session_key. A lock that cannot be had within ``lock_wait``: ``LockedError``."""
+    order of their session_key. ``LockedError`` if a lock takes longer than ``lock_wait``."""
     LOCK_FREE = "lock free"
     """The same, without sessions that another transaction has locked (SKIP LOCKED)."""
     PRESENT = "present"
@@ -136,8 +137,8 @@ class Statement(Enum):
     """One row (limit,) -> (session_key,) from ``deleted``, locked, without those that another
     transaction has locked."""
     PURGE_MESSAGES = "purge messages"
-    """(session_key, limit), the limit of every row the same -> one row (count,): delete at most so
-    many messages of all these sessions, and return how many those were."""
+    """(session_key, limit), the limit of every row the same -> one row (count,): delete at most
+    ``limit`` messages of all these sessions together, and return how many were deleted."""
     PURGE_CONTEXT = "purge context"
     """The same for context entries."""
     FORGET_DELETED = "forget deleted"
@@ -172,7 +173,7 @@ Plan = Generator[Step, Rows, Result]
 
 
 async def carry_out(plan: Plan[Result], run: Callable[[Step], Awaitable[Rows]], /) -> Result:
-    """Carry out a plan with ``await``; an error of a step ends it."""
+    """Execute a plan with ``await``; an error of a step ends it."""
     rows: Rows | None = None
     try:
         while True:
@@ -184,7 +185,7 @@ async def carry_out(plan: Plan[Result], run: Callable[[Step], Awaitable[Rows]], 
 
 
 def carry_out_now(plan: Plan[Result], run: Callable[[Step], Rows], /) -> Result:
-    """Carry out a plan in this thread; an error of a step ends it."""
+    """Execute a plan in this thread; an error of a step ends it."""
     rows: Rows | None = None
     try:
         while True:

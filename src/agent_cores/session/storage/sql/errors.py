@@ -1,4 +1,4 @@
-"""Errors by which a dialect tells the core what may be done again."""
+"""Errors that a dialect raises so that the core knows what may be retried."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from agent_cores.session.errors import (
 
 
 class ClashError(ConflictError):
-    """A concurrent transaction was in the way and nothing was written: worth a retry.
+    """A concurrent transaction conflicted and nothing was written: retry.
 
-    A deadlock, a serialization failure, a unique violation.
+    It is a deadlock, a serialization failure or a unique violation.
     """
 
 

@@ -1,9 +1,9 @@
-"""The hot append: plain appends on a cached header, carried out by one guarded statement.
+"""The hot append: plain appends on a cached header, applied by one guarded statement.
 
-Which changes may go hot and what their guards are is said here once. A hot append may only do what
-``apply_change`` would have done: it numbers and writes where the guards hold and no message id is
-stored. Where a database answers nothing for an append, nothing of that append was written, and the
-generic batch decides.
+Only this module decides which changes may go hot and what their guards are. A hot append may only
+do what ``apply_change`` would have done: it numbers and writes if the guards hold and no message id
+is stored. If a database returns no row for an append, nothing of that append was written, and the
+change falls back to the generic batch.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.dialect import Row
     from agent_cores.session.storage.sql.rows import SessionName
 
-_instant = lru_cache(maxsize=10_000)(from_millis)  # sessions keep an instant for many appends
+_instant = lru_cache(maxsize=10_000)(from_millis)  # many appends share an instant
 
 
 def may_go_hot(change: Change) -> bool:
     """Whether a change is a plain append whose guards are those of the header it was decided on.
 
-    Only the database gives it its numbers, and nothing but the cached header is needed to judge it.
+    The database numbers its messages, and the cached header is enough to decide it.
     """
     basis = change.basis
     return (
@@ -53,7 +53,7 @@ class Guards(msgspec.Struct):
     ``turn`` and ``expected_last_seq`` hold only if given, and so does ``access_revision``. ``at``
     must be before the stored end and before ``valid_until``; ``hold`` must be null, the format
     this program's. ``listed_at`` is the time to which the session moves in its listings, ``None``
-    where it stays; with it, ``revision`` must be the stored one. ``item`` numbers the appends.
+    if it stays; if set, ``revision`` must be the stored one. ``item`` numbers the appends.
     """
 
     namespace: str
@@ -80,11 +80,11 @@ class Sent(msgspec.Struct):
 
 
 class HotAppends(msgspec.Struct):
-    """What a database is given: guards of each append, and the messages of all with their bodies.
+    """The input of a database: the guards of each append, and all messages with their bodies.
 
-    In each session messages are numbered in this order. An answer is a row ``(item, first seq,
+    In each session messages are numbered in this order. A result is a row ``(item, first seq,
     last_seq, message_count, revision, last_active_at, listed_at, expires_at, due_at)``: the number
-    that the first message got, and fields of the header as they were before these appends. The
+    of the first message, and fields of the header as they were before these appends. The
     header then has the later one of the stored and the given ``last_active_at``, ``listed_at`` and
     ``expires_at`` (null, for no end, is the latest); ``due_at`` is at most ``expires_at``, and
     ``expires_at`` itself where it was null.
@@ -96,7 +96,7 @@ class HotAppends(msgspec.Struct):
 
 
 class Append:
-    """A plain append that is carried out on a cached header."""
+    """A plain append that is applied on a cached header."""
 
     __slots__ = ("_at", "_hot", "_sent", "basis", "change")
 
@@ -110,12 +110,12 @@ class Append:
 
     @classmethod
     def of(cls, change: Change) -> Append | None:
-        """Return the append in a change; ``None`` where it must go the generic way."""
+        """Return the append in a change; ``None`` if the change must fall back."""
         basis = change.basis
         return cls(change, basis) if basis is not None and may_go_hot(change) else None
 
     def guards(self, item: int) -> Guards | None:
-        """Return its guards as of now; ``None`` where it must go the generic way."""
+        """Return its guards as of now; ``None`` if it must fall back."""
         change, basis = self.change, self.basis
         at = change.applied_at()
         hot = hot_append(change, at)
@@ -144,7 +144,7 @@ class Append:
         return sum(len(message.body) for message in self.change.append)
 
     def applied(self, row: Sequence[Any]) -> Applied:
-        """Return what was done; ``row`` is the answer to this append, see ``HotAppends``."""
+        """Return the outcome; ``row`` is the result of this append, see ``HotAppends``."""
         _, first, last_seq, count, revision, active_at, listed_at, ends, due_at = row
         change, sent = self.change, self._sent
         messages = numbered(change.append, first - 1)
@@ -169,7 +169,7 @@ class Append:
 
 
 class HotDatabase(Protocol):
-    """What ``append_all`` asks of a database."""
+    """What ``append_all`` requires of a database."""
 
     async def append_hot(
         self,
@@ -180,7 +180,7 @@ class HotDatabase(Protocol):
         sent_at: int | None,
         deadline: float,
     ) -> Sequence[Row]:
-        """Carry out plain appends in one statement; return a row for each that was."""
+        """Apply plain appends in one statement; return a row for each that was applied."""
 
 
 async def append_all(
@@ -192,12 +192,11 @@ async def append_all(
     lock_wait: float,
     skip_locked: bool = False,
 ) -> list[Applied | None]:
-    """Carry out a batch in one commit; ``None`` for each that must go the generic way.
+    """Apply a batch in one commit; return ``None`` for each append that must fall back.
 
-    It waits ``lock_wait`` seconds for a session that another transaction holds, then raises
-    ``LockedError``; with ``skip_locked`` it leaves such sessions out. ``sent_at`` is what the
-    server's clock shows now, in milliseconds, by which the server knows how long a lock was waited
-    for.
+    It waits ``lock_wait`` seconds for a session that another transaction has locked, then raises
+    ``LockedError``; with ``skip_locked`` it leaves such sessions out. ``sent_at`` is the server's
+    time now, in milliseconds, from which the server computes how long it waited for a lock.
     """
     chosen: list[Append] = []
     sent = HotAppends()
@@ -222,10 +221,10 @@ async def append_all(
 
 
 def _choose(appends: Iterable[Append]) -> list[Append]:
-    """Return the appends that one statement can carry out together.
+    """Return the appends that one statement can apply together.
 
     A repeated message id, and an ``expected_last_seq`` behind another append to the same session,
-    can only be judged after the one before: they go the generic way.
+    can only be decided after the append before it: they fall back.
     """
     ids: set[tuple[str, str, str]] = set()
     touched: set[SessionName] = set()

@@ -1,8 +1,8 @@
-"""The hot append as a plan, for a database that cannot carry it out in one statement.
+"""The hot append as a plan, for a database that cannot apply it in one statement.
 
-It locks the sessions, compares the guards here, numbers, and writes: two round trips where the
-dialect sends its writes together with the COMMIT. No header is decoded, and message ids are not
-looked up: one that is stored already violates the unique key, and the batch goes the generic way.
+It locks the sessions, compares the guards here, numbers, and writes: two round trips if the dialect
+sends its writes together with the COMMIT. No header is decoded, and message ids are not looked up:
+one that is already stored violates the unique key, and the batch falls back.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.hot import Guards, HotAppends
 
 _SPARE_MILLIS = 100
-"""How much later than expected a lock may be there without having been waited for."""
+"""How much later than expected a lock may be granted without counting as a wait."""
 _PLACES = {name: 1 + place for place, name in enumerate(HEADER_FIELDS)}
 _WRITTEN = ("last_seq", "message_count", "last_active_at", "listed_at", "expires_at", "due_at")
 
 
 class _Stored(msgspec.Struct):
-    """A locked session: what guards are compared with, and what the appends make of it."""
+    """A locked session: the values that guards are compared with, and its new values."""
 
     session_key: int
     format: int
@@ -62,7 +62,7 @@ class _Stored(msgspec.Struct):
         return stored
 
     def holds(self, guards: Guards, waited: int) -> bool:
-        """Whether an append may be carried out on what is stored, after so many milliseconds."""
+        """Whether an append may be applied to the stored session, after a wait in milliseconds."""
         at = guards.at + waited
         last_seq, expires_at = self.before[0], self.before[5]
         return (
@@ -78,7 +78,7 @@ class _Stored(msgspec.Struct):
         )
 
     def add(self, guards: Guards) -> None:
-        """Take the new times of an append."""
+        """Adopt the new times of an append."""
         self.last_active_at = max(self.last_active_at, guards.at)
         if guards.listed_at is not None:
             self.listed_at = self.moved_to = max(self.listed_at or 0, guards.listed_at)
@@ -90,7 +90,7 @@ class _Stored(msgspec.Struct):
 
 
 def hot_plan(appends: HotAppends, *, skip_locked: bool) -> Plan[list[Row]]:
-    """Carry out plain appends in one transaction; return rows as ``HotAppends`` describes them."""
+    """Apply plain appends in one transaction; return rows as ``HotAppends`` describes them."""
     names = {(guards.namespace, guards.session_id) for guards in appends.guards}
     lock = Statement.LOCK_FREE if skip_locked else Statement.LOCK
     sent_at = time.monotonic()

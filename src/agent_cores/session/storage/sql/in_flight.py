@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class InFlight:
-    """Tells a lock held by a batch of this process, which is released soon, from other locks.
+    """Distinguishes locks of this process's batches, which are released soon, from other locks.
 
     On a slow disk a commit may take longer than a batch waits for its locks.
     """

@@ -1,4 +1,4 @@
-"""``Names``: how the tables of a store are named."""
+"""``Names``: the names of a store's tables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import msgspec
 from agent_cores.session.errors import ConfigurationError
 
 DEFAULT_PREFIX = "agent_cores_"
-"""How the names of a new store's tables begin, unless something else was asked for."""
+"""The default prefix of a new store's tables."""
 
-_PREFIX = re.compile(r"[A-Za-z0-9_]{0,40}")  # 40 and the longest of our names stay under 63 bytes
+_PREFIX = re.compile(r"[A-Za-z0-9_]{0,40}")  # with the longest of our names, under 63 bytes
 _LONGEST_NAME = 63
 _NOT_IN_NAMES = "\"'{}"
 
@@ -23,7 +23,7 @@ class Names(msgspec.Struct, frozen=True):
     schema: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be part of a name."""
+        """Reject text that cannot be part of a name."""
         check_prefix(self.prefix)
         name = self.schema
         if name is None:
@@ -39,10 +39,10 @@ class Names(msgspec.Struct, frozen=True):
         return filled if self.schema is None else filled.replace("{schema}", f'"{self.schema}"')
 
     def candidates(self, *, find: bool) -> list[Names]:
-        """Return the names under which a store may be, those of a new store first.
+        """Return the names that a store may have; a new store gets the first.
 
-        ``find``: no prefix was asked for, so a store with the default prefix or with this one is
-        used.
+        ``find``: the caller asked for no prefix, so a store with the default prefix or with this
+        one is used.
         """
         default = msgspec.structs.replace(self, prefix=DEFAULT_PREFIX)
         return [default, self] if find else [self]

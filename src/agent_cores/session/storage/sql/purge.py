@@ -1,4 +1,4 @@
-"""Purging: removing, in the background, messages and context of sessions that are deleted."""
+"""Purging: removing, in the background, messages and context of deleted sessions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ logger = logging.getLogger("agent_cores.session")
 
 SESSIONS = 100
 ROWS = 5_000
-"""How many sessions, and rows of them, one transaction removes."""
+"""The most sessions, and the most rows of them all, that one transaction removes."""
 
 
 def purge_plan(sessions: int = SESSIONS, rows: int = ROWS) -> Plan[bool]:
-    """Remove what some deleted sessions left, in a transaction; return whether there was any."""
+    """Remove data of some deleted sessions in a transaction; return whether there was any."""
     keys = [tuple(row) for row in (yield Step(Statement.NEXT_DELETED, [(sessions,)]))]
     if not keys:
         return False
@@ -38,8 +38,8 @@ def purge_plan(sessions: int = SESSIONS, rows: int = ROWS) -> Plan[bool]:
 class Purger:
     """Works off the queue of deleted sessions, in short transactions, one task at a time.
 
-    Any number of processes may purge: each takes what no other has locked, and what one leaves
-    behind the next one takes.
+    Any number of processes may purge: each takes what no other has locked, and any of them takes
+    what another left behind.
     """
 
     def __init__(self, database: Database) -> None:
@@ -49,17 +49,17 @@ class Purger:
         self._closed = False
 
     def wake(self) -> None:
-        """Have everything purged that is queued by now."""
+        """Start purging everything that is queued now."""
         self._again = True
         if self._task is None and not self._closed:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     def reopen(self) -> None:
-        """Work again, after ``stop``."""
+        """Purge again after ``stop``."""
         self._closed = False
 
     async def stop(self, deadline: float) -> None:
-        """Finish the current transaction and begin no other; cancel it at the deadline."""
+        """Finish the current transaction and start no other; cancel it at the deadline."""
         self._closed = True
         if self._task is not None:
             left = max(0.0, deadline - asyncio.get_running_loop().time())

@@ -1,4 +1,4 @@
-"""Reading: one session at one instant, pages of listings, what came due. Plans without I/O."""
+"""Reading: one session at one instant, pages of listings, due sessions. Plans without I/O."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def _read_messages(session_key: int, window: Window) -> Plan[tuple[list[StoredMe
         rows = yield Step(statement, [(session_key, *bounds)])
         more, has_more = part.fill(map(message_of, rows))
         messages = messages + more if window.forward else more + messages
-        if part.max_bytes == room:  # then the page ends where this part ended
+        if part.max_bytes == room:  # the page ends where this part ended
             break
         room -= sum([len(message.body) for message in more])
     return messages, has_more
 
 
 def _part(window: Window, messages: list[StoredMessage], max_bytes: int) -> Window:
-    """Return the window that continues behind these messages."""
+    """Return the window that continues after these messages."""
     part = msgspec.structs.replace(window, limit=window.limit - len(messages), max_bytes=max_bytes)
     if not messages:
         return part
@@ -97,7 +97,7 @@ def _part(window: Window, messages: list[StoredMessage], max_bytes: int) -> Wind
 def message_bounds(window: Window) -> tuple[Statement, tuple[int, int, int]]:
     """Return the statement for a window, and its seq, its number of messages and its bytes.
 
-    One message more than the limit is asked for, to tell whether more follow.
+    It asks for one message more than the limit, to find out whether more follow.
     """
     statement = Statement.MESSAGES_AFTER if window.forward else Statement.MESSAGES_BEFORE
     bound = window.after_seq if window.forward else window.before_seq
@@ -108,10 +108,10 @@ def message_bounds(window: Window) -> tuple[Statement, tuple[int, int, int]]:
 
 
 def find_plan(query: Query, reader: HeaderReader) -> Plan[Found]:
-    """Return one page of a listing; how far it walks past what does not match is bounded.
+    """Return one page of a listing; the walk past entries that do not match is bounded.
 
     Cursors are places in the index, so that the next page begins where this walk ended. A session
-    that cannot be read is left out, and named.
+    that cannot be read is left out; the page names it in ``unreadable``.
     """
     page = ListingPage(query)
     headers = _Headers(reader)
@@ -122,7 +122,7 @@ def find_plan(query: Query, reader: HeaderReader) -> Plan[Found]:
             entries = yield from _shared_below(place, number, query, headers)
         else:
             entries = yield from _owned_below(place, number, query)
-        for place, row in entries:  # the last place is where the next step begins
+        for place, row in entries:  # the next step begins at the last place
             if row is not None and not page.offer(place, headers.read(row)):
                 return page.found()
         if len(entries) < number:
@@ -147,10 +147,10 @@ def _owned_below(place: Place, number: int, query: Query) -> Plan[list[Entry]]:
 
 
 def _shared_below(place: Place, number: int, query: Query, headers: _Headers) -> Plan[list[Entry]]:
-    """Return entries of what is shared with the subjects, by when it was.
+    """Return entries of what is shared with the subjects, by the time of the grant.
 
-    A session that is shared with several of them has an entry for each; one that was deleted since
-    has no row.
+    A session that is shared with several of them has an entry for each; a session that was deleted
+    since has no row.
     """
     if query.namespace is None:
         raise UnsupportedError("what is shared is listed one namespace at a time")
@@ -164,7 +164,7 @@ def _shared_below(place: Place, number: int, query: Query, headers: _Headers) ->
 
 
 class _Headers:
-    """Headers by session key: one with perhaps a thousand grants is read and decoded once."""
+    """Headers by session key: each, with up to a thousand grants, is read and decoded once."""
 
     def __init__(self, reader: HeaderReader) -> None:
         self.rows: dict[int, Row] = {}
@@ -181,9 +181,9 @@ class _Headers:
 def due_plan(
     at: datetime, limit: int, lease_end: datetime, reader: HeaderReader
 ) -> Plan[tuple[int, list[Ended]]]:
-    """Lease sessions that came due; return how many, and those that have ended, in a transaction.
+    """Lease due sessions in a transaction; return how many, and those that have expired.
 
-    One that lives on is put off until its end, one that cannot be read for as long as a lease.
+    A live one is postponed until it expires; one that cannot be read, for as long as a lease.
     """
     rows = list((yield Step(Statement.DUE, [(to_millis(at), limit)])))
     ended: list[Ended] = []
@@ -202,6 +202,6 @@ def due_plan(
 
 
 def count_plan(namespace: str | None, at: datetime) -> Plan[Counts]:
-    """Count sessions, and those of them that came due."""
+    """Count sessions, and those of them that are due."""
     [(sessions, due)] = yield Step(Statement.COUNT, [(namespace, to_millis(at))])
     return Counts(sessions, due)

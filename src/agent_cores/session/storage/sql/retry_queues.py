@@ -1,7 +1,7 @@
-"""``RetryQueues``: changes to sessions that another transaction has locked, a queue a session.
+"""``RetryQueues``: changes to sessions that another transaction has locked; a queue per session.
 
-A change whose session was locked when its batch came waits here, where it holds up no other
-session. All changes to one session wait in one queue, in their order, and go together once the
+A change whose session was locked when its batch ran waits here, where it delays no other session.
+All changes to one session wait in one queue, in their order, and are applied together once the
 session is free.
 """
 
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.rows import SessionName
 
 _LONGEST_LOCK_WAIT = 0.5
-"""Seconds that one queue keeps a connection waiting for a lock, before another queue has it."""
+"""Seconds that one queue waits for a lock on a connection before another queue gets it."""
 _LONGEST_PAUSE = 0.25
 
 
 class Run(Protocol):
-    """Carries out changes in one transaction."""
+    """Applies changes in one transaction."""
 
     async def __call__(
         self, changes: Sequence[Change], *, deadline: float, lock_wait: float
     ) -> Sequence[Answer]:
-        """Answer each change; raise what failed the transaction."""
+        """Return the outcome of each change; raise what failed the transaction."""
 
 
 class _Waiter:
-    """A change in a queue. ``last_start``: when it is too late to begin with it."""
+    """A change in a queue. ``last_start``: the latest time to begin it."""
 
     __slots__ = ("change", "deadline", "future", "last_start", "reconnected", "size")
 
@@ -71,7 +71,7 @@ class _Waiter:
 class RetryQueues:
     """A queue for each locked session; at most ``parallel`` of them use a connection at a time.
 
-    ``margin`` in seconds is how long before its deadline a change that still waits is answered.
+    A change that still waits ``margin`` seconds before its deadline fails then.
     """
 
     def __init__(self, run: Run, *, parallel: int, margin: float, max_queued: int) -> None:
@@ -89,7 +89,7 @@ class RetryQueues:
         return queue is not None and queue.locked
 
     async def submit(self, change: Change, size: int, deadline: float) -> Applied:
-        """Carry out one change once its session is free; ``StaleHeaderError`` at the deadline.
+        """Apply one change once its session is free; ``StaleHeaderError`` at the deadline.
 
         If the caller is cancelled before its change was sent, the change is dropped.
         """
@@ -111,7 +111,7 @@ class RetryQueues:
             self._queued -= 1
 
     async def drain(self) -> None:
-        """Return once every waiting change is answered."""
+        """Return once every waiting change is done."""
         while self._workers:
             await asyncio.wait(self._workers)
 
@@ -136,7 +136,7 @@ class _RetryQueue:
         self.locked = True
 
     def has_work(self) -> bool:
-        """Drop cancelled callers, answer those whose time is up; return whether others wait."""
+        """Drop cancelled callers, fail those whose time is up; return whether others wait."""
         now = asyncio.get_running_loop().time()
         for waiter in self.waiters:
             if waiter.last_start <= now:
@@ -145,12 +145,12 @@ class _RetryQueue:
         return bool(self.waiters)
 
     def answer_all(self, error: Exception) -> None:
-        """Answer every waiting change with an error."""
+        """Fail every waiting change with an error."""
         for waiter in self.waiters:
             waiter.settle(error)
 
     async def attempt(self) -> None:
-        """Wait for a slot, then for the lock, and carry out what waits if it was had in time."""
+        """Wait for a slot, then for the lock; if both come in time, apply what waits."""
         try:
             async with asyncio.timeout_at(self._soonest(self.waiters)):
                 await self._slots.acquire()
@@ -168,7 +168,7 @@ class _RetryQueue:
         return min((waiter.last_start for waiter in waiters), default=0.0)
 
     def _next_batch(self) -> list[_Waiter]:
-        """Return the changes to send now; they stay in the queue until they are answered."""
+        """Return the changes to send now; they stay in the queue until they are done."""
         batch: list[_Waiter] = []
         room = MAX_BYTES
         for waiter in self.waiters:
@@ -180,7 +180,7 @@ class _RetryQueue:
         return batch
 
     async def _try(self, batch: Sequence[_Waiter]) -> bool:
-        """Carry out a batch and answer it; return whether to pause before the next attempt."""
+        """Apply a batch and resolve it; return whether to pause before the next attempt."""
         if not batch:
             return False
         left = self._soonest(batch) - asyncio.get_running_loop().time()
@@ -196,14 +196,14 @@ class _RetryQueue:
         except ClashError:
             self._together = False
             return True
-        except Exception as error:  # noqa: BLE001 - answers the changes that it concerns
+        except Exception as error:  # noqa: BLE001 - fails the changes that it concerns
             self._failed(batch, error)
             return False
         self.locked = False
         return self._settle(batch, answers)
 
     def _failed(self, batch: Sequence[_Waiter], error: Exception) -> None:
-        """Keep what may succeed at the next attempt; answer the others."""
+        """Keep what may succeed at the next attempt; fail the others."""
         if left_nothing(error) and len(batch) > 1:
             self._together = False
             return
@@ -214,7 +214,7 @@ class _RetryQueue:
         self._settle(batch, [error] * len(batch))
 
     def _settle(self, batch: Sequence[_Waiter], answers: Sequence[Answer]) -> bool:
-        """Answer a batch; return whether a concurrent create was in the way of some of it."""
+        """Resolve a batch; return whether a concurrent create blocked some of it."""
         clashes = False
         for waiter, answer in zip(batch, answers, strict=True):
             if isinstance(answer, ClashError):

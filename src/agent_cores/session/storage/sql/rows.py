@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SessionName = tuple[str, str]
 """Namespace and session id."""
 EVERY_SESSION = ""
-"""The mark of the index entry that each session has; ``tag_mark`` gives those of its tags."""
+"""The mark of every session's index entry; ``tag_mark`` returns those of its tags."""
 
 _NAMESPACE = 1 + HEADER_FIELDS.index("namespace")
 _SESSION_ID = 1 + HEADER_FIELDS.index("session_id")
@@ -39,7 +39,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
 @hides("context")
 class Contents(msgspec.Struct):
-    """What a batch read beside the headers, by session key."""
+    """What a batch read besides the headers, by session key."""
 
     context: dict[int, dict[str, bytes]] = {}
     known: dict[int, dict[str, StoredMessage]] = {}
@@ -60,7 +60,7 @@ class Contents(msgspec.Struct):
 
 @hides("updated", "messages", "context")
 class Written(msgspec.Struct):
-    """What a batch writes, a list a table and kind of write. Rows are as ``Statement`` says."""
+    """What a batch writes: a list per table and kind of write. ``Statement`` describes the rows."""
 
     updated: dict[tuple[str, ...], list[tuple[Field, ...]]] = {}
     """Names of fields -> rows of (session_key, a value for each of them)."""
@@ -77,7 +77,7 @@ class Written(msgspec.Struct):
     counts: Counter[str] = msgspec.field(default_factory=Counter)
 
     def delete(self, loaded: Loaded) -> None:
-        """Remove a header; what belongs to it is queued."""
+        """Remove a header; its messages and context are queued for purging."""
         self.deleted.append((loaded.session_key,))
         self.counts[loaded.header.namespace] -= 1
 
@@ -132,7 +132,7 @@ def owned_rows(
 
 
 def shared_rows(session_key: int, header: SessionMetadata) -> set[tuple[int, str, str, int, str]]:
-    """Return a session's entries in the listings of those it is shared with."""
+    """Return a session's entries in the listings of the subjects that it is shared with."""
     return {
         (session_key, subject, header.namespace, to_millis(grant.granted_at), header.session_id)
         for subject, grant in header.grants.items()
@@ -145,7 +145,7 @@ def tag_mark(tag: str) -> str:
 
 
 def listing_time(header: SessionMetadata) -> int:
-    """Return the time by which a session is listed, in milliseconds."""
+    """Return the time that orders a session in listings, in milliseconds."""
     return to_millis(header.listed_at or header.last_active_at)
 
 
@@ -187,12 +187,12 @@ def _fields(row: Row) -> dict[str, Any]:
 
 
 def columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    """Turn rows into columns, for a database that takes an array a column."""
+    """Turn rows into columns, for a database that takes one array per column."""
     return [list(column) for column in zip(*rows, strict=True)]
 
 
 def rounds(changes: Sequence[Change]) -> list[list[int]]:
-    """Split a batch so that no round has two changes to one session; order holds per session."""
+    """Split a batch into rounds with one change per session; each session's order is kept."""
     turns: Counter[SessionName] = Counter()
     split: list[list[int]] = []
     for index, change in enumerate(changes):

@@ -1,4 +1,4 @@
-"""The tables: numbered files that make them, their versions, and who may use them.
+"""The tables: numbered files that create them, their versions, and which programs may use them.
 
 ``<dialect>/schema/NNN_name.sql`` are applied in order. The ``schema`` table holds ``version``, the
 number of the last file applied, and ``oldest_program``, the oldest schema that a program must know
@@ -31,7 +31,7 @@ _OURS = {
     "schema": frozenset({"version", "oldest_program"}),
     "sessions": frozenset({"session_key", "incarnation", "access_revision", "due_at"}),
 }
-"""Columns by which a store is recognised, whatever else its tables hold."""
+"""Columns that identify a table of a store, which may have others."""
 
 
 def numbered_files(dialect: str) -> list[tuple[int, str]]:
@@ -42,14 +42,14 @@ def numbered_files(dialect: str) -> list[tuple[int, str]]:
 
 
 def newest_version(dialect: str) -> int:
-    """Return the version of the schema that this program makes."""
+    """Return the version of the schema that this program creates."""
     return numbered_files(dialect)[-1][0]
 
 
 async def check_schema(
     database: Database, dialect: str, wanted: Sequence[Names], deadline: float
 ) -> None:
-    """Raise ``StoreFormatError`` unless the tables are there and this program may use them."""
+    """Raise ``StoreFormatError`` unless the tables exist and this program may use them."""
     newest = newest_version(dialect)
     async with database.transaction(deadline=deadline) as connection:
         version = await _version(connection, dialect, await _find(database, connection, wanted))
@@ -63,7 +63,7 @@ async def check_schema(
 async def apply_schema(
     database: Database, dialect: str, wanted: Sequence[Names], deadline: float
 ) -> None:
-    """Bring the tables up to this program's schema. Any number of processes may do so at once."""
+    """Bring the tables up to this program's schema. Processes may do so concurrently."""
     newest = newest_version(dialect)
     async with database.transaction(deadline=deadline) as connection:
         names = await _find(database, connection, wanted)
@@ -81,10 +81,10 @@ async def apply_schema(
 
 
 async def _find(database: Database, connection: Connection, wanted: Sequence[Names]) -> Names:
-    """Use the first of these names under which a store of ours is there, else the first.
+    """Use the first of these names under which we have a store, else the first name.
 
-    So a store from before there was a default prefix goes on being used, and tables of others
-    under its names are left alone.
+    So a store that predates the default prefix stays in use, and other programs' tables of the same
+    names are left alone.
     """
     names = wanted[0]
     if len(wanted) > 1:
@@ -101,7 +101,7 @@ async def _find(database: Database, connection: Connection, wanted: Sequence[Nam
 
 
 async def _is_ours(connection: Connection, names: Names) -> bool:
-    """Whether the tables under these names have the columns that only ours have."""
+    """Whether the tables of these names have the columns that only ours have."""
     for table, columns in _OURS.items():
         if not columns.issubset(await _columns(connection, names, table)):
             return False
@@ -114,7 +114,7 @@ async def _columns(connection: Connection, names: Names, table: str) -> set[str]
 
 
 async def _version(connection: Connection, dialect: str, names: Names) -> int:
-    """Return the version of the tables, 0 where there are none; refuse to be too old for them."""
+    """Return the version of the tables, 0 if there are none; raise if we are too old for them."""
     if not await _columns(connection, names, "schema"):
         return 0
     newest = newest_version(dialect)

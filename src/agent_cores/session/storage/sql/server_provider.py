@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 
 class SqlProvider(NativeProvider):
-    """Sessions in a database server. A dialect gives its ``Database`` and the names of its tables.
+    """Sessions in a database server. A dialect supplies its ``Database`` and its table names.
 
-    ``names`` are those under which a store is looked for, the first of them those of a new store.
+    ``names`` are those that an existing store may have; a new store gets the first.
     ``schema="check"`` never alters tables. ``fast_path=False`` turns the hot append off.
     """
 
     capabilities = Capabilities(shared=True, durable=True, flat=True)
     dialect: ClassVar[str]
-    """The folder of the dialect, whose ``schema/`` makes the tables."""
+    """The folder of the dialect, whose ``schema/`` creates the tables."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class SqlProvider(NativeProvider):
         self._purger.wake()
 
     async def shutdown(self) -> None:
-        """Finish what was accepted; what is not done after ``timeout`` seconds is cut off."""
+        """Finish the accepted changes; abort those that take longer than ``timeout`` seconds."""
         deadline = self.database.deadline()
         await self._writer.drain(deadline)
         await self._purger.stop(deadline)
@@ -118,8 +118,8 @@ class SqlProvider(NativeProvider):
         )
 
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
-        """Lease sessions that have ended. One that cannot be read is only put off by the lease."""
-        self._purger.wake()  # what another process left behind
+        """Lease expired sessions. One that cannot be read is postponed by the lease."""
+        self._purger.wake()  # to purge what another process left behind
         lease_end = at + timedelta(seconds=lease_seconds)
         deadline = self.database.deadline()
         taken: list[Ended] = []
@@ -133,7 +133,7 @@ class SqlProvider(NativeProvider):
     async def _take_due(
         self, at: datetime, limit: int, lease_end: datetime, deadline: float
     ) -> tuple[int, list[Ended]]:
-        """Lease due sessions. If the response is lost they come due again when the lease ends."""
+        """Lease due sessions. If the response is lost, they are due again after the lease."""
 
         async def attempt() -> tuple[int, list[Ended]]:
             plan = due_plan(at, limit, lease_end, self._headers)

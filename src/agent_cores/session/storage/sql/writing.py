@@ -1,10 +1,10 @@
-"""``Writer``: which way a change takes into the database, and what is retried.
+"""``Writer``: how a change is written to the database, and what is retried.
 
-Plain appends on a cached header go out together, in one statement (where the database has a hot
-append). What that does not answer, and every other small change, goes in batches of one
-transaction; creates are batched apart from the rest. Removals and large bodies go alone. A batch
-waits only shortly for a session that another transaction has locked; then the change waits in
-``RetryQueues``, where it holds up no other session.
+Plain appends on a cached header are sent together in one statement, if the database has a hot
+append. Appends that fall back, and every other small change, are sent in batches of one transaction
+each; creates have batches of their own. Removals and large bodies are sent alone. A batch waits
+only briefly for a session that another transaction has locked; then the change waits in
+``RetryQueues``, where it delays no other session.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.rows import SessionName
 
 _LARGE = 256 * 1024
-"""Bytes from which a change goes alone."""
+"""Bytes from which a change is sent alone."""
 _SHORT_WAIT = 0.25
 """Seconds that a batch waits for a lock: longer than the commit of another batch takes."""
 _MARGIN = 0.05
-"""Seconds before its deadline at which a change that still waits is answered."""
+"""Seconds before its deadline at which a change that still waits fails."""
 _OF_A_SHORT_TIMEOUT = 10
-"""Both are at most the timeout divided by this."""
+"""The two above are at most the timeout divided by this."""
 
 
 class Writer:
-    """Carries out changes. ``on_delete`` is called after a commit that left rows to purge."""
+    """Applies changes. ``on_delete`` is called after a commit that left rows to purge."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Writer:
         self._closed = False
 
     async def apply(self, change: Change) -> Applied:
-        """Carry out one change, or raise its refusal."""
+        """Apply one change, or raise its refusal."""
         if self._closed:
             raise StorageUnavailableError("the store is shut down")
         deadline = self._database.deadline()
@@ -112,15 +112,15 @@ class Writer:
     def reopen(self) -> None:
         """Accept changes again, after ``drain``."""
         self._closed = False
-        self._retries = self._new_retries()  # it may be another event loop now
+        self._retries = self._new_retries()  # the event loop may have changed
         self._appends.reopen()
         self._creates.reopen()
         self._changes.reopen()
 
     async def drain(self, deadline: float) -> None:
-        """Accept no more, and return once all that was accepted is answered, or at the deadline.
+        """Accept no more changes; return once all accepted ones are done, or at the deadline.
 
-        What is not answered by then fails with its connection, when the pool is closed.
+        Changes that are not done by then fail with their connection when the pool is closed.
         """
         self._closed = True
         with suppress(TimeoutError):
@@ -133,7 +133,7 @@ class Writer:
                 await self._retries.drain()
 
     async def _run_apart(self, change: Change) -> Applied:
-        """Run one change by itself, to its end even if its caller gives up."""
+        """Run one change by itself, to completion even if its caller gives up."""
         if len(self._alone) >= self._max_queued:
             raise OverloadedError(f"{len(self._alone)} writes wait already")
         run = self._run_single(change, self._database.deadline())
@@ -150,7 +150,7 @@ class Writer:
     async def _send_appends(
         self, appends: Sequence[Append]
     ) -> Sequence[Applied | Exception | None]:
-        """Carry out a batch of plain appends; ``None`` for each that must go the generic way."""
+        """Apply a batch of plain appends; return ``None`` for each that must fall back."""
         with self._in_flight.sending(append.change for append in appends) as flight:
             deadline = self._database.deadline()
             try:
@@ -168,7 +168,7 @@ class Writer:
     async def _append_all(
         self, appends: Sequence[Append], flight: Flight, deadline: float
     ) -> Sequence[Applied | None]:
-        """Send appends; retry once after other batches of this process to the same sessions."""
+        """Send appends; retry once this process's other batches to these sessions are done."""
         try:
             return await self._append(appends, deadline)
         except LockedError:
@@ -202,9 +202,9 @@ class Writer:
     async def _run_batch(
         self, changes: Sequence[Change], flight: Flight, deadline: float
     ) -> Sequence[Answer]:
-        """Run changes in one transaction, without those to sessions that something else holds.
+        """Run changes in one transaction, leaving out sessions that others have locked.
 
-        A name that a concurrent create is about to take cannot be left out: ``LockedError``.
+        A name that a concurrent create is inserting cannot be left out: ``LockedError``.
         """
         run = partial(self._run, changes, deadline=deadline, lock_wait=self._short_wait)
         try:
@@ -218,9 +218,9 @@ class Writer:
         return await run(skip_locked=True)
 
     async def _run_singly(self, changes: Sequence[Change], deadline: float) -> list[Answer]:
-        """Run each in a transaction of its own, those to one session one after the other.
+        """Run each change in its own transaction, those to one session one after the other.
 
-        They use only half of the connections, so that reads find one.
+        They use only half of the connections, which leaves some for reads.
         """
         answers: dict[int, Answer] = {}
         sessions: dict[SessionName, list[int]] = {}
@@ -239,11 +239,11 @@ class Writer:
     async def _answer(self, change: Change, deadline: float) -> Answer:
         try:
             return await self._run_single(change, deadline)
-        except Exception as error:  # noqa: BLE001 - answers this change and no other
+        except Exception as error:  # noqa: BLE001 - fails this change and no other
             return error
 
     async def _run_single(self, change: Change, deadline: float) -> Applied:
-        """Run one change in a transaction of its own; retry once if its connection was broken."""
+        """Run one change in its own transaction; retry once if its connection was broken."""
         wait = self._short_wait
         try:
             (answer,) = await self._run([change], deadline=deadline, lock_wait=wait)
@@ -283,6 +283,6 @@ class Writer:
 
 
 def _size(change: Change) -> int:
-    """Return the bytes of what a change writes."""
+    """Return how many bytes a change writes."""
     size = sum([len(message.body) for message in change.append])
     return size + sum(map(len, change.context_set.values()))

@@ -1,4 +1,4 @@
-"""The manager part of the kit: what a caller of the verbs may rely on, whatever lies beneath."""
+"""The manager part of the kit: what a caller of the verbs may rely on, on any store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class VerbContract(
     ErasureCases,
     RestoredStoreCases,
 ):
-    """What the verbs do, for whatever has them: a manager, or a client of one elsewhere."""
+    """What the verbs must do, for anything that has them: a manager, or a client of one."""
 
 
 class ManagerContract(

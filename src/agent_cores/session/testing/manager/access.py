@@ -49,7 +49,7 @@ VERBS: dict[str, tuple[int, Call]] = {
     "rewind_session": (3, lambda m, u: m.rewind_session("talk", u, 0)),
     "delete_session": (3, lambda m, u: m.delete_session("talk", u)),
 }
-"""Every verb on one session, and the rank of the role it takes: 1 viewer, 2 editor, 3 owner."""
+"""Every verb on one session, and the rank of the role it requires: 1 viewer to 3 owner."""
 
 USERS = {
     "ann": 3,
@@ -65,7 +65,7 @@ USERS = {
     "Ann": 0,
     "ann ": 0,
 }
-"""Users and the rank of what they are in Ann's session."""
+"""Users and the rank of their role in Ann's session."""
 
 _GROUPS = {
     "in editors": ["editors"],
@@ -81,11 +81,11 @@ def groups_of(user_id: str) -> Iterable[str]:
 
 
 class AccessCases(ManagerCases):
-    """Roles, by whatever way they were given."""
+    """Roles, whichever way they were granted."""
 
     @pytest.fixture
     async def grouped(self, opened: Store, clock: ManualClock) -> SessionManager:
-        """Open a manager that knows groups."""
+        """Open a manager with ``groups_of``."""
         return await opened.open_manager(clock, groups_of=groups_of)
 
     @pytest.fixture
@@ -313,7 +313,7 @@ class AccessCases(ManagerCases):
     ) -> None:
         for session_id in ("", "a/b", "default/talk", "a\\b", ".", "..", "x" * 256, "a\x00", 7):
             for call in (
-                manager.get_session(session_id, "ann"),  # type: ignore[arg-type]  # 7 is none
+                manager.get_session(session_id, "ann"),  # type: ignore[arg-type]  # 7: no id
                 manager.add_message(session_id, "ann", "user", "x"),  # type: ignore[arg-type]
                 manager.delete_session(session_id, "ann"),  # type: ignore[arg-type]
                 manager.fork_session(session_id, "ann"),  # type: ignore[arg-type]

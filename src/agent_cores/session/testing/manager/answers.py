@@ -1,4 +1,4 @@
-"""What was written is answered as written, wholly or in part, whatever fails after it."""
+"""A successful write is reported as such, wholly or in part, whatever fails after it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ READS = frozenset({"get_session", "get_session_messages"})
 
 
 class FailingProvider(WrappingProvider):
-    """Fails all reads once something was written while ``armed``, or removals after the first."""
+    """While ``armed``, fails all reads after the first write, or all removals but the first."""
 
     def __init__(self, inner: StorageProvider) -> None:
         super().__init__(inner)
@@ -45,7 +45,7 @@ class FailingProvider(WrappingProvider):
         self._removals = 0
 
     async def apply(self, change: Change) -> Applied:
-        """Pass on, or refuse a removal that is not the first."""
+        """Delegate, or fail a removal that is not the first."""
         if change.remove is not None and self.refusal is not None:
             self._removals += 1
             if self._removals > 1:
@@ -54,7 +54,7 @@ class FailingProvider(WrappingProvider):
             detail = "the store went away"
             raise StorageUnavailableError(detail)
         applied = await super().apply(change)
-        if self.armed and applied.header.hold is not Hold.OPENING:  # a fork goes on
+        if self.armed and applied.header.hold is not Hold.OPENING:  # a fork continues
             self.written += 1
         return applied
 
@@ -66,12 +66,12 @@ class FailingProvider(WrappingProvider):
         context: bool = False,
         window: Window | None = None,
     ) -> Snapshot | None:
-        """Pass on until something was written."""
+        """Delegate until something was written."""
         self._fail_after_a_write()
         return await super().read(namespace, session_id, context=context, window=window)
 
     async def find(self, query: Query) -> Found:
-        """Pass on until something was written."""
+        """Delegate until something was written."""
         self._fail_after_a_write()
         return await super().find(query)
 

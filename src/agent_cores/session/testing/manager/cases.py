@@ -1,4 +1,4 @@
-"""``ManagerCases``: the fixtures of the manager part, and what its topics share."""
+"""``ManagerCases``: the fixtures and helpers that the topics of the manager part share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ManagerCases(Contract):
 
     @pytest.fixture
     async def opened(self, store: Store) -> AsyncIterator[Store]:
-        """Give the store, and close what the case opened."""
+        """Return the store, and close what the case opened."""
         yield store
         await store.close()
 

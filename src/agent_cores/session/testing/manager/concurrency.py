@@ -1,4 +1,4 @@
-"""Many tasks, and two managers on one store, each with headers of its own in mind."""
+"""Many tasks, and two managers on one store, each with its own header cache."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TASKS = 50
 
 
 class ConcurrencyCases(ManagerCases):
-    """``second`` is another manager of the same store: what it remembers may be out of date."""
+    """``second`` is another manager of the same store, whose header cache may be stale."""
 
     @pytest.fixture
     async def second(
@@ -225,7 +225,7 @@ class ConcurrencyCases(ManagerCases):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        seen = await manager.get_session(talk, "ann", message_limit=100)  # some are on their way
+        seen = await manager.get_session(talk, "ann", message_limit=100)  # some are in flight
         assert seen.messages is not None
         count = seen.metadata.message_count
         assert count % 3 == 0

@@ -1,4 +1,4 @@
-"""``erase_user``: everything of a user's, with a receipt."""
+"""``erase_user``: removes everything of a user, and returns a receipt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ErasureCases(ManagerCases):
-    """What goes, what stays, what is counted."""
+    """What is removed, what stays, what is counted."""
 
     async def test_everything_a_user_owns_goes_and_is_counted(
         self, manager: SessionManager, clock: ManualClock

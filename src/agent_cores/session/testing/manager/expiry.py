@@ -1,4 +1,4 @@
-"""When sessions end: at the exact instant, before any sweep; and what moves the end."""
+"""When sessions expire: at the exact instant, before any sweep; and what postpones it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOUR = 3_600.0
 
 
 async def seconds_left(manager: SessionManager, clock: ManualClock, session_id: str) -> float:
-    """Return how long a session has to live, as a listing shows it: that is no access."""
+    """Return a session's remaining time from a listing, which does not renew the session."""
     listed = await manager.list_user_sessions("ann", limit=100)
     (header,) = (session.metadata for session in listed if session.id == session_id)
     assert header.expires_at is not None

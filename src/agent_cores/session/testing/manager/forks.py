@@ -1,4 +1,4 @@
-"""Fork: a session of one's own that begins as another one was."""
+"""Fork: a session of the caller's own that begins as a copy of another."""
 
 from __future__ import annotations
 

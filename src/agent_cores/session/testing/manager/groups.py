@@ -1,4 +1,4 @@
-"""Groups: when they are asked for, and that they are never kept."""
+"""Groups: when ``groups_of`` is called, and that its results are never cached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class GroupCases(ManagerCases):
-    """How groups are asked for."""
+    """How ``groups_of`` is called."""
 
     async def test_groups_may_be_asked_for_asynchronously_and_are_never_kept(
         self, opened: Store, clock: ManualClock

@@ -1,4 +1,4 @@
-"""Hooks: what happened, told once, in order, after it was acknowledged."""
+"""Hooks: each event once, in order, after the write was acknowledged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Namespaces: one tenant cannot see another, by whatever verb."""
+"""Namespaces: one tenant cannot see another, by any verb."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class IsolationCases(ManagerCases):
-    """``manager`` works in the default namespace, ``tenant`` in one of its own."""
+    """``manager`` works in the default namespace, ``tenant`` in another."""
 
     @pytest.fixture
     async def tenant(

@@ -1,4 +1,4 @@
-"""Lists of one's own sessions and of what others share."""
+"""Lists of the caller's own sessions and of what others share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Writes whose answer is lost after they were carried out.
+"""Writes that are applied but whose response is lost.
 
-The manager repeats appends, creates, deletes and turns; for everything else it says that the
-outcome is unknown. Either way the write is carried out once.
+The manager retries appends, creates, deletes and turns; for everything else it reports that the
+outcome is unknown. Either way the write is applied once.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ REMOVALS: dict[str, Callable[[SessionManager], Awaitable[object]]] = {
     "rewind and archive": _rewind_and_archive,
     "rewind and share": _rewind_and_share,
 }
-"""What another manager does with the message 2 before the one who appended it hears of it."""
+"""What another manager does to message 2 before the append of it returns to its caller."""
 UNREPEATABLE: dict[str, Callable[[SessionManager, int | None], Awaitable[object]]] = {
     "update_session": lambda m, r: m.update_session("talk", "ann", {"k": 2}, expected_revision=r),
     "update metadata": lambda m, r: m.update_session(
@@ -86,7 +86,7 @@ UNREPEATABLE: dict[str, Callable[[SessionManager, int | None], Awaitable[object]
 
 
 class LostAnswerCases(ManagerCases):
-    """A manager on a provider that loses answers on demand."""
+    """A manager on a provider that loses responses on demand."""
 
     @pytest.fixture
     async def losing(self, opened: Store) -> LosingProvider:
@@ -107,7 +107,7 @@ class LostAnswerCases(ManagerCases):
 
     @pytest.fixture
     def told(self, repeating: SessionManager) -> list[SessionEvent]:
-        """Collect what is told."""
+        """Collect the events that hooks receive."""
         seen: list[SessionEvent] = []
         for name in ("session.created", "session.deleted", "message.appended"):
             repeating.lifecycle.on(name, seen.append)
@@ -138,7 +138,7 @@ class LostAnswerCases(ManagerCases):
         assert all(message in session.messages for message in messages)
         assert session.metadata.last_seq == len(session.messages) > 1
         assert session.metadata.revision == (3 if "context" in verb else 2)
-        assert len(told) <= len(messages)  # at most once: a replay is not told
+        assert len(told) <= len(messages)  # at most once: a replay runs no hooks
 
     @pytest.mark.parametrize("guard", GUARDS)
     @pytest.mark.parametrize("verb", APPENDS)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def said(*numbers: int) -> list[dict[str, Any]]:
-    """Return messages to append; number 3 is ``m3``, saying 3."""
+    """Return messages to append; number 3 has the id ``m3`` and the content 3."""
     return [{"id": f"m{n}", "role": "user", "content": str(n)} for n in numbers]
 
 

@@ -1,4 +1,4 @@
-"""Two processes on one store, each with a manager of its own."""
+"""Two processes on one store, each with its own manager."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class ProcessCases(ManagerCases):
-    """``other`` is another process where the store is shared; else that is declared."""
+    """``other`` is another process, ``None`` if the provider declares that it is not shared."""
 
     @pytest.fixture
     async def other(

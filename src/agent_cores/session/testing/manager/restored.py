@@ -1,6 +1,6 @@
 """A store that lost its last writes: restored from a snapshot, or failed over to a stale replica.
 
-Revisions are counted anew from the older state. Rights may not come back by that.
+Revisions count on from the older state. That must not restore any rights.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ LATER: dict[str, Lost] = {
     "transfer": lambda m: m.transfer_ownership("talk", "ann", "carl"),
     "idle time": lambda m: m.renew_session("talk", "ann", ttl_hours=2),
 }
-"""Changes of access made after the loss. Each gives the revision that a lost one had."""
+"""Changes of access after the loss. Each results in the revision of a lost change."""
 
 
 class RestoredStoreCases(ManagerCases):
-    """``stale`` is a manager that has the lost state in its cache, ``manager`` one that has not."""
+    """``stale`` is a manager that has the lost state in its cache, ``manager`` one without it."""
 
     @pytest.fixture
     async def stale(

@@ -1,4 +1,4 @@
-"""A stranger cannot tell a private id from a missing one, not by counting either."""
+"""A stranger cannot distinguish a private id from a missing one, not even by counting calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ READING: dict[str, Callable[[SessionManager, str], Awaitable[object]]] = {
 
 
 class SecrecyCases(ManagerCases):
-    """The same answer by the same number of calls to the storage."""
+    """The same error, with the same number of calls to the storage."""
 
     @pytest.mark.parametrize("verb", VERBS)
     async def test_a_private_id_looks_like_a_missing_one(
@@ -49,7 +49,7 @@ class SecrecyCases(ManagerCases):
         missing = await answer()
         await owner.create_session("ann", {"tags": ["x"]}, 1, session_id="talk")
         assert await answer() == missing
-        await manager.get_session("talk", "ann")  # now its header is remembered
+        await manager.get_session("talk", "ann")  # now its header is cached
         assert await answer() == missing
         await owner.share_session("talk", "ann", "group:team", role="editor")
         assert await answer() == missing
@@ -74,7 +74,7 @@ class SecrecyCases(ManagerCases):
             return dict(counting.calls)
 
         assert await refused() == {"read": 1}
-        await manager.get_session("talk", "ann")  # now its header is remembered
+        await manager.get_session("talk", "ann")  # now its header is cached
         assert await refused() == {"read": 1}
         await owner.share_session("talk", "ann", "eve", role="editor")
         await manager.get_session("talk", "eve")

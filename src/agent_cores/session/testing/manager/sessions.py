@@ -264,7 +264,7 @@ class SessionCases(ManagerCases):
                 await call
         assert (await manager.get_session(talk, "ann")).version == new
         await manager.add_message(talk, "ann", "user", "yes", expected_version=new)
-        # A plain append raises no revision: the version that was seen before it still fits.
+        # A plain append raises no revision: the version that was read before it still holds.
         moved = await manager.update_session(
             talk, "ann", {"k": 1}, expected_version=new, expected_revision=1
         )

@@ -1,4 +1,4 @@
-"""Sweeping: what has ended is removed, told, and never twice."""
+"""Sweeping: expired sessions are removed, and their hooks run, never twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SweepCases(ManagerCases):
 
     @pytest.fixture
     def expired(self, manager: SessionManager) -> list[SessionEvent]:
-        """Collect what is told of ended sessions."""
+        """Collect the events of expired sessions."""
         seen: list[SessionEvent] = []
         manager.lifecycle.on("session.expired", seen.append)
         return seen

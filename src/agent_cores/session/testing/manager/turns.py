@@ -141,7 +141,7 @@ class TurnCases(ManagerCases):
     async def test_of_two_takers_at_once_one_wins(
         self, manager: SessionManager, talk: str, clock: ManualClock
     ) -> None:
-        for _ in range(3):  # a free turn, then turns whose lease has ended
+        for _ in range(3):  # a free turn, then turns whose lease has expired
             answers = await asyncio.gather(
                 *(manager.take_turn(talk, "ann") for _ in range(2)), return_exceptions=True
             )

@@ -1,4 +1,4 @@
-"""One session whose record cannot be read: it stops nothing but itself."""
+"""One session whose record cannot be read: all others keep working."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ READABLE = ["s0", "s1", "s3", "s4", "s5"]
 
 
 class UnreadableCases(ManagerCases):
-    """Six sessions of Ann's, shared with Bob, of which ``s2`` is spoilt."""
+    """Six sessions of Ann's, shared with Bob, of which ``s2`` is corrupt."""
 
     @pytest.fixture
     async def spoilt(self, opened: Store, clock: ManualClock) -> SessionManager:
-        """Return a manager that has not met the sessions yet."""
+        """Return a manager that has not read the sessions yet."""
         provider, spoil = None, opened.spoil
         if spoil is None:
             provider = SpoiltProvider(await opened.open())

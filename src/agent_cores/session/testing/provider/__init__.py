@@ -34,4 +34,4 @@ class ProviderContract(
     StateMachineCases,
     WaitingCases,
 ):
-    """Everything that a storage provider must do. Subclass it and override ``store``."""
+    """All cases that a storage provider must pass. Subclass it and override ``store``."""

@@ -1,4 +1,4 @@
-"""Appending: numbering, replay, conflict, guards, with the fast path's basis and without it."""
+"""Appending: numbering, replay, conflict, guards, with and without the fast path's basis."""
 
 from __future__ import annotations
 

@@ -27,5 +27,5 @@ class ProviderCases(Contract):
 
     @pytest.fixture
     def beside(self, provider: StorageProvider) -> Beside:
-        """Put the provider beside the oracle."""
+        """Pair the provider with the oracle."""
         return Beside(provider)

@@ -1,4 +1,4 @@
-"""Every other effect: metadata, context, access, turn, renewal. And what a change may not touch."""
+"""All other effects: metadata, context, access, turn, renewal; and what a change must not touch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def change(beside: Beside, clock: ManualClock, **effects: Any) -> Applied:
 
 
 def grant(subject: str, clock: ManualClock, *, lasting: float | None = None) -> Grant:
-    """Return an editor's grant, lasting some seconds."""
+    """Return an editor's grant that lasts some seconds."""
     end = None if lasting is None else clock() + timedelta(seconds=lasting)
     return Grant(
         subject=subject,

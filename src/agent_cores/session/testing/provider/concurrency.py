@@ -1,4 +1,4 @@
-"""Many tasks on one provider at once, and tasks that are cancelled."""
+"""Concurrent tasks on one provider, and tasks that are cancelled."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def _append(header: SessionMetadata, clock: ManualClock, message_id: str) -> Cha
 
 
 async def _refusals(provider: StorageProvider, *changes: Change) -> list[type[BaseException]]:
-    """Apply changes at once and return the errors; whatever is not one of ours is raised."""
+    """Apply changes concurrently and return our errors; raise any other error."""
     answers = await asyncio.gather(
         *(provider.apply(change) for change in changes), return_exceptions=True
     )

@@ -1,4 +1,4 @@
-"""Creating and deleting: new, repeated, taken and ended ids, and sessions being built."""
+"""Creating and deleting: new, repeated, taken and expired ids, and sessions being built."""
 
 from __future__ import annotations
 

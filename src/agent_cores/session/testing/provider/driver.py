@@ -1,4 +1,4 @@
-"""``Driver``: what the state machine's rules stand on: two stores, three sessions, one clock."""
+"""``Driver``: the base of the state machine: two stores, three sessions, one clock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NAMESPACES = count(1)
 
 
 class Driver(RuleBasedStateMachine):
-    """Three sessions of a namespace of its own, in the provider and in the oracle.
+    """Three sessions in a separate namespace, in the provider and in the oracle.
 
     With ``fast_path`` appends carry a header as their basis, the stored one or an older one;
     without it they carry none, so that no provider may take its fast path.
@@ -55,7 +55,7 @@ class Driver(RuleBasedStateMachine):
         self.creates: dict[str, Change] = {}
 
     def teardown(self) -> None:
-        """Leave nothing to the next example."""
+        """Clean up for the next example."""
         for kept in list(self.beside.oracle.sessions.values()):
             header = kept.header
             self.apply(
@@ -129,7 +129,7 @@ class Driver(RuleBasedStateMachine):
         messages: Sequence[tuple[str, object]] = (),
         **fields: Any,  # noqa: ANN401
     ) -> None:
-        """Create a session, and remember how, for a repetition."""
+        """Create a session, and remember the change, so that it can be repeated."""
         header = new_header(
             session_id,
             at=self.clock(),
@@ -154,6 +154,6 @@ class Driver(RuleBasedStateMachine):
         if kind == "older" and older:
             return older[-min(3, len(older))]
         stored = self.beside.oracle.header(self.namespace, session_id)
-        if kind == "bare" and stored is not None:  # all that the manager keeps in its cache
+        if kind == "bare" and stored is not None:  # the part that the manager caches
             return msgspec.structs.replace(stored, title=None, tags=(), attributes={})
         return stored

@@ -1,4 +1,4 @@
-"""Namespaces: nothing of one is seen from another, by whatever door."""
+"""Namespaces: no entry point shows anything of another namespace."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ async def fill(beside: Beside, clock: ManualClock) -> list[SessionMetadata]:
 
 
 async def _ids_by_cursor(provider: StorageProvider, query: Query) -> list[str]:
-    """Return the ids of a listing; its cursors pass through the text that callers carry."""
+    """Return the ids of a listing; its cursors are converted to text and back, as for callers."""
     listed: list[str] = []
     for _ in range(100):
         found = await provider.find(query)
@@ -68,7 +68,7 @@ _SHARED_WITH: tuple[tuple[str, ...], ...] = (
 
 
 class ListingCases(ProviderCases):
-    """``find`` beside ``matches`` and ``order_key``."""
+    """``find`` compared with ``matches`` and ``order_key``."""
 
     async def test_every_filter_lists_what_matches(
         self, beside: Beside, clock: ManualClock
@@ -118,7 +118,7 @@ class ListingCases(ProviderCases):
     async def test_an_ended_grant_hides_no_live_one(
         self, beside: Beside, clock: ManualClock
     ) -> None:
-        """Each order of three grants, with each set of them ended."""
+        """Each order of three grants, with every subset of them expired."""
         subjects = ("bob", "group:a", "group:b")
         number = 0
         for order in permutations(subjects):

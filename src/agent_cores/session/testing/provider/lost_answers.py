@@ -1,4 +1,4 @@
-"""A change that is sent again because its answer was lost: it is carried out once."""
+"""A change that is retried because its response was lost: it is applied once."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _turn(token: str, clock: ManualClock, *, take: bool = False) -> TurnEffect:
 
 
 def _refusal_of_a_repeat(applied: Applied, change: Change) -> type[SessionError] | None:
-    """Return how a change is refused that was carried out before, or ``None`` if it is not."""
+    """Return the error of a change that was already applied, or ``None`` if there is none."""
     header, effect = applied.header, change.turn_effect
     released = effect is not None and effect.lease_end is None
     if change.delete:
@@ -84,7 +84,7 @@ def _refusal_of_a_repeat(applied: Applied, change: Change) -> type[SessionError]
 
 
 class LostAnswerCases(ProviderCases):
-    """Each kind of change, with each precondition, applied, its answer lost, and sent again."""
+    """Each kind of change with each precondition: applied, its response lost, then retried."""
 
     @pytest.mark.parametrize("guard", _GUARDS)
     @pytest.mark.parametrize("effect", _EFFECTS)

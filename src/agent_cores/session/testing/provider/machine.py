@@ -1,4 +1,4 @@
-"""The state machine: random changes, given to a provider and to the oracle, compared after each."""
+"""The state machine: random changes to a provider and the oracle, compared after each."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ProviderMachine(Driver):
     def begin(
         self, *, ttl: float, lifetime: float | None, renew_on: RenewOn, context: dict[str, Any]
     ) -> None:
-        """Begin with one session that ends, one that does not, and one that is being built."""
+        """Start with one session that expires, one that does not, and one that is being built."""
         message = [("a", "hello")]
         self.create_session("one", "ann", ttl, lifetime, renew_on=renew_on, context=context)
         self.create_session("two", "bob", None, None, messages=message, tags=("x",))
@@ -88,7 +88,7 @@ class ProviderMachine(Driver):
         context: dict[str, Any],
         messages: list[tuple[str, object]],
     ) -> None:
-        """Create a session: under a free id or an ended one."""
+        """Create a session: under a free id or an expired one."""
         hold = Hold.OPENING if opening else None
         self.create_session(
             self.free_ids()[0],
@@ -104,7 +104,7 @@ class ProviderMachine(Driver):
 
     @rule(session_id=SESSIONS, again=st.booleans(), sure=SELDOM)
     def create_taken(self, session_id: str, again: bool, sure: bool) -> None:
-        """Repeat the latest create that was carried out, or create under an id that is taken."""
+        """Repeat the latest create that was applied, or create under an id that is taken."""
         if not sure:
             return
         if not again:
@@ -133,7 +133,7 @@ class ProviderMachine(Driver):
     def append_plainly(
         self, session_id: str, messages: list[tuple[str, object]], seconds: float
     ) -> None:
-        """Append as the manager mostly does: on the stored header, a little later."""
+        """Append as the manager usually does: on the stored header, a little later."""
         self.clock.advance(seconds)
         self.append(session_id, messages, {}, "stored")
 
@@ -251,7 +251,7 @@ class ProviderMachine(Driver):
     def replace(
         self, session_id: str, guards: dict[str, str], first: int, messages: list[tuple[str, Any]]
     ) -> None:
-        """Replace the tail, or append where there is none."""
+        """Replace the tail, or append if there is none."""
         last = self.stored(session_id).last_seq
         drafts = tuple(new_message(i, content, at=self.clock()) for i, content in messages)
         remove = SeqRange(first, last) if last >= first else None
@@ -259,13 +259,13 @@ class ProviderMachine(Driver):
 
     @rule(session_id=SESSIONS, guards=GUARDS, sure=SELDOM)
     def delete(self, session_id: str, guards: dict[str, str], sure: bool) -> None:
-        """Delete the session, if it has ended or once in a while."""
+        """Delete the session if it has expired, and otherwise now and then."""
         if sure or self.stored(session_id).is_expired(self.clock()):
             self.write(session_id, guards, delete=True)
 
     @rule(session_id=SESSIONS, hold=HOLDS, sure=SELDOM)
     def set_hold(self, session_id: str, hold: Hold | None, sure: bool) -> None:
-        """Set or lift the hold, naming the one that stands."""
+        """Set or lift the hold; the change names the current one."""
         if hold is not None and not sure:
             return
         stands = self.stored(session_id).hold
@@ -273,7 +273,7 @@ class ProviderMachine(Driver):
 
     @rule(messages=MESSAGES, gap=st.integers(1, 4), sure=SELDOM)
     def build(self, messages: list[tuple[str, object]], gap: int, sure: bool) -> None:
-        """Append messages that bring their own seq, as a fork does."""
+        """Append messages that already have a seq, as a fork does."""
         header = self.stored("three")
         if header.hold is not Hold.OPENING and not sure:
             return
@@ -290,7 +290,7 @@ class ProviderMachine(Driver):
 
     @rule(seconds=st.sampled_from((0, 2, 10, 61)), remove=st.booleans())
     def sweep(self, seconds: float, remove: bool) -> None:
-        """Take what has ended after a while, and perhaps remove it."""
+        """Lease what has expired after some time, and perhaps remove it."""
         self.clock.advance(seconds)
         for ended in self.run(self.beside.due(self.clock(), 10)):
             if remove:

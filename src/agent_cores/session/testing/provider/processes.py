@@ -1,4 +1,4 @@
-"""Several processes on one store, where ``capabilities.shared`` says that they may."""
+"""Several processes on one store, if ``capabilities.shared`` allows it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def other_processes_may_open(store: Store, provider: StorageProvider) -> bool:
-    """Whether cases for several processes apply; fail if store and provider do not agree on it."""
+    """Whether the store is shared by processes; fail if store and provider disagree on it."""
     shared = provider.capabilities.shared
     assert shared == (store.url is not None), "a store has a url where its provider is shared"
     return shared
 
 
 class ProcessCases(ProviderCases):
-    """``apply`` and ``due`` from two processes and more."""
+    """``apply`` and ``due`` from two or more processes."""
 
     async def test_two_processes_append_to_one_session(
         self, store: Store, beside: Beside, clock: ManualClock

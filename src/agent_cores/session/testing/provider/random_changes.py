@@ -1,4 +1,4 @@
-"""The state machine's cases: random changes on a provider, with a fast path and without one."""
+"""The state machine's cases: random changes on a provider, with and without a fast path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = 60
 STEPS = 40
 SHRINK = "CI" not in os.environ
-"""In CI the steps to the first difference are shown at once: the shortest way takes minutes."""
+"""Not in CI, which reports the first difference found: shrinking it takes minutes."""
 
 
 class StateMachineCases(ProviderCases):
@@ -45,9 +45,9 @@ def run_machine(
     examples: int = EXAMPLES,
     shrink: bool = SHRINK,
 ) -> None:
-    """Run the machine on a store, in an event loop of its own.
+    """Run the machine on a store, in its own event loop.
 
-    ``shrink=False`` shows the first difference found instead of looking for the shortest way to it.
+    ``shrink=False`` reports the first difference found, without shrinking it to the shortest case.
     """
     phases = [phase for phase in Phase if shrink or phase is Phase.generate]
     with asyncio.Runner() as runner:

@@ -1,4 +1,4 @@
-"""``read``: one look at one session, and windows of its messages."""
+"""``read``: a snapshot of one session, and windows of its messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ReadCases(ProviderCases):
-    """What was not asked for is ``None``; what was is of one instant."""
+    """Parts that were not requested are ``None``; the others are of one instant."""
 
     async def test_a_missing_session_reads_as_none(self, provider: StorageProvider) -> None:
         assert await provider.read("default", "nothing", context=True, window=Window()) is None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def replacement(beside: Beside, clock: ManualClock, after_seq: int, *ids: str) -> Change:
-    """Return a change that replaces what comes after a seq by messages of these ids."""
+    """Return a change that replaces the messages after a seq with ones of these ids."""
     header = beside.oracle.header("default", "talk")
     assert header is not None
     return change_of(

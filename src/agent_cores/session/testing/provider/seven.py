@@ -1,4 +1,4 @@
-"""The seven methods, called directly: what anybody may rely on who knows no other."""
+"""The seven methods, called directly: what a caller may rely on who uses no others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FOR_PROVIDERS = ("access_revision", "request_digest", "listed_at", "due_at", "c
 
 
 def whole_session(header: SessionMetadata, texts: Sequence[str] = (), **context: object) -> Session:
-    """Return a session with all its parts, as ``save_session`` takes it."""
+    """Return a session with all its parts, as ``save_session`` requires."""
     messages = [
         Message(
             seq=seq,
@@ -49,7 +49,7 @@ def whole_session(header: SessionMetadata, texts: Sequence[str] = (), **context:
 
 
 def seen(session: Session | None) -> Session | None:
-    """Return the session without the fields that providers keep for themselves."""
+    """Return the session without the fields that only providers use."""
     if session is None:
         return None
     header = msgspec.structs.replace(session.metadata, **dict.fromkeys(_FOR_PROVIDERS))
@@ -262,7 +262,7 @@ async def _listed(provider: StorageProvider, **arguments: object) -> list[str]:
 
 
 def _just_past() -> datetime:
-    """Return an instant that is past on the machine's clock, and not by long."""
+    """Return an instant that is just past by the machine's clock."""
     return utc_now()
 
 

@@ -1,4 +1,4 @@
-"""What the state machine draws from: few names, so that changes meet; small limits; short times."""
+"""The state machine's values: few names, so that changes collide; small limits; short times."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GUARDS = st.sampled_from(
         *({name: "wrong"} for name in _NAMES),
     )
 )
-"""What a change is guarded by; of those that hold and those that do not."""
+"""The guards of a change: some that hold and some that do not."""
 SELDOM = st.integers(0, 7).map(lambda number: number == 7)
 BASES = st.sampled_from(("stored", "stored", "bare", "older"))
 HOLDS = st.sampled_from((None, None, Hold.FROZEN, Hold.MOVED))

@@ -1,4 +1,4 @@
-"""``due`` and ``count``: what has ended, taken by one sweeper at a time."""
+"""``due`` and ``count``: expired sessions, each leased by one sweeper at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class SweepingCases(ProviderCases):
-    """``due`` takes, leases and puts off; what it returns goes only if it is still expired."""
+    """``due`` leases and postpones; a sweeper removes a session only if it is still expired."""
 
     async def test_a_session_comes_due_at_the_exact_instant(
         self, beside: Beside, clock: ManualClock
@@ -123,7 +123,7 @@ class SweepingCases(ProviderCases):
         count = beside.provider.count
         await created(beside, clock, ttl_seconds=10)
         clock.advance(9)
-        await append(beside, clock, True, "a")  # it lives on until 19; it is due at 10
+        await append(beside, clock, True, "a")  # it expires at 19 but is due at 10
         assert (await count("default", clock.advance(0.999))).due == 0
         assert (await count("default", clock.advance(0.001))).due == 1
         assert (await count(None, clock.advance(9))).due == 1

@@ -1,4 +1,4 @@
-"""Changes that waited: each is judged by the time at which it is applied."""
+"""Changes that waited: each is decided by the time at which it is applied."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent_cores.session.testing.clock import ManualClock
 
 LIFE = 10.0
-"""Seconds that the sessions of these cases live."""
+"""Seconds until the sessions of these cases expire."""
 
 
 def _effects(kind: str, at: datetime) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def late(header: SessionMetadata, seconds: float, kind: str, **guards: Any) -> C
 
 
 class WaitingCases(ProviderCases):
-    """``apply`` of a change whose ``clock`` has gone on since it was decided."""
+    """``apply`` of a change whose ``clock`` has advanced since it was decided."""
 
     @pytest.fixture
     async def header(self, provider: StorageProvider, clock: ManualClock) -> SessionMetadata:
