@@ -167,7 +167,7 @@ async def test_a_wrong_file_is_read_once_and_not_for_every_request(
 async def test_a_stored_key_that_is_not_understood_opens_nothing(wire: Wire) -> None:
     """A later release may narrow a key by a field that this one does not know."""
     good, bad = await wire.key(), await wire.key()
-    kept = wire.manager._runtime.storage._sessions  # type: ignore[attr-defined]
+    kept = wire.manager._runtime.storage._records  # type: ignore[attr-defined]
     kept["_keys", bad.split("_")[1]].header.attributes["key"]["only_from"] = "10.0.0.1"
     assert (await Caller(wire.service, "ann", bad, {})("GET", S)).code == "storage_unavailable"
     assert (await Caller(wire.service, "ann", good, {})("GET", S)).status == 200

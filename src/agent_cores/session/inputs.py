@@ -225,7 +225,7 @@ class Inputs:
         if count > self._limits.groups:
             raise InvalidInputError(
                 field,
-                f"has {count} groups, at most {self._limits.groups} allowed (SESSION_MAX_GROUPS)",
+                f"{count} groups, at most {self._limits.groups} (SESSION_MAX_GROUPS)",
             )
 
     def tags(self, value: object, field: str = "tags") -> tuple[str, ...]:

@@ -238,7 +238,7 @@ class ConversationCalls(Calls):
                 metadata=arguments.mapping(metadata, "metadata"),
                 ttl_seconds=arguments.ttl(ttl_hours),
                 id=arguments.optional(new_session_id, "new_session_id"),
-                up_to_seq=arguments.optional(up_to_seq, "up_to_seq"),
+                up_to_seq=None if up_to_seq is None else arguments.integer(up_to_seq, "up_to_seq"),
                 title=arguments.optional(title, "title"),
             )
             return Request(body, headers={"Idempotency-Key": str(uuid.uuid4())})

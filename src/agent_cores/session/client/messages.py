@@ -160,7 +160,7 @@ class MessageCalls(ConversationCalls):
 
         def request() -> Request:
             body = shapes.ReplaceMessages(
-                after_seq=arguments.raw(after_seq, "after_seq"),
+                after_seq=arguments.integer(after_seq, "after_seq"),
                 messages=cast("list[Any]", arguments.messages(messages)),
                 **_context(context_updates, context_removals),
                 **_guards(expected_last_seq, turn),
@@ -194,7 +194,7 @@ class MessageCalls(ConversationCalls):
             "/pop",
             lambda: Request(
                 shapes.PopMessages(
-                    count=arguments.raw(count, "count"), **_guards(expected_last_seq, turn)
+                    count=arguments.integer(count, "count"), **_guards(expected_last_seq, turn)
                 )
             ),
         )
@@ -271,7 +271,7 @@ class MessageCalls(ConversationCalls):
             "/rewind",
             lambda: Request(
                 shapes.RewindSession(
-                    to_seq=arguments.raw(to_seq, "to_seq"), **_guards(expected_last_seq, turn)
+                    to_seq=arguments.integer(to_seq, "to_seq"), **_guards(expected_last_seq, turn)
                 ),
                 headers=arguments.expected(expected_revision, expected_version),
             ),
@@ -293,7 +293,7 @@ def _guards(expected_last_seq: int | None, turn: str | None) -> dict[str, Any]:
     """Return the request fields for the conditions of a write."""
     fields: dict[str, Any] = {}
     if expected_last_seq is not None:
-        fields["expected_last_seq"] = arguments.raw(expected_last_seq, "expected_last_seq")
+        fields["expected_last_seq"] = arguments.integer(expected_last_seq, "expected_last_seq")
     if turn is not None:
         fields["turn"] = arguments.raw(turn, "turn")
     return fields
