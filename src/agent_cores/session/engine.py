@@ -121,7 +121,7 @@ class Engine(Reader):
     async def _retry(
         self, decision: Decision, change: Change, policy: RetryPolicy, refusal: SessionError
     ) -> Applied:
-        """Send the change until it is applied, or refused for good."""
+        """Send the change until it is applied, or refused in a way that a retry cannot help."""
         while True:
             if isinstance(refusal, StorageUnavailableError):
                 await policy.response_lost(refusal, decision.header)

@@ -48,7 +48,7 @@ class PortalThread:
     """A thread with an event loop, and the work in it.
 
     ``calls``, ``blocks``, ``stopping`` and ``gone`` are guarded by ``lock``, which is held only
-    briefly. The thread ends once it was told to stop and no call is in flight.
+    briefly. The thread ends once ``stopping`` is set and no call is in flight.
     """
 
     def __init__(
