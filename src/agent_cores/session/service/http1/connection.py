@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from agent_cores.session.service.http1.exchange import Exchange
 from agent_cores.session.service.http1.head import read_head
+from agent_cores.session.service.http1.write_buffer import WriteBuffer
 from agent_cores.session.service.request.budget import FREE, too_much
 from agent_cores.session.service.responses import WHOLE
 
@@ -91,6 +92,8 @@ class Connection(asyncio.Protocol):
         stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(high=_UNSENT_BYTES)
         self._transport = stream
+        self._buffer = WriteBuffer(stream, self._loop)
+        self.write = self._buffer.write
         self._server = _address(stream.get_extra_info("sockname"))
         self._client = _address(stream.get_extra_info("peername"))
         self._await_request()
@@ -114,6 +117,7 @@ class Connection(asyncio.Protocol):
         """Finish the request that the caller sent before closing its side, then close."""
         exchange = self._exchange
         if self._is_lingering or exchange is None or not exchange.has_whole_body:
+            self._buffer.flush()
             return False
         self._has_ended = True
         return True
@@ -190,7 +194,7 @@ class Connection(asyncio.Protocol):
         found = read_head(self.came, self._acceptor.bounds)
         if found is None:
             if self._has_ended:
-                self._transport.close()
+                self._buffer.close()
             elif not self._has_begun:
                 self._has_begun = True
                 self._end_in(self._acceptor.head_seconds)
@@ -268,11 +272,6 @@ class Connection(asyncio.Protocol):
 
     # Sending
 
-    def write(self, data: bytes) -> None:
-        """Send bytes, unless the connection is closed."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
     def common_lines(self) -> bytes:
         """Return the header lines that every response has, such as the date."""
         return self._acceptor.common_lines()
@@ -332,6 +331,7 @@ class Connection(asyncio.Protocol):
         Closing at once would reset the connection of a caller who is still sending, and lose the
         response. So what arrives is read and dropped for a moment.
         """
+        self._buffer.flush()
         self.came = b""
         if not self._is_unsent:
             self._end_in(_LINGER_SECONDS)
@@ -375,7 +375,7 @@ class Connection(asyncio.Protocol):
             if self._transport.get_write_buffer_size() or self._is_lingering:
                 self._transport.abort()
             elif not self.is_idle or not self._has_something_to_read():
-                self._transport.close()
+                self._buffer.close()
         elif self.is_stopping and now - self._looked_at >= _STALLED_SECONDS:
             self._looked_at = now
             before, self._unsent_before = (
