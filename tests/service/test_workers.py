@@ -132,6 +132,40 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Supervisor]:
             signal.signal(number, handler)
 
 
+def test_a_worker_that_starts_slowly_is_not_killed() -> None:
+    config = uvicorn.Config(
+        "starlette.applications:Starlette",
+        factory=True,
+        workers=1,
+        lifespan="off",
+        log_config=None,
+        timeout_worker_healthcheck=0,  # no process answers as fast as that
+    )
+    sockets = listening_sockets("127.0.0.1", 0)
+    worker = module.Worker(config, sockets)
+    worker.start()
+    try:
+        while not worker.has_answered:
+            assert worker.is_alive(0)
+            time.sleep(0.01)
+        assert worker.wait_until_ready(SECONDS)
+    finally:
+        worker.terminate()
+        worker.join()
+        sockets[0].close()
+
+
+def test_a_worker_that_never_answers_is_not_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_START_SECONDS", 0.1)
+    worker = module.Worker(uvicorn.Config("x:y"), [])
+    monkeypatch.setattr(worker, "process", Ended())
+    monkeypatch.setattr(Ended, "is_alive", lambda _: True)
+    worker.start()
+    assert worker.is_alive()
+    time.sleep(0.2)
+    assert not worker.is_alive()
+
+
 def test_a_service_that_never_runs_gives_up_and_says_so(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -29,12 +30,56 @@ _SETTLED_SECONDS = 60.0
 """A worker that ran this long was healthy: the next pause is short again."""
 _MOST_STARTS = 6
 """How often a service is retried that never ran: about 15 seconds in all."""
+_START_SECONDS = 60.0
+"""How long a worker may import and prepare before it answers its first health check."""
 _SPARE_SECONDS = 10.0
+_POLL_SECONDS = 0.1
 _STOPPED_BY = {0, -signal.SIGTERM, -signal.SIGINT}
 
 
 class Worker(Process):
     """One serving process."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        self.has_answered = False
+        self._answers_by = math.inf
+
+    def start(self) -> None:
+        """Start the process, and ask it to answer once it can."""
+        super().start()
+        self._answers_by = time.monotonic() + _START_SECONDS
+        self.parent_conn.send(b"ping")
+
+    def is_alive(self, timeout: float = 5) -> bool:
+        """Whether the process runs and responds.
+
+        A process that still starts cannot respond yet. On a slow machine that takes longer than
+        ``timeout``, and is no reason to kill it.
+        """
+        if not self.process.is_alive():
+            return False
+        if self.has_answered:
+            return self.ping(timeout)
+        self.has_answered = self._has_first_answer()
+        return self.has_answered or time.monotonic() < self._answers_by
+
+    def _has_first_answer(self) -> bool:
+        try:
+            return self.parent_conn.poll() and self.parent_conn.recv() is not None
+        except (OSError, EOFError):
+            return False
+
+    def wait_until_ready(self, timeout: float, should_exit: threading.Event | None = None) -> bool:
+        """Wait at most ``timeout`` seconds until the process serves; return whether it does."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and not (should_exit and should_exit.is_set()):
+            if not self.is_alive(timeout):
+                return False
+            if self.has_answered and self.is_ready(timeout):
+                return True
+            time.sleep(_POLL_SECONDS)
+        return False
 
     @property
     def server(self) -> Server:
@@ -98,11 +143,13 @@ class Supervisor(Multiprocess):
                     self.processes[index] = self._started(index)
             elif not process.is_alive(timeout=self.config.timeout_worker_healthcheck):
                 self._note_end(index, process)
-            elif index not in self._seen and process.is_ready(
-                self.config.timeout_worker_healthcheck
-            ):
+            elif index not in self._seen and self._serves(process):
                 self._has_run = True
                 self._note_seen(index)
+
+    def _serves(self, process: Process) -> bool:
+        has_answered = isinstance(process, Worker) and process.has_answered
+        return has_answered and process.is_ready(self.config.timeout_worker_healthcheck)
 
     def _note_seen(self, index: int) -> None:
         """Note whether a worker serves or cannot; report it once that is known of all."""
@@ -156,7 +203,7 @@ class Supervisor(Multiprocess):
         """Replace each worker by a new one, once the new one serves."""
         for index in range(len(self.processes)):
             before, after = self.processes[index], self._started(index)
-            if not after.wait_until_ready(self.config.timeout_worker_healthcheck, self.should_exit):
+            if not after.wait_until_ready(_START_SECONDS, self.should_exit):
                 after.kill()
                 after.join()
                 logger.error("a new worker was not ready in time; those before go on")
