@@ -163,6 +163,17 @@ def test_answers_that_nobody_reads(tmp_path: Path) -> None:
     assert logged(tmp_path)[-1]["message"].startswith("Finished server process")
 
 
+def test_many_large_reads_at_once(tmp_path: Path) -> None:
+    with flooded(tmp_path) as service:
+        fill(service)
+        ask = authorized(service, b"GET /v1/sessions/full/messages?limit=1000")
+        waiting = [service.connect() for _ in range(200)]
+        for connection in waiting:
+            connection.sendall(ask)
+        assert all(connection.recv(12).startswith(b"HTTP/1.1 ") for connection in waiting)
+        service.check()
+
+
 def fill(service: Flooded) -> None:
     """Make a session with some megabytes."""
     create = b'{"id": "full"}'

@@ -48,6 +48,9 @@ logger = logging.getLogger("agent_cores.session.service")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 _LOG = RequestLog(logger)
 _ROUTER = Router(ROUTES)
+_READS = ("GET", "HEAD")
+_FEWEST_READS = 4
+"""How many reads run at once, even if the budget has no room for as many full pages."""
 
 
 class Service:
@@ -70,6 +73,7 @@ class Service:
         self.settings = settings
         self.draining = False
         self.budget = Budget(settings.most_buffered)
+        self._reads = asyncio.Semaphore(_reads_at_once(manager, settings))
         self._only_loopback_hosts = only_loopback_hosts
         self._components = Components(manager, settings, tuple(keys), now)
         self._slices = TimeSlices()
@@ -213,7 +217,10 @@ class Service:
                 address, right = call.address, route.right
                 await authentication.confirm(principal, call.headers, address, right)
         reservation.take_work_slot()
-        return await self._run_handler(call)
+        if call.scope["method"] not in _READS:
+            return await self._run_handler(call)
+        async with self._reads:
+            return await self._run_handler(call)
 
     async def _run_handler(self, call: Call) -> Response:
         """Run the handler. Only callers who may do this learn that the request's shape is wrong.
@@ -277,6 +284,16 @@ def create_app(
         keys=keys,
         only_loopback_hosts=only_loopback_hosts,
     )
+
+
+def _reads_at_once(manager: SessionManager, settings: ServiceSettings) -> int:
+    """Return how many reads may run at once.
+
+    What a read holds counts only once it is a response. Until then it may be a page as it was
+    stored, and again as it is sent.
+    """
+    pages = settings.most_buffered // manager.runtime.limits.page_bytes
+    return max(_FEWEST_READS, pages // 2)
 
 
 def _request_id(headers: Headers) -> bytes:
