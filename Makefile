@@ -24,6 +24,9 @@ help:  ## show this list
 demo: $(VENV)/.base  ## see it work, with the base dependencies alone
 	@$(RUN) -m agent_cores.session.examples.demo $(ARGS)
 
+# The tests start hundreds of Python processes: compile a module once, not in each of them.
+test test-quick: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/.dev  ## run every test, on real servers, on all cores; ARGS go to pytest
 	@echo "Running every test on all cores. Each test process starts the servers it needs."
 	$(PYTEST) $(ARGS)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Stores and servers keep their files in memory if there is room, unless TMPDIR names a folder: no
+# test cuts the power, and what a killed process wrote is there as on a disk.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - each file there is made by tempfile
+_ROOM = 4 << 30
+if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM:
+    os.environ.setdefault("TMPDIR", str(_MEMORY))
+    tempfile.tempdir = None  # look again: pytest asked before
 
 # No deadline: how long an example takes depends on the load of the machine.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -42,5 +42,5 @@ class TestValkeyFromAnotherLoop(ConcurrencyCases, TurnCases, HookCases):
 class TestPostgresFromAnotherLoop(ConcurrencyCases, TurnCases, HookCases):
     @pytest.fixture
     def store(self) -> Store:
-        url = postgres.empty_store(postgres.shared_server().url())
+        url = postgres.reused_store(postgres.shared_server().url())
         return AnyLoopStore(partial(PostgresProvider.from_url, url), url=url)

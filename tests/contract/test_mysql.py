@@ -7,12 +7,12 @@ import pytest
 from agent_cores.session.storage.mysql.provider import MysqlProvider
 from agent_cores.session.storage.sql.names import DEFAULT_PREFIX
 from agent_cores.session.testing import ManagerContract, ProviderContract, Store
-from tests.servers.mariadb import empty_store, shared_server
+from tests.servers.mariadb import reused_store, shared_server
 
 
 def new_store(*, fast_path: bool = True) -> Store:
     """Return an empty store on the shared server."""
-    url = empty_store()
+    url = reused_store()
 
     async def spoil(namespace: str, session_id: str) -> None:
         update = f"UPDATE {DEFAULT_PREFIX}sessions SET format = 99"  # noqa: S608 - written here

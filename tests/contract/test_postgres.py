@@ -13,12 +13,12 @@ from agent_cores.session.testing.manager.concurrency import ConcurrencyCases
 from agent_cores.session.testing.manager.lost_answers import LostAnswerCases
 from agent_cores.session.testing.manager.processes import ProcessCases
 from tests.postgres.support import connected
-from tests.servers.postgres import empty_store, shared_pooler, shared_server
+from tests.servers.postgres import reused_store, shared_pooler, shared_server
 
 
 def store_at(address: str, *, fast_path: bool = True) -> Store:
     """Return an empty store at that address."""
-    url = empty_store(address)
+    url = reused_store(address)
 
     async def spoil(namespace: str, session_id: str) -> None:
         update = f"UPDATE {DEFAULT_PREFIX}sessions SET format = 99"  # noqa: S608 - written here

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _START_SECONDS = 30
+_SHORT = 24
+"""Characters that the path of a temporary folder may have: a socket's path has at most 107."""
 
 
 def unprivileged() -> dict[str, Any]:
@@ -29,8 +31,10 @@ def unprivileged() -> dict[str, Any]:
 
 def own_folder(prefix: str) -> Path:
     """Make a folder that belongs to the user that the servers run as."""
-    # Socket paths are short.
-    folder = remove_at_the_end(Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp")))
+    place = tempfile.gettempdir()
+    if len(place) > _SHORT:
+        place = "/tmp"  # noqa: S108 - mkdtemp makes a folder of its own there
+    folder = remove_at_the_end(Path(tempfile.mkdtemp(prefix=prefix, dir=place)))
     give(folder)
     return folder
 

@@ -13,12 +13,15 @@ import shutil
 import signal
 import subprocess
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
+
+import asyncmy
 
 from tests.servers.launching import free_port, own_folder, start, unprivileged, wait_for
 from tests.servers.programs import program
 from tests.servers.reaper import ended
+from tests.servers.reused import ReusedStores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,14 +109,15 @@ class MariaDBServer:
             raise RuntimeError(message)
         return str(done.stdout).strip()
 
-    def new_database(self, options: str = "") -> str:
+    def new_database(self, options: str = "", *, lasting: bool = False) -> str:
         """Create a database that nothing else uses, and return its name.
 
-        It drops an old one: each takes a megabyte of disk.
+        It drops an old one, unless that is ``lasting``: each takes a megabyte of disk.
         """
         name = f"case_{secrets.token_hex(8)}"
         statements = [f"CREATE DATABASE {name} {options}"]
-        self._databases.append(name)
+        if not lasting:
+            self._databases.append(name)
         if len(self._databases) > _KEPT_DATABASES:
             statements.append(f"DROP DATABASE IF EXISTS {self._databases.popleft()}")
         self.sql("; ".join(statements))
@@ -152,3 +156,24 @@ def empty_store() -> str:
     """Return the URL of a store in a database that nothing else uses, on the shared server."""
     server = shared_server()
     return server.url(server.new_database())
+
+
+def reused_store() -> str:
+    """Return the URL of an empty store on the shared server that earlier cases may have used."""
+    return shared_server().url(_reused().take())
+
+
+@functools.cache
+def _reused() -> ReusedStores:
+    server = shared_server()
+    where = {"host": "127.0.0.1", "port": server.port, "user": "root", "autocommit": True}
+    new = functools.partial(server.new_database, lasting=True)
+    return ReusedStores(new, functools.partial(asyncmy.connect, **where), _delete)
+
+
+async def _delete(connection: Any, database: str) -> None:  # noqa: ANN401 - asyncmy's own class
+    async with connection.cursor() as cursor:
+        await cursor.execute(f"SHOW TABLES FROM {database}")
+        for (table,) in await cursor.fetchall():
+            if not table.endswith("schema"):
+                await cursor.execute(f"DELETE FROM {database}.{table}")  # noqa: S608 - written here

@@ -16,7 +16,9 @@ import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+import asyncpg
 
 from tests.servers.launching import (
     accepts,
@@ -29,6 +31,7 @@ from tests.servers.launching import (
 )
 from tests.servers.programs import program
 from tests.servers.reaper import ended, remove_at_the_end
+from tests.servers.reused import ReusedStores
 
 _SETTINGS = {
     "fsync": "on",
@@ -37,6 +40,16 @@ _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "log_min_messages": "fatal",
 }
+
+_DELETE_ROWS = """
+DO $$
+DECLARE name text;
+BEGIN
+    FOR name IN SELECT tablename FROM pg_tables
+        WHERE schemaname = '{schema}' AND tablename NOT LIKE '%schema'
+    LOOP EXECUTE format('DELETE FROM {schema}.%I', name); END LOOP;
+END $$
+"""
 
 
 class PostgresServer:
@@ -230,5 +243,27 @@ def shared_pooler() -> PgBouncer:
 
 def empty_store(address: str) -> str:
     """Return the URL of a store in an unused PostgreSQL schema."""
-    own = f"database_schema=case_{secrets.token_hex(8)}"
-    return f"{address}{'&' if '?' in address else '?'}{own}"
+    return _store(address, _new_name())
+
+
+def reused_store(address: str) -> str:
+    """Return the URL of an empty store on the shared server that earlier cases may have used."""
+    return _store(address, _reused().take())
+
+
+@functools.cache
+def _reused() -> ReusedStores:
+    async def delete_rows(connection: asyncpg.Connection[Any], schema: str) -> None:
+        await connection.execute(_DELETE_ROWS.format(schema=schema))
+
+    return ReusedStores(
+        _new_name, functools.partial(asyncpg.connect, shared_server().url()), delete_rows
+    )
+
+
+def _new_name() -> str:
+    return f"case_{secrets.token_hex(8)}"
+
+
+def _store(address: str, schema: str) -> str:
+    return f"{address}{'&' if '?' in address else '?'}database_schema={schema}"
