@@ -172,11 +172,11 @@ async def test_what_is_deleted_is_removed_in_the_background(
 async def test_a_lock_that_another_client_holds_stops_only_its_session(
     url: str, provider: MysqlProvider
 ) -> None:
-    held, free = [await create(provider, name) for name in ("held", "free")]
+    held, *free = [await create(provider, name) for name in ("held", "free", "open")]
     async with provider.database.transaction() as transaction:
         await transaction.run(Step(Statement.LOCK, [("default", "held")]))
         waiting = asyncio.create_task(provider.apply(append(held, "later")))
-        await provider.apply(append(free, "now"))
+        await asyncio.gather(*(provider.apply(append(header, "now")) for header in free))
         assert not waiting.done()
     await waiting
     assert await message_ids(provider, "held") == ["later"]

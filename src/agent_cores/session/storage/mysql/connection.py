@@ -99,7 +99,7 @@ class MysqlConnection:
         """Send one packet of statements; return the rows of each that reads."""
         found: list[list[Row]] = []
         async with asyncio.timeout_at(self._deadline), self._driver.cursor() as cursor:
-            await cursor.execute(text)
+            await cursor.execute(text.encode("latin-1"))
             more = True
             while more:
                 if cursor.description is not None:

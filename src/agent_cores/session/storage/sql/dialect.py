@@ -161,7 +161,11 @@ class Statement(Enum):
 
 @hides("rows")
 class Step(msgspec.Struct, frozen=True):
-    """One statement of a plan, and its rows. ``fields`` are the columns of UPDATE_HEADERS."""
+    """One statement of a plan, and its rows.
+
+    ``fields`` are the columns of UPDATE_HEADERS. In LOCK and LOCK_FREE, where ``hot_plan`` gives
+    them, they are the columns that come back after session_key, in place of the whole header.
+    """
 
     statement: Statement
     rows: Sequence[tuple[Any, ...]] = ((),)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent_cores.session.codec import FORMAT, HEADER_FIELDS
+from agent_cores.session.codec import FORMAT
 from agent_cores.session.storage.sql.dialect import Row, Statement, Step
-from agent_cores.session.storage.sql.rows import name_of
 
 if TYPE_CHECKING:
     from agent_cores.session.storage.sql.dialect import Plan
@@ -22,22 +21,23 @@ if TYPE_CHECKING:
 
 _SPARE_MILLIS = 100
 """How much later than expected a lock may be granted without counting as a wait."""
-_PLACES = {name: 1 + place for place, name in enumerate(HEADER_FIELDS)}
 _WRITTEN = ("last_seq", "message_count", "last_active_at", "listed_at", "expires_at", "due_at")
 
 
 class _Stored(msgspec.Struct):
-    """A locked session: the values that guards are compared with, and its new values."""
+    """A locked session: its key and the fields that an append reads, then its new values."""
 
     session_key: int
+    namespace: str
+    session_id: str
     format: int
     incarnation: int
     access_revision: int | None
-    revision: int
     hold: str | None
     turn_token: str | None
     last_seq: int
     message_count: int
+    revision: int
     last_active_at: int
     listed_at: int | None
     expires_at: int | None
@@ -47,18 +47,9 @@ class _Stored(msgspec.Struct):
 
     @classmethod
     def of(cls, row: Row) -> _Stored:
-        """Return the session of a locked header."""
-        fields = cls.__struct_fields__[1:-2]
-        stored = cls(row[0], *[row[_PLACES[name]] for name in fields])
-        stored.before = (
-            stored.last_seq,
-            stored.message_count,
-            stored.revision,
-            stored.last_active_at,
-            stored.listed_at,
-            stored.expires_at,
-            stored.due_at,
-        )
+        """Return the session of a row of ``_READ``."""
+        stored = cls(*row)
+        stored.before = tuple(row[_CHANGING:])
         return stored
 
     def holds(self, guards: Guards, waited: int) -> bool:
@@ -89,12 +80,18 @@ class _Stored(msgspec.Struct):
             self.expires_at, self.due_at = None, self.before[6]
 
 
+_READ = _Stored.__struct_fields__[1:-2]
+_CHANGING = 1 + _READ.index("last_seq")
+"""Where the fields begin that a result of ``HotAppends`` repeats."""
+
+
 def hot_plan(appends: HotAppends, *, skip_locked: bool) -> Plan[list[Row]]:
     """Apply plain appends in one transaction; return rows as ``HotAppends`` describes them."""
     names = {(guards.namespace, guards.session_id) for guards in appends.guards}
     lock = Statement.LOCK_FREE if skip_locked else Statement.LOCK
     sent_at = time.monotonic()
-    sessions = {name_of(row): _Stored.of(row) for row in (yield Step(lock, sorted(names)))}
+    locked = [_Stored.of(row) for row in (yield Step(lock, sorted(names), _READ))]
+    sessions = {(stored.namespace, stored.session_id): stored for stored in locked}
     waited = max(0, int((time.monotonic() - sent_at) * 1000) - _SPARE_MILLIS)
     chosen: dict[int, _Stored] = {}
     for guards in appends.guards:
