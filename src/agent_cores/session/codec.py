@@ -17,6 +17,7 @@ import msgspec
 
 from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models import Grant, Message, SessionMetadata, StoredMessage, Turn
+from agent_cores.session.models.message import Content
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.models.values import decode_json, encode_json
@@ -34,7 +35,7 @@ Fields = dict[str, Field]
 @hides("content", "metadata")
 class _Body(msgspec.Struct):
     role: str
-    content: str | list[Any]
+    content: Content
     author_id: str
     metadata: dict[str, Any]
 

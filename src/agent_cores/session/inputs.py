@@ -16,6 +16,7 @@ import msgspec
 from agent_cores.session.codec import encode_body, encode_text, encode_value
 from agent_cores.session.errors import InvalidInputError, SessionNotFoundError
 from agent_cores.session.models.message import NewMessage, StoredMessage
+from agent_cores.session.models.raw_json import checked_content
 from agent_cores.session.models.session import GROUP_PREFIX, SYSTEM_KEYS
 from agent_cores.session.models.times import whole_millis
 from agent_cores.session.models.values import EncodedJson, decode_json, to_json
@@ -344,10 +345,7 @@ class Inputs:
 
     def _body(self, role: str, message: NewMessage, author_id: str) -> bytes:
         limits = self._limits
-        if not isinstance(message.content, str | list | EncodedJson):
-            kind = type(message.content).__name__
-            raise InvalidInputError("content", f"must be text or a list of JSON parts, not {kind}")
-        content = self._json(message.content, "content", limits.content_bytes)
+        content = self._content(message.content)
         metadata = _EMPTY
         given: object = message.metadata
         if given is not None:
@@ -358,6 +356,17 @@ class Inputs:
                 raise InvalidInputError("metadata", f"must be a mapping, not {kind}")
             metadata = self._json(given, "metadata", limits.metadata_bytes)
         return encode_body(role, content, author_id, metadata)
+
+    def _content(self, value: object) -> bytes:
+        """Return what a message says, encoded."""
+        depth, at_most = self._limits.json_depth, self._limits.content_bytes
+        if isinstance(value, msgspec.Raw):
+            return checked_content(value, "content", depth=depth, at_most=at_most)
+        if value is not None and not isinstance(value, str | list | dict | EncodedJson):
+            kind = type(value).__name__
+            problem = f"must be text, a list, an object or None, or msgspec.Raw of one, not {kind}"
+            raise InvalidInputError("content", problem)
+        return to_json(value, "content", depth=depth, at_most=at_most)
 
     def _json(self, value: object, field: str, at_most: int) -> bytes:
         return to_json(value, field, depth=self._limits.json_depth, at_most=at_most)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
     from agent_cores.session.manager import Storage
-    from agent_cores.session.models.message import Content, Message, NewMessage
+    from agent_cores.session.models.message import Message, NewContent, NewMessage
     from agent_cores.session.models.session import (
         Grant,
         Page,
@@ -279,7 +279,7 @@ class SyncSessionManager:
         session_id: str,
         user_id: str,
         role: str,
-        content: Content,
+        content: NewContent,
         *,
         message_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,

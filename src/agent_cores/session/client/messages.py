@@ -26,7 +26,7 @@ from agent_cores.session.wire import shapes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from agent_cores.session.models.message import Content, Message
+    from agent_cores.session.models.message import Message, NewContent
     from agent_cores.session.models.session import Page, Session
 
 _ONE = {"messages/0/id": "message_id", "messages/0": ""}
@@ -40,7 +40,7 @@ class MessageCalls(ConversationCalls):
         session_id: str,
         user_id: str,
         role: str,
-        content: Content,
+        content: NewContent,
         *,
         message_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,

@@ -18,7 +18,7 @@ from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.representation import hides
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-Content = str | list[Any]
+Content = str | list[Any] | dict[str, Any] | None
 Count = Annotated[int, Meta(ge=0, le=LARGEST_NUMBER)]
 Positive = Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
 Seconds = Annotated[int, Meta(ge=1, le=3_162_240_000)]

@@ -75,8 +75,13 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
     kinds = [shapes.Problem, *_kinds(routes)]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     schemas["Content"] = {
-        "description": "What a message says: text, or a list of JSON parts.",
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {}}],
+        "description": "What a message says: text, a list, an object, or null.",
+        "anyOf": [
+            {"type": "string"},
+            {"type": "array", "items": {}},
+            {"type": "object"},
+            {"type": "null"},
+        ],
     }
     for name in ("Message", "NewMessage"):
         schemas[name]["properties"]["content"] = {"$ref": "#/components/schemas/Content"}

@@ -273,7 +273,7 @@ class _LongBody:
         for index, fields in enumerate(messages):
             place = f"messages/{index}"
             content = metadata = None
-            if fields.get("content", b"")[:1] in {b'"', b"["}:
+            if fields.get("content", b"")[:1] in {b'"', b"[", b"{"}:
                 text = yield from _bounded(
                     fields["content"], f"{place}/content", limits.content_bytes
                 )

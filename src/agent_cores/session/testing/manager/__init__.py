@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent_cores.session.testing.manager.access import AccessCases
 from agent_cores.session.testing.manager.answers import AnswerCases
 from agent_cores.session.testing.manager.concurrency import ConcurrencyCases
+from agent_cores.session.testing.manager.contents import ContentCases
 from agent_cores.session.testing.manager.erasure import ErasureCases
 from agent_cores.session.testing.manager.expiry import ExpiryCases
 from agent_cores.session.testing.manager.forks import ForkCases
@@ -28,6 +29,7 @@ from agent_cores.session.testing.manager.unreadable import UnreadableCases
 class VerbContract(
     SessionCases,
     MessageCases,
+    ContentCases,
     TailCases,
     AccessCases,
     GroupCases,
