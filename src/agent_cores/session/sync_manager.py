@@ -389,6 +389,43 @@ class SyncSessionManager:
             turn=turn,
         )
 
+    def update_message(
+        self,
+        session_id: str,
+        user_id: str,
+        seq: int,
+        *,
+        content: NewContent | UnsetType = UNSET,
+        metadata_updates: Mapping[str, Any] | None = None,
+        metadata_removals: Iterable[str] = (),
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> Message:
+        """Replace the content of one message, or set and remove keys of its metadata, in place.
+
+        Its author may, while an editor, and the owner. Returns the message as it is now: its seq,
+        id, role, author and ``created_at`` stay, ``updated_at`` is the time of the update, and the
+        session's revision rises. The old content is gone from the store. An update that changes
+        nothing writes nothing, so that it can be repeated. Raises ``MessageNotFoundError``.
+
+        It costs one read and one write, in proportion to the message.
+        """
+        return self._portal.call(
+            self._manager.update_message,
+            session_id,
+            user_id,
+            seq,
+            content=content,
+            metadata_updates=metadata_updates,
+            metadata_removals=metadata_removals,
+            expected_revision=expected_revision,
+            expected_version=expected_version,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
+        )
+
     def rewind_session(
         self,
         session_id: str,

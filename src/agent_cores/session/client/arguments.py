@@ -73,6 +73,13 @@ def mapping(value: object, field: str, *, by_key: bool = False) -> Any:  # noqa:
     return {key: raw(item, f"{field}/{key}") for key, item in value.items()}
 
 
+def plain_mapping(value: object, field: str) -> Any:  # noqa: ANN401 - see above
+    """Return a mapping, none of whose keys has a meaning of its own, as JSON."""
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(field, f"a mapping, not {type(value).__name__}")
+    return raw(dict(value), field)
+
+
 def names(value: object, field: str) -> Any:  # noqa: ANN401 - see above
     """Return a list of strings."""
     if isinstance(value, str) or not isinstance(value, Iterable):

@@ -33,7 +33,10 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @hides("content", "metadata")
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored message. ``seq`` counts from 1, in commit order; removed messages leave holes."""
+    """A stored message. ``seq`` counts from 1, in commit order; removed messages leave holes.
+
+    ``updated_at`` is when its content or metadata last changed, ``None`` if they never have.
+    """
 
     seq: int
     id: str
@@ -42,6 +45,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     author_id: str
     created_at: datetime
     metadata: dict[str, Any] = {}
+    updated_at: datetime | None = None
 
 
 @hides("body")

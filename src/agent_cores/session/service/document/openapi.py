@@ -60,7 +60,7 @@ _OF_WRITE = (409, 501)
 _SERVICE = ("Service", "Who is calling, erasure, statistics, health, this description.")
 _TAGS = {
     "sessions": ("Sessions", "Create, list, read, change and delete sessions."),
-    "messages": ("Messages", "Append, read and remove messages."),
+    "messages": ("Messages", "Append, read, update and remove messages."),
     "sharing": ("Access", "Who may do what: grants, visibility, owner."),
     "lifecycle": ("Life", "Archive, renew and fork."),
     "turns": ("Turns", "One worker at a time answers."),
@@ -83,7 +83,7 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
             {"type": "null"},
         ],
     }
-    for name in ("Message", "NewMessage"):
+    for name in ("Message", "NewMessage", "UpdateMessage"):
         schemas[name]["properties"]["content"] = {"$ref": "#/components/schemas/Content"}
     for name, schema in schemas.items():
         kind = getattr(shapes, name, None)

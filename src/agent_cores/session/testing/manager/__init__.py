@@ -24,12 +24,14 @@ from agent_cores.session.testing.manager.sweeping import SweepCases
 from agent_cores.session.testing.manager.tails import TailCases
 from agent_cores.session.testing.manager.turns import TurnCases
 from agent_cores.session.testing.manager.unreadable import UnreadableCases
+from agent_cores.session.testing.manager.updates import UpdateCases
 
 
 class VerbContract(
     SessionCases,
     MessageCases,
     ContentCases,
+    UpdateCases,
     TailCases,
     AccessCases,
     GroupCases,
