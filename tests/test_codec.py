@@ -59,6 +59,7 @@ MESSAGES = st.builds(
     author_id=NAMES,
     created_at=TIMES,
     metadata=st.dictionaries(TEXT, VALUES, max_size=3),
+    updated_at=st.none() | TIMES,
 )
 HEADERS = st.builds(
     SessionMetadata,
