@@ -28,9 +28,11 @@ TABLE = {
         Action.APPEND,
         Action.UPDATE,
         Action.TAKE_TURN,
+        Action.UPDATE_OWN_MESSAGE,
         Action.DELETE_OWN_MESSAGE,
     },
     AccessRole.OWNER: {
+        Action.UPDATE_MESSAGE,
         Action.DELETE_MESSAGE,
         Action.SHARE,
         Action.REVOKE,

@@ -52,10 +52,14 @@ MESSAGES = st.builds(
     seq=st.integers(1, 2**63 - 1),
     id=NAMES,
     role=NAMES,
-    content=TEXT | st.lists(VALUES, max_size=3),
+    content=st.none()
+    | TEXT
+    | st.lists(VALUES, max_size=3)
+    | st.dictionaries(TEXT, VALUES, max_size=3),
     author_id=NAMES,
     created_at=TIMES,
     metadata=st.dictionaries(TEXT, VALUES, max_size=3),
+    updated_at=st.none() | TIMES,
 )
 HEADERS = st.builds(
     SessionMetadata,

@@ -46,6 +46,7 @@ READS: dict[Statement, Sequence[tuple[Any, ...]]] = {
     Statement.REMOVABLE: [(7, 1, 3, 10)],
     Statement.UPDATE_HEADERS: [(n, 1) for n in MANY],
     Statement.DELETE_HEADERS: [(n,) for n in MANY],
+    Statement.UPDATE_MESSAGES: [(7, n, b"new") for n in MANY],
     Statement.DELETE_MESSAGES: [(7, n) for n in MANY],
     Statement.DROP_CONTEXT: [(n, "key") for n in MANY],
     Statement.MOVE_OWNED: [(n, 1) for n in MANY],

@@ -57,6 +57,11 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "remove messages": (sql.DELETE_MESSAGES, ([1, 2], [3, 3])),
     "remove many messages": (sql.DELETE_MESSAGES, ([1] * 10_000, list(range(10_000)))),
     "drop context": (sql.DROP_CONTEXT, ([1, 2], ["key", "other"])),
+    "update messages": (sql.UPDATE_MESSAGES, ([7, 7], [1, 2], [b"new", b"new"])),
+    "update many messages": (
+        sql.UPDATE_MESSAGES,
+        ([1] * 500, list(range(500)), [b"new"] * 500),
+    ),
     "drop much context": (sql.DROP_CONTEXT, ([1] * 1_000, [f"key{n}" for n in range(1_000)])),
     "leave lists": (sql.REMOVE_OWNED, ([1, 2], ["", "=x"])),
     "leave many lists": (sql.REMOVE_OWNED, (list(range(500)), ["=x"] * 500)),

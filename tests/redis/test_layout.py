@@ -14,7 +14,9 @@ from agent_cores.session.models import (
     AccessRole,
     Change,
     Grant,
+    MessageUpdate,
     Query,
+    RenewEffect,
     SeqRange,
     TurnEffect,
     Window,
@@ -32,6 +34,7 @@ from tests.servers.redis import RedisServer
 
 AT = datetime(2100, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 DAY = timedelta(days=1)
+KEYS_OF_A_SESSION = ("", ":messages", ":ids", ":updated")
 
 
 @pytest.fixture
@@ -55,6 +58,33 @@ def _value(client: Any, key: bytes) -> object:  # noqa: ANN401 - redis-py's type
     if kind == b"set":
         return client.smembers(key)
     return [(entry, *fields.items()) for entry, fields in client.xrange(key)]
+
+
+async def test_an_updated_message_is_kept_like_this(server: RedisServer, prefix: str) -> None:
+    header = new_header(at=AT, ttl_seconds=86_400)
+    old, new = new_message("m2", "old", at=AT), new_message("m2", "new", at=AT)
+    session = "{default/talk}"
+    update = MessageUpdate(seq=2, id="m2", content=b'"new"')
+    async with opened(f"{server.url}?prefix={prefix}") as provider:
+        messages = (new_message("m1", at=AT), old, new_message("m3", at=AT))
+        await provider.apply(creation(header, append=messages))
+        await provider.apply(change_of(header, AT, update=update))
+        kept = dump(server, prefix)
+        with server.client() as client:
+            ends = {client.pexpiretime(f"{prefix}{session}{key}") for key in KEYS_OF_A_SESSION}
+        await provider.apply(change_of(header, AT, renew=RenewEffect(ttl_seconds=None)))
+        with server.client() as client:
+            never = {client.pexpiretime(f"{prefix}{session}{key}") for key in KEYS_OF_A_SESSION}
+        await provider.apply(change_of(header, AT, remove=SeqRange(2, 2)))
+        assert f"{session}:updated" not in dump(server, prefix)
+    at = to_millis(AT)
+    body = new.body[:-1] + b',"updated_at":%d}' % at
+    assert kept[f"{session}:updated"] == [(b"m2\n%d\n%b" % (at, body), 2)]
+    assert [entry for entry, _ in kept[f"{session}:messages"]] == [b"1-0", b"3-0"]  # type: ignore[attr-defined]
+    assert old.body not in repr(kept).encode()
+    assert len(ends) == 1
+    assert min(ends) > to_millis(AT + DAY)
+    assert never == {-1}
 
 
 async def test_one_session_is_kept_like_this(server: RedisServer, prefix: str) -> None:

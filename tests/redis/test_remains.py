@@ -15,7 +15,14 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StorageUnavailableError,
 )
-from agent_cores.session.models import AccessEffect, AccessRole, Grant, Query, SessionMetadata
+from agent_cores.session.models import (
+    AccessEffect,
+    AccessRole,
+    Grant,
+    MessageUpdate,
+    Query,
+    SessionMetadata,
+)
 from agent_cores.session.models.times import to_millis, utc_now
 from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
@@ -68,6 +75,9 @@ async def _mixed_workload(provider: RedisProvider, at: datetime) -> None:
         )
         header = (await provider.apply(creation(header))).header
         header = (await provider.apply(append(header, "m1"))).header
+        if number % 4 == 0:
+            update = MessageUpdate(seq=1, id="m1", content=b'"new"')
+            header = (await provider.apply(change_of(header, at, update=update))).header
         changes: tuple[list[dict[str, Any]], ...] = (
             [{"access": AccessEffect(grant=(grant,))}],
             [{"metadata": {"tags": ["y", "z"]}}],

@@ -17,6 +17,7 @@ _BODIES: dict[str, Any] = {
     "append_messages": {"messages": [{"role": "user", "content": "x"}]},
     "rewind_session": {"to_seq": 0},
     "replace_messages": {"after_seq": 0, "messages": [{"role": "user", "content": "y"}]},
+    "update_message": {"content": "z"},
     "share_session": {"subject": "zoe", "role": "viewer"},
     "set_visibility": {"visibility": "shared"},
     "take_turn": {"turn": "t"},

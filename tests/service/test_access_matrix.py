@@ -25,6 +25,7 @@ NEEDED = {
     "POST S/messages": "editor",
     "GET S/messages": "viewer",
     "GET S/messages/{seq}": "viewer",
+    "PATCH S/messages/{seq}": "owner",
     "DELETE S/messages/{seq}": "owner",
     "POST S/rewind": "owner",
     "POST S/replace": "owner",

@@ -172,6 +172,35 @@ async def test_an_append_is_stored_once_though_answers_were_lost(
     assert [m.content for m in page] == ["hi", "1", "2", "3"]
 
 
+async def test_an_update_of_a_message_is_carried_out_once_though_answers_were_lost(
+    wire: Wire, cutter: tuple[Cutter, SessionClient]
+) -> None:
+    proxy, client = cutter
+    proxy.lose = 2
+    new = await client.update_message("talk", "ann", 1, content="new")
+    assert proxy.seen == ["PATCH"] * 3
+    proxy.drop = 1
+    newer = await client.update_message("talk", "ann", 1, metadata_updates={"k": 1})
+    [stored] = await client.get_session_messages("talk", "ann")
+    assert stored == newer
+    assert (stored.content, stored.metadata) == (new.content, {"k": 1})
+
+
+async def test_a_repeated_update_undoes_no_later_one(
+    wire: Wire, cutter: tuple[Cutter, SessionClient]
+) -> None:
+    proxy, client = cutter
+
+    async def update() -> None:
+        await wire.manager.update_message("talk", "ann", 1, content="later")
+
+    proxy.lose, proxy.meanwhile = 1, update
+    with pytest.raises(StorageUnavailableError) as caught:
+        await client.update_message("talk", "ann", 1, content="new")
+    assert caught.value.outcome_unknown
+    assert [m.content for m in await client.get_session_messages("talk", "ann")] == ["later"]
+
+
 async def test_an_append_that_never_arrived_is_repeated_while_the_session_is_as_it_was(
     wire: Wire, cutter: tuple[Cutter, SessionClient]
 ) -> None:

@@ -170,6 +170,7 @@ WRITES: dict[str, Callable[[SessionClient], Awaitable[object]]] = {
     "update": lambda c: c.update_session("talk", "ann", {"k": 1}),
     "delete": lambda c: c.delete_session("talk", "ann"),
     "append": lambda c: c.add_message("talk", "ann", "user", "x"),
+    "update message": lambda c: c.update_message("talk", "ann", 1, content="x"),
     "delete message": lambda c: c.delete_message("talk", "ann", 1),
     "share": lambda c: c.share_session("talk", "ann", "ben"),
     "revoke": lambda c: c.revoke_access("talk", "ann", "ben"),

@@ -225,6 +225,19 @@ async def test_a_token_appends_only_the_roles_it_may() -> None:
     assert reply.status == 201
 
 
+async def test_a_token_updates_only_messages_of_the_roles_it_may() -> None:
+    wire = Wire(jwt_issuers=(ISSUER,), jwt_roles=("user", "assistant"))
+    ann = Caller(wire.service, None, token(wire.clock()), {})
+    path = f"{S}/{await ann.new_session()}/messages"
+    messages = [{"role": role, "content": "x"} for role in ("user", "assistant")]
+    assert (await ann("POST", path, {"messages": messages})).status == 201
+    ann.service = wire.another(jwt_issuers=(ISSUER,))
+    for seq, status in ((1, 200), (2, 403), (3, 404)):
+        assert (await ann("PATCH", f"{path}/{seq}", {"content": "y"})).status == status
+    page = (await ann("GET", path)).json()
+    assert [message["content"] for message in page["data"]] == ["y", "x"]
+
+
 async def test_a_token_chooses_no_id_unless_a_setting_allows() -> None:
     wire = Wire(jwt_issuers=(ISSUER,))
     ann = Caller(wire.service, None, token(wire.clock()), {})

@@ -17,6 +17,7 @@ import msgspec
 
 from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models import Grant, Message, SessionMetadata, StoredMessage, Turn
+from agent_cores.session.models.message import Content
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.models.values import decode_json, encode_json
@@ -32,30 +33,35 @@ Fields = dict[str, Field]
 
 
 @hides("content", "metadata")
-class _Body(msgspec.Struct):
+class _Body(msgspec.Struct, omit_defaults=True):
     role: str
-    content: str | list[Any]
+    content: Content
     author_id: str
     metadata: dict[str, Any]
+    updated_at: int | None = None
 
 
 @hides("content", "metadata")
-class _RawBody(msgspec.Struct):
+class _RawBody(msgspec.Struct, omit_defaults=True):
     role: str
     content: msgspec.Raw
     author_id: str
     metadata: msgspec.Raw
+    updated_at: int | None = None
 
 
-class _Author(msgspec.Struct):
+class Origin(msgspec.Struct, frozen=True):
+    """Who wrote a message, and in which role."""
+
     author_id: str
+    role: str
 
 
 _NO_METADATA: dict[str, Any] = {}
 _decode_body = msgspec.json.Decoder(_Body).decode
 _decode_bodies = msgspec.json.Decoder(list[_Body]).decode
 _decode_raw_bodies = msgspec.json.Decoder(list[_RawBody]).decode
-_decode_author = msgspec.json.Decoder(_Author).decode
+_decode_origin = msgspec.json.Decoder(Origin).decode
 _decode_raw = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_grants = msgspec.json.Decoder(dict[str, Grant]).decode
 _decode_title = msgspec.json.Decoder(str | None).decode
@@ -63,9 +69,16 @@ _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 _decode_attributes = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def encode_body(role: str, content: bytes, author_id: str, metadata: bytes) -> bytes:
+def encode_body(
+    role: str,
+    content: bytes,
+    author_id: str,
+    metadata: bytes,
+    updated_at: datetime | None = None,
+) -> bytes:
     """Return the body of a message whose ``content`` and ``metadata`` are already JSON."""
-    body = _RawBody(role, msgspec.Raw(content), author_id, msgspec.Raw(metadata))
+    millis = None if updated_at is None else to_millis(updated_at)
+    body = _RawBody(role, msgspec.Raw(content), author_id, msgspec.Raw(metadata), millis)
     return VERSION + encode_json(body)
 
 
@@ -123,8 +136,13 @@ def raw_messages(stored: Sequence[StoredMessage], namespace: str, session_id: st
 
 def author_of(stored: StoredMessage, namespace: str, session_id: str) -> str:
     """Return the author of a stored message, without decoding its content."""
+    return origin_of(stored, namespace, session_id).author_id
+
+
+def origin_of(stored: StoredMessage, namespace: str, session_id: str) -> Origin:
+    """Return the author and the role of a stored message, without decoding its content."""
     try:
-        return _decode_author(_unversioned(stored.body)).author_id
+        return _decode_origin(_unversioned(stored.body))
     except msgspec.MsgspecError as error:
         problem = f"message {stored.seq} cannot be read"
         raise CorruptRecordError(namespace, session_id, problem) from error
@@ -139,13 +157,14 @@ def _message(stored: StoredMessage, body: Any) -> Message:  # noqa: ANN401 - eit
         author_id=body.author_id,
         created_at=stored.created_at,
         metadata=body.metadata,
+        updated_at=None if body.updated_at is None else from_millis(body.updated_at),
     )
 
 
 def encode_message(message: Message) -> StoredMessage:
     """Encode a message for storage. Its values were checked before."""
     content, metadata = encode_json(message.content), encode_json(message.metadata)
-    body = encode_body(message.role, content, message.author_id, metadata)
+    body = encode_body(message.role, content, message.author_id, metadata, message.updated_at)
     return StoredMessage(message.seq, message.id, message.created_at, body)
 
 

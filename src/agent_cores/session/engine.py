@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
     from agent_cores.session.lifecycle.store_clock import StoreClock
     from agent_cores.session.models.limits import Limits
+    from agent_cores.session.models.message import StoredMessage
     from agent_cores.session.storage.base import StorageProvider
 
 
@@ -183,12 +184,17 @@ class Engine(Reader):
             await self.emit("session.rewound", decision, applied.header, seq=seq)
         if applied.added and self.lifecycle.listens_to("message.appended"):
             for stored in applied.added:
-                message = decode_message(stored, *decision.key)
-                event = decision.event("message.appended", message=message, seq=message.seq)
-                await self.lifecycle.emit(event)
+                await self._emit_message("message.appended", decision, stored)
+        if applied.updated is not None:
+            await self._emit_message("message.updated", decision, applied.updated)
         name = session_event_name(change, applied)
         if name is not None:
             await self.emit(name, decision, applied.header)
+
+    async def _emit_message(self, name: str, decision: Decision, stored: StoredMessage) -> None:
+        if self.lifecycle.listens_to(name):
+            message = decode_message(stored, *decision.key)
+            await self.lifecycle.emit(decision.event(name, message=message, seq=message.seq))
 
     async def emit(
         self, name: str, decision: Decision, header: SessionMetadata, *, seq: int | None = None

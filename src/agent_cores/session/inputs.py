@@ -12,10 +12,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from agent_cores.session.codec import encode_body, encode_text, encode_value
 from agent_cores.session.errors import InvalidInputError, SessionNotFoundError
+from agent_cores.session.models.effects import MessageUpdate
 from agent_cores.session.models.message import NewMessage, StoredMessage
+from agent_cores.session.models.raw_json import checked_content
 from agent_cores.session.models.session import GROUP_PREFIX, SYSTEM_KEYS
 from agent_cores.session.models.times import whole_millis
 from agent_cores.session.models.values import EncodedJson, decode_json, to_json
@@ -327,6 +330,38 @@ class Inputs:
         self._check_append_size(sum([len(draft.body) for draft in drafts]))
         return tuple(drafts)
 
+    def message_update(
+        self, seq: int, content: object, metadata_updates: object, metadata_removals: object
+    ) -> MessageUpdate:
+        """Return the update of the message at a seq, encoded; its id is still to be filled in."""
+        most = self._limits.metadata_bytes
+        metadata = _EMPTY
+        if isinstance(metadata_updates, Mapping):
+            metadata = self._json(dict(metadata_updates), "metadata_updates", most)
+        elif metadata_updates is not None:
+            kind = type(metadata_updates).__name__
+            raise InvalidInputError("metadata_updates", f"must be a mapping, not {kind}")
+        removals = self._keys(metadata_removals, "metadata_removals", most)
+        if removals and not decode_json(metadata).keys().isdisjoint(removals):
+            raise InvalidInputError("metadata_removals", "names a key that is also set")
+        return MessageUpdate(
+            seq=seq,
+            id="",
+            content=None if content is UNSET else self._content(content),
+            metadata=metadata,
+            metadata_drop=removals,
+        )
+
+    def _keys(self, value: object, field: str, at_most: int) -> tuple[str, ...]:
+        """Return keys of an object, any text, without duplicates."""
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise InvalidInputError(field, f"must be a list of text, not {type(value).__name__}")
+        keys = list(dict.fromkeys(value))
+        if not all(isinstance(key, str) for key in keys):
+            raise InvalidInputError(field, "must be a list of text")
+        self._json(keys, field, at_most)
+        return tuple(keys)
+
     def _check_append_size(self, size: int) -> None:
         most = self._limits.append_bytes
         if size > most:
@@ -344,10 +379,7 @@ class Inputs:
 
     def _body(self, role: str, message: NewMessage, author_id: str) -> bytes:
         limits = self._limits
-        if not isinstance(message.content, str | list | EncodedJson):
-            kind = type(message.content).__name__
-            raise InvalidInputError("content", f"must be text or a list of JSON parts, not {kind}")
-        content = self._json(message.content, "content", limits.content_bytes)
+        content = self._content(message.content)
         metadata = _EMPTY
         given: object = message.metadata
         if given is not None:
@@ -358,6 +390,17 @@ class Inputs:
                 raise InvalidInputError("metadata", f"must be a mapping, not {kind}")
             metadata = self._json(given, "metadata", limits.metadata_bytes)
         return encode_body(role, content, author_id, metadata)
+
+    def _content(self, value: object) -> bytes:
+        """Return what a message says, encoded."""
+        depth, at_most = self._limits.json_depth, self._limits.content_bytes
+        if isinstance(value, msgspec.Raw):
+            return checked_content(value, "content", depth=depth, at_most=at_most)
+        if value is not None and not isinstance(value, str | list | dict | EncodedJson):
+            kind = type(value).__name__
+            problem = f"must be text, a list, an object or None, or msgspec.Raw of one, not {kind}"
+            raise InvalidInputError("content", problem)
+        return to_json(value, "content", depth=depth, at_most=at_most)
 
     def _json(self, value: object, field: str, at_most: int) -> bytes:
         return to_json(value, field, depth=self._limits.json_depth, at_most=at_most)

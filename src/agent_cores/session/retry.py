@@ -36,8 +36,8 @@ class RetryPolicy:
         self.header = header
         self.lost: StorageUnavailableError | None = None
         self._backoff = backoff
-        self._names_seqs = change.remove is not None
-        self._appends = bool(change.append)
+        self._names_seqs = change.remove is not None or change.update is not None
+        self._recognised = bool(change.append) or change.update is not None
         self._done_if = done_if
         self._revision: int | None = None
 
@@ -57,9 +57,10 @@ class RetryPolicy:
 
         After a lost response an append expects the revision from before it. If its messages are
         stored, it is answered as a replay before that is compared. If they are not, they were never
-        stored, or they were removed since, and a removal raises the revision.
+        stored, or they were removed since, and a removal raises the revision. So does an update: a
+        message that differs from it was never updated, or was updated again since.
         """
-        if self.lost is None or not self._appends or change.expected_revision is not None:
+        if self.lost is None or not self._recognised or change.expected_revision is not None:
             return change
         return msgspec.structs.replace(change, expected_revision=self._revision)
 
@@ -67,7 +68,7 @@ class RetryPolicy:
         """Whether the change may have been applied although this retry was refused."""
         if isinstance(refusal, SessionNotFoundError):
             return False
-        return self._appends or isinstance(refusal, OverloadedError)
+        return self._recognised or isinstance(refusal, OverloadedError)
 
     async def wait(self, refusal: SessionError) -> None:
         """Pause; when time is up, raise the lost response if there was one, else the refusal."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
     from agent_cores.session.manager import Storage
-    from agent_cores.session.models.message import Content, Message, NewMessage
+    from agent_cores.session.models.message import Message, NewContent, NewMessage
     from agent_cores.session.models.session import (
         Grant,
         Page,
@@ -279,7 +279,7 @@ class SyncSessionManager:
         session_id: str,
         user_id: str,
         role: str,
-        content: Content,
+        content: NewContent,
         *,
         message_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -385,6 +385,43 @@ class SyncSessionManager:
             session_id,
             user_id,
             seq,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
+        )
+
+    def update_message(
+        self,
+        session_id: str,
+        user_id: str,
+        seq: int,
+        *,
+        content: NewContent | UnsetType = UNSET,
+        metadata_updates: Mapping[str, Any] | None = None,
+        metadata_removals: Iterable[str] = (),
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> Message:
+        """Replace the content of one message, or set and remove keys of its metadata, in place.
+
+        Its author may, while an editor, and the owner. Returns the message as it is now: its seq,
+        id, role, author and ``created_at`` stay, ``updated_at`` is the time of the update, and the
+        session's revision rises. The old content is gone from the store. An update that changes
+        nothing writes nothing, so that it can be repeated. Raises ``MessageNotFoundError``.
+
+        It costs one read and one write, in proportion to the message.
+        """
+        return self._portal.call(
+            self._manager.update_message,
+            session_id,
+            user_id,
+            seq,
+            content=content,
+            metadata_updates=metadata_updates,
+            metadata_removals=metadata_removals,
+            expected_revision=expected_revision,
+            expected_version=expected_version,
             expected_last_seq=expected_last_seq,
             turn=turn,
         )

@@ -3,9 +3,9 @@
 | may | viewer | editor | owner |
 | -- | -- | -- | -- |
 | read the header (only your own grant) and messages; fork; leave | x | x | x |
-| read context; append; update; take a turn; delete a message you wrote | | x | x |
+| read context; append; update; take a turn; update or delete a message you wrote | | x | x |
 | see all grants; share, revoke, set visibility, transfer, archive, renew, delete | | | x |
-| rewind; replace and pop messages | | | x |
+| rewind; replace and pop messages; update or delete any message | | | x |
 
 A caller who may not read a session gets the error of an id that does not exist; one who may read
 it, but not perform the action, gets ``AccessDeniedError``. An expired session is absent for
@@ -52,6 +52,8 @@ class Action(Enum):
     APPEND = ("appending", AccessRole.EDITOR)
     UPDATE = ("updating", AccessRole.EDITOR)
     TAKE_TURN = ("taking a turn", AccessRole.EDITOR)
+    UPDATE_OWN_MESSAGE = ("updating a message", AccessRole.EDITOR)
+    UPDATE_MESSAGE = ("updating another's message", AccessRole.OWNER)
     DELETE_OWN_MESSAGE = ("deleting a message", AccessRole.EDITOR)
     DELETE_MESSAGE = ("deleting another's message", AccessRole.OWNER)
     SHARE = ("sharing", AccessRole.OWNER)

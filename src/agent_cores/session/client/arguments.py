@@ -26,6 +26,7 @@ from agent_cores.session.inputs import (
 from agent_cores.session.inputs import lease as lease_length
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.models.message import NewMessage
+from agent_cores.session.models.raw_json import checked_content
 from agent_cores.session.models.times import whole_millis
 from agent_cores.session.models.values import to_json
 
@@ -39,6 +40,13 @@ INPUTS = Inputs(msgspec.structs.replace(DEFAULT_LIMITS, name_bytes=4_096))
 def raw(value: object, field: str) -> Any:  # noqa: ANN401 - any field of a shape
     """Return a value as ``msgspec.Raw`` JSON; refuse what is not plain JSON."""
     return msgspec.Raw(to_json(value, field, depth=_DEEPEST, at_most=sys.maxsize))
+
+
+def content(value: object, field: str) -> Any:  # noqa: ANN401 - see above
+    """Return what a message says as JSON; ``msgspec.Raw`` stays as it is."""
+    if isinstance(value, msgspec.Raw):
+        return msgspec.Raw(checked_content(value, field, depth=_DEEPEST, at_most=sys.maxsize))
+    return raw(value, field)
 
 
 def optional(value: object, field: str) -> Any:  # noqa: ANN401 - see above
@@ -63,6 +71,13 @@ def mapping(value: object, field: str, *, by_key: bool = False) -> Any:  # noqa:
         raise InvalidInputError(field, "keys are text")
     raw(list(value), field)
     return {key: raw(item, f"{field}/{key}") for key, item in value.items()}
+
+
+def plain_mapping(value: object, field: str) -> Any:  # noqa: ANN401 - see above
+    """Return a mapping, none of whose keys has a meaning of its own, as JSON."""
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(field, f"a mapping, not {type(value).__name__}")
+    return raw(dict(value), field)
 
 
 def names(value: object, field: str) -> Any:  # noqa: ANN401 - see above
@@ -142,7 +157,10 @@ def message(item: object, path: str) -> dict[str, Any]:
         given["metadata"] = dict(given["metadata"])
     prefix = f"{path}/" if path else ""
     fields = {} if path else {"id": "message_id"}
-    return {key: raw(value, prefix + fields.get(key, key)) for key, value in given.items()}
+    return {
+        key: (content if key == "content" else raw)(value, prefix + fields.get(key, key))
+        for key, value in given.items()
+    }
 
 
 def messages(items: object) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ FORK = "/fork"
 OTHER_NAMESPACE = "the key decides about the namespace; make another client with another key"
 _ABOUT_USER = "X-User-Id or X-User-Groups: "
 _PLAIN = "._~@:|+=-"
-_NO_NAMES: Mapping[str, str] = {}
+NO_NAMES: Mapping[str, str] = {}
 
 
 @hides("body")
@@ -122,7 +122,7 @@ class Calls:
         tail: str,
         request: Callable[[], Request],
         *,
-        names: Mapping[str, str] = _NO_NAMES,
+        names: Mapping[str, str] = NO_NAMES,
         repeatable: bool = False,
         done_if: type[SessionError] | None = None,
         user_field: str = "user_id",
@@ -185,7 +185,7 @@ class Calls:
         path: str,
         request: Request,
         *,
-        names: Mapping[str, str] = _NO_NAMES,
+        names: Mapping[str, str] = NO_NAMES,
         repeatable: bool = False,
         done_if: type[SessionError] | None = None,
         user_field: str = "user_id",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from msgspec import UNSET, UnsetType
+
 from agent_cores.session.client import arguments
-from agent_cores.session.client.calls import Request
+from agent_cores.session.client.calls import NO_NAMES, Request
 from agent_cores.session.client.conversations import ConversationCalls
 from agent_cores.session.client.reading import (
     read_appended,
+    read_message,
     read_messages,
     read_nothing,
     read_popped,
@@ -26,21 +29,22 @@ from agent_cores.session.wire import shapes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from agent_cores.session.models.message import Content, Message
+    from agent_cores.session.client.pool import Reply
+    from agent_cores.session.models.message import Message, NewContent
     from agent_cores.session.models.session import Page, Session
 
 _ONE = {"messages/0/id": "message_id", "messages/0": ""}
 
 
 class MessageCalls(ConversationCalls):
-    """Append, read and remove messages."""
+    """Append, read, update and remove messages."""
 
     async def add_message(
         self,
         session_id: str,
         user_id: str,
         role: str,
-        content: Content,
+        content: NewContent,
         *,
         message_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -117,13 +121,29 @@ class MessageCalls(ConversationCalls):
             )
             return Request(body, headers=expected())
 
+        reply = await self._ask_repeatably(
+            "POST", session_id, user_id, "/messages", request, names=names
+        )
+        return read_appended(reply)
+
+    async def _ask_repeatably(
+        self,
+        method: str,
+        session_id: str,
+        user_id: str,
+        tail: str,
+        request: Callable[[], Request],
+        *,
+        names: Mapping[str, str] = NO_NAMES,
+    ) -> Reply:
+        """Send a write whose repetition the service recognises; see :class:`RetryState`."""
         retry_state = self._shared.versions.retry_state(session_id)
         try:
-            reply = await self._ask(
-                "POST",
+            return await self._ask(
+                method,
                 session_id,
                 user_id,
-                "/messages",
+                tail,
                 request,
                 names=names,
                 repeatable=True,
@@ -134,9 +154,8 @@ class MessageCalls(ConversationCalls):
         except SessionError as refusal:
             if not retry_state.lost or isinstance(refusal, StorageUnavailableError):
                 raise
-            detail = "the answer to the append was lost, and it may have been stored"
+            detail = "the response to the write was lost, and it may have been carried out"
             raise StorageUnavailableError(detail, outcome_unknown=True) from refusal
-        return read_appended(reply)
 
     async def replace_messages(
         self,
@@ -220,6 +239,46 @@ class MessageCalls(ConversationCalls):
 
         reply = await self._ask("GET", session_id, user_id, "/messages", request)
         return read_messages(reply)
+
+    async def update_message(
+        self,
+        session_id: str,
+        user_id: str,
+        seq: int,
+        *,
+        content: NewContent | UnsetType = UNSET,
+        metadata_updates: Mapping[str, Any] | None = None,
+        metadata_removals: Iterable[str] = (),
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> Message:
+        """Replace the content of one message, or set and remove keys of its metadata, in place.
+
+        Allowed for its author while an editor, and for the owner.
+        """
+
+        def request() -> Request:
+            fields: dict[str, Any] = {}
+            if content is not UNSET:
+                fields["content"] = arguments.content(content, "content")
+            if metadata_updates is not None:
+                given = arguments.plain_mapping(metadata_updates, "metadata_updates")
+                fields["metadata_updates"] = given
+            if metadata_removals != ():
+                fields["metadata_removals"] = arguments.names(
+                    metadata_removals, "metadata_removals"
+                )
+            body = shapes.UpdateMessage(**fields, **_guards(expected_last_seq, turn))
+            headers = arguments.expected(expected_revision, expected_version)
+            return Request(body, headers=headers, tail=f"/messages/{whole_number(seq, 'seq', 1)}")
+
+        try:
+            reply = await self._ask_repeatably("PATCH", session_id, user_id, "/messages/0", request)
+        except MessageNotFoundError:
+            raise MessageNotFoundError(seq) from None
+        return read_message(reply)
 
     async def delete_message(
         self,

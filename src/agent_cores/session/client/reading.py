@@ -76,6 +76,11 @@ def read_appended(reply: Reply) -> list[Message]:
     )
 
 
+def read_message(reply: Reply) -> Message:
+    """Return one message."""
+    return _converted(reply, shapes.Message, message_of)
+
+
 def read_popped(reply: Reply) -> list[Message]:
     """Return messages that were removed."""
     return _converted(reply, shapes.Popped, lambda page: [message_of(m) for m in page.data])

@@ -24,6 +24,7 @@ EVENT_NAMES = (
     "session.expired",
     "session.deleted",
     "message.appended",
+    "message.updated",
     "message.deleted",
 )
 
@@ -33,8 +34,8 @@ class SessionEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     ``user_id`` is who did it, or ``None`` for an expiry. ``session`` is the header afterwards, for
     ``session.*`` events; it is ``None`` if the store had already erased the session. ``message`` is
-    set for ``message.appended``, and ``seq`` for ``message.*`` and for ``session.rewound``, where
-    it is the last seq that was kept.
+    set for ``message.appended`` and ``message.updated``, as it is afterwards, and ``seq`` for
+    ``message.*`` and for ``session.rewound``, where it is the last seq that was kept.
     """
 
     name: str
@@ -63,6 +64,6 @@ def session_event_name(change: Change, applied: Applied) -> str | None:
         return "session.archived" if after.archived else "session.unarchived"
     if before.revision == after.revision:
         return None
-    if applied.removed:
+    if applied.removed or applied.updated is not None:
         return None
     return "session.access_changed" if change.access is not None else "session.updated"

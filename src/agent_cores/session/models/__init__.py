@@ -6,6 +6,7 @@ from agent_cores.session.models.change import Applied, Change, State, apply_chan
 from agent_cores.session.models.effects import (
     AccessEffect,
     HoldEffect,
+    MessageUpdate,
     RenewEffect,
     SeqRange,
     TurnEffect,
@@ -42,6 +43,7 @@ __all__ = [
     "HoldEffect",
     "Limits",
     "Message",
+    "MessageUpdate",
     "NewMessage",
     "Page",
     "Query",

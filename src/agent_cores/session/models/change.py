@@ -16,6 +16,7 @@ from msgspec import UNSET
 from agent_cores.session.errors import (
     ConflictError,
     InvalidInputError,
+    MessageNotFoundError,
     ReplacementError,
     SessionArchivedError,
     SessionExistsError,
@@ -24,6 +25,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.models.effects import (
     AccessEffect,
     HoldEffect,
+    MessageUpdate,
     RenewEffect,
     SeqRange,
     TurnEffect,
@@ -48,6 +50,12 @@ from agent_cores.session.models.header_changes import (
 )
 from agent_cores.session.models.limits import DEFAULT_LIMITS, Limits
 from agent_cores.session.models.message import StoredMessage
+from agent_cores.session.models.message_update import (
+    check_updated_size,
+    same_message,
+    updated_message,
+)
+from agent_cores.session.models.numbering import as_stored, numbered_after
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.state import Applied, State
@@ -67,7 +75,8 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     ``at`` is the instant of the decision, and ``clock`` gives the time now: a provider judges a
     change that waited in a queue or for a lock as of :meth:`applied_at`. ``basis`` is the header on
     which the change was decided, for fast paths. A create replaces an expired session under its id
-    only if ``replaces`` is set; with ``overwrite``, any session.
+    only if ``replaces`` is set; with ``overwrite``, any session. One with an ``update`` neither
+    appends nor removes.
     """
 
     namespace: str
@@ -81,6 +90,7 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     replaces: bool = True
     append: tuple[StoredMessage, ...] = ()
     remove: SeqRange | None = None
+    update: MessageUpdate | None = None
     metadata: Mapping[str, Any] = _NOTHING
     context_set: Mapping[str, bytes] = _NOTHING
     context_drop: tuple[str, ...] = ()
@@ -108,11 +118,18 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
         return (*self.context_set, *self.context_drop)
 
     @property
+    def message_ids(self) -> tuple[str, ...]:
+        """The ids of the messages that the change appends or updates."""
+        ids = tuple([message.id for message in self.append])
+        return ids if self.update is None else (*ids, self.update.id)
+
+    @property
     def is_plain_append(self) -> bool:
         """Whether nothing but messages is written: what a fast path may carry out."""
         return bool(self.append) and not (
             self.create
             or self.remove
+            or self.update
             or self.metadata
             or self.context_set
             or self.context_drop
@@ -130,6 +147,7 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
         return bool(
             self.append
             or self.remove
+            or self.update
             or self.metadata
             or self.context_set
             or self.context_drop
@@ -160,6 +178,11 @@ def apply_change(state: State, change: Change) -> Applied:
     header = change.check_decision(state.header)
     if change.append and change.remove is not None:
         state = _without_replaced(state, change.remove)
+    updated = None
+    if change.update is not None:
+        updated = updated_message(header, state.known, change.update, change.at)
+        if updated is not None and updated is state.known[updated.id]:
+            return Applied(before=header, header=header, messages=(updated,), replayed=True)
     replay = _replay(header, state, change)
     if replay is not None:
         return replay
@@ -170,7 +193,7 @@ def apply_change(state: State, change: Change) -> Applied:
         return Applied(before=header, header=header, deleted=True)
     if change.is_plain_append and header.hold is None:
         return _append(header, state, change)
-    return _write(header, state, change)
+    return _write(header, state, change, updated)
 
 
 def hot_append(change: Change, at: datetime | None = None) -> HotAppend | None:
@@ -204,7 +227,7 @@ def _create(stored: SessionMetadata | None, change: Change, given: SessionMetada
     elif stored is not None and not change.replaces:
         raise ReplacementError
     check_metadata_size(len(encode_json(given.attributes)), change.limits)
-    added = _numbered(change.append, {}, 0, own_seq=True)
+    added = numbered_after(change.append, {}, 0, own_seq=True)
     header = msgspec.structs.replace(
         given,
         access_revision=access_revision,
@@ -241,10 +264,10 @@ def _without_replaced(state: State, replaced: SeqRange) -> State:
 
 
 def _replay(header: SessionMetadata, state: State, change: Change) -> Applied | None:
-    if state.known:
+    if state.known and change.append:
         for message in change.append:
             known = state.known.get(message.id)
-            if known is not None and not same_value(known.body, message.body):
+            if known is not None and not same_message(known.body, message.body):
                 detail = f"message id {message.id!r} is stored with other content; use a new id"
                 raise ConflictError(detail)
         if all(message.id in state.known for message in change.append):
@@ -264,7 +287,7 @@ def _replay(header: SessionMetadata, state: State, change: Change) -> Applied | 
 
 def _append(header: SessionMetadata, state: State, change: Change) -> Applied:
     """Do what ``_write`` does, in fewer steps, for a change that only appends."""
-    added = _numbered(change.append, state.known, header.last_seq, own_seq=False)
+    added = numbered_after(change.append, state.known, header.last_seq, own_seq=False)
     active_at = max(header.last_active_at, change.at)
     end = end_after_write(header, change.at)
     return Applied(
@@ -277,15 +300,20 @@ def _append(header: SessionMetadata, state: State, change: Change) -> Applied:
             listed_at=moved_listed_at(header, active_at) or header.listed_at,
             **end_fields(header, end),
         ),
-        messages=_as_stored(change.append, state.known, added),
+        messages=as_stored(change.append, state.known, added),
         added=added,
     )
 
 
-def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
+def _write(
+    header: SessionMetadata,
+    state: State,
+    change: Change,
+    updated: StoredMessage | None = None,
+) -> Applied:
     own_seq = header.hold is Hold.OPENING
     removed = _removed(state, change)
-    added = _numbered(change.append, state.known, header.last_seq, own_seq=own_seq)
+    added = numbered_after(change.append, state.known, header.last_seq, own_seq=own_seq)
     context_set = {
         key: entry
         for key, entry in change.context_set.items()
@@ -293,7 +321,11 @@ def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
     }
     context_drop = tuple(key for key in change.context_drop if key in state.context)
     fields = _effect_fields(header, state, change, {**context_set, **dict.fromkeys(context_drop)})
-    revised = bool(removed or fields.keys() - _NOT_REVISED)
+    if change.update is not None:
+        if updated is None:
+            raise MessageNotFoundError(change.update.seq)
+        check_updated_size(state.known[updated.id], updated, change.limits)
+    revised = bool(removed or updated or fields.keys() - _NOT_REVISED)
     new = msgspec.structs.replace(header, **fields) if fields else header
     fields = count_fields(new, added, removed) if added or removed else {}
     if added or revised:
@@ -302,8 +334,9 @@ def _write(header: SessionMetadata, state: State, change: Change) -> Applied:
     return Applied(
         before=header,
         header=msgspec.structs.replace(new, **fields) if fields else new,
-        messages=_as_stored(change.append, state.known, added),
+        messages=as_stored(change.append, state.known, added) if updated is None else (updated,),
         added=added,
+        updated=updated,
         removed=removed,
         context_set=context_set,
         context_drop=context_drop,
@@ -318,40 +351,6 @@ def _removed(state: State, change: Change) -> tuple[tuple[int, str], ...]:
     if change.append and len(removed) >= most and removed[-1][0] > change.remove.first:
         raise InvalidInputError("after_seq", f"{most} messages or more come after it: rewind first")
     return removed
-
-
-def _numbered(
-    append: tuple[StoredMessage, ...],
-    known: Mapping[str, StoredMessage],
-    last_seq: int,
-    *,
-    own_seq: bool,
-) -> tuple[StoredMessage, ...]:
-    """Return the messages that are not known, numbered after ``last_seq``."""
-    added: list[StoredMessage] = []
-    for message in append:
-        if message.id in known:
-            continue
-        if message.seq == 0:
-            last_seq += 1
-        elif own_seq and message.seq > last_seq:
-            last_seq = message.seq
-        else:
-            problem = "only a session that is being built takes seqs, in rising order; leave it out"
-            raise InvalidInputError("seq", problem)
-        added.append(StoredMessage(last_seq, message.id, message.created_at, message.body))
-    return tuple(added)
-
-
-def _as_stored(
-    append: tuple[StoredMessage, ...],
-    known: Mapping[str, StoredMessage],
-    added: tuple[StoredMessage, ...],
-) -> tuple[StoredMessage, ...]:
-    if len(added) == len(append):
-        return added
-    new = iter(added)
-    return tuple(known[message.id] if message.id in known else next(new) for message in append)
 
 
 def _effect_fields(

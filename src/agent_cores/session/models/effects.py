@@ -24,6 +24,26 @@ class SeqRange(msgspec.Struct, frozen=True):
     last: int
 
 
+@hides("content", "metadata")
+class MessageUpdate(msgspec.Struct, frozen=True, kw_only=True):
+    """Change what one stored message says; both its seq and its id name it.
+
+    ``content`` is JSON, ``None`` to leave it. ``metadata`` is a JSON object whose keys are set;
+    those in ``metadata_drop`` are removed.
+    """
+
+    seq: int
+    id: str
+    content: bytes | None = None
+    metadata: bytes = b"{}"
+    metadata_drop: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many bytes it carries."""
+        return len(self.content or b"") + len(self.metadata)
+
+
 class AccessEffect(msgspec.Struct, frozen=True, kw_only=True):
     """Change who may do what. ``None`` and empty values change nothing.
 

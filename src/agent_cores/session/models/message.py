@@ -10,7 +10,10 @@ import msgspec
 
 from agent_cores.session.models.representation import hides
 
-Content = str | list[Any]
+Content = str | list[Any] | dict[str, Any] | None
+"""What a message says, as callers read it."""
+NewContent = Content | msgspec.Raw
+"""The same as callers give it: ``msgspec.Raw`` is JSON that they have already encoded."""
 
 
 @hides("content", "metadata")
@@ -18,18 +21,22 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A message to append.
 
     ``role`` is free text, such as ``user``, ``assistant``, ``system``, ``developer`` or ``tool``.
-    ``content`` is text or a list of JSON parts. With an ``id`` the append can be repeated safely.
+    ``content`` is text, a list, an object or ``None``, also as ``msgspec.Raw`` JSON, which is
+    stored unchanged. With an ``id`` the append can be repeated safely.
     """
 
     role: str
-    content: Content
+    content: NewContent
     id: str | None = None
     metadata: Mapping[str, Any] | None = None
 
 
 @hides("content", "metadata")
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored message. ``seq`` counts from 1, in commit order; removed messages leave holes."""
+    """A stored message. ``seq`` counts from 1, in commit order; removed messages leave holes.
+
+    ``updated_at`` is when its content or metadata last changed, ``None`` if they never have.
+    """
 
     seq: int
     id: str
@@ -38,6 +45,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     author_id: str
     created_at: datetime
     metadata: dict[str, Any] = {}
+    updated_at: datetime | None = None
 
 
 @hides("body")

@@ -19,7 +19,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The part of a stored session that decides what a change does.
 
     ``context``: the entries of the keys that the change names. ``known``: the stored messages
-    whose ids the change appends. ``removable``: ``(seq, id)`` of the messages in
+    whose ids the change appends or updates. ``removable``: ``(seq, id)`` of the messages in
     ``change.remove``, the highest seq first, at most ``limits.rewind_messages`` of them.
     """
 
@@ -34,7 +34,8 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a change did, and therefore what a provider writes.
 
     ``header`` is the new header, or the last one of a deleted session. ``messages`` are those of
-    the append, in its order and as stored; ``added`` are the new ones among them, to write.
+    the append, in its order and as stored; ``added`` are the new ones among them, to write. Of an
+    update, ``messages`` has the message as stored, and so has ``updated``, if it is to be written.
     ``removed`` are ``(seq, id)`` pairs. ``replaced`` is the expired session whose records a create
     removes first. A replay writes nothing.
     """
@@ -43,6 +44,7 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     header: SessionMetadata
     messages: tuple[StoredMessage, ...] = ()
     added: tuple[StoredMessage, ...] = ()
+    updated: StoredMessage | None = None
     removed: tuple[tuple[int, str], ...] = ()
     context_set: Mapping[str, bytes] = _NOTHING
     context_drop: tuple[str, ...] = ()

@@ -77,7 +77,7 @@ def state_of(session: Session | None, change: Change) -> State:
         return State()
     messages = messages_of(session)
     context = context_of(session)
-    wanted = {message.id for message in change.append}
+    wanted = set(change.message_ids)
     removable: tuple[tuple[int, str], ...] = ()
     if change.remove is not None:
         first, last = change.remove.first, change.remove.last
@@ -100,11 +100,15 @@ def session_after(session: Session | None, applied: Applied) -> Session:
     context: Mapping[str, object] = {} if started_anew or session is None else session.context or {}
     gone = {seq for seq, _ in applied.removed}
     added = [decode_message(message, *names) for message in applied.added]
+    kept = [message for message in messages if message.seq not in gone]
+    if applied.updated is not None:
+        updated = decode_message(applied.updated, *names)
+        kept = [updated if message.seq == updated.seq else message for message in kept]
     return Session(
         metadata=header,
         context={
             **without(context, applied.context_drop),
             **decode_context(applied.context_set, *names),
         },
-        messages=[message for message in messages if message.seq not in gone] + added,
+        messages=kept + added,
     )

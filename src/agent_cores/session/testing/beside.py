@@ -139,6 +139,7 @@ def _compare_answers(given: Applied, expected: Applied, *, stale: bool) -> None:
     assert given.replayed == expected.replayed
     assert given.deleted == expected.deleted
     assert given.removed == expected.removed
+    assert given.updated == expected.updated
     replaced = [a.replaced and a.replaced.incarnation for a in (given, expected)]
     assert replaced[0] == replaced[1]
     if not stale:

@@ -104,7 +104,7 @@ class Oracle:
 def _state(kept: Kept | None, change: Change) -> State:
     if kept is None:
         return State()
-    ids = {message.id for message in change.append}
+    ids = set(change.message_ids)
     removable: list[tuple[int, str]] = []
     if change.remove is not None:
         first, last = change.remove.first, change.remove.last
@@ -123,6 +123,9 @@ def _after(kept: Kept | None, applied: Applied) -> Kept:
     for key in applied.context_drop:
         del context[key]
     messages = [] if kept is None else [m for m in kept.messages if m.seq not in gone]
+    if applied.updated is not None:
+        updated = applied.updated
+        messages = [updated if m.seq == updated.seq else m for m in messages]
     return Kept(
         header=applied.header,
         context={**context, **applied.context_set},

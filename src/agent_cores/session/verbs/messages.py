@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.decision import Decision
     from agent_cores.session.models.change import Applied
-    from agent_cores.session.models.message import Content, StoredMessage
+    from agent_cores.session.models.message import NewContent, StoredMessage
 
 
 class MessageVerbs(Verbs):
@@ -33,7 +33,7 @@ class MessageVerbs(Verbs):
         session_id: str,
         user_id: str,
         role: str,
-        content: Content,
+        content: NewContent,
         *,
         message_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,

@@ -8,10 +8,18 @@ from agent_cores.session.verbs.messages import MessageVerbs
 from agent_cores.session.verbs.sharing import SharingVerbs
 from agent_cores.session.verbs.tail import TailVerbs
 from agent_cores.session.verbs.turns import TurnVerbs
+from agent_cores.session.verbs.updating import UpdateVerbs
 from agent_cores.session.verbs.upkeep import UpkeepVerbs
 
 
 class SessionVerbs(
-    ConversationVerbs, MessageVerbs, TailVerbs, SharingVerbs, TurnVerbs, ForkVerbs, UpkeepVerbs
+    ConversationVerbs,
+    MessageVerbs,
+    UpdateVerbs,
+    TailVerbs,
+    SharingVerbs,
+    TurnVerbs,
+    ForkVerbs,
+    UpkeepVerbs,
 ):
     """Everything that one caller can do in one namespace; made of a runtime and a scope."""

@@ -48,6 +48,7 @@ def message_shape(message: Message) -> shapes.Message:
         message.author_id,
         wire_time(message.created_at),
         message.metadata,
+        None if message.updated_at is None else wire_time(message.updated_at),
     )
 
 
@@ -112,6 +113,7 @@ def message_of(shape: shapes.Message) -> Message:
         author_id=shape.author_id,
         created_at=time_of(shape.created_at),
         metadata=shape.metadata,
+        updated_at=_optional_time(shape.updated_at),
     )
 
 

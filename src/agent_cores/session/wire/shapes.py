@@ -18,7 +18,7 @@ from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.representation import hides
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-Content = str | list[Any]
+Content = str | list[Any] | dict[str, Any] | None
 Count = Annotated[int, Meta(ge=0, le=LARGEST_NUMBER)]
 Positive = Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
 Seconds = Annotated[int, Meta(ge=1, le=3_162_240_000)]
@@ -59,6 +59,7 @@ class Message(msgspec.Struct, frozen=True):
     author_id: str
     created_at: Time
     metadata: dict[str, Any] = {}
+    updated_at: Time | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,6 +261,17 @@ class PopMessages(Request):
     """How many of the last messages to remove."""
 
     count: Annotated[int, Meta(ge=1, le=1000)] = 1
+    expected_last_seq: Count | None = None
+    turn: Name | None = None
+
+
+@hides("content", "metadata_updates", "turn")
+class UpdateMessage(Request):
+    """What to change of a message; what is omitted stays."""
+
+    content: Content | UnsetType = UNSET
+    metadata_updates: dict[str, Any] = {}
+    metadata_removals: list[str] = []
     expected_last_seq: Count | None = None
     turn: Name | None = None
 

@@ -13,6 +13,7 @@ _MESSAGE: dict[str, Any] = {
     "author_id": "ann",
     "created_at": _AT,
     "metadata": {"model": "small"},
+    "updated_at": None,
 }
 _GRANT: dict[str, Any] = {
     "subject": "group:support",
@@ -101,6 +102,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "expected_last_seq": 7,
     },
     "PopMessages": {"count": 2},
+    "UpdateMessage": {
+        "content": "What is the weather in Bergen?",
+        "metadata_updates": {"edited": True},
+        "metadata_removals": ["model"],
+    },
     "ShareSession": {"subject": "group:support", "role": "viewer"},
     "RevokeAccess": {"subject": "group:support"},
     "SetVisibility": {"visibility": "public"},

@@ -60,7 +60,7 @@ _OF_WRITE = (409, 501)
 _SERVICE = ("Service", "Who is calling, erasure, statistics, health, this description.")
 _TAGS = {
     "sessions": ("Sessions", "Create, list, read, change and delete sessions."),
-    "messages": ("Messages", "Append, read and remove messages."),
+    "messages": ("Messages", "Append, read, update and remove messages."),
     "sharing": ("Access", "Who may do what: grants, visibility, owner."),
     "lifecycle": ("Life", "Archive, renew and fork."),
     "turns": ("Turns", "One worker at a time answers."),
@@ -75,10 +75,15 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
     kinds = [shapes.Problem, *_kinds(routes)]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     schemas["Content"] = {
-        "description": "What a message says: text, or a list of JSON parts.",
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {}}],
+        "description": "What a message says: text, a list, an object, or null.",
+        "anyOf": [
+            {"type": "string"},
+            {"type": "array", "items": {}},
+            {"type": "object"},
+            {"type": "null"},
+        ],
     }
-    for name in ("Message", "NewMessage"):
+    for name in ("Message", "NewMessage", "UpdateMessage"):
         schemas[name]["properties"]["content"] = {"$ref": "#/components/schemas/Content"}
     for name, schema in schemas.items():
         kind = getattr(shapes, name, None)

@@ -56,6 +56,8 @@ _MOST_NESTED = 5_000
 """Most lists and objects in metadata, which is decoded on every read of a session."""
 _NEAR_ZERO = f"more than {_MOST_NEAR_ZERO} numbers below 1e-99 in size"
 _NOT_JSON = "the body is not JSON"
+_LONG_CONTENT = frozenset({b'"', b"[", b"{"})
+"""How content begins, except ``null``."""
 _APPENDS = (shapes.AppendMessages, shapes.ReplaceMessages)
 
 _encode = msgspec.json.Encoder().encode
@@ -89,6 +91,8 @@ def _long_bytes(kind: Any, limits: Limits) -> int:  # noqa: ANN401 - a type
         return 2 * limits.metadata_bytes + limits.context_bytes
     if kind is shapes.UpdateSession:
         return limits.metadata_bytes + limits.context_bytes
+    if kind is shapes.UpdateMessage:
+        return limits.content_bytes + 2 * limits.metadata_bytes
     return 2 * limits.metadata_bytes if kind is shapes.ForkSession else 0
 
 
@@ -214,6 +218,8 @@ class _LongBody:
             "context_updates": self._context_bound(raw),
             "metadata": limits.metadata_bytes,
             "metadata_updates": limits.metadata_bytes,
+            "metadata_removals": limits.metadata_bytes,
+            "content": limits.content_bytes,
             "title": limits.metadata_bytes,
             "context_removals": (limits.name_bytes + 4) * limits.context_keys,
             "tags": max(_SMALL, 2 * (limits.name_bytes + 4) * limits.tags),
@@ -226,6 +232,9 @@ class _LongBody:
             if fields.get(name, b"")[:1] == b"{":
                 long[name] = yield from self._context(fields[name], name)
                 fields[name] = b"{}"
+        if fields.get("content", b"")[:1] in _LONG_CONTENT:
+            long["content"] = yield from self._value(fields["content"], "content")
+            fields["content"] = b"[]"
         messages: list[_Fields] = []
         if fields.get("messages", b"")[:1] == b"[":
             messages = list(map(self._fields, _messages(fields["messages"], limits)))
@@ -273,7 +282,7 @@ class _LongBody:
         for index, fields in enumerate(messages):
             place = f"messages/{index}"
             content = metadata = None
-            if fields.get("content", b"")[:1] in {b'"', b"["}:
+            if fields.get("content", b"")[:1] in _LONG_CONTENT:
                 text = yield from _bounded(
                     fields["content"], f"{place}/content", limits.content_bytes
                 )
@@ -322,7 +331,7 @@ _Long = tuple[EncodedJson | None, EncodedJson | None]
 
 def _completed(value: Any, long: dict[str, Any]) -> Any:  # noqa: ANN401 - the body
     """Insert the long values."""
-    for name in ("context", "context_updates"):
+    for name in ("context", "context_updates", "content"):
         if name in long:
             setattr(value, name, long[name])
     for message, (content, metadata) in zip(

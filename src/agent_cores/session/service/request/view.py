@@ -13,7 +13,7 @@ from agent_cores.session.access.access_control import Action, Caller
 from agent_cores.session.decision import Scope
 from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
-from agent_cores.session.models.message import StoredMessage
+from agent_cores.session.models.message import Message, StoredMessage
 from agent_cores.session.models.session import Session
 from agent_cores.session.verbs.session_verbs import SessionVerbs
 
@@ -54,6 +54,13 @@ def _scope(namespace: str, groups: tuple[str, ...], until: datetime | None = Non
 
 
 _kept_scope = lru_cache(maxsize=1_000)(_scope)
+
+
+class Update(msgspec.Struct, frozen=True):
+    """The result of an update: the message, and the version of the session afterwards."""
+
+    message: Message
+    version: str
 
 
 def _append_of(applied: Applied) -> Append:
@@ -163,6 +170,27 @@ class RequestView(SessionVerbs):
             whole=whole,
         )
         return _append_of(applied)
+
+    async def update(
+        self,
+        session_id: str,
+        user_id: str,
+        seq: int,
+        *,
+        expected: Mapping[str, Any],
+        roles: tuple[str, ...] | None,
+        **changes: Any,
+    ) -> Update:
+        """Update like ``update_message``; also return the version of the session afterwards.
+
+        ``expected`` is what ``If-Match`` names. ``roles`` are those of the messages that the
+        credential may write, ``None`` for all.
+        """
+        decision, applied = await self._update_message(
+            session_id, user_id, seq, **expected, roles=roles, **changes
+        )
+        [message] = self._decoded(applied.messages, decision)
+        return Update(message, applied.header.version)
 
     async def replace(
         self,

@@ -1,4 +1,4 @@
-"""Messages: append, read, remove, rewind, replace, pop."""
+"""Messages: append, read, update, remove, rewind, replace, pop."""
 
 from __future__ import annotations
 
@@ -155,6 +155,26 @@ async def get_message(call: Call) -> Response:
     return call.json(message_shape(page[0]))
 
 
+async def update_message(call: Call) -> Response:
+    """Update a message in place."""
+    body: shapes.UpdateMessage = call.body()
+    done = await call.view.update(
+        call.session_id,
+        call.user_id,
+        await _seq(call, Action.UPDATE_OWN_MESSAGE),
+        expected=call.expected,
+        roles=call.principal.roles,
+        content=body.content,
+        metadata_updates=body.metadata_updates,
+        metadata_removals=body.metadata_removals,
+        expected_last_seq=body.expected_last_seq,
+        turn=body.turn,
+    )
+    answer = call.json(message_shape(done.message))
+    answer.headers.append((b"etag", f'"{done.version}"'.encode()))
+    return answer
+
+
 async def delete_message(call: Call) -> Response:
     """Remove a message."""
     query = call.query()
@@ -240,6 +260,18 @@ ROUTES = (
         action=Action.READ,
         summary="Read one message",
         responses={200: shapes.Message},
+    ),
+    Route(
+        method="PATCH",
+        path=f"{S}/messages/{{seq}}",
+        handler=update_message,
+        right="write",
+        role="owner, or the editor who wrote it",
+        action=Action.UPDATE_OWN_MESSAGE,
+        summary="Change what a message says",
+        request=shapes.UpdateMessage,
+        responses={200: shapes.Message},
+        if_match=True,
     ),
     Route(
         method="DELETE",

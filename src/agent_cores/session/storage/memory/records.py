@@ -56,6 +56,8 @@ class Record(msgspec.Struct):
         }
         if change.is_plain_append:
             return State(header=self.header, known=known)
+        if change.update is not None and change.update.id in seqs:
+            known[change.update.id] = messages[self._index(seqs[change.update.id])]
         removable: tuple[tuple[int, str], ...] = ()
         if change.remove is not None:
             end = self._index(change.remove.last + 1)
@@ -73,6 +75,8 @@ class Record(msgspec.Struct):
         """Write the messages and context entries of an applied change, but not its header."""
         for seq, message_id in applied.removed:
             del self.messages[self._index(seq)], self.seqs[message_id]
+        if applied.updated is not None:
+            self.messages[self._index(applied.updated.seq)] = applied.updated
         for message in applied.added:
             self.messages.append(message)
             self.seqs[message.id] = message.seq

@@ -92,6 +92,11 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
         DELETE FROM `{prefix}sessions` WHERE session_key IN ({keys})""",
     S.INSERT_MESSAGES: """INSERT INTO `{prefix}messages` (session_key, seq, id, created_at, body)
         VALUES {rows}""",
+    S.UPDATE_MESSAGES: (
+        """UPDATE ({each}) n STRAIGHT_JOIN `{prefix}messages` m
+        ON m.session_key = n.session_key AND m.seq = n.seq SET m.body = n.body""",
+        "SELECT {0} AS session_key, {1} AS seq, {2} AS body",
+    ),
     S.DELETE_MESSAGES: _delete("messages", "seq"),
     S.SET_CONTEXT: """INSERT INTO `{prefix}context` (session_key, `key`, value) VALUES {rows}
         ON DUPLICATE KEY UPDATE value = VALUES(value)""",

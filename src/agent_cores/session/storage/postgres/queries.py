@@ -133,6 +133,20 @@ INSERT INTO {{schema}}."{{prefix}}messages" (session_key, seq, id, created_at, b
 SELECT * FROM unnest({_arrays("bigint", "bigint", "text", "bigint", "bytea")})
 """
 
+UPDATE_MESSAGES = f"""
+UPDATE {{schema}}."{{prefix}}messages" m SET body = (
+    SELECT new.body
+    FROM unnest({_arrays("bigint", "bigint", "bytea")}) AS new(session_key, seq, body)
+    WHERE new.session_key = m.session_key AND new.seq = m.seq
+) WHERE m.ctid = ANY(ARRAY(
+    SELECT held.ctid FROM unnest($1::bigint[], $2::bigint[]) AS named(session_key, seq)
+    CROSS JOIN LATERAL (
+        SELECT x.ctid FROM {{schema}}."{{prefix}}messages" x
+        WHERE x.session_key = named.session_key AND x.seq = named.seq OFFSET 0
+    ) held
+))
+"""
+
 DELETE_MESSAGES = _delete("messages", "seq", "bigint")
 
 SET_CONTEXT = f"""

@@ -3,6 +3,7 @@ r"""Which keys hold what: one layout on every topology.
     session:{default/abc}                                 hash: the header's fields, context:<key>
     session:{default/abc}:messages                        stream, an entry a message, id <seq>-0
     session:{default/abc}:ids                             hash: message id -> seq
+    session:{default/abc}:updated                         sorted set: updated messages, by seq
     session:owner:{default/user123}:active                sorted set: an owner's sessions, listed_at
     session:owner:{default/user123}:active:tag:<tag>      those of them with a tag
     session:owner:{default/user123}:archived[:tag:<tag>]  the archived ones
@@ -11,6 +12,8 @@ r"""Which keys hold what: one layout on every topology.
     session:due:namespaces                                set: the namespaces that have due queues
     session:checked                                       written by a health check, for a minute
     <list>:claim:<member>                                 hash: the last claim of an entry
+
+A stream takes no entry in its middle: a message that is updated leaves it for the sorted set.
 
 The text in braces is the hash tag: keys with the same one are in the same cluster slot. A user's
 text is percent-encoded in keys, so that it can neither end a tag nor look like another key.
@@ -40,11 +43,12 @@ _DIGITS = 20
 
 
 class SessionKeys(NamedTuple):
-    """The three keys of one session, in one slot."""
+    """The keys of one session, in one slot."""
 
     header: bytes
     messages: bytes
     ids: bytes
+    updated: bytes
 
 
 class Keys:
@@ -109,7 +113,12 @@ def split_member(member: bytes) -> tuple[str, int]:
 @lru_cache(maxsize=16_384)
 def _session_keys(prefix: str, namespace: str, session_id: str) -> SessionKeys:
     header = f"{prefix}{{{_quoted(namespace)}/{_quoted(session_id)}}}"
-    return SessionKeys(header.encode(), f"{header}:messages".encode(), f"{header}:ids".encode())
+    return SessionKeys(
+        header.encode(),
+        f"{header}:messages".encode(),
+        f"{header}:ids".encode(),
+        f"{header}:updated".encode(),
+    )
 
 
 @lru_cache(maxsize=16_384)

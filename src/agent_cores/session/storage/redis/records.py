@@ -77,7 +77,7 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def before_change(cls, change: Change) -> ReadRequest:
         """Return what ``apply_change`` needs."""
         keys = tuple((CONTEXT_PREFIX.decode() + key) for key in change.context_keys)
-        ids = tuple(message.id for message in change.append)
+        ids = change.message_ids
         if change.remove is None:
             return cls(context=keys, ids=ids, timed=True)
         return cls(
@@ -132,7 +132,7 @@ class StoredSession(msgspec.Struct, frozen=True):
             if not change.must_be_expired:  # a sweeper removes what is left
                 self.refuse_if_damaged()
             return State()
-        if change.create is None and (change.append or change.remove is not None):
+        if change.create is None and (change.message_ids or change.remove is not None):
             self.refuse_if_damaged()
         return State(
             header=self.header,

@@ -31,16 +31,17 @@ _COUNTED = frozenset({"last_seq", "message_count", "last_active_at", "listed_at"
 _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
-@hides("append", "set", "guard_values")
+@hides("append", "update", "set", "guard_values")
 class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``apply.lua`` checks and writes.
 
     ``at``: the write is refused if the session, or ``valid_until``, ends by then; the time since
     ``sent``, by the server's clock, is added to it. ``absent``: the session must not exist;
-    ``erased``: its header must be gone. ``append`` has ``(seq or 0, id, record)``, ``remove``
-    ``(seq, id)``, ``set`` alternating names and values. ``ends`` replaces the stored end if it is
-    later, or always if ``exactly``; ``""`` means never. ``active_at`` updates the times of
-    activity; ``revised`` updates ``listed_at`` even if it is recent.
+    ``erased``: its header must be gone. ``append`` has ``(seq or 0, id, record)``, ``update``
+    ``(seq, record)``, ``remove`` ``(seq, id)``, ``set`` alternating names and values. ``ends``
+    replaces the stored end if it is later, or always if ``exactly``; ``""`` means never.
+    ``active_at`` updates the times of activity; ``revised`` updates ``listed_at`` even if it is
+    recent.
     """
 
     at: int | None = None
@@ -53,6 +54,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     delete: bool = False
     erased: bool = False
     append: tuple[tuple[int, str, str], ...] = ()
+    update: tuple[int, str] | None = None
     remove: tuple[tuple[int, str], ...] = ()
     set: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
@@ -169,6 +171,7 @@ def change_write(
         guard_fields=tuple(guards),
         guard_values=tuple(guards.values()),
         append=_entries(added),
+        update=None if applied.updated is None else (applied.updated.seq, _record(applied.updated)),
         remove=applied.removed,
         set=(*_texts(fields), *_context_texts(applied)),
         drop=(
@@ -265,6 +268,8 @@ def _context_texts(applied: Applied) -> Iterable[str]:
 
 
 def _entries(messages: Iterable[StoredMessage]) -> tuple[tuple[int, str, str], ...]:
-    return tuple(
-        [(m.seq, m.id, f"{m.id}\n{to_millis(m.created_at)}\n{m.body.decode()}") for m in messages]
-    )
+    return tuple([(m.seq, m.id, _record(m)) for m in messages])
+
+
+def _record(message: StoredMessage) -> str:
+    return f"{message.id}\n{to_millis(message.created_at)}\n{message.body.decode()}"

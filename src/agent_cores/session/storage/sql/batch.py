@@ -161,7 +161,9 @@ class Batch:
         found = [(change, self._loaded.get(_name(change))) for change in changes]
         pairs = [(change, held.session_key) for change, held in found if isinstance(held, Loaded)]
         contents = Contents()
-        ids = [(key, m.id) for change, key in pairs if not change.create for m in change.append]
+        ids = [
+            (key, id_) for change, key in pairs if not change.create for id_ in change.message_ids
+        ]
         if ids:
             for key, *message in (yield Step(Statement.KNOWN, ids)):
                 known = contents.known.setdefault(key, {})
@@ -184,6 +186,7 @@ def _write(written: Written) -> Plan[None]:
         yield Step(Statement.UPDATE_HEADERS, updated, fields)
     for statement, rows in (
         (Statement.DELETE_MESSAGES, written.removed),
+        (Statement.UPDATE_MESSAGES, written.rewritten),
         (Statement.INSERT_MESSAGES, written.messages),
         (Statement.DROP_CONTEXT, written.dropped),
         (Statement.SET_CONTEXT, written.context),

@@ -77,6 +77,8 @@ class Statement(Enum):
     """(session_key,): delete the headers and their index entries; add the keys to ``deleted``."""
     INSERT_MESSAGES = "insert messages"
     """(session_key, seq, id, created_at, body)."""
+    UPDATE_MESSAGES = "update messages"
+    """(session_key, seq, body): set the body of messages that are stored."""
     DELETE_MESSAGES = "delete messages"
     """(session_key, seq)."""
     SET_CONTEXT = "set context"

@@ -58,7 +58,7 @@ class Contents(msgspec.Struct):
         )
 
 
-@hides("updated", "messages", "context")
+@hides("updated", "messages", "rewritten", "context")
 class Written(msgspec.Struct):
     """What a batch writes: a list per table and kind of write. ``Statement`` describes the rows."""
 
@@ -66,6 +66,7 @@ class Written(msgspec.Struct):
     """Names of fields -> rows of (session_key, a value for each of them)."""
     deleted: list[tuple[int]] = []
     messages: list[tuple[int, int, str, int, bytes]] = []
+    rewritten: list[tuple[int, int, bytes]] = []
     removed: list[tuple[int, int]] = []
     context: list[tuple[int, str, bytes]] = []
     dropped: list[tuple[int, str]] = []
@@ -95,6 +96,8 @@ class Written(msgspec.Struct):
         fields = encode_changes(before, after)
         if fields:
             self.updated.setdefault(tuple(fields), []).append((session_key, *fields.values()))
+        if applied.updated is not None:
+            self.rewritten.append((session_key, applied.updated.seq, applied.updated.body))
         self.removed += [(session_key, seq) for seq, _ in applied.removed]
         self.dropped += [(session_key, key) for key in applied.context_drop]
         self._add_contents(session_key, applied)

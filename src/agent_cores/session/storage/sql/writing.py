@@ -285,4 +285,6 @@ class Writer:
 def _size(change: Change) -> int:
     """Return how many bytes a change writes."""
     size = sum([len(message.body) for message in change.append])
+    if change.update is not None:
+        size += change.update.size
     return size + sum(map(len, change.context_set.values()))

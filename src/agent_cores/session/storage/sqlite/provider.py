@@ -217,6 +217,8 @@ class SQLiteProvider(NativeProvider):
 
     async def apply(self, change: Change) -> Applied:
         size = sum([len(message.body) for message in change.append])
+        if change.update is not None:
+            size += change.update.size
         waiting = Waiting(change, end_after(self._timeout))
         return await self._use().writes.submit(waiting, size)
 

@@ -70,6 +70,9 @@ _TEXTS = {
         INSERT INTO "{prefix}messages" (session_key, seq, id, created_at, body)
         VALUES (?, ?, ?, ?, ?)
     """,
+    Statement.UPDATE_MESSAGES: """
+        UPDATE "{prefix}messages" SET body = ?3 WHERE session_key = ?1 AND seq = ?2
+    """,
     Statement.DELETE_MESSAGES: 'DELETE FROM "{prefix}messages" WHERE session_key = ? AND seq = ?',
     Statement.SET_CONTEXT: """
         INSERT INTO "{prefix}context" (session_key, key, value) VALUES (?, ?, ?)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent_cores.session.testing.manager.access import AccessCases
 from agent_cores.session.testing.manager.answers import AnswerCases
 from agent_cores.session.testing.manager.concurrency import ConcurrencyCases
+from agent_cores.session.testing.manager.contents import ContentCases
 from agent_cores.session.testing.manager.erasure import ErasureCases
 from agent_cores.session.testing.manager.expiry import ExpiryCases
 from agent_cores.session.testing.manager.forks import ForkCases
@@ -23,11 +24,14 @@ from agent_cores.session.testing.manager.sweeping import SweepCases
 from agent_cores.session.testing.manager.tails import TailCases
 from agent_cores.session.testing.manager.turns import TurnCases
 from agent_cores.session.testing.manager.unreadable import UnreadableCases
+from agent_cores.session.testing.manager.updates import UpdateCases
 
 
 class VerbContract(
     SessionCases,
     MessageCases,
+    ContentCases,
+    UpdateCases,
     TailCases,
     AccessCases,
     GroupCases,

@@ -38,6 +38,7 @@ VERBS: dict[str, tuple[int, Call]] = {
         lambda m, u: m.add_messages("talk", u, [{"role": "user", "content": "x"}]),
     ),
     "take_turn": (2, lambda m, u: m.take_turn("talk", u)),
+    "update_message": (3, lambda m, u: m.update_message("talk", u, 1, content=u)),
     "delete_message": (3, lambda m, u: m.delete_message("talk", u, 1)),
     "share_session": (3, lambda m, u: m.share_session("talk", u, "new", role="editor")),
     "revoke_access": (3, lambda m, u: m.revoke_access("talk", u, "new")),

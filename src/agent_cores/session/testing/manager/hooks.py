@@ -45,6 +45,7 @@ class HookCases(ManagerCases):
         await m.set_visibility(talk, "ann", "public")
         await m.archive_session(talk, "ann")
         await m.unarchive_session(talk, "ann")
+        await m.update_message(talk, "ann", 2, content="two")
         await m.delete_message(talk, "ann", 2)
         await m.rewind_session(talk, "ann", 1)
         await m.revoke_access(talk, "bob", "bob")
@@ -60,6 +61,7 @@ class HookCases(ManagerCases):
             "session.access_changed",
             "session.archived",
             "session.unarchived",
+            "message.updated",
             "message.deleted",
             "session.rewound",
             "session.access_changed",
@@ -68,7 +70,7 @@ class HookCases(ManagerCases):
         assert {event.session_id for event in events} == {talk}
         assert {event.namespace for event in events} == {"default"}
         assert {event.at for event in events} == {clock()}
-        assert [event.user_id for event in events] == ["ann"] * 12 + ["bob", "ann"]
+        assert [event.user_id for event in events] == ["ann"] * 13 + ["bob", "ann"]
 
     async def test_an_event_carries_what_it_is_about(
         self, manager: SessionManager, events: list[SessionEvent]
@@ -77,6 +79,7 @@ class HookCases(ManagerCases):
         first, second = await manager.add_messages(talk, "ann", said(1, 2))
         await manager.take_turn(talk, "ann", token="secret")
         await manager.update_session(talk, "ann", None, {"a": 2})
+        updated_message = await manager.update_message(talk, "ann", 1, content="one")
         await manager.delete_message(talk, "ann", 2)
         await manager.rewind_session(talk, "ann", 0)
         by_name: dict[str, list[SessionEvent]] = {}
@@ -84,6 +87,8 @@ class HookCases(ManagerCases):
             by_name.setdefault(event.name, []).append(event)
         appended = by_name["message.appended"]
         assert [(event.message, event.seq) for event in appended] == [(first, 1), (second, 2)]
+        (changed,) = by_name["message.updated"]
+        assert (changed.message, changed.seq, changed.session) == (updated_message, 1, None)
         assert [event.seq for event in by_name["message.deleted"]] == [2]
         assert [event.seq for event in by_name["session.rewound"]] == [0]
         (updated,) = by_name["session.updated"]
@@ -101,6 +106,7 @@ class HookCases(ManagerCases):
         events.clear()
         await manager.add_messages(talk, "ann", said(1), context_updates={"k": 2})
         await manager.update_session(talk, "ann", {"k": 1})
+        await manager.update_message(talk, "ann", 1, content="1")
         await manager.renew_session(talk, "ann")
         await manager.take_turn(talk, "ann")
         await manager.revoke_access(talk, "ann", "nobody")

@@ -56,6 +56,11 @@ async def _rewind_and_share(manager: SessionManager) -> None:
     await manager.share_session("talk", "ann", "bob", role="editor")
 
 
+UPDATES: dict[str, Call] = {
+    "content": lambda m, g: m.update_message("talk", "ann", 1, content=["new"], **g),
+    "none": lambda m, g: m.update_message("talk", "ann", 1, content=None, **g),
+    "metadata": lambda m, g: m.update_message("talk", "ann", 1, metadata_updates={"k": 1}, **g),
+}
 REMOVALS: dict[str, Callable[[SessionManager], Awaitable[object]]] = {
     "delete_message": lambda m: m.delete_message("talk", "ann", 2),
     "rewind_session": lambda m: m.rewind_session("talk", "ann", 1),
@@ -109,7 +114,7 @@ class LostAnswerCases(ManagerCases):
     def told(self, repeating: SessionManager) -> list[SessionEvent]:
         """Collect the events that hooks receive."""
         seen: list[SessionEvent] = []
-        for name in ("session.created", "session.deleted", "message.appended"):
+        for name in ("session.created", "session.deleted", "message.appended", "message.updated"):
             repeating.lifecycle.on(name, seen.append)
         return seen
 
@@ -296,6 +301,74 @@ class LostAnswerCases(ManagerCases):
         user_id = "bob" if verb == "transfer_ownership" else "ann"
         header = (await repeating.get_session("talk", user_id)).metadata
         assert header.revision == 3
+
+    @pytest.mark.parametrize("lost", [1, 2])
+    @pytest.mark.parametrize("guard", GUARDS)
+    @pytest.mark.parametrize("verb", UPDATES)
+    async def test_an_update_is_repeated_and_carried_out_once(
+        self,
+        *,
+        repeating: SessionManager,
+        losing: LosingProvider,
+        told: list[SessionEvent],
+        clock: ManualClock,
+        verb: str,
+        guard: str,
+        lost: int,
+    ) -> None:
+        losing.lose(lost)
+        new = await UPDATES[verb](repeating, GUARDS[guard])
+        session = await repeating.get_session("talk", "ann")
+        assert session.messages == [new]
+        assert session.messages[0].updated_at == clock()
+        assert session.metadata.revision == 3
+        assert len(told) <= 1
+
+    @pytest.mark.parametrize("verb", UPDATES)
+    async def test_an_update_that_did_not_arrive_is_repeated(
+        self, repeating: SessionManager, losing: LosingProvider, verb: str
+    ) -> None:
+        losing.drop()
+        new = await UPDATES[verb](repeating, {})
+        assert (await repeating.get_session("talk", "ann")).messages == [new]
+
+    @pytest.mark.parametrize("guard", GUARDS)
+    async def test_a_repeated_update_undoes_no_later_one(
+        self,
+        opened: Store,
+        repeating: SessionManager,
+        losing: LosingProvider,
+        clock: ManualClock,
+        guard: str,
+    ) -> None:
+        other = await opened.open_manager(clock)
+
+        async def update() -> None:
+            await other.update_message("talk", "ann", 1, content="later")
+
+        losing.lose(meanwhile=update)
+        with pytest.raises(StorageUnavailableError) as caught:
+            await UPDATES["content"](repeating, GUARDS[guard])
+        assert caught.value.outcome_unknown
+        assert await texts(repeating, "talk") == ["later"]
+
+    async def test_a_repeated_update_brings_no_removed_message_back(
+        self,
+        opened: Store,
+        repeating: SessionManager,
+        losing: LosingProvider,
+        clock: ManualClock,
+    ) -> None:
+        other = await opened.open_manager(clock)
+
+        async def remove() -> None:
+            await other.delete_message("talk", "ann", 1)
+
+        losing.lose(meanwhile=remove)
+        with pytest.raises(StorageUnavailableError) as caught:
+            await UPDATES["content"](repeating, {})
+        assert caught.value.outcome_unknown
+        assert await texts(repeating, "talk") == []
 
     @pytest.mark.parametrize("lost", [1, 2])
     @pytest.mark.parametrize("expected_last_seq", [None, 1])

@@ -14,6 +14,7 @@ from agent_cores.session.errors import (
     TurnHeldError,
 )
 from agent_cores.session.testing.manager.cases import ManagerCases, texts
+from agent_cores.session.testing.manager.messages import said
 from agent_cores.session.testing.processes import RefusedThereError, other_process
 
 if TYPE_CHECKING:
@@ -103,6 +104,35 @@ class ProcessCases(ManagerCases):
             with pytest.raises(SessionNotFoundError):
                 await call
         assert await texts(manager, talk, "eve") == []
+
+    async def test_an_update_there_is_read_and_held_to_here(
+        self, manager: SessionManager, talk: str, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        await manager.add_messages(talk, "ann", said(1, 2))
+        update = {"session_id": talk, "user_id": "ann"}
+        there = await other.verb("update_message", seq=1, content="there", **update)
+        assert there["updated_at"] is not None
+        assert await texts(manager, talk) == ["there", "2"]
+        with pytest.raises(RevisionMismatchError):
+            await manager.update_message(talk, "ann", 1, content="no", expected_revision=1)
+
+        async def theirs() -> None:
+            for n in range(8):
+                await other.verb("update_message", seq=1, metadata_updates={f"b{n}": n}, **update)
+
+        await asyncio.gather(
+            theirs(),
+            *(
+                manager.update_message(talk, "ann", 1, metadata_updates={f"a{n}": n})
+                for n in range(8)
+            ),
+            manager.add_messages(talk, "ann", said(3)),
+        )
+        [first, *_] = await manager.get_session_messages(talk, "ann")
+        assert first.content == "there"
+        assert first.metadata == {f"{side}{n}": n for side in "ab" for n in range(8)}
 
     async def test_a_turn_and_a_revision_hold_across_processes(
         self, manager: SessionManager, talk: str, other: OtherProcess | None

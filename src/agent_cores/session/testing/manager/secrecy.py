@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 READING: dict[str, Callable[[SessionManager, str], Awaitable[object]]] = {
     "get_session": lambda manager, user: manager.get_session("talk", user),
     "get_session_messages": lambda manager, user: manager.get_session_messages("talk", user),
+    "update_message": lambda manager, user: manager.update_message("talk", user, 1, content=""),
     "delete_message": lambda manager, user: manager.delete_message("talk", user, 1),
     "fork_session": lambda manager, user: manager.fork_session("talk", user),
 }

@@ -208,6 +208,9 @@ class SessionCases(ManagerCases):
         assert await moved(m.take_turn(talk, "ann", token="t")) == none
         assert await moved(m.renew_session(talk, "ann")) == none
         assert await moved(m.get_session_messages(talk, "ann")) == none
+        assert await moved(m.update_message(talk, "ann", 1, content="ho")) == all_
+        assert await moved(m.update_message(talk, "ann", 1, content="ho")) == none
+        assert await moved(m.update_message(talk, "ann", 1)) == none
         assert await moved(m.delete_message(talk, "ann", 1)) == all_
         assert await moved(m.rewind_session(talk, "ann", 0)) == none
         with_context = m.add_message(talk, "ann", "user", "hi", context_updates={"k": 2})
@@ -324,6 +327,7 @@ class SessionCases(ManagerCases):
             manager.add_message(talk, "ann", "user", "no"),
             manager.update_session(talk, "ann", {"k": 1}),
             manager.update_session(talk, "ann", None, {"a": 1}),
+            manager.update_message(talk, "ann", 1, content="no"),
             manager.delete_message(talk, "ann", 1),
             manager.rewind_session(talk, "ann", 0),
             manager.take_turn(talk, "ann"),

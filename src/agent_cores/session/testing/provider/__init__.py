@@ -15,6 +15,7 @@ from agent_cores.session.testing.provider.reads import ReadCases
 from agent_cores.session.testing.provider.replacing import ReplacingCases
 from agent_cores.session.testing.provider.seven import SevenMethodCases
 from agent_cores.session.testing.provider.sweeping import SweepingCases
+from agent_cores.session.testing.provider.updating import UpdatingCases
 from agent_cores.session.testing.provider.waiting import WaitingCases
 
 
@@ -24,6 +25,7 @@ class ProviderContract(
     AppendCases,
     ChangeCases,
     ReplacingCases,
+    UpdatingCases,
     ReadCases,
     ListingCases,
     SweepingCases,

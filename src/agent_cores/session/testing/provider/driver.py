@@ -109,6 +109,14 @@ class Driver(RuleBasedStateMachine):
             )
         )
 
+    def stored_message(self, session_id: str, place: int) -> tuple[int, str]:
+        """Return seq and id of a stored message, or of one that is not there."""
+        kept = self.beside.oracle.sessions.get((self.namespace, session_id))
+        messages = [] if kept is None else kept.messages
+        if -len(messages) <= place < len(messages):
+            return messages[place].seq, messages[place].id
+        return 1, "a"
+
     def free_ids(self) -> list[str]:
         """Return the ids under which a session can be created."""
         headers = {name: self.beside.oracle.header(self.namespace, name) for name in self.seen}

@@ -15,7 +15,13 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
     TurnLostError,
 )
-from agent_cores.session.models import AccessEffect, RenewEffect, SeqRange, TurnEffect
+from agent_cores.session.models import (
+    AccessEffect,
+    MessageUpdate,
+    RenewEffect,
+    SeqRange,
+    TurnEffect,
+)
 from agent_cores.session.testing.beside import Beside
 from agent_cores.session.testing.provider.appends import created
 from agent_cores.session.testing.provider.cases import ProviderCases
@@ -50,6 +56,7 @@ _EFFECTS: dict[str, Callable[[ManualClock], dict[str, Any]]] = {
         "append": (new_message("a", at=clock()),),
         "context_set": new_context(k=1),
     },
+    "update": lambda _: {"update": MessageUpdate(seq=1, id="m0", content=b'"new"')},
     "remove": lambda _: {"remove": SeqRange(1, 1)},
     "metadata": lambda _: {"metadata": {"title": "t"}},
     "context": lambda _: {"context_set": new_context(k=1)},
@@ -72,7 +79,7 @@ def _refusal_of_a_repeat(applied: Applied, change: Change) -> type[SessionError]
     released = effect is not None and effect.lease_end is None
     if change.delete:
         return SessionNotFoundError
-    if change.append or (effect is not None and effect.take):
+    if change.append or change.update or (effect is not None and effect.take):
         return None
     if change.access_revision not in {None, header.access_revision}:
         return StaleHeaderError

@@ -11,6 +11,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from msgspec import UNSET
 
 from agent_cores.session.models import (
     AccessEffect,
@@ -18,6 +19,7 @@ from agent_cores.session.models import (
     Grant,
     Hold,
     HoldEffect,
+    MessageUpdate,
     Query,
     RenewEffect,
     RenewOn,
@@ -26,9 +28,11 @@ from agent_cores.session.models import (
     TurnEffect,
     Window,
 )
+from agent_cores.session.models.values import encode_json
 from agent_cores.session.testing.provider.driver import Driver
 from agent_cores.session.testing.provider.strategies import (
     BASES,
+    CONTENT,
     CONTEXT,
     ENDING,
     GUARDS,
@@ -256,6 +260,37 @@ class ProviderMachine(Driver):
         drafts = tuple(new_message(i, content, at=self.clock()) for i, content in messages)
         remove = SeqRange(first, last) if last >= first else None
         self.write(session_id, guards, append=drafts, remove=remove)
+
+    @rule(
+        session_id=SESSIONS,
+        guards=GUARDS,
+        place=st.integers(-4, 3),
+        moved=SELDOM,
+        content=CONTENT,
+        metadata=METADATA,
+        dropped=st.sets(KEYS, max_size=2).map(tuple),
+    )
+    def update_message(
+        self,
+        *,
+        session_id: str,
+        guards: dict[str, str],
+        place: int,
+        moved: bool,
+        content: object,
+        metadata: dict[str, Any],
+        dropped: tuple[str, ...],
+    ) -> None:
+        """Update a stored message, or one that is not there."""
+        seq, message_id = self.stored_message(session_id, place)
+        update = MessageUpdate(
+            seq=seq + moved,
+            id=message_id,
+            content=None if content is UNSET else encode_json(content),
+            metadata=encode_json(metadata),
+            metadata_drop=dropped,
+        )
+        self.write(session_id, guards, update=update)
 
     @rule(session_id=SESSIONS, guards=GUARDS, sure=SELDOM)
     def delete(self, session_id: str, guards: dict[str, str], sure: bool) -> None:

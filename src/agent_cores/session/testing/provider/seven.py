@@ -41,6 +41,7 @@ def whole_session(header: SessionMetadata, texts: Sequence[str] = (), **context:
             content=text,
             author_id=header.owner_id,
             created_at=header.created_at,
+            updated_at=header.created_at if seq % 2 else None,
         )
         for seq, text in enumerate(texts, 1)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from agent_cores.session.models import Hold, Limits, RenewOn
 
@@ -15,6 +16,7 @@ TOKENS = st.sampled_from(("t1", "t2"))
 ENDING = st.sampled_from((2, 10, 40))
 SECONDS = st.none() | ENDING
 TAGS = st.sampled_from(((), ("x",), ("x", "y")))
+CONTENT = st.sampled_from((UNSET, "hello", "other", None, [1], {"a": 1.0}, "x" * 300))
 VALUES = st.sampled_from((1, 1.0, True, "\x00😀", [], {"a": [None]}, "x" * 30))
 KEYS = st.sampled_from(("a", "b", "键"))
 CONTEXT = st.dictionaries(KEYS, VALUES, max_size=2)

@@ -1,17 +1,23 @@
 -- Write one session: check the guards, number the messages, write. Replies false, with nothing written,
 -- if the session must be read again: only apply_change, in Python, refuses a change.
--- KEYS: header, messages, ids.  ARGV[1]: the write as msgpack, see Write in writes.py.
+-- KEYS: header, messages, ids, updated.  ARGV[1]: the write as msgpack, see Write in writes.py.
 -- Instants are text and '' is never: Lua loses digits when it prints a number this large.
-local header, messages, ids = KEYS[1], KEYS[2], KEYS[3]
+local header, messages, ids, updated = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call = redis.call
 local write = cmsgpack.unpack(ARGV[1])
-local append, remove = write.append or {}, write.remove or {}
+local append, remove, update = write.append or {}, write.remove or {}, write.update
 local guards = write.guard_fields or {}
 local held = call('HMGET', header, 'last_seq', 'message_count', 'expires_at', 'last_active_at',
   'listed_at', 'revision', unpack(guards))
 
 local function in_steps(list, act)  -- unpack() is limited to some thousands of values
   for first = 1, #list, 4000 do act(unpack(list, first, math.min(first + 3999, #list))) end
+end
+
+local function take_out(seq)  -- a message from where it is
+  if call('XDEL', messages, seq .. '-0') == 0 then
+    call('ZREMRANGEBYSCORE', updated, seq, seq)
+  end
 end
 
 local function erased_at(ends)  -- to the minute, so that few appends have to move it
@@ -35,25 +41,35 @@ if held[1] then
   end
   if write.at and (is_past(held[3]) or is_past(write.valid_until)) then return false end
 elseif write.erased then  -- the rest of a session whose header is gone
-  call('UNLINK', messages, ids)
+  call('UNLINK', messages, ids, updated)
   return {}
-elseif not write.absent or call('XLEN', messages) + call('HLEN', ids) > 0 then
+elseif not write.absent
+  or call('XLEN', messages) + call('HLEN', ids) + call('ZCARD', updated) > 0 then
   return false
 end
 if write.delete then
-  call('UNLINK', header, messages, ids)
+  call('UNLINK', header, messages, ids, updated)
   return {}
 end
 
 local count, ended = tonumber(held[2] or 0), held[3]
+local keys = 4
 if write.create then
   -- An empty stream would continue from its last seq.
-  if held[1] or call('EXISTS', messages) == 1 then call('UNLINK', header, messages, ids) end
+  if held[1] or call('EXISTS', messages) == 1 then
+    call('UNLINK', header, messages, ids, updated)
+  end
   count, held = 0, {'0', '0', ended, '0', '0', '1'}
-elseif #append + #remove > 0 then  -- a session that lost a key is not written to
-  if count ~= call('HLEN', ids) or count ~= call('XLEN', messages) then return false end
+elseif #append + #remove > 0 or update then  -- a session that lost a key is not written to
+  if count ~= call('HLEN', ids) then return false end
+  local streamed = call('XLEN', messages)
+  if count == streamed and not update then
+    keys = 3  -- no message was ever updated
+  elseif count ~= streamed + call('ZCARD', updated) then
+    return false
+  end
 end
-local expires_anew = count == 0 or not ended
+local expires_anew = count == 0 or not ended or update
 
 local going = {}  -- ids that this write removes are free again
 for _, message in ipairs(remove) do going[message[2]] = true end
@@ -73,12 +89,16 @@ else
     end
   end
   for _, message in ipairs(remove) do
-    call('XDEL', messages, message[1] .. '-0')
+    take_out(message[1])
     call('HDEL', ids, message[2])
   end
   for _, message in ipairs(append) do call('HSET', ids, message[2], message[1]) end
 end
 for _, message in ipairs(append) do call('XADD', messages, message[1] .. '-0', 'm', message[3]) end
+if update then
+  take_out(update[1])
+  call('ZADD', updated, update[1], update[2])
+end
 count = count + #append - #remove
 
 local ends, active, listed = ended or '', held[4], held[5]
@@ -100,11 +120,11 @@ end
 if ends ~= '' then
   local erase_at = erased_at(ends)
   if expires_anew or erase_at ~= erased_at(ended) then
-    for i = 1, 3 do call('PEXPIREAT', KEYS[i], erase_at) end
+    for i = 1, keys do call('PEXPIREAT', KEYS[i], erase_at) end
   end
 else
   call('HDEL', header, 'expires_at')
-  if ended then for i = 1, 3 do call('PERSIST', KEYS[i]) end end
+  if ended then for i = 1, keys do call('PERSIST', KEYS[i]) end end
 end
 local tags = listed ~= held[5] and call('HGET', header, 'tags')
 return {seq, count, ends, active, listed, held[6], tags}

@@ -1,13 +1,44 @@
 -- Read one session, at one instant.
--- KEYS: header, messages, ids.  ARGV[1]: the request as msgpack, see ReadRequest in records.py.
+-- KEYS: header, messages, ids, updated.  ARGV[1]: the request as msgpack, see ReadRequest in records.py.
 -- Replies the header's fields in the order of `header_fields` (a local that commands.py puts before this
 -- text), the context, the window and the known messages (each an entry's id and its record,
--- alternating), the removable messages, the sizes of the two other keys, and the time if requested.
-local header, messages, ids = KEYS[1], KEYS[2], KEYS[3]
+-- alternating), the removable messages, how many messages and ids there are, and the time if requested.
+local header, messages, ids, updated = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local request = cmsgpack.unpack(ARGV[1])
+local stored, indexed = redis.call('XLEN', messages), redis.call('HLEN', ids)
+local all_streamed = stored == indexed  -- unless messages were updated
+if not all_streamed then stored = stored + redis.call('ZCARD', updated) end
 
 local function body_size(record)  -- the body is the third line
   return #record - record:find('\n', record:find('\n', 1, true) + 1, true)
+end
+
+local function score(id)  -- the bound of a range by score, from one of stream ids
+  return (id == '+' or id == '-') and id .. 'inf' or id:sub(1, -3)
+end
+
+local function merged(streamed, others, count, forward)  -- the first ones of both lists
+  local found, i, j = {}, 1, 1
+  while #found < count and (streamed[i] or others[j]) do
+    local seq = others[j] and tonumber(others[j + 1])
+    if streamed[i] and (not seq or (tonumber(streamed[i][1]:sub(1, -3)) < seq) == forward) then
+      found[#found + 1] = streamed[i]
+      i = i + 1
+    else
+      found[#found + 1] = {string.format('%.0f-0', seq), {'m', others[j]}}
+      j = j + 2
+    end
+  end
+  return found
+end
+
+local function entries(from, to, count, forward)  -- stream entries, at most `count`
+  local order = forward and '' or 'REV'
+  local streamed = redis.call('X' .. order .. 'RANGE', messages, from, to, 'COUNT', count)
+  if all_streamed then return streamed end
+  local others = redis.call('Z' .. order .. 'RANGEBYSCORE', updated, score(from), score(to),
+    'WITHSCORES', 'LIMIT', 0, count)
+  return merged(streamed, others, count, forward)
 end
 
 local function context()
@@ -18,11 +49,10 @@ end
 
 local function window()
   local found, bytes, step, from = {}, 0, 16, request.from
+  local forward = request.forward or false
   while from and #found < 2 * request.limit and bytes <= request.max_bytes do
     local wanted = math.min(step, request.limit - #found / 2)
-    local chunk
-    if request.forward then chunk = redis.call('XRANGE', messages, from, '+', 'COUNT', wanted)
-    else chunk = redis.call('XREVRANGE', messages, from, '-', 'COUNT', wanted) end
+    local chunk = entries(from, forward and '+' or '-', wanted, forward)
     for _, entry in ipairs(chunk) do
       local record = entry[2][2]
       found[#found + 1] = entry[1]
@@ -39,7 +69,7 @@ local function known()
   local found = {}
   for _, id in ipairs(request.ids or {}) do
     local seq = redis.call('HGET', ids, id)
-    local entry = seq and redis.call('XRANGE', messages, seq, seq)[1]
+    local entry = seq and entries(seq .. '-0', seq .. '-0', 1, true)[1]
     if entry then
       found[#found + 1] = entry[1]
       found[#found + 1] = entry[2][2]
@@ -52,7 +82,7 @@ local function removable()
   local found, from = {}, request.last
   while from and #found < request.at_most do
     local wanted = math.min(100, request.at_most - #found)
-    local chunk = redis.call('XREVRANGE', messages, from, request.first, 'COUNT', wanted)
+    local chunk = entries(from, request.first, wanted, false)
     for _, entry in ipairs(chunk) do
       found[#found + 1] = {entry[1], entry[2][2]:match('^[^\n]*')}
     end
@@ -62,4 +92,4 @@ local function removable()
 end
 
 return {redis.call('HMGET', header, unpack(header_fields)), context(), window(), known(), removable(),
-  redis.call('XLEN', messages), redis.call('HLEN', ids), request.timed and redis.call('TIME') or false}
+  stored, indexed, request.timed and redis.call('TIME') or false}
