@@ -18,7 +18,7 @@ from agent_cores.session.errors import InvalidInputError, SessionNotFoundError
 from agent_cores.session.models.message import NewMessage, StoredMessage
 from agent_cores.session.models.session import GROUP_PREFIX, SYSTEM_KEYS
 from agent_cores.session.models.times import whole_millis
-from agent_cores.session.models.values import EncodedJson, decode_json, to_json
+from agent_cores.session.models.values import EncodedJson, decode_json, sorted_json, to_json
 from agent_cores.session.models.version import Expected, read_version
 
 if TYPE_CHECKING:
@@ -265,6 +265,14 @@ class Inputs:
             known["tags"] = self.tags(given.pop("tags"), f"{field}/tags")
         copied = decode_json(self._json(given, field, self._limits.metadata_bytes))
         return {**copied, **known}
+
+    def wanted_metadata(self, value: object, field: str = "metadata") -> dict[str, bytes]:
+        """Return what a listing asks of the caller's own keys, see ``Query.attributes``."""
+        wanted = self.metadata(value, field)
+        for key in ("title", "tags"):
+            if key in wanted:
+                raise InvalidInputError(f"{field}/{key}", "is not a metadata key of your own")
+        return {key: sorted_json(value) for key, value in wanted.items()}
 
     def context(self, updates: object, field: str = "context_updates") -> dict[str, bytes]:
         """Return context entries, encoded."""

@@ -216,15 +216,18 @@ class SyncSessionManager:
         *,
         tags: Sequence[str] | None = None,
         shared: bool = False,
+        metadata: Mapping[str, Any] | None = None,
         cursor: str | None = None,
     ) -> Page[Session]:
         """Return headers of the user's sessions, latest activity first.
 
         ``status`` is active (the default) or archived. With ``tags``, sessions that have all of
-        them. With ``shared=True``, what others share with the user, directly or by group, latest
-        shared first. A page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) and may be short for other
-        reasons, with ``next_cursor`` set. ``cursor`` continues at the same cost however far you go;
-        ``offset`` costs what it skips.
+        them. With ``metadata``, sessions whose own metadata keys have these values; ``None`` means
+        that the key is not there. With ``shared=True``, what others share with the user, directly
+        or by group, latest shared first. A page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) and may
+        be short for other reasons, with ``next_cursor`` set: no index holds metadata, so one page
+        reads about 1,000 headers at most, whatever matches. ``cursor`` continues at the same cost
+        however far you go; ``offset`` costs what it skips.
         """
         return self._portal.call(
             self._manager.list_user_sessions,
@@ -234,6 +237,7 @@ class SyncSessionManager:
             offset,
             tags=tags,
             shared=shared,
+            metadata=metadata,
             cursor=cursor,
         )
 

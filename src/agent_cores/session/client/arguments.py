@@ -159,6 +159,13 @@ def texts(value: object, field: str) -> list[str]:
     return [text(item, field) for item in value]
 
 
+def json_text(value: object, field: str) -> str:
+    """Return a mapping as JSON, for a query."""
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(field, f"a mapping, not {type(value).__name__}")
+    return to_json(dict(value), field, depth=_DEEPEST, at_most=sys.maxsize).decode()
+
+
 def text(value: object, field: str) -> str:
     """Return a string for a query."""
     if not isinstance(value, str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models.change import Change
 from agent_cores.session.models.session import Hold, SessionMetadata, SessionStatus, grants_to
 from agent_cores.session.models.times import from_millis, to_millis
+from agent_cores.session.models.values import sorted_json
 
 _LARGEST_SKIP = 2**63 - 1
 
@@ -63,7 +65,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     With ``subjects`` it lists what others share with any of them, by the time of sharing;
     otherwise all sessions, or one owner's, by ``listed_at``. ``status=None`` means every stored
     session, expired and unopened ones included. ``namespace=None`` means all namespaces, for direct
-    use of a provider.
+    use of a provider. ``attributes`` are values that the header's attributes must equal, as
+    ``sorted_json`` writes them; ``null`` stands for a key that is not there.
     """
 
     namespace: str | None
@@ -72,6 +75,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     subjects: tuple[str, ...] = ()
     status: SessionStatus | None = None
     tags: tuple[str, ...] = ()
+    attributes: Mapping[str, bytes] = {}
     limit: int = 10
     offset: int = 0
     after: Cursor | None = None
@@ -80,6 +84,11 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     def skip(self) -> int:
         """How many matching entries to pass over: the offset, or what is left of it."""
         return self.offset if self.after is None else self.offset + self.after.skip
+
+    @property
+    def passes_over(self) -> bool:
+        """Whether it asks for what no index tells, so that a walk may pass over any number."""
+        return bool(self.attributes)
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +159,12 @@ def matches(header: SessionMetadata, query: Query) -> bool:
             return False
         if header.status_at(query.at) is not query.status:
             return False
-    return set(query.tags).issubset(header.tags)
+    return set(query.tags).issubset(header.tags) and _has_attributes(header, query.attributes)
+
+
+def _has_attributes(header: SessionMetadata, wanted: Mapping[str, bytes]) -> bool:
+    held = header.attributes
+    return all(sorted_json(held.get(key)) == value for key, value in wanted.items())
 
 
 def order_key(header: SessionMetadata, query: Query) -> tuple[int, str]:

@@ -29,8 +29,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     or ``open`` for no credential. ``action`` is the least that the route does with the session in
     its path; only callers who may do that learn that a request's shape is wrong. ``role`` says the
     same in words, for the documentation. ``query`` maps parameters to ``integer``, ``flag``,
-    ``text`` or ``texts``. ``names`` maps the manager's argument names to those of the HTTP
-    interface.
+    ``text``, ``texts`` or ``object`` (JSON). ``names`` maps the manager's argument names to those
+    of the HTTP interface.
     """
 
     method: str

@@ -33,6 +33,7 @@ _KINDS: dict[str, dict[str, Any]] = {
         "items": {"type": "string", "minLength": 1, **shapes.NAME_SCHEMA},
     },
     "status": {"type": "string", "enum": ["active", "archived"]},
+    "object": {"type": "object", "additionalProperties": True},
 }
 _BOUNDS: dict[str, dict[str, Any]] = {
     "limit": {"minimum": 1, "maximum": 1000},
@@ -202,7 +203,12 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     ]
     for name, kind in route.query.items():
         schema = {**_KINDS[kind], **_BOUNDS.get(name, {})}
-        parameters.append({"name": name, "in": "query", "schema": schema})
+        parameter: dict[str, Any] = {"name": name, "in": "query"}
+        if kind == "object":
+            parameter["content"] = {_JSON: {"schema": schema}}
+        else:
+            parameter["schema"] = schema
+        parameters.append(parameter)
     if route.if_match:
         schema = {
             "type": "string",

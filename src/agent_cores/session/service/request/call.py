@@ -255,4 +255,13 @@ def _converted(name: str, value: str, kind: str) -> Any:  # noqa: ANN401 - depen
         if value not in {"true", "false"}:
             raise ShapeError(name, "true or false")
         return value == "true"
+    if kind == "object":
+        return _object(name, value)
     return value
+
+
+def _object(name: str, value: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(value, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ShapeError(name, "a JSON object") from error

@@ -135,6 +135,7 @@ async def list_sessions(call: Call) -> Response:
         query.get("offset", 0),
         tags=query.get("tag"),
         shared=query.get("shared", False),
+        metadata=query.get("metadata"),
         cursor=query.get("cursor"),
     )
     data = [session_shape(session) for session in page]
@@ -195,6 +196,7 @@ ROUTES = (
             "status": "status",
             "tag": "texts",
             "shared": "flag",
+            "metadata": "object",
             "limit": "integer",
             "cursor": "text",
             "offset": "integer",

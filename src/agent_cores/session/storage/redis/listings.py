@@ -77,7 +77,7 @@ class Listings:
         page = ListingPage(query, exact=False, walk_limit=None)
         sources = list(self._sources(query, namespace))
         after = None if query.after is None else (query.after.millis, query.after.session_id)
-        idle, at_least = 0, _fewest_checked(query)
+        idle, walked, at_least = 0, 0, _fewest_checked(query)
         while True:
             matched = page.matched
             wanted = min(max(page.missing, at_least), GROUP)
@@ -96,8 +96,10 @@ class Listings:
             if after is None:
                 return page.found()
             idle = 0 if page.matched > matched else idle + 1
+            walked += len(entries)
             by_cursor = query.after is not None and not page.is_skipping
-            if page.is_full or by_cursor or idle >= _IDLE_ROUNDS:
+            far = query.passes_over and walked >= WALK_LIMIT
+            if page.is_full or by_cursor or far or idle >= _IDLE_ROUNDS:
                 return page.cut_after(after)
 
     async def _next_entries(
@@ -209,7 +211,7 @@ def _is_stale(
 def _fewest_checked(query: Query) -> int:
     """Return the minimum number of entries to check, however small the page."""
     tells_apart = query.subjects and (query.status is SessionStatus.ARCHIVED or query.tags)
-    if tells_apart or query.status is SessionStatus.EXPIRED:
+    if tells_apart or query.passes_over or query.status is SessionStatus.EXPIRED:
         return WALK_LIMIT  # the lists hold these among others
     return _AT_LEAST
 

@@ -18,6 +18,7 @@ from agent_cores.session.models import (
     SessionStatus,
 )
 from agent_cores.session.models.query import WALK_LIMIT
+from agent_cores.session.models.values import sorted_json
 from agent_cores.session.testing.beside import walk
 from agent_cores.session.testing.provider.cases import ProviderCases
 from agent_cores.session.testing.provider.changes import grant
@@ -86,6 +87,40 @@ class ListingCases(ProviderCases):
                 status=status,
                 tags=tags,
                 limit=limit,
+            )
+            await beside.compare_listing(query)
+
+    async def test_metadata_lists_what_is_equal(self, beside: Beside, clock: ManualClock) -> None:
+        values: tuple[Any, ...] = (1, 1.0, True, "1", [1], {"a": 1, "b": 2}, None)
+        for number, (owner_id, tags, value) in enumerate(
+            product(("ann", "bob"), ((), ("x",)), values)
+        ):
+            clock.advance(0.001 * (number % 3))
+            attributes = {} if value is None else {"k": value, "n": number % 2}
+            header = new_header(
+                f"s{number}",
+                at=clock(),
+                incarnation=number + 1,
+                owner_id=owner_id,
+                tags=tags,
+                attributes=attributes,
+            )
+            await beside.apply(creation(header))
+        wanted: tuple[dict[str, Any], ...] = (
+            *({"k": value} for value in values),
+            {"k": {"b": 2, "a": 1}},
+            {"k": 1, "n": 1},
+            {"k": "1", "other": None},
+        )
+        for owner_id, tags, metadata in product(("ann", "eve"), ((), ("x",)), wanted):
+            query = Query(
+                namespace="default",
+                at=clock(),
+                owner_id=owner_id,
+                status=SessionStatus.ACTIVE,
+                tags=tags,
+                attributes={key: sorted_json(value) for key, value in metadata.items()},
+                limit=1,
             )
             await beside.compare_listing(query)
 
@@ -203,6 +238,22 @@ class ListingCases(ProviderCases):
                 offset=offset,
             )
             assert await _ids_by_cursor(provider, query) == both[::-1][offset:]
+
+    async def test_a_page_by_metadata_examines_a_bounded_number(
+        self, provider: StorageProvider, clock: ManualClock
+    ) -> None:
+        count = 3 * WALK_LIMIT + 50
+        headers = [
+            new_header(f"s{n:04}", at=clock(), incarnation=n + 1, attributes={"n": int(n == 0)})
+            for n in range(count)
+        ]
+        await asyncio.gather(*(provider.apply(creation(header)) for header in headers))
+        wanted = {"n": sorted_json(1)}
+        query = Query(namespace="default", at=clock(), owner_id="ann", attributes=wanted)
+        found = await provider.find(query)
+        if provider.capabilities.flat:
+            assert (found.headers, found.next is None) == ([], False)
+        assert await _ids_by_cursor(provider, query) == ["s0000"]
 
     async def test_activity_moves_a_session_to_the_front_once_it_is_a_second_behind(
         self, beside: Beside, clock: ManualClock
