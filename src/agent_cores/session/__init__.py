@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent_cores.session.inputs import DEFAULT_TTL_HOURS
     from agent_cores.session.lifecycle import LifecycleManager, SessionEvent
+    from agent_cores.session.manager import SessionOperator
     from agent_cores.session.models import (
         AccessRole,
         Grant,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from agent_cores.session.session_manager import SessionManager, get_session_manager
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage import StorageFactory, StorageProvider
-    from agent_cores.session.sync_manager import SyncSessionManager
+    from agent_cores.session.sync_manager import SyncSessionManager, SyncSessionOperator
+    from agent_cores.session.verbs.operators import SessionCount
     from agent_cores.session.verbs.upkeep import ErasureReceipt
 
     __version__: str
@@ -44,14 +46,17 @@ _HOMES = {
     "Page": "models",
     "RenewOn": "models",
     "Session": "models",
+    "SessionCount": "verbs.operators",
     "SessionEvent": "lifecycle",
     "SessionManager": "session_manager",
     "SessionMetadata": "models",
+    "SessionOperator": "manager",
     "SessionSettings": "settings",
     "SessionStatus": "models",
     "StorageFactory": "storage",
     "StorageProvider": "storage",
     "SyncSessionManager": "sync_manager",
+    "SyncSessionOperator": "sync_manager",
     "Turn": "models",
     "Visibility": "models",
     "get_session_manager": "session_manager",
@@ -68,14 +73,17 @@ __all__ = [
     "Page",
     "RenewOn",
     "Session",
+    "SessionCount",
     "SessionEvent",
     "SessionManager",
     "SessionMetadata",
+    "SessionOperator",
     "SessionSettings",
     "SessionStatus",
     "StorageFactory",
     "StorageProvider",
     "SyncSessionManager",
+    "SyncSessionOperator",
     "Turn",
     "Visibility",
     "get_session_manager",

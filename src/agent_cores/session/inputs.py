@@ -146,17 +146,22 @@ def choice(value: object, kind: type[E], field: str, allowed: Iterable[E] | None
 
 def future(value: object, field: str, at: datetime) -> datetime | None:
     """Return an aware instant after ``at``, cut to the millisecond, or ``None``."""
+    instant = moment(value, field)
+    if instant is not None and instant <= at:
+        raise InvalidInputError(field, "must be in the future")
+    return instant
+
+
+def moment(value: object, field: str) -> datetime | None:
+    """Return an aware instant, cut to the millisecond, or ``None``."""
     if value is None:
         return None
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise InvalidInputError(field, "must be a datetime with a time zone, or None")
     try:
-        value = whole_millis(value)
+        return whole_millis(value)
     except OverflowError as error:
         raise InvalidInputError(field, "is out of range") from error
-    if value <= at:
-        raise InvalidInputError(field, "must be in the future")
-    return value
 
 
 class Inputs:

@@ -93,7 +93,7 @@ class Verbs:
     ) -> ReadResult:
         """Check the ids, read and decide; with a ``deadline``, as part of that operation."""
         await self._runtime.ready()
-        caller = Caller(self._inputs.user_id(user_id))
+        caller = self._scope.caller(self._inputs.user_id(user_id))
         session_id = self._inputs.session_id(session_id)
         return await self._engine.read(
             self._scope,
@@ -115,7 +115,7 @@ class Verbs:
         decision = runtime.engine.decide_for_owner(self._scope, session_id, user_id, action)
         if decision is not None:
             return decision
-        caller = Caller(self._inputs.user_id(user_id, field))
+        caller = self._scope.caller(self._inputs.user_id(user_id, field))
         session_id = self._inputs.session_id(session_id)
         return await runtime.engine.decide(self._scope, session_id, caller, action)
 

@@ -103,7 +103,7 @@ class ConversationVerbs(Verbs):
     ) -> Created:
         """Create a session as ``create_session`` does; the header keeps ``request_digest``."""
         await self._runtime.ready()
-        caller = Caller(self._inputs.user_id(user_id))
+        caller = self._scope.caller(self._inputs.user_id(user_id))
         if if_exists not in ("error", "return", "return_shared"):
             raise InvalidInputError("if_exists", "must be one of error, return, return_shared")
         if session_id is None:
@@ -268,7 +268,7 @@ class ConversationVerbs(Verbs):
         however far you go; ``offset`` costs what it skips.
         """
         await self._runtime.ready()
-        caller = Caller(self._inputs.user_id(user_id))
+        caller = self._scope.caller(self._inputs.user_id(user_id))
         after = None if cursor is None else Cursor.decode(cursor)
         if after is not None and offset:
             raise InvalidInputError("offset", "give offset or cursor, not both")

@@ -33,6 +33,7 @@ _KINDS: dict[str, dict[str, Any]] = {
         "items": {"type": "string", "minLength": 1, **shapes.NAME_SCHEMA},
     },
     "status": {"type": "string", "enum": ["active", "archived"]},
+    "time": {"type": "string", "format": "date-time"},
     "object": {"type": "object", "additionalProperties": True},
 }
 _BOUNDS: dict[str, dict[str, Any]] = {
@@ -65,6 +66,7 @@ _TAGS = {
     "sharing": ("Access", "Who may do what: grants, visibility, owner."),
     "lifecycle": ("Life", "Archive, renew and fork."),
     "turns": ("Turns", "One worker at a time answers."),
+    "operators": ("Operators", "Sessions of every owner, for the program itself."),
     "operations": _SERVICE,
     "description": _SERVICE,
 }
@@ -222,7 +224,10 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         parameters += [
             {"name": "X-User-Id", "in": "header", "schema": _USER},
             {"name": "X-User-Groups", "in": "header", "schema": _GROUPS},
+            {"name": "X-Operator", "in": "header", "schema": _USER},
         ]
+    if route.right == "operator":
+        parameters.append({"name": "X-Owner-Id", "in": "header", "schema": _USER})
     return parameters
 
 

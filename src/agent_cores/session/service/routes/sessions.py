@@ -81,7 +81,9 @@ async def _create(
 
 def may_choose_id(call: Call, session_id: str | None) -> bool:
     """Whether the service chooses the id, or the caller may choose it."""
-    return session_id is None or "act-as" in call.principal.rights or call.settings.client_ids
+    who = call.principal
+    may = "act-as" in who.rights or who.operator is not None or call.settings.client_ids
+    return session_id is None or may
 
 
 def cannot_choose_id() -> AccessDeniedError:
