@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models import (
         AccessRole,
         Grant,
+        ImportedMessage,
         Message,
         NewMessage,
         Page,
@@ -40,6 +41,7 @@ _HOMES = {
     "DEFAULT_TTL_HOURS": "inputs",
     "ErasureReceipt": "verbs.upkeep",
     "Grant": "models",
+    "ImportedMessage": "models",
     "LifecycleManager": "lifecycle",
     "Message": "models",
     "NewMessage": "models",
@@ -67,6 +69,7 @@ __all__ = [
     "AccessRole",
     "ErasureReceipt",
     "Grant",
+    "ImportedMessage",
     "LifecycleManager",
     "Message",
     "NewMessage",

@@ -342,6 +342,8 @@ class SyncSessionManager:
 
         Each is a ``NewMessage`` or a mapping with ``role``, ``content`` and optionally ``id`` and
         ``metadata``. Messages that are stored already are returned as stored; new ones are added.
+        An operator may also give an ``ImportedMessage``, or ``created_at`` and ``author_id`` in the
+        mapping.
         """
         return self._portal.call(
             self._manager.add_messages,

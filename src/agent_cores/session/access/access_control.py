@@ -157,6 +157,10 @@ class AccessController:
         if caller.operator is None:
             raise AccessDeniedError("listing the sessions of other owners requires an operator")
 
+    def may_import(self, caller: Caller) -> bool:
+        """Whether the caller may say when, and by whom, a message was created."""
+        return caller.operator is not None
+
     def allowed_until(
         self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
     ) -> datetime | None:

@@ -132,7 +132,7 @@ def instant(value: object, field: str) -> Any:  # noqa: ANN401 - see above
 def message(item: object, path: str) -> dict[str, Any]:
     """Return a message to append; a missing id is generated, so that a retry is recognised."""
     if isinstance(item, NewMessage):
-        item = {name: getattr(item, name) for name in NewMessage.__struct_fields__}
+        item = {name: getattr(item, name) for name in item.__struct_fields__}
     if not isinstance(item, Mapping):
         raise InvalidInputError(path, f"a mapping or NewMessage, not {type(item).__name__}")
     given = {str(key): value for key, value in item.items()}
@@ -141,6 +141,11 @@ def message(item: object, path: str) -> dict[str, Any]:
     if isinstance(given.get("metadata"), Mapping):
         given["metadata"] = dict(given["metadata"])
     prefix = f"{path}/" if path else ""
+    for field in ("created_at", "author_id"):
+        if field in given and given[field] is None:
+            del given[field]
+    if "created_at" in given:
+        given["created_at"] = instant(given["created_at"], f"{prefix}created_at")
     fields = {} if path else {"id": "message_id"}
     return {key: raw(value, prefix + fields.get(key, key)) for key, value in given.items()}
 

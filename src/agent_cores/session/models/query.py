@@ -13,6 +13,7 @@ import msgspec
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models.change import Change
 from agent_cores.session.models.expiry import LISTING_LAG
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import Hold, SessionMetadata, SessionStatus, grants_to
 from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.models.values import sorted_json
@@ -62,6 +63,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         return cursor
 
 
+@hides("attributes")
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """A listing of one namespace, newest first.
 

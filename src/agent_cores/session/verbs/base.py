@@ -151,6 +151,11 @@ class Verbs:
             return dict(raw_context(entries, *decision.key))
         return decode_context(entries, *decision.key)
 
+    def _drafts(self, messages: object, user_id: str, at: datetime) -> tuple[StoredMessage, ...]:
+        """Return messages to append, checked and encoded. Operators also import some."""
+        imports = self._engine.access.may_import(self._scope.caller(user_id))
+        return self._inputs.messages(messages, user_id, at, imports=imports)
+
     def _window(
         self,
         limit: int,

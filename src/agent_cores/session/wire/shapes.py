@@ -212,12 +212,14 @@ class Empty(Request):
 
 @hides("content", "metadata")
 class NewMessage(Request):
-    """A message to append."""
+    """A message to append. Only operators may give ``created_at`` and ``author_id``."""
 
     role: Name
     content: Content
     id: Id | None = None
     metadata: dict[str, Any] | None = None
+    created_at: Instant | None = None
+    author_id: Name | None = None
 
 
 @hides("title", "metadata", "context")

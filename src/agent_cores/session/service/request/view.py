@@ -158,7 +158,7 @@ class RequestView(OperatorVerbs):
         decision = await self._decide(session_id, user_id, Action.APPEND)
         applied = await self._append(
             decision,
-            lambda: self._inputs.messages(messages, user_id, decision.at),
+            lambda: self._drafts(messages, user_id, decision.at),
             context_updates=context_updates or None,
             context_removals=context_removals or (),
             **expected,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +14,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     UnsupportedError,
 )
-from agent_cores.session.models import AccessRole
+from agent_cores.session.models import AccessRole, ImportedMessage, NewMessage
 from agent_cores.session.testing.manager.access import VERBS
 from agent_cores.session.testing.manager.cases import ManagerCases, texts
 from agent_cores.session.testing.manager.listing import ids
@@ -210,6 +210,56 @@ class OperatorCases(ManagerCases):
             owner_id="ann", include=["last_message"], cursor=page.next_cursor
         )
         assert (last.context, last.messages) == (None, [])
+
+    async def test_imports_keep_when_and_by_whom_a_message_was_created(
+        self, manager: SessionManager, operator: SessionOperator, talk: str, clock: ManualClock
+    ) -> None:
+        long_ago = datetime(2020, 2, 29, 12, 0, 0, 123_000, tzinfo=UTC)
+        later = long_ago + timedelta(days=1)
+        batch: list[NewMessage | dict[str, Any]] = [
+            ImportedMessage("user", "a", "m1", {"k": 1}, long_ago, "bob"),
+            {"role": "assistant", "content": "b", "created_at": later},
+            NewMessage("user", "c"),
+            {"role": "user", "content": [1], "author_id": "eve"},
+        ]
+        stored = await operator.add_messages(talk, "support", batch)
+        now = clock()
+        expected = [(long_ago, "bob"), (later, "support"), (now, "support"), (now, "eve")]
+        assert [(message.created_at, message.author_id) for message in stored] == expected
+        assert list(await manager.get_session_messages(talk, "ann")) == stored
+        assert [message.seq for message in stored] == [1, 2, 3, 4]
+        assert (await manager.get_session(talk, "ann")).metadata.last_active_at == now
+        again = await operator.add_messages(talk, "support", batch[:1])
+        assert again == stored[:1]
+        [put] = await operator.replace_messages(
+            talk, "ann", [ImportedMessage("user", "z", None, None, later, "bob")], after_seq=1
+        )
+        assert (put.created_at, put.author_id) == (later, "bob")
+
+    async def test_only_operators_import(
+        self, manager: SessionManager, operator: SessionOperator, talk: str, clock: ManualClock
+    ) -> None:
+        at = datetime(2020, 1, 1, tzinfo=UTC)
+        imports: tuple[NewMessage | dict[str, Any], ...] = (
+            {"role": "user", "content": "x", "created_at": at},
+            {"role": "user", "content": "x", "author_id": "bob"},
+            ImportedMessage("user", "x", created_at=at),
+            ImportedMessage("user", "x", author_id="ann"),
+        )
+        for given in imports:
+            with pytest.raises(InvalidInputError):
+                await manager.add_messages(talk, "ann", [given])
+            with pytest.raises(SessionNotFoundError):
+                await manager.add_messages(talk, "eve", [given])
+        for wrong in (
+            {"created_at": clock() + timedelta(seconds=1)},
+            {"created_at": datetime(2020, 1, 1)},  # noqa: DTZ001 - without a time zone
+            {"author_id": "group:x"},
+            {"author_id": ""},
+        ):
+            with pytest.raises(InvalidInputError):
+                await operator.add_messages(talk, "ann", [{"role": "a", "content": "x", **wrong}])
+        assert await texts(manager, talk) == []
 
     @pytest.mark.parametrize(
         "arguments",
