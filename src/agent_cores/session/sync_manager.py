@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         Visibility,
     )
     from agent_cores.session.settings import SessionSettings
-    from agent_cores.session.verbs.operators import Included, SessionCount
+    from agent_cores.session.verbs.operators import Included, Order, SessionCount
     from agent_cores.session.verbs.upkeep import ErasureReceipt
 
 
@@ -675,23 +675,26 @@ class SyncSessionOperator(SyncSessionManager):
     def list_sessions(
         self,
         *,
-        owner_id: str,
+        owner_id: str | None = None,
         tags: Sequence[str] | None = None,
         status: SessionStatus | str | None = None,
         metadata: Mapping[str, Any] | None = None,
         created_after: datetime | None = None,
         active_after: datetime | None = None,
+        order: Order | None = None,
         include: Iterable[Included] = (),
         limit: int = 10,
         cursor: str | None = None,
     ) -> Page[Session]:
-        """Return headers of one owner's sessions, latest activity first.
+        """Return headers of one owner's sessions, or of the whole namespace's.
 
-        The filters are those of ``list_user_sessions``. With ``created_after`` or ``active_after``,
-        sessions whose time is later. ``include`` adds the context, the last message, or both. That
-        costs one read a session; such a page holds at most 100 sessions, and ends once they hold
-        4 MiB (``SESSION_MAX_PAGE_BYTES``). A page may be short, even empty, with ``next_cursor``
-        set: it examines about 1,000 sessions at most for each 64 that it returns.
+        One owner's are in the order of activity, the namespace's in that of creation, the latest
+        first: for the other orders there is no index, and ``order`` refuses them. The filters are
+        those of ``list_user_sessions``. With ``created_after`` or ``active_after``, sessions whose
+        time is later. ``include`` adds the context, the last message, or both. That costs one read
+        a session; such a page holds at most 100 sessions, and ends once they hold 4 MiB
+        (``SESSION_MAX_PAGE_BYTES``). A page may be short, even empty, with ``next_cursor`` set: it
+        examines about 1,000 sessions at most for each 64 that it returns.
         """
         return self._portal.call(
             self._manager.list_sessions,
@@ -701,6 +704,7 @@ class SyncSessionOperator(SyncSessionManager):
             metadata=metadata,
             created_after=created_after,
             active_after=active_after,
+            order=order,
             include=include,
             limit=limit,
             cursor=cursor,
@@ -709,7 +713,7 @@ class SyncSessionOperator(SyncSessionManager):
     def count_sessions(
         self,
         *,
-        owner_id: str,
+        owner_id: str | None = None,
         tags: Sequence[str] | None = None,
         status: SessionStatus | str | None = None,
         metadata: Mapping[str, Any] | None = None,

@@ -12,7 +12,7 @@ from agent_cores.session.client.arguments import INPUTS
 from agent_cores.session.client.calls import PLAIN, Calls, Request
 from agent_cores.session.client.reading import read, read_sessions
 from agent_cores.session.errors import AccessDeniedError
-from agent_cores.session.verbs.operators import Included, SessionCount
+from agent_cores.session.verbs.operators import Included, Order, SessionCount
 from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
@@ -39,17 +39,18 @@ class OperatorCalls(Calls):
     async def list_sessions(
         self,
         *,
-        owner_id: str,
+        owner_id: str | None = None,
         tags: Sequence[str] | None = None,
         status: SessionStatus | str | None = None,
         metadata: Mapping[str, Any] | None = None,
         created_after: datetime | None = None,
         active_after: datetime | None = None,
+        order: Order | None = None,
         include: Iterable[Included] = (),
         limit: int = 10,
         cursor: str | None = None,
     ) -> Page[Session]:
-        """Return headers of one owner's sessions, with what is included."""
+        """Return headers of one owner's sessions, or of all, with what is included."""
         await self._known()
         query = {
             **_filters(
@@ -60,6 +61,7 @@ class OperatorCalls(Calls):
                 active_after=active_after,
                 cursor=cursor,
             ),
+            "order": None if order is None else arguments.text(order, "order"),
             "include": arguments.texts(include, "include") or None,
             "limit": arguments.integer(limit, "limit"),
         }
@@ -70,7 +72,7 @@ class OperatorCalls(Calls):
     async def count_sessions(
         self,
         *,
-        owner_id: str,
+        owner_id: str | None = None,
         tags: Sequence[str] | None = None,
         status: SessionStatus | str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -92,8 +94,10 @@ class OperatorCalls(Calls):
         count = read(reply, shapes.SessionCount)
         return SessionCount(count.sessions, count.complete, count.next_cursor)
 
-    async def _of_all(self, path: str, query: dict[str, Any], owner_id: str) -> Reply:
-        headers = {"X-Owner-Id": quote(INPUTS.user_id(owner_id, "owner_id"), safe=PLAIN)}
+    async def _of_all(self, path: str, query: dict[str, Any], owner_id: str | None) -> Reply:
+        headers = {}
+        if owner_id is not None:
+            headers["X-Owner-Id"] = quote(INPUTS.user_id(owner_id, "owner_id"), safe=PLAIN)
         return await self._send("GET", path, Request(query=query, headers=headers), names=_NAMES)
 
     async def _acting(self, user_id: str, field: str) -> dict[str, str]:

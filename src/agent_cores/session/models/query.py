@@ -71,8 +71,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     otherwise all sessions, or one owner's, by ``listed_at``. ``status=None`` means every stored
     session, expired and unopened ones included. ``namespace=None`` means all namespaces, for direct
     use of a provider. ``by_creation``: all sessions of the namespace, or those with the tags, by
-    ``created_at``; it names no owner. ``attributes`` are values that the header's attributes must
-    equal, as ``sorted_json`` writes them; ``null`` stands for a key that is not there.
+    ``created_at``; the query then names no owner and no subjects. ``attributes`` are values that
+    the header's attributes must equal, as ``sorted_json`` writes them; ``null`` stands for a key
+    that is not there.
     ``created_after`` and ``active_after`` are bounds that a session's times exceed.
     """
 

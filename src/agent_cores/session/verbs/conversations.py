@@ -272,7 +272,7 @@ class ConversationVerbs(Verbs):
         after = None if cursor is None else Cursor.decode(cursor)
         if after is not None and offset:
             raise InvalidInputError("offset", "give offset or cursor, not both")
-        if after is not None and after.shared is not flag(shared, "shared"):
+        if after is not None and (after.shared is not flag(shared, "shared") or after.created):
             raise InvalidInputError("cursor", "belongs to another listing")
         if flag(shared, "shared"):
             caller = await self._scope.with_groups(caller)

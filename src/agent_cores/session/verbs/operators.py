@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.session import SessionMetadata
 
+Order = Literal["active", "created"]
 Included = Literal["context", "last_message"]
 INCLUDED = ("context", "last_message")
 COUNTED = 10_000
@@ -65,23 +66,26 @@ class OperatorVerbs(SessionVerbs):
     async def list_sessions(
         self,
         *,
-        owner_id: str,
+        owner_id: str | None = None,
         tags: Sequence[str] | None = None,
         status: SessionStatus | str | None = None,
         metadata: Mapping[str, Any] | None = None,
         created_after: datetime | None = None,
         active_after: datetime | None = None,
+        order: Order | None = None,
         include: Iterable[Included] = (),
         limit: int = 10,
         cursor: str | None = None,
     ) -> Page[Session]:
-        """Return headers of one owner's sessions, latest activity first.
+        """Return headers of one owner's sessions, or of the whole namespace's.
 
-        The filters are those of ``list_user_sessions``. With ``created_after`` or ``active_after``,
-        sessions whose time is later. ``include`` adds the context, the last message, or both. That
-        costs one read a session; such a page holds at most 100 sessions, and ends once they hold
-        4 MiB (``SESSION_MAX_PAGE_BYTES``). A page may be short, even empty, with ``next_cursor``
-        set: it examines about 1,000 sessions at most for each 64 that it returns.
+        One owner's are in the order of activity, the namespace's in that of creation, the latest
+        first: for the other orders there is no index, and ``order`` refuses them. The filters are
+        those of ``list_user_sessions``. With ``created_after`` or ``active_after``, sessions whose
+        time is later. ``include`` adds the context, the last message, or both. That costs one read
+        a session; such a page holds at most 100 sessions, and ends once they hold 4 MiB
+        (``SESSION_MAX_PAGE_BYTES``). A page may be short, even empty, with ``next_cursor`` set: it
+        examines about 1,000 sessions at most for each 64 that it returns.
         """
         await self._runtime.ready()
         included = _included(include)
@@ -92,6 +96,7 @@ class OperatorVerbs(SessionVerbs):
             metadata=metadata,
             created_after=created_after,
             active_after=active_after,
+            order=order,
             limit=limit,
             cursor=cursor,
         )
@@ -103,7 +108,7 @@ class OperatorVerbs(SessionVerbs):
     async def count_sessions(
         self,
         *,
-        owner_id: str,
+        owner_id: str | None = None,
         tags: Sequence[str] | None = None,
         status: SessionStatus | str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -140,7 +145,7 @@ class OperatorVerbs(SessionVerbs):
     def _query(
         self,
         *,
-        owner_id: str,
+        owner_id: str | None,
         tags: Sequence[str] | None,
         status: SessionStatus | str | None,
         metadata: Mapping[str, Any] | None,
@@ -148,15 +153,22 @@ class OperatorVerbs(SessionVerbs):
         active_after: datetime | None,
         limit: int,
         cursor: str | None,
+        order: str | None = None,
     ) -> Query:
         self._engine.access.check_operator(self._scope.caller(self.operator))
         after = None if cursor is None else Cursor.decode(cursor)
-        if after is not None and (after.shared or after.created):
+        by_creation = owner_id is None
+        wanted = "created" if by_creation else "active"
+        if order is not None and order != wanted:
+            problem = f"must be {wanted} {'without' if by_creation else 'with'} owner_id"
+            raise InvalidInputError("order", problem)
+        if after is not None and (after.shared or after.created is not by_creation):
             raise InvalidInputError("cursor", "belongs to another listing")
         return Query(
             namespace=self._scope.namespace,
             at=self._engine.clock(),
-            owner_id=self._inputs.user_id(owner_id, "owner_id"),
+            owner_id=None if owner_id is None else self._inputs.user_id(owner_id, "owner_id"),
+            by_creation=by_creation,
             status=choice(LISTED[0] if status is None else status, SessionStatus, "status", LISTED),
             tags=self._inputs.tags(tags),
             attributes=self._inputs.wanted_metadata(metadata),

@@ -28,6 +28,7 @@ async def list_every_session(call: Call) -> Response:
     query = call.query()
     page = await call.view.list_sessions(
         **_filters(call, query),
+        order=query.get("order"),
         include=query.get("include", ()),
         limit=query.get("limit", 10),
     )
@@ -60,7 +61,7 @@ ROUTES = (
         handler=list_every_session,
         right="operator",
         summary="List sessions, whoever owns them",
-        query={**_FILTERS, "include": "texts", "limit": "integer"},
+        query={**_FILTERS, "order": "text", "include": "texts", "limit": "integer"},
         responses={200: shapes.SessionPage},
         names={"tags": "tag"},
     ),

@@ -69,6 +69,9 @@ class Listings:
 
     async def find(self, query: Query) -> Found:
         """Return one page."""
+        if query.namespace is not None and query.by_creation:
+            await self._repairs.add_created(query.namespace)
+            return await self._find_listed(query, query.namespace)
         if query.namespace is None or not (query.owner_id or query.subjects):
             return await self._find_anywhere(query)
         return await self._find_listed(query, query.namespace)
@@ -140,12 +143,18 @@ class Listings:
         """Yield the lists that together have every session of the listing."""
         for subject in query.subjects:
             yield Source((self._keys.shared_with(namespace, subject),), subject)
-        if query.owner_id is None or query.subjects:
+        if query.subjects or not (query.by_creation or query.owner_id):
             return
         both = query.status in {None, SessionStatus.EXPIRED}
         shelves = (False, True) if both else (query.status is SessionStatus.ARCHIVED,)
         for archived in shelves:
             tags = query.tags or (None,)
+            if query.owner_id is None:
+                lists = (
+                    self._keys.created_shards(namespace, archived=archived, tag=tag) for tag in tags
+                )
+                yield from map(Source, zip(*lists, strict=True))
+                continue
             yield Source(
                 tuple(
                     self._keys.owned(namespace, query.owner_id, archived=archived, tag=tag)

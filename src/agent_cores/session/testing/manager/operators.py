@@ -165,6 +165,49 @@ class OperatorCases(ManagerCases):
         rest = await operator.count_sessions(owner_id="ann", cursor=page.next_cursor)
         assert rest.sessions == 5
 
+    async def test_the_sessions_of_a_namespace_are_listed_by_creation(
+        self, opened: Store, manager: SessionManager, operator: SessionOperator, clock: ManualClock
+    ) -> None:
+        tenant = await opened.open_manager(clock, namespace="team-a")
+        made = []
+        for number in range(9):
+            made.append(clock.advance(2))
+            given = {"tags": ["even"] if number % 2 == 0 else ["odd"], "n": number % 3}
+            owner_id = ("ann", "bob", "eve")[number % 3]
+            await manager.create_session(owner_id, given, session_id=f"s{number}")
+            await tenant.create_session("ann", given, session_id=f"t{number}")
+        await manager.archive_session("s5", "eve")
+        await manager.delete_session("s7", "bob")
+        await manager.update_session("s3", "ann", None, {"tags": ["even", "late"]})
+        await manager.transfer_ownership("s2", "eve", "bob")
+        await manager.add_message("s0", "ann", "user", "hi")
+        wanted: tuple[tuple[dict[str, Any], list[str]], ...] = (
+            ({}, ["s8", "s6", "s4", "s3", "s2", "s1", "s0"]),
+            ({"tags": ["even"]}, ["s8", "s6", "s4", "s3", "s2", "s0"]),
+            ({"tags": ["late", "even"]}, ["s3"]),
+            ({"tags": ["odd"]}, ["s1"]),
+            ({"tags": ["odd"], "status": "archived"}, ["s5"]),
+            ({"status": "archived"}, ["s5"]),
+            ({"metadata": {"n": 0}}, ["s6", "s3", "s0"]),
+            ({"metadata": {"n": 0}, "tags": ["even"]}, ["s6", "s3", "s0"]),
+            ({"created_after": made[4]}, ["s8", "s6"]),
+            ({"active_after": made[8]}, []),
+        )
+        for filters, expected in wanted:
+            for limit in (1, 2, 9):
+                assert await walk_all(operator, limit=limit, **filters) == expected, filters
+            assert (await operator.count_sessions(**filters)).sessions == len(expected)
+        page = await operator.list_sessions(limit=2, order="created", include=["last_message"])
+        assert [session.owner_id for session in page] == ["eve", "ann"]
+        with pytest.raises(InvalidInputError):
+            await operator.list_sessions(owner_id="ann", cursor=page.next_cursor)
+        with pytest.raises(InvalidInputError):
+            await manager.list_user_sessions("ann", cursor=page.next_cursor)
+        with pytest.raises(InvalidInputError):
+            await operator.list_sessions(order="active")
+        with pytest.raises(InvalidInputError):
+            await operator.list_sessions(owner_id="ann", order="created")
+
     async def test_times_bound_a_list(
         self, manager: SessionManager, operator: SessionOperator, clock: ManualClock
     ) -> None:

@@ -90,6 +90,60 @@ class ListingCases(ProviderCases):
             )
             await beside.compare_listing(query)
 
+    async def test_a_namespace_is_listed_by_creation(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        headers = await fill(beside, clock)
+        clock.advance(2)
+        for header in (headers[0], headers[3]):  # activity does not move them
+            message = new_message("m", at=clock())
+            await beside.apply(change_of(header, clock(), append=(message,)))
+        elsewhere = new_header("s1", at=clock(), incarnation=99, namespace="team-a", tags=("x",))
+        await beside.apply(creation(elsewhere))
+        clock.advance(3.01)
+        for status, tags, limit in product(
+            (None, *SessionStatus), ((), ("x",), ("y", "x"), ("w",)), (2, 7)
+        ):
+            query = Query(
+                namespace="default",
+                at=clock(),
+                status=status,
+                tags=tags,
+                limit=limit,
+                by_creation=True,
+            )
+            await beside.compare_listing(query)
+        late = headers[9].created_at
+        query = Query(namespace="default", at=clock(), by_creation=True, created_after=late)
+        await beside.compare_listing(query)
+
+    async def test_a_list_by_creation_follows_tags_shelves_and_deletes(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        headers = []
+        for number in range(6):
+            clock.advance(1)
+            header = new_header(f"s{number}", at=clock(), incarnation=number + 1, tags=("x",))
+            headers.append((await beside.apply(creation(header))).header)
+        clock.advance(1)
+        at = clock()
+        await beside.apply(change_of(headers[0], at, metadata={"tags": ("y",)}))
+        await beside.apply(change_of(headers[1], at, access=AccessEffect(archived=True)))
+        await beside.apply(change_of(headers[2], at, access=AccessEffect(owner_id="bob")))
+        await beside.apply(change_of(headers[3], at, delete=True))
+        again = new_header("s3", at=clock.advance(1), incarnation=77, tags=("x",))
+        await beside.apply(creation(again))
+        for status, tags in product((None, *SessionStatus), ((), ("x",), ("y",))):
+            query = Query(
+                namespace="default",
+                at=clock(),
+                status=status,
+                tags=tags,
+                limit=2,
+                by_creation=True,
+            )
+            await beside.compare_listing(query)
+
     async def test_metadata_lists_what_is_equal(self, beside: Beside, clock: ManualClock) -> None:
         values: tuple[Any, ...] = (1, 1.0, True, "1", [1], {"a": 1, "b": 2}, None)
         for number, (owner_id, tags, value) in enumerate(
