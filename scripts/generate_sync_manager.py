@@ -15,11 +15,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent_cores.session.manager import SessionManager
+from agent_cores.session.manager import SessionManager, SessionOperator
 
 TARGET = Path(__file__).resolve().parents[1] / "src/agent_cores/session/sync_manager.py"
 PACKAGE = "agent_cores.session"
-WRITTEN_BY_HAND = {"namespace", "lifecycle", "for_namespace", "initialize", "shutdown"}
+WRITTEN_BY_HAND = {
+    "namespace",
+    "lifecycle",
+    "for_namespace",
+    "as_operator",
+    "operator",
+    "initialize",
+    "shutdown",
+}
 OF_THE_EVENT_LOOP = {"is_over", "runtime"}
 """Members that are of use only in the manager's own thread."""
 Verb = ast.AsyncFunctionDef
@@ -90,6 +98,13 @@ MEMBERS = '''
         view._portal = self._portal
         return view
 
+    def as_operator(self, name: str) -> SyncSessionOperator:
+        """Return a view for the program itself; see ``SessionManager.as_operator``."""
+        view = object.__new__(SyncSessionOperator)
+        view._manager = self._manager.as_operator(name)
+        view._portal = self._portal
+        return view
+
     def initialize(self) -> None:
         """Connect to the storage and start sweeping. May be called again, and counts."""
         self._portal.initialize()
@@ -112,10 +127,29 @@ MEMBERS = '''
 
 '''
 
+OPERATOR = '''
+
+class SyncSessionOperator(SyncSessionManager):
+    """A view of a manager for the program itself, made by ``manager.as_operator(name)``.
+
+    It has the verbs of ``SyncSessionManager`` and the owner's rights in every session of the
+    namespace. See ``SessionOperator``.
+    """
+
+    _manager: SessionOperator
+
+    @property
+    def operator(self) -> str:
+        """The name of the operator, as in the audit log."""
+        return self._manager.operator
+
+'''
+
 NAMES_OF_THE_TEMPLATE = {
     "GroupsOf": "from agent_cores.session.access.groups import GroupsOf",
     "LifecycleManager": f"from {PACKAGE}.lifecycle.lifecycle_manager import LifecycleManager",
     "Self": "from typing import Self",
+    "SessionOperator": f"from {PACKAGE}.manager import SessionOperator",
     "TracebackType": "from types import TracebackType",
     "AbstractContextManager": "from contextlib import AbstractContextManager",
 }
@@ -197,7 +231,12 @@ def generate() -> str:
     for kind in SessionManager.__mro__:
         if kind.__module__.startswith(PACKAGE):
             methods += delegations(kind, imports)
-    return formatted(HEAD + imports.text() + CLASS + "\n".join(methods))
+    of_operators: list[str] = []
+    for kind in SessionOperator.__mro__:
+        if kind not in SessionManager.__mro__:
+            of_operators += delegations(kind, imports)
+    classes = CLASS + "\n".join(methods) + OPERATOR + "\n".join(of_operators)
+    return formatted(HEAD + imports.text() + classes)
 
 
 def delegations(kind: type, imports: Imports) -> list[str]:

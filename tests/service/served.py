@@ -114,7 +114,7 @@ class ServedStore(Store):
                     name="suite",
                     namespace=name,
                     secret_hash=hashed(secret),
-                    rights=("read", "write", "act-as", "admin"),
+                    rights=("read", "write", "act-as", "admin", "operator"),
                     created_at=clock(),
                 )
             )

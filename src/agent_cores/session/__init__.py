@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agent_cores.session.inputs import DEFAULT_TTL_HOURS
     from agent_cores.session.lifecycle import LifecycleManager, SessionEvent
+    from agent_cores.session.manager import SessionOperator
     from agent_cores.session.models import (
         AccessRole,
         Grant,
+        ImportedMessage,
         Message,
         NewMessage,
         Page,
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from agent_cores.session.session_manager import SessionManager, get_session_manager
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage import StorageFactory, StorageProvider
-    from agent_cores.session.sync_manager import SyncSessionManager
+    from agent_cores.session.sync_manager import SyncSessionManager, SyncSessionOperator
+    from agent_cores.session.verbs.operators import SessionCount
     from agent_cores.session.verbs.upkeep import ErasureReceipt
 
     __version__: str
@@ -38,20 +41,24 @@ _HOMES = {
     "DEFAULT_TTL_HOURS": "inputs",
     "ErasureReceipt": "verbs.upkeep",
     "Grant": "models",
+    "ImportedMessage": "models",
     "LifecycleManager": "lifecycle",
     "Message": "models",
     "NewMessage": "models",
     "Page": "models",
     "RenewOn": "models",
     "Session": "models",
+    "SessionCount": "verbs.operators",
     "SessionEvent": "lifecycle",
     "SessionManager": "session_manager",
     "SessionMetadata": "models",
+    "SessionOperator": "manager",
     "SessionSettings": "settings",
     "SessionStatus": "models",
     "StorageFactory": "storage",
     "StorageProvider": "storage",
     "SyncSessionManager": "sync_manager",
+    "SyncSessionOperator": "sync_manager",
     "Turn": "models",
     "Visibility": "models",
     "get_session_manager": "session_manager",
@@ -62,20 +69,24 @@ __all__ = [
     "AccessRole",
     "ErasureReceipt",
     "Grant",
+    "ImportedMessage",
     "LifecycleManager",
     "Message",
     "NewMessage",
     "Page",
     "RenewOn",
     "Session",
+    "SessionCount",
     "SessionEvent",
     "SessionManager",
     "SessionMetadata",
+    "SessionOperator",
     "SessionSettings",
     "SessionStatus",
     "StorageFactory",
     "StorageProvider",
     "SyncSessionManager",
+    "SyncSessionOperator",
     "Turn",
     "Visibility",
     "get_session_manager",

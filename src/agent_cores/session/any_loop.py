@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache, partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from agent_cores.session.errors import ConfigurationError, WrongContextError
 from agent_cores.session.portal import Portal
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Verb = Callable[..., Coroutine[Any, Any, Any]]
     BlockVerb = Callable[..., AbstractAsyncContextManager[Any]]
+
+
+T = TypeVar("T")
 
 
 class AnyLoop:
@@ -99,6 +102,12 @@ def portal_of(manager: object) -> Portal:
         detail = "this takes a manager made with any_loop=True; another belongs to one event loop"
         raise ConfigurationError(detail)
     return manager._home.portal  # noqa: SLF001 - see above
+
+
+def class_as_of(manager: object, kind: type[T]) -> type[T]:
+    """Return the class of a view of that kind, callable from wherever the manager is."""
+    made: type[T] = _any_loop_class(cast("Any", kind)) if isinstance(manager, AnyLoop) else kind
+    return made
 
 
 @cache

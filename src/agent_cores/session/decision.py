@@ -27,7 +27,8 @@ class Scope(msgspec.Struct, frozen=True):
     """What a manager, or a view of it, works in: one namespace, and where groups come from.
 
     ``until`` is when the credential of a view expires; no decision holds longer. ``raw``: content,
-    metadata and context are returned as the JSON that is stored.
+    metadata and context are returned as the JSON that is stored. ``operator`` is the name of the
+    operator whose view it is.
     """
 
     namespace: str
@@ -36,6 +37,11 @@ class Scope(msgspec.Struct, frozen=True):
     timeout: float = 10.0
     until: datetime | None = None
     raw: bool = False
+    operator: str | None = None
+
+    def caller(self, user_id: str) -> Caller:
+        """Return the caller that acts here in the name of a user."""
+        return Caller(user_id, None, None, self.operator)
 
     def check_credential(self, at: datetime) -> None:
         """Raise ``UnauthenticatedError`` if the credential has expired while something waited."""

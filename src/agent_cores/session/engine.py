@@ -155,9 +155,7 @@ class Engine(Reader):
                 raise policy.lost from error
             else:
                 return None
-        if isinstance(final, SessionExpiredError) and decision.caller.user_id != (
-            decision.header.owner_id
-        ):
+        if isinstance(final, SessionExpiredError) and not decision.caller.owns(decision.header):
             final = SessionNotFoundError()  # only its owner may know that it has expired
         if policy.proves_applied(final):
             header = policy.header

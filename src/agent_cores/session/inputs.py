@@ -17,11 +17,11 @@ from msgspec import UNSET
 from agent_cores.session.codec import encode_body, encode_text, encode_value
 from agent_cores.session.errors import InvalidInputError, SessionNotFoundError
 from agent_cores.session.models.effects import MessageUpdate
-from agent_cores.session.models.message import NewMessage, StoredMessage
+from agent_cores.session.models.message import ImportedMessage, NewMessage, StoredMessage
 from agent_cores.session.models.raw_json import checked_content
 from agent_cores.session.models.session import GROUP_PREFIX, SYSTEM_KEYS
 from agent_cores.session.models.times import whole_millis
-from agent_cores.session.models.values import EncodedJson, decode_json, to_json
+from agent_cores.session.models.values import EncodedJson, decode_json, sorted_json, to_json
 from agent_cores.session.models.version import Expected, read_version
 
 if TYPE_CHECKING:
@@ -149,17 +149,22 @@ def choice(value: object, kind: type[E], field: str, allowed: Iterable[E] | None
 
 def future(value: object, field: str, at: datetime) -> datetime | None:
     """Return an aware instant after ``at``, cut to the millisecond, or ``None``."""
+    instant = moment(value, field)
+    if instant is not None and instant <= at:
+        raise InvalidInputError(field, "must be in the future")
+    return instant
+
+
+def moment(value: object, field: str) -> datetime | None:
+    """Return an aware instant, cut to the millisecond, or ``None``."""
     if value is None:
         return None
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise InvalidInputError(field, "must be a datetime with a time zone, or None")
     try:
-        value = whole_millis(value)
+        return whole_millis(value)
     except OverflowError as error:
         raise InvalidInputError(field, "is out of range") from error
-    if value <= at:
-        raise InvalidInputError(field, "must be in the future")
-    return value
 
 
 class Inputs:
@@ -269,6 +274,14 @@ class Inputs:
         copied = decode_json(self._json(given, field, self._limits.metadata_bytes))
         return {**copied, **known}
 
+    def wanted_metadata(self, value: object, field: str = "metadata") -> dict[str, bytes]:
+        """Return what a listing asks of the caller's own keys, see ``Query.attributes``."""
+        wanted = self.metadata(value, field)
+        for key in ("title", "tags"):
+            if key in wanted:
+                raise InvalidInputError(f"{field}/{key}", "is not a metadata key of your own")
+        return {key: sorted_json(value) for key, value in wanted.items()}
+
     def context(self, updates: object, field: str = "context_updates") -> dict[str, bytes]:
         """Return context entries, encoded."""
         if updates is None:
@@ -312,16 +325,24 @@ class Inputs:
         self._check_append_size(len(draft.body))
         return draft
 
-    def messages(self, value: object, author_id: str, at: datetime) -> tuple[StoredMessage, ...]:
-        """Return messages to append, encoded; ids are drawn where missing, none may come twice."""
+    def messages(
+        self, value: object, author_id: str, at: datetime, *, imports: bool = False
+    ) -> tuple[StoredMessage, ...]:
+        """Return messages to append, encoded; ids are drawn where missing, none may come twice.
+
+        With ``imports`` each may have a ``created_at`` and an ``author_id`` of its own.
+        """
         if not isinstance(value, list | Sequence) or isinstance(value, str | bytes):
             raise InvalidInputError("messages", f"must be a list, not {type(value).__name__}")
         whole_number(len(value), "messages", 1, self._limits.append_messages)
         drafts: list[StoredMessage] = []
         for index, item in enumerate(value):
             try:
-                message = item if isinstance(item, NewMessage) else _new_message(item)
-                drafts.append(self._draft(message, author_id, at))
+                message = item if isinstance(item, NewMessage) else _new_message(item, imports)
+                if isinstance(message, ImportedMessage):
+                    drafts.append(self._imported(message, author_id, at, imports=imports))
+                else:
+                    drafts.append(self._draft(message, author_id, at))
             except InvalidInputError as error:
                 place = f"messages/{index}/{error.field}".rstrip("/")
                 raise InvalidInputError(place, error.problem) from error
@@ -377,6 +398,20 @@ class Inputs:
         message_id = new_id() if message.id is None else self.new_identifier(message.id, "id")
         return StoredMessage(0, message_id, at, body)
 
+    def _imported(
+        self, message: ImportedMessage, author_id: str, at: datetime, *, imports: bool
+    ) -> StoredMessage:
+        """Return a message that keeps when it was created and by whom."""
+        for field in ("created_at", "author_id"):
+            if not imports and getattr(message, field) is not None:
+                raise InvalidInputError(field, "is kept for operators only")
+        created_at = moment(message.created_at, "created_at")
+        if created_at is not None and created_at > at:
+            raise InvalidInputError("created_at", "must not be in the future")
+        if message.author_id is not None:
+            author_id = self.user_id(message.author_id, "author_id")
+        return self._draft(message, author_id, created_at or at)
+
     def _body(self, role: str, message: NewMessage, author_id: str) -> bytes:
         limits = self._limits
         content = self._content(message.content)
@@ -406,13 +441,14 @@ class Inputs:
         return to_json(value, field, depth=self._limits.json_depth, at_most=at_most)
 
 
-def _new_message(item: object) -> NewMessage:
+def _new_message(item: object, imports: bool) -> NewMessage:  # noqa: FBT001 - see ``messages``
     if not isinstance(item, Mapping):
         raise InvalidInputError("", f"must be a mapping or a NewMessage, not {type(item).__name__}")
-    unknown = item.keys() - {"role", "content", "id", "metadata"}
+    empty = ImportedMessage("", "") if imports else NewMessage("", "")
+    unknown = item.keys() - set(empty.__struct_fields__)
     if unknown:
         raise InvalidInputError("", f"has unknown keys: {', '.join(sorted(map(str, unknown)))}")
     missing = {"role", "content"} - item.keys()
     if missing:
         raise InvalidInputError("", f"lacks keys: {', '.join(sorted(missing))}")
-    return msgspec.structs.replace(NewMessage("", ""), **item)
+    return msgspec.structs.replace(empty, **item)

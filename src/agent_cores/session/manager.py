@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from agent_cores.session.any_loop import use_from_any_loop
+from agent_cores.session.any_loop import class_as_of, use_from_any_loop
 from agent_cores.session.decision import Scope
+from agent_cores.session.errors import UnsupportedError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now, whole_millis
@@ -21,6 +22,8 @@ from agent_cores.session.runtime import Runtime
 from agent_cores.session.settings import SessionSettings, source_of
 from agent_cores.session.storage.base import StorageProvider
 from agent_cores.session.storage.factory import StorageFactory
+from agent_cores.session.verbs.audit import audited
+from agent_cores.session.verbs.operators import OperatorVerbs
 from agent_cores.session.verbs.session_verbs import SessionVerbs
 
 if TYPE_CHECKING:
@@ -94,6 +97,18 @@ class SessionManager(SessionVerbs):
         )
         return view
 
+    def as_operator(self, name: str) -> SessionOperator:
+        """Return a view for the program itself: adapters, support, a console.
+
+        It has the owner's rights in every session of the namespace. ``name`` is who operates, as
+        the audit log (``agent_cores.session.audit``) has it, one line a call.
+        """
+        view: SessionOperator = object.__new__(class_as_of(self, SessionOperator))
+        view.__dict__.update(self.__dict__)
+        name = self._inputs.user_id(name, "name")
+        view.__dict__["_scope"] = msgspec.structs.replace(self._scope, operator=name)
+        return view
+
     @property
     def is_over(self) -> bool:
         """Whether this was shut down, its event loop is closed, or another process started it."""
@@ -118,6 +133,23 @@ class SessionManager(SessionVerbs):
         traceback: TracebackType | None,
     ) -> None:
         await self.shutdown()
+
+
+@audited
+class SessionOperator(OperatorVerbs, SessionManager):
+    """A view of a manager for the program itself, made by ``manager.as_operator(name)``.
+
+    It has the verbs of ``SessionManager`` and the owner's rights in every session of the namespace.
+    ``user_id`` says in whose name it acts: the author of messages, the owner of what it creates.
+    Each call is one line in the log ``agent_cores.session.audit``.
+    """
+
+    def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionManager:
+        """Raise ``UnsupportedError`` for another namespace: an operator belongs to one."""
+        if name != self.namespace:
+            detail = "an operator works in one namespace; make another from a manager of that one"
+            raise UnsupportedError(detail)
+        return super().for_namespace(name, groups_of=groups_of)
 
 
 def _new_runtime(

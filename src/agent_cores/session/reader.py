@@ -243,7 +243,7 @@ class Reader:
         result = await self.read(
             decision.scope,
             decision.session_id,
-            Caller(decision.caller.user_id),
+            decision.scope.caller(decision.caller.user_id),
             decision.action,
             deadline=decision.deadline,
         )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
-    from agent_cores.session.manager import Storage
+    from agent_cores.session.manager import SessionOperator, Storage
     from agent_cores.session.models.message import Message, NewContent, NewMessage
     from agent_cores.session.models.session import (
         Grant,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Visibility,
     )
     from agent_cores.session.settings import SessionSettings
+    from agent_cores.session.verbs.operators import Included, Order, SessionCount
     from agent_cores.session.verbs.upkeep import ErasureReceipt
 
 
@@ -109,6 +110,13 @@ class SyncSessionManager:
         """
         view = object.__new__(type(self))
         view._manager = self._manager.for_namespace(name, groups_of=groups_of)
+        view._portal = self._portal
+        return view
+
+    def as_operator(self, name: str) -> SyncSessionOperator:
+        """Return a view for the program itself; see ``SessionManager.as_operator``."""
+        view = object.__new__(SyncSessionOperator)
+        view._manager = self._manager.as_operator(name)
         view._portal = self._portal
         return view
 
@@ -216,15 +224,18 @@ class SyncSessionManager:
         *,
         tags: Sequence[str] | None = None,
         shared: bool = False,
+        metadata: Mapping[str, Any] | None = None,
         cursor: str | None = None,
     ) -> Page[Session]:
         """Return headers of the user's sessions, latest activity first.
 
         ``status`` is active (the default) or archived. With ``tags``, sessions that have all of
-        them. With ``shared=True``, what others share with the user, directly or by group, latest
-        shared first. A page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) and may be short for other
-        reasons, with ``next_cursor`` set. ``cursor`` continues at the same cost however far you go;
-        ``offset`` costs what it skips.
+        them. With ``metadata``, sessions whose own metadata keys have these values; ``None`` means
+        that the key is not there. With ``shared=True``, what others share with the user, directly
+        or by group, latest shared first. A page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) and may
+        be short for other reasons, with ``next_cursor`` set: no index holds metadata, so one page
+        reads about 1,000 headers at most, whatever matches. ``cursor`` continues at the same cost
+        however far you go; ``offset`` costs what it skips.
         """
         return self._portal.call(
             self._manager.list_user_sessions,
@@ -234,6 +245,7 @@ class SyncSessionManager:
             offset,
             tags=tags,
             shared=shared,
+            metadata=metadata,
             cursor=cursor,
         )
 
@@ -330,6 +342,8 @@ class SyncSessionManager:
 
         Each is a ``NewMessage`` or a mapping with ``role``, ``content`` and optionally ``id`` and
         ``metadata``. Messages that are stored already are returned as stored; new ones are added.
+        An operator may also give an ``ImportedMessage``, or ``created_at`` and ``author_id`` in the
+        mapping.
         """
         return self._portal.call(
             self._manager.add_messages,
@@ -679,3 +693,83 @@ class SyncSessionManager:
         complete, and names it.
         """
         return self._portal.call(self._manager.erase_user, user_id)
+
+
+class SyncSessionOperator(SyncSessionManager):
+    """A view of a manager for the program itself, made by ``manager.as_operator(name)``.
+
+    It has the verbs of ``SyncSessionManager`` and the owner's rights in every session of the
+    namespace. See ``SessionOperator``.
+    """
+
+    _manager: SessionOperator
+
+    @property
+    def operator(self) -> str:
+        """The name of the operator, as in the audit log."""
+        return self._manager.operator
+
+    def list_sessions(
+        self,
+        *,
+        owner_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        status: SessionStatus | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        created_after: datetime | None = None,
+        active_after: datetime | None = None,
+        order: Order | None = None,
+        include: Iterable[Included] = (),
+        limit: int = 10,
+        cursor: str | None = None,
+    ) -> Page[Session]:
+        """Return headers of one owner's sessions, or of the whole namespace's.
+
+        One owner's are in the order of activity, the namespace's in that of creation, the latest
+        first: for the other orders there is no index, and ``order`` refuses them. The filters are
+        those of ``list_user_sessions``. With ``created_after`` or ``active_after``, sessions whose
+        time is later. ``include`` adds the context, the last message, or both. That costs one read
+        a session; such a page holds at most 100 sessions, and ends once they hold 4 MiB
+        (``SESSION_MAX_PAGE_BYTES``). A page may be short, even empty, with ``next_cursor`` set: it
+        examines about 1,000 sessions at most for each 64 that it returns.
+        """
+        return self._portal.call(
+            self._manager.list_sessions,
+            owner_id=owner_id,
+            tags=tags,
+            status=status,
+            metadata=metadata,
+            created_after=created_after,
+            active_after=active_after,
+            order=order,
+            include=include,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    def count_sessions(
+        self,
+        *,
+        owner_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        status: SessionStatus | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        created_after: datetime | None = None,
+        active_after: datetime | None = None,
+        cursor: str | None = None,
+    ) -> SessionCount:
+        """Count the sessions that ``list_sessions`` returns: 10,000 a call at most.
+
+        It reads every header that it counts. ``get_statistics`` counts a whole namespace at no
+        cost.
+        """
+        return self._portal.call(
+            self._manager.count_sessions,
+            owner_id=owner_id,
+            tags=tags,
+            status=status,
+            metadata=metadata,
+            created_after=created_after,
+            active_after=active_after,
+            cursor=cursor,
+        )

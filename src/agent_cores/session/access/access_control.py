@@ -7,6 +7,10 @@
 | see all grants; share, revoke, set visibility, transfer, archive, renew, delete | | | x |
 | rewind; replace and pop messages; update or delete any message | | | x |
 
+An operator acts for the program itself: it has the role owner in every session of its namespace.
+Only code that holds a manager, or a key with the right ``operator``, makes such a caller; no user
+id does.
+
 A caller who may not read a session gets the error of an id that does not exist; one who may read
 it, but not perform the action, gets ``AccessDeniedError``. An expired session is absent for
 everybody; only its owner learns that it has expired.
@@ -74,11 +78,20 @@ class Action(Enum):
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
-    """Who acts. ``groups`` are bare names, ``None`` until an action needs them."""
+    """Who acts. ``groups`` are bare names, ``None`` until an action needs them.
+
+    ``operator`` is the name of the operator that acts in the name of ``user_id``; for users it is
+    ``None``.
+    """
 
     user_id: str
     groups: tuple[str, ...] | None = None
     _subjects: Subjects | None = None
+    operator: str | None = None
+
+    def owns(self, header: SessionMetadata) -> bool:
+        """Whether the caller has the rights of the session's owner."""
+        return header.owner_id == self.user_id or self.operator is not None
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -89,8 +102,10 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
     def in_groups(self, groups: tuple[str, ...]) -> Caller:
         """Return the caller as a member of these groups."""
-        bare = Caller(self.user_id, groups)
-        return Caller(self.user_id, groups, Subjects.of(bare.subjects)) if groups else bare
+        bare = Caller(self.user_id, groups, None, self.operator)
+        if not groups:
+            return bare
+        return Caller(self.user_id, groups, Subjects.of(bare.subjects), self.operator)
 
 
 class AccessController:
@@ -98,7 +113,7 @@ class AccessController:
 
     def role(self, header: SessionMetadata, caller: Caller, at: datetime) -> AccessRole | None:
         """Return the caller's role, or ``None`` if the session may not even be read."""
-        if header.owner_id == caller.user_id:
+        if caller.owns(header):
             return AccessRole.OWNER
         best: AccessRole | None = AccessRole.VIEWER if header.public else None
         if header.grants:
@@ -113,7 +128,7 @@ class AccessController:
             return False
         if header.hold is Hold.OPENING or header.hold is Hold.MOVED:
             return False
-        if header.owner_id == caller.user_id:
+        if caller.owns(header):
             return True
         role = self.role(header, caller, at)
         return role is not None and role.rank >= action.rank
@@ -139,16 +154,25 @@ class AccessController:
             raise AccessDeniedError(detail)
         return role
 
+    def check_operator(self, caller: Caller) -> None:
+        """Raise ``AccessDeniedError`` unless the caller may list the sessions of all owners."""
+        if caller.operator is None:
+            raise AccessDeniedError("listing the sessions of other owners requires an operator")
+
+    def may_import(self, caller: Caller) -> bool:
+        """Whether the caller may say when, and by whom, a message was created."""
+        return caller.operator is not None
+
     def allowed_until(
         self, header: SessionMetadata, caller: Caller, action: Action, at: datetime
     ) -> datetime | None:
         """Return when the caller stops being allowed this: the latest end of their grants.
 
-        Return ``None`` if there is no end: the caller is the owner, the session is public, or a
-        grant has no end.
+        Return ``None`` if there is no end: the caller has the owner's rights, the session is
+        public, or a grant has no end.
         """
         viewer = action.rank <= AccessRole.VIEWER.rank
-        if header.owner_id == caller.user_id or (header.public and viewer):
+        if caller.owns(header) or (header.public and viewer):
             return None
         grants = (header.grants.get(subject) for subject in caller.subjects)
         ends = [g.expires_at for g in grants if g and g.is_live(at) and g.role.rank >= action.rank]

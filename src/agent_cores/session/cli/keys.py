@@ -58,8 +58,8 @@ def create(
     namespace
         The only namespace that it opens.
     right
-        read, write, admin or act-as; may be repeated. Default: read and write, and act-as unless
-        a user is given.
+        read, write, admin, act-as or operator; may be repeated. Default: read and write, and
+        act-as unless a user is given.
     user
         The only user that the key acts for.
     user_prefix

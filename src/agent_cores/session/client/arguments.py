@@ -147,7 +147,7 @@ def instant(value: object, field: str) -> Any:  # noqa: ANN401 - see above
 def message(item: object, path: str) -> dict[str, Any]:
     """Return a message to append; a missing id is generated, so that a retry is recognised."""
     if isinstance(item, NewMessage):
-        item = {name: getattr(item, name) for name in NewMessage.__struct_fields__}
+        item = {name: getattr(item, name) for name in item.__struct_fields__}
     if not isinstance(item, Mapping):
         raise InvalidInputError(path, f"a mapping or NewMessage, not {type(item).__name__}")
     given = {str(key): value for key, value in item.items()}
@@ -156,6 +156,11 @@ def message(item: object, path: str) -> dict[str, Any]:
     if isinstance(given.get("metadata"), Mapping):
         given["metadata"] = dict(given["metadata"])
     prefix = f"{path}/" if path else ""
+    for field in ("created_at", "author_id"):
+        if field in given and given[field] is None:
+            del given[field]
+    if "created_at" in given:
+        given["created_at"] = instant(given["created_at"], f"{prefix}created_at")
     fields = {} if path else {"id": "message_id"}
     return {
         key: (content if key == "content" else raw)(value, prefix + fields.get(key, key))
@@ -175,6 +180,13 @@ def texts(value: object, field: str) -> list[str]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InvalidInputError(field, f"a list of text, not {type(value).__name__}")
     return [text(item, field) for item in value]
+
+
+def json_text(value: object, field: str) -> str:
+    """Return a mapping as JSON, for a query."""
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(field, f"a mapping, not {type(value).__name__}")
+    return to_json(dict(value), field, depth=_DEEPEST, at_most=sys.maxsize).decode()
 
 
 def text(value: object, field: str) -> str:

@@ -36,7 +36,7 @@ ACT_AS = "act-as"
 FORK = "/fork"
 OTHER_NAMESPACE = "the key decides about the namespace; make another client with another key"
 _ABOUT_USER = "X-User-Id or X-User-Groups: "
-_PLAIN = "._~@:|+=-"
+PLAIN = "._~@:|+=-"
 NO_NAMES: Mapping[str, str] = {}
 
 
@@ -76,7 +76,7 @@ class Calls:
             if user_id != me.user_id:
                 raise AccessDeniedError("this key speaks for one user, who is another one")
             return {}
-        return {"X-User-Id": quote(user_id, safe=_PLAIN)}
+        return {"X-User-Id": quote(user_id, safe=PLAIN)}
 
     async def _groups(self, user_id: str) -> dict[str, str]:
         """Return the header that lists the user's groups; none if there are none.
@@ -88,7 +88,7 @@ class Calls:
             return {}
         caller = await Scope("", self._groups_of).with_groups(Caller(user_id))
         names = (group for group in caller.groups or () if _is_name(group))
-        groups = ",".join(quote(group, safe=_PLAIN) for group in names)
+        groups = ",".join(quote(group, safe=PLAIN) for group in names)
         return {"X-User-Groups": groups} if groups else {}
 
     async def _with_groups(

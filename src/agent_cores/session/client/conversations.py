@@ -138,6 +138,7 @@ class ConversationCalls(Calls):
         *,
         tags: Sequence[str] | None = None,
         shared: bool = False,
+        metadata: Mapping[str, Any] | None = None,
         cursor: str | None = None,
     ) -> Page[Session]:
         """Return headers of the user's own sessions, or of those shared with the user."""
@@ -153,6 +154,8 @@ class ConversationCalls(Calls):
         }
         if tags is not None:
             query["tag"] = arguments.texts(tags, "tags")
+        if metadata is not None:
+            query["metadata"] = arguments.json_text(metadata, "metadata")
         if shared:
             headers |= await self._groups(user_id)
         request = Request(query=query, headers=headers)

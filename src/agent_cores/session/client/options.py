@@ -21,6 +21,7 @@ _OWN = frozenset(
         "idempotency-key",
         "if-match",
         "transfer-encoding",
+        "x-operator",
         "x-user-groups",
         "x-user-id",
     }

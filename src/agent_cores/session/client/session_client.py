@@ -12,6 +12,7 @@ import msgspec
 from agent_cores.session.client.arguments import INPUTS
 from agent_cores.session.client.calls import OTHER_NAMESPACE, Request
 from agent_cores.session.client.messages import MessageCalls
+from agent_cores.session.client.operators import OperatorCalls
 from agent_cores.session.client.options import (
     checked_count,
     checked_headers,
@@ -26,7 +27,7 @@ from agent_cores.session.client.runtime import ClientRuntime
 from agent_cores.session.client.sharing import SharingCalls
 from agent_cores.session.client.transport import Transport
 from agent_cores.session.errors import ConfigurationError, UnsupportedError
-from agent_cores.session.manager import SessionManager
+from agent_cores.session.manager import SessionManager, SessionOperator
 from agent_cores.session.verbs.upkeep import ErasureReceipt
 from agent_cores.session.wire import shapes
 
@@ -130,6 +131,13 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         view._expected_namespace = name
         return view
 
+    def as_operator(self, name: str) -> SessionClientOperator:
+        """Return a view for the program itself; the key must have the right ``operator``."""
+        view = object.__new__(SessionClientOperator)
+        view.__dict__.update(self.__dict__)
+        view._operator = INPUTS.user_id(name, "name")
+        return view
+
     async def initialize(self) -> None:
         """Check with the service that the key is valid. Calls are counted; see ``shutdown()``."""
         await self._shared.acquire()
@@ -167,3 +175,15 @@ class SessionClient(MessageCalls, SharingCalls, SessionManager):
         return ErasureReceipt(
             erased.sessions, erased.messages, erased.grants, erased.complete, tuple(erased.failed)
         )
+
+
+class SessionClientOperator(OperatorCalls, SessionClient, SessionOperator):
+    """A view of a client for the program itself, made by ``client.as_operator(name)``.
+
+    It has the owner's rights in every session of the key's namespace. The service writes the audit
+    log.
+    """
+
+    def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionClient:
+        """Return a view of the same namespace; another requires another key."""
+        return SessionClient.for_namespace(self, name, groups_of=groups_of)

@@ -12,7 +12,7 @@ from agent_cores.session.models.effects import (
     TurnEffect,
 )
 from agent_cores.session.models.limits import Limits
-from agent_cores.session.models.message import Message, NewMessage, StoredMessage
+from agent_cores.session.models.message import ImportedMessage, Message, NewMessage, StoredMessage
 from agent_cores.session.models.query import Cursor, Ended, Found, Query, matches, order_key
 from agent_cores.session.models.session import (
     DEFAULT_NAMESPACE,
@@ -41,6 +41,7 @@ __all__ = [
     "Grant",
     "Hold",
     "HoldEffect",
+    "ImportedMessage",
     "Limits",
     "Message",
     "MessageUpdate",

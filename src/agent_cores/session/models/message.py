@@ -32,6 +32,18 @@ class NewMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @hides("content", "metadata")
+class ImportedMessage(NewMessage, frozen=True, forbid_unknown_fields=True):
+    """A message from elsewhere, which keeps when it was created and by whom. For operators.
+
+    ``created_at`` is an aware time, not in the future; ``author_id`` is a user id. Left out, they
+    are what they would be for a ``NewMessage``.
+    """
+
+    created_at: datetime | None = None
+    author_id: str | None = None
+
+
+@hides("content", "metadata")
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A stored message. ``seq`` counts from 1, in commit order; removed messages leave holes.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
 
@@ -11,8 +12,11 @@ import msgspec
 
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models.change import Change
+from agent_cores.session.models.expiry import LISTING_LAG
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import Hold, SessionMetadata, SessionStatus, grants_to
 from agent_cores.session.models.times import from_millis, to_millis
+from agent_cores.session.models.values import sorted_json
 
 _LARGEST_SKIP = 2**63 - 1
 
@@ -24,13 +28,15 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """A place in a listing: after the entry with this time and id. It gives no rights.
 
     ``skip`` is what is left of an offset: how many more entries to pass over from here. It is 0
-    unless the page reached ``WALK_LIMIT`` before its offset was used up.
+    unless the page reached ``WALK_LIMIT`` before its offset was used up. ``created``: the time is
+    that of creation.
     """
 
     millis: int
     session_id: str
     shared: bool = False
     skip: Annotated[int, msgspec.Meta(ge=0, le=_LARGEST_SKIP)] = 0
+    created: bool = False
 
     @property
     def at(self) -> datetime:
@@ -57,13 +63,18 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         return cursor
 
 
+@hides("attributes")
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """A listing of one namespace, newest first.
 
     With ``subjects`` it lists what others share with any of them, by the time of sharing;
     otherwise all sessions, or one owner's, by ``listed_at``. ``status=None`` means every stored
     session, expired and unopened ones included. ``namespace=None`` means all namespaces, for direct
-    use of a provider.
+    use of a provider. ``by_creation``: all sessions of the namespace, or those with the tags, by
+    ``created_at``; the query then names no owner and no subjects. ``attributes`` are values that
+    the header's attributes must equal, as ``sorted_json`` writes them; ``null`` stands for a key
+    that is not there.
+    ``created_after`` and ``active_after`` are bounds that a session's times exceed.
     """
 
     namespace: str | None
@@ -72,6 +83,10 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     subjects: tuple[str, ...] = ()
     status: SessionStatus | None = None
     tags: tuple[str, ...] = ()
+    attributes: Mapping[str, bytes] = {}
+    created_after: datetime | None = None
+    active_after: datetime | None = None
+    by_creation: bool = False
     limit: int = 10
     offset: int = 0
     after: Cursor | None = None
@@ -80,6 +95,20 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     def skip(self) -> int:
         """How many matching entries to pass over: the offset, or what is left of it."""
         return self.offset if self.after is None else self.offset + self.after.skip
+
+    @property
+    def passes_over(self) -> bool:
+        """Whether it asks for what no index tells, so that a walk may pass over any number."""
+        return bool(self.attributes or self.created_after or self.active_after)
+
+    @property
+    def floor(self) -> int | None:
+        """The lowest time of the order, in milliseconds, at which there may be a session."""
+        if self.by_creation:
+            return None if self.created_after is None else to_millis(self.created_after)
+        if self.subjects or self.active_after is None:
+            return None
+        return to_millis(self.active_after - LISTING_LAG)
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,11 +179,22 @@ def matches(header: SessionMetadata, query: Query) -> bool:
             return False
         if header.status_at(query.at) is not query.status:
             return False
-    return set(query.tags).issubset(header.tags)
+    if query.created_after is not None and header.created_at <= query.created_after:
+        return False
+    if query.active_after is not None and header.last_active_at <= query.active_after:
+        return False
+    return set(query.tags).issubset(header.tags) and _has_attributes(header, query.attributes)
+
+
+def _has_attributes(header: SessionMetadata, wanted: Mapping[str, bytes]) -> bool:
+    held = header.attributes
+    return all(sorted_json(held.get(key)) == value for key, value in wanted.items())
 
 
 def order_key(header: SessionMetadata, query: Query) -> tuple[int, str]:
     """Return the place of a session in the listing; the highest comes first."""
+    if query.by_creation:
+        return to_millis(header.created_at), header.session_id
     when = shared_at(header, query) if query.subjects else header.listed_at
     return to_millis(when or header.last_active_at), header.session_id
 
@@ -162,4 +202,4 @@ def order_key(header: SessionMetadata, query: Query) -> tuple[int, str]:
 def cursor_at(header: SessionMetadata, query: Query) -> Cursor:
     """Return the cursor that continues after this session."""
     millis, session_id = order_key(header, query)
-    return Cursor(millis, session_id, shared=bool(query.subjects))
+    return Cursor(millis, session_id, shared=bool(query.subjects), created=query.by_creation)

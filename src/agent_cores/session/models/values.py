@@ -24,6 +24,8 @@ _sorting_encoder = msgspec.json.Encoder(order="sorted")
 
 encode_json = _encoder.encode
 decode_json = _decoder.decode
+sorted_json = _sorting_encoder.encode
+"""Encode with keys in order: equal values give equal bytes. ``1`` and ``1.0`` differ."""
 
 
 class EncodedJson(msgspec.Struct, frozen=True, gc=False):
@@ -105,7 +107,7 @@ def canonical_json(encoded: bytes) -> bytes:
 
     ``1``, ``1.0`` and ``true`` are different values. Raises ``msgspec.DecodeError``.
     """
-    return _sorting_encoder.encode(decode_json(encoded))
+    return sorted_json(decode_json(encoded))
 
 
 def same_value(one: bytes, other: bytes) -> bool:

@@ -34,6 +34,7 @@ from agent_cores.session.service.responses import Response, offered, problem_res
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router
 from agent_cores.session.service.settings import ServiceSettings
+from agent_cores.session.verbs.audit import record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -223,6 +224,22 @@ class Service:
             return await self._run_handler(call)
 
     async def _run_handler(self, call: Call) -> Response:
+        """Run the handler; what an operator did is recorded in the audit log."""
+        who = call.principal
+        if who.operator is None:
+            return await self._checked_handler(call)
+        failure: BaseException | None = None
+        try:
+            return await self._checked_handler(call)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            verb, session_id = call.route.handler.__name__, call.session_id or None
+            name = f"{who.operator} (key {who.source})"
+            record(name, who.namespace, verb, session_id, failure)
+
+    async def _checked_handler(self, call: Call) -> Response:
         """Run the handler. Only callers who may do this learn that the request's shape is wrong.
 
         A body that is not JSON is reported before either, even if the query was checked first.

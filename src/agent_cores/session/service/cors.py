@@ -26,6 +26,8 @@ _TAKEN = (
     b"Content-Type",
     b"Idempotency-Key",
     b"If-Match",
+    b"X-Operator",
+    b"X-Owner-Id",
     b"X-Request-Id",
     b"X-User-Id",
     b"X-User-Groups",

@@ -25,12 +25,12 @@ Handler = Callable[[Any], Awaitable[Response]]
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table of routes.
 
-    ``right`` is what the key requires: ``read``, ``write``, ``admin``, ``any`` for any credential,
-    or ``open`` for no credential. ``action`` is the least that the route does with the session in
-    its path; only callers who may do that learn that a request's shape is wrong. ``role`` says the
-    same in words, for the documentation. ``query`` maps parameters to ``integer``, ``flag``,
-    ``text`` or ``texts``. ``names`` maps the manager's argument names to those of the HTTP
-    interface.
+    ``right`` is what the key requires: ``read``, ``write``, ``admin``, ``operator``, ``any`` for
+    any credential, or ``open`` for no credential. ``action`` is the least that the route does with
+    the session in its path; only callers who may do that learn that a request's shape is wrong.
+    ``role`` says the same in words, for the documentation. ``query`` maps parameters to
+    ``integer``, ``flag``, ``text``, ``texts``, ``time`` or ``object`` (JSON). ``names`` maps the
+    manager's argument names to those of the HTTP interface.
     """
 
     method: str

@@ -48,6 +48,7 @@ class ListingPage:
     ) -> None:
         self._query = query
         self._exact = exact
+        self._floor = query.floor
         self._skip = query.skip
         self._walk_left = (
             sys.maxsize if walk_limit is None else walk_limit + query.skip + query.limit
@@ -87,6 +88,8 @@ class ListingPage:
 
         ``None`` stands for a header that cannot be read: its id is reported beside the page.
         """
+        if self._floor is not None and place[0] < self._floor:
+            return False
         if not self._walk_left:
             self._next = self._cursor(self._walked_to, self._skip)
             return False
@@ -131,4 +134,5 @@ class ListingPage:
         if place is None:  # a page of no sessions: there is no place to go on from
             return None
         shared = bool(self._query.subjects)
-        return Cursor(*place, shared=shared, skip=min(skip, _LARGEST_SKIP))
+        skip = min(skip, _LARGEST_SKIP)
+        return Cursor(*place, shared=shared, skip=skip, created=self._query.by_creation)

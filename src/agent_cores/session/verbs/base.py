@@ -93,7 +93,7 @@ class Verbs:
     ) -> ReadResult:
         """Check the ids, read and decide; with a ``deadline``, as part of that operation."""
         await self._runtime.ready()
-        caller = Caller(self._inputs.user_id(user_id))
+        caller = self._scope.caller(self._inputs.user_id(user_id))
         session_id = self._inputs.session_id(session_id)
         return await self._engine.read(
             self._scope,
@@ -115,7 +115,7 @@ class Verbs:
         decision = runtime.engine.decide_for_owner(self._scope, session_id, user_id, action)
         if decision is not None:
             return decision
-        caller = Caller(self._inputs.user_id(user_id, field))
+        caller = self._scope.caller(self._inputs.user_id(user_id, field))
         session_id = self._inputs.session_id(session_id)
         return await runtime.engine.decide(self._scope, session_id, caller, action)
 
@@ -150,6 +150,11 @@ class Verbs:
         if self._scope.raw:
             return dict(raw_context(entries, *decision.key))
         return decode_context(entries, *decision.key)
+
+    def _drafts(self, messages: object, user_id: str, at: datetime) -> tuple[StoredMessage, ...]:
+        """Return messages to append, checked and encoded. Operators also import some."""
+        imports = self._engine.access.may_import(self._scope.caller(user_id))
+        return self._inputs.messages(messages, user_id, at, imports=imports)
 
     def _window(
         self,

@@ -103,7 +103,7 @@ class ConversationVerbs(Verbs):
     ) -> Created:
         """Create a session as ``create_session`` does; the header keeps ``request_digest``."""
         await self._runtime.ready()
-        caller = Caller(self._inputs.user_id(user_id))
+        caller = self._scope.caller(self._inputs.user_id(user_id))
         if if_exists not in ("error", "return", "return_shared"):
             raise InvalidInputError("if_exists", "must be one of error, return, return_shared")
         if session_id is None:
@@ -254,22 +254,25 @@ class ConversationVerbs(Verbs):
         *,
         tags: Sequence[str] | None = None,
         shared: bool = False,
+        metadata: Mapping[str, Any] | None = None,
         cursor: str | None = None,
     ) -> Page[Session]:
         """Return headers of the user's sessions, latest activity first.
 
         ``status`` is active (the default) or archived. With ``tags``, sessions that have all of
-        them. With ``shared=True``, what others share with the user, directly or by group, latest
-        shared first. A page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) and may be short for other
-        reasons, with ``next_cursor`` set. ``cursor`` continues at the same cost however far you go;
-        ``offset`` costs what it skips.
+        them. With ``metadata``, sessions whose own metadata keys have these values; ``None`` means
+        that the key is not there. With ``shared=True``, what others share with the user, directly
+        or by group, latest shared first. A page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) and may
+        be short for other reasons, with ``next_cursor`` set: no index holds metadata, so one page
+        reads about 1,000 headers at most, whatever matches. ``cursor`` continues at the same cost
+        however far you go; ``offset`` costs what it skips.
         """
         await self._runtime.ready()
-        caller = Caller(self._inputs.user_id(user_id))
+        caller = self._scope.caller(self._inputs.user_id(user_id))
         after = None if cursor is None else Cursor.decode(cursor)
         if after is not None and offset:
             raise InvalidInputError("offset", "give offset or cursor, not both")
-        if after is not None and after.shared is not flag(shared, "shared"):
+        if after is not None and (after.shared is not flag(shared, "shared") or after.created):
             raise InvalidInputError("cursor", "belongs to another listing")
         if flag(shared, "shared"):
             caller = await self._scope.with_groups(caller)
@@ -281,6 +284,7 @@ class ConversationVerbs(Verbs):
             subjects=caller.subjects if shared else (),
             status=choice(LISTED[0] if status is None else status, SessionStatus, "status", LISTED),
             tags=self._inputs.tags(tags),
+            attributes=self._inputs.wanted_metadata(metadata),
             limit=whole_number(limit, "limit", 1, self._engine.limits.page_items),
             offset=whole_number(offset, "offset", 0),
             after=after,

@@ -82,11 +82,13 @@ class MessageVerbs(Verbs):
 
         Each is a ``NewMessage`` or a mapping with ``role``, ``content`` and optionally ``id`` and
         ``metadata``. Messages that are stored already are returned as stored; new ones are added.
+        An operator may also give an ``ImportedMessage``, or ``created_at`` and ``author_id`` in the
+        mapping.
         """
         decision = await self._decide(session_id, user_id, Action.APPEND)
         applied = await self._append(
             decision,
-            lambda: self._inputs.messages(messages, user_id, decision.at),
+            lambda: self._drafts(messages, user_id, decision.at),
             context_updates=context_updates,
             context_removals=context_removals,
             expected_revision=expected_revision,

@@ -142,13 +142,13 @@ class SharingVerbs(Verbs):
         self, decision: Decision, new_owner_id: str, keep_role: AccessRole | str | None
     ) -> AccessEffect:
         new_owner = self._inputs.user_id(new_owner_id, "new_owner_id")
-        old_owner = decision.caller.user_id
+        old_owner = decision.header.owner_id
         grants: tuple[Grant, ...] = ()
         if keep_role is not None and new_owner != old_owner:
             kept = Grant(
                 subject=old_owner,
                 role=choice(keep_role, AccessRole, "keep_role", GIVEN),
-                granted_by=old_owner,
+                granted_by=decision.caller.user_id,
                 granted_at=decision.at,
             )
             grants = (kept,)

@@ -156,7 +156,7 @@ class TailVerbs(Verbs):
             context_set = self._inputs.context(context_updates)
             return whole_number(after_seq, "after_seq", 0) + 1, decision.change(
                 expected_state(expected_revision, expected_version),
-                append=self._inputs.messages(messages, user_id, decision.at),
+                append=self._drafts(messages, user_id, decision.at),
                 context_set=context_set,
                 context_drop=self._inputs.context_removals(context_removals, context_set),
                 expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),

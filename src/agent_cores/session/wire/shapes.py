@@ -193,6 +193,14 @@ class Statistics(msgspec.Struct, frozen=True):
     due: int
 
 
+class SessionCount(msgspec.Struct, frozen=True):
+    """How many sessions one request has counted; ``complete`` is false if there may be more."""
+
+    sessions: int
+    complete: bool
+    next_cursor: str | None = None
+
+
 class Health(msgspec.Struct, frozen=True):
     """Whether the service is alive or ready."""
 
@@ -205,12 +213,14 @@ class Empty(Request):
 
 @hides("content", "metadata")
 class NewMessage(Request):
-    """A message to append."""
+    """A message to append. Only operators may give ``created_at`` and ``author_id``."""
 
     role: Name
     content: Content
     id: Id | None = None
     metadata: dict[str, Any] | None = None
+    created_at: Instant | None = None
+    author_id: Name | None = None
 
 
 @hides("title", "metadata", "context")

@@ -38,7 +38,7 @@ logger = logging.getLogger("agent_cores.session.service")
 
 NAMESPACE = "_keys"
 PREFIX = "ask_"
-RIGHTS = ("read", "write", "admin", "act-as")
+RIGHTS = ("read", "write", "admin", "act-as", "operator")
 _PAGE = 100
 _PARTS = 3
 _ID = re.compile(r"[A-Za-z0-9]{1,255}")
@@ -52,7 +52,8 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key without its secret. ``secret_hash`` is SHA-256 in hexadecimal.
 
     With the right ``act-as`` the key acts for the user in ``X-User-Id``, limited by ``user_prefix``
-    and ``groups`` (``None``: all). Without it the key acts only for ``user_id``.
+    and ``groups`` (``None``: all). Without it the key acts only for ``user_id``. With ``operator``
+    a request that sends ``X-Operator`` has the owner's rights in every session of the namespace.
     """
 
     id: str
@@ -92,8 +93,10 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
         if acts and self.user_id is not None:
             raise ConfigurationError("a key has one fixed user, or the right act-as, not both")
         talks = {"read", "write"} & set(self.rights)
-        if talks and not acts and self.user_id is None:
-            raise ConfigurationError("a key that reads or writes has a fixed user, or act-as")
+        if talks and not acts and self.user_id is None and "operator" not in self.rights:
+            raise ConfigurationError(
+                "a key that reads or writes has a fixed user, act-as or operator"
+            )
         if (self.user_prefix or self.groups is not None) and not acts:
             raise ConfigurationError("a user prefix and a list of groups narrow the right act-as")
 

@@ -42,7 +42,7 @@ _LONGEST_REMEMBERED = 1_024
 """Bytes of identifying headers up to which the caller is cached; longer ones are parsed again."""
 _UNKNOWN = "the credential is missing, wrong, expired or revoked"
 
-_Place = tuple[str, bytes, bytes | None, bytes | None]
+_Place = tuple[str, bytes, bytes | None, bytes | None, bytes | None]
 """The right that a route requires, and the headers that identify the caller."""
 
 
@@ -141,13 +141,17 @@ class Authentication:
         tell(key.id)
         self._keys.note_use(key, self._clock)
         _check_right(right, key.rights)
-        if "act-as" in key.rights:
+        if headers.values(b"x-operator") or right == "operator":
+            principal = self._operating(key, headers)
+        elif "act-as" in key.rights:
             principal = _principal_of(key, *self._acted(key, headers))
             if principal.user_id is None and right in _DONE_BY_SOMEBODY:
                 raise Refusal("malformed_request", "X-User-Id is missing")
         else:
             _refuse_acting(headers)
             principal = _principal_of(key, key.user_id, ())
+            if principal.user_id is None and right in _DONE_BY_SOMEBODY:
+                raise Refusal("malformed_request", "X-Operator is missing")
         self._remember(headers, right, key, principal)
         return principal
 
@@ -174,6 +178,26 @@ class Authentication:
             roles=self._jwt_roles,
             until=claims.expires_at,
         )
+
+    def _operating(self, key: ApiKey, headers: Headers) -> Principal:
+        """Return an operator, who acts in the name of a user, or in its own."""
+        if "operator" not in key.rights:
+            raise AccessDeniedError("X-Operator requires the right operator")
+        if headers.values(b"x-user-groups"):
+            raise Refusal("malformed_request", "X-User-Groups is not taken with X-Operator")
+        given, user = _single(headers, b"x-operator"), _single(headers, b"x-user-id")
+        name = key.id if given is None else _decoded(given, "X-Operator")
+        try:
+            self._inputs.user_id(name)
+            user_id = name if user is None else _decoded(user, "X-User-Id")
+            self._inputs.user_id(user_id)
+        except InvalidInputError as error:
+            raise Refusal(
+                "malformed_request", f"X-Operator or X-User-Id: {error.problem}"
+            ) from error
+        if user is not None and not user_id.startswith(key.user_prefix):
+            raise AccessDeniedError("this key may not act as that user")
+        return _principal_of(key, user_id, (), name)
 
     def _acted(self, key: ApiKey, headers: Headers) -> tuple[str | None, tuple[str, ...]]:
         """Return the user and the groups that a key acts for."""
@@ -206,12 +230,15 @@ def _place(headers: Headers, right: str) -> _Place | None:
     if sent is None or credential is None:
         return None
     user, groups = sent.get(b"x-user-id"), sent.get(b"x-user-groups")
-    if len(user or b"") + len(groups or b"") > _LONGEST_REMEMBERED:
+    operator = sent.get(b"x-operator")
+    if len(user or b"") + len(groups or b"") + len(operator or b"") > _LONGEST_REMEMBERED:
         return None
-    return right, sha256(credential).digest(), user, groups
+    return right, sha256(credential).digest(), user, groups, operator
 
 
-def _principal_of(key: ApiKey, user_id: str | None, groups: tuple[str, ...]) -> Principal:
+def _principal_of(
+    key: ApiKey, user_id: str | None, groups: tuple[str, ...], operator: str | None = None
+) -> Principal:
     return Principal(
         namespace=key.namespace,
         user_id=user_id,
@@ -220,6 +247,7 @@ def _principal_of(key: ApiKey, user_id: str | None, groups: tuple[str, ...]) -> 
         source=key.id,
         key_id=key.id,
         until=key.expires_at,
+        operator=operator,
     )
 
 
@@ -231,6 +259,12 @@ def _bearer(headers: Headers) -> str | None:
     if scheme.lower() != b"bearer" or not credential.isascii():
         return None
     return credential.strip().decode("ascii") or None
+
+
+def user_header(headers: Headers, name: bytes) -> str | None:
+    """Return the user id in a header, decoded but not checked further; ``None`` without one."""
+    given = _single(headers, name)
+    return None if given is None else _decoded(given, name.decode().title())
 
 
 def _single(headers: Headers, name: bytes) -> bytes | None:
@@ -257,3 +291,5 @@ def _check_right(right: str, rights: tuple[str, ...]) -> None:
 def _refuse_acting(headers: Headers) -> None:
     if headers.values(b"x-user-id") or headers.values(b"x-user-groups"):
         raise AccessDeniedError("this credential may not send X-User-Id or X-User-Groups")
+    if headers.values(b"x-operator"):
+        raise AccessDeniedError("X-Operator requires a key with the right operator")

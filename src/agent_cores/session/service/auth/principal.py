@@ -11,7 +11,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who is calling. ``user_id`` is ``None`` for keys that act for nobody.
 
     ``source`` is the key's id or the token's issuer. ``roles``, if set, are the only message roles
-    that the caller may append. ``until`` is when the credential expires.
+    that the caller may append. ``until`` is when the credential expires. ``operator`` is the name
+    under which an operator acts, in the name of ``user_id``.
     """
 
     namespace: str
@@ -22,3 +23,4 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str | None = None
     roles: tuple[str, ...] | None = None
     until: datetime | None = None
+    operator: str | None = None

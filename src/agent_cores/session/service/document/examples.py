@@ -114,6 +114,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "RenewSession": {"ttl_seconds": 3_600},
     "ForkSession": {"up_to_seq": 1, "title": "Another way"},
     "RewindSession": {"to_seq": 1},
+    "SessionCount": {"sessions": 128, "complete": True, "next_cursor": None},
     "TakeTurn": {"turn": "5mYc0wq2T1uVf8xR3kPz7A", "lease_seconds": 30},
     "RenewTurn": {"lease_seconds": 60},
     "EraseUser": {"user_id": "ann"},

@@ -33,6 +33,8 @@ _KINDS: dict[str, dict[str, Any]] = {
         "items": {"type": "string", "minLength": 1, **shapes.NAME_SCHEMA},
     },
     "status": {"type": "string", "enum": ["active", "archived"]},
+    "time": {"type": "string", "format": "date-time"},
+    "object": {"type": "object", "additionalProperties": True},
 }
 _BOUNDS: dict[str, dict[str, Any]] = {
     "limit": {"minimum": 1, "maximum": 1000},
@@ -64,6 +66,7 @@ _TAGS = {
     "sharing": ("Access", "Who may do what: grants, visibility, owner."),
     "lifecycle": ("Life", "Archive, renew and fork."),
     "turns": ("Turns", "One worker at a time answers."),
+    "operators": ("Operators", "Sessions of every owner, for the program itself."),
     "operations": _SERVICE,
     "description": _SERVICE,
 }
@@ -207,7 +210,12 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     ]
     for name, kind in route.query.items():
         schema = {**_KINDS[kind], **_BOUNDS.get(name, {})}
-        parameters.append({"name": name, "in": "query", "schema": schema})
+        parameter: dict[str, Any] = {"name": name, "in": "query"}
+        if kind == "object":
+            parameter["content"] = {_JSON: {"schema": schema}}
+        else:
+            parameter["schema"] = schema
+        parameters.append(parameter)
     if route.if_match:
         schema = {
             "type": "string",
@@ -221,7 +229,10 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         parameters += [
             {"name": "X-User-Id", "in": "header", "schema": _USER},
             {"name": "X-User-Groups", "in": "header", "schema": _GROUPS},
+            {"name": "X-Operator", "in": "header", "schema": _USER},
         ]
+    if route.right == "operator":
+        parameters.append({"name": "X-Owner-Id", "in": "header", "schema": _USER})
     return parameters
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -96,7 +97,11 @@ class Call:
         if view is None:
             principal = self.principal
             view = self._view = RequestView.of(
-                self.manager, principal.namespace, principal.groups, principal.until
+                self.manager,
+                principal.namespace,
+                principal.groups,
+                principal.until,
+                principal.operator,
             )
         return view
 
@@ -255,4 +260,22 @@ def _converted(name: str, value: str, kind: str) -> Any:  # noqa: ANN401 - depen
         if value not in {"true", "false"}:
             raise ShapeError(name, "true or false")
         return value == "true"
+    if kind == "time":
+        return _time(name, value)
+    if kind == "object":
+        return _object(name, value)
     return value
+
+
+def _time(name: str, value: str) -> datetime:
+    try:
+        return msgspec.convert(value, datetime)
+    except msgspec.MsgspecError as error:
+        raise ShapeError(name, "an RFC 3339 time") from error
+
+
+def _object(name: str, value: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(value, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ShapeError(name, "a JSON object") from error

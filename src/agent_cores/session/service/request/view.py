@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session.access.access_control import Action, Caller
+from agent_cores.session.access.access_control import Action
 from agent_cores.session.decision import Scope
 from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import Message, StoredMessage
 from agent_cores.session.models.session import Session
-from agent_cores.session.verbs.session_verbs import SessionVerbs
+from agent_cores.session.verbs.operators import OperatorVerbs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ def _append_of(applied: Applied) -> Append:
     )
 
 
-class RequestView(SessionVerbs):
+class RequestView(OperatorVerbs):
     """The verbs, in the caller's namespace and with only the credential's groups.
 
     Content, metadata and context are encoded JSON, which goes into the response unchanged.
@@ -88,8 +88,12 @@ class RequestView(SessionVerbs):
         namespace: str,
         groups: tuple[str, ...],
         until: datetime | None = None,
+        operator: str | None = None,
     ) -> RequestView:
         """Return a view for one request; ``until`` is when its credential expires."""
+        if operator is not None:
+            scope = _scope(namespace, groups, until)
+            return cls(manager.runtime, msgspec.structs.replace(scope, operator=operator))
         if until is None and len(groups) <= _FEW_GROUPS:
             return cls(manager.runtime, _kept_scope(namespace, groups))
         return cls(manager.runtime, _scope(namespace, groups, until))
@@ -132,7 +136,7 @@ class RequestView(SessionVerbs):
     async def header(self, session_id: str, user_id: str) -> Session:
         """Return the session for a create's response: without what requires the right to read."""
         engine = self.runtime.engine
-        caller = await self._scope.with_groups(Caller(user_id))
+        caller = await self._scope.with_groups(self._scope.caller(user_id))
         read = await engine.read(self._scope, session_id, caller, Action.READ)
         await self._renew_by_reading(read)
         session = engine.session(read.snapshot.header, caller, read.decision.at)
@@ -161,7 +165,7 @@ class RequestView(SessionVerbs):
         decision = await self._decide(session_id, user_id, Action.APPEND)
         applied = await self._append(
             decision,
-            lambda: self._inputs.messages(messages, user_id, decision.at),
+            lambda: self._drafts(messages, user_id, decision.at),
             context_updates=context_updates or None,
             context_removals=context_removals or (),
             **expected,

@@ -75,12 +75,16 @@ async def _new_messages(
 ) -> list[models.NewMessage]:
     if call.principal.roles is not None:
         await _check_roles(call, body, action, call.principal.roles)
-    return [
-        models.NewMessage(
-            given.role, given.content, _message_id(call, given, index), given.metadata
-        )
-        for index, given in enumerate(body.messages)
-    ]
+    return [_new_message(call, given, index) for index, given in enumerate(body.messages)]
+
+
+def _new_message(call: Call, given: shapes.NewMessage, index: int) -> models.NewMessage:
+    message_id = _message_id(call, given, index)
+    if given.created_at is None and given.author_id is None:
+        return models.NewMessage(given.role, given.content, message_id, given.metadata)
+    return models.ImportedMessage(
+        given.role, given.content, message_id, given.metadata, given.created_at, given.author_id
+    )
 
 
 async def _check_roles(
@@ -120,7 +124,7 @@ def _as_given(call: Call, stored: models.StoredMessage, given: shapes.NewMessage
         stored.id,
         given.role,
         _raw(given.content),
-        call.user_id,
+        given.author_id or call.user_id,
         _just_now(stored.created_at),
         _raw(given.metadata or {}),
     )

@@ -81,7 +81,9 @@ async def _create(
 
 def may_choose_id(call: Call, session_id: str | None) -> bool:
     """Whether the service chooses the id, or the caller may choose it."""
-    return session_id is None or "act-as" in call.principal.rights or call.settings.client_ids
+    who = call.principal
+    may = "act-as" in who.rights or who.operator is not None or call.settings.client_ids
+    return session_id is None or may
 
 
 def cannot_choose_id() -> AccessDeniedError:
@@ -135,6 +137,7 @@ async def list_sessions(call: Call) -> Response:
         query.get("offset", 0),
         tags=query.get("tag"),
         shared=query.get("shared", False),
+        metadata=query.get("metadata"),
         cursor=query.get("cursor"),
     )
     data = [session_shape(session) for session in page]
@@ -195,6 +198,7 @@ ROUTES = (
             "status": "status",
             "tag": "texts",
             "shared": "flag",
+            "metadata": "object",
             "limit": "integer",
             "cursor": "text",
             "offset": "integer",

@@ -1,7 +1,8 @@
 """``Indexes``: sorted lists of sessions, for listings and for the sweep.
 
-One list for each owner and shelf (active or archived), one for each tag within it, one for each
-subject that sessions are shared with, and one of all due times. Each entry is derived from the
+One list for each owner and shelf (active or archived), one for each tag within it, the same for
+each namespace by creation, one for each subject that sessions are shared with, and one of all due
+times. Each entry is derived from the
 session's header alone, so a new header adds and removes exactly the entries that differ.
 """
 
@@ -57,8 +58,8 @@ class Indexes:
     def walk(self, query: Query) -> Iterator[Place]:
         """Yield the places of all sessions that may belong to a listing, highest first.
 
-        The query names a namespace, and an owner or subjects. A session shared with several
-        subjects has a place for each.
+        The query names a namespace, and an owner or subjects, or goes by creation. A session shared
+        with several subjects has a place for each.
         """
         after = None if query.after is None else (query.after.millis, query.after.session_id)
         lists = (self._lists.get(name) for name in _list_names(query))
@@ -114,8 +115,11 @@ def _entries(header: SessionMetadata) -> Iterator[tuple[ListName, Entry]]:
     shelf = "archived" if header.archived else "active"
     place = to_millis(header.listed_at or header.last_active_at), session_id
     yield ("owner", namespace, owner_id, shelf), place
+    created = to_millis(header.created_at), session_id
+    yield ("created", namespace, shelf), created
     for tag in header.tags:
         yield ("tag", namespace, owner_id, shelf, tag), place
+        yield ("created", namespace, shelf, tag), created
     for subject, grant in header.grants.items():
         yield ("subject", namespace, subject), (to_millis(grant.granted_at), session_id)
 
@@ -125,13 +129,15 @@ def _list_names(query: Query) -> Iterator[ListName]:
     namespace = query.namespace or ""
     for subject in query.subjects:
         yield "subject", namespace, subject
-    if query.owner_id is None or query.subjects:
+    if query.subjects or not (query.by_creation or query.owner_id):
         return
     shelves = (
         ("active", "archived") if query.status in {None, SessionStatus.EXPIRED} else (query.status,)
     )
     for shelf in shelves:
-        if query.tags:
+        if query.owner_id is None:
+            yield "created", namespace, shelf, *query.tags[:1]
+        elif query.tags:
             yield "tag", namespace, query.owner_id, shelf, query.tags[0]
         else:
             yield "owner", namespace, query.owner_id, shelf

@@ -109,7 +109,8 @@ class MemoryProvider(NativeProvider):
 
         Only listings of a user have an index; others, which no request makes, sort everything.
         """
-        if query.namespace is not None and (query.owner_id or query.subjects):
+        indexed = query.owner_id or query.subjects or query.by_creation
+        if query.namespace is not None and indexed:
             for place in self._indexes.walk(query):
                 yield place, self._records[query.namespace, place[1]]
             return

@@ -39,10 +39,18 @@ _FROM = (
 _CREATED = [HEADER_FIELDS.index(name) for name in ("namespace", "session_id", "incarnation")]
 
 
-def _entries(columns: str, table: str, keys: str, place: str, bounds: tuple[int, int, int]) -> str:
+def _entries(
+    columns: str,
+    table: str,
+    keys: str,
+    place: str,
+    bounds: tuple[int, int, int],
+    *,
+    index: str = "listed",
+) -> str:
     """Return the highest entries of an index below a place; ``bounds`` number place and limit."""
     at, session_id, limit = (f"{{{number}}}" for number in bounds)
-    return f"""(SELECT {columns} FROM `{{prefix}}{table}` FORCE INDEX (listed) WHERE {keys}
+    return f"""(SELECT {columns} FROM `{{prefix}}{table}` FORCE INDEX ({index}) WHERE {keys}
     AND ({place} < {at} OR {place} = {at} AND session_id < {session_id})
     ORDER BY {place} DESC, session_id DESC LIMIT {limit})"""
 
@@ -128,6 +136,18 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
             "owner_id = {0} AND namespace = {1} AND archived = {2} AND mark = {3}",
             "listed_at",
             (4, 5, 6),
+        ),
+    ),
+    S.FIND_CREATED: (
+        f"""SELECT e.created_at, {_HEADER} FROM ({{each}}) e
+        STRAIGHT_JOIN `{{prefix}}sessions` s ON s.session_key = e.session_key""",
+        _entries(
+            "created_at, session_key",
+            "sessions",
+            "namespace = {0} AND archived = {1}",
+            "created_at",
+            (2, 3, 4),
+            index="created",
         ),
     ),
     S.FIND_ANY: f"""SELECT o.listed_at, {_HEADER} FROM `{{prefix}}owned` o

@@ -369,6 +369,23 @@ FROM (
 {_OF_PLACE}
 """
 
+FIND_CREATED = f"""
+SELECT place.created_at, s.*
+FROM (
+    SELECT o.session_key, o.created_at, o.session_id
+    FROM unnest({_arrays("text", "smallint", "bigint", "text", "bigint")})
+        AS list(namespace, archived, millis, id, most)
+    CROSS JOIN LATERAL (
+        SELECT session_key, created_at, session_id FROM {{schema}}."{{prefix}}sessions" entry
+        WHERE entry.namespace = list.namespace AND entry.archived = list.archived
+          AND (entry.created_at, entry.session_id) < (list.millis, list.id)
+        ORDER BY created_at DESC, session_id DESC LIMIT ($5::bigint[])[1]
+    ) o
+    ORDER BY o.created_at DESC, o.session_id DESC LIMIT ($5::bigint[])[1]
+) place
+{_OF_PLACE}
+"""
+
 FIND_SHARED = f"""
 SELECT DISTINCT x.granted_at, x.session_id, x.session_key
 FROM unnest({_arrays("text", "text", "bigint", "text", "bigint")})

@@ -146,6 +146,10 @@ class DueQueue:
         member = member_of(change.session_id, change.incarnation or 0)
         await self._wire.call(APPLY.on(keys, encode_msgpack(Write(erased=True))))
         await self._wire.call(Command.write("ZREM", shard, member, key=shard))
+        for archived in (False, True):
+            names = change.namespace, change.session_id
+            key = self._keys.created(*names, archived=archived)
+            await self._wire.call(Command.write("ZREM", key, member, key=key))
 
     def recheck(self, namespace: str, member: bytes, at: datetime) -> Command:
         """Return the command that makes an entry due that otherwise never would be."""
@@ -165,6 +169,21 @@ class DueQueue:
             )
         )
         return Counts(sum(sizes[: len(shards)]), sum(sizes[len(shards) :]))
+
+    async def lists_every_session(self, namespace: str) -> bool:
+        """Whether the lists by creation hold as many sessions as the due queue."""
+        created = [
+            key
+            for archived in (False, True)
+            for key in self._keys.created_shards(namespace, archived=archived, tag=None)
+        ]
+        shards = self._keys.due_shards(namespace)
+        sizes = _numbers(
+            await self._wire.call_each(
+                [Command.read("ZCARD", key, key=key) for key in [*shards, *created]]
+            )
+        )
+        return sum(sizes[: len(shards)]) <= sum(sizes[len(shards) :])
 
     async def members(self, namespace: str | None) -> AsyncIterator[tuple[str, list[bytes]]]:
         """Yield the members of each shard, with its namespace."""

@@ -87,6 +87,8 @@ class Indexes:
         member = member_of(header.session_id, header.incarnation)
         listed_at = to_millis(header.listed_at or header.last_active_at)
         entries = {(key, member): listed_at for key in self._owned(header, header.tags)}
+        created_at = to_millis(header.created_at)
+        entries |= {(key, member): created_at for key in self._created(header)}
         for subject, grant in header.grants.items():
             key = self._keys.shared_with(header.namespace, subject)
             entries[key, member] = to_millis(grant.granted_at)
@@ -260,6 +262,9 @@ class Indexes:
         ):
             end = _end(after.expires_at)
             yield _added(owned, member, score, end, token if is_new else None), is_new
+        created = tuple(key for key in self._created(after) if (key, member) not in held)
+        if created:
+            yield _added(created, member, to_millis(after.created_at), _KEPT, token), True
         for subject, grant in after.grants.items():
             key = self._keys.shared_with(after.namespace, subject)
             granted_at = to_millis(grant.granted_at)
@@ -277,6 +282,12 @@ class Indexes:
         yield self._keys.owned(*names, archived=header.archived)
         for tag in tags:
             yield self._keys.owned(*names, archived=header.archived, tag=tag)
+
+    def _created(self, header: SessionMetadata) -> Iterable[bytes]:
+        names, archived = (header.namespace, header.session_id), header.archived
+        yield self._keys.created(*names, archived=archived)
+        for tag in header.tags:
+            yield self._keys.created(*names, archived=archived, tag=tag)
 
 
 def claimed(entry: EntryKey, token: str) -> Command:

@@ -9,6 +9,9 @@ r"""Which keys hold what: one layout on every topology.
     session:owner:{default/user123}:archived[:tag:<tag>]  the archived ones
     session:subject:{default/user456}                     what is shared with a subject, granted_at
     session:due:{default/3}                               a shard of the due queue, due_at
+    session:created:{default/3}:active                    a shard of a namespace's active sessions,
+                                                          created_at; those with a tag, and the
+                                                          archived ones, as an owner's
     session:due:namespaces                                set: the namespaces that have due queues
     session:checked                                       written by a health check, for a minute
     <list>:claim:<member>                                 hash: the last claim of an entry
@@ -77,6 +80,27 @@ class Keys:
     def shared_with(self, namespace: str, subject: str) -> bytes:
         """Return the list of the sessions that are shared with a subject."""
         return f"{self.prefix}subject:{{{_quoted(namespace)}/{_quoted(subject)}}}".encode()
+
+    def created(
+        self, namespace: str, session_id: str, *, archived: bool, tag: str | None = None
+    ) -> bytes:
+        """Return the shard that holds a session in the list of its namespace, or of a tag."""
+        shard = crc32(session_id.encode()) % DUE_SHARDS
+        return self._created_shard(namespace, shard, archived=archived, tag=tag)
+
+    def created_shards(self, namespace: str, *, archived: bool, tag: str | None) -> list[bytes]:
+        """Return all shards of such a list; those of one number are in one slot."""
+        return [
+            self._created_shard(namespace, shard, archived=archived, tag=tag)
+            for shard in range(DUE_SHARDS)
+        ]
+
+    def _created_shard(
+        self, namespace: str, shard: int, *, archived: bool, tag: str | None
+    ) -> bytes:
+        shelf = "archived" if archived else "active"
+        key = f"{self.prefix}created:{{{_quoted(namespace)}/{shard}}}:{shelf}"
+        return (key if tag is None else f"{key}:tag:{_quoted(tag)}").encode()
 
     def due(self, namespace: str, session_id: str) -> bytes:
         """Return the shard of the due queue that holds a session."""

@@ -69,6 +69,9 @@ class Listings:
 
     async def find(self, query: Query) -> Found:
         """Return one page."""
+        if query.namespace is not None and query.by_creation:
+            await self._repairs.add_created(query.namespace)
+            return await self._find_listed(query, query.namespace)
         if query.namespace is None or not (query.owner_id or query.subjects):
             return await self._find_anywhere(query)
         return await self._find_listed(query, query.namespace)
@@ -77,7 +80,7 @@ class Listings:
         page = ListingPage(query, exact=False, walk_limit=None)
         sources = list(self._sources(query, namespace))
         after = None if query.after is None else (query.after.millis, query.after.session_id)
-        idle, at_least = 0, _fewest_checked(query)
+        idle, walked, at_least = 0, 0, _fewest_checked(query)
         while True:
             matched = page.matched
             wanted = min(max(page.missing, at_least), GROUP)
@@ -96,8 +99,10 @@ class Listings:
             if after is None:
                 return page.found()
             idle = 0 if page.matched > matched else idle + 1
+            walked += len(entries)
             by_cursor = query.after is not None and not page.is_skipping
-            if page.is_full or by_cursor or idle >= _IDLE_ROUNDS:
+            far = query.passes_over and walked >= WALK_LIMIT
+            if page.is_full or by_cursor or far or idle >= _IDLE_ROUNDS:
                 return page.cut_after(after)
 
     async def _next_entries(
@@ -138,12 +143,18 @@ class Listings:
         """Yield the lists that together have every session of the listing."""
         for subject in query.subjects:
             yield Source((self._keys.shared_with(namespace, subject),), subject)
-        if query.owner_id is None or query.subjects:
+        if query.subjects or not (query.by_creation or query.owner_id):
             return
         both = query.status in {None, SessionStatus.EXPIRED}
         shelves = (False, True) if both else (query.status is SessionStatus.ARCHIVED,)
         for archived in shelves:
             tags = query.tags or (None,)
+            if query.owner_id is None:
+                lists = (
+                    self._keys.created_shards(namespace, archived=archived, tag=tag) for tag in tags
+                )
+                yield from map(Source, zip(*lists, strict=True))
+                continue
             yield Source(
                 tuple(
                     self._keys.owned(namespace, query.owner_id, archived=archived, tag=tag)
@@ -209,7 +220,7 @@ def _is_stale(
 def _fewest_checked(query: Query) -> int:
     """Return the minimum number of entries to check, however small the page."""
     tells_apart = query.subjects and (query.status is SessionStatus.ARCHIVED or query.tags)
-    if tells_apart or query.status is SessionStatus.EXPIRED:
+    if tells_apart or query.passes_over or query.status is SessionStatus.EXPIRED:
         return WALK_LIMIT  # the lists hold these among others
     return _AT_LEAST
 

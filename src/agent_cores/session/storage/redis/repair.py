@@ -22,7 +22,7 @@ from agent_cores.session.storage.redis.indexes import claimed, random_token, rem
 from agent_cores.session.storage.redis.keys import split_member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
@@ -69,6 +69,7 @@ class Repairs:
         self._indexes = indexes
         self._due = due
         self._background = background
+        self._complete: set[str] = set()
 
     def check(
         self,
@@ -90,6 +91,17 @@ class Repairs:
             self._background.start(self._remove(namespace, wrong, at))
         if commands:
             self._background.start(self._wire.call_all(commands))
+
+    async def add_created(self, namespace: str) -> None:
+        """Add the sessions of an earlier program to the lists by creation, in the background.
+
+        It looks once a process and namespace; a listing that starts meanwhile may miss some.
+        """
+        if namespace in self._complete:
+            return
+        self._complete.add(namespace)
+        if not await self._due.lists_every_session(namespace):
+            self._background.start(repair_all(self._due, self._headers, self._indexes, namespace))
 
     def recheck(self, namespace: str, members: Iterable[bytes], at: datetime) -> None:
         """Have the sweeper check members of the due queue that have no session."""
@@ -154,8 +166,20 @@ async def repair_lists(
     Lists are in different cluster slots from sessions, so a failover may lose an entry and keep the
     session. This reads every session of the namespace: two round trips for every 500.
     """
-    async for members in due.pages(namespace):
-        found = await headers.read(namespace, [split_member(member)[0] for member in members])
-        known = [h for h in found if h is not None and not isinstance(h, CorruptRecordError)]
+    async for known in _every_header(due, headers, namespace):
         theirs = (h for h in known if h.owner_id == user_id or user_id in h.grants)
         await asyncio.gather(*map(indexes.repair, theirs))
+
+
+async def repair_all(due: DueQueue, headers: Headers, indexes: Indexes, namespace: str) -> None:
+    """Add missing index entries of every session of a namespace."""
+    async for known in _every_header(due, headers, namespace):
+        await asyncio.gather(*map(indexes.repair, known))
+
+
+async def _every_header(
+    due: DueQueue, headers: Headers, namespace: str
+) -> AsyncIterator[list[SessionMetadata]]:
+    async for members in due.pages(namespace):
+        found = await headers.read(namespace, [split_member(member)[0] for member in members])
+        yield [h for h in found if h is not None and not isinstance(h, CorruptRecordError)]

@@ -117,6 +117,9 @@ class Statement(Enum):
     """(owner_id, namespace, archived, mark, *place, limit): a row for each value of ``archived``
     that is wanted -> (listed_at, *header) of the highest entries below the place, at most
     ``limit`` for each row or, the highest, of all. In any order."""
+    FIND_CREATED = "find created"
+    """(namespace, archived, *place, limit): a row for each value of ``archived`` that is wanted ->
+    (created_at, *header) of the sessions created last, as FIND_OWNED."""
     FIND_ANY = "find any"
     """One row (mark, owner_id or None, namespace or None, *place, limit) -> the same. ``None``
     means any. For direct use of a provider: it may sort all entries."""

@@ -33,6 +33,7 @@ from agent_cores.session.storage.sql.rows import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from agent_cores.session.storage.headers import HeaderReader
@@ -118,7 +119,9 @@ def find_plan(query: Query, reader: HeaderReader) -> Plan[Found]:
     place = _BEFORE_ALL if query.after is None else (query.after.millis, query.after.session_id)
     number = min(query.limit + query.skip + 1, WALK_LIMIT)
     while True:
-        if query.subjects:
+        if query.by_creation:
+            entries = yield from _created_below(place, number, query)
+        elif query.subjects:
             entries = yield from _shared_below(place, number, query, headers)
         else:
             entries = yield from _owned_below(place, number, query)
@@ -138,10 +141,26 @@ def _owned_below(place: Place, number: int, query: Query) -> Plan[list[Entry]]:
         row = mark, owner, namespace, *place, number
         step = Step(Statement.FIND_ANY, [row])
     else:
-        shelves = (0, 1) if query.status is None else _ARCHIVED.get(query.status, (0, 1))
-        lists = [(owner, namespace, shelf, mark, *place, number) for shelf in shelves]
+        lists = [(owner, namespace, shelf, mark, *place, number) for shelf in _shelves(query)]
         step = Step(Statement.FIND_OWNED, lists)
-    entries = [((row[0], row[_SESSION_ID]), row[1:]) for row in (yield step)]
+    return _highest((yield step), number)
+
+
+def _created_below(place: Place, number: int, query: Query) -> Plan[list[Entry]]:
+    """Return the sessions of a namespace that were created last before a place."""
+    if query.namespace is None:
+        raise UnsupportedError("sessions are listed by creation one namespace at a time")
+    shelves = _shelves(query)
+    lists = [(query.namespace, shelf, *place, number) for shelf in shelves]
+    return _highest((yield Step(Statement.FIND_CREATED, lists)), number)
+
+
+def _shelves(query: Query) -> tuple[int, ...]:
+    return (0, 1) if query.status is None else _ARCHIVED.get(query.status, (0, 1))
+
+
+def _highest(rows: Iterable[Row], number: int) -> list[Entry]:
+    entries = [((row[0], row[_SESSION_ID]), row[1:]) for row in rows]
     entries.sort(key=itemgetter(0), reverse=True)
     return entries[:number]
 

@@ -112,6 +112,11 @@ _TEXTS = {
             AND (listed_at, session_id) < (?5, ?6)
         ORDER BY listed_at DESC, session_id DESC LIMIT ?7
     """,
+    Statement.FIND_CREATED: """
+        SELECT created_at, {header} FROM "{prefix}sessions" AS s
+        WHERE namespace = ?1 AND archived = ?2 AND (created_at, session_id) < (?3, ?4)
+        ORDER BY created_at DESC, session_id DESC LIMIT ?5
+    """,
     # Leaves filtering by tag (?1 is the mark) to the reader of the headers.
     Statement.FIND_ANY: """
         SELECT listed_at, {header} FROM "{prefix}sessions" AS s

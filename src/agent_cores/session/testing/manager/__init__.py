@@ -16,6 +16,7 @@ from agent_cores.session.testing.manager.limits import LimitCases
 from agent_cores.session.testing.manager.listing import ListingCases
 from agent_cores.session.testing.manager.lost_answers import LostAnswerCases
 from agent_cores.session.testing.manager.messages import MessageCases
+from agent_cores.session.testing.manager.operators import OperatorCases
 from agent_cores.session.testing.manager.processes import ProcessCases
 from agent_cores.session.testing.manager.restored import RestoredStoreCases
 from agent_cores.session.testing.manager.secrecy import SecrecyCases
@@ -43,6 +44,7 @@ class VerbContract(
     IsolationCases,
     LimitCases,
     ErasureCases,
+    OperatorCases,
     RestoredStoreCases,
 ):
     """What the verbs must do, for anything that has them: a manager, or a client of one."""

@@ -85,6 +85,42 @@ class ListingCases(ManagerCases):
         assert ids(await manager.list_user_sessions("ann", tags=["even", "third"])) == ["s0"]
         assert ids(await manager.list_user_sessions("ann", tags=["odd"])) == ["s6"]
 
+    async def test_metadata_lists_what_is_equal(
+        self, manager: SessionManager, seven: list[str]
+    ) -> None:
+        for number in range(7):
+            values = {"n": number % 3, "kind": {"a": [number % 2], "b": None}, "on": number == 2}
+            await manager.update_session(f"s{number}", "ann", None, values)
+        wanted: tuple[tuple[dict[str, Any], set[str]], ...] = (
+            ({}, {"s0", "s1", "s2", "s3", "s4", "s5", "s6"}),
+            ({"n": 0}, {"s0", "s3", "s6"}),
+            ({"n": 0.0}, set()),
+            ({"on": True, "n": 2}, {"s2"}),
+            ({"on": 1}, set()),
+            ({"n": None}, set()),
+            ({"other": None, "n": 1}, {"s1", "s4"}),
+            ({"kind": {"b": None, "a": [1]}}, {"s1", "s3", "s5"}),
+        )
+        for metadata, expected in wanted:
+            for limit in (1, 2, 9):
+                found = await walk(manager, "ann", metadata=metadata, limit=limit)
+                assert len(found) == len(expected)
+                assert set(found) == expected, metadata
+        both = await walk(manager, "ann", metadata={"n": 0}, tags=["even"], limit=1)
+        assert set(both) == {"s0", "s6"}
+        assert await walk(manager, "bob", metadata={"n": 0}) == []
+        await manager.update_session("s3", "ann", None, {"n": 9})
+        assert set(await walk(manager, "ann", metadata={"n": 0})) == {"s0", "s6"}
+
+    async def test_what_is_shared_is_listed_by_metadata(
+        self, manager: SessionManager, seven: list[str]
+    ) -> None:
+        for session_id in ("s1", "s4", "s5"):
+            await manager.update_session(session_id, "ann", None, {"n": session_id})
+            await manager.share_session(session_id, "ann", "bob")
+        assert await walk(manager, "bob", shared=True, metadata={"n": "s4"}) == ["s4"]
+        assert await walk(manager, "bob", shared=True, metadata={"n": "s2"}) == []
+
     async def test_an_offset_skips_that_many(
         self, manager: SessionManager, seven: list[str]
     ) -> None:
@@ -219,6 +255,13 @@ class ListingCases(ManagerCases):
             {"status": "gone"},
             {"tags": "x"},
             {"tags": [""]},
+            {"metadata": "x"},
+            {"metadata": [1]},
+            {"metadata": {"owner_id": "ann"}},
+            {"metadata": {"title": "x"}},
+            {"metadata": {"tags": ["x"]}},
+            {"metadata": {"x": float("nan")}},
+            {"metadata": {1: 2}},
             {"cursor": "x"},
             {"cursor": ""},
             {"cursor": "W10"},

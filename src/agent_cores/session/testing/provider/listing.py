@@ -18,6 +18,7 @@ from agent_cores.session.models import (
     SessionStatus,
 )
 from agent_cores.session.models.query import WALK_LIMIT
+from agent_cores.session.models.values import sorted_json
 from agent_cores.session.testing.beside import walk
 from agent_cores.session.testing.provider.cases import ProviderCases
 from agent_cores.session.testing.provider.changes import grant
@@ -86,6 +87,94 @@ class ListingCases(ProviderCases):
                 status=status,
                 tags=tags,
                 limit=limit,
+            )
+            await beside.compare_listing(query)
+
+    async def test_a_namespace_is_listed_by_creation(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        headers = await fill(beside, clock)
+        clock.advance(2)
+        for header in (headers[0], headers[3]):  # activity does not move them
+            message = new_message("m", at=clock())
+            await beside.apply(change_of(header, clock(), append=(message,)))
+        elsewhere = new_header("s1", at=clock(), incarnation=99, namespace="team-a", tags=("x",))
+        await beside.apply(creation(elsewhere))
+        clock.advance(3.01)
+        for status, tags, limit in product(
+            (None, *SessionStatus), ((), ("x",), ("y", "x"), ("w",)), (2, 7)
+        ):
+            query = Query(
+                namespace="default",
+                at=clock(),
+                status=status,
+                tags=tags,
+                limit=limit,
+                by_creation=True,
+            )
+            await beside.compare_listing(query)
+        late = headers[9].created_at
+        query = Query(namespace="default", at=clock(), by_creation=True, created_after=late)
+        await beside.compare_listing(query)
+
+    async def test_a_list_by_creation_follows_tags_shelves_and_deletes(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        headers = []
+        for number in range(6):
+            clock.advance(1)
+            header = new_header(f"s{number}", at=clock(), incarnation=number + 1, tags=("x",))
+            headers.append((await beside.apply(creation(header))).header)
+        clock.advance(1)
+        at = clock()
+        await beside.apply(change_of(headers[0], at, metadata={"tags": ("y",)}))
+        await beside.apply(change_of(headers[1], at, access=AccessEffect(archived=True)))
+        await beside.apply(change_of(headers[2], at, access=AccessEffect(owner_id="bob")))
+        await beside.apply(change_of(headers[3], at, delete=True))
+        again = new_header("s3", at=clock.advance(1), incarnation=77, tags=("x",))
+        await beside.apply(creation(again))
+        for status, tags in product((None, *SessionStatus), ((), ("x",), ("y",))):
+            query = Query(
+                namespace="default",
+                at=clock(),
+                status=status,
+                tags=tags,
+                limit=2,
+                by_creation=True,
+            )
+            await beside.compare_listing(query)
+
+    async def test_metadata_lists_what_is_equal(self, beside: Beside, clock: ManualClock) -> None:
+        values: tuple[Any, ...] = (1, 1.0, True, "1", [1], {"a": 1, "b": 2}, None)
+        for number, (owner_id, tags, value) in enumerate(
+            product(("ann", "bob"), ((), ("x",)), values)
+        ):
+            clock.advance(0.001 * (number % 3))
+            attributes = {} if value is None else {"k": value, "n": number % 2}
+            header = new_header(
+                f"s{number}",
+                at=clock(),
+                incarnation=number + 1,
+                owner_id=owner_id,
+                tags=tags,
+                attributes=attributes,
+            )
+            await beside.apply(creation(header))
+        wanted: tuple[dict[str, Any], ...] = (
+            *({"k": value} for value in values),
+            {"k": {"b": 2, "a": 1}},
+            {"k": 1, "n": 1},
+            {"k": "1", "other": None},
+        )
+        for owner_id, tags, metadata in product(("ann", "eve"), ((), ("x",)), wanted):
+            query = Query(
+                namespace="default",
+                at=clock(),
+                owner_id=owner_id,
+                status=SessionStatus.ACTIVE,
+                tags=tags,
+                attributes={key: sorted_json(value) for key, value in metadata.items()},
+                limit=1,
             )
             await beside.compare_listing(query)
 
@@ -203,6 +292,22 @@ class ListingCases(ProviderCases):
                 offset=offset,
             )
             assert await _ids_by_cursor(provider, query) == both[::-1][offset:]
+
+    async def test_a_page_by_metadata_examines_a_bounded_number(
+        self, provider: StorageProvider, clock: ManualClock
+    ) -> None:
+        count = 3 * WALK_LIMIT + 50
+        headers = [
+            new_header(f"s{n:04}", at=clock(), incarnation=n + 1, attributes={"n": int(n == 0)})
+            for n in range(count)
+        ]
+        await asyncio.gather(*(provider.apply(creation(header)) for header in headers))
+        wanted = {"n": sorted_json(1)}
+        query = Query(namespace="default", at=clock(), owner_id="ann", attributes=wanted)
+        found = await provider.find(query)
+        if provider.capabilities.flat:
+            assert (found.headers, found.next is None) == ([], False)
+        assert await _ids_by_cursor(provider, query) == ["s0000"]
 
     async def test_activity_moves_a_session_to_the_front_once_it_is_a_second_behind(
         self, beside: Beside, clock: ManualClock

@@ -1,0 +1,84 @@
+"""The audit log: one line for each call of an operator."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent_cores.session.errors import SessionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    Verb = Callable[..., Coroutine[Any, Any, Any]]
+
+logger = logging.getLogger("agent_cores.session.audit")
+"""Level INFO. Records have ``operator``, ``namespace``, ``verb``, ``session_id``, ``outcome``."""
+
+T = TypeVar("T")
+_NO_CALLS = frozenset({"initialize", "shutdown"})
+
+
+def record(
+    operator: str, namespace: str, verb: str, session_id: object, failure: BaseException | None
+) -> None:
+    """Write the line of one call; ``failure`` is what it raised."""
+    outcome = outcome_of(failure)
+    about = None if session_id is None else str(session_id)
+    logger.info(
+        "operator %s in %s: %s, session %s: %s",
+        operator,
+        namespace,
+        verb,
+        "-" if about is None else ascii(about),
+        outcome,
+        extra={
+            "operator": operator,
+            "namespace": namespace,
+            "verb": verb,
+            "session_id": about,
+            "outcome": outcome,
+        },
+    )
+
+
+def outcome_of(failure: BaseException | None) -> str:
+    """Return ``done``, the code of the refusal, or ``cancelled``."""
+    if failure is None:
+        return "done"
+    if isinstance(failure, asyncio.CancelledError):
+        return "cancelled"
+    return failure.code if isinstance(failure, SessionError) else "internal"
+
+
+def audited(kind: type[T]) -> type[T]:
+    """Make every public verb of a class of operators write its line to the audit log."""
+    for name in dir(kind):
+        verb = inspect.getattr_static(kind, name)
+        if not name.startswith("_") and name not in _NO_CALLS and inspect.iscoroutinefunction(verb):
+            setattr(kind, name, _audited(name, verb))
+    return kind
+
+
+def _audited(name: str, verb: Verb) -> Verb:
+    signature = inspect.signature(verb)
+
+    @wraps(verb)
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the verb's own
+        session_id, failure = None, None
+        try:
+            session_id = signature.bind(self, *args, **kwargs).arguments.get("session_id")
+            result = await verb(self, *args, **kwargs)
+            if name == "create_session":
+                session_id = result
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            record(self.operator, self._scope.namespace, name, session_id, failure)
+        return result
+
+    return call

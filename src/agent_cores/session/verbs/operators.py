@@ -1,0 +1,243 @@
+"""The verbs that only operators have: lists and counts of whoever's sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from agent_cores.session.access.access_control import Action
+from agent_cores.session.errors import (
+    InvalidInputError,
+    SessionExpiredError,
+    SessionMovedError,
+    SessionNotFoundError,
+)
+from agent_cores.session.inputs import choice, moment, whole_number
+from agent_cores.session.models.query import Cursor, Found, Query
+from agent_cores.session.models.session import Page, Session, SessionStatus
+from agent_cores.session.models.snapshot import Window
+from agent_cores.session.verbs.conversations import LISTED
+from agent_cores.session.verbs.paging import find_page
+from agent_cores.session.verbs.session_verbs import SessionVerbs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from agent_cores.session.models.session import SessionMetadata
+
+Order = Literal["active", "created"]
+Included = Literal["context", "last_message"]
+INCLUDED = ("context", "last_message")
+COUNTED = 10_000
+"""How many sessions one call of ``count_sessions`` counts at most."""
+_COUNTED_TOGETHER = 250
+_MOST_READS = 100
+"""How many reads of the store one count takes at most; each passes over about 1,000 sessions."""
+_MOST_INCLUDED = 100
+_READ_TOGETHER = 8
+
+
+class SessionCount(msgspec.Struct, frozen=True):
+    """How many sessions one call has counted.
+
+    ``complete`` is false if there may be more: count on with ``cursor=next_cursor`` and add up.
+    """
+
+    sessions: int
+    complete: bool
+    next_cursor: str | None = None
+
+
+class OperatorVerbs(SessionVerbs):
+    """Every verb, with the rights of the owner in every session, and lists of all owners.
+
+    ``user_id`` says in whose name an operator acts: the author of messages, the one who granted,
+    the owner of what is created.
+    """
+
+    @property
+    def operator(self) -> str:
+        """The name of the operator, as in the audit log."""
+        return self._scope.operator or ""
+
+    async def list_sessions(
+        self,
+        *,
+        owner_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        status: SessionStatus | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        created_after: datetime | None = None,
+        active_after: datetime | None = None,
+        order: Order | None = None,
+        include: Iterable[Included] = (),
+        limit: int = 10,
+        cursor: str | None = None,
+    ) -> Page[Session]:
+        """Return headers of one owner's sessions, or of the whole namespace's.
+
+        One owner's are in the order of activity, the namespace's in that of creation, the latest
+        first: for the other orders there is no index, and ``order`` refuses them. The filters are
+        those of ``list_user_sessions``. With ``created_after`` or ``active_after``, sessions whose
+        time is later. ``include`` adds the context, the last message, or both. That costs one read
+        a session; such a page holds at most 100 sessions, and ends once they hold 4 MiB
+        (``SESSION_MAX_PAGE_BYTES``). A page may be short, even empty, with ``next_cursor`` set: it
+        examines about 1,000 sessions at most for each 64 that it returns.
+        """
+        await self._runtime.ready()
+        included = _included(include)
+        query = self._query(
+            owner_id=owner_id,
+            tags=tags,
+            status=status,
+            metadata=metadata,
+            created_after=created_after,
+            active_after=active_after,
+            order=order,
+            limit=limit,
+            cursor=cursor,
+        )
+        if included:
+            return await self._list_with(query, included)
+        found = await find_page(self._engine, query)
+        return self._page([self._listed(header, query) for header in found.headers], found)
+
+    async def count_sessions(
+        self,
+        *,
+        owner_id: str | None = None,
+        tags: Sequence[str] | None = None,
+        status: SessionStatus | str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        created_after: datetime | None = None,
+        active_after: datetime | None = None,
+        cursor: str | None = None,
+    ) -> SessionCount:
+        """Count the sessions that ``list_sessions`` returns: 10,000 a call at most.
+
+        It reads every header that it counts. ``get_statistics`` counts a whole namespace at no
+        cost.
+        """
+        await self._runtime.ready()
+        query = self._query(
+            owner_id=owner_id,
+            tags=tags,
+            status=status,
+            metadata=metadata,
+            created_after=created_after,
+            active_after=active_after,
+            limit=_COUNTED_TOGETHER,
+            cursor=cursor,
+        )
+        count = reads = 0
+        while True:
+            found = await self._engine.find(query)
+            count, reads = count + len(found.headers), reads + 1
+            if found.next is None:
+                return SessionCount(count, complete=True)
+            if count >= COUNTED or reads >= _MOST_READS:
+                return SessionCount(count, complete=False, next_cursor=found.next.encode())
+            query = msgspec.structs.replace(query, after=found.next)
+
+    def _query(
+        self,
+        *,
+        owner_id: str | None,
+        tags: Sequence[str] | None,
+        status: SessionStatus | str | None,
+        metadata: Mapping[str, Any] | None,
+        created_after: datetime | None,
+        active_after: datetime | None,
+        limit: int,
+        cursor: str | None,
+        order: str | None = None,
+    ) -> Query:
+        self._engine.access.check_operator(self._scope.caller(self.operator))
+        after = None if cursor is None else Cursor.decode(cursor)
+        by_creation = owner_id is None
+        wanted = "created" if by_creation else "active"
+        if order is not None and order != wanted:
+            problem = f"must be {wanted} {'without' if by_creation else 'with'} owner_id"
+            raise InvalidInputError("order", problem)
+        if after is not None and (after.shared or after.created is not by_creation):
+            raise InvalidInputError("cursor", "belongs to another listing")
+        return Query(
+            namespace=self._scope.namespace,
+            at=self._engine.clock(),
+            owner_id=None if owner_id is None else self._inputs.user_id(owner_id, "owner_id"),
+            by_creation=by_creation,
+            status=choice(LISTED[0] if status is None else status, SessionStatus, "status", LISTED),
+            tags=self._inputs.tags(tags),
+            attributes=self._inputs.wanted_metadata(metadata),
+            created_after=moment(created_after, "created_after"),
+            active_after=moment(active_after, "active_after"),
+            limit=whole_number(limit, "limit", 1, self._engine.limits.page_items),
+            after=after,
+        )
+
+    async def _list_with(self, query: Query, included: frozenset[str]) -> Page[Session]:
+        """List with contexts or messages, a few sessions at a time."""
+        sessions: list[Session] = []
+        room, most = self._engine.limits.page_bytes, min(query.limit, _MOST_INCLUDED)
+        while True:
+            wanted = min(_READ_TOGETHER, most - len(sessions))
+            found = await self._engine.find(msgspec.structs.replace(query, limit=wanted))
+            read = await asyncio.gather(
+                *(self._with(header, query, included) for header in found.headers)
+            )
+            sessions += [session for session, _ in read if session is not None]
+            room -= sum(size for _, size in read)
+            short = len(found.headers) < wanted
+            if found.next is None or short or room <= 0 or len(sessions) >= most:
+                return self._page(sessions, found)
+            query = msgspec.structs.replace(query, after=found.next)
+
+    async def _with(
+        self, header: SessionMetadata, query: Query, included: frozenset[str]
+    ) -> tuple[Session | None, int]:
+        """Return one session with what is included, and its size; ``None`` if it is gone."""
+        window = Window(limit=1) if "last_message" in included else None
+        caller = self._scope.caller(self.operator)
+        try:
+            read = await self._engine.read(
+                self._scope,
+                header.session_id,
+                caller,
+                Action.READ,
+                context="context" in included,
+                window=window,
+            )
+        except (SessionNotFoundError, SessionExpiredError, SessionMovedError):
+            return None, 0
+        snapshot, decision = read.snapshot, read.decision
+        context, messages = snapshot.context, snapshot.messages
+        size = sum(map(len, (context or {}).values())) + sum(len(m.body) for m in messages or ())
+        session = msgspec.structs.replace(
+            self._listed(snapshot.header, query),
+            context=None if context is None else self._decoded_context(context, decision),
+            messages=None if messages is None else self._decoded(messages, decision),
+        )
+        return session, size
+
+    def _listed(self, header: SessionMetadata, query: Query) -> Session:
+        caller = self._scope.caller(self.operator)
+        session = self._engine.session(header, caller, query.at)
+        if session is None:
+            raise SessionNotFoundError
+        return session
+
+    def _page(self, sessions: list[Session], found: Found) -> Page[Session]:
+        following = None if found.next is None else found.next.encode()
+        return Page(sessions, has_more=following is not None, next_cursor=following)
+
+
+def _included(names: object) -> frozenset[str]:
+    if isinstance(names, str) or not isinstance(names, tuple | list | set | frozenset):
+        raise InvalidInputError("include", f"must be a list of {', '.join(INCLUDED)}")
+    for name in names:
+        if name not in INCLUDED:
+            raise InvalidInputError("include", f"must be some of {', '.join(INCLUDED)}")
+    return frozenset(names)
