@@ -43,11 +43,19 @@ class Live:
         return f"http://127.0.0.1:{port}"
 
     async def stop(self) -> None:
-        """Stop listening."""
-        self._server.should_exit = True
+        """Stop listening and close the connections, without waiting for uvicorn's next tick."""
         if self._serving is not None:
-            await self._serving
-        await self._server.shutdown()
+            self._serving.cancel()
+        for server in self._server.servers:
+            server.close()
+        state = self._server.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.001)
+        for server in self._server.servers:
+            await server.wait_closed()
+        await self._server.lifespan.shutdown()
 
 
 class ServedClient(SessionClient):
