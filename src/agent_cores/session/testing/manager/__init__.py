@@ -26,10 +26,12 @@ from agent_cores.session.testing.manager.tails import TailCases
 from agent_cores.session.testing.manager.turns import TurnCases
 from agent_cores.session.testing.manager.unreadable import UnreadableCases
 from agent_cores.session.testing.manager.updates import UpdateCases
+from agent_cores.session.testing.manager.versions import VersionCases
 
 
 class VerbContract(
     SessionCases,
+    VersionCases,
     MessageCases,
     ContentCases,
     UpdateCases,
