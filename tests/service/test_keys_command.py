@@ -136,7 +136,7 @@ def test_an_id_that_no_key_has_is_told_in_a_line(keys: Run, key_id: str) -> None
         ("create", "x", "--namespace", "\udcff"),
         ("create", "x", "--user", "\udcff"),
         ("create", "x", "--group", "\x1b[2J"),
-        ("create", "x", "--storage", "redis://\udcff"),
+        ("create", "x", "--storage", "redis://\udcff?timeout=0.5"),
         ("create", "x", "--storage", "sqlite:////dev/null/x.db"),
         ("create",),
         ("nothing",),
