@@ -16,8 +16,9 @@ from agent_cores.session.storage.mysql.connection import MysqlConnection
 from agent_cores.session.storage.mysql.provider import MysqlProvider
 from agent_cores.session.storage.sql.dialect import Statement, Step
 from agent_cores.session.testing.samples import creation, new_header, new_message
-from tests.mysql.support import append, change, create, message_ids, sql
+from tests.mysql.support import sql
 from tests.servers.mariadb import shared_server
+from tests.sql_stores import append, change, create, message_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,9 @@ from agent_cores.session.models import Query
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.mysql.provider import MysqlProvider
 from agent_cores.session.testing.samples import new_context
-from tests.mysql.support import append, change, create, message_ids, sql
+from tests.mysql.support import sql
 from tests.servers.mariadb import shared_server
+from tests.sql_stores import append, change, create, message_ids
 
 pytestmark = pytest.mark.anyio
 

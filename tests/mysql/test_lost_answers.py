@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
-from agent_cores.session.session_manager import SessionManager
 from agent_cores.session.storage.mysql.provider import MysqlProvider
-from agent_cores.session.testing import suite_settings
-from agent_cores.session.testing.samples import new_context
-from tests.mysql.support import append, change, create, message_ids
+from tests.lost_answers import LostAnswers
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.mariadb import shared_server
+from tests.sql_stores import append, create, message_ids
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,79 +39,9 @@ async def provider(proxy: CuttingProxy) -> AsyncIterator[MysqlProvider]:
     await provider.shutdown()
 
 
-async def test_an_append_whose_response_was_lost_says_so_and_its_repetition_is_a_replay(
-    provider: MysqlProvider, proxy: CuttingProxy
-) -> None:
-    header = await create(provider)
-    await provider.apply(append(header, "warm"))
-    lost = append(header, "lost-message")
-    proxy.lose_answer(b"lost-message")
-    with pytest.raises(StorageUnavailableError) as caught:
-        await provider.apply(lost)
-    assert caught.value.outcome_unknown
-    assert await message_ids(provider) == ["warm", "lost-message"]
-    assert (await provider.apply(lost)).replayed
-    assert await message_ids(provider) == ["warm", "lost-message"]
-
-
-async def test_an_append_that_never_arrived_is_written_once_when_repeated(
-    provider: MysqlProvider, proxy: CuttingProxy
-) -> None:
-    header = await create(provider)
-    proxy.lose_request(b"lost-message")
-    with pytest.raises(StorageUnavailableError) as caught:
-        await provider.apply(append(header, "lost-message"))
-    assert caught.value.outcome_unknown
-    assert await message_ids(provider) == []
-    await provider.apply(append(header, "lost-message"))
-    assert await message_ids(provider) == ["lost-message"]
-
-
-async def test_a_change_whose_commit_was_executed_but_not_answered_says_that_it_may_be_in(
-    provider: MysqlProvider, proxy: CuttingProxy
-) -> None:
-    header = await create(provider)
-    proxy.lose_answer(b"COMMIT")
-    with pytest.raises(StorageUnavailableError) as caught:
-        await provider.apply(change(header, context_set=new_context(key=1)))
-    assert caught.value.outcome_unknown
-    snapshot = await provider.read("default", "talk", context=True)
-    assert snapshot is not None
-    assert snapshot.context == new_context(key=1)
-
-
-async def test_a_connection_lost_before_the_commit_is_replaced_and_the_change_made_once(
-    provider: MysqlProvider, proxy: CuttingProxy
-) -> None:
-    header = await create(provider)
-    proxy.lose_answer(b"FOR UPDATE")
-    applied = await provider.apply(change(header, context_set=new_context(key="new-value")))
-    assert proxy.cuts == 1
-    assert applied.header.revision == header.revision + 1
-
-
-async def test_a_read_is_repeated_on_another_connection(
-    provider: MysqlProvider, proxy: CuttingProxy
-) -> None:
-    await create(provider, "readable-session")
-    proxy.lose_answer(b"readable-session")
-    assert await message_ids(provider, "readable-session") == []
-    assert proxy.cuts == 1
-
-
-async def test_the_manager_repeats_an_append_and_a_create_and_nothing_is_doubled(
-    provider: MysqlProvider, proxy: CuttingProxy
-) -> None:
-    async with SessionManager(provider, settings=suite_settings()) as manager:
-        proxy.lose_answer(b"COMMIT")
-        session_id = await manager.create_session("ann")
-        await manager.add_message(session_id, "ann", "user", "first")
-        proxy.lose_answer(b"the second")
-        second = await manager.add_message(session_id, "ann", "user", "the second")
-        messages = await manager.get_session_messages(session_id, "ann")
-        assert proxy.cuts == 2
-        assert [message.content for message in messages] == ["first", "the second"]
-        assert second.seq == 2
+class TestLostAnswers(LostAnswers):
+    commit = b";COMMIT"  # without the semicolon, READ COMMITTED has it too
+    within = b"FOR UPDATE"
 
 
 async def test_a_silent_server_is_given_up_at_the_deadline_and_the_connection_with_it(

@@ -11,7 +11,8 @@ import pytest
 from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.mysql.provider import MysqlProvider
-from tests.mysql.support import append, create, message_ids, sql
+from tests.mysql.support import sql
+from tests.sql_stores import append, create, message_ids
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,11 @@ import pytest
 from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
 from agent_cores.session.storage.mysql import connection
 from agent_cores.session.storage.mysql.provider import MysqlProvider
-from tests.mysql.support import append, create, message_ids, sql
+from tests.mysql.support import sql
 from tests.postgres.test_server import new_certificate
 from tests.servers.launching import give
 from tests.servers.mariadb import MariaDBServer, shared_server
+from tests.sql_stores import append, create, message_ids
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from agent_cores.session.models import Query, SessionMetadata
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.testing.samples import new_context
-from tests.postgres.support import append, change, create
+from tests.sql_stores import append, change, create
 
 SESSIONS = 20
 PASSING = "passing"

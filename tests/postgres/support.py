@@ -1,73 +1,24 @@
-"""Helpers of these tests: sessions, appends, and reads of the tables themselves."""
+"""Helpers of these tests: reads of the tables themselves, locks, and open transactions."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
-from agent_cores.session.models import Change, SessionMetadata, Window
-from agent_cores.session.models.times import utc_now
+from agent_cores.session.models import Change, Window
 from agent_cores.session.storage.postgres.url import split_url
 from agent_cores.session.storage.sql.batch import Batch
 from agent_cores.session.storage.sql.dialect import carry_out
-from agent_cores.session.testing.samples import creation, new_header, new_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from datetime import datetime
 
     from agent_cores.session.storage.postgres.provider import PostgresProvider
 
 TABLES = ("sessions", "messages", "context", "owned", "shared", "deleted")
-
-
-async def create(
-    provider: PostgresProvider,
-    session_id: str = "talk",
-    *,
-    created: datetime | None = None,
-    **fields: Any,  # noqa: ANN401 - of SessionMetadata
-) -> SessionMetadata:
-    """Create a session, now or at that time, and return its header."""
-    header = new_header(session_id, at=created or utc_now(), **fields)
-    return (await provider.apply(creation(header))).header
-
-
-def append(header: SessionMetadata, *ids: str, **guards: Any) -> Change:  # noqa: ANN401 - of Change
-    """Return a plain append, decided on a header."""
-    at = utc_now()
-    return Change(
-        namespace=header.namespace,
-        session_id=header.session_id,
-        at=at,
-        basis=header,
-        incarnation=header.incarnation,
-        access_revision=header.access_revision,
-        append=tuple(new_message(message_id, at=at) for message_id in ids),
-        **guards,
-    )
-
-
-def change(header: SessionMetadata, **effects: Any) -> Change:  # noqa: ANN401 - of Change
-    """Return a change other than an append, guarded by the incarnation."""
-    return Change(
-        namespace=header.namespace,
-        session_id=header.session_id,
-        at=utc_now(),
-        incarnation=header.incarnation,
-        **effects,
-    )
-
-
-async def message_ids(provider: PostgresProvider, session_id: str = "talk") -> list[str]:
-    """Return the ids of a session's messages, in order."""
-    look = await provider.read("default", session_id, window=Window(limit=1000))
-    assert look is not None
-    assert look.messages is not None
-    return [message.id for message in look.messages]
 
 
 async def consecutive_ids(provider: PostgresProvider, session_id: str) -> list[str]:

@@ -14,7 +14,8 @@ from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql import batch as sql_batch
 from agent_cores.session.testing.samples import creation, new_context, new_header
-from tests.postgres.support import change, connected, create
+from tests.postgres.support import connected
+from tests.sql_stores import change, create
 
 pytestmark = pytest.mark.anyio
 

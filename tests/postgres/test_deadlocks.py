@@ -14,15 +14,8 @@ import pytest
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.testing.samples import creation, new_context, new_header
 from tests.postgres.hammer import SESSIONS
-from tests.postgres.support import (
-    append,
-    change,
-    connected,
-    consecutive_ids,
-    create,
-    uncommitted,
-    waits_for_lock,
-)
+from tests.postgres.support import connected, consecutive_ids, uncommitted, waits_for_lock
+from tests.sql_stores import append, change, create
 
 if TYPE_CHECKING:
     from agent_cores.session.models import Change

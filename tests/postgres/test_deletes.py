@@ -13,7 +13,8 @@ from agent_cores.session.models import AccessRole, Grant, Query, SeqRange
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.testing.samples import creation, new_context, new_header
-from tests.postgres.support import TABLES, append, change, connected, create, row_counts
+from tests.postgres.support import TABLES, connected, row_counts
+from tests.sql_stores import append, change, create
 
 if TYPE_CHECKING:
     from agent_cores.session.models import SessionMetadata

@@ -10,8 +10,9 @@ import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.postgres.provider import PostgresProvider
-from tests.postgres.support import append, consecutive_ids, create
+from tests.postgres.support import consecutive_ids
 from tests.servers.postgres import PgBouncer, PostgresServer, empty_store
+from tests.sql_stores import append, create
 
 if TYPE_CHECKING:
     from agent_cores.session.models import SessionMetadata

@@ -12,9 +12,9 @@ import pytest
 from agent_cores.session.errors import SessionExpiredError, StaleHeaderError
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres.provider import PostgresProvider
-from tests.postgres.support import append, create, message_ids
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.postgres import empty_store, shared_server
+from tests.sql_stores import append, create, message_ids
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

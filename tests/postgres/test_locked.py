@@ -21,9 +21,10 @@ from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql.in_flight import InFlight
 from agent_cores.session.testing.samples import creation, new_context, new_header
-from tests.postgres.support import append, change, connected, create, message_ids, uncommitted
+from tests.postgres.support import connected, uncommitted
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.postgres import empty_store, shared_server
+from tests.sql_stores import append, change, create, message_ids
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable

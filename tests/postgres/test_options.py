@@ -14,8 +14,8 @@ from agent_cores.session.errors import ConfigurationError, StorageUnavailableErr
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage import StorageFactory
 from agent_cores.session.storage.postgres.provider import PostgresProvider
-from tests.postgres.support import append, create
 from tests.servers.postgres import shared_pooler, shared_server
+from tests.sql_stores import append, create
 
 pytestmark = pytest.mark.anyio
 

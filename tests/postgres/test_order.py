@@ -13,15 +13,8 @@ from agent_cores.session.models import AccessEffect, AccessRole, Grant, Query, S
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.testing.samples import new_context
-from tests.postgres.support import (
-    append,
-    change,
-    connected,
-    create,
-    message_ids,
-    uncommitted,
-    waits_for_lock,
-)
+from tests.postgres.support import connected, uncommitted, waits_for_lock
+from tests.sql_stores import append, change, create, message_ids
 
 pytestmark = pytest.mark.anyio
 

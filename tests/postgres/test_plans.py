@@ -10,8 +10,9 @@ import pytest
 from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql.rows import columns
-from tests.postgres.support import append, connected, create
+from tests.postgres.support import connected
 from tests.servers.postgres import empty_store, shared_server
+from tests.sql_stores import append, create
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence

@@ -9,7 +9,8 @@ import pytest
 
 from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.storage.postgres.provider import PostgresProvider
-from tests.postgres.support import append, connected, create, message_ids
+from tests.postgres.support import connected
+from tests.sql_stores import append, create, message_ids
 
 if TYPE_CHECKING:
     import asyncpg

@@ -13,7 +13,8 @@ from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql import schema as sql_schema
 from agent_cores.session.storage.sql.schema import numbered_files
-from tests.postgres.support import append, change, connected, create, message_ids
+from tests.postgres.support import connected
+from tests.sql_stores import append, change, create, message_ids
 
 pytestmark = pytest.mark.anyio
 

@@ -9,8 +9,8 @@ import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.postgres.provider import PostgresProvider
-from tests.postgres.support import append, create, message_ids
 from tests.servers.postgres import PgBouncer, PostgresServer, empty_store, shared_server
+from tests.sql_stores import append, create, message_ids
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.postgres.provider import PostgresProvider
-from tests.postgres.support import append, change, create, message_ids
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.postgres import PostgresServer, empty_store
+from tests.sql_stores import append, change, create, message_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

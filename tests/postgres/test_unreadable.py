@@ -11,7 +11,8 @@ from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models import AccessRole, Grant, Query
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.testing.samples import creation, new_header
-from tests.postgres.support import append, change, connected, create, message_ids
+from tests.postgres.support import connected
+from tests.sql_stores import append, change, create, message_ids
 
 if TYPE_CHECKING:
     from agent_cores.session.storage.postgres.provider import PostgresProvider

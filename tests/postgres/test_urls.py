@@ -12,7 +12,6 @@ from agent_cores.session.errors import ConfigurationError, SessionError, Storage
 from agent_cores.session.storage import StorageFactory
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.postgres.url import driver_tls, split_url
-from tests.postgres.support import create
 from tests.postgres.test_server import new_certificate
 from tests.servers.postgres import (
     PgBouncer,
@@ -21,6 +20,7 @@ from tests.servers.postgres import (
     shared_pooler,
     shared_server,
 )
+from tests.sql_stores import create
 
 if TYPE_CHECKING:
     from pathlib import Path
