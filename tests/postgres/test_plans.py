@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent_cores.session.storage.postgres import fast_queries, read_queries
 from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql.rows import columns
@@ -49,7 +50,10 @@ SENT = {"item": 0, "leads": True, "id": "new", "created_at": 1}
 LAST = 2**62
 
 STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
-    "hot append": (sql.HOT_APPEND, (json.dumps([ITEM]), json.dumps([SENT]), [b"body"], "100", 1)),
+    "hot append": (
+        fast_queries.HOT_APPEND,
+        (json.dumps([ITEM]), json.dumps([SENT]), [b"body"], "100", 1),
+    ),
     "lock": (sql.LOCK, (["default"] * 3, ["s1", "s2", "s3"])),
     "present": (sql.PRESENT, (["default"] * 3, ["s1", "s2", "s3"])),
     "known ids": (sql.KNOWN, ([1, 2], ["m1", "m9"])),
@@ -72,31 +76,31 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "move in lists": (sql.MOVE_OWNED, ([1, 2], [3, 4])),
     "delete headers": (sql.DELETE_HEADERS, ([1, 2],)),
     "latest messages": (
-        sql.read_session(context=True, forward=False),
+        read_queries.read_session(context=True, forward=False),
         ("default", LAST, 51, 4_000_000, "s500"),
     ),
     "messages after": (
-        sql.read_session(context=False, forward=True),
+        read_queries.read_session(context=False, forward=True),
         ("default", 1, 51, 4_000_000, "s500"),
     ),
-    "one header": (sql.HEADER, ("default", "s500")),
-    "all context": (sql.CONTEXT_ALL, (7,)),
-    "more messages": (sql.MESSAGES_AFTER, (7, 1, 51, 4_000_000)),
-    "earlier messages": (sql.MESSAGES_BEFORE, (7, LAST, 51, 4_000_000)),
-    "list": (sql.FIND_OWNED, columns([("ann", "default", 0, "", LAST, "", 11)])),
+    "one header": (read_queries.HEADER, ("default", "s500")),
+    "all context": (read_queries.CONTEXT_ALL, (7,)),
+    "more messages": (read_queries.MESSAGES_AFTER, (7, 1, 51, 4_000_000)),
+    "earlier messages": (read_queries.MESSAGES_BEFORE, (7, LAST, 51, 4_000_000)),
+    "list": (read_queries.FIND_OWNED, columns([("ann", "default", 0, "", LAST, "", 11)])),
     "list all": (
-        sql.FIND_OWNED,
+        read_queries.FIND_OWNED,
         columns([("ann", "default", shelf, "", LAST, "", 11) for shelf in (0, 1)]),
     ),
     "list by tag": (
-        sql.FIND_OWNED,
+        read_queries.FIND_OWNED,
         columns([("ann", "default", 0, "=x", 50_000, "s50000", 11)]),
     ),
     "list shared": (
-        sql.FIND_SHARED,
+        read_queries.FIND_SHARED,
         columns([("default", subject, LAST, "", 11) for subject in ("bob", "group:team")]),
     ),
-    "headers": (sql.HEADERS, ([1, 2, 3],)),
+    "headers": (read_queries.HEADERS, ([1, 2, 3],)),
     "due": (sql.DUE, (100, 50)),
     "count": (sql.COUNT, ("default", 100)),
     "purge": (sql.PURGE_MESSAGES, ([1, 2], [5_000] * 2)),
@@ -110,7 +114,7 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "move many": (sql.MOVE_OWNED, (list(range(500)), [1] * 500)),
     "update many": (sql.update_headers(("revision",)), (list(range(500)), [1] * 500)),
     "hot append many": (
-        sql.HOT_APPEND,
+        fast_queries.HOT_APPEND,
         (
             json.dumps([{**ITEM, "item": n, "session_id": f"s{n}"} for n in range(500)]),
             json.dumps([{**SENT, "item": n} for n in range(500)]),

@@ -204,6 +204,7 @@ _TIMES = ("created_at", "updated_at", "last_active_at")
 _ENDS = ("expires_at", "listed_at", "due_at")
 _JSON = ("title", "tags", "attributes", "grants")
 _FLAGS = ("archived", "public")
+_TEXT = ("namespace", "session_id", "owner_id", "renew_on", "hold", "request_digest")
 _PLAIN = tuple(
     name
     for name in SessionMetadata.__struct_fields__
@@ -224,10 +225,21 @@ HEADER_FIELDS = (
 
 def encode_header(header: SessionMetadata) -> Fields:
     """Encode a header: every field by name."""
-    fields: Fields = {"format": FORMAT}
-    for name in SessionMetadata.__struct_fields__:
-        fields |= _encode_field(name, getattr(header, name))
-    return fields
+    fields: dict[str, Any] = msgspec.structs.asdict(header)
+    for name in _TIMES:
+        fields[name] = to_millis(fields[name])
+    for name in _ENDS:
+        if fields[name] is not None:
+            fields[name] = to_millis(fields[name])
+    for name in _FLAGS:
+        fields[name] = int(fields[name])
+    for name in _JSON:
+        fields[name] = encode_json(fields[name])
+    for name in _TEXT:  # some are members of an enum
+        if fields[name] is not None:
+            fields[name] = str(fields[name])
+    del fields["turn"]
+    return {"format": FORMAT, **fields, **_encode_turn(header.turn)}
 
 
 def encode_changes(before: SessionMetadata, after: SessionMetadata) -> Fields:
@@ -250,14 +262,18 @@ def _encode_field(name: str, value: Any) -> Fields:  # noqa: ANN401 - any field 
     if isinstance(value, datetime):
         return {name: to_millis(value)}
     if name == "turn":
-        turn = value or Turn(None, from_millis(0))
-        end = to_millis(turn.expires_at) if value else None
-        return {"turn_token": turn.token, "turn_expires_at": end}
+        return _encode_turn(value)
     if name in _JSON:
         return {name: encode_json(value)}
     if name in _FLAGS:
         return {name: int(value)}
     return {name: str(value) if isinstance(value, str) else value}
+
+
+def _encode_turn(turn: Turn | None) -> Fields:
+    if turn is None:
+        return {"turn_token": None, "turn_expires_at": None}
+    return {"turn_token": turn.token, "turn_expires_at": to_millis(turn.expires_at)}
 
 
 def decode_header(fields: Mapping[str, Any], namespace: str, session_id: str) -> SessionMetadata:

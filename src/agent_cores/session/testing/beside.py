@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from agent_cores.session.errors import SessionError
-from agent_cores.session.models import Query, Window, order_key
+from agent_cores.session.models import Applied, Query, Window, order_key
 from agent_cores.session.testing.oracle import EVERYTHING, Oracle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
-    from agent_cores.session.models import Applied, Change, Ended, SessionMetadata
+    from agent_cores.session.models import Change, Ended, SessionMetadata
     from agent_cores.session.storage.base import StorageProvider
 
 _MOST_PAGES = 1_000
@@ -43,6 +46,33 @@ class Beside:
             given = await self.provider.apply(change)
         except SessionError as error:
             given = error
+        return await self._compared(change, given, expected, stale=stale)
+
+    async def apply_together(self, changes: Sequence[Change]) -> list[Applied | SessionError]:
+        """Apply changes of different sessions at the same time; return what both return."""
+        outcomes: list[Applied | SessionError] = []
+        given = await asyncio.gather(*map(self.provider.apply, changes), return_exceptions=True)
+        for change, answer in zip(changes, given, strict=True):
+            if not isinstance(answer, Applied | SessionError):
+                raise answer
+            try:
+                expected: Applied | SessionError = self.oracle.apply(change)
+            except SessionError as error:
+                expected = error
+            with suppress(SessionError):
+                await self._compared(change, answer, expected, stale=False)
+            outcomes.append(expected)
+        return outcomes
+
+    async def _compared(
+        self,
+        change: Change,
+        given: Applied | SessionError,
+        expected: Applied | SessionError,
+        *,
+        stale: bool,
+    ) -> Applied:
+        """Compare two outcomes and what is stored; return or raise what was expected."""
         if stale:
             await self._follow_listed_at(change)
         if isinstance(expected, SessionError) or isinstance(given, SessionError):

@@ -18,7 +18,9 @@ import msgspec
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.models import Snapshot, StoredMessage, Window
 from agent_cores.session.models.times import from_millis
+from agent_cores.session.storage.postgres import fast_queries, read_queries
 from agent_cores.session.storage.postgres import queries as sql
+from agent_cores.session.storage.postgres.creates import create_arguments
 from agent_cores.session.storage.postgres.errors import (
     DRIVER_ERRORS,
     connection_error,
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent_cores.session.errors import SessionError
+    from agent_cores.session.storage.sql.creates import NewSession
     from agent_cores.session.storage.sql.database import Connection as SqlConnection
     from agent_cores.session.storage.sql.dialect import Row, Step
     from agent_cores.session.storage.sql.hot import HotAppends
     from agent_cores.session.storage.sql.names import Names
+    from agent_cores.session.storage.sql.rows import SessionName
 
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
@@ -192,7 +196,7 @@ class Database(SqlDatabase):
             return await super().read(namespace, session_id, context=context, window=window)
         forward = None if window is None else window.forward
         bounds = () if window is None else message_bounds(window)[1]
-        text = sql.read_session(context=context, forward=forward)
+        text = read_queries.read_session(context=context, forward=forward)
         rows = await self.fetch(text, namespace, *bounds, session_id)
         return _snapshot(rows[0], context=context, window=window) if rows else None
 
@@ -206,11 +210,20 @@ class Database(SqlDatabase):
         deadline: float,
     ) -> list[Row]:
         """Carry out plain appends in one statement and one commit."""
-        text = sql.HOT_APPEND_FREE if skip_locked else sql.HOT_APPEND
+        text = fast_queries.HOT_APPEND_FREE if skip_locked else fast_queries.HOT_APPEND
         guards, messages = _encode(appends.guards).decode(), _encode(appends.messages).decode()
         wait = str(milliseconds(lock_wait))
         arguments = guards, messages, appends.bodies, wait, sent_at
         return await self.fetch(text, *arguments, writes=True, deadline=deadline)
+
+    async def create_sessions(
+        self, sessions: Sequence[NewSession], *, lock_wait: float, deadline: float
+    ) -> set[SessionName]:
+        """Insert new sessions in one statement and one commit."""
+        arguments = *create_arguments(sessions), str(milliseconds(lock_wait))
+        text = fast_queries.CREATE_SESSIONS
+        rows = await self.fetch(text, *arguments, writes=True, deadline=deadline)
+        return {(namespace, session_id) for namespace, session_id in rows}
 
     @asynccontextmanager
     async def schema_lock(self, deadline: float) -> AsyncIterator[Transaction]:

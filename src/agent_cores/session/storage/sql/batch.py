@@ -23,6 +23,7 @@ from agent_cores.session.storage.sql.rows import (
     message_of,
     name_of,
     rounds,
+    write_rows,
 )
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Batch:
             self.deletes = True
         if creates:
             yield from self._create(written, creates)
-        yield from _write(written)
+        yield from write_rows(written)
         self._counts.update(written.counts)
 
     def _collect(
@@ -179,25 +180,6 @@ class Batch:
                 removable = yield Step(Statement.REMOVABLE, [row])
                 contents.removable[key] = tuple([(seq, id_) for seq, id_ in removable])
         return contents
-
-
-def _write(written: Written) -> Plan[None]:
-    for fields, updated in written.updated.items():
-        yield Step(Statement.UPDATE_HEADERS, updated, fields)
-    for statement, rows in (
-        (Statement.DELETE_MESSAGES, written.removed),
-        (Statement.UPDATE_MESSAGES, written.rewritten),
-        (Statement.INSERT_MESSAGES, written.messages),
-        (Statement.DROP_CONTEXT, written.dropped),
-        (Statement.SET_CONTEXT, written.context),
-        (Statement.REMOVE_OWNED, written.unowned),
-        (Statement.ADD_OWNED, written.owned),
-        (Statement.MOVE_OWNED, written.listed),
-        (Statement.REMOVE_SHARED, written.unshared),
-        (Statement.ADD_SHARED, written.shared),
-    ):
-        if rows:
-            yield Step(statement, rows)
 
 
 def _name(change: Change) -> SessionName:

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.storage.sql.creates import create_plan
 from agent_cores.session.storage.sql.dialect import carry_out
 from agent_cores.session.storage.sql.errors import ClashError, ConnectionLostError
 from agent_cores.session.storage.sql.hot_plan import hot_plan
 from agent_cores.session.storage.sql.reading import read_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from agent_cores.session.models import Snapshot, Window
+    from agent_cores.session.storage.sql.creates import NewSession
     from agent_cores.session.storage.sql.dialect import Row, Rows, Step
     from agent_cores.session.storage.sql.hot import HotAppends
     from agent_cores.session.storage.sql.names import Names
+    from agent_cores.session.storage.sql.rows import SessionName
 
 Result = TypeVar("Result")
 
@@ -121,6 +124,16 @@ class Database(ABC):
         """
         async with self.transaction(deadline=deadline, lock_wait=lock_wait) as connection:
             return await carry_out(hot_plan(appends, skip_locked=skip_locked), connection.run)
+
+    async def create_sessions(
+        self, sessions: Sequence[NewSession], *, lock_wait: float, deadline: float
+    ) -> set[SessionName]:
+        """Insert new sessions in the order given; return the names of those that did not exist.
+
+        A dialect that can do so in one statement overrides this.
+        """
+        async with self.transaction(deadline=deadline, lock_wait=lock_wait) as connection:
+            return await carry_out(create_plan(sessions), connection.run)
 
     def deadline(self) -> float:
         """Return the deadline of an operation that begins now, at most that of its caller."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,13 +14,14 @@ from agent_cores.session.models import SessionMetadata, StoredMessage
 from agent_cores.session.models.change import State
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
+from agent_cores.session.storage.sql.dialect import Statement, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent_cores.session.models import Applied, Change
     from agent_cores.session.storage.headers import HeaderReader
-    from agent_cores.session.storage.sql.dialect import Row
+    from agent_cores.session.storage.sql.dialect import Plan, Row
 
 SessionName = tuple[str, str]
 """Namespace and session id."""
@@ -27,6 +29,7 @@ EVERY_SESSION = ""
 """The mark of every session's index entry; ``tag_mark`` returns those of its tags."""
 
 _NAMESPACE = 1 + HEADER_FIELDS.index("namespace")
+_in_order = itemgetter(*HEADER_FIELDS)
 _SESSION_ID = 1 + HEADER_FIELDS.index("session_id")
 
 
@@ -125,6 +128,26 @@ class Written(msgspec.Struct):
             self.shared += new - old
 
 
+def write_rows(written: Written) -> Plan[None]:
+    """Write everything but whole headers: those are deleted and inserted before."""
+    for fields, updated in written.updated.items():
+        yield Step(Statement.UPDATE_HEADERS, updated, fields)
+    for statement, rows in (
+        (Statement.DELETE_MESSAGES, written.removed),
+        (Statement.UPDATE_MESSAGES, written.rewritten),
+        (Statement.INSERT_MESSAGES, written.messages),
+        (Statement.DROP_CONTEXT, written.dropped),
+        (Statement.SET_CONTEXT, written.context),
+        (Statement.REMOVE_OWNED, written.unowned),
+        (Statement.ADD_OWNED, written.owned),
+        (Statement.MOVE_OWNED, written.listed),
+        (Statement.REMOVE_SHARED, written.unshared),
+        (Statement.ADD_SHARED, written.shared),
+    ):
+        if rows:
+            yield Step(statement, rows)
+
+
 def owned_rows(
     session_key: int, header: SessionMetadata
 ) -> set[tuple[int, str, str, str, int, int, str]]:
@@ -166,8 +189,8 @@ def message_of(row: Row) -> StoredMessage:
 
 def header_row(header: SessionMetadata) -> tuple[Field, ...]:
     """Return the values of ``HEADER_FIELDS``."""
-    fields = encode_header(header)
-    return tuple([fields[name] for name in HEADER_FIELDS])
+    row: tuple[Field, ...] = _in_order(encode_header(header))
+    return row
 
 
 def name_of(row: Row) -> SessionName:

@@ -1,10 +1,11 @@
 """``Writer``: how a change is written to the database, and what is retried.
 
 Plain appends on a cached header are sent together in one statement, if the database has a hot
-append. Appends that fall back, and every other small change, are sent in batches of one transaction
-each; creates have batches of their own. Removals and large bodies are sent alone. A batch waits
-only briefly for a session that another transaction has locked; then the change waits in
-``RetryQueues``, where it delays no other session.
+append. Creates of new sessions are sent together too, each assumed not to exist. What falls back,
+and every other small change, is sent in batches of one transaction each; creates have batches of
+their own. Removals and large bodies are sent alone. A batch waits only briefly for a session that
+another transaction has locked; then the change waits in ``RetryQueues``, where it delays no other
+session.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
 from agent_cores.session.storage.sql.batch import Answer, Batch
+from agent_cores.session.storage.sql.creates import NewSession, in_order
 from agent_cores.session.storage.sql.dialect import carry_out
 from agent_cores.session.storage.sql.errors import (
     ClashError,
@@ -65,7 +67,8 @@ class Writer:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._fast_path = fast_path and database.has_hot_append
+        self._fast_path = fast_path
+        self._appends_hot = fast_path and database.has_hot_append
         self._in_flight = InFlight()
         self._max_queued = max_queued
         self._on_delete = on_delete
@@ -74,6 +77,9 @@ class Writer:
         self._margin = min(_MARGIN, most)
         self._appends: Coalescer[Append, Applied | None] = Coalescer(
             self._send_appends, lanes=2, max_queued=max_queued
+        )
+        self._new_sessions: Coalescer[NewSession, Applied | None] = Coalescer(
+            self._send_new_sessions, lanes=2, max_queued=max_queued
         )
         self._creates: Coalescer[Change, Applied] = Coalescer(
             self._send_changes, lanes=2, max_queued=max_queued
@@ -90,7 +96,7 @@ class Writer:
         if self._closed:
             raise StorageUnavailableError("the store is shut down")
         deadline = self._database.deadline()
-        append = Append.of(change) if self._fast_path else None
+        append = Append.of(change) if self._appends_hot else None
         if (change.namespace, change.session_id) in self._retries:
             return await self._retries.submit(change, _size(change), deadline)
         try:
@@ -106,7 +112,9 @@ class Writer:
         if change.remove is not None or size >= _LARGE:
             return await self._run_apart(change)
         if change.create is not None:
-            return await self._creates.submit(change, size)
+            new = NewSession.of(change) if self._fast_path else None
+            applied = None if new is None else await self._new_sessions.submit(new, size)
+            return applied or await self._creates.submit(change, size)
         return await self._changes.submit(change, size)
 
     def reopen(self) -> None:
@@ -114,6 +122,7 @@ class Writer:
         self._closed = False
         self._retries = self._new_retries()  # the event loop may have changed
         self._appends.reopen()
+        self._new_sessions.reopen()
         self._creates.reopen()
         self._changes.reopen()
 
@@ -126,6 +135,7 @@ class Writer:
         with suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 await self._appends.drain()
+                await self._new_sessions.drain()
                 await self._creates.drain()
                 await self._changes.drain()
                 if self._alone:
@@ -187,6 +197,25 @@ class Writer:
             lock_wait=self._short_wait,
             skip_locked=skip_locked,
         )
+
+    async def _send_new_sessions(self, sessions: Sequence[NewSession]) -> Sequence[Applied | None]:
+        """Insert new sessions; return ``None`` for each that must fall back."""
+        ordered = in_order(sessions)
+        created: set[SessionName] = set()
+        with self._in_flight.sending(new.change for new in sessions):
+            try:
+                created = await self._database.create_sessions(
+                    list(ordered.values()),
+                    lock_wait=self._short_wait,
+                    deadline=self._database.deadline(),
+                )
+            except Exception as error:
+                if not left_nothing(error):
+                    raise
+        return [
+            new.applied if new.name in created and ordered[new.name] is new else None
+            for new in sessions
+        ]
 
     async def _send_changes(self, changes: Sequence[Change]) -> Sequence[Answer]:
         deadline = self._database.deadline()

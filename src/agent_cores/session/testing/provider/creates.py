@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from agent_cores.session.errors import (
     InvalidInputError,
     RevisionMismatchError,
+    SessionError,
     SessionExistsError,
     SessionExpiredError,
     SessionMovedError,
@@ -29,6 +30,7 @@ from agent_cores.session.testing.samples import (
 )
 
 if TYPE_CHECKING:
+    from agent_cores.session.models import SessionMetadata
     from agent_cores.session.testing.beside import Beside
     from agent_cores.session.testing.clock import ManualClock
 
@@ -231,6 +233,53 @@ class CreateCases(ProviderCases):
             with pytest.raises(InvalidInputError):
                 await beside.apply(creation(header, limits=limits, context_set=context))
         assert (await beside.provider.count("default", clock())).sessions == 0
+
+    async def test_creates_of_one_moment_write_what_each_would_write_alone(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        """They may share a batch with creates of taken ids, which are decided by what is stored."""
+        repeated = creation(_varied(clock, 0), context_set=new_context(k=0))
+        await beside.apply(repeated)
+        await beside.apply(creation(_varied(clock, 1, ttl_seconds=5), context_set=new_context(k=1)))
+        await beside.apply(creation(_varied(clock, 2), append=(new_message("m", at=clock()),)))
+        clock.advance(10)
+        new = [_varied(clock, number, incarnation=number + 100) for number in range(1, 40)]
+        changes = [creation(each, context_set=new_context(k=each.incarnation)) for each in new]
+        changes[5] = creation(new[5], append=(new_message("m", at=clock()),))
+        limits = Limits(context_bytes=20)
+        changes[6] = creation(new[6], context_set=new_context(k="x" * 20), limits=limits)
+        outcomes = await beside.apply_together([repeated, *changes])
+        refused = [each for each in outcomes if isinstance(each, SessionError)]
+        assert list(map(type, refused)) == [SessionExistsError, InvalidInputError]
+        assert (await beside.provider.count("default", clock())).sessions == 20
+        assert (await beside.provider.count("other", clock())).sessions == 19
+        for query in (
+            Query(namespace="default", at=clock(), owner_id="ann"),
+            Query(namespace="default", at=clock(), owner_id="ann", tags=("x",)),
+            Query(namespace="other", at=clock(), owner_id="bob", tags=("tag 3",)),
+            Query(namespace="other", at=clock(), subjects=("bob",)),
+        ):
+            await beside.compare_listing(query)
+        assert await beside.due(clock.advance(4_000), 30) != []
+
+
+def _varied(clock: ManualClock, number: int, **fields: Any) -> SessionMetadata:  # noqa: ANN401 - fields of a header
+    """Return a header whose title, tags, grants and times differ by its number."""
+    odd = number % 2 == 1
+    return new_header(
+        at=clock(),
+        **{
+            "session_id": f"talk {number} \u00e9",
+            "namespace": "other" if odd else "default",
+            "owner_id": "bob" if odd else "ann",
+            "title": "\0 title \u4e2d" if odd else None,
+            "tags": ("x", f"tag {number % 4}")[: number % 3],
+            "grants": {"bob": _grant_to_bob(clock)} if number % 5 == 0 else {},
+            "attributes": {"n": number} if number % 4 == 0 else {},
+            "ttl_seconds": None if number % 7 == 0 else 3_600.5,
+            **fields,
+        },
+    )
 
 
 def _grant_to_bob(clock: ManualClock) -> Grant:

@@ -1,0 +1,28 @@
+"""The types of PostgreSQL's columns, and how many rows travel to it: as one array a column."""
+
+from __future__ import annotations
+
+from agent_cores.session.codec import HEADER_FIELDS
+
+_TEXT = ("namespace", "session_id", "owner_id", "renew_on", "hold", "request_digest", "turn_token")
+_BYTES = ("title", "tags", "attributes", "grants")
+_FLAGS = ("format", "archived", "public")
+_SECONDS = ("ttl_seconds", "max_lifetime_seconds")
+COLUMN_TYPES = {
+    **dict.fromkeys(HEADER_FIELDS, "bigint"),
+    **dict.fromkeys(_TEXT, "text"),
+    **dict.fromkeys(_BYTES, "bytea"),
+    **dict.fromkeys(_FLAGS, "smallint"),
+    **dict.fromkeys(_SECONDS, "double precision"),
+}
+"""The type of each header column; those not named otherwise are integers."""
+
+
+def header_of(alias: str) -> str:
+    """Return the columns of a header, its key first."""
+    return ", ".join(f"{alias}.{name}" for name in ("session_key", *HEADER_FIELDS))
+
+
+def arrays(*types: str) -> str:
+    """Return ``$1::type[], $2::…`` for ``unnest``."""
+    return ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, 1))
