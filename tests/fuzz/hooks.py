@@ -98,9 +98,11 @@ def _fit_body(operation: str, body: dict[str, Any]) -> dict[str, Any]:
     for message in body.get("messages", []):
         if message.get("id"):
             message["id"] = str(uuid.uuid4())
-    if "context_updates" in body:
-        removed = set(body.get("context_removals") or ())
-        body["context_updates"] = _without(body["context_updates"] or {}, removed)
+    for kind in ("context", "metadata"):
+        updates = f"{kind}_updates"
+        if updates in body:
+            removed = set(body.get(f"{kind}_removals") or ())
+            body[updates] = _without(body[updates] or {}, removed)
     for name in ("metadata", "metadata_updates"):
         if name in body:
             body[name] = _without(body[name] or {}, {"title", "tags"})

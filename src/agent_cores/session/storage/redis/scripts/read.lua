@@ -41,6 +41,8 @@ local function entries(from, to, count, forward)  -- stream entries, at most `co
   return merged(streamed, others, count, forward)
 end
 
+local function entry_at(seq) return entries(seq .. '-0', seq .. '-0', 1, true)[1] end
+
 local function context()
   if request.whole_context then return redis.call('HGETALL', header) end
   if request.context then return redis.call('HMGET', header, unpack(request.context)) end
@@ -69,7 +71,7 @@ local function known()
   local found = {}
   for _, id in ipairs(request.ids or {}) do
     local seq = redis.call('HGET', ids, id)
-    local entry = seq and entries(seq .. '-0', seq .. '-0', 1, true)[1]
+    local entry = seq and entry_at(seq)
     if entry then
       found[#found + 1] = entry[1]
       found[#found + 1] = entry[2][2]
