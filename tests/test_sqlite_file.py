@@ -135,7 +135,7 @@ async def test_a_schema_that_is_newer_but_tolerates_this_program_is_used(tmp_pat
         await create(provider)
     execute(
         path,
-        'UPDATE "schema" SET version = 2',
+        'UPDATE "schema" SET version = 3',
         "ALTER TABLE sessions ADD COLUMN colour TEXT DEFAULT 'red'",
         "ALTER TABLE messages ADD COLUMN mood TEXT",
         "UPDATE sessions SET colour = 'blue'",
@@ -144,7 +144,7 @@ async def test_a_schema_that_is_newer_but_tolerates_this_program_is_used(tmp_pat
         assert await provider.update_metadata("talk", {"title": "changed"})
         await create(provider, "second")
     assert [row["colour"] for row in rows(path)["sessions"]] == ["blue", "red"]
-    assert rows(path)["schema"] == [{"version": 2, "oldest_program": 1}]
+    assert rows(path)["schema"] == [{"version": 3, "oldest_program": 1}]
 
 
 async def test_damage_found_later_is_named_too(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ asyncio.run(main())
         process.communicate()
     assert [process.returncode for process in processes] == [0] * 10
     stored = rows(path)
-    assert stored["schema"] == [{"version": 1, "oldest_program": 1}]
+    assert stored["schema"] == [{"version": 2, "oldest_program": 1}]
     assert sorted(row["session_id"] for row in stored["sessions"]) == [
         f"talk-{number}" for number in range(10)
     ]

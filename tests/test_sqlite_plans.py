@@ -118,6 +118,8 @@ def is_slow(step: str) -> bool:
     [
         ("find owned", "sessions_owned"),
         ("find tagged", "tags_listed"),
+        ("find created", "sessions_created"),
+        ("find created by tag", "tags_created"),
         ("find shared", "shares_listed"),
         ("find any", "sessions_listed"),
         ("due", "sessions_due"),
@@ -151,3 +153,19 @@ def test_a_plain_append_touches_no_index_of_listings(path: Path) -> None:
     assert not written[4] & {*listings, "sessions_due"}
     assert listings <= written[5]
     assert "sessions_due" not in written[5]
+    assert not any("sessions_created" in indexes for indexes in written.values())
+
+
+def test_a_move_in_the_lists_of_tags_leaves_those_by_creation_alone(path: Path) -> None:
+    """The trigger that moves tags names one column, since a statement writes all its indexes."""
+    with closing(apsw.Connection(str(path))) as connection:
+        pages = "SELECT rootpage, name FROM sqlite_schema WHERE rootpage IS NOT NULL"
+        tables = dict(explained(connection, pages))
+        [(trigger,)] = explained(
+            connection, "SELECT sql FROM sqlite_schema WHERE name = 'sessions_moved'"
+        )
+        assert "SET listed_at = NEW.listed_at WHERE" in str(trigger)
+        steps = explained(connection, "EXPLAIN UPDATE tags SET listed_at = 1 WHERE session_key = 1")
+        written = {tables[step[3]] for step in steps if step[1] == "OpenWrite"}
+    assert "tags_listed" in written
+    assert "tags_created" not in written

@@ -24,7 +24,7 @@ INSERT INTO sessions (format, namespace, session_id, incarnation, owner_id, titl
 SELECT 1, 'default', CONCAT('s', seq), seq, 'ann', 'null', '[]', '{}', '{}', 0, 0, seq, seq, seq,
     seq, 'write', 2, 2, 1, 1, seq, seq
 FROM seq_1_to_100000;
-INSERT INTO owned SELECT session_key, mark, 'ann', 'default', 0, listed_at, session_id
+INSERT INTO owned SELECT session_key, mark, 'ann', 'default', 0, listed_at, session_id, created_at
 FROM sessions JOIN (SELECT '' AS mark UNION SELECT '=x') marks;
 INSERT INTO shared SELECT session_key, 'bob', 'default', listed_at, session_id FROM sessions;
 INSERT INTO messages SELECT session_key, seq, CONCAT('m', seq), listed_at, 'body'
@@ -58,6 +58,8 @@ READS: dict[Statement, Sequence[tuple[Any, ...]]] = {
     Statement.MESSAGES_BEFORE: [(7, LAST, 51, 4_000_000)],
     Statement.FIND_OWNED: [("ann", "default", n, "=x", LAST, "", 11) for n in (0, 1)],
     Statement.FIND_SHARED: [("default", "bob", 50_000, "s", 11)],
+    Statement.FIND_CREATED: [("default", n, LAST, "", 11) for n in (0, 1)],
+    Statement.FIND_CREATED_BY_TAG: [("default", n, "=x", 50_000, "s", 11) for n in (0, 1)],
     Statement.HEADERS: [(n,) for n in MANY],
     Statement.DUE: [(50, 100)],
     Statement.NEXT_DELETED: [(100,)],
@@ -109,7 +111,13 @@ def _check_created(filled: tuple[MariaDBServer, str], number: int) -> None:
 def _check_pages(filled: tuple[MariaDBServer, str]) -> None:
     """Check that a page reads its own rows alone, in the order of the index."""
     server, database = filled
-    for statement in (Statement.FIND_OWNED, Statement.FIND_SHARED, Statement.DUE):
+    for statement in (
+        Statement.FIND_OWNED,
+        Statement.FIND_SHARED,
+        Statement.FIND_CREATED,
+        Statement.FIND_CREATED_BY_TAG,
+        Statement.DUE,
+    ):
         [text] = queries.statements(Step(statement, READS[statement]), "")
         before, after = (_handler_reads(server, database, sql) for sql in ("DO 0", text))
         assert after - before < 100, statement

@@ -38,7 +38,7 @@ FROM sessions, generate_series(1, 3) AS seq;
 INSERT INTO context SELECT session_key, 'key', 'value' FROM sessions;
 INSERT INTO counters VALUES ('default', 0, 100000);
 INSERT INTO deleted SELECT generate_series(200000, 210000);
-ANALYZE deleted, sessions, owned, shared, messages, context, counters;
+ANALYZE deleted, sessions, owned, tagged, shared, messages, context, counters;
 """
 
 ITEM = {
@@ -99,6 +99,14 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "list shared": (
         read_queries.FIND_SHARED,
         columns([("default", subject, LAST, "", 11) for subject in ("bob", "group:team")]),
+    ),
+    "list by creation": (
+        read_queries.FIND_CREATED,
+        columns([("default", shelf, LAST, "", 11) for shelf in (0, 1)]),
+    ),
+    "list by creation and tag": (
+        read_queries.FIND_CREATED_BY_TAG,
+        columns([("default", 0, "=x", 50_000, "s50000", 11)]),
     ),
     "headers": (read_queries.HEADERS, ([1, 2, 3],)),
     "due": (sql.DUE, (100, 50)),

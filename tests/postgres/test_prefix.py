@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 TABLES = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema() ORDER BY 1"
-OURS = ["context", "counters", "deleted", "messages", "owned", "schema", "sessions", "shared"]
+OURS = [
+    "context",
+    "counters",
+    "deleted",
+    "messages",
+    "owned",
+    "schema",
+    "sessions",
+    "shared",
+    "tagged",
+]
 PREFIXED = [f"agent_cores_{name}" for name in OURS]
 
 

@@ -25,7 +25,7 @@ async def test_ten_processes_that_start_at_once_leave_one_clean_schema(url: str)
     processes = await asyncio.gather(*starting)
     assert await asyncio.gather(*(process.wait() for process in processes)) == [0] * 10
     async with connected(url) as connection:
-        assert [tuple(row) for row in await connection.fetch("SELECT * FROM schema")] == [(1, 1)]
+        assert [tuple(row) for row in await connection.fetch("SELECT * FROM schema")] == [(2, 1)]
 
 
 async def test_ten_programs_that_start_at_once_find_one_store(url: str) -> None:
@@ -79,9 +79,9 @@ async def test_the_next_release_brings_the_tables_up_and_this_one_runs_on_beside
     header = await create(provider)
     await provider.apply(append(header, "before"))
     alter = "ALTER TABLE {schema}.\"{prefix}sessions\" ADD COLUMN colour text DEFAULT 'red'"
-    files = [*numbered_files("postgres"), (2, alter)]
+    files = [*numbered_files("postgres"), (3, alter)]
     monkeypatch.setattr(sql_schema, "numbered_files", lambda _: files)
-    with pytest.raises(StoreFormatError, match="at schema 1, this program needs 2"):
+    with pytest.raises(StoreFormatError, match="at schema 2, this program needs 3"):
         await PostgresProvider.from_url(url, schema="check").initialize()
     following = PostgresProvider.from_url(url)
     await following.initialize()
@@ -91,7 +91,7 @@ async def test_the_next_release_brings_the_tables_up_and_this_one_runs_on_beside
     await provider.apply(change(header, metadata={"title": "new"}))
     assert await message_ids(provider) == ["before", "by the next", "by this one"]
     async with connected(url) as connection:
-        assert [tuple(row) for row in await connection.fetch("SELECT * FROM schema")] == [(2, 1)]
+        assert [tuple(row) for row in await connection.fetch("SELECT * FROM schema")] == [(3, 1)]
         assert await connection.fetchval("SELECT colour FROM sessions") == "red"
     await following.shutdown()
 

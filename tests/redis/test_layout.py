@@ -119,6 +119,8 @@ async def test_one_session_is_kept_like_this(server: RedisServer, prefix: str) -
     )
     assert dump(server, prefix) == {
         "due:namespaces": {b"default"},
+        "created:{default/1}:active": [(member, to_millis(AT))],
+        "created:{default/1}:active:tag:t%3A1": [(member, to_millis(AT))],
         "due:{default/1}": [(member, to_millis(AT + DAY))],
         f"{owner}:active": [(member, to_millis(AT))],
         f"{owner}:active:tag:t%3A1": [(member, to_millis(AT))],

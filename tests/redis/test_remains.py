@@ -144,6 +144,9 @@ async def _sweep(provider: RedisProvider, at: datetime) -> None:
 
 
 async def _read_all_lists(provider: RedisProvider, at: datetime) -> None:
+    for tags in ((), *((tag,) for tag in TAGS)):
+        query = Query(namespace="default", at=at, tags=tags, limit=100, by_creation=True)
+        await provider.find(query)
     for name in ("ann", "bob", "cat", "dan"):
         for tags in ((), *((tag,) for tag in TAGS)):
             await provider.find(
@@ -192,6 +195,10 @@ def _places(header: SessionMetadata) -> dict[str, float]:
     places: dict[str, float] = dict.fromkeys(keys, to_millis(header.listed_at))
     for subject, grant in header.grants.items():
         places[f"subject:{{default/{subject}}}"] = to_millis(grant.granted_at)
+    shard = crc32(header.session_id.encode()) % 8
+    created = f"created:{{default/{shard}}}:{'archived' if header.archived else 'active'}"
+    keys = [created, *(f"{created}:tag:{tag}" for tag in header.tags)]
+    places |= dict.fromkeys(keys, to_millis(header.created_at))
     due_at = float("inf") if header.due_at is None else float(to_millis(header.due_at))
-    places[f"due:{{default/{crc32(header.session_id.encode()) % 8}}}"] = due_at
+    places[f"due:{{default/{shard}}}"] = due_at
     return places

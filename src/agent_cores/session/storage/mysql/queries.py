@@ -109,8 +109,13 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
     S.SET_CONTEXT: """INSERT INTO `{prefix}context` (session_key, `key`, value) VALUES {rows}
         ON DUPLICATE KEY UPDATE value = VALUES(value)""",
     S.DROP_CONTEXT: _delete("context", "`key`"),
-    S.ADD_OWNED: """INSERT INTO `{prefix}owned`
-        (session_key, mark, owner_id, namespace, archived, listed_at, session_id) VALUES {rows}""",
+    S.ADD_OWNED: (
+        """INSERT INTO `{prefix}owned`
+        (session_key, mark, owner_id, namespace, archived, listed_at, session_id, created_at)
+        {each}""",
+        """SELECT {0}, {1}, {2}, {3}, {4}, {5}, {6}, IF({1} = '', NULL,
+        (SELECT created_at FROM `{prefix}sessions` WHERE session_key = {0}))""",
+    ),
     S.REMOVE_OWNED: _delete("owned", "mark"),
     S.MOVE_OWNED: f"""UPDATE {_table("session_key", "listed_at")}
         STRAIGHT_JOIN `{{prefix}}owned` o FORCE INDEX (PRIMARY) ON o.session_key = n.session_key
@@ -148,6 +153,18 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
             "created_at",
             (2, 3, 4),
             index="created",
+        ),
+    ),
+    S.FIND_CREATED_BY_TAG: (
+        f"""SELECT e.created_at, {_HEADER} FROM ({{each}}) e
+        STRAIGHT_JOIN `{{prefix}}sessions` s ON s.session_key = e.session_key""",
+        _entries(
+            "created_at, session_key",
+            "owned",
+            "namespace = {0} AND archived = {1} AND mark = {2}",
+            "created_at",
+            (3, 4, 5),
+            index="tagged",
         ),
     ),
     S.FIND_ANY: f"""SELECT o.listed_at, {_HEADER} FROM `{{prefix}}owned` o

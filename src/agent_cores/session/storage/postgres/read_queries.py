@@ -100,22 +100,32 @@ FROM (
 {_OF_PLACE}
 """
 
-FIND_CREATED = f"""
+
+def _created(table: str, mark: str, types: tuple[str, ...]) -> str:
+    """Return the statement for lists by creation; with ``mark``, of sessions with a tag."""
+    columns = arrays("text", "smallint", *types, "bigint", "text", "bigint")
+    most = f"(${len(types) + 5}::bigint[])[1]"
+    same = f"AND entry.{mark} = list.{mark}" if mark else ""
+    return f"""
 SELECT place.created_at, s.*
 FROM (
     SELECT o.session_key, o.created_at, o.session_id
-    FROM unnest({arrays("text", "smallint", "bigint", "text", "bigint")})
-        AS list(namespace, archived, millis, id, most)
+    FROM unnest({columns})
+        AS list(namespace, archived, {mark}{"," if mark else ""} millis, id, most)
     CROSS JOIN LATERAL (
-        SELECT session_key, created_at, session_id FROM {{schema}}."{{prefix}}sessions" entry
-        WHERE entry.namespace = list.namespace AND entry.archived = list.archived
+        SELECT session_key, created_at, session_id FROM {{schema}}."{{prefix}}{table}" entry
+        WHERE entry.namespace = list.namespace AND entry.archived = list.archived {same}
           AND (entry.created_at, entry.session_id) < (list.millis, list.id)
-        ORDER BY created_at DESC, session_id DESC LIMIT ($5::bigint[])[1]
+        ORDER BY created_at DESC, session_id DESC LIMIT {most}
     ) o
-    ORDER BY o.created_at DESC, o.session_id DESC LIMIT ($5::bigint[])[1]
+    ORDER BY o.created_at DESC, o.session_id DESC LIMIT {most}
 ) place
 {_OF_PLACE}
 """
+
+
+FIND_CREATED = _created("sessions", "", ())
+FIND_CREATED_BY_TAG = _created("tagged", "mark", ("text",))
 
 FIND_SHARED = f"""
 SELECT DISTINCT x.granted_at, x.session_id, x.session_key

@@ -120,6 +120,8 @@ class Statement(Enum):
     FIND_CREATED = "find created"
     """(namespace, archived, *place, limit): a row for each value of ``archived`` that is wanted ->
     (created_at, *header) of the sessions created last, as FIND_OWNED."""
+    FIND_CREATED_BY_TAG = "find created by tag"
+    """(namespace, archived, mark, *place, limit) -> the same, of the sessions with a tag."""
     FIND_ANY = "find any"
     """One row (mark, owner_id or None, namespace or None, *place, limit) -> the same. ``None``
     means any. For direct use of a provider: it may sort all entries."""

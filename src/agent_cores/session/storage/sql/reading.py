@@ -150,9 +150,11 @@ def _created_below(place: Place, number: int, query: Query) -> Plan[list[Entry]]
     """Return the sessions of a namespace that were created last before a place."""
     if query.namespace is None:
         raise UnsupportedError("sessions are listed by creation one namespace at a time")
-    shelves = _shelves(query)
-    lists = [(query.namespace, shelf, *place, number) for shelf in shelves]
-    return _highest((yield Step(Statement.FIND_CREATED, lists)), number)
+    statement, marks = Statement.FIND_CREATED, tuple[str, ...]()
+    if query.tags:
+        statement, marks = Statement.FIND_CREATED_BY_TAG, (tag_mark(query.tags[0]),)
+    lists = [(query.namespace, shelf, *marks, *place, number) for shelf in _shelves(query)]
+    return _highest((yield Step(statement, lists)), number)
 
 
 def _shelves(query: Query) -> tuple[int, ...]:

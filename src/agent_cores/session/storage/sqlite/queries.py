@@ -105,7 +105,7 @@ _TEXTS = {
         SELECT seq, id, created_at, body FROM "{prefix}messages"
         WHERE session_key = ?1 AND seq < ?2 AND ?4 IS NOT NULL ORDER BY seq DESC LIMIT ?3
     """,
-    # For entries without a tag (?4 is the mark); FIND_TAGGED is for the others.
+    # For entries without a tag (?4 is the mark); _FIND_TAGGED is for the others.
     Statement.FIND_OWNED: """
         SELECT listed_at, {header} FROM "{prefix}sessions" AS s
         WHERE owner_id = ?1 AND namespace = ?2 AND archived = ?3 AND ?4 = ''
@@ -116,6 +116,13 @@ _TEXTS = {
         SELECT created_at, {header} FROM "{prefix}sessions" AS s
         WHERE namespace = ?1 AND archived = ?2 AND (created_at, session_id) < (?3, ?4)
         ORDER BY created_at DESC, session_id DESC LIMIT ?5
+    """,
+    Statement.FIND_CREATED_BY_TAG: """
+        SELECT entry.created_at, {header} FROM "{prefix}tags" AS entry
+            CROSS JOIN "{prefix}sessions" AS s USING (session_key)
+        WHERE entry.namespace = ?1 AND entry.archived = ?2 AND entry.tag = substr(?3, 2)
+            AND (entry.created_at, entry.session_id) < (?4, ?5)
+        ORDER BY entry.created_at DESC, entry.session_id DESC LIMIT ?6
     """,
     # Leaves filtering by tag (?1 is the mark) to the reader of the headers.
     Statement.FIND_ANY: """
