@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent_cores.session.models.times import utc_now
+from agent_cores.session.storage.sql.errors import DeadlockError
 from agent_cores.session.testing.samples import creation, new_context, new_header
 from tests.postgres.hammer import SESSIONS
 from tests.postgres.support import connected, consecutive_ids, uncommitted, waits_for_lock
@@ -33,6 +34,7 @@ INSERT INTO counters SELECT namespace, shard, 0
 FROM (VALUES ('early'), ('later')) AS names(namespace), generate_series(0, 15) AS shard
 ON CONFLICT DO NOTHING
 """
+DEADLOCK = "DO $$ BEGIN RAISE EXCEPTION 'deadlock' USING ERRCODE = 'deadlock_detected'; END $$"
 DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
@@ -99,6 +101,13 @@ async def test_a_batch_that_waits_to_count_in_one_namespace_holds_no_count_of_a_
             await other.execute(count, "later")
         await waiting
         assert await other.fetchval("SELECT sum(sessions) FROM counters") == 0
+
+
+async def test_a_deadlock_is_counted(provider: PostgresProvider) -> None:
+    with pytest.raises(DeadlockError):
+        async with provider.database.transaction() as transaction:
+            await transaction.script(DEADLOCK)
+    assert provider.deadlocks == 1
 
 
 async def carry_out(provider: PostgresProvider, *changes: Change) -> None:

@@ -271,7 +271,7 @@ class MysqlDatabase(Database):
             await _roll_back(driver)
             if is_read_only(error):
                 await pool.clear()  # after a failover, find the new primary
-            raise statement_error(error, may_be_done=committing) from error
+            raise self.counted(statement_error(error, may_be_done=committing)) from error
         except Exception:
             await _roll_back(driver)
             raise

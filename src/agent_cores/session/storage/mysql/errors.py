@@ -13,14 +13,19 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
     StoreFormatError,
 )
-from agent_cores.session.storage.sql.errors import ClashError, ConnectionLostError, LockedError
+from agent_cores.session.storage.sql.errors import (
+    ClashError,
+    ConnectionLostError,
+    DeadlockError,
+    LockedError,
+)
 
 DRIVER_ERRORS = (MySQLError, OSError, TimeoutError)
 
 _CLIENT_CODES = range(2000, 3000)
 _ENDED_BY_SERVER = {ER.SERVER_SHUTDOWN, ER.NEW_ABORTING_CONNECTION, 1317, 1927, 3169, 4031}
 """Errors that end the connection; perhaps only the response was lost."""
-_CLASHES = {ER.LOCK_DEADLOCK, ER.DUP_ENTRY, ER.CHECKREAD}
+_CLASHES = {ER.DUP_ENTRY, ER.CHECKREAD}
 _LOCKED = {ER.LOCK_WAIT_TIMEOUT, 3572}
 _READ_ONLY = {ER.OPTION_PREVENTS_STATEMENT, 1792, 1836}
 _BAD_VALUES = {ER.DATA_TOO_LONG, ER.WARN_DATA_OUT_OF_RANGE, ER.NET_PACKET_TOO_LARGE}
@@ -37,6 +42,8 @@ _LONGEST_REASON = 200
 def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:
     """Return our error for that of a statement; ``may_be_done``: it may have been written."""
     code = _code(error)
+    if code == ER.LOCK_DEADLOCK:
+        return DeadlockError("the server ended this transaction because of a deadlock")
     if code in _CLASHES:
         return ClashError(f"a concurrent transaction was in the way (MySQL error {code})")
     if code in _LOCKED:

@@ -326,7 +326,7 @@ class Database(SqlDatabase):
         own = None if self._pool is self._given else self._pool
         if own is not None and isinstance(error, asyncpg.ReadOnlySQLTransactionError):
             await own.expire_connections()  # after a failover, find the new primary
-        return statement_error(error, may_be_done=may_be_done)
+        return self.counted(statement_error(error, may_be_done=may_be_done))
 
     def _no_connection(self, error: Exception, seconds: float) -> SessionError:
         return connection_error(error, pooled=self._pooled, seconds=seconds)

@@ -14,7 +14,12 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
     StoreFormatError,
 )
-from agent_cores.session.storage.sql.errors import ClashError, ConnectionLostError, LockedError
+from agent_cores.session.storage.sql.errors import (
+    ClashError,
+    ConnectionLostError,
+    DeadlockError,
+    LockedError,
+)
 
 DRIVER_ERRORS = (
     asyncpg.PostgresError,
@@ -25,7 +30,6 @@ DRIVER_ERRORS = (
 )
 _CLASHES = (
     asyncpg.UniqueViolationError,
-    asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
 )
 _ENDED_BY_SERVER = (  # the connection went with it, and perhaps only the answer was lost
@@ -47,6 +51,8 @@ def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:
         return StorageUnavailableError("PostgreSQL is read-only here: a standby")
     if isinstance(error, asyncpg.LockNotAvailableError):
         return LockedError("another transaction holds what this one needs")
+    if isinstance(error, asyncpg.DeadlockDetectedError):
+        return DeadlockError("the server ended this transaction because of a deadlock")
     if isinstance(error, _CLASHES):
         return ClashError(f"another transaction was in the way ({type(error).__name__})")
     if isinstance(error, asyncpg.DataError | asyncpg.ProgramLimitExceededError | ValueError):

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.sql.creates import create_plan
+from agent_cores.session.storage.sql.deadlocks import Deadlocks
 from agent_cores.session.storage.sql.dialect import carry_out
-from agent_cores.session.storage.sql.errors import ClashError, ConnectionLostError
+from agent_cores.session.storage.sql.errors import (
+    ClashError,
+    ConnectionLostError,
+    DeadlockError,
+)
 from agent_cores.session.storage.sql.hot_plan import hot_plan
 from agent_cores.session.storage.sql.reading import read_plan
 
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from agent_cores.session.errors import SessionError
     from agent_cores.session.models import Snapshot, Window
     from agent_cores.session.storage.sql.creates import NewSession
     from agent_cores.session.storage.sql.dialect import Row, Rows, Step
@@ -134,6 +141,20 @@ class Database(ABC):
         """
         async with self.transaction(deadline=deadline, lock_wait=lock_wait) as connection:
             return await carry_out(create_plan(sessions), connection.run)
+
+    @cached_property
+    def deadlocks(self) -> Deadlocks:
+        """The deadlocks of this database's transactions."""
+        return Deadlocks()
+
+    def counted(self, error: SessionError) -> SessionError:
+        """Return the error of a transaction that failed; count it if it is a deadlock.
+
+        A dialect calls this for each error of a statement that it has translated.
+        """
+        if isinstance(error, DeadlockError):
+            self.deadlocks.add()
+        return error
 
     def deadline(self) -> float:
         """Return the deadline of an operation that begins now, at most that of its caller."""

@@ -22,12 +22,12 @@ byte for byte; bodies, context values and the JSON of a header are ``bytes`` and
 **Isolation.** READ COMMITTED: a statement sees what was committed before it began; after a wait for
 its lock, a row is as it is after the wait.
 
-**Errors.** Translate all of the driver's errors. Raise ``ClashError`` for a deadlock, a
-serialization failure or a unique violation, ``LockedError`` for a lock timeout,
-``ConnectionLostError`` for a broken connection, ``InvalidInputError`` for a value that the database
-refuses, ``StoreFormatError`` for missing or foreign tables, ``StorageUnavailableError`` for the
-rest. Set ``outcome_unknown=True`` if a commit, or a single statement that writes, may have been
-executed.
+**Errors.** Translate all of the driver's errors. Raise ``DeadlockError`` for a deadlock, counted by
+``Database.counted``, ``ClashError`` for a serialization failure or a unique violation,
+``LockedError`` for a lock timeout, ``ConnectionLostError`` for a broken connection,
+``InvalidInputError`` for a value that the database refuses, ``StoreFormatError`` for missing or
+foreign tables, ``StorageUnavailableError`` for the rest. Set ``outcome_unknown=True`` if a commit,
+or a single statement that writes, may have been executed.
 """
 
 from __future__ import annotations

@@ -17,6 +17,10 @@ class ClashError(ConflictError):
     """
 
 
+class DeadlockError(ClashError):
+    """The server ended this transaction because it and another one waited for each other."""
+
+
 class LockedError(ClashError):
     """Another transaction held a lock for longer than this one would wait."""
 

@@ -68,6 +68,14 @@ class SqlProvider(NativeProvider):
             on_delete=self._purger.wake,
         )
 
+    @property
+    def deadlocks(self) -> int:
+        """How many transactions the server ended because of a deadlock; each was retried.
+
+        It counts from the time this provider was made, in this process only.
+        """
+        return self.database.deadlocks.count
+
     async def initialize(self) -> None:
         await self.database.open()
         prepare = check_schema if self._check_only else apply_schema
