@@ -13,11 +13,13 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
     StoreFormatError,
 )
-from agent_cores.session.storage.sql.errors import (
-    ClashError,
-    ConnectionLostError,
-    DeadlockError,
-    LockedError,
+from agent_cores.session.storage.sql.errors import ClashError, ConnectionLostError
+from agent_cores.session.storage.sql.failures import (
+    deadlock,
+    locked,
+    no_response,
+    no_tables,
+    printable,
 )
 
 DRIVER_ERRORS = (MySQLError, OSError, TimeoutError)
@@ -36,24 +38,23 @@ _DENIED = {
     ER.COLUMNACCESS_DENIED_ERROR,
     ER.SPECIFIC_ACCESS_DENIED_ERROR,
 }
-_LONGEST_REASON = 200
 
 
 def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:
     """Return our error for that of a statement; ``may_be_done``: it may have been written."""
     code = _code(error)
     if code == ER.LOCK_DEADLOCK:
-        return DeadlockError("the server ended this transaction because of a deadlock")
+        return deadlock()
     if code in _CLASHES:
         return ClashError(f"a concurrent transaction was in the way (MySQL error {code})")
     if code in _LOCKED:
-        return LockedError("another transaction holds a lock that this one needs")
+        return locked()
     if is_read_only(error):
         return StorageUnavailableError("the MySQL server is read-only: a replica")
     if code in _BAD_VALUES:
         return InvalidInputError("value", f"MySQL refuses it (error {code})")
     if code == ER.NO_SUCH_TABLE:
-        return StoreFormatError("the tables do not exist; run: agent-sessions migrate")
+        return no_tables()
     if code in {ER.BAD_FIELD_ERROR, ER.TABLE_EXISTS_ERROR}:
         return StoreFormatError(
             "the tables of these names belong to another program; choose other names for ours "
@@ -66,7 +67,7 @@ def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:
     if code and code not in _ENDED_BY_SERVER:
         detail = f"MySQL refuses the statement (error {code})"
         return StorageUnavailableError(detail, outcome_unknown=may_be_done)
-    return _no_response(error, may_be_done=may_be_done)
+    return no_response("MySQL", error, may_be_done=may_be_done)
 
 
 def connection_error(error: Exception) -> SessionError:
@@ -75,8 +76,8 @@ def connection_error(error: Exception) -> SessionError:
     cause = error.__cause__ or error
     if code in _DENIED or code == ER.BAD_DB_ERROR:
         return StorageUnavailableError(
-            f"MySQL refuses the connection: {_reason(error)}; check user, password and database "
-            "of the storage URL"
+            f"MySQL refuses the connection: {printable(error.args[-1])}; check user, password and "
+            "database of the storage URL"
         )
     if code in {ER.CON_COUNT_ERROR, ER.TOO_MANY_USER_CONNECTIONS}:
         return StorageUnavailableError("MySQL has too many connections; lower SESSION_POOL_SIZE")
@@ -91,7 +92,7 @@ def connection_error(error: Exception) -> SessionError:
             "MySQL did not answer in time, or all connections of the pool are in use"
         )
     if code:
-        return StorageUnavailableError(f"MySQL refuses the connection: {_reason(error)}")
+        return StorageUnavailableError(f"MySQL refuses the connection: {printable(error.args[-1])}")
     return ConnectionLostError(
         "nothing accepts connections at the host and port, or the socket, of the storage URL "
         f"({type(cause).__name__})"
@@ -108,16 +109,3 @@ def _code(error: BaseException) -> int:
     if not isinstance(error, MySQLError) or not error.args or type(error.args[0]) is not int:
         return 0
     return 0 if error.args[0] in _CLIENT_CODES else error.args[0]
-
-
-def _no_response(error: Exception, *, may_be_done: bool) -> StorageUnavailableError:
-    detail = f"MySQL did not answer ({type(error).__name__})"
-    if isinstance(error, TimeoutError):
-        return StorageUnavailableError(detail, outcome_unknown=may_be_done)
-    return ConnectionLostError(detail, outcome_unknown=may_be_done)
-
-
-def _reason(error: Exception) -> str:
-    """Return the server's text about a connection: it names user and host, no secret."""
-    text = str(error.args[-1])
-    return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_REASON]

@@ -9,15 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from msgspec import Meta
 
 from agent_cores.session.errors import ConfigurationError
-from agent_cores.session.storage.batching import MAX_QUEUED
-from agent_cores.session.storage.options import (
-    AtLeastOne,
-    AtLeastTwo,
-    SchemaMode,
-    Seconds,
-    StoreOptions,
-    TablePrefix,
-)
+from agent_cores.session.storage.sql.options import ServerOptions
 
 SslMode = Literal["disabled", "required", "verify_ca", "verify_identity"]
 _SSL_MODES = Meta(description="one of disabled, required, verify_ca and verify_identity")
@@ -33,21 +25,11 @@ _ADVICE = {
 """Options of other drivers, and what to write here instead."""
 
 
-class MysqlOptions(StoreOptions, frozen=True, kw_only=True):
-    """``timeout`` bounds an operation, ``connect_timeout`` the connecting in it; both in seconds.
-
-    ``pool_size`` is at least 2: one connection for the writes of a batch, one for concurrent reads.
-    ``ssl_mode`` is ``verify_identity`` if ``ssl_ca`` is given, else ``disabled``.
-    """
+class MysqlOptions(ServerOptions, frozen=True, kw_only=True):
+    """``ssl_mode`` is ``verify_identity`` if ``ssl_ca`` is given, else ``disabled``."""
 
     store = "MySQL"
 
-    pool_size: AtLeastTwo = 10
-    timeout: Seconds = 10.0
-    connect_timeout: Seconds | None = None
-    schema: SchemaMode = "apply"
-    table_prefix: TablePrefix | None = None
-    max_queued: AtLeastOne = MAX_QUEUED
     unix_socket: str | None = None
     ssl_mode: Annotated[SslMode | None, _SSL_MODES] = None
     ssl_ca: str | None = None

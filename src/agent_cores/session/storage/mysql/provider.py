@@ -17,6 +17,7 @@ except ImportError as error:
 from agent_cores.session.storage.mysql.connection import MysqlDatabase
 from agent_cores.session.storage.mysql.options import MysqlOptions, split_url
 from agent_cores.session.storage.sql.names import DEFAULT_PREFIX, Names
+from agent_cores.session.storage.sql.options import server_options_from
 from agent_cores.session.storage.sql.server_provider import SqlProvider
 
 if TYPE_CHECKING:
@@ -64,13 +65,7 @@ class MysqlProvider(SqlProvider):
 
     @classmethod
     def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
-        return {
-            "pool_size": max(2, settings.pool_size),
-            "timeout": settings.timeout,
-            "schema": settings.schema,
-            "table_prefix": settings.table_prefix,
-            "max_queued": settings.max_queued_writes,
-        }
+        return server_options_from(settings)
 
     def describe(self) -> str:
         return f"MySQL at {self._place}"

@@ -14,11 +14,13 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
     StoreFormatError,
 )
-from agent_cores.session.storage.sql.errors import (
-    ClashError,
-    ConnectionLostError,
-    DeadlockError,
-    LockedError,
+from agent_cores.session.storage.sql.errors import ClashError, ConnectionLostError
+from agent_cores.session.storage.sql.failures import (
+    deadlock,
+    locked,
+    no_response,
+    no_tables,
+    printable,
 )
 
 DRIVER_ERRORS = (
@@ -40,7 +42,6 @@ _ENDED_BY_SERVER = (  # the connection went with it, and perhaps only the answer
 )
 _NO_TABLES = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 _FOREIGN_TABLES = (asyncpg.UndefinedColumnError, asyncpg.DuplicateTableError)
-_LONGEST_REASON = 200
 _NO_TLS = "rejected SSL upgrade"  # the driver has no class for it
 _REFUSED = "Connect call failed"  # asyncio's, where a host has several addresses
 
@@ -50,15 +51,15 @@ def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:
     if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
         return StorageUnavailableError("PostgreSQL is read-only here: a standby")
     if isinstance(error, asyncpg.LockNotAvailableError):
-        return LockedError("another transaction holds what this one needs")
+        return locked()
     if isinstance(error, asyncpg.DeadlockDetectedError):
-        return DeadlockError("the server ended this transaction because of a deadlock")
+        return deadlock()
     if isinstance(error, _CLASHES):
         return ClashError(f"another transaction was in the way ({type(error).__name__})")
     if isinstance(error, asyncpg.DataError | asyncpg.ProgramLimitExceededError | ValueError):
         return InvalidInputError("value", f"PostgreSQL refuses it ({type(error).__name__})")
     if isinstance(error, _NO_TABLES):
-        return StoreFormatError("the tables are not there; run: agent-sessions migrate")
+        return no_tables()
     if isinstance(error, _FOREIGN_TABLES):
         return StoreFormatError(
             "tables of these names are there and not ours; give ours other names by "
@@ -71,7 +72,7 @@ def statement_error(error: Exception, *, may_be_done: bool) -> SessionError:
         )
     if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _ENDED_BY_SERVER):
         return StorageUnavailableError(f"PostgreSQL refuses: {type(error).__name__}")
-    return _not_answered(error, may_be_done=may_be_done)
+    return no_response("PostgreSQL", error, may_be_done=may_be_done)
 
 
 def connection_error(error: Exception, *, pooled: bool, seconds: float) -> SessionError:
@@ -101,7 +102,7 @@ def connection_error(error: Exception, *, pooled: bool, seconds: float) -> Sessi
             "the storage URL cannot be read; characters such as @ : / ? # in a user name or "
             "password are written in percent-encoding, as %40 for @"
         )
-    return _not_answered(error, may_be_done=False)
+    return no_response("PostgreSQL", error, may_be_done=False)
 
 
 def _refusal(error: asyncpg.PostgresError) -> str:
@@ -119,8 +120,7 @@ def _refusal(error: asyncpg.PostgresError) -> str:
 
 
 def _reason(error: Exception) -> str:
-    reason = str(error.args[0]) if error.args else type(error).__name__
-    return "".join(c if c.isprintable() else " " for c in reason)[:_LONGEST_REASON]
+    return printable(error.args[0] if error.args else type(error).__name__)
 
 
 def _tls_failure(error: ssl.SSLError) -> str:
@@ -148,11 +148,4 @@ def _unreachable(error: OSError) -> StorageUnavailableError:
             "nothing accepts connections at the host and port of the storage URL "
             f"({type(error).__name__})"
         )
-    return _not_answered(error, may_be_done=False)
-
-
-def _not_answered(error: Exception, *, may_be_done: bool) -> StorageUnavailableError:
-    detail = f"PostgreSQL did not answer ({type(error).__name__})"
-    if isinstance(error, TimeoutError):
-        return StorageUnavailableError(detail, outcome_unknown=may_be_done)
-    return ConnectionLostError(detail, outcome_unknown=may_be_done)
+    return no_response("PostgreSQL", error, may_be_done=False)

@@ -6,34 +6,19 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from agent_cores.session.storage.batching import MAX_QUEUED
-from agent_cores.session.storage.options import (
-    AtLeastOne,
-    AtLeastTwo,
-    Seconds,
-    StoreOptions,
-    TablePrefix,
-)
+from agent_cores.session.storage.sql.options import ServerOptions
 
 
-class PostgresOptions(StoreOptions, frozen=True, kw_only=True):
-    """``timeout`` bounds an operation, ``connect_timeout`` what connecting may take of it: seconds.
-
-    ``pool_size`` is at least 2: one connection for the writes of a batch, one for reads meanwhile.
-    """
+class PostgresOptions(ServerOptions, frozen=True, kw_only=True):
+    """``database_schema`` is the schema of the tables; ``pooler``, what is before the server."""
 
     store = "PostgreSQL"
 
-    pool_size: AtLeastTwo = 10
-    timeout: Seconds = 10.0
-    connect_timeout: Seconds | None = None
     schema: Annotated[
         Literal["apply", "check"],
         Meta(description="apply or check; the PostgreSQL schema of the tables is database_schema"),
     ] = "apply"
-    table_prefix: TablePrefix | None = None
     database_schema: str = "public"
     pooler: Annotated[
         Literal["transaction"] | None, Meta(description="transaction, or left out")
     ] = None
-    max_queued: AtLeastOne = MAX_QUEUED

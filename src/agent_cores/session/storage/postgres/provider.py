@@ -19,6 +19,7 @@ from agent_cores.session.storage.postgres.connection import Database
 from agent_cores.session.storage.postgres.options import PostgresOptions
 from agent_cores.session.storage.postgres.url import split_url, without_password
 from agent_cores.session.storage.sql.names import Names
+from agent_cores.session.storage.sql.options import server_options_from
 from agent_cores.session.storage.sql.server_provider import SqlProvider
 
 if TYPE_CHECKING:
@@ -92,14 +93,7 @@ class PostgresProvider(SqlProvider):
 
     @classmethod
     def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
-        return {
-            "pool_size": max(2, settings.pool_size),
-            "timeout": settings.timeout,
-            "schema": settings.schema,
-            "table_prefix": settings.table_prefix,
-            "database_schema": settings.database_schema,
-            "max_queued": settings.max_queued_writes,
-        }
+        return server_options_from(settings) | {"database_schema": settings.database_schema}
 
     def describe(self) -> str:
         if self._dsn is None:
