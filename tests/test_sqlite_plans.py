@@ -125,6 +125,9 @@ def is_slow(step: str) -> bool:
         ("due", "sessions_due"),
         ("count", "sessions_due"),
         ("messages after", "sqlite_autoindex_messages_1"),
+        ("oldest", "sqlite_autoindex_messages_1"),
+        ("by seq", "sqlite_autoindex_messages_1"),
+        ("by id", "sqlite_autoindex_messages_2"),
         ("messages before", "sqlite_autoindex_messages_1"),
     ],
 )

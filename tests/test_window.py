@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ BOUNDS: st.SearchStrategy[dict[str, int]] = st.one_of(
 
 @given(SEQS, st.integers(1, 8), BOUNDS, st.integers(1, 60))
 def test_a_window_is_the_nearest_messages_that_fit(
-    seqs: list[int], limit: int, bounds: dict[str, int], max_bytes: int
+    seqs: list[int], limit: int, bounds: dict[str, Any], max_bytes: int
 ) -> None:
     messages = [StoredMessage(seq, str(seq), AT, b"x" * seq) for seq in seqs]
     window = Window(limit=limit, max_bytes=max_bytes, **bounds)

@@ -18,6 +18,7 @@ _BODIES: dict[str, Any] = {
     "rewind_session": {"to_seq": 0},
     "replace_messages": {"after_seq": 0, "messages": [{"role": "user", "content": "y"}]},
     "update_message": {"content": "z"},
+    "delete_messages": {"seqs": [1]},
     "share_session": {"subject": "zoe", "role": "viewer"},
     "set_visibility": {"visibility": "shared"},
     "take_turn": {"turn": "t"},

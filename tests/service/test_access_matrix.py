@@ -27,6 +27,7 @@ NEEDED = {
     "GET S/messages/{seq}": "viewer",
     "PATCH S/messages/{seq}": "owner",
     "DELETE S/messages/{seq}": "owner",
+    "POST S/messages/delete": "owner",
     "POST S/rewind": "owner",
     "POST S/replace": "owner",
     "POST S/pop": "owner",

@@ -114,6 +114,7 @@ ONCE: dict[str, tuple[str, Callable[[SessionClient], Awaitable[Any]]]] = {
     "visibility": ("PUT", lambda c: c.set_visibility("talk", "ann", "public")),
     "transfer": ("PUT", lambda c: c.transfer_ownership("talk", "ann", "ben")),
     "delete_message": ("DELETE", lambda c: c.delete_message("talk", "ann", 1)),
+    "delete_messages": ("POST", lambda c: c.delete_messages("talk", "ann", seqs=[1])),
     "update": ("PATCH", lambda c: c.update_session("talk", "ann", {"k": 1})),
     "rewind": ("POST", lambda c: c.rewind_session("talk", "ann", 0)),
 }

@@ -172,6 +172,7 @@ WRITES: dict[str, Callable[[SessionClient], Awaitable[object]]] = {
     "append": lambda c: c.add_message("talk", "ann", "user", "x"),
     "update message": lambda c: c.update_message("talk", "ann", 1, content="x"),
     "delete message": lambda c: c.delete_message("talk", "ann", 1),
+    "delete messages": lambda c: c.delete_messages("talk", "ann", ids=["m1"]),
     "share": lambda c: c.share_session("talk", "ann", "ben"),
     "revoke": lambda c: c.revoke_access("talk", "ann", "ben"),
     "take turn": lambda c: c.take_turn("talk", "ann"),
@@ -181,6 +182,7 @@ WRITES: dict[str, Callable[[SessionClient], Awaitable[object]]] = {
 }
 READS: dict[str, Callable[[SessionClient], Awaitable[object]]] = {
     "get": lambda c: c.get_session("talk", "ann"),
+    "get by id": lambda c: c.get_messages("talk", "ann", ids=["m1"]),
     "list": lambda c: c.list_user_sessions("ann"),
     "messages": lambda c: c.get_session_messages("talk", "ann"),
     "statistics": lambda c: c.get_statistics(),

@@ -25,6 +25,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.header_cache import CACHED_BYTES
 from agent_cores.session.lifecycle.events import session_event_name
 from agent_cores.session.models.change import Applied, Change
+from agent_cores.session.models.selection import SeqRange
 from agent_cores.session.models.session import Session, SessionMetadata
 from agent_cores.session.reader import Reader
 from agent_cores.session.retry import RetryPolicy
@@ -177,7 +178,7 @@ class Engine(Reader):
         """Run the hooks of what was applied."""
         if applied.replayed or applied.header.hold is not None:
             return
-        if change.remove is not None and change.append and applied.removed:
+        if isinstance(change.remove, SeqRange) and change.append and applied.removed:
             seq = change.remove.first - 1
             await self.emit("session.rewound", decision, applied.header, seq=seq)
         if applied.added and self.lifecycle.listens_to("message.appended"):

@@ -381,6 +381,15 @@ class SyncSessionManager:
             after_seq=after_seq,
         )
 
+    def get_messages(self, session_id: str, user_id: str, *, ids: Iterable[str]) -> Page[Message]:
+        """Return the messages with these ids, at most 1,000, in ascending order of seq.
+
+        Ids without a message are left out. The page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) but
+        holds at least one message if there is one; if it ``has_more``, ask again for the ids that
+        are missing from it. The cost is proportional to the messages named.
+        """
+        return self._portal.call(self._manager.get_messages, session_id, user_id, ids=ids)
+
     def delete_message(
         self,
         session_id: str,
@@ -434,6 +443,51 @@ class SyncSessionManager:
             content=content,
             metadata_updates=metadata_updates,
             metadata_removals=metadata_removals,
+            expected_revision=expected_revision,
+            expected_version=expected_version,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
+        )
+
+    def delete_messages(
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        ids: Iterable[str] | None = None,
+        seqs: Iterable[int] | None = None,
+        before_seq: int | None = None,
+        keep_last: int | None = None,
+        expected_revision: int | None = None,
+        expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
+    ) -> int:
+        """Remove messages and return how many were removed.
+
+        Exactly one of four arguments says which:
+
+        - ``ids`` or ``seqs``: these messages, at most 1,000, in one write, all or nothing. A name
+          without a message is ignored. Requires the owner role, or editor where the caller wrote
+          them all: otherwise ``AccessDeniedError``, and nothing is removed.
+        - ``before_seq``: every message with a lower seq; ``keep_last``: every message but the last
+          ones, ``0`` keeps none. Requires the owner role. The oldest go first, at most 10,000 in
+          each write, and what others append concurrently stays. If it stops between two writes,
+          ``ConflictError``, or ``StorageUnavailableError`` with ``outcome_unknown``, says how far
+          it came; call again to go on.
+
+        Removed seqs are never used again. ``expected_…`` are compared before the first write,
+        ``turn`` before each. The cost is proportional to the messages removed and named, whatever
+        the length of the session.
+        """
+        return self._portal.call(
+            self._manager.delete_messages,
+            session_id,
+            user_id,
+            ids=ids,
+            seqs=seqs,
+            before_seq=before_seq,
+            keep_last=keep_last,
             expected_revision=expected_revision,
             expected_version=expected_version,
             expected_last_seq=expected_last_seq,

@@ -3,9 +3,9 @@
 | may | viewer | editor | owner |
 | -- | -- | -- | -- |
 | read the header (only your own grant) and messages; fork; leave | x | x | x |
-| read context; append; update; take a turn; update or delete a message you wrote | | x | x |
+| read context; append; update; take a turn; update or delete messages you wrote | | x | x |
 | see all grants; share, revoke, set visibility, transfer, archive, renew, delete | | | x |
-| rewind; replace and pop messages; update or delete any message | | | x |
+| rewind; replace and pop messages; update or delete any message; delete old messages | | | x |
 
 An operator acts for the program itself: it has the role owner in every session of its namespace.
 Only code that holds a manager, or a key with the right ``operator``, makes such a caller; no user
@@ -69,6 +69,7 @@ class Action(Enum):
     REWIND = ("rewinding", AccessRole.OWNER)
     REPLACE = ("replacing messages", AccessRole.OWNER)
     POP = ("popping messages", AccessRole.OWNER)
+    TRIM = ("deleting old messages", AccessRole.OWNER)
     DELETE = ("deleting", AccessRole.OWNER)
 
     def __init__(self, label: str, role: AccessRole) -> None:
@@ -162,6 +163,11 @@ class AccessController:
     def may_import(self, caller: Caller) -> bool:
         """Whether the caller may say when, and by whom, a message was created."""
         return caller.operator is not None
+
+    def deletion_of(self, caller: Caller, authors: Iterable[str]) -> Action:
+        """Return the action that is required to delete messages of these authors."""
+        own = all(author == caller.user_id for author in authors)
+        return Action.DELETE_OWN_MESSAGE if own else Action.DELETE_MESSAGE
 
     def allowed_until(
         self, header: SessionMetadata, caller: Caller, action: Action, at: datetime

@@ -117,7 +117,7 @@ class MessageCalls(ConversationCalls):
             body = shapes.AppendMessages(
                 messages=cast("list[Any]", messages()),
                 **_context(context_updates, context_removals),
-                **_guards(expected_last_seq, turn),
+                **guards(expected_last_seq, turn),
             )
             return Request(body, headers=expected())
 
@@ -182,7 +182,7 @@ class MessageCalls(ConversationCalls):
                 after_seq=arguments.integer(after_seq, "after_seq"),
                 messages=cast("list[Any]", arguments.messages(messages)),
                 **_context(context_updates, context_removals),
-                **_guards(expected_last_seq, turn),
+                **guards(expected_last_seq, turn),
             )
             return Request(body, headers=arguments.expected(expected_revision, expected_version))
 
@@ -213,7 +213,7 @@ class MessageCalls(ConversationCalls):
             "/pop",
             lambda: Request(
                 shapes.PopMessages(
-                    count=arguments.integer(count, "count"), **_guards(expected_last_seq, turn)
+                    count=arguments.integer(count, "count"), **guards(expected_last_seq, turn)
                 )
             ),
         )
@@ -270,7 +270,7 @@ class MessageCalls(ConversationCalls):
                 fields["metadata_removals"] = arguments.names(
                     metadata_removals, "metadata_removals"
                 )
-            body = shapes.UpdateMessage(**fields, **_guards(expected_last_seq, turn))
+            body = shapes.UpdateMessage(**fields, **guards(expected_last_seq, turn))
             headers = arguments.expected(expected_revision, expected_version)
             return Request(body, headers=headers, tail=f"/messages/{whole_number(seq, 'seq', 1)}")
 
@@ -330,7 +330,8 @@ class MessageCalls(ConversationCalls):
             "/rewind",
             lambda: Request(
                 shapes.RewindSession(
-                    to_seq=arguments.integer(to_seq, "to_seq"), **_guards(expected_last_seq, turn)
+                    to_seq=arguments.integer(to_seq, "to_seq"),
+                    **guards(expected_last_seq, turn),
                 ),
                 headers=arguments.expected(expected_revision, expected_version),
             ),
@@ -348,7 +349,7 @@ def _context(updates: Mapping[str, Any] | None, removals: Iterable[str]) -> dict
     return fields
 
 
-def _guards(expected_last_seq: int | None, turn: str | None) -> dict[str, Any]:
+def guards(expected_last_seq: int | None, turn: str | None) -> dict[str, Any]:
     """Return the request fields for the conditions of a write."""
     fields: dict[str, Any] = {}
     if expected_last_seq is not None:

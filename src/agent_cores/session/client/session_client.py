@@ -11,7 +11,7 @@ import msgspec
 
 from agent_cores.session.client.arguments import INPUTS
 from agent_cores.session.client.calls import OTHER_NAMESPACE, Request
-from agent_cores.session.client.messages import MessageCalls
+from agent_cores.session.client.named import NamedMessageCalls
 from agent_cores.session.client.operators import OperatorCalls
 from agent_cores.session.client.options import (
     checked_count,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from agent_cores.session.runtime import Runtime
 
 
-class SessionClient(MessageCalls, SharingCalls, SessionManager):
+class SessionClient(NamedMessageCalls, SharingCalls, SessionManager):
     """Sessions in the namespace of the key, at the service at ``base_url``.
 
     With a key that may act for others, ``user_id`` is the user that a verb acts for, and

@@ -8,12 +8,17 @@ from agent_cores.session.models.effects import (
     HoldEffect,
     MessageUpdate,
     RenewEffect,
-    SeqRange,
     TurnEffect,
 )
 from agent_cores.session.models.limits import Limits
 from agent_cores.session.models.message import ImportedMessage, Message, NewMessage, StoredMessage
 from agent_cores.session.models.query import Cursor, Ended, Found, Query, matches, order_key
+from agent_cores.session.models.selection import (
+    NamedMessages,
+    OldestMessages,
+    SeqRange,
+    removable_among,
+)
 from agent_cores.session.models.session import (
     DEFAULT_NAMESPACE,
     AccessRole,
@@ -45,7 +50,9 @@ __all__ = [
     "Limits",
     "Message",
     "MessageUpdate",
+    "NamedMessages",
     "NewMessage",
+    "OldestMessages",
     "Page",
     "Query",
     "RenewEffect",
@@ -64,4 +71,5 @@ __all__ = [
     "apply_change",
     "matches",
     "order_key",
+    "removable_among",
 ]

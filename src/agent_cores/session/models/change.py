@@ -27,7 +27,6 @@ from agent_cores.session.models.effects import (
     HoldEffect,
     MessageUpdate,
     RenewEffect,
-    SeqRange,
     TurnEffect,
 )
 from agent_cores.session.models.expiry import earlier, end_after_write, fresh_end, renewed_end
@@ -57,6 +56,7 @@ from agent_cores.session.models.message_update import (
 )
 from agent_cores.session.models.numbering import as_stored, numbered_after
 from agent_cores.session.models.representation import hides
+from agent_cores.session.models.selection import Removal, SeqRange
 from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.state import Applied, State
 from agent_cores.session.models.values import encode_json, same_value
@@ -75,8 +75,8 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     ``at`` is the instant of the decision, and ``clock`` gives the time now: a provider judges a
     change that waited in a queue or for a lock as of :meth:`applied_at`. ``basis`` is the header on
     which the change was decided, for fast paths. A create replaces an expired session under its id
-    only if ``replaces`` is set; with ``overwrite``, any session. One with an ``update`` neither
-    appends nor removes.
+    only if ``replaces`` is set; with ``overwrite``, any session. Only a ``SeqRange`` can be removed
+    together with an append, which then replaces it. An ``update`` neither appends nor removes.
     """
 
     namespace: str
@@ -89,7 +89,7 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     overwrite: bool = False
     replaces: bool = True
     append: tuple[StoredMessage, ...] = ()
-    remove: SeqRange | None = None
+    remove: Removal | None = None
     update: MessageUpdate | None = None
     metadata: Mapping[str, Any] = _NOTHING
     context_set: Mapping[str, bytes] = _NOTHING
@@ -247,12 +247,14 @@ def _create(stored: SessionMetadata | None, change: Change, given: SessionMetada
     )
 
 
-def _without_replaced(state: State, replaced: SeqRange) -> State:
+def _without_replaced(state: State, replaced: Removal) -> State:
     """Return the state without the known messages that a change replaces: their ids are free.
 
     A message known from before them cannot come after them again. One known from behind them was
     appended by this very change, whose response was lost.
     """
+    if not isinstance(replaced, SeqRange):
+        raise InvalidInputError("remove", "is not a range of seqs; only that can be replaced")
     known = {}
     for message_id, message in state.known.items():
         if message.seq < replaced.first:
@@ -312,7 +314,7 @@ def _write(
     updated: StoredMessage | None = None,
 ) -> Applied:
     own_seq = header.hold is Hold.OPENING
-    removed = _removed(state, change)
+    removed = _removed(header, state, change)
     added = numbered_after(change.append, state.known, header.last_seq, own_seq=own_seq)
     context_set = {
         key: entry
@@ -343,12 +345,15 @@ def _write(
     )
 
 
-def _removed(state: State, change: Change) -> tuple[tuple[int, str], ...]:
-    """Return the messages that go, the highest seq first; all of them, where they are replaced."""
-    if change.remove is None:
+def _removed(header: SessionMetadata, state: State, change: Change) -> tuple[tuple[int, str], ...]:
+    """Return the messages that go; a replacement removes all of its range or is refused."""
+    remove, most = change.remove, change.limits.rewind_messages
+    if remove is None:
         return ()
-    removed, most = state.removable, change.limits.rewind_messages
-    if change.append and len(removed) >= most and removed[-1][0] > change.remove.first:
+    removed = remove.chosen(state.removable, header.message_count, most)
+    if not change.append or not isinstance(remove, SeqRange):
+        return removed
+    if len(removed) >= most and removed[-1][0] > remove.first:
         raise InvalidInputError("after_seq", f"{most} messages or more come after it: rewind first")
     return removed
 

@@ -17,13 +17,6 @@ def random_token() -> int:
     return secrets.randbits(63)
 
 
-class SeqRange(msgspec.Struct, frozen=True):
-    """The messages from ``first`` to ``last`` seq, both included."""
-
-    first: int
-    last: int
-
-
 @hides("content", "metadata")
 class MessageUpdate(msgspec.Struct, frozen=True, kw_only=True):
     """Change what one stored message says; both its seq and its id name it.

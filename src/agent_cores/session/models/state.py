@@ -20,7 +20,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``context``: the entries of the keys that the change names. ``known``: the stored messages
     whose ids the change appends or updates. ``removable``: ``(seq, id)`` of the messages in
-    ``change.remove``, the highest seq first, at most ``limits.rewind_messages`` of them.
+    ``change.remove``. Those of a ``SeqRange`` come highest seq first, at most
+    ``limits.rewind_messages`` of them; ``OldestMessages`` come lowest seq first, at most as many as
+    its ``most()`` says; ``NamedMessages`` come in any order, each once.
     """
 
     header: SessionMetadata | None = None

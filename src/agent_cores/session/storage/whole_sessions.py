@@ -17,6 +17,7 @@ from agent_cores.session.codec import (
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models import Session, StoredMessage
 from agent_cores.session.models.change import State
+from agent_cores.session.models.selection import removable_among
 from agent_cores.session.models.session import without
 from agent_cores.session.models.snapshot import Snapshot
 from agent_cores.session.models.values import encode_json
@@ -80,9 +81,7 @@ def state_of(session: Session | None, change: Change) -> State:
     wanted = set(change.message_ids)
     removable: tuple[tuple[int, str], ...] = ()
     if change.remove is not None:
-        first, last = change.remove.first, change.remove.last
-        reached = [(m.seq, m.id) for m in reversed(messages) if first <= m.seq <= last]
-        removable = tuple(reached[: change.limits.rewind_messages])
+        removable = removable_among(change.remove, messages, change.limits.rewind_messages)
     return State(
         header=session.metadata,
         context={key: context[key] for key in change.context_keys if key in context},

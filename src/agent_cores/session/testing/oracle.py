@@ -11,6 +11,8 @@ import msgspec
 from agent_cores.session.models import (
     Change,
     Ended,
+    NamedMessages,
+    OldestMessages,
     Query,
     SessionMetadata,
     Snapshot,
@@ -105,16 +107,28 @@ def _state(kept: Kept | None, change: Change) -> State:
     if kept is None:
         return State()
     ids = set(change.message_ids)
-    removable: list[tuple[int, str]] = []
-    if change.remove is not None:
-        first, last = change.remove.first, change.remove.last
-        removable = [(m.seq, m.id) for m in reversed(kept.messages) if first <= m.seq <= last]
     return State(
         header=kept.header,
         context={key: kept.context[key] for key in change.context_keys if key in kept.context},
         known={message.id: message for message in kept.messages if message.id in ids},
-        removable=tuple(removable[: change.limits.rewind_messages]),
+        removable=_removable(kept, change),
     )
+
+
+def _removable(kept: Kept, change: Change) -> tuple[tuple[int, str], ...]:
+    remove, most = change.remove, change.limits.rewind_messages
+    pairs = [(message.seq, message.id) for message in kept.messages]
+    if remove is None:
+        return ()
+    if isinstance(remove, NamedMessages):
+        return tuple(pair for pair in pairs if pair[0] in remove.seqs or pair[1] in remove.ids)
+    if isinstance(remove, OldestMessages):
+        oldest = pairs[: max(len(pairs) - remove.keep, 0)]
+        if remove.before_seq is not None:
+            oldest = [pair for pair in oldest if pair[0] < remove.before_seq]
+        return tuple(oldest[:most])
+    reached = [pair for pair in reversed(pairs) if remove.first <= pair[0] <= remove.last]
+    return tuple(reached[:most])
 
 
 def _after(kept: Kept | None, applied: Applied) -> Kept:

@@ -11,16 +11,18 @@ from agent_cores.session.errors import (
     MessageNotFoundError,
 )
 from agent_cores.session.inputs import expected_state, optional_number, whole_number
-from agent_cores.session.models.effects import SeqRange
 from agent_cores.session.models.message import Message, NewMessage
+from agent_cores.session.models.selection import SeqRange
 from agent_cores.session.models.session import Page
+from agent_cores.session.models.snapshot import Window
 from agent_cores.session.models.version import NOTHING
 from agent_cores.session.verbs.base import Verbs
+from agent_cores.session.verbs.selecting import named_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from agent_cores.session.decision import Decision
+    from agent_cores.session.decision import Decision, ReadResult
     from agent_cores.session.models.change import Applied
     from agent_cores.session.models.message import NewContent, StoredMessage
 
@@ -151,12 +153,37 @@ class MessageVerbs(Verbs):
         )
         read = await self._read_session(session_id, user_id, Action.READ, window=window)
         await self._renew_by_reading(read)
-        messages = read.snapshot.messages or ()
+        return self._messages_page(read)
+
+    async def get_messages(
+        self, session_id: str, user_id: str, *, ids: Iterable[str]
+    ) -> Page[Message]:
+        """Return the messages with these ids, at most 1,000, in ascending order of seq.
+
+        Ids without a message are left out. The page ends at 4 MiB (``SESSION_MAX_PAGE_BYTES``) but
+        holds at least one message if there is one; if it ``has_more``, ask again for the ids that
+        are missing from it. The cost is proportional to the messages named.
+        """
+        limits = self._engine.limits
+        named = await self._valid(
+            lambda: named_ids(self._inputs, ids, limits.page_items),
+            session_id,
+            user_id,
+            Action.READ,
+        )
+        window = Window.of(named, max_bytes=limits.page_bytes) if named.count else None
+        read = await self._read_session(session_id, user_id, Action.READ, window=window)
+        await self._renew_by_reading(read)
+        return self._messages_page(read)
+
+    def _messages_page(self, read: ReadResult) -> Page[Message]:
+        """Return the messages that were read, with the last seq and the version of the session."""
+        snapshot = read.snapshot
         return Page(
-            self._decoded(messages, read.decision),
-            has_more=read.snapshot.has_more,
-            last_seq=read.snapshot.header.last_seq,
-            version=read.snapshot.header.version,
+            self._decoded(snapshot.messages or (), read.decision),
+            has_more=snapshot.has_more,
+            last_seq=snapshot.header.last_seq,
+            version=snapshot.header.version,
         )
 
     async def delete_message(
@@ -180,10 +207,9 @@ class MessageVerbs(Verbs):
         found = [m for m in read.snapshot.messages or () if m.seq == seq]
         if not found:
             raise MessageNotFoundError(seq)
-        if author_of(found[0], *decision.key) != user_id:
-            decision.action = Action.DELETE_MESSAGE
-            header, caller = decision.header, decision.caller
-            self._engine.access.check(header, caller, decision.action, decision.at)
+        access, caller = self._engine.access, decision.caller
+        decision.action = access.deletion_of(caller, [author_of(found[0], *decision.key)])
+        access.check(decision.header, caller, decision.action, decision.at)
         change = decision.change(
             remove=SeqRange(seq, seq),
             expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),

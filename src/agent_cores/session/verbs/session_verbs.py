@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent_cores.session.verbs.conversations import ConversationVerbs
+from agent_cores.session.verbs.deletion import DeletionVerbs
 from agent_cores.session.verbs.forking import ForkVerbs
 from agent_cores.session.verbs.messages import MessageVerbs
 from agent_cores.session.verbs.sharing import SharingVerbs
@@ -16,6 +17,7 @@ class SessionVerbs(
     ConversationVerbs,
     MessageVerbs,
     UpdateVerbs,
+    DeletionVerbs,
     TailVerbs,
     SharingVerbs,
     TurnVerbs,

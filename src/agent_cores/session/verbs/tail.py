@@ -12,16 +12,13 @@ from agent_cores.session.codec import decode_messages
 from agent_cores.session.errors import (
     ConflictError,
     LastSeqMismatchError,
-    OverloadedError,
     RevisionMismatchError,
-    SessionError,
-    SessionNotFoundError,
-    StorageUnavailableError,
 )
 from agent_cores.session.inputs import expected_state, optional_number, whole_number
-from agent_cores.session.models.effects import SeqRange
+from agent_cores.session.models.selection import SeqRange
 from agent_cores.session.models.version import NOTHING, Expected
 from agent_cores.session.verbs.base import Verbs
+from agent_cores.session.verbs.half_way import raise_half_way
 
 _KEPT_CHANGING = "others changed the session at each attempt within SESSION_TIMEOUT"
 
@@ -93,12 +90,8 @@ class TailVerbs(Verbs):
         """Report how far an interrupted rewind came, to the hooks and in the raised error."""
         seq = done.removed[-1][0] - 1
         await self._engine.emit("session.rewound", decision, done.header, seq=seq)
-        if not isinstance(error, SessionError) or isinstance(error, SessionNotFoundError):
-            return
         detail = f"the rewind stopped half way: every message after seq {seq} is removed"
-        if isinstance(error, StorageUnavailableError | OverloadedError):
-            raise StorageUnavailableError(detail, outcome_unknown=True) from error
-        raise ConflictError(detail) from error
+        raise_half_way(error, detail)
 
     async def replace_messages(
         self,

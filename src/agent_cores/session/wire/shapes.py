@@ -158,6 +158,12 @@ class Popped(msgspec.Struct, frozen=True):
     data: list[Message]
 
 
+class Deleted(msgspec.Struct, frozen=True):
+    """How many messages were removed."""
+
+    deleted: int
+
+
 @hides("turn")
 class Turn(msgspec.Struct, frozen=True):
     """The turn that the caller holds."""
@@ -282,6 +288,18 @@ class UpdateMessage(Request):
     content: Content | UnsetType = UNSET
     metadata_updates: dict[str, Any] = {}
     metadata_removals: list[str] = []
+    expected_last_seq: Count | None = None
+    turn: Name | None = None
+
+
+@hides("turn")
+class DeleteMessages(Request):
+    """Which messages to delete: exactly one of the first four fields."""
+
+    ids: list[Name] | None = None
+    seqs: list[Positive] | None = None
+    before_seq: Count | None = None
+    keep_last: Count | None = None
     expected_last_seq: Count | None = None
     turn: Name | None = None
 

@@ -20,6 +20,10 @@ def set_bounds(document: dict[str, Any], limits: Limits) -> None:
     schemas = document["components"]["schemas"]
     for name in ("AppendMessages", "ReplaceMessages"):
         schemas[name]["properties"]["messages"]["maxItems"] = limits.append_messages
+    for name in ("ids", "seqs"):
+        for choice in schemas["DeleteMessages"]["properties"][name]["anyOf"]:
+            if choice.get("type") == "array":
+                choice["maxItems"] = limits.page_items
     schemas["PopMessages"]["properties"]["count"]["maximum"] = limits.page_items
     for part in _parts(document):
         if part.get("pattern") in _NAMES:

@@ -64,6 +64,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "GrantPage": {"data": [_GRANT], "has_more": False, "next_cursor": None},
     "Appended": {"data": [_MESSAGE], "last_seq": 1, "revision": 2},
     "Popped": {"data": [_MESSAGE]},
+    "Deleted": {"deleted": 3},
     "Turn": {"turn": "5mYc0wq2T1uVf8xR3kPz7A", "expires_at": _AT},
     "Me": {
         "namespace": "default",
@@ -107,6 +108,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "metadata_updates": {"edited": True},
         "metadata_removals": ["model"],
     },
+    "DeleteMessages": {"keep_last": 100},
     "ShareSession": {"subject": "group:support", "role": "viewer"},
     "RevokeAccess": {"subject": "group:support"},
     "SetVisibility": {"visibility": "public"},

@@ -47,6 +47,8 @@ _ROOM = 256 * _KIB
 """Room in a body besides its long fields: names, ids, punctuation, whitespace."""
 _ESCAPED = 3
 """How much longer text may be when sent than when stored: ``\\uXXXX`` for all non-ASCII."""
+_QUOTES = 4
+"""Bytes of a string in a list besides the string: quotes, a comma and a space."""
 _PRETTY = 4
 _FEW_KEYS = 10_000
 _MOST_NEAR_ZERO = 200
@@ -93,6 +95,8 @@ def _long_bytes(kind: Any, limits: Limits) -> int:  # noqa: ANN401 - a type
         return limits.metadata_bytes + limits.context_bytes
     if kind is shapes.UpdateMessage:
         return limits.content_bytes + 2 * limits.metadata_bytes
+    if kind is shapes.DeleteMessages:
+        return limits.page_items * (limits.name_bytes + _QUOTES)
     return 2 * limits.metadata_bytes if kind is shapes.ForkSession else 0
 
 

@@ -1,4 +1,4 @@
-"""Messages: append, read, update, remove, rewind, replace, pop."""
+"""Messages: append, read, update, remove, replace."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from agent_cores.session.codec import raw_messages
 from agent_cores.session.errors import AccessDeniedError, ConflictError, MessageNotFoundError
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.values import EncodedJson
+from agent_cores.session.service.problems import ShapeError
 from agent_cores.session.service.request.idempotency import mismatch
 from agent_cores.session.service.responses import Response
 from agent_cores.session.service.routes.sessions import S
@@ -135,15 +136,21 @@ def _raw(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
 
 
 async def list_messages(call: Call) -> Response:
-    """Read a page of messages."""
+    """Read a page of messages, or those with some ids."""
     query = call.query()
-    page = await call.view.get_session_messages(
-        call.session_id,
-        call.user_id,
-        query.get("limit", 50),
-        before_seq=query.get("before_seq"),
-        after_seq=query.get("after_seq"),
-    )
+    ids = query.pop("id", None)
+    if ids is not None:
+        if query:
+            raise ShapeError("id", "it cannot be combined with limit, after_seq or before_seq")
+        page = await call.view.get_messages(call.session_id, call.user_id, ids=ids)
+    else:
+        page = await call.view.get_session_messages(
+            call.session_id,
+            call.user_id,
+            query.get("limit", 50),
+            before_seq=query.get("before_seq"),
+            after_seq=query.get("after_seq"),
+        )
     data = [message_shape(message) for message in page]
     answer = call.json(shapes.MessagePage(data, page.has_more, page.last_seq or 0))
     answer.headers.append((b"etag", f'"{page.version}"'.encode()))
@@ -191,6 +198,23 @@ async def delete_message(call: Call) -> Response:
         turn=query.get("turn"),
     )
     return Response(204)
+
+
+async def delete_messages(call: Call) -> Response:
+    """Remove messages by id, by seq, or the oldest ones."""
+    body: shapes.DeleteMessages = call.body()
+    deleted = await call.view.delete_messages(
+        call.session_id,
+        call.user_id,
+        ids=body.ids,
+        seqs=body.seqs,
+        before_seq=body.before_seq,
+        keep_last=body.keep_last,
+        **call.expected,
+        expected_last_seq=body.expected_last_seq,
+        turn=body.turn,
+    )
+    return call.json(shapes.Deleted(deleted))
 
 
 async def _seq(call: Call, action: Action) -> int:
@@ -251,8 +275,14 @@ ROUTES = (
         right="read",
         role="viewer",
         action=Action.READ,
-        summary="Read messages, the latest first or next to a seq",
-        query={"limit": "integer", "after_seq": "integer", "before_seq": "integer"},
+        summary="Read messages: the latest, those next to a seq, or those with these ids",
+        query={
+            "limit": "integer",
+            "after_seq": "integer",
+            "before_seq": "integer",
+            "id": "texts",
+        },
+        names={"ids": "id"},
         responses={200: shapes.MessagePage},
     ),
     Route(
@@ -287,6 +317,18 @@ ROUTES = (
         summary="Delete a message",
         query={"expected_last_seq": "integer", "turn": "text"},
         responses={204: None},
+    ),
+    Route(
+        method="POST",
+        path=f"{S}/messages/delete",
+        handler=delete_messages,
+        right="write",
+        role="owner, or the editor who wrote those named",
+        action=Action.DELETE_OWN_MESSAGE,
+        summary="Delete messages by id or seq, or the oldest ones",
+        request=shapes.DeleteMessages,
+        responses={200: shapes.Deleted},
+        if_match=True,
     ),
     Route(
         method="POST",

@@ -11,6 +11,7 @@ import msgspec
 from agent_cores.session.models.change import State
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.representation import hides
+from agent_cores.session.models.selection import NamedMessages, OldestMessages
 from agent_cores.session.models.session import SessionMetadata
 from agent_cores.session.models.snapshot import Snapshot
 from agent_cores.session.models.values import copy_json
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent_cores.session.models.change import Applied, Change
+    from agent_cores.session.models.selection import Removal
     from agent_cores.session.models.snapshot import Window
 
 
@@ -60,9 +62,7 @@ class Record(msgspec.Struct):
             known[change.update.id] = messages[self._index(seqs[change.update.id])]
         removable: tuple[tuple[int, str], ...] = ()
         if change.remove is not None:
-            end = self._index(change.remove.last + 1)
-            start = max(self._index(change.remove.first), end - change.limits.rewind_messages)
-            removable = tuple((m.seq, m.id) for m in reversed(messages[start:end]))
+            removable = self._removable(change.remove, change.limits.rewind_messages)
         context = self.context
         return State(
             header=self.header,
@@ -73,8 +73,7 @@ class Record(msgspec.Struct):
 
     def write(self, applied: Applied) -> None:
         """Write the messages and context entries of an applied change, but not its header."""
-        for seq, message_id in applied.removed:
-            del self.messages[self._index(seq)], self.seqs[message_id]
+        self._remove(applied.removed)
         if applied.updated is not None:
             self.messages[self._index(applied.updated.seq)] = applied.updated
         for message in applied.added:
@@ -84,9 +83,48 @@ class Record(msgspec.Struct):
             del self.context[key]
         self.context.update(applied.context_set)
 
-    def _candidates(self, window: Window) -> Iterator[StoredMessage]:
-        """Yield the messages past the bound of the window, nearest to it first."""
+    def _removable(self, remove: Removal, bound: int) -> tuple[tuple[int, str], ...]:
+        """Return ``(seq, id)`` of the messages to remove, as ``State`` describes them."""
         messages = self.messages
+        if isinstance(remove, NamedMessages):
+            return tuple((message.seq, message.id) for message in self._named(remove))
+        if isinstance(remove, OldestMessages):
+            end = remove.most(self.header.message_count, bound)
+            if remove.before_seq is not None:
+                end = min(end, self._index(remove.before_seq))
+            return tuple((message.seq, message.id) for message in messages[:end])
+        end = self._index(remove.last + 1)
+        start = max(self._index(remove.first), end - bound)
+        return tuple((message.seq, message.id) for message in reversed(messages[start:end]))
+
+    def _remove(self, removed: tuple[tuple[int, str], ...]) -> None:
+        """Remove messages. Neighbours go together: each removal moves all that come after it."""
+        indexes: list[int] = []
+        for seq, message_id in removed:
+            del self.seqs[message_id]
+            indexes.append(self._index(seq))
+        indexes.sort(reverse=True)
+        place = 0
+        while place < len(indexes):
+            end = start = indexes[place]
+            while place < len(indexes) and indexes[place] == start:
+                place, start = place + 1, start - 1
+            del self.messages[start + 1 : end + 1]
+
+    def _named(self, named: NamedMessages) -> list[StoredMessage]:
+        """Return the messages with these ids or seqs, ascending."""
+        messages, found = self.messages, set()
+        for seq in (*named.seqs, *(self.seqs.get(message_id, 0) for message_id in named.ids)):
+            index = self._index(seq)
+            if index < len(messages) and messages[index].seq == seq:
+                found.add(index)
+        return [messages[index] for index in sorted(found)]
+
+    def _candidates(self, window: Window) -> Iterator[StoredMessage]:
+        """Yield the messages that are named, or past the bound of the window, nearest first."""
+        messages = self.messages
+        if window.named is not None:
+            return iter(self._named(window.named))
         if window.after_seq is not None:
             first = self._index(window.after_seq + 1)
             return (messages[index] for index in range(first, len(messages)))

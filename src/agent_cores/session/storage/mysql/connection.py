@@ -168,8 +168,8 @@ class MysqlDatabase(Database):
     async def read(
         self, namespace: str, session_id: str, *, context: bool, window: Window | None
     ) -> Snapshot | None:
-        """Read one session in one round trip, unless the window is very large."""
-        if window is not None and window.max_bytes > PART:
+        """Read one session in one round trip, unless it is a very large window or one of names."""
+        if window is not None and (window.max_bytes > PART or window.named is not None):
             return await super().read(namespace, session_id, context=context, window=window)
         plan = partial(read_plan, namespace, session_id, context=context, window=window)
         texts = list(self._read_at_once((namespace, session_id), context=context, window=window))

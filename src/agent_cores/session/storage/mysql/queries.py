@@ -89,6 +89,12 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
         WHERE (session_key, `key`) IN ({rows})""",
     S.REMOVABLE: """SELECT seq, id FROM `{prefix}messages`
         WHERE session_key = {0} AND seq BETWEEN {1} AND {2} ORDER BY seq DESC LIMIT {3}""",
+    S.OLDEST: """SELECT seq, id FROM `{prefix}messages`
+        WHERE session_key = {0} AND seq < {1} ORDER BY seq LIMIT {2}""",
+    S.BY_ID: """SELECT seq, id, LENGTH(body) FROM `{prefix}messages` FORCE INDEX (known)
+        WHERE (session_key, id) IN ({rows})""",
+    S.BY_SEQ: """SELECT seq, id, LENGTH(body) FROM `{prefix}messages` FORCE INDEX (PRIMARY)
+        WHERE (session_key, seq) IN ({rows})""",
     # No IGNORE, which would hide other errors. A name that was taken has another incarnation.
     S.INSERT_HEADERS: f"""INSERT INTO `{{prefix}}sessions` ({_FIELDS}) VALUES {{rows}}
         ON DUPLICATE KEY UPDATE session_key = session_key;

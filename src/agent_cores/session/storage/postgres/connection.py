@@ -191,8 +191,8 @@ class Database(SqlDatabase):
     async def read(
         self, namespace: str, session_id: str, *, context: bool, window: Window | None
     ) -> Snapshot | None:
-        """Read one session in one statement, unless the window is very large."""
-        if window is not None and window.max_bytes > PART:
+        """Read one session in one statement, unless it is a very large window or one of names."""
+        if window is not None and (window.max_bytes > PART or window.named is not None):
             return await super().read(namespace, session_id, context=context, window=window)
         forward = None if window is None else window.forward
         bounds = () if window is None else message_bounds(window)[1]

@@ -76,6 +76,26 @@ WHERE session_key = $1 AND seq BETWEEN $2 AND $3
 ORDER BY seq DESC LIMIT $4
 """
 
+OLDEST = """
+SELECT seq, id FROM {schema}."{prefix}messages"
+WHERE session_key = $1 AND seq < $2 ORDER BY seq LIMIT $3
+"""
+
+
+def _named(column: str, kind: str) -> str:
+    """Return the query for messages by key: an array of session keys, and one of that column."""
+    return f"""
+SELECT m.* FROM unnest({arrays("bigint", kind)}) AS named(session_key, {column})
+CROSS JOIN LATERAL (
+    SELECT seq, id, octet_length(body) FROM {{schema}}."{{prefix}}messages" held
+    WHERE held.session_key = named.session_key AND held.{column} = named.{column} OFFSET 0
+) m
+"""
+
+
+BY_ID = _named("id", "text")
+BY_SEQ = _named("seq", "bigint")
+
 _HEADER_ARRAYS = arrays(*(COLUMN_TYPES[name] for name in HEADER_FIELDS))
 
 INSERT_HEADERS = f"""
@@ -253,6 +273,7 @@ TEXTS = {
 TAKE_ONE_ROW = frozenset(
     {
         Statement.REMOVABLE,
+        Statement.OLDEST,
         Statement.HEADER,
         Statement.CONTEXT_ALL,
         Statement.MESSAGES_AFTER,

@@ -20,6 +20,7 @@ from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models.change import Change, State
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.representation import hides
+from agent_cores.session.models.selection import NamedMessages, OldestMessages
 from agent_cores.session.models.session import SessionMetadata
 from agent_cores.session.models.snapshot import Snapshot, Window
 from agent_cores.session.models.times import from_millis
@@ -28,6 +29,8 @@ from agent_cores.session.storage.redis.keys import CONTEXT_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
+
+    from agent_cores.session.models.selection import Removal
 
 _LARGEST = 2**53
 """Lua counts in doubles."""
@@ -42,7 +45,12 @@ def instant(millis: bytes) -> datetime:
 
 
 class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What ``read.lua`` reads besides the header."""
+    """What ``read.lua`` reads besides the header.
+
+    ``ids`` are those that a change appends. ``by_id`` and ``by_seq`` name messages: to return them
+    in the window if ``bodies`` is set, else as removable. ``before`` asks for the oldest messages
+    without the last ``keep``.
+    """
 
     whole_context: bool = False
     context: tuple[str, ...] = ()
@@ -51,8 +59,13 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     forward: bool = False
     limit: int = 0
     max_bytes: int = 0
+    by_id: tuple[str, ...] = ()
+    by_seq: tuple[str, ...] = ()
+    bodies: bool = False
     first: str | None = None
     last: str | None = None
+    before: str | None = None
+    keep: int = 0
     at_most: int = 0
     timed: bool = False
 
@@ -61,6 +74,13 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """Return what a provider's ``read`` needs."""
         if window is None:
             return cls(whole_context=context)
+        if window.named is not None:
+            return cls(
+                whole_context=context,
+                **_names(window.named),
+                bodies=True,
+                max_bytes=min(window.max_bytes, _LARGEST),
+            )
         after, before = window.after_seq, window.before_seq
         from_ = f"({max(after, 0)}-0" if after is not None else "+"
         if before is not None and before < _LARGEST:
@@ -78,16 +98,26 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         """Return what ``apply_change`` needs."""
         keys = tuple((CONTEXT_PREFIX.decode() + key) for key in change.context_keys)
         ids = change.message_ids
-        if change.remove is None:
-            return cls(context=keys, ids=ids, timed=True)
+        removed = {} if change.remove is None else _removed(change.remove)
         return cls(
-            context=keys,
-            ids=ids,
-            first=f"{change.remove.first}-0",
-            last=f"{min(change.remove.last, _LARGEST)}-0",
-            at_most=change.limits.rewind_messages,
-            timed=True,
+            context=keys, ids=ids, **removed, at_most=change.limits.rewind_messages, timed=True
         )
+
+
+def _names(named: NamedMessages) -> dict[str, Any]:
+    """Return the fields of a request for named messages; no seq is too large for an entry's id."""
+    return {"by_id": named.ids, "by_seq": tuple(map(str, named.seqs))}
+
+
+def _removed(remove: Removal) -> dict[str, Any]:
+    """Return the fields of a request for what a change removes."""
+    if isinstance(remove, NamedMessages):
+        return _names(remove)
+    if isinstance(remove, OldestMessages):
+        before = remove.before_seq
+        below = "+" if before is None or before > _LARGEST else f"({max(before, 1)}-0"
+        return {"before": below, "keep": min(remove.keep, _LARGEST)}
+    return {"first": f"{remove.first}-0", "last": f"{min(remove.last, _LARGEST)}-0"}
 
 
 @hides("context", "window", "known")

@@ -25,6 +25,7 @@ from agent_cores.session.storage.sql.rows import (
     rounds,
     write_rows,
 )
+from agent_cores.session.storage.sql.selecting import removable_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -160,7 +161,8 @@ class Batch:
     def _read_contents(self, changes: Sequence[Change]) -> Plan[Contents]:
         """Read what is outside the locked rows, in statements that run after the locking one."""
         found = [(change, self._loaded.get(_name(change))) for change in changes]
-        pairs = [(change, held.session_key) for change, held in found if isinstance(held, Loaded)]
+        stored = [(change, held) for change, held in found if isinstance(held, Loaded)]
+        pairs = [(change, held.session_key) for change, held in stored]
         contents = Contents()
         ids = [
             (key, id_) for change, key in pairs if not change.create for id_ in change.message_ids
@@ -173,12 +175,11 @@ class Batch:
         if names:
             for key, name, value in (yield Step(Statement.CONTEXT, names)):
                 contents.context.setdefault(key, {})[name] = value
-        for change, key in pairs:
-            if change.remove is not None:
-                bounds = change.remove.first, change.remove.last
-                row = key, *bounds, change.limits.rewind_messages
-                removable = yield Step(Statement.REMOVABLE, [row])
-                contents.removable[key] = tuple([(seq, id_) for seq, id_ in removable])
+        for change, held in stored:
+            step = None if change.remove is None else removable_step(held, change)
+            if step is not None:
+                removable = tuple([(row[0], row[1]) for row in (yield step)])
+                contents.removable[held.session_key] = removable
         return contents
 
 

@@ -67,6 +67,12 @@ class Statement(Enum):
     """(session_key, key) -> (session_key, key, value) of those stored."""
     REMOVABLE = "removable"
     """One row (session_key, first seq, last seq, limit) -> (seq, id), the highest seq first."""
+    OLDEST = "oldest"
+    """One row (session_key, seq, limit) -> (seq, id) below that seq, the lowest first."""
+    BY_ID = "by id"
+    """(session_key, message id) -> (seq, id, bytes of its body) of those stored, in any order."""
+    BY_SEQ = "by seq"
+    """(session_key, seq) -> the same."""
     INSERT_HEADERS = "insert headers"
     """HEADER_FIELDS of new sessions, in the order of their names -> (namespace, session_id,
     session_key) of each that was inserted. One whose name is taken is left out, without an error:

@@ -31,6 +31,7 @@ from agent_cores.session.storage.sql.rows import (
     read_header,
     tag_mark,
 )
+from agent_cores.session.storage.sql.selecting import LARGEST, read_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,6 @@ Entry = tuple[Place, Any]
 
 PART = 64 * 1024 * 1024
 """The most bytes of messages that one statement reads: a server may make one row of them."""
-LARGEST = 2**63 - 1
 _BEFORE_ALL: Place = LARGEST, ""
 _ARCHIVED = {SessionStatus.ACTIVE: (0,), SessionStatus.ARCHIVED: (1,)}
 _SPARE = 20
@@ -70,6 +70,8 @@ def read_plan(
 
 def _read_messages(session_key: int, window: Window) -> Plan[tuple[list[StoredMessage], bool]]:
     """Read a window, in parts if it is very large."""
+    if window.named is not None:
+        return (yield from read_named(session_key, window.named, window, PART))
     messages: list[StoredMessage] = []
     has_more = True
     room = window.max_bytes

@@ -61,6 +61,16 @@ _TEXTS = {
         SELECT seq, id FROM "{prefix}messages"
         WHERE session_key = ? AND seq BETWEEN ? AND ? ORDER BY seq DESC LIMIT ?
     """,
+    Statement.OLDEST: """
+        SELECT seq, id FROM "{prefix}messages"
+        WHERE session_key = ? AND seq < ? ORDER BY seq LIMIT ?
+    """,
+    Statement.BY_ID: """
+        SELECT seq, id, length(body) FROM "{prefix}messages" WHERE session_key = ? AND id = ?
+    """,
+    Statement.BY_SEQ: """
+        SELECT seq, id, length(body) FROM "{prefix}messages" WHERE session_key = ? AND seq = ?
+    """,
     Statement.INSERT_HEADERS: """
         INSERT INTO "{prefix}sessions" ({fields}) VALUES ({marks})
         RETURNING namespace, session_id, session_key

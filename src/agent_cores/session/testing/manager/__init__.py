@@ -6,6 +6,7 @@ from agent_cores.session.testing.manager.access import AccessCases
 from agent_cores.session.testing.manager.answers import AnswerCases
 from agent_cores.session.testing.manager.concurrency import ConcurrencyCases
 from agent_cores.session.testing.manager.contents import ContentCases
+from agent_cores.session.testing.manager.deleting import DeletingCases
 from agent_cores.session.testing.manager.erasure import ErasureCases
 from agent_cores.session.testing.manager.expiry import ExpiryCases
 from agent_cores.session.testing.manager.forks import ForkCases
@@ -36,6 +37,7 @@ class VerbContract(
     ContentCases,
     UpdateCases,
     TailCases,
+    DeletingCases,
     AccessCases,
     GroupCases,
     ExpiryCases,

@@ -29,6 +29,7 @@ Call = Callable[["SessionManager", str], Awaitable[object]]
 VERBS: dict[str, tuple[int, Call]] = {
     "get_session": (1, lambda m, u: m.get_session("talk", u)),
     "get_session_messages": (1, lambda m, u: m.get_session_messages("talk", u)),
+    "get_messages": (1, lambda m, u: m.get_messages("talk", u, ids=["any"])),
     "fork_session": (1, lambda m, u: m.fork_session("talk", u)),
     "leave": (1, lambda m, u: m.revoke_access("talk", u, u)),
     "update_session": (2, lambda m, u: m.update_session("talk", u, {"k": 2}, {"a": 1})),
@@ -40,6 +41,8 @@ VERBS: dict[str, tuple[int, Call]] = {
     "take_turn": (2, lambda m, u: m.take_turn("talk", u)),
     "update_message": (3, lambda m, u: m.update_message("talk", u, 1, content=u)),
     "delete_message": (3, lambda m, u: m.delete_message("talk", u, 1)),
+    "delete_messages by seq": (3, lambda m, u: m.delete_messages("talk", u, seqs=[1])),
+    "delete_messages by number": (3, lambda m, u: m.delete_messages("talk", u, keep_last=0)),
     "share_session": (3, lambda m, u: m.share_session("talk", u, "new", role="editor")),
     "revoke_access": (3, lambda m, u: m.revoke_access("talk", u, "new")),
     "set_visibility": (3, lambda m, u: m.set_visibility("talk", u, "shared")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent_cores.session.testing.store import Store
 
 REMOVED_AT_ONCE = 3
-READS = frozenset({"get_session", "get_session_messages"})
+READS = frozenset({"get_session", "get_session_messages", "get_messages"})
 
 
 class FailingProvider(WrappingProvider):
@@ -168,6 +168,56 @@ class AnswerCases(ManagerCases):
         header = (await writing.rewind_session("talk", "ann", 1)).metadata
         assert (header.message_count, header.last_seq) == (1, 8)
         assert [event.seq for event in rewound] == [5, 1]
+
+    @pytest.mark.parametrize(
+        "selector", [{"before_seq": 8}, {"keep_last": 1}], ids=["before_seq", "keep_last"]
+    )
+    @pytest.mark.parametrize(
+        ("refusal", "told"),
+        [
+            (StorageUnavailableError("away"), StorageUnavailableError),
+            (SessionArchivedError(), ConflictError),
+        ],
+        ids=["unavailable", "archived"],
+    )
+    async def test_a_deletion_that_stops_half_way_says_so_and_goes_on_when_called_again(
+        self,
+        writing: SessionManager,
+        failing: FailingProvider,
+        selector: dict[str, Any],
+        refusal: SessionError,
+        told: type[SessionError],
+    ) -> None:
+        deleted: list[SessionEvent] = []
+        writing.lifecycle.on("message.deleted", deleted.append)
+        await writing.add_messages("talk", "ann", said(*range(2, 9)))
+        failing.refusal = refusal
+        with pytest.raises(told, match="3 oldest messages") as caught:
+            await writing.delete_messages("talk", "ann", **selector, expected_last_seq=8)
+        assert type(caught.value) is told
+        assert getattr(caught.value, "outcome_unknown", True)
+        assert [event.seq for event in deleted] == [1, 2, 3]
+        page = await writing.get_session_messages("talk", "ann")
+        assert [message.seq for message in page] == [4, 5, 6, 7, 8]
+        failing.refusal = None
+        assert await writing.delete_messages("talk", "ann", **selector) == 4
+        assert [event.seq for event in deleted] == [1, 2, 3, 4, 5, 6, 7]
+        header = (await writing.get_session("talk", "ann")).metadata
+        assert (header.message_count, header.last_seq) == (1, 8)
+
+    async def test_what_is_appended_between_two_writes_of_a_deletion_stays(
+        self, writing: SessionManager
+    ) -> None:
+        await writing.add_messages("talk", "ann", said(*range(2, 9)))
+
+        async def append_once(event: SessionEvent) -> None:
+            if event.seq == 1:
+                await writing.add_messages("talk", "ann", said(*range(20, 24)))
+
+        writing.lifecycle.on("message.deleted", append_once)
+        assert await writing.delete_messages("talk", "ann", keep_last=0) == 8
+        page = await writing.get_session_messages("talk", "ann")
+        assert [message.seq for message in page] == [9, 10, 11, 12]
 
     async def test_an_erasure_that_stops_half_way_says_so(
         self, writing: SessionManager, failing: FailingProvider

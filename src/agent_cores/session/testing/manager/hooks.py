@@ -98,6 +98,19 @@ class HookCases(ManagerCases):
         assert updated.session.turn is not None
         assert updated.session.turn.token is None
 
+    async def test_each_message_of_a_deletion_is_told(
+        self, manager: SessionManager, events: list[SessionEvent]
+    ) -> None:
+        talk = await manager.create_session("ann")
+        await manager.add_messages(talk, "ann", said(*range(1, 8)))
+        del events[:]
+        await manager.delete_messages(talk, "ann", ids=["m5", "m3"])
+        await manager.delete_messages(talk, "ann", keep_last=2)
+        await manager.delete_messages(talk, "ann", keep_last=2)
+        assert [(event.name, event.seq) for event in events] == [
+            ("message.deleted", seq) for seq in (3, 5, 1, 2, 4)
+        ]
+
     async def test_what_changes_nothing_is_not_told(
         self, manager: SessionManager, events: list[SessionEvent]
     ) -> None:

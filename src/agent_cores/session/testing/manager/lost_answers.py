@@ -63,6 +63,7 @@ UPDATES: dict[str, Call] = {
 }
 REMOVALS: dict[str, Callable[[SessionManager], Awaitable[object]]] = {
     "delete_message": lambda m: m.delete_message("talk", "ann", 2),
+    "delete_messages": lambda m: m.delete_messages("talk", "ann", seqs=[2]),
     "rewind_session": lambda m: m.rewind_session("talk", "ann", 1),
     "replace_messages": lambda m: m.replace_messages(
         "talk", "ann", [{"role": "user", "content": "else"}], after_seq=1
@@ -86,6 +87,12 @@ UNREPEATABLE: dict[str, Callable[[SessionManager, int | None], Awaitable[object]
     "archive_session": lambda m, _: m.archive_session("talk", "ann"),
     "renew_session": lambda m, _: m.renew_session("talk", "ann", ttl_hours=1),
     "delete_message": lambda m, _: m.delete_message("talk", "ann", 1),
+    "delete_messages by seq": lambda m, r: m.delete_messages(
+        "talk", "ann", seqs=[1], expected_revision=r
+    ),
+    "delete_messages by number": lambda m, r: m.delete_messages(
+        "talk", "ann", keep_last=0, expected_revision=r
+    ),
     "pop_messages": lambda m, _: m.pop_messages("talk", "ann"),
 }
 

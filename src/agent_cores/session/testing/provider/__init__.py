@@ -13,6 +13,7 @@ from agent_cores.session.testing.provider.processes import ProcessCases
 from agent_cores.session.testing.provider.random_changes import StateMachineCases
 from agent_cores.session.testing.provider.reads import ReadCases
 from agent_cores.session.testing.provider.replacing import ReplacingCases
+from agent_cores.session.testing.provider.selecting import SelectingCases
 from agent_cores.session.testing.provider.seven import SevenMethodCases
 from agent_cores.session.testing.provider.sweeping import SweepingCases
 from agent_cores.session.testing.provider.updating import UpdatingCases
@@ -26,6 +27,7 @@ class ProviderContract(
     ChangeCases,
     ReplacingCases,
     UpdatingCases,
+    SelectingCases,
     ReadCases,
     ListingCases,
     SweepingCases,

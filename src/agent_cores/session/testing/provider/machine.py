@@ -20,6 +20,8 @@ from agent_cores.session.models import (
     Hold,
     HoldEffect,
     MessageUpdate,
+    NamedMessages,
+    OldestMessages,
     Query,
     RenewEffect,
     RenewOn,
@@ -41,6 +43,7 @@ from agent_cores.session.testing.provider.strategies import (
     LASTING,
     MESSAGES,
     METADATA,
+    NAMED,
     RENEW_ON,
     SECONDS,
     SELDOM,
@@ -251,6 +254,29 @@ class ProviderMachine(Driver):
         """Remove messages."""
         self.write(session_id, guards, remove=SeqRange(first, first + length - 1))
 
+    @rule(session_id=SESSIONS, guards=GUARDS, named=NAMED)
+    def remove_named(self, session_id: str, guards: dict[str, str], named: NamedMessages) -> None:
+        """Remove messages by id or by seq."""
+        self.write(session_id, guards, remove=named)
+
+    @rule(
+        session_id=SESSIONS,
+        guards=GUARDS,
+        before_seq=st.none() | st.integers(0, 15),
+        keep=st.sampled_from((0, 0, 1, 3, 6)),
+    )
+    def remove_oldest(
+        self, session_id: str, guards: dict[str, str], before_seq: int | None, keep: int
+    ) -> None:
+        """Remove messages from the oldest one on."""
+        self.write(session_id, guards, remove=OldestMessages(before_seq=before_seq, keep=keep))
+
+    @rule(session_id=SESSIONS, named=NAMED, max_bytes=st.sampled_from((1, 200, 10_000)))
+    def read_named(self, session_id: str, named: NamedMessages, max_bytes: int) -> None:
+        """Read messages by id or by seq."""
+        window = Window.of(named, max_bytes=max_bytes)
+        self.run(self.beside.compare_window(self.namespace, session_id, window))
+
     @rule(session_id=SESSIONS, guards=GUARDS, first=st.integers(1, 12), messages=MESSAGES)
     def replace(
         self, session_id: str, guards: dict[str, str], first: int, messages: list[tuple[str, Any]]
@@ -340,7 +366,7 @@ class ProviderMachine(Driver):
     )
     def read(self, session_id: str, limit: int, bound: int, side: str, max_bytes: int) -> None:
         """Read a window."""
-        bounds = {} if side == "latest" else {side: bound}
+        bounds: dict[str, Any] = {} if side == "latest" else {side: bound}
         window = Window(limit=limit, max_bytes=max_bytes, **bounds)
         self.run(self.beside.compare_window(self.namespace, session_id, window))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.models import SeqRange, Window
 from agent_cores.session.testing.provider.appends import append, created
@@ -79,13 +79,14 @@ class ReadCases(ProviderCases):
         for number, size in enumerate((400, 10, 10, 400, 10)):
             await append(beside, clock, False, f"n{number}", text="x" * size)
         for max_bytes in (1, 100, 200, 300, 600, 700, 2_000):
-            for bounds in (
+            windows: tuple[dict[str, Any], ...] = (
                 {},
                 {"before_seq": 6},
                 {"before_seq": 3},
                 {"after_seq": 0},
                 {"after_seq": 3},
-            ):
+            )
+            for bounds in windows:
                 window = Window(limit=4, max_bytes=max_bytes, **bounds)
                 await beside.compare_window("default", "talk", window)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from agent_cores.session.models import Hold, Limits, RenewOn
+from agent_cores.session.models import Hold, Limits, NamedMessages, RenewOn
 
 LIMITS = Limits(context_bytes=60, metadata_bytes=120, grants=2, rewind_messages=4)
 
@@ -21,11 +21,19 @@ VALUES = st.sampled_from((1, 1.0, True, "\x00😀", [], {"a": [None]}, "x" * 30)
 KEYS = st.sampled_from(("a", "b", "键"))
 CONTEXT = st.dictionaries(KEYS, VALUES, max_size=2)
 METADATA = st.dictionaries(KEYS, st.none() | VALUES, max_size=2)
+_IDS = st.sampled_from("mnopqrstuvwxyz")
 MESSAGES = st.lists(
-    st.tuples(st.sampled_from("mnopqrstuvwxyz"), st.sampled_from(("hello",) * 5 + ("other", [1]))),
+    st.tuples(_IDS, st.sampled_from(("hello",) * 5 + ("other", [1]))),
     min_size=1,
     max_size=3,
     unique_by=lambda message: message[0],
+)
+NAMED = st.builds(
+    NamedMessages,
+    ids=st.lists(_IDS, min_size=1, max_size=5, unique=True).map(tuple),
+) | st.builds(
+    NamedMessages,
+    seqs=st.lists(st.integers(1, 15), min_size=1, max_size=5, unique=True).map(tuple),
 )
 _NAMES = ("incarnation", "access_revision", "expected_revision", "expected_last_seq", "turn")
 GUARDS = st.sampled_from(

@@ -197,7 +197,8 @@ class UpdatingCases(ProviderCases):
             for bound in (0, 1, 8, 30, 33, 34, 59, 60, 61):
                 for side in ("before_seq", "after_seq"):
                     for max_bytes in (1, 900, 10**6):
-                        window = Window(limit=limit, max_bytes=max_bytes, **{side: bound})
+                        bounds: dict[str, Any] = {side: bound}
+                        window = Window(limit=limit, max_bytes=max_bytes, **bounds)
                         await beside.compare_window("default", "talk", window)
             window = Window(limit=limit, max_bytes=10**6)
             await beside.compare_window("default", "talk", window)

@@ -49,7 +49,35 @@ local function context()
   return {}
 end
 
+local function named()  -- the seqs of the named messages, as text, ascending
+  local seqs = {}
+  for _, id in ipairs(request.by_id or {}) do
+    local seq = redis.call('HGET', ids, id)
+    if seq then seqs[#seqs + 1] = {seq, id} end
+  end
+  for _, seq in ipairs(request.by_seq or {}) do seqs[#seqs + 1] = {seq} end
+  table.sort(seqs, function(one, other) return tonumber(one[1]) < tonumber(other[1]) end)
+  return seqs
+end
+
+local function entry_at(seq) return entries(seq .. '-0', seq .. '-0', 1, true)[1] end
+
+local function named_window()
+  local found, bytes = {}, 0
+  for _, one in ipairs(named()) do
+    local entry = entry_at(one[1])
+    if entry then
+      found[#found + 1] = entry[1]
+      found[#found + 1] = entry[2][2]
+      bytes = bytes + body_size(entry[2][2])
+      if bytes > request.max_bytes and #found > 2 then break end
+    end
+  end
+  return found
+end
+
 local function window()
+  if request.bodies then return named_window() end
   local found, bytes, step, from = {}, 0, 16, request.from
   local forward = request.forward or false
   while from and #found < 2 * request.limit and bytes <= request.max_bytes do
@@ -80,14 +108,42 @@ local function known()
   return found
 end
 
+local function name_of(entry) return {entry[1], entry[2][2]:match('^[^\n]*')} end
+
+local function removable_by_name()
+  local found = {}
+  for _, one in ipairs(named()) do
+    if one[2] then
+      found[#found + 1] = {one[1] .. '-0', one[2]}
+    else
+      local entry = entry_at(one[1])
+      if entry then found[#found + 1] = name_of(entry) end
+    end
+  end
+  return found
+end
+
+local function oldest()
+  local found, from = {}, '-'
+  local most = math.min(stored - (request.keep or 0), request.at_most)
+  while from and #found < most do
+    local wanted = math.min(100, most - #found)
+    local chunk = entries(from, request.before, wanted, true)
+    for _, entry in ipairs(chunk) do found[#found + 1] = name_of(entry) end
+    from = #chunk == wanted and '(' .. chunk[#chunk][1]
+  end
+  return found
+end
+
 local function removable()
+  if request.bodies then return {} end
+  if request.before then return oldest() end
+  if request.by_id or request.by_seq then return removable_by_name() end
   local found, from = {}, request.last
   while from and #found < request.at_most do
     local wanted = math.min(100, request.at_most - #found)
     local chunk = entries(from, request.first, wanted, false)
-    for _, entry in ipairs(chunk) do
-      found[#found + 1] = {entry[1], entry[2][2]:match('^[^\n]*')}
-    end
+    for _, entry in ipairs(chunk) do found[#found + 1] = name_of(entry) end
     from = #chunk == wanted and '(' .. chunk[#chunk][1]
   end
   return found
