@@ -60,8 +60,6 @@ local function named()  -- the seqs of the named messages, as text, ascending
   return seqs
 end
 
-local function entry_at(seq) return entries(seq .. '-0', seq .. '-0', 1, true)[1] end
-
 local function named_window()
   local found, bytes = {}, 0
   for _, one in ipairs(named()) do
