@@ -13,6 +13,7 @@ from agent_cores.session.models.effects import (
 )
 from agent_cores.session.models.limits import Limits
 from agent_cores.session.models.message import ImportedMessage, Message, NewMessage, StoredMessage
+from agent_cores.session.models.new_session import NewSession
 from agent_cores.session.models.query import Cursor, Ended, Found, Query, matches, order_key
 from agent_cores.session.models.session import (
     DEFAULT_NAMESPACE,
@@ -46,6 +47,7 @@ __all__ = [
     "Message",
     "MessageUpdate",
     "NewMessage",
+    "NewSession",
     "Page",
     "Query",
     "RenewEffect",
