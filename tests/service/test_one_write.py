@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.service.test_tokens import ISSUER, token
+from tests.service.tokens import ISSUER, token
 from tests.service.wire import Caller, Reply, Wire
 
 S = "/v1/sessions"
