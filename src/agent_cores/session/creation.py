@@ -9,6 +9,8 @@ import msgspec
 from agent_cores.session.backoff import Backoff
 from agent_cores.session.errors import (
     ReplacementError,
+    SessionExistsError,
+    SessionMovedError,
     StaleHeaderError,
     StorageUnavailableError,
 )
@@ -24,19 +26,26 @@ if TYPE_CHECKING:
 class Creation:
     """A create, which may replace an expired session only once the time is confirmed.
 
-    A create is recognised by its incarnation, so it is sent again after a lost response. The hooks
+    A create is recognised by its incarnation, so it is sent again after a lost response. If another
+    session has the id by then, the first messages may have been stored and removed: the outcome is
+    unknown. The hooks
     of ``session.expired`` run before the write that replaces a session: its response may be lost,
     and they run at least once.
     """
 
     def __init__(
-        self, reader: Reader, lifecycle: LifecycleManager, scope: Scope, change: Change
+        self,
+        reader: Reader,
+        lifecycle: LifecycleManager,
+        scope: Scope,
+        change: Change,
+        deadline: float | None = None,
     ) -> None:
         self.change = msgspec.structs.replace(change, replaces=False)
         self._reader = reader
         self._lifecycle = lifecycle
         self._scope = scope
-        self._deadline = reader.begin()
+        self._deadline = reader.begin() if deadline is None else deadline
         self._announced: int | None = None
         """The incarnation of the expired session whose hooks have run."""
 
@@ -54,6 +63,11 @@ class Creation:
             except StaleHeaderError:
                 if not await backoff.pause():
                     raise
+            except (SessionExistsError, SessionMovedError) as error:
+                if outcome_unknown and self.change.append:
+                    detail = "the response to the create was lost, and now another session exists"
+                    raise StorageUnavailableError(detail, outcome_unknown=True) from error
+                raise
             except StorageUnavailableError as error:
                 outcome_unknown = outcome_unknown or error.outcome_unknown
                 if not outcome_unknown or not await backoff.pause():
@@ -75,7 +89,15 @@ class Creation:
             return
         header = msgspec.structs.replace(header, created_at=at, updated_at=at, last_active_at=at)
         header = msgspec.structs.replace(header, expires_at=fresh_end(header, at))
-        self.change = msgspec.structs.replace(self.change, at=at, create=header, replaces=True)
+        messages = tuple(
+            msgspec.structs.replace(message, created_at=at)
+            if message.created_at == self.change.at  # otherwise imported
+            else message
+            for message in self.change.append
+        )
+        self.change = msgspec.structs.replace(
+            self.change, at=at, create=header, append=messages, replaces=True
+        )
 
     async def _announce_stored(self) -> None:
         """Run the hooks of the expired session that is stored under the id."""

@@ -65,9 +65,14 @@ class Engine(Reader):
         )
         self.lifecycle = lifecycle
 
-    async def create(self, scope: Scope, caller: Caller, change: Change) -> Applied:
-        """Apply a change that creates a session; see :class:`Creation`."""
-        creation = Creation(self, self.lifecycle, scope, change)
+    async def create(
+        self, scope: Scope, caller: Caller, change: Change, *, deadline: float | None = None
+    ) -> Applied:
+        """Apply a change that creates a session; see :class:`Creation`.
+
+        This begins an operation, unless it is given the ``deadline`` of one.
+        """
+        creation = Creation(self, self.lifecycle, scope, change, deadline)
         applied = await creation.apply()
         change = creation.change
         decision = self.decision(
@@ -181,13 +186,15 @@ class Engine(Reader):
         if isinstance(change.remove, SeqRange) and change.append and applied.removed:
             seq = change.remove.first - 1
             await self.emit("session.rewound", decision, applied.header, seq=seq)
+        name = session_event_name(change, applied)
+        if name is not None and change.create is not None:  # before its first messages
+            await self.emit(name, decision, applied.header)
         if applied.added and self.lifecycle.listens_to("message.appended"):
             for stored in applied.added:
                 await self._emit_message("message.appended", decision, stored)
         if applied.updated is not None:
             await self._emit_message("message.updated", decision, applied.updated)
-        name = session_event_name(change, applied)
-        if name is not None:
+        if name is not None and change.create is None:
             await self.emit(name, decision, applied.header)
 
     async def _emit_message(self, name: str, decision: Decision, stored: StoredMessage) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
     from agent_cores.session.manager import SessionOperator, Storage
     from agent_cores.session.models.message import Message, NewContent, NewMessage
+    from agent_cores.session.models.new_session import NewSession
     from agent_cores.session.models.session import (
         Grant,
         Page,
@@ -139,44 +140,6 @@ class SyncSessionManager:
         traceback: TracebackType | None,
     ) -> None:
         self.shutdown()
-
-    def create_session(
-        self,
-        user_id: str,
-        metadata: Mapping[str, Any] | None = None,
-        ttl_hours: float | None = DEFAULT_TTL_HOURS,
-        *,
-        session_id: str | None = None,
-        title: str | None = None,
-        context: Mapping[str, Any] | None = None,
-        public: bool = False,
-        max_lifetime_hours: float | None = None,
-        renew_on: RenewOn | str = RenewOn.WRITE,
-        if_exists: Literal["error", "return", "return_shared"] = "error",
-    ) -> str:
-        """Create a session owned by ``user_id`` and return its id.
-
-        ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's own. ``ttl_hours`` is
-        the idle time: by default ``SESSION_DEFAULT_EXPIRY``; ``None`` never expires.
-        ``if_exists="return"`` returns the id of an existing session that the caller owns, never
-        that of somebody else, who may have created it under that id to read along.
-        ``"return_shared"`` also returns one that the caller may write to, whoever owns it.
-
-        Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
-        """
-        return self._portal.call(
-            self._manager.create_session,
-            user_id,
-            metadata,
-            ttl_hours,
-            session_id=session_id,
-            title=title,
-            context=context,
-            public=public,
-            max_lifetime_hours=max_lifetime_hours,
-            renew_on=renew_on,
-            if_exists=if_exists,
-        )
 
     def get_session(self, session_id: str, user_id: str, *, message_limit: int = 50) -> Session:
         """Return the session with its latest messages, and its context if the caller may read it.
@@ -297,6 +260,7 @@ class SyncSessionManager:
         metadata: Mapping[str, Any] | None = None,
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
+        metadata_updates: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
         expected_version: str | None = None,
         expected_last_seq: int | None = None,
@@ -306,8 +270,9 @@ class SyncSessionManager:
 
         With a ``message_id`` the call can be repeated safely: the same message is returned as it is
         stored, another one under that id raises ``ConflictError``. ``turn`` is the token of a turn:
-        the append is refused with ``TurnLostError`` if that turn is no longer held. Context is
-        written with the message or not at all. The 100,000th message costs what the 10th does.
+        the append is refused with ``TurnLostError`` if that turn is no longer held. ``metadata`` is
+        the message's, ``metadata_updates`` are the session's; they and the context are written with
+        the message or not at all. The 100,000th message costs what the 10th does.
         """
         return self._portal.call(
             self._manager.add_message,
@@ -319,6 +284,7 @@ class SyncSessionManager:
             metadata=metadata,
             context_updates=context_updates,
             context_removals=context_removals,
+            metadata_updates=metadata_updates,
             expected_revision=expected_revision,
             expected_version=expected_version,
             expected_last_seq=expected_last_seq,
@@ -331,8 +297,10 @@ class SyncSessionManager:
         user_id: str,
         messages: Sequence[NewMessage | Mapping[str, Any]],
         *,
+        create: bool | NewSession = False,
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
+        metadata_updates: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
         expected_version: str | None = None,
         expected_last_seq: int | None = None,
@@ -343,15 +311,24 @@ class SyncSessionManager:
         Each is a ``NewMessage`` or a mapping with ``role``, ``content`` and optionally ``id`` and
         ``metadata``. Messages that are stored already are returned as stored; new ones are added.
         An operator may also give an ``ImportedMessage``, or ``created_at`` and ``author_id`` in the
-        mapping.
+        mapping. ``metadata_updates`` change the session's title, tags and keys, as in
+        ``update_session``.
+
+        With ``create`` a missing session is created in the same write, owned by ``user_id``:
+        ``True``, or a mapping of what it begins with (``NewSession``: ``title``, ``metadata``,
+        ``ttl_hours``, ``public``, ``max_lifetime_hours``, ``renew_on``). An existing one gets a
+        plain append with the caller's rights. A call that expects a revision, a last seq above 0
+        or a turn creates nothing: ``SessionNotFoundError``.
         """
         return self._portal.call(
             self._manager.add_messages,
             session_id,
             user_id,
             messages,
+            create=create,
             context_updates=context_updates,
             context_removals=context_removals,
+            metadata_updates=metadata_updates,
             expected_revision=expected_revision,
             expected_version=expected_version,
             expected_last_seq=expected_last_seq,
@@ -531,6 +508,7 @@ class SyncSessionManager:
         after_seq: int,
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
+        metadata_updates: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
         expected_version: str | None = None,
         expected_last_seq: int | None = None,
@@ -543,7 +521,7 @@ class SyncSessionManager:
         replace. A concurrent append comes either before, and is replaced too, or after;
         ``expected_last_seq`` refuses the first case. Fewer than 10,000 messages can be replaced in
         one call; rewind first if there are more (``InvalidInputError``). The cost is proportional
-        to the messages removed and added.
+        to the messages removed and added. ``metadata_updates`` are those of ``add_messages``.
         """
         return self._portal.call(
             self._manager.replace_messages,
@@ -553,6 +531,7 @@ class SyncSessionManager:
             after_seq=after_seq,
             context_updates=context_updates,
             context_removals=context_removals,
+            metadata_updates=metadata_updates,
             expected_revision=expected_revision,
             expected_version=expected_version,
             expected_last_seq=expected_last_seq,
@@ -582,6 +561,87 @@ class SyncSessionManager:
             count,
             expected_last_seq=expected_last_seq,
             turn=turn,
+        )
+
+    def create_session(
+        self,
+        user_id: str,
+        metadata: Mapping[str, Any] | None = None,
+        ttl_hours: float | None = DEFAULT_TTL_HOURS,
+        *,
+        session_id: str | None = None,
+        title: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        messages: Sequence[NewMessage | Mapping[str, Any]] = (),
+        public: bool = False,
+        max_lifetime_hours: float | None = None,
+        renew_on: RenewOn | str = RenewOn.WRITE,
+        if_exists: Literal["error", "return", "return_shared"] = "error",
+    ) -> str:
+        """Create a session owned by ``user_id`` and return its id.
+
+        ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's own. ``ttl_hours`` is
+        the idle time: by default ``SESSION_DEFAULT_EXPIRY``; ``None`` never expires. ``context``
+        and ``messages``, the first ones, are written with the session, all or nothing.
+        ``if_exists="return"`` returns the id of an existing session that the caller owns, never
+        that of somebody else, who may have created it under that id to read along.
+        ``"return_shared"`` also returns one that the caller may write to, whoever owns it. Nothing
+        is written to an existing session.
+
+        Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
+        """
+        return self._portal.call(
+            self._manager.create_session,
+            user_id,
+            metadata,
+            ttl_hours,
+            session_id=session_id,
+            title=title,
+            context=context,
+            messages=messages,
+            public=public,
+            max_lifetime_hours=max_lifetime_hours,
+            renew_on=renew_on,
+            if_exists=if_exists,
+        )
+
+    def open_session(
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        ttl_hours: float | None = DEFAULT_TTL_HOURS,
+        title: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        messages: Sequence[NewMessage | Mapping[str, Any]] = (),
+        public: bool = False,
+        max_lifetime_hours: float | None = None,
+        renew_on: RenewOn | str = RenewOn.WRITE,
+        shared: bool = False,
+    ) -> Session:
+        """Return the header of the caller's session of that id; create it if it is missing.
+
+        With ``shared=True`` also that of a session of somebody else that the caller may write to.
+        The other arguments are those of ``create_session``; they are checked in any case, and used
+        only if the session is created. Of two concurrent calls one creates, and both return the
+        same session. It costs one read if the session exists, a read and a create if not.
+
+        Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
+        """
+        return self._portal.call(
+            self._manager.open_session,
+            session_id,
+            user_id,
+            metadata=metadata,
+            ttl_hours=ttl_hours,
+            title=title,
+            context=context,
+            messages=messages,
+            public=public,
+            max_lifetime_hours=max_lifetime_hours,
+            renew_on=renew_on,
+            shared=shared,
         )
 
     def share_session(

@@ -78,6 +78,11 @@ class Action(Enum):
         self.rank = role.rank
 
 
+def both(first: Action, second: Action) -> Action:
+    """Return the one that requires the higher role: whoever may do it may do both."""
+    return second if second.rank > first.rank else first
+
+
 class Caller(msgspec.Struct, frozen=True, gc=False):
     """Who acts. ``groups`` are bare names, ``None`` until an action needs them.
 

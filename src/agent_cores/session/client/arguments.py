@@ -26,9 +26,12 @@ from agent_cores.session.inputs import (
 from agent_cores.session.inputs import lease as lease_length
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.models.message import NewMessage
+from agent_cores.session.models.new_session import NewSession, read_create
 from agent_cores.session.models.raw_json import checked_content
+from agent_cores.session.models.session import RenewOn
 from agent_cores.session.models.times import whole_millis
 from agent_cores.session.models.values import to_json
+from agent_cores.session.wire import shapes
 
 _DEEPEST = 500
 """Deeper than any service allows, but shallow enough to check without overflow."""
@@ -168,11 +171,34 @@ def message(item: object, path: str) -> dict[str, Any]:
     }
 
 
-def messages(items: object) -> list[dict[str, Any]]:
+def messages(items: object) -> Any:  # noqa: ANN401 - see above
     """Return messages to append."""
     if not isinstance(items, Sequence) or isinstance(items, str | bytes):
         raise InvalidInputError("messages", f"a list, not {type(items).__name__}")
     return [message(item, f"messages/{index}") for index, item in enumerate(items)]
+
+
+def new_session(given: NewSession) -> dict[str, Any]:
+    """Return the fields of the request for what a session begins with."""
+    return {
+        "title": optional(given.get("title"), "title"),
+        "metadata": mapping(given.get("metadata"), "metadata"),
+        "public": raw(given.get("public", False), "public"),
+        "ttl_seconds": ttl(given.get("ttl_hours", DEFAULT_TTL_HOURS)),
+        "max_lifetime_seconds": seconds(given.get("max_lifetime_hours"), "max_lifetime_hours"),
+        "renew_on": raw(given.get("renew_on", RenewOn.WRITE), "renew_on"),
+    }
+
+
+def create(given: object) -> Any:  # noqa: ANN401 - see above
+    """Return the field ``create`` of an append."""
+    if isinstance(given, bool):
+        return given
+    try:
+        return shapes.NewSession(**new_session(read_create(given)))
+    except InvalidInputError as error:
+        field = error.field if error.field == "create" else f"create/{error.field}"
+        raise InvalidInputError(field, error.problem) from error
 
 
 def texts(value: object, field: str) -> list[str]:

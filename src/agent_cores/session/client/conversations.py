@@ -18,7 +18,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StorageUnavailableError,
 )
-from agent_cores.session.inputs import DEFAULT_TTL_HOURS
+from agent_cores.session.inputs import DEFAULT_TTL_HOURS, flag
 from agent_cores.session.models.session import AccessRole, RenewOn
 from agent_cores.session.wire import shapes
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from msgspec import UnsetType
 
     from agent_cores.session.client.pool import Reply
+    from agent_cores.session.models.message import NewMessage
     from agent_cores.session.models.session import Page, Session, SessionStatus
 
 _CREATED = {
@@ -49,6 +50,7 @@ class ConversationCalls(Calls):
         session_id: str | None = None,
         title: str | None = None,
         context: Mapping[str, Any] | None = None,
+        messages: Sequence[NewMessage | Mapping[str, Any]] = (),
         public: bool = False,
         max_lifetime_hours: float | None = None,
         renew_on: RenewOn | str = RenewOn.WRITE,
@@ -57,24 +59,73 @@ class ConversationCalls(Calls):
         """Create a session. ``session_id`` requires a key that may act for others."""
         headers = await self._acting(user_id, "user_id")
         given = shapes.CreateSession(
-            metadata=arguments.mapping(metadata, "metadata"),
+            **arguments.new_session(
+                {
+                    "metadata": metadata,
+                    "public": public,
+                    "max_lifetime_hours": max_lifetime_hours,
+                    "renew_on": renew_on,
+                    "ttl_hours": ttl_hours,
+                    "title": title,
+                }
+            ),
             context=arguments.mapping(context, "context", by_key=True),
-            public=arguments.raw(public, "public"),
-            max_lifetime_seconds=arguments.seconds(max_lifetime_hours, "max_lifetime_hours"),
-            renew_on=arguments.raw(renew_on, "renew_on"),
+            messages=arguments.messages(messages),
             if_exists=arguments.raw(if_exists, "if_exists"),
-            ttl_seconds=arguments.ttl(ttl_hours),
-            title=arguments.optional(title, "title"),
             id=arguments.optional(session_id, "session_id"),
         )
         if if_exists == "return_shared":  # which depends on the caller's groups
             headers |= await self._groups(user_id)
         headers["Idempotency-Key"] = str(uuid.uuid4())
+        return (await self._create(given, headers)).id
+
+    async def open_session(
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        ttl_hours: float | None = DEFAULT_TTL_HOURS,
+        title: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        messages: Sequence[NewMessage | Mapping[str, Any]] = (),
+        public: bool = False,
+        max_lifetime_hours: float | None = None,
+        renew_on: RenewOn | str = RenewOn.WRITE,
+        shared: bool = False,
+    ) -> Session:
+        """Return the session's header; create it if it is missing. One request.
+
+        This requires a key that may act for others.
+        """
+        headers = await self._acting(user_id, "user_id")
+        shared = flag(shared, "shared")
+        given = shapes.CreateSession(
+            **arguments.new_session(
+                {
+                    "metadata": metadata,
+                    "public": public,
+                    "max_lifetime_hours": max_lifetime_hours,
+                    "renew_on": renew_on,
+                    "ttl_hours": ttl_hours,
+                    "title": title,
+                }
+            ),
+            context=arguments.mapping(context, "context", by_key=True),
+            messages=arguments.messages(messages),
+            if_exists="return_shared" if shared else "return",
+            id=arguments.raw(session_id, "session_id"),
+        )
+        if shared:
+            headers |= await self._groups(user_id)
+        return await self._create(given, headers)
+
+    async def _create(self, given: shapes.CreateSession, headers: dict[str, str]) -> Session:
         request = Request(given, headers=headers)
         reply = await self._send("POST", "/v1/sessions", request, names=_CREATED, repeatable=True)
         created = self._read(reply)
         self._shared.versions.note(created.id, created.version)
-        return created.id
+        return created
 
     async def get_session(
         self, session_id: str, user_id: str, *, message_limit: int = 50

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import UNSET, UnsetType
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.client.pool import Reply
     from agent_cores.session.models.message import Message, NewContent
+    from agent_cores.session.models.new_session import NewSession
     from agent_cores.session.models.session import Page, Session
 
 _ONE = {"messages/0/id": "message_id", "messages/0": ""}
@@ -50,6 +51,7 @@ class MessageCalls(ConversationCalls):
         metadata: Mapping[str, Any] | None = None,
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
+        metadata_updates: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
         expected_version: str | None = None,
         expected_last_seq: int | None = None,
@@ -57,20 +59,22 @@ class MessageCalls(ConversationCalls):
     ) -> Message:
         """Append one message and return it as stored; a missing id is generated."""
 
-        def messages() -> list[dict[str, Any]]:
+        def messages() -> list[Any]:
             given = NewMessage(role, content, message_id, metadata)
             return [arguments.message(given, "")]
 
         found = await self._send_messages(
             session_id,
             user_id,
-            messages,
+            lambda: Request(
+                shapes.AppendMessages(
+                    messages=messages(),
+                    **_updates(context_updates, context_removals, metadata_updates),
+                    **guards(expected_last_seq, turn),
+                ),
+                headers=arguments.expected(expected_revision, expected_version),
+            ),
             _ONE,
-            lambda: arguments.expected(expected_revision, expected_version),
-            context_updates=context_updates,
-            context_removals=context_removals,
-            expected_last_seq=expected_last_seq,
-            turn=turn,
         )
         return found[0]
 
@@ -80,49 +84,44 @@ class MessageCalls(ConversationCalls):
         user_id: str,
         messages: Sequence[NewMessage | Mapping[str, Any]],
         *,
+        create: bool | NewSession = False,
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
+        metadata_updates: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
         expected_version: str | None = None,
         expected_last_seq: int | None = None,
         turn: str | None = None,
     ) -> list[Message]:
         """Append messages in one write, all or nothing; return them as stored."""
+
+        def request() -> Request:
+            body = shapes.AppendMessages(
+                messages=arguments.messages(messages),
+                create=arguments.create(create),
+                **_updates(context_updates, context_removals, metadata_updates),
+                **guards(expected_last_seq, turn),
+            )
+            return Request(body, headers=arguments.expected(expected_revision, expected_version))
+
+        if create is not False:
+            request()  # raises here: a missing session is no reason to raise something else
+        names = {"create/ttl_seconds": "create/ttl_hours"}
         return await self._send_messages(
-            session_id,
-            user_id,
-            lambda: arguments.messages(messages),
-            {},
-            lambda: arguments.expected(expected_revision, expected_version),
-            context_updates=context_updates,
-            context_removals=context_removals,
-            expected_last_seq=expected_last_seq,
-            turn=turn,
+            session_id, user_id, request, names, creates=create is not False
         )
 
     async def _send_messages(
         self,
         session_id: str,
         user_id: str,
-        messages: Any,  # noqa: ANN401 - a function that returns them
+        request: Callable[[], Request],
         names: Mapping[str, str],
-        expected: Callable[[], dict[str, str]],
         *,
-        context_updates: Mapping[str, Any] | None,
-        context_removals: Iterable[str],
-        expected_last_seq: int | None,
-        turn: str | None,
+        creates: bool = False,
     ) -> list[Message]:
-        def request() -> Request:
-            body = shapes.AppendMessages(
-                messages=cast("list[Any]", messages()),
-                **_context(context_updates, context_removals),
-                **guards(expected_last_seq, turn),
-            )
-            return Request(body, headers=expected())
-
         reply = await self._ask_repeatably(
-            "POST", session_id, user_id, "/messages", request, names=names
+            "POST", session_id, user_id, "/messages", request, names=names, creates=creates
         )
         return read_appended(reply)
 
@@ -135,8 +134,12 @@ class MessageCalls(ConversationCalls):
         request: Callable[[], Request],
         *,
         names: Mapping[str, str] = NO_NAMES,
+        creates: bool = False,
     ) -> Reply:
-        """Send a write whose repetition the service recognises; see :class:`RetryState`."""
+        """Send a write whose repetition the service recognises; see :class:`RetryState`.
+
+        ``creates``: the session may be missing.
+        """
         retry_state = self._shared.versions.retry_state(session_id)
         try:
             return await self._ask(
@@ -149,10 +152,9 @@ class MessageCalls(ConversationCalls):
                 repeatable=True,
                 retry_state=retry_state,
             )
-        except SessionNotFoundError:
-            raise
         except SessionError as refusal:
-            if not retry_state.lost or isinstance(refusal, StorageUnavailableError):
+            is_gone = isinstance(refusal, SessionNotFoundError) and not creates
+            if is_gone or not retry_state.lost or isinstance(refusal, StorageUnavailableError):
                 raise
             detail = "the response to the write was lost, and it may have been carried out"
             raise StorageUnavailableError(detail, outcome_unknown=True) from refusal
@@ -166,6 +168,7 @@ class MessageCalls(ConversationCalls):
         after_seq: int,
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
+        metadata_updates: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
         expected_version: str | None = None,
         expected_last_seq: int | None = None,
@@ -180,8 +183,8 @@ class MessageCalls(ConversationCalls):
         def request() -> Request:
             body = shapes.ReplaceMessages(
                 after_seq=arguments.integer(after_seq, "after_seq"),
-                messages=cast("list[Any]", arguments.messages(messages)),
-                **_context(context_updates, context_removals),
+                messages=arguments.messages(messages),
+                **_updates(context_updates, context_removals, metadata_updates),
                 **guards(expected_last_seq, turn),
             )
             return Request(body, headers=arguments.expected(expected_revision, expected_version))
@@ -339,9 +342,15 @@ class MessageCalls(ConversationCalls):
         return self._read(reply)
 
 
-def _context(updates: Mapping[str, Any] | None, removals: Iterable[str]) -> dict[str, Any]:
-    """Return the request fields that change the context."""
+def _updates(
+    updates: Mapping[str, Any] | None,
+    removals: Iterable[str],
+    metadata: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the request fields that change the context and the session's metadata."""
     fields: dict[str, Any] = {}
+    if metadata is not None:
+        fields["metadata_updates"] = arguments.mapping(metadata, "metadata_updates")
     if updates is not None:
         fields["context_updates"] = arguments.mapping(updates, "context_updates", by_key=True)
     if removals != ():

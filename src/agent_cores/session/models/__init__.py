@@ -12,6 +12,7 @@ from agent_cores.session.models.effects import (
 )
 from agent_cores.session.models.limits import Limits
 from agent_cores.session.models.message import ImportedMessage, Message, NewMessage, StoredMessage
+from agent_cores.session.models.new_session import NewSession
 from agent_cores.session.models.query import Cursor, Ended, Found, Query, matches, order_key
 from agent_cores.session.models.selection import (
     NamedMessages,
@@ -52,6 +53,7 @@ __all__ = [
     "MessageUpdate",
     "NamedMessages",
     "NewMessage",
+    "NewSession",
     "OldestMessages",
     "Page",
     "Query",

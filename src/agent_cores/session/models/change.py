@@ -222,7 +222,8 @@ def _create(stored: SessionMetadata | None, change: Change, given: SessionMetada
         access_revision = overwritten_access_revision(stored, given)
     elif stored is not None and not stored.is_expired(change.at):
         if stored.incarnation == given.incarnation:
-            return Applied(before=stored, header=stored, replayed=True)
+            messages = numbered_after(change.append, {}, 0, own_seq=True)
+            return Applied(before=stored, header=stored, messages=messages, replayed=True)
         raise SessionMovedError if stored.hold is not None else SessionExistsError
     elif stored is not None and not change.replaces:
         raise ReplacementError

@@ -16,7 +16,12 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
+from agent_cores.session.errors import (
+    ConfigurationError,
+    SessionError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+)
 from agent_cores.session.manager import SessionManager
 from agent_cores.session.service.components import Components
 from agent_cores.session.service.cors import Cors
@@ -251,9 +256,19 @@ class Service:
             return await route.handler(call)
         except ShapeError:
             call.check_syntax()
-            if route.action is not None:
-                await call.view.check(call.session_id, call.user_id, route.action)
+            await self._check_access(call)
             raise
+
+    async def _check_access(self, call: Call) -> None:
+        """Raise the error of a caller who may not do this; a create needs no session."""
+        route = call.route
+        if route.action is None:
+            return
+        try:
+            await call.view.check(call.session_id, call.user_id, route.action)
+        except SessionNotFoundError:
+            if not (route.creates and b'"create"' in call.raw):
+                raise
 
     def _refusal(self, error: Exception, route: Route | None, request_id: bytes) -> Response:
         names = route.names if route is not None else {}

@@ -28,9 +28,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     ``right`` is what the key requires: ``read``, ``write``, ``admin``, ``operator``, ``any`` for
     any credential, or ``open`` for no credential. ``action`` is the least that the route does with
     the session in its path; only callers who may do that learn that a request's shape is wrong.
-    ``role`` says the same in words, for the documentation. ``query`` maps parameters to
-    ``integer``, ``flag``, ``text``, ``texts``, ``time`` or ``object`` (JSON). ``names`` maps the
-    manager's argument names to those of the HTTP interface.
+    ``role`` says the same in words, for the documentation. ``creates``: the session may be
+    missing if the body has ``create``. ``query`` maps parameters to ``integer``, ``flag``,
+    ``text``, ``texts``, ``time`` or ``object`` (JSON). ``names`` maps the manager's argument names
+    to those of the HTTP interface.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     names: Mapping[str, str] = {}
     if_match: bool = False
     idempotent: bool = False
+    creates: bool = False
 
     @property
     def name(self) -> str:

@@ -190,7 +190,11 @@ class Verbs:
 
     def _header_of(self, decision: Decision, applied: Applied) -> Session:
         """Return the header after a write, as its caller may see it."""
-        session = self._engine.session(applied.header, decision.caller, decision.at)
+        return self._shown(applied.header, decision.caller, decision.at)
+
+    def _shown(self, header: SessionMetadata, caller: Caller, at: datetime) -> Session:
+        """Return a header as the caller may see it; ``SessionNotFoundError`` if they may not."""
+        session = self._engine.session(header, caller, at)
         if session is None:
             raise SessionNotFoundError
         return session

@@ -1,186 +1,42 @@
-"""Create, read, update, list, archive, renew and delete sessions."""
+"""Read, update, list, archive, renew and delete sessions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 from msgspec import UNSET, UnsetType
 
-from agent_cores.session.access.access_control import Action, Caller
+from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import (
     InvalidInputError,
-    SessionError,
-    SessionExistsError,
     SessionNotFoundError,
 )
 from agent_cores.session.inputs import (
-    DEFAULT_TTL_HOURS,
     choice,
     expected_state,
     flag,
-    new_id,
-    new_incarnation,
-    ttl_seconds,
     whole_number,
 )
-from agent_cores.session.models.change import Change
 from agent_cores.session.models.effects import AccessEffect, RenewEffect
-from agent_cores.session.models.expiry import fresh_end
 from agent_cores.session.models.query import Cursor, Query
 from agent_cores.session.models.session import (
-    AccessRole,
     Page,
-    RenewOn,
     Session,
-    SessionMetadata,
     SessionStatus,
 )
-from agent_cores.session.verbs.base import Created, Verbs
+from agent_cores.session.verbs.creating import CreatingVerbs
 from agent_cores.session.verbs.paging import find_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from agent_cores.session.models.change import Change
+
 LISTED = (SessionStatus.ACTIVE, SessionStatus.ARCHIVED)
 
 
-class ConversationVerbs(Verbs):
+class ConversationVerbs(CreatingVerbs):
     """Verbs on a session as a whole."""
-
-    async def create_session(
-        self,
-        user_id: str,
-        metadata: Mapping[str, Any] | None = None,
-        ttl_hours: float | None = DEFAULT_TTL_HOURS,
-        *,
-        session_id: str | None = None,
-        title: str | None = None,
-        context: Mapping[str, Any] | None = None,
-        public: bool = False,
-        max_lifetime_hours: float | None = None,
-        renew_on: RenewOn | str = RenewOn.WRITE,
-        if_exists: Literal["error", "return", "return_shared"] = "error",
-    ) -> str:
-        """Create a session owned by ``user_id`` and return its id.
-
-        ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's own. ``ttl_hours`` is
-        the idle time: by default ``SESSION_DEFAULT_EXPIRY``; ``None`` never expires.
-        ``if_exists="return"`` returns the id of an existing session that the caller owns, never
-        that of somebody else, who may have created it under that id to read along.
-        ``"return_shared"`` also returns one that the caller may write to, whoever owns it.
-
-        Raises ``InvalidInputError``, ``SessionExistsError``, ``QuotaExceededError``.
-        """
-        created = await self._create_session(
-            user_id,
-            metadata,
-            ttl_hours,
-            session_id=session_id,
-            title=title,
-            context=context,
-            public=public,
-            max_lifetime_hours=max_lifetime_hours,
-            renew_on=renew_on,
-            if_exists=if_exists,
-        )
-        return created.session_id
-
-    async def _create_session(
-        self,
-        user_id: str,
-        metadata: Mapping[str, Any] | None,
-        ttl_hours: float | None,
-        *,
-        session_id: str | None,
-        title: str | None,
-        context: Mapping[str, Any] | None,
-        public: bool,
-        max_lifetime_hours: float | None,
-        renew_on: RenewOn | str,
-        if_exists: str,
-        request_digest: str | None = None,
-    ) -> Created:
-        """Create a session as ``create_session`` does; the header keeps ``request_digest``."""
-        await self._runtime.ready()
-        caller = self._scope.caller(self._inputs.user_id(user_id))
-        if if_exists not in ("error", "return", "return_shared"):
-            raise InvalidInputError("if_exists", "must be one of error, return, return_shared")
-        if session_id is None:
-            session_id = new_id()
-        else:
-            session_id = self._inputs.new_identifier(session_id, "session_id")
-        header = self._new_header(session_id, caller, metadata, title, ttl_hours)
-        header = msgspec.structs.replace(
-            header,
-            public=flag(public, "public"),
-            renew_on=choice(renew_on, RenewOn, "renew_on"),
-            max_lifetime_seconds=ttl_seconds(max_lifetime_hours, "max_lifetime_hours"),
-            request_digest=request_digest,
-        )
-        change = Change(
-            namespace=self._scope.namespace,
-            session_id=session_id,
-            at=header.created_at,
-            clock=self._engine.clock,
-            limits=self._engine.limits,
-            create=msgspec.structs.replace(header, expires_at=fresh_end(header, header.created_at)),
-            context_set=self._inputs.context(context, "context"),
-        )
-        try:
-            applied = await self._engine.create(self._scope, caller, change)
-        except SessionExistsError as exists:
-            if if_exists == "error" or not await self._may_return(
-                session_id, caller, shared=if_exists == "return_shared"
-            ):
-                raise exists from None
-            return Created(session_id, caller, change.at)
-        return Created(session_id, caller, change.at, applied.header)
-
-    async def _may_return(self, session_id: str, caller: Caller, *, shared: bool) -> bool:
-        """Whether a create may return the session that has the id.
-
-        The caller must own it, or with ``shared`` may write to it.
-        """
-        try:
-            read = await self._engine.read(self._scope, session_id, caller, Action.APPEND)
-        except SessionError:
-            return False
-        return shared or read.role is AccessRole.OWNER
-
-    def _new_header(
-        self,
-        session_id: str,
-        caller: Caller,
-        metadata: Mapping[str, Any] | None,
-        title: str | None,
-        ttl_hours: float | None,
-    ) -> SessionMetadata:
-        known = self._inputs.metadata(metadata, "metadata")
-        if title is not None:
-            if "title" in known:
-                raise InvalidInputError("title", "given twice; metadata has a title too")
-            known["title"] = self._inputs.title(title)
-        at = self._engine.clock()
-        own = {k: v for k, v in known.items() if k not in {"title", "tags"} and v is not None}
-        return SessionMetadata(
-            namespace=self._scope.namespace,
-            session_id=session_id,
-            incarnation=new_incarnation(),
-            owner_id=caller.user_id,
-            created_at=at,
-            updated_at=at,
-            last_active_at=at,
-            title=known.get("title"),
-            tags=known.get("tags", ()),
-            attributes=own,
-            ttl_seconds=self._idle_seconds(ttl_hours),
-        )
-
-    def _idle_seconds(self, ttl_hours: float | None) -> float | None:
-        if ttl_hours is DEFAULT_TTL_HOURS:
-            return self._runtime.settings.default_expiry or None
-        return ttl_seconds(ttl_hours)
 
     async def get_session(
         self, session_id: str, user_id: str, *, message_limit: int = 50

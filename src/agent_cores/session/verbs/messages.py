@@ -7,27 +7,25 @@ from typing import TYPE_CHECKING, Any, Literal
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.codec import author_of, decode_message, decode_messages
 from agent_cores.session.errors import (
-    InvalidInputError,
     MessageNotFoundError,
 )
-from agent_cores.session.inputs import expected_state, optional_number, whole_number
+from agent_cores.session.inputs import optional_number, whole_number
 from agent_cores.session.models.message import Message, NewMessage
 from agent_cores.session.models.selection import SeqRange
 from agent_cores.session.models.session import Page
 from agent_cores.session.models.snapshot import Window
-from agent_cores.session.models.version import NOTHING
-from agent_cores.session.verbs.base import Verbs
+from agent_cores.session.verbs.appending import AppendingVerbs, AppendOptions
 from agent_cores.session.verbs.selecting import named_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from agent_cores.session.decision import Decision, ReadResult
-    from agent_cores.session.models.change import Applied
-    from agent_cores.session.models.message import NewContent, StoredMessage
+    from agent_cores.session.decision import ReadResult
+    from agent_cores.session.models.message import NewContent
+    from agent_cores.session.models.new_session import NewSession
 
 
-class MessageVerbs(Verbs):
+class MessageVerbs(AppendingVerbs):
     """Verbs on the messages of a session."""
 
     async def add_message(
@@ -41,6 +39,7 @@ class MessageVerbs(Verbs):
         metadata: Mapping[str, Any] | None = None,
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
+        metadata_updates: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
         expected_version: str | None = None,
         expected_last_seq: int | None = None,
@@ -50,20 +49,24 @@ class MessageVerbs(Verbs):
 
         With a ``message_id`` the call can be repeated safely: the same message is returned as it is
         stored, another one under that id raises ``ConflictError``. ``turn`` is the token of a turn:
-        the append is refused with ``TurnLostError`` if that turn is no longer held. Context is
-        written with the message or not at all. The 100,000th message costs what the 10th does.
+        the append is refused with ``TurnLostError`` if that turn is no longer held. ``metadata`` is
+        the message's, ``metadata_updates`` are the session's; they and the context are written with
+        the message or not at all. The 100,000th message costs what the 10th does.
         """
-        decision = await self._decide(session_id, user_id, Action.APPEND)
+        options = AppendOptions(
+            context_updates,
+            context_removals,
+            metadata_updates,
+            expected_revision,
+            expected_version,
+            expected_last_seq,
+            turn,
+        )
+        action = Action.APPEND if metadata_updates is None else options.action(Action.APPEND)
+        decision = await self._decide(session_id, user_id, action)
         message = NewMessage(role, content, message_id, metadata)
         applied = await self._append(
-            decision,
-            lambda: (self._inputs.one_message(message, user_id, decision.at),),
-            context_updates=context_updates,
-            context_removals=context_removals,
-            expected_revision=expected_revision,
-            expected_version=expected_version,
-            expected_last_seq=expected_last_seq,
-            turn=turn,
+            decision, lambda at: (self._inputs.one_message(message, user_id, at),), options
         )
         return decode_message(applied.messages[0], *decision.key)
 
@@ -73,8 +76,10 @@ class MessageVerbs(Verbs):
         user_id: str,
         messages: Sequence[NewMessage | Mapping[str, Any]],
         *,
+        create: bool | NewSession = False,
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
+        metadata_updates: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
         expected_version: str | None = None,
         expected_last_seq: int | None = None,
@@ -85,54 +90,31 @@ class MessageVerbs(Verbs):
         Each is a ``NewMessage`` or a mapping with ``role``, ``content`` and optionally ``id`` and
         ``metadata``. Messages that are stored already are returned as stored; new ones are added.
         An operator may also give an ``ImportedMessage``, or ``created_at`` and ``author_id`` in the
-        mapping.
-        """
-        decision = await self._decide(session_id, user_id, Action.APPEND)
-        applied = await self._append(
-            decision,
-            lambda: self._drafts(messages, user_id, decision.at),
-            context_updates=context_updates,
-            context_removals=context_removals,
-            expected_revision=expected_revision,
-            expected_version=expected_version,
-            expected_last_seq=expected_last_seq,
-            turn=turn,
-        )
-        return decode_messages(applied.messages, *decision.key)
+        mapping. ``metadata_updates`` change the session's title, tags and keys, as in
+        ``update_session``.
 
-    async def _append(
-        self,
-        decision: Decision,
-        drafts: Callable[[], tuple[StoredMessage, ...]],
-        *,
-        context_updates: Mapping[str, Any] | None,
-        context_removals: Iterable[str],
-        expected_last_seq: int | None,
-        turn: str | None,
-        expected_revision: int | None = None,
-        expected_version: str | None = None,
-        whole: bool = False,
-    ) -> Applied:
-        """Append; with ``whole``, only if all messages are new or all are stored already."""
-        inputs = self._inputs
-        try:
-            append = drafts()
-            context_set = inputs.context(context_updates)
-            change = decision.change(
-                NOTHING
-                if expected_revision is None and expected_version is None
-                else expected_state(expected_revision, expected_version),
-                append=append,
-                whole_append=whole,
-                context_set=context_set,
-                context_drop=inputs.context_removals(context_removals, context_set),
-                expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
-                turn=None if turn is None else inputs.name(turn, "turn"),
-            )
-        except InvalidInputError:
-            await self._engine.confirm(decision)  # a caller who may not append gets that error
-            raise
-        return await self._engine.apply(decision, change, done_if=())
+        With ``create`` a missing session is created in the same write, owned by ``user_id``:
+        ``True``, or a mapping of what it begins with (``NewSession``: ``title``, ``metadata``,
+        ``ttl_hours``, ``public``, ``max_lifetime_hours``, ``renew_on``). An existing one gets a
+        plain append with the caller's rights. A call that expects a revision, a last seq above 0
+        or a turn creates nothing: ``SessionNotFoundError``.
+        """
+        applied = await self._append_messages(
+            session_id,
+            user_id,
+            messages,
+            AppendOptions(
+                context_updates,
+                context_removals,
+                metadata_updates,
+                expected_revision,
+                expected_version,
+                expected_last_seq,
+                turn,
+            ),
+            create=create,
+        )
+        return decode_messages(applied.messages, self._scope.namespace, session_id)
 
     async def get_session_messages(
         self,

@@ -17,7 +17,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.inputs import expected_state, optional_number, whole_number
 from agent_cores.session.models.selection import SeqRange
 from agent_cores.session.models.version import NOTHING, Expected
-from agent_cores.session.verbs.base import Verbs
+from agent_cores.session.verbs.appending import AppendingVerbs, AppendOptions
 from agent_cores.session.verbs.half_way import raise_half_way
 
 _KEPT_CHANGING = "others changed the session at each attempt within SESSION_TIMEOUT"
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.snapshot import Window
 
 
-class TailVerbs(Verbs):
+class TailVerbs(AppendingVerbs):
     """Verbs on the last messages of a session, for its owner."""
 
     async def rewind_session(
@@ -102,6 +102,7 @@ class TailVerbs(Verbs):
         after_seq: int,
         context_updates: Mapping[str, Any] | None = None,
         context_removals: Iterable[str] = (),
+        metadata_updates: Mapping[str, Any] | None = None,
         expected_revision: int | None = None,
         expected_version: str | None = None,
         expected_last_seq: int | None = None,
@@ -114,47 +115,35 @@ class TailVerbs(Verbs):
         replace. A concurrent append comes either before, and is replaced too, or after;
         ``expected_last_seq`` refuses the first case. Fewer than 10,000 messages can be replaced in
         one call; rewind first if there are more (``InvalidInputError``). The cost is proportional
-        to the messages removed and added.
+        to the messages removed and added. ``metadata_updates`` are those of ``add_messages``.
         """
-        decision = await self._decide(session_id, user_id, Action.REPLACE)
-        applied = await self._replace(
-            decision,
-            messages,
-            after_seq=after_seq,
-            context_updates=context_updates,
-            context_removals=context_removals,
-            expected_revision=expected_revision,
-            expected_version=expected_version,
-            expected_last_seq=expected_last_seq,
-            turn=turn,
+        options = AppendOptions(
+            context_updates,
+            context_removals,
+            metadata_updates,
+            expected_revision,
+            expected_version,
+            expected_last_seq,
+            turn,
         )
-        return decode_messages(applied.messages, *decision.key)
+        applied = await self._replace(session_id, user_id, messages, options, after_seq=after_seq)
+        return decode_messages(applied.messages, self._scope.namespace, session_id)
 
     async def _replace(
         self,
-        decision: Decision,
+        session_id: str,
+        user_id: str,
         messages: Sequence[NewMessage | Mapping[str, Any]],
+        options: AppendOptions,
         *,
         after_seq: int,
-        context_updates: Mapping[str, Any] | None,
-        context_removals: Iterable[str],
-        expected_last_seq: int | None,
-        turn: str | None,
-        expected_revision: int | None = None,
-        expected_version: str | None = None,
     ) -> Applied:
-        user_id = decision.caller.user_id
+        decision = await self._decide(session_id, user_id, options.action(Action.REPLACE))
 
         def checked() -> tuple[int, Change]:
-            context_set = self._inputs.context(context_updates)
-            return whole_number(after_seq, "after_seq", 0) + 1, decision.change(
-                expected_state(expected_revision, expected_version),
-                append=self._drafts(messages, user_id, decision.at),
-                context_set=context_set,
-                context_drop=self._inputs.context_removals(context_removals, context_set),
-                expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
-                turn=None if turn is None else self._inputs.name(turn, "turn"),
-            )
+            first = whole_number(after_seq, "after_seq", 0) + 1
+            append = self._drafts(messages, user_id, decision.at)
+            return first, options.change(self._inputs, decision, append)
 
         first, change = await self._checked(decision, checked)
         last = change.expected_last_seq
@@ -168,7 +157,7 @@ class TailVerbs(Verbs):
             try:
                 applied = await self._engine.apply(decision, change, done_if=())
             except LastSeqMismatchError as error:
-                if expected_last_seq is not None:
+                if options.expected_last_seq is not None:
                     raise
                 if not await backoff.pause():
                     raise ConflictError(_KEPT_CHANGING) from error

@@ -229,7 +229,23 @@ class NewMessage(Request):
     author_id: Name | None = None
 
 
-@hides("title", "metadata", "context")
+@hides("title", "metadata")
+class NewSession(Request):
+    """What a session begins with.
+
+    ``ttl_seconds``: omitted means the service's default, null means no expiry.
+    """
+
+    title: str | None = None
+    tags: list[Name] | UnsetType = UNSET
+    metadata: dict[str, Any] = {}
+    public: bool = False
+    ttl_seconds: Seconds | UnsetType | None = UNSET
+    max_lifetime_seconds: Seconds | None = None
+    renew_on: RenewOn = "write"
+
+
+@hides("title", "metadata", "context", "messages")
 class CreateSession(Request):
     """A new session. ``ttl_seconds``: omitted means the service's default, null means no expiry."""
 
@@ -238,6 +254,7 @@ class CreateSession(Request):
     tags: list[Name] | UnsetType = UNSET
     metadata: dict[str, Any] = {}
     context: Context = {}
+    messages: list[NewMessage] = []
     public: bool = False
     ttl_seconds: Seconds | UnsetType | None = UNSET
     max_lifetime_seconds: Seconds | None = None
@@ -254,22 +271,33 @@ class UpdateSession(Request):
     context_removals: list[Name] = []
 
 
-@hides("context_updates", "turn")
+@hides("messages", "context_updates", "metadata_updates", "turn")
 class AppendMessages(Request):
-    """Messages to append in one write, with changes to the context."""
+    """Messages to append in one write, with changes to the context and the metadata.
+
+    ``create`` creates a missing session: true, or what it begins with.
+    """
 
     messages: Annotated[list[NewMessage], Meta(min_length=1)]
+    create: bool | NewSession = False
     context_updates: Context = {}
     context_removals: list[Name] = []
+    metadata_updates: dict[str, Any] = {}
     expected_last_seq: Count | None = None
     turn: Name | None = None
 
 
-@hides("context_updates", "turn")
-class ReplaceMessages(AppendMessages, kw_only=True):
+@hides("messages", "context_updates", "metadata_updates", "turn")
+class ReplaceMessages(Request, kw_only=True):
     """Messages that replace those after a seq, in one write."""
 
     after_seq: Count
+    messages: Annotated[list[NewMessage], Meta(min_length=1)]
+    context_updates: Context = {}
+    context_removals: list[Name] = []
+    metadata_updates: dict[str, Any] = {}
+    expected_last_seq: Count | None = None
+    turn: Name | None = None
 
 
 @hides("turn")

@@ -18,7 +18,7 @@ _USER_LENGTH = f"{{1,{DEFAULT_LIMITS.name_bytes}}}"
 def set_bounds(document: dict[str, Any], limits: Limits) -> None:
     """Set the limits of names, pages and appends wherever the description contains them."""
     schemas = document["components"]["schemas"]
-    for name in ("AppendMessages", "ReplaceMessages"):
+    for name in ("AppendMessages", "CreateSession", "ReplaceMessages"):
         schemas[name]["properties"]["messages"]["maxItems"] = limits.append_messages
     for name in ("ids", "seqs"):
         for choice in schemas["DeleteMessages"]["properties"][name]["anyOf"]:

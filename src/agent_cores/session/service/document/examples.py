@@ -83,8 +83,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "tags": ["demo"],
         "metadata": {"channel": "web"},
         "context": {"city": "Oslo"},
+        "messages": [{"role": "system", "content": "Answer in one sentence."}],
         "ttl_seconds": 86_400,
     },
+    "NewSession": {"title": "Weather", "tags": ["demo"], "ttl_seconds": 86_400},
     "UpdateSession": {
         "metadata_updates": {"title": "Weather in Oslo", "channel": None},
         "context_updates": {"units": "metric"},
@@ -95,6 +97,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             {"role": "user", "content": "What is the weather in Oslo?"},
             {"role": "assistant", "content": [{"type": "text", "text": "Rain, 4 degrees."}]},
         ],
+        "create": {"title": "Weather", "tags": ["demo"]},
+        "metadata_updates": {"answered": True},
         "expected_last_seq": 0,
     },
     "ReplaceMessages": {

@@ -88,9 +88,9 @@ def most_bytes(kind: Any, limits: Limits, at_most: int) -> int:  # noqa: ANN401 
 def _long_bytes(kind: Any, limits: Limits) -> int:  # noqa: ANN401 - a type
     """Return how many bytes the long fields of a type may take when stored."""
     if kind in _APPENDS:
-        return limits.append_bytes + limits.context_bytes
+        return limits.append_bytes + limits.context_bytes + 3 * limits.metadata_bytes
     if kind is shapes.CreateSession:
-        return 2 * limits.metadata_bytes + limits.context_bytes
+        return 2 * limits.metadata_bytes + limits.context_bytes + limits.append_bytes
     if kind is shapes.UpdateSession:
         return limits.metadata_bytes + limits.context_bytes
     if kind is shapes.UpdateMessage:
@@ -224,6 +224,7 @@ class _LongBody:
             "metadata_updates": limits.metadata_bytes,
             "metadata_removals": limits.metadata_bytes,
             "content": limits.content_bytes,
+            "create": 2 * limits.metadata_bytes + _SMALL,
             "title": limits.metadata_bytes,
             "context_removals": (limits.name_bytes + 4) * limits.context_keys,
             "tags": max(_SMALL, 2 * (limits.name_bytes + 4) * limits.tags),
@@ -245,7 +246,7 @@ class _LongBody:
             yield
             long["messages"] = yield from self._messages(messages)
             fields["messages"] = b"[" + b",".join(map(_object, messages)) + b"]"
-        for name in ("metadata", "metadata_updates"):
+        for name in ("metadata", "metadata_updates", "create"):
             if name in fields:
                 yield from self._metadata(fields[name], name)
         value = _decoder(self._kind).decode(_object(fields))

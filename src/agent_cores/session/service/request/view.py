@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent_cores.session.decision import ReadResult
     from agent_cores.session.manager import SessionManager
     from agent_cores.session.models import Applied, NewMessage
+    from agent_cores.session.verbs.appending import AppendOptions
     from agent_cores.session.verbs.base import Created
 
 
@@ -43,6 +44,13 @@ class NewSession(msgspec.Struct, frozen=True):
 
     session_id: str
     session: Session | None
+
+
+class OpenedSession(msgspec.Struct, frozen=True):
+    """The session that was opened, and whether it was created."""
+
+    session: Session
+    is_new: bool
 
 
 _FEW_GROUPS = 16
@@ -107,6 +115,11 @@ class RequestView(OperatorVerbs):
         )
         return self._new_session(created)
 
+    async def open(self, session_id: str, user_id: str, new: Any, **options: Any) -> OpenedSession:
+        """Open a session like ``open_session``; also return whether it is new."""
+        session, is_new = await self._open_session(session_id, user_id, new, **options)
+        return OpenedSession(session, is_new)
+
     async def fork(
         self, session_id: str, user_id: str, *, request_digest: str | None, **options: Any
     ) -> NewSession:
@@ -149,29 +162,17 @@ class RequestView(OperatorVerbs):
         session_id: str,
         user_id: str,
         messages: Sequence[NewMessage],
+        options: AppendOptions,
         *,
-        context_updates: Mapping[str, Any],
-        context_removals: Sequence[str],
-        expected: Mapping[str, Any],
-        expected_last_seq: int | None,
-        turn: str | None,
+        create: Any,
         whole: bool,
     ) -> Append:
         """Append like ``add_messages``; also return the state of the session afterwards.
 
-        ``expected`` is what ``If-Match`` names. ``whole``: apply it only if all messages are new or
-        all are already stored.
+        ``whole``: apply it only if all messages are new or all are already stored.
         """
-        decision = await self._decide(session_id, user_id, Action.APPEND)
-        applied = await self._append(
-            decision,
-            lambda: self._drafts(messages, user_id, decision.at),
-            context_updates=context_updates or None,
-            context_removals=context_removals or (),
-            **expected,
-            expected_last_seq=expected_last_seq,
-            turn=turn,
-            whole=whole,
+        applied = await self._append_messages(
+            session_id, user_id, messages, options, create=create, whole=whole
         )
         return _append_of(applied)
 
@@ -201,24 +202,10 @@ class RequestView(OperatorVerbs):
         session_id: str,
         user_id: str,
         messages: Sequence[NewMessage],
+        options: AppendOptions,
         *,
         after_seq: int,
-        context_updates: Mapping[str, Any],
-        context_removals: Sequence[str],
-        expected: Mapping[str, Any],
-        expected_last_seq: int | None,
-        turn: str | None,
     ) -> Append:
         """Replace like ``replace_messages``; also return the state of the session afterwards."""
-        decision = await self._decide(session_id, user_id, Action.REPLACE)
-        applied = await self._replace(
-            decision,
-            messages,
-            after_seq=after_seq,
-            context_updates=context_updates or None,
-            context_removals=context_removals or (),
-            **expected,
-            expected_last_seq=expected_last_seq,
-            turn=turn,
-        )
+        applied = await self._replace(session_id, user_id, messages, options, after_seq=after_seq)
         return _append_of(applied)

@@ -8,23 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session import models
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.codec import raw_messages
-from agent_cores.session.errors import AccessDeniedError, ConflictError, MessageNotFoundError
+from agent_cores.session.errors import (
+    AccessDeniedError,
+    ConflictError,
+    InvalidInputError,
+    MessageNotFoundError,
+)
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.values import EncodedJson
 from agent_cores.session.service.problems import ShapeError
 from agent_cores.session.service.request.idempotency import mismatch
 from agent_cores.session.service.responses import Response
-from agent_cores.session.service.routes.sessions import S
+from agent_cores.session.service.routes.sessions import (
+    S,
+    cannot_choose_id,
+    check_roles,
+    may_choose_id,
+    new_messages,
+    new_session,
+)
 from agent_cores.session.service.routing import Route
+from agent_cores.session.verbs.appending import AppendOptions
 from agent_cores.session.wire import shapes
 from agent_cores.session.wire.conversion import message_shape, wire_time
 
 if TYPE_CHECKING:
+    from agent_cores.session import models
     from agent_cores.session.service.request.call import Call
     from agent_cores.session.service.request.view import Append
+
+    _Append = shapes.AppendMessages | shapes.ReplaceMessages
 
 _just_now = lru_cache(maxsize=8)(wire_time)
 """Most messages of the same millisecond share one instant."""
@@ -32,19 +47,18 @@ _SEQ = re.compile(r"[1-9][0-9]{0,18}")
 
 
 async def append_messages(call: Call) -> Response:
-    """Append messages."""
+    """Append messages, to a new session if that is asked for."""
     body: shapes.AppendMessages = call.body()
-    messages = await _new_messages(call, body, Action.APPEND)
+    if body.create is not False and not may_choose_id(call, call.session_id):
+        raise cannot_choose_id()
+    await _check_roles(call, body, Action.APPEND)
     try:
         done = await call.view.append(
             call.session_id,
             call.user_id,
-            messages,
-            context_updates=body.context_updates,
-            context_removals=body.context_removals,
-            expected=call.expected,
-            expected_last_seq=body.expected_last_seq,
-            turn=body.turn,
+            new_messages(body.messages, call.key),
+            _options(call, body),
+            create=_create(body),
             whole=call.key is not None,
         )
     except ConflictError as error:
@@ -57,54 +71,49 @@ async def append_messages(call: Call) -> Response:
 async def replace_messages(call: Call) -> Response:
     """Replace the messages after a seq."""
     body: shapes.ReplaceMessages = call.body()
+    await _check_roles(call, body, Action.REPLACE)
     done = await call.view.replace(
         call.session_id,
         call.user_id,
-        await _new_messages(call, body, Action.REPLACE),
+        new_messages(body.messages),
+        _options(call, body),
         after_seq=body.after_seq,
-        context_updates=body.context_updates,
-        context_removals=body.context_removals,
-        expected=call.expected,
-        expected_last_seq=body.expected_last_seq,
-        turn=body.turn,
     )
     return _appended(call, body, done, 200)
 
 
-async def _new_messages(
-    call: Call, body: shapes.AppendMessages, action: Action
-) -> list[models.NewMessage]:
-    if call.principal.roles is not None:
-        await _check_roles(call, body, action, call.principal.roles)
-    return [_new_message(call, given, index) for index, given in enumerate(body.messages)]
+def _create(body: shapes.AppendMessages) -> bool | models.NewSession:
+    """Return what the manager's ``create`` takes."""
+    if isinstance(body.create, bool):
+        return body.create
+    try:
+        return new_session(body.create)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"create/{error.field}", error.problem) from error
 
 
-def _new_message(call: Call, given: shapes.NewMessage, index: int) -> models.NewMessage:
-    message_id = _message_id(call, given, index)
-    if given.created_at is None and given.author_id is None:
-        return models.NewMessage(given.role, given.content, message_id, given.metadata)
-    return models.ImportedMessage(
-        given.role, given.content, message_id, given.metadata, given.created_at, given.author_id
+def _options(call: Call, body: _Append) -> AppendOptions:
+    return AppendOptions(
+        body.context_updates or None,
+        body.context_removals or (),
+        body.metadata_updates or None,
+        expected_last_seq=body.expected_last_seq,
+        turn=body.turn,
+        **call.expected,
     )
 
 
-async def _check_roles(
-    call: Call, body: shapes.AppendMessages, action: Action, allowed: tuple[str, ...]
-) -> None:
+async def _check_roles(call: Call, body: _Append, action: Action) -> None:
     """Refuse roles that the credential may not append, after checking the caller's own access."""
-    if all(message.role in allowed for message in body.messages):
-        return
-    await call.view.check(call.session_id, call.user_id, action)
-    raise AccessDeniedError("this credential may not append messages of that role")
+    try:
+        check_roles(call, body.messages)
+    except AccessDeniedError:
+        if getattr(body, "create", False) is False:
+            await call.view.check(call.session_id, call.user_id, action)
+        raise
 
 
-def _message_id(call: Call, given: shapes.NewMessage, index: int) -> str | None:
-    if given.id is not None or call.key is None:
-        return given.id
-    return call.key.derived_id(index)
-
-
-def _appended(call: Call, body: shapes.AppendMessages, done: Append, status: int = 201) -> Response:
+def _appended(call: Call, body: _Append, done: Append, status: int = 201) -> Response:
     stored = done.messages
     if done.fresh:
         data = [_as_given(call, *pair) for pair in zip(stored, body.messages, strict=True)]
@@ -267,6 +276,7 @@ ROUTES = (
         responses={201: shapes.Appended},
         if_match=True,
         idempotent=True,
+        creates=True,
     ),
     Route(
         method="GET",

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from msgspec import UNSET, UnsetType
 
+from agent_cores.session import models
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import (
     AccessDeniedError,
@@ -22,7 +23,10 @@ from agent_cores.session.wire import shapes
 from agent_cores.session.wire.conversion import session_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent_cores.session.service.request.call import Call
+    from agent_cores.session.service.request.idempotency import IdempotencyKey
     from agent_cores.session.service.request.view import NewSession
 
 S = "/v1/sessions/{id}"
@@ -34,9 +38,12 @@ async def create_session(call: Call) -> Response:
     body: shapes.CreateSession = call.body()
     if not may_choose_id(call, body.id):
         raise cannot_choose_id()
+    check_roles(call, body.messages)
     derived = body.id is None and call.key is not None
     session_id = call.key.derived_id() if derived and call.key is not None else body.id
     digest = await call.digest()
+    if digest is None and session_id is not None and body.if_exists != "error":
+        return await _open_session(call, body, session_id)
     # With an idempotency key, an existing session may be the result of this very request.
     if_exists = body.if_exists if digest is None else "error"
     try:
@@ -52,6 +59,21 @@ async def create_session(call: Call) -> Response:
     return call.session(created.session, 201, location(call, created.session_id))
 
 
+async def _open_session(call: Call, body: shapes.CreateSession, session_id: str) -> Response:
+    """Return the existing session, or create it."""
+    opened = await call.view.open(
+        session_id,
+        call.user_id,
+        new_session(body),
+        context=body.context,
+        messages=new_messages(body.messages),
+        shared=body.if_exists == "return_shared",
+    )
+    if opened.is_new:
+        return call.session(opened.session, 201, location(call, session_id))
+    return call.session(opened.session)
+
+
 async def _create(
     call: Call,
     body: shapes.CreateSession,
@@ -59,24 +81,57 @@ async def _create(
     digest: str | None,
     if_exists: str,
 ) -> NewSession:
+    return await call.view.create(
+        call.user_id,
+        session_id,
+        new_session(body),
+        context=body.context,
+        messages=new_messages(body.messages),
+        if_exists=if_exists,
+        request_digest=digest,
+    )
+
+
+def new_session(body: shapes.CreateSession | shapes.NewSession) -> models.NewSession:
+    """Return what a new session begins with, as the manager takes it."""
     metadata = dict(body.metadata)
     if body.tags is not UNSET:
         if "tags" in metadata:
             raise InvalidInputError("tags", "given twice, in metadata too")
         metadata["tags"] = body.tags
-    return await call.view.create(
-        call.user_id,
-        metadata,
-        hours(body.ttl_seconds),
-        session_id=session_id,
-        title=body.title,
-        context=body.context,
-        public=body.public,
-        max_lifetime_hours=hours(body.max_lifetime_seconds),
-        renew_on=body.renew_on,
-        if_exists=if_exists,
-        request_digest=digest,
+    return {
+        "title": body.title,
+        "metadata": metadata,
+        "ttl_hours": hours(body.ttl_seconds),
+        "public": body.public,
+        "max_lifetime_hours": hours(body.max_lifetime_seconds),
+        "renew_on": body.renew_on,
+    }
+
+
+def new_messages(
+    given: Sequence[shapes.NewMessage], key: IdempotencyKey | None = None
+) -> list[models.NewMessage]:
+    """Return messages to append; ids that are left out are derived from the key."""
+    return [_new_message(message, key, index) for index, message in enumerate(given)]
+
+
+def _new_message(
+    given: shapes.NewMessage, key: IdempotencyKey | None, index: int
+) -> models.NewMessage:
+    message_id = key.derived_id(index) if given.id is None and key is not None else given.id
+    if given.created_at is None and given.author_id is None:
+        return models.NewMessage(given.role, given.content, message_id, given.metadata)
+    return models.ImportedMessage(
+        given.role, given.content, message_id, given.metadata, given.created_at, given.author_id
     )
+
+
+def check_roles(call: Call, messages: Sequence[shapes.NewMessage]) -> None:
+    """Refuse messages of roles that the credential may not append."""
+    allowed = call.principal.roles
+    if allowed is not None and not all(message.role in allowed for message in messages):
+        raise AccessDeniedError("this credential may not append messages of that role")
 
 
 def may_choose_id(call: Call, session_id: str | None) -> bool:

@@ -16,7 +16,9 @@ from agent_cores.session.testing.manager.isolation import IsolationCases
 from agent_cores.session.testing.manager.limits import LimitCases
 from agent_cores.session.testing.manager.listing import ListingCases
 from agent_cores.session.testing.manager.lost_answers import LostAnswerCases
+from agent_cores.session.testing.manager.lost_creates import LostCreateCases
 from agent_cores.session.testing.manager.messages import MessageCases
+from agent_cores.session.testing.manager.one_write import OneWriteCases
 from agent_cores.session.testing.manager.operators import OperatorCases
 from agent_cores.session.testing.manager.processes import ProcessCases
 from agent_cores.session.testing.manager.restored import RestoredStoreCases
@@ -38,6 +40,7 @@ class VerbContract(
     UpdateCases,
     TailCases,
     DeletingCases,
+    OneWriteCases,
     AccessCases,
     GroupCases,
     ExpiryCases,
@@ -60,6 +63,7 @@ class ManagerContract(
     SweepCases,
     SecrecyCases,
     LostAnswerCases,
+    LostCreateCases,
     AnswerCases,
     ProcessCases,
     UnreadableCases,

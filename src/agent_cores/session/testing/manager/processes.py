@@ -57,6 +57,43 @@ class ProcessCases(ManagerCases):
         expected = [f"{side}{n}" for side in "ab" for n in range(50)]
         assert sorted(map(str, await texts(manager, talk))) == sorted(expected)
 
+    async def test_two_processes_append_to_a_session_that_one_of_them_creates(
+        self, manager: SessionManager, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        said = {"session_id": "new", "user_id": "ann", "create": {"metadata": {"tags": ["x"]}}}
+        for round_ in range(5):
+            theirs = asyncio.ensure_future(
+                other.verb("add_messages", messages=[{"role": "user", "content": "b"}], **said)
+            )
+            ours = await asyncio.gather(
+                *(
+                    manager.add_messages(
+                        "new", "ann", [{"role": "user", "content": f"a{n}"}], create=True
+                    )
+                    for n in range(3)
+                )
+            )
+            seqs = [message.seq for [message] in ours]
+            assert sorted([*seqs, (await theirs)[0]["seq"]]) == [1, 2, 3, 4], round_
+            assert sorted(map(str, await texts(manager, "new"))) == ["a0", "a1", "a2", "b"]
+            await manager.delete_session("new", "ann")
+
+    async def test_two_processes_open_one_session(
+        self, manager: SessionManager, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        for round_ in range(5):
+            theirs = asyncio.ensure_future(
+                other.verb("open_session", session_id="new", user_id="ann")
+            )
+            ours = await manager.open_session("new", "ann")
+            incarnation = (await theirs)["metadata"]["incarnation"]
+            assert incarnation == ours.metadata.incarnation, round_
+            await manager.delete_session("new", "ann")
+
     async def test_a_revoke_here_refuses_the_very_next_write_there(
         self, manager: SessionManager, talk: str, other: OtherProcess | None
     ) -> None:

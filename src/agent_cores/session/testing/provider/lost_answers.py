@@ -57,6 +57,10 @@ _EFFECTS: dict[str, Callable[[ManualClock], dict[str, Any]]] = {
         "context_set": new_context(k=1),
     },
     "update": lambda _: {"update": MessageUpdate(seq=1, id="m0", content=b'"new"')},
+    "append with metadata": lambda clock: {
+        "append": (new_message("a", at=clock()),),
+        "metadata": {"title": "t", "a": 1},
+    },
     "remove": lambda _: {"remove": SeqRange(1, 1)},
     "metadata": lambda _: {"metadata": {"title": "t"}},
     "context": lambda _: {"context_set": new_context(k=1)},
@@ -133,7 +137,9 @@ class LostAnswerCases(ProviderCases):
         losing.lose()
         with pytest.raises(StorageUnavailableError):
             await losing.apply(change)
-        assert (await beside.apply(change)).replayed
+        again = await beside.apply(change)
+        assert again.replayed
+        assert [(stored.seq, stored.id) for stored in again.messages] == [(1, "a")]
 
     async def test_a_create_over_an_ended_session_is_repeatable(
         self, provider: StorageProvider, clock: ManualClock

@@ -150,8 +150,10 @@ class ProviderMachine(Driver):
         guards=GUARDS,
         context=CONTEXT,
         dropped=st.sets(KEYS, max_size=2),
+        metadata=METADATA,
+        tags=st.none() | TAGS,
     )
-    def append_with_context(
+    def append_with_updates(
         self,
         *,
         session_id: str,
@@ -159,13 +161,17 @@ class ProviderMachine(Driver):
         guards: dict[str, str],
         context: dict[str, Any],
         dropped: set[str],
+        metadata: dict[str, Any],
+        tags: tuple[str, ...] | None,
     ) -> None:
-        """Append and change the context in one write."""
+        """Append and change context and metadata in one write."""
+        updates = metadata if tags is None else {**metadata, "tags": list(tags)}
         append = tuple(new_message(name, text, at=self.clock()) for name, text in messages)
         self.write(
             session_id,
             guards,
             append=append,
+            metadata=updates,
             context_set=new_context(**context),
             context_drop=tuple(sorted(dropped - context.keys())),
         )
@@ -277,15 +283,27 @@ class ProviderMachine(Driver):
         window = Window.of(named, max_bytes=max_bytes)
         self.run(self.beside.compare_window(self.namespace, session_id, window))
 
-    @rule(session_id=SESSIONS, guards=GUARDS, first=st.integers(1, 12), messages=MESSAGES)
+    @rule(
+        session_id=SESSIONS,
+        guards=GUARDS,
+        first=st.integers(1, 12),
+        messages=MESSAGES,
+        metadata=st.just({}) | METADATA,
+    )
     def replace(
-        self, session_id: str, guards: dict[str, str], first: int, messages: list[tuple[str, Any]]
+        self,
+        *,
+        session_id: str,
+        guards: dict[str, str],
+        first: int,
+        messages: list[tuple[str, Any]],
+        metadata: dict[str, Any],
     ) -> None:
         """Replace the tail, or append if there is none."""
         last = self.stored(session_id).last_seq
         drafts = tuple(new_message(i, content, at=self.clock()) for i, content in messages)
         remove = SeqRange(first, last) if last >= first else None
-        self.write(session_id, guards, append=drafts, remove=remove)
+        self.write(session_id, guards, append=drafts, remove=remove, metadata=metadata)
 
     @rule(
         session_id=SESSIONS,
