@@ -17,6 +17,37 @@ TOY_SUITE = re.sub(r"Store\(.*\)", "Store(ToyProvider)", SUITE).replace(
     "folder_provider import FolderProvider", "toy_provider import ToyProvider"
 )
 
+NAMED = """
+import asyncio
+from pathlib import Path
+from urllib.parse import quote
+
+from agent_cores.session import SessionManager, StorageFactory, get_session_manager
+from agent_cores.session.errors import ConfigurationError
+from folder_provider import FolderProvider
+
+StorageFactory.register_provider("folder", FolderProvider)
+URL = "folder://" + quote(str(Path("by URL").resolve()))
+
+
+async def main():
+    for manager in (
+        SessionManager(URL),
+        get_session_manager(storage_type="folder", folder="by name"),
+    ):
+        async with manager:
+            await manager.create_session("ann")
+    for url in ("folder://relative", URL + "?unknown=1"):
+        try:
+            SessionManager(url)
+        except ConfigurationError:
+            continue
+        raise AssertionError(url)
+
+
+asyncio.run(main())
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -50,6 +81,13 @@ def run(folder: Path, *arguments: str) -> str:
 def test_the_provider_of_seven_methods_is_used_as_the_page_shows(folder: Path) -> None:
     assert "Hello" in run(folder, "use.py")
     assert len(list((folder / "sessions").iterdir())) == 1
+
+
+def test_the_name_is_used_as_the_page_shows(folder: Path) -> None:
+    (folder / "named.py").write_text(NAMED, encoding="utf-8")
+    run(folder, "named.py")
+    for name in ("by URL", "by name"):
+        assert len(list((folder / name).iterdir())) == 1
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,9 @@ class ConcurrencyCases(ProviderCases):
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
-                assert isinstance(answer, StorageUnavailableError)
+                assert isinstance(answer, StorageUnavailableError), (
+                    f"a call that shutdown overtakes raises StorageUnavailableError, not {answer!r}"
+                )
         if provider.capabilities.durable:
             kept = {message.id for message in await all_messages(await store.open())}
             acknowledged = {
