@@ -15,7 +15,7 @@ from agent_cores.session.storage.mysql.provider import MysqlProvider
 from agent_cores.session.storage.sql import writing
 from agent_cores.session.storage.sql.deadlocks import Deadlocks
 from agent_cores.session.storage.sql.dialect import Statement, Step
-from tests.mysql.support import append, create, message_ids
+from tests.sql_stores import append, create, message_ids
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
