@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
 T = TypeVar("T")
 
@@ -141,3 +141,30 @@ class Deadlines:
             task.cancel()
         if self._running:
             self._schedule(min(self._running.values()))
+
+
+class InTime:
+    """Raises ``too_late()`` in a block once the deadline has passed, or where it timed out itself.
+
+    Inside the block :func:`time_left` counts down to it. Blocks of one task are not nested. Most
+    operations enter one; a class costs less than a generator with ``contextmanager``.
+    """
+
+    __slots__ = ("_deadlines", "_end", "_task", "_too_late")
+
+    _task: Task
+
+    def __init__(self, deadlines: Deadlines, end: float, too_late: Callable[[], Exception]) -> None:
+        self._deadlines = deadlines
+        self._end = end
+        self._too_late = too_late
+
+    def __enter__(self) -> None:
+        self._task = self._deadlines.enter(self._end)
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        by_deadline = self._deadlines.leave(self._task)
+        if isinstance(error, TimeoutError) or (
+            by_deadline and isinstance(error, asyncio.CancelledError)
+        ):
+            raise self._too_late() from error

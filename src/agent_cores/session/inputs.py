@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import struct
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -47,8 +48,11 @@ DEFAULT_TTL_HOURS = DefaultTtl(24)
 
 _drawn: list[str] = []
 """Ids drawn in advance: one call for random bytes serves many."""
+_drawn_numbers: list[int] = []
+"""Incarnations drawn in advance."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_drawn.clear)
+    os.register_at_fork(after_in_child=_drawn_numbers.clear)
 _DRAWN_AT_ONCE = 256
 _ID_CHARACTERS = 22
 
@@ -69,7 +73,12 @@ def _draw() -> list[str]:
 
 def new_incarnation() -> int:
     """Return 63 random bits."""
-    return secrets.randbits(63)
+    try:
+        return _drawn_numbers.pop()
+    except IndexError:
+        words = struct.unpack(f"={_DRAWN_AT_ONCE}Q", secrets.token_bytes(_DRAWN_AT_ONCE * 8))
+        _drawn_numbers.extend(word >> 1 for word in words)
+        return new_incarnation()
 
 
 def checked_namespace(name: object) -> str:

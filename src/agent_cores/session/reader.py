@@ -8,19 +8,17 @@ approves: each refusal is decided on a fresh read.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_cores.session.access.access_control import AccessController, Action, Caller
-from agent_cores.session.deadline import Deadlines
+from agent_cores.session.deadline import Deadlines, InTime
 from agent_cores.session.decision import Decision, ReadResult, Scope
 from agent_cores.session.errors import SessionNotFoundError, StorageUnavailableError
 from agent_cores.session.header_cache import CACHED_BYTES, HeaderCache
 from agent_cores.session.models.expiry import earlier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
     from agent_cores.session.lifecycle.store_clock import StoreClock
@@ -260,14 +258,10 @@ class Reader:
         """Begin the next operation on the same session, with a deadline of its own."""
         decision.at, decision.deadline = self.clock(), self.begin()
 
-    @contextmanager
-    def in_time(self, deadline: float, *, writes: bool = False) -> Iterator[None]:
+    def in_time(self, deadline: float, *, writes: bool = False) -> InTime:
         """Bound a call of the storage; past the deadline raise ``StorageUnavailableError``."""
-        try:
-            with self._deadlines.until(deadline):
-                yield
-        except TimeoutError as error:
-            raise self.too_late(outcome_unknown=writes) from error
+        too_late = partial(self.too_late, outcome_unknown=writes)
+        return InTime(self._deadlines, deadline, too_late)
 
     def too_late(self, *, outcome_unknown: bool) -> StorageUnavailableError:
         """Return the error of an operation that ran past its deadline."""

@@ -86,7 +86,10 @@ class Indexes:
         return sum(1 for entry in came_due if namespace in {None, entry[1]})
 
     def _add(self, name: ListName, entry: Entry) -> None:
-        self._lists.setdefault(name, SortedSet()).add(entry)
+        entries = self._lists.get(name)
+        if entries is None:
+            entries = self._lists[name] = SortedSet()
+        entries.add(entry)
 
     def _remove(self, name: ListName, entry: Entry) -> None:
         entries = self._lists[name]
