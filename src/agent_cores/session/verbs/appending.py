@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import SessionMetadata
 
 _NO_METADATA: Mapping[str, Any] = {}
+_NOTHING_SET: Mapping[str, bytes] = {}
 _NO_SESSION = 0
 """The incarnation in the version of no session: no stored one has it."""
 
@@ -66,15 +67,21 @@ class AppendOptions(msgspec.Struct, frozen=True):
 
         Raises ``InvalidInputError``.
         """
-        context_set = inputs.context(self.context_updates)
+        updates = self.context_updates  # unset options cost a hot append one comparison each
+        context_set = _NOTHING_SET if updates is None else inputs.context(updates)
+        last_seq = self.expected_last_seq
         return decision.change(
             self._expected(),
             append=append,
             whole_append=whole,
-            metadata=self._metadata(inputs),
+            metadata=_NO_METADATA if self.metadata_updates is None else self._metadata(inputs),
             context_set=context_set,
-            context_drop=inputs.context_removals(self.context_removals, context_set),
-            expected_last_seq=optional_number(self.expected_last_seq, "expected_last_seq", 0),
+            context_drop=()
+            if self.context_removals == ()
+            else inputs.context_removals(self.context_removals, context_set),
+            expected_last_seq=None
+            if last_seq is None
+            else optional_number(last_seq, "expected_last_seq", 0),
             turn=None if self.turn is None else inputs.name(self.turn, "turn"),
         )
 

@@ -59,7 +59,8 @@ class MessageVerbs(AppendingVerbs):
             expected_last_seq,
             turn,
         )
-        decision = await self._decide(session_id, user_id, options.action(Action.APPEND))
+        action = Action.APPEND if metadata_updates is None else options.action(Action.APPEND)
+        decision = await self._decide(session_id, user_id, action)
         message = NewMessage(role, content, message_id, metadata)
         applied = await self._append(
             decision, lambda at: (self._inputs.one_message(message, user_id, at),), options
