@@ -7,7 +7,7 @@ imports a contender, because each runs in its own process, and perhaps in its ow
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Role = Literal["ours", "limit", "peer"]
@@ -246,6 +246,11 @@ ANY_LOOP_SQLITE = Contender(
     only=("any-loop",),
 )
 
+BY_ID = tuple(
+    replace(ours, group=f"by-id-{ours.group}", only=("by-id",))
+    for ours in (OURS_SQLITE, OURS_REDIS, OURS_POSTGRES)
+)
+
 CONTENDERS = (
     ANY_LOOP_MEMORY,
     ANY_LOOP_SQLITE,
@@ -268,6 +273,7 @@ CONTENDERS = (
     OURS_MYSQL,
     LIMIT_MYSQL,
     ADK_MYSQL,
+    *BY_ID,
     SERVICE_MEMORY,
     LIMIT_HTTP,
     SERVICE_SQLITE,
@@ -294,6 +300,13 @@ WORKLOADS = (
         "Memory for each byte of the messages",
         in_rounds=False,
         groups=("redis",),
+    ),
+    Workload(
+        "by-id",
+        "by_id",
+        "Read and delete messages by their ids, by the length of the session",
+        in_rounds=False,
+        groups=tuple(ours.group for ours in BY_ID),
     ),
     Workload(
         "any-loop",

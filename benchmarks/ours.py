@@ -120,6 +120,22 @@ class ManagedStore(Store[SessionRef], abc.ABC):
             messages = [{"role": "user", "content": text} for _ in range(size)]
             await self._manager.add_messages(session.session_id, session.user_id, messages)
 
+    async def append_as(self, session: SessionRef, message_id: str, text: str) -> None:
+        """Append one message under an id."""
+        await self._manager.add_message(*session, "user", text, message_id=message_id)
+
+    async def read_by_id(self, session: SessionRef, message_id: str) -> None:
+        """Read one message by its id."""
+        assert len(await self._manager.get_messages(*session, ids=[message_id])) == 1
+
+    async def delete_by_id(self, session: SessionRef, message_id: str) -> None:
+        """Delete one message by its id."""
+        assert await self._manager.delete_messages(*session, ids=[message_id]) == 1
+
+    async def keep_last(self, session: SessionRef, keep: int, removed: int) -> None:
+        """Delete the oldest messages, which are so many."""
+        assert await self._manager.delete_messages(*session, keep_last=keep) == removed
+
     async def read_last(self, session: SessionRef, limit: int) -> int:
         page = await self._manager.get_session_messages(
             session.session_id, session.user_id, limit=limit
