@@ -192,7 +192,8 @@ class AnswerCases(ManagerCases):
         writing.lifecycle.on("message.deleted", deleted.append)
         await writing.add_messages("talk", "ann", said(*range(2, 9)))
         failing.refusal = refusal
-        with pytest.raises(told, match="3 oldest messages") as caught:
+        # The second is what a client of the service gets: a 503 carries no detail of the store.
+        with pytest.raises(told, match=r"3 oldest messages|did not answer") as caught:
             await writing.delete_messages("talk", "ann", **selector, expected_last_seq=8)
         assert type(caught.value) is told
         assert getattr(caught.value, "outcome_unknown", True)
