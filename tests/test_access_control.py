@@ -43,6 +43,7 @@ TABLE = {
         Action.REWIND,
         Action.REPLACE,
         Action.POP,
+        Action.TRIM,
         Action.DELETE,
     },
 }

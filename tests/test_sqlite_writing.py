@@ -361,7 +361,7 @@ async def test_what_lies_in_the_tables_changes_only_on_purpose(tmp_path: Path) -
         await provider.apply(change_of(created.header, NOON + 3 * SECOND, turn_effect=take))
     noon = 1_800_000_000_000
     assert rows(path) == {
-        "schema": [{"version": 1, "oldest_program": 1}],
+        "schema": [{"version": 2, "oldest_program": 1}],
         "sessions": [
             {
                 "session_key": 1,
@@ -423,6 +423,7 @@ async def test_what_lies_in_the_tables_changes_only_on_purpose(tmp_path: Path) -
                 "archived": 0,
                 "listed_at": noon + 3_000,
                 "session_id": "talk",
+                "created_at": noon,
             }
         ],
         "shares": [

@@ -11,6 +11,7 @@ from agent_cores.session.access.access_control import Action
 from agent_cores.session.codec import author_of
 from agent_cores.session.errors import AccessDeniedError, SessionNotFoundError
 from agent_cores.session.inputs import expected_state, optional_number
+from agent_cores.session.models.representation import hides
 from agent_cores.session.models.selection import NamedMessages, OldestMessages
 from agent_cores.session.models.snapshot import Window
 from agent_cores.session.models.version import NOTHING, Expected
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.change import Applied, Change
 
 
+@hides("turn")
 class _Guards(msgspec.Struct, frozen=True):
     """What the caller expects of the session, compared with the first write; ``turn`` with all."""
 
