@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from agent_cores.session import SessionManager
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.errors import (
     ConflictError,
     InvalidInputError,
@@ -353,3 +355,54 @@ async def test_a_walk_that_breaks_off_skips_nothing(scheme: str, tmp_path: Path)
             if cursor is None:
                 break
         assert found == sorted(rare, reverse=True)
+
+
+@pytest.mark.parametrize("verb", ["replace", "pop"])
+async def test_a_change_of_the_end_succeeds_between_appends(
+    monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Somebody appends before the first attempts, and during every pause."""
+    provider = Intruding()
+    async with SessionManager(provider, settings=suite_settings()) as manager:
+        session_id = await manager.create_session("ann")
+
+        async def append() -> None:
+            await manager.add_message(session_id, "ann", "user", "x")
+
+        pauses = iter([True] * 3)
+
+        async def pause(_: Backoff) -> bool:
+            await append()
+            return next(pauses, False)
+
+        monkeypatch.setattr(Backoff, "pause", pause)
+        provider.before_next += [append, nothing] * 2
+        if verb == "pop":
+            [popped] = await manager.pop_messages(session_id, "ann")
+            assert popped.content == "x"
+        else:
+            new = {"role": "system", "content": "sum"}
+            await manager.replace_messages(session_id, "ann", [new], after_seq=0)
+            page = await manager.get_session_messages(session_id, "ann")
+            assert [message.content for message in page] == ["sum"]
+
+
+async def test_a_change_of_the_end_says_that_others_kept_appending() -> None:
+    provider = Intruding()
+    settings = msgspec.structs.replace(suite_settings(), timeout=0.2)
+    async with SessionManager(provider, settings=settings) as manager:
+        session_id = await manager.create_session("ann")
+
+        async def append() -> None:
+            await manager.add_message(session_id, "ann", "user", "x")
+
+        provider.before_next += [append, nothing] * 1_000
+        new = {"role": "system", "content": "sum"}
+        with pytest.raises(ConflictError, match="at each attempt"):
+            await manager.replace_messages(session_id, "ann", [new], after_seq=0)
+        with pytest.raises(ConflictError, match="at each attempt"):
+            await manager.pop_messages(session_id, "ann")
+
+
+async def nothing() -> None:
+    """Let the next change pass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,8 +21,6 @@ from agent_cores.session.models.version import NOTHING, Expected
 from agent_cores.session.verbs.appending import AppendingVerbs, AppendOptions
 from agent_cores.session.verbs.half_way import raise_half_way
 
-_KEPT_CHANGING = "others changed the session at each attempt within SESSION_TIMEOUT"
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -30,6 +29,10 @@ if TYPE_CHECKING:
     from agent_cores.session.models.message import Message, NewMessage
     from agent_cores.session.models.session import Session
     from agent_cores.session.models.snapshot import Window
+
+_KEPT_CHANGING = "others changed the session at each attempt within SESSION_TIMEOUT"
+_LONGEST_PAUSE = 0.05
+"""In seconds. An attempt succeeds only if nobody appends meanwhile, so it may take many of them."""
 
 
 class TailVerbs(AppendingVerbs):
@@ -147,7 +150,7 @@ class TailVerbs(AppendingVerbs):
 
         first, change = await self._checked(decision, checked)
         last = change.expected_last_seq
-        backoff = Backoff(until=decision.deadline)
+        backoff, learned = Backoff(until=decision.deadline, longest=_LONGEST_PAUSE), False
         while True:
             if last is None:
                 last = decision.header.last_seq
@@ -159,9 +162,9 @@ class TailVerbs(AppendingVerbs):
             except LastSeqMismatchError as error:
                 if options.expected_last_seq is not None:
                     raise
-                if not await backoff.pause():
-                    raise ConflictError(_KEPT_CHANGING) from error
-                last = error.actual
+                if learned:  # another append came first, even though nothing was waited for
+                    await _wait(backoff, error)
+                last, learned = error.actual, not learned
             else:
                 return applied
 
@@ -198,7 +201,7 @@ class TailVerbs(AppendingVerbs):
                 session_id, user_id, action, window=window, deadline=deadline
             )
             decision, header = read.decision, read.snapshot.header
-            backoff = backoff or Backoff(until=decision.deadline)
+            backoff = backoff or Backoff(until=decision.deadline, longest=_LONGEST_PAUSE)
             found = read.snapshot.messages or []
             first = found[0].seq if found else header.last_seq + 1
             change = decision.change(
@@ -212,10 +215,15 @@ class TailVerbs(AppendingVerbs):
             except (LastSeqMismatchError, RevisionMismatchError) as error:
                 if last_seq is not None and isinstance(error, LastSeqMismatchError):
                     raise
-                if not await backoff.pause():
-                    raise ConflictError(_KEPT_CHANGING) from error
+                await _wait(backoff, error)
             else:
                 if applied.removed:
                     event = "session.rewound"
                     await self._engine.emit(event, decision, applied.header, seq=first - 1)
                 return self._decoded(found, decision)
+
+
+async def _wait(backoff: Backoff, error: Exception) -> None:
+    """Pause before another attempt; raise ``ConflictError`` if no time is left for one."""
+    if not await backoff.pause() or time.monotonic() >= backoff.until:
+        raise ConflictError(_KEPT_CHANGING) from error
