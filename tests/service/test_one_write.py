@@ -96,6 +96,7 @@ async def test_what_is_expected_of_a_session_creates_none(wire: Wire) -> None:
         ({**SAID, "create": True, "expected_last_seq": 1}, {}),
         ({**SAID, "create": True, "turn": "t"}, {}),
         ({**SAID, "create": True}, {"If-Match": '"1"'}),
+        ({**SAID, "create": True}, {"If-Match": "*"}),
     ):
         reply = await ann("POST", f"{S}/new/messages", body, headers)
         assert reply.status == 404, reply

@@ -125,6 +125,7 @@ class Call:
         """Read the headers that the route uses; refuse malformed ones, the same for every id."""
         given = self.headers.values(b"if-match")
         self.expected = expected(given) if self.route.if_match else {}
+        self.must_exist = [value.strip() for value in given] == [b"*"]
         if given and not self.route.if_match and self.route.right == "write":
             raise Refusal("malformed_request", "If-Match is not taken here")
         text = None

@@ -58,7 +58,7 @@ async def append_messages(call: Call) -> Response:
             call.user_id,
             new_messages(body.messages, call.key),
             _options(call, body),
-            create=_create(body),
+            create=False if call.must_exist else _create(body),
             whole=call.key is not None,
         )
     except ConflictError as error:
