@@ -140,3 +140,9 @@ def test_a_cursor_that_skips_what_no_offset_can_is_refused(skip: object) -> None
 def test_a_broken_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError):
         Cursor.decode(text)
+
+
+def test_a_listing_may_begin_at_the_earliest_time_there_is() -> None:
+    query = ask(owner_id="ann", active_after=datetime.min.replace(tzinfo=UTC))
+    assert query.floor is not None
+    assert query.floor < to_millis(datetime.min.replace(tzinfo=UTC))

@@ -62,6 +62,13 @@ def test_a_key_twice_is_refused(text: bytes) -> None:
         checked(text)
 
 
+@pytest.mark.parametrize("space", [b"\v", b"\f", b"\x00", b"\xc2\xa0"])
+def test_only_json_whitespace_may_surround_it(space: bytes) -> None:
+    for text in (space + b'"a"', b'"a"' + space):
+        with pytest.raises(InvalidInputError, match="valid JSON"):
+            checked(text)
+
+
 def test_an_error_about_json_does_not_repeat_it() -> None:
     with pytest.raises(InvalidInputError) as caught:
         checked(b'["secret"')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import msgspec
@@ -19,6 +19,7 @@ from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.models.values import sorted_json
 
 _LARGEST_SKIP = 2**63 - 1
+_LAG_MILLIS = LISTING_LAG // timedelta(milliseconds=1)
 
 WALK_LIMIT = 1_000
 """How many entries beyond those wanted one page of a listing may examine."""
@@ -108,7 +109,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
             return None if self.created_after is None else to_millis(self.created_after)
         if self.subjects or self.active_after is None:
             return None
-        return to_millis(self.active_after - LISTING_LAG)
+        return to_millis(self.active_after) - _LAG_MILLIS
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):

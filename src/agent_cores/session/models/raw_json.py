@@ -12,6 +12,8 @@ from agent_cores.session.models.values import decode_json, to_json
 if TYPE_CHECKING:
     import msgspec
 
+_WHITESPACE = b" \t\n\r"
+"""What JSON allows around a value."""
 _KINDS = (b'"', b"[", b"{", b"null")
 _ESCAPED_COLON = b"\\u003"
 
@@ -23,7 +25,7 @@ def checked_content(raw: msgspec.Raw, field: str, *, depth: int, at_most: int) -
     an object or ``null``, with the bounds that :func:`to_json` sets and no key twice in an object.
     The check decodes it, so it costs about as much as encoding the value here.
     """
-    text = bytes(raw).strip()
+    text = bytes(raw).strip(_WHITESPACE)
     if len(text) > at_most:
         raise InvalidInputError(field, f"is {len(text)} bytes, at most {at_most} allowed")
     try:
