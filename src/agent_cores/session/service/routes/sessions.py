@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.service.request.call import Call
     from agent_cores.session.service.request.idempotency import IdempotencyKey
-    from agent_cores.session.service.request.view import NewSession
+    from agent_cores.session.service.request.view import CreatedSession
 
 S = "/v1/sessions/{id}"
 REPLAYED = {"Idempotent-Replayed": "true"}
@@ -80,7 +80,7 @@ async def _create(
     session_id: str | None,
     digest: str | None,
     if_exists: str,
-) -> NewSession:
+) -> CreatedSession:
     return await call.view.create(
         call.user_id,
         session_id,
