@@ -20,8 +20,6 @@ from agent_cores.session.models.version import NOTHING, Expected
 from agent_cores.session.verbs.appending import AppendingVerbs, AppendOptions
 from agent_cores.session.verbs.half_way import raise_half_way
 
-_KEPT_CHANGING = "others changed the session at each attempt within SESSION_TIMEOUT"
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from agent_cores.session.models.message import Message, NewMessage
     from agent_cores.session.models.session import Session
     from agent_cores.session.models.snapshot import Window
+
+_KEPT_CHANGING = "others changed the session at each attempt within SESSION_TIMEOUT"
 
 
 class TailVerbs(AppendingVerbs):

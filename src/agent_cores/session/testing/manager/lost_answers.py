@@ -1,7 +1,7 @@
 """Writes that are applied but whose response is lost.
 
-The manager retries appends, creates, deletes and turns; for everything else it reports that the
-outcome is unknown. Either way the write is applied once.
+The manager retries appends, updates of messages, creates, deletes and turns; for everything else it
+reports that the outcome is unknown. Either way the write is applied once.
 """
 
 from __future__ import annotations
