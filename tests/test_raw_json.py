@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from agent_cores.session.errors import InvalidInputError
-from agent_cores.session.inputs import Inputs
+from agent_cores.session.message_inputs import MessageInputs
 from agent_cores.session.models import Limits, NewMessage
 from agent_cores.session.models.raw_json import checked_content
 from tests.test_values import VALUES
@@ -29,7 +29,7 @@ def checked(text: bytes, *, depth: int = 100, at_most: int = 1_000) -> bytes:
 def test_json_stays_as_it_is(text: bytes) -> None:
     assert checked(text) == text
     assert checked(b" \r\n\t" + text + b"\n") == text
-    message = Inputs(Limits()).one_message(NewMessage("user", msgspec.Raw(text)), "ann", AT)
+    message = MessageInputs(Limits()).one_message(NewMessage("user", msgspec.Raw(text)), "ann", AT)
     assert text in message.body
 
 

@@ -11,6 +11,7 @@ from agent_cores.session.storage.sql.names import DEFAULT_PREFIX
 from agent_cores.session.testing import ManagerContract, ProviderContract, Store
 from agent_cores.session.testing.manager.concurrency import ConcurrencyCases
 from agent_cores.session.testing.manager.lost_answers import LostAnswerCases
+from agent_cores.session.testing.manager.lost_edits import LostEditCases
 from agent_cores.session.testing.manager.processes import ProcessCases
 from tests.postgres.support import connected
 from tests.servers.postgres import reused_store, shared_pooler, shared_server
@@ -56,7 +57,9 @@ class TestManagerOnPostgres(ManagerContract):
         return store_at(shared_server().url())
 
 
-class TestManagerOnPostgresBehindPgBouncer(ConcurrencyCases, LostAnswerCases, ProcessCases):
+class TestManagerOnPostgresBehindPgBouncer(
+    ConcurrencyCases, LostAnswerCases, LostEditCases, ProcessCases
+):
     """The topics in which a pooler can make a difference: it moves transactions to connections.
 
     What the verbs mean beyond that is shown without it, and what the provider does, above.

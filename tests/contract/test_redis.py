@@ -9,6 +9,7 @@ from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.testing import ManagerContract, ProviderContract, Store
 from agent_cores.session.testing.manager.concurrency import ConcurrencyCases
 from agent_cores.session.testing.manager.lost_answers import LostAnswerCases
+from agent_cores.session.testing.manager.lost_edits import LostEditCases
 from agent_cores.session.testing.manager.processes import ProcessCases
 from agent_cores.session.testing.manager.sweeping import SweepCases
 from tests.servers.redis import empty_store, shared_cluster, shared_redis, shared_valkey
@@ -58,7 +59,9 @@ class TestManagerOnValkey(ManagerContract):
         return _store(shared_valkey().url)
 
 
-class TestManagerOnRedis7(ConcurrencyCases, LostAnswerCases, ProcessCases, SweepCases):
+class TestManagerOnRedis7(
+    ConcurrencyCases, LostAnswerCases, LostEditCases, ProcessCases, SweepCases
+):
     """The topics in which the server's version can make a difference: timing, failures, expiry.
 
     The commands and scripts themselves run on it in the provider's contract, above; what the verbs

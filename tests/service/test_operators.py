@@ -161,12 +161,16 @@ async def test_each_request_of_an_operator_is_a_line_of_the_audit_log(
         await operator("GET", f"{S}/{session_id}")
         await operator("DELETE", f"{S}/missing")
         await operator("GET", f"{ALL}?limit=0", headers={"X-Owner-Id": "ann"})
+        created = (await operator("POST", S, {})).json()["id"]
+        await operator("POST", S, {"id": session_id})
     audit = [record for record in caplog.records if record.name == "agent_cores.session.audit"]
     fields = ("operator", "verb", "session_id", "outcome")
     assert [tuple(getattr(record, field) for field in fields) for record in audit] == [
         (f"console (key {key_id})", "get_session", session_id, "done"),
         (f"console (key {key_id})", "delete_session", "missing", "session_not_found"),
         (f"console (key {key_id})", "list_every_session", None, "invalid_input"),
+        (f"console (key {key_id})", "create_session", created, "done"),
+        (f"console (key {key_id})", "create_session", session_id, "session_exists"),
     ]
 
 

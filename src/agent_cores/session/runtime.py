@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.engine import Engine
 from agent_cores.session.errors import WrongContextError
-from agent_cores.session.inputs import Inputs
 from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
 from agent_cores.session.lifecycle.store_clock import StoreClock
+from agent_cores.session.message_inputs import MessageInputs
 from agent_cores.session.process import keep_in_children, process_id
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Runtime:
         self.storage = storage
         self.settings = settings
         self.clock = StoreClock(clock, storage, settings.max_clock_skew)
-        self.inputs = Inputs(limits)
+        self.inputs = MessageInputs(limits)
         self.lifecycle = LifecycleManager(storage, settings, self.clock)
         self.engine = Engine(
             storage,

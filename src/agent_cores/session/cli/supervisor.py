@@ -31,7 +31,7 @@ _SETTLED_SECONDS = 60.0
 _MOST_STARTS = 6
 """How often a service is retried that never ran: about 15 seconds in all."""
 _START_SECONDS = 60.0
-"""How long a worker may import and prepare before it answers its first health check."""
+"""How long a worker may import and prepare before it responds to its first health check."""
 _SPARE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
 _STOPPED_BY = {0, -signal.SIGTERM, -signal.SIGINT}

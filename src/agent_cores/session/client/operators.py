@@ -27,7 +27,7 @@ _NAMES = {"tag": "tags", "X-Owner-Id": "owner_id"}
 
 
 class OperatorCalls(Calls):
-    """Every request names the operator; lists of whoever's sessions."""
+    """Every request names the operator; lists of all owners' sessions."""
 
     _operator: str
 

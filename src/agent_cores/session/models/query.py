@@ -99,7 +99,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def passes_over(self) -> bool:
-        """Whether it asks for what no index tells, so that a walk may pass over any number."""
+        """Whether a filter has no index, so that a walk may pass over any number of sessions."""
         return bool(self.attributes or self.created_after or self.active_after)
 
     @property

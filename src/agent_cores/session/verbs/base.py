@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.decision import Decision, ReadResult, Scope
     from agent_cores.session.engine import Engine
-    from agent_cores.session.inputs import Inputs
+    from agent_cores.session.message_inputs import MessageInputs
     from agent_cores.session.models.change import Applied, Change
     from agent_cores.session.models.message import Message, StoredMessage
     from agent_cores.session.runtime import Runtime
@@ -69,7 +69,7 @@ class Verbs:
         return self._runtime.engine
 
     @property
-    def _inputs(self) -> Inputs:
+    def _inputs(self) -> MessageInputs:
         return self._runtime.inputs
 
     @property

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.codec import author_of, decode_message, decode_messages
-from agent_cores.session.errors import (
-    MessageNotFoundError,
-)
+from agent_cores.session.errors import MessageNotFoundError
 from agent_cores.session.inputs import optional_number, whole_number
 from agent_cores.session.models.message import Message, NewMessage
 from agent_cores.session.models.selection import SeqRange

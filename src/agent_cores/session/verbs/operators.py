@@ -1,4 +1,4 @@
-"""The verbs that only operators have: lists and counts of whoever's sessions."""
+"""The verbs that only operators have: lists and counts of all owners' sessions."""
 
 from __future__ import annotations
 

@@ -53,7 +53,8 @@ class CallerGoneError(Exception):
 class Call:
     """One request. The route's handler reads it and returns a ``Response``.
 
-    ``path`` contains the path parameters; ``session_id`` is the first of them.
+    ``path`` contains the path parameters; ``session_id`` is the first of them, or that of the
+    session that a create makes.
     """
 
     def __init__(

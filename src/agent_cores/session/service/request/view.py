@@ -39,7 +39,7 @@ class Append(msgspec.Struct, frozen=True):
     replayed: bool
 
 
-class NewSession(msgspec.Struct, frozen=True):
+class CreatedSession(msgspec.Struct, frozen=True):
     """The result of a create or fork; ``session`` is ``None`` if the id was already taken."""
 
     session_id: str
@@ -108,7 +108,7 @@ class RequestView(OperatorVerbs):
 
     async def create(
         self, user_id: str, *arguments: Any, request_digest: str | None, **options: Any
-    ) -> NewSession:
+    ) -> CreatedSession:
         """Create a session like ``create_session``; return it if it is new."""
         created = await self._create_session(
             user_id, *arguments, request_digest=request_digest, **options
@@ -122,18 +122,18 @@ class RequestView(OperatorVerbs):
 
     async def fork(
         self, session_id: str, user_id: str, *, request_digest: str | None, **options: Any
-    ) -> NewSession:
+    ) -> CreatedSession:
         """Fork a session like ``fork_session``; return the copy."""
         created = await self._fork_session(
             session_id, user_id, request_digest=request_digest, **options
         )
         return self._new_session(created)
 
-    def _new_session(self, created: Created) -> NewSession:
+    def _new_session(self, created: Created) -> CreatedSession:
         session = None
         if created.header is not None:
             session = self.runtime.engine.session(created.header, created.caller, created.at)
-        return NewSession(created.session_id, session)
+        return CreatedSession(created.session_id, session)
 
     async def check(self, session_id: str, user_id: str, action: Action) -> None:
         """Raise the error that the caller would get if they may not do this.

@@ -1,4 +1,4 @@
-"""Lists and counts of whoever's sessions, for operators."""
+"""Lists and counts of all owners' sessions, for operators."""
 
 from __future__ import annotations
 

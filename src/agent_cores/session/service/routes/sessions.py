@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.service.request.call import Call
     from agent_cores.session.service.request.idempotency import IdempotencyKey
-    from agent_cores.session.service.request.view import NewSession
+    from agent_cores.session.service.request.view import CreatedSession
 
 S = "/v1/sessions/{id}"
 REPLAYED = {"Idempotent-Replayed": "true"}
@@ -41,6 +41,7 @@ async def create_session(call: Call) -> Response:
     check_roles(call, body.messages)
     derived = body.id is None and call.key is not None
     session_id = call.key.derived_id() if derived and call.key is not None else body.id
+    call.session_id = session_id or ""  # for the audit log
     digest = await call.digest()
     if digest is None and session_id is not None and body.if_exists != "error":
         return await _open_session(call, body, session_id)
@@ -54,6 +55,7 @@ async def create_session(call: Call) -> Response:
         if await is_replay(call, session_id, digest, exists, derived=derived):
             return await created_answer(call, session_id, REPLAYED)
         created = await _create(call, body, session_id, digest, body.if_exists)
+    call.session_id = created.session_id
     if created.session is None:
         return call.session(await call.view.header(created.session_id, call.user_id))
     return call.session(created.session, 201, location(call, created.session_id))
@@ -80,7 +82,7 @@ async def _create(
     session_id: str | None,
     digest: str | None,
     if_exists: str,
-) -> NewSession:
+) -> CreatedSession:
     return await call.view.create(
         call.user_id,
         session_id,

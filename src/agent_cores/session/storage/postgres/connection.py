@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent_cores.session.errors import SessionError
-    from agent_cores.session.storage.sql.creates import NewSession
+    from agent_cores.session.storage.sql.creates import PlannedCreate
     from agent_cores.session.storage.sql.database import Connection as SqlConnection
     from agent_cores.session.storage.sql.dialect import Row, Step
     from agent_cores.session.storage.sql.hot import HotAppends
@@ -217,7 +217,7 @@ class Database(SqlDatabase):
         return await self.fetch(text, *arguments, writes=True, deadline=deadline)
 
     async def create_sessions(
-        self, sessions: Sequence[NewSession], *, lock_wait: float, deadline: float
+        self, sessions: Sequence[PlannedCreate], *, lock_wait: float, deadline: float
     ) -> set[SessionName]:
         """Insert new sessions in one statement and one commit."""
         arguments = *create_arguments(sessions), str(milliseconds(lock_wait))

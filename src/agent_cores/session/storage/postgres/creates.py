@@ -12,13 +12,13 @@ from agent_cores.session.storage.sql.rows import shared_rows, tag_mark
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent_cores.session.storage.sql.creates import NewSession
+    from agent_cores.session.storage.sql.creates import PlannedCreate
 
 _encode = msgspec.json.Encoder().encode
 _NONE = "[]"
 
 
-def create_arguments(sessions: Sequence[NewSession]) -> tuple[str, str, str, str]:
+def create_arguments(sessions: Sequence[PlannedCreate]) -> tuple[str, str, str, str]:
     """Return headers, tags, grants and context entries of new sessions, each as JSON."""
     headers = [encode_header(new.header) for new in sessions]
     tags: list[dict[str, Any]] = []

@@ -95,7 +95,7 @@ class Repairs:
     async def add_created(self, namespace: str) -> None:
         """Add the sessions of an earlier program to the lists by creation, in the background.
 
-        It looks once a process and namespace; a listing that starts meanwhile may miss some.
+        It checks once per process and namespace. Until it has ended, listings may miss some.
         """
         if namespace in self._complete:
             return

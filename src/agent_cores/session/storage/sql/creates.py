@@ -1,4 +1,4 @@
-"""The fast create: new sessions, each assumed not to exist, inserted without a look before.
+"""The fast create: new sessions, each assumed not to exist, inserted without a read before.
 
 What ``apply_change`` writes for a session that does not exist needs no stored state. The unique
 name of a session decides: where it is taken, nothing of that create is written, and the change
@@ -28,15 +28,15 @@ _ABSENT = State()
 
 
 @hides("change")
-class NewSession(msgspec.Struct, frozen=True, gc=False):
-    """A change that creates a session, and what it writes if none has that name."""
+class PlannedCreate(msgspec.Struct, frozen=True, gc=False):
+    """A change that creates a session, and what it writes if the name is free."""
 
     change: Change
     applied: Applied
 
     @classmethod
-    def of(cls, change: Change) -> NewSession | None:
-        """Return the new session in a change; ``None`` if the change must fall back."""
+    def of(cls, change: Change) -> PlannedCreate | None:
+        """Return the plan of a change; ``None`` if the change must fall back."""
         if change.create is None or change.append or change.overwrite:
             return None
         try:
@@ -56,15 +56,15 @@ class NewSession(msgspec.Struct, frozen=True, gc=False):
         return self.applied.header
 
 
-def in_order(sessions: Iterable[NewSession]) -> dict[SessionName, NewSession]:
+def in_order(sessions: Iterable[PlannedCreate]) -> dict[SessionName, PlannedCreate]:
     """Return the first session of each name, in the order of names, so that no two deadlock."""
-    first: dict[SessionName, NewSession] = {}
+    first: dict[SessionName, PlannedCreate] = {}
     for new in sessions:
         first.setdefault(new.name, new)
     return dict(sorted(first.items()))
 
 
-def create_plan(sessions: Sequence[NewSession]) -> Plan[set[SessionName]]:
+def create_plan(sessions: Sequence[PlannedCreate]) -> Plan[set[SessionName]]:
     """Insert new sessions in the order given; return the names of those that did not exist."""
     applied = {new.name: new.applied for new in sessions}
     written = Written()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.errors import SessionError
     from agent_cores.session.models import Snapshot, Window
-    from agent_cores.session.storage.sql.creates import NewSession
+    from agent_cores.session.storage.sql.creates import PlannedCreate
     from agent_cores.session.storage.sql.dialect import Row, Rows, Step
     from agent_cores.session.storage.sql.hot import HotAppends
     from agent_cores.session.storage.sql.names import Names
@@ -133,7 +133,7 @@ class Database(ABC):
             return await carry_out(hot_plan(appends, skip_locked=skip_locked), connection.run)
 
     async def create_sessions(
-        self, sessions: Sequence[NewSession], *, lock_wait: float, deadline: float
+        self, sessions: Sequence[PlannedCreate], *, lock_wait: float, deadline: float
     ) -> set[SessionName]:
         """Insert new sessions in the order given; return the names of those that did not exist.
 

@@ -22,7 +22,7 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
 from agent_cores.session.storage.sql.batch import Answer, Batch
-from agent_cores.session.storage.sql.creates import NewSession, in_order
+from agent_cores.session.storage.sql.creates import PlannedCreate, in_order
 from agent_cores.session.storage.sql.dialect import carry_out
 from agent_cores.session.storage.sql.errors import (
     ClashError,
@@ -78,7 +78,7 @@ class Writer:
         self._appends: Coalescer[Append, Applied | None] = Coalescer(
             self._send_appends, lanes=2, max_queued=max_queued
         )
-        self._new_sessions: Coalescer[NewSession, Applied | None] = Coalescer(
+        self._new_sessions: Coalescer[PlannedCreate, Applied | None] = Coalescer(
             self._send_new_sessions, lanes=2, max_queued=max_queued
         )
         self._creates: Coalescer[Change, Applied] = Coalescer(
@@ -112,7 +112,7 @@ class Writer:
         if change.remove is not None or size >= _LARGE:
             return await self._run_apart(change)
         if change.create is not None:
-            new = NewSession.of(change) if self._fast_path else None
+            new = PlannedCreate.of(change) if self._fast_path else None
             applied = None if new is None else await self._new_sessions.submit(new, size)
             return applied or await self._creates.submit(change, size)
         return await self._changes.submit(change, size)
@@ -198,7 +198,9 @@ class Writer:
             skip_locked=skip_locked,
         )
 
-    async def _send_new_sessions(self, sessions: Sequence[NewSession]) -> Sequence[Applied | None]:
+    async def _send_new_sessions(
+        self, sessions: Sequence[PlannedCreate]
+    ) -> Sequence[Applied | None]:
         """Insert new sessions; return ``None`` for each that must fall back."""
         ordered = in_order(sessions)
         created: set[SessionName] = set()

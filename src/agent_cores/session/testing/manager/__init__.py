@@ -17,6 +17,7 @@ from agent_cores.session.testing.manager.limits import LimitCases
 from agent_cores.session.testing.manager.listing import ListingCases
 from agent_cores.session.testing.manager.lost_answers import LostAnswerCases
 from agent_cores.session.testing.manager.lost_creates import LostCreateCases
+from agent_cores.session.testing.manager.lost_edits import LostEditCases
 from agent_cores.session.testing.manager.messages import MessageCases
 from agent_cores.session.testing.manager.one_write import OneWriteCases
 from agent_cores.session.testing.manager.operators import OperatorCases
@@ -63,6 +64,7 @@ class ManagerContract(
     SweepCases,
     SecrecyCases,
     LostAnswerCases,
+    LostEditCases,
     LostCreateCases,
     AnswerCases,
     ProcessCases,

@@ -1,7 +1,7 @@
 """Writes that are applied but whose response is lost.
 
-The manager retries appends, creates, deletes and turns; for everything else it reports that the
-outcome is unknown. Either way the write is applied once.
+The manager retries appends, updates of messages, creates, deletes and turns; for everything else it
+reports that the outcome is unknown. Either way the write is applied once.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent_cores.session.errors import SessionNotFoundError, StorageUnavailableError
-from agent_cores.session.testing.manager.cases import ManagerCases, texts
+from agent_cores.session.testing.manager.cases import texts
+from agent_cores.session.testing.manager.losing import GUARDS, LosingCases
 from agent_cores.session.testing.manager.messages import said
-from agent_cores.session.testing.wrapping import LosingProvider
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent_cores.session.session_manager import SessionManager
     from agent_cores.session.testing.clock import ManualClock
     from agent_cores.session.testing.store import Store
+    from agent_cores.session.testing.wrapping import LosingProvider
 
     Call = Callable[[SessionManager, dict[str, Any]], Awaitable[Message | list[Message]]]
 
@@ -37,13 +38,6 @@ APPENDS: dict[str, Call] = {
     "add_messages": lambda m, g: m.add_messages("talk", "ann", said(2, 3), **g),
     "add_messages, one known": lambda m, g: m.add_messages("talk", "ann", said(1, 2), **g),
 }
-GUARDS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "revision": {"expected_revision": 2},
-    "last seq": {"expected_last_seq": 1},
-    "turn": {"turn": "held"},
-    "all": {"expected_revision": 2, "expected_last_seq": 1, "turn": "held"},
-}
 
 
 async def _rewind_and_archive(manager: SessionManager) -> None:
@@ -56,11 +50,6 @@ async def _rewind_and_share(manager: SessionManager) -> None:
     await manager.share_session("talk", "ann", "bob", role="editor")
 
 
-UPDATES: dict[str, Call] = {
-    "content": lambda m, g: m.update_message("talk", "ann", 1, content=["new"], **g),
-    "none": lambda m, g: m.update_message("talk", "ann", 1, content=None, **g),
-    "metadata": lambda m, g: m.update_message("talk", "ann", 1, metadata_updates={"k": 1}, **g),
-}
 REMOVALS: dict[str, Callable[[SessionManager], Awaitable[object]]] = {
     "delete_message": lambda m: m.delete_message("talk", "ann", 2),
     "delete_messages": lambda m: m.delete_messages("talk", "ann", seqs=[2]),
@@ -97,33 +86,8 @@ UNREPEATABLE: dict[str, Callable[[SessionManager, int | None], Awaitable[object]
 }
 
 
-class LostAnswerCases(ManagerCases):
+class LostAnswerCases(LosingCases):
     """A manager on a provider that loses responses on demand."""
-
-    @pytest.fixture
-    async def losing(self, opened: Store) -> LosingProvider:
-        """Wrap a provider."""
-        return LosingProvider(await opened.open())
-
-    @pytest.fixture
-    async def repeating(
-        self, opened: Store, losing: LosingProvider, clock: ManualClock
-    ) -> SessionManager:
-        """Open a manager on it, with a session of Ann's that has one message and a turn."""
-        manager = await opened.open_manager(clock, provider=losing)
-        await manager.create_session("ann", session_id="talk")
-        await manager.add_messages("talk", "ann", said(1))
-        await manager.share_session("talk", "ann", "eve", role="editor")
-        await manager.take_turn("talk", "ann", token="held")
-        return manager
-
-    @pytest.fixture
-    def told(self, repeating: SessionManager) -> list[SessionEvent]:
-        """Collect the events that hooks receive."""
-        seen: list[SessionEvent] = []
-        for name in ("session.created", "session.deleted", "message.appended", "message.updated"):
-            repeating.lifecycle.on(name, seen.append)
-        return seen
 
     @pytest.mark.parametrize("lost", [1, 2])
     @pytest.mark.parametrize("guard", GUARDS)
@@ -308,109 +272,6 @@ class LostAnswerCases(ManagerCases):
         user_id = "bob" if verb == "transfer_ownership" else "ann"
         header = (await repeating.get_session("talk", user_id)).metadata
         assert header.revision == 3
-
-    @pytest.mark.parametrize("lost", [1, 2])
-    @pytest.mark.parametrize("guard", GUARDS)
-    @pytest.mark.parametrize("verb", UPDATES)
-    async def test_an_update_is_repeated_and_carried_out_once(
-        self,
-        *,
-        repeating: SessionManager,
-        losing: LosingProvider,
-        told: list[SessionEvent],
-        clock: ManualClock,
-        verb: str,
-        guard: str,
-        lost: int,
-    ) -> None:
-        losing.lose(lost)
-        new = await UPDATES[verb](repeating, GUARDS[guard])
-        session = await repeating.get_session("talk", "ann")
-        assert session.messages == [new]
-        assert session.messages[0].updated_at == clock()
-        assert session.metadata.revision == 3
-        assert len(told) <= 1
-
-    @pytest.mark.parametrize("verb", UPDATES)
-    async def test_an_update_that_did_not_arrive_is_repeated(
-        self, repeating: SessionManager, losing: LosingProvider, verb: str
-    ) -> None:
-        losing.drop()
-        new = await UPDATES[verb](repeating, {})
-        assert (await repeating.get_session("talk", "ann")).messages == [new]
-
-    @pytest.mark.parametrize("guard", GUARDS)
-    async def test_a_repeated_update_undoes_no_later_one(
-        self,
-        opened: Store,
-        repeating: SessionManager,
-        losing: LosingProvider,
-        clock: ManualClock,
-        guard: str,
-    ) -> None:
-        other = await opened.open_manager(clock)
-
-        async def update() -> None:
-            await other.update_message("talk", "ann", 1, content="later")
-
-        losing.lose(meanwhile=update)
-        with pytest.raises(StorageUnavailableError) as caught:
-            await UPDATES["content"](repeating, GUARDS[guard])
-        assert caught.value.outcome_unknown
-        assert await texts(repeating, "talk") == ["later"]
-
-    async def test_a_repeated_update_brings_no_removed_message_back(
-        self,
-        opened: Store,
-        repeating: SessionManager,
-        losing: LosingProvider,
-        clock: ManualClock,
-    ) -> None:
-        other = await opened.open_manager(clock)
-
-        async def remove() -> None:
-            await other.delete_message("talk", "ann", 1)
-
-        losing.lose(meanwhile=remove)
-        with pytest.raises(StorageUnavailableError) as caught:
-            await UPDATES["content"](repeating, {})
-        assert caught.value.outcome_unknown
-        assert await texts(repeating, "talk") == []
-
-    @pytest.mark.parametrize("lost", [1, 2])
-    @pytest.mark.parametrize("expected_last_seq", [None, 1])
-    async def test_a_replacement_is_repeated_and_carried_out_once(
-        self,
-        *,
-        repeating: SessionManager,
-        losing: LosingProvider,
-        expected_last_seq: int | None,
-        lost: int,
-    ) -> None:
-        losing.lose(lost)
-        new = await repeating.replace_messages(
-            "talk", "ann", said(1, 2), after_seq=0, expected_last_seq=expected_last_seq
-        )
-        assert [message.seq for message in new] == [2, 3]
-        session = await repeating.get_session("talk", "ann")
-        assert session.messages == new
-        assert session.metadata.revision == 3
-
-    async def test_a_replacement_never_takes_what_came_after_it(
-        self,
-        opened: Store,
-        repeating: SessionManager,
-        losing: LosingProvider,
-        clock: ManualClock,
-    ) -> None:
-        other = await opened.open_manager(clock)
-
-        async def append() -> None:
-            await other.add_messages("talk", "ann", said(9))
-
-        losing.lose(meanwhile=append)
-        await repeating.replace_messages("talk", "ann", said(2), after_seq=0)
-        assert await texts(repeating, "talk") == ["2", "9"]
 
     async def test_a_fork_survives_lost_answers_or_leaves_nothing(
         self, repeating: SessionManager, losing: LosingProvider

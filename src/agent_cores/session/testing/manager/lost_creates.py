@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
-from agent_cores.session.testing.manager.cases import ManagerCases, texts
+from agent_cores.session.testing.manager.cases import texts
+from agent_cores.session.testing.manager.losing import LosingCases
 from agent_cores.session.testing.manager.messages import said, seqs
-from agent_cores.session.testing.wrapping import CountingProvider, LosingProvider
+from agent_cores.session.testing.wrapping import CountingProvider
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from agent_cores.session.session_manager import SessionManager
     from agent_cores.session.testing.clock import ManualClock
     from agent_cores.session.testing.store import Store
+    from agent_cores.session.testing.wrapping import LosingProvider
 
 CREATES: dict[str, Callable[[SessionManager], Awaitable[object]]] = {
     "create_session": lambda m: m.create_session(
@@ -36,27 +38,22 @@ CREATES: dict[str, Callable[[SessionManager], Awaitable[object]]] = {
 }
 
 
-class LostCreateCases(ManagerCases):
-    """A manager on a provider that loses responses on demand."""
-
-    @pytest.fixture
-    async def lossy(self, opened: Store) -> LosingProvider:
-        """Wrap a provider."""
-        return LosingProvider(await opened.open())
+class LostCreateCases(LosingCases):
+    """The manager retries a create, with or without messages; it is carried out once."""
 
     @pytest.fixture
     async def lossy_manager(
-        self, opened: Store, lossy: LosingProvider, clock: ManualClock
+        self, opened: Store, losing: LosingProvider, clock: ManualClock
     ) -> SessionManager:
         """Open a manager on it."""
-        return await opened.open_manager(clock, provider=lossy)
+        return await opened.open_manager(clock, provider=losing)
 
     @pytest.mark.parametrize("lost", [1, 2])
     @pytest.mark.parametrize("verb", CREATES)
     async def test_a_create_with_messages_is_repeated_and_written_once(
-        self, lossy_manager: SessionManager, lossy: LosingProvider, verb: str, lost: int
+        self, lossy_manager: SessionManager, losing: LosingProvider, verb: str, lost: int
     ) -> None:
-        lossy.lose(lost)
+        losing.lose(lost)
         answer = await CREATES[verb](lossy_manager)
         session = await lossy_manager.get_session("new", "ann")
         assert session.messages is not None
@@ -69,9 +66,9 @@ class LostCreateCases(ManagerCases):
 
     @pytest.mark.parametrize("verb", CREATES)
     async def test_a_create_that_was_not_stored_is_repeated(
-        self, lossy_manager: SessionManager, lossy: LosingProvider, verb: str
+        self, lossy_manager: SessionManager, losing: LosingProvider, verb: str
     ) -> None:
-        lossy.drop()
+        losing.drop()
         await CREATES[verb](lossy_manager)
         assert await texts(lossy_manager, "new") == ["1", "2"]
 
@@ -80,7 +77,7 @@ class LostCreateCases(ManagerCases):
         self,
         opened: Store,
         lossy_manager: SessionManager,
-        lossy: LosingProvider,
+        losing: LosingProvider,
         clock: ManualClock,
         verb: str,
     ) -> None:
@@ -90,7 +87,7 @@ class LostCreateCases(ManagerCases):
             await other.delete_session("new", "ann")
             await other.create_session("ann", session_id="new")
 
-        lossy.lose(meanwhile=re_create)
+        losing.lose(meanwhile=re_create)
         with pytest.raises(StorageUnavailableError) as caught:
             await CREATES[verb](lossy_manager)
         assert caught.value.outcome_unknown
@@ -100,7 +97,7 @@ class LostCreateCases(ManagerCases):
         self,
         opened: Store,
         lossy_manager: SessionManager,
-        lossy: LosingProvider,
+        losing: LosingProvider,
         clock: ManualClock,
     ) -> None:
         other = await opened.open_manager(clock)
@@ -108,7 +105,7 @@ class LostCreateCases(ManagerCases):
         async def remove() -> None:
             await other.delete_message("new", "ann", 1)
 
-        lossy.lose(meanwhile=remove)
+        losing.lose(meanwhile=remove)
         assert seqs(await lossy_manager.add_messages("new", "ann", said(1, 2), create=True)) == [
             1,
             2,
@@ -119,7 +116,7 @@ class LostCreateCases(ManagerCases):
         self,
         opened: Store,
         lossy_manager: SessionManager,
-        lossy: LosingProvider,
+        losing: LosingProvider,
         clock: ManualClock,
     ) -> None:
         await lossy_manager.create_session("ann", session_id="new")
@@ -128,18 +125,18 @@ class LostCreateCases(ManagerCases):
         async def delete() -> None:
             await other.delete_session("new", "ann")
 
-        lossy.lose(meanwhile=delete)
+        losing.lose(meanwhile=delete)
         with pytest.raises(StorageUnavailableError) as caught:
             await lossy_manager.add_messages("new", "ann", said(1), create=True)
         assert caught.value.outcome_unknown
         assert await lossy_manager.get_statistics() == {"sessions": 0, "due": 0}
 
     async def test_messages_and_metadata_are_repeated_and_written_once(
-        self, lossy_manager: SessionManager, lossy: LosingProvider
+        self, lossy_manager: SessionManager, losing: LosingProvider
     ) -> None:
         await lossy_manager.create_session("ann", session_id="new")
         for lost in (1, 2):
-            lossy.lose(lost)
+            losing.lose(lost)
             stored = await lossy_manager.add_messages(
                 "new", "ann", said(lost), metadata_updates={"a": lost}, context_updates={"k": lost}
             )
