@@ -127,6 +127,7 @@ async def test_the_sessions_of_an_owner_are_listed_and_counted(wire: Wire) -> No
     [
         ("metadata=x", "/metadata"),
         ("metadata=[]", "/metadata"),
+        ("metadata=%7B%22n%22:1,%22n%22:2%7D", "/metadata"),
         ("metadata=%7B%22title%22:1%7D", "/metadata/title"),
         ("created_after=yesterday", "/created_after"),
         ("active_after=2026-01-01T00:00:00", "/active_after"),
