@@ -289,6 +289,7 @@ async def test_a_full_memory_store_refuses_and_evicts_nothing() -> None:
         ("update_message", {"seq": 1, "metadata_updates": {1: 1}}),
         ("update_message", {"seq": 1, "metadata_removals": "abc"}),
         ("update_message", {"seq": 1, "metadata_removals": [1]}),
+        ("update_message", {"seq": 1, "metadata_removals": [["k"]]}),
         ("update_message", {"seq": 1, "metadata_updates": {"k": 1}, "metadata_removals": ["k"]}),
         ("update_message", {"seq": 1, "expected_last_seq": -1}),
         ("update_message", {"seq": 1, "expected_revision": 0}),

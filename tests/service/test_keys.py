@@ -335,6 +335,8 @@ async def test_keys_of_a_file_are_read_again_when_it_changes(wire: Wire, tmp_pat
         {"rights": ("read", "act-as"), "expires_at": datetime(2026, 1, 1)},
         {"rights": ("read", "act-as"), "user_prefix": "group:"},
         {"rights": ("read", "act-as"), "groups": ("a\x1b[2J",)},
+        {"rights": ("read", "act-as", "operator"), "user_prefix": "shop:"},
+        {"rights": ("read", "act-as", "operator"), "groups": ("buyers",)},
         {"rights": ("read",), "user_id": "group:x"},
         {"rights": ("read",), "user_id": ""},
     ],

@@ -87,9 +87,10 @@ class MessageInputs(Inputs):
         """Return keys of an object, any text, without duplicates."""
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise InvalidInputError(field, f"must be a list of text, not {type(value).__name__}")
-        keys = list(dict.fromkeys(value))
+        keys = list(value)
         if not all(isinstance(key, str) for key in keys):
             raise InvalidInputError(field, "must be a list of text")
+        keys = list(dict.fromkeys(keys))
         self._json(keys, field, at_most)
         return tuple(keys)
 

@@ -99,6 +99,10 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
             )
         if (self.user_prefix or self.groups is not None) and not acts:
             raise ConfigurationError("a user prefix and a list of groups narrow the right act-as")
+        if (self.user_prefix or self.groups is not None) and "operator" in self.rights:
+            raise ConfigurationError(
+                "an operator acts in the name of every user: no user prefix or groups narrow that"
+            )
 
     def _check_names(self) -> None:
         try:

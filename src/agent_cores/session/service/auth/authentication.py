@@ -195,8 +195,6 @@ class Authentication:
             raise Refusal(
                 "malformed_request", f"X-Operator or X-User-Id: {error.problem}"
             ) from error
-        if user is not None and not user_id.startswith(key.user_prefix):
-            raise AccessDeniedError("this key may not act as that user")
         return _principal_of(key, user_id, (), name)
 
     def _acted(self, key: ApiKey, headers: Headers) -> tuple[str | None, tuple[str, ...]]:

@@ -21,6 +21,7 @@ from agent_cores.session.service.request.bodies import (
 from agent_cores.session.service.request.canonical import canonical
 from agent_cores.session.service.request.checks import check_media_type, too_large
 from agent_cores.session.service.request.idempotency import IdempotencyKey, key_text
+from agent_cores.session.service.request.json_scan import RepeatedKeyError, check_keys
 from agent_cores.session.service.request.preconditions import etag, expected
 from agent_cores.session.service.request.view import RequestView
 from agent_cores.session.service.responses import Response, offered
@@ -278,6 +279,10 @@ def _time(name: str, value: str) -> datetime:
 
 def _object(name: str, value: str) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(value, type=dict[str, Any])
+        decoded = msgspec.json.decode(value, type=dict[str, Any])
+        check_keys(value.encode())
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ShapeError(name, "a JSON object") from error
+    except RepeatedKeyError as error:
+        raise ShapeError(name, "a JSON object that names no key twice") from error
+    return decoded
