@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
 
 class LostAnswers:
-    """``commit`` is in the request that commits, ``within`` in one of a transaction before it."""
+    """``commit`` is in the request that commits, ``within`` in one of a transaction before it.
+
+    ``created`` is in the request that creates a session of ann's.
+    """
 
     pytestmark = pytest.mark.anyio
 
     commit: ClassVar[bytes]
     within: ClassVar[bytes]
+    created: ClassVar[bytes]
 
     async def test_an_append_whose_response_was_lost_says_so_and_its_repetition_is_a_replay(
         self, provider: SqlProvider, proxy: CuttingProxy
@@ -92,7 +96,7 @@ class LostAnswers:
         self, provider: SqlProvider, proxy: CuttingProxy
     ) -> None:
         async with SessionManager(provider, settings=suite_settings()) as manager:
-            proxy.lose_answer(self.commit)
+            proxy.lose_answer(self.created)
             session_id = await manager.create_session("ann")
             await manager.add_message(session_id, "ann", "user", "first")
             proxy.lose_answer(b"the second")
@@ -106,7 +110,7 @@ class LostAnswers:
         self, provider: SqlProvider, proxy: CuttingProxy
     ) -> None:
         header = new_header("talk", at=utc_now())
-        proxy.lose_answer(self.commit)
+        proxy.lose_answer(self.created)
         with pytest.raises(StorageUnavailableError):
             await provider.apply(creation(header))
         assert (await provider.apply(creation(header))).replayed

@@ -42,6 +42,7 @@ async def provider(proxy: CuttingProxy) -> AsyncIterator[MysqlProvider]:
 class TestLostAnswers(LostAnswers):
     commit = b";COMMIT"  # without the semicolon, READ COMMITTED has it too
     within = b"FOR UPDATE"
+    created = commit
 
 
 async def test_a_silent_server_is_given_up_at_the_deadline_and_the_connection_with_it(

@@ -38,6 +38,7 @@ async def provider(proxy: CuttingProxy) -> AsyncIterator[PostgresProvider]:
 class TestLostAnswers(LostAnswers):
     commit = b"COMMIT\x00"
     within = b"new-value"
+    created = b'"owner_id":"ann"'
 
 
 async def test_a_lone_append_is_one_round_trip_and_one_transaction(

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.session import SessionMetadata
     from agent_cores.session.storage.redis.background import Background
+    from agent_cores.session.storage.redis.commands import Script
     from agent_cores.session.storage.redis.due import DueQueue
     from agent_cores.session.storage.redis.indexes import Indexes
     from agent_cores.session.storage.redis.keys import Keys, SessionKeys
@@ -53,6 +54,9 @@ _LONGEST_WAIT = timedelta(minutes=10)
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.1
 _HEADER_ONLY = ReadRequest()
+_UPDATED = b"updated"
+"""The reply of a script that needs the key of updated messages."""
+_MOST_REMEMBERED = 4_096
 
 
 class Changes:
@@ -75,13 +79,16 @@ class Changes:
         self._background = background
         self._timeout = timeout
         self._locks: WeakValueDictionary[SessionKeys, asyncio.Lock] = WeakValueDictionary()
+        self._with_updates: set[SessionKeys] = set()
 
-    async def read(self, namespace: str, session_id: str, request: ReadRequest) -> StoredSession:
-        """Read one session, in one round trip."""
+    async def read(
+        self, namespace: str, session_id: str, request: ReadRequest, *, every_key: bool = False
+    ) -> StoredSession:
+        """Read one session, in one round trip: two if it turns out to have updated messages."""
         keys = self._keys.session(namespace, session_id)
         asked_at = time.monotonic()
         try:
-            answer = await self._wire.call(READ.on(keys, encode_msgpack(request)))
+            answer = await self._run(READ, keys, encode_msgpack(request), every_key=every_key)
         except StoreFormatError as error:
             raise CorruptRecordError(namespace, session_id, str(error)) from error
         stored = StoredSession.of(namespace, session_id, answer)
@@ -161,7 +168,9 @@ class Changes:
     async def state(self, change: Change) -> State:
         """Return what ``apply_change`` needs of the stored session."""
         request = ReadRequest.before_change(change)
-        return (await self.read(change.namespace, change.session_id, request)).state(change)
+        every_key = change.create is not None or change.must_be_expired
+        names = change.namespace, change.session_id
+        return (await self.read(*names, request, every_key=every_key)).state(change)
 
     async def write(self, change: Change, applied: Applied) -> Applied | None:
         """Write what was decided; ``None`` if what it relied on no longer holds."""
@@ -182,11 +191,25 @@ class Changes:
 
     async def _write(self, change: Change, keys: SessionKeys, write: Write) -> Written | None:
         try:
-            answer = await self._wire.call(APPLY.on(keys, encode_msgpack(write)))
+            every_key = write.create or write.update is not None
+            answer = await self._run(APPLY, keys, encode_msgpack(write), every_key=every_key)
         except StoreFormatError as error:
             problem = str(error)
             raise CorruptRecordError(change.namespace, change.session_id, problem) from error
         return None if answer is None else Written.of(answer)
+
+    async def _run(
+        self, script: Script, keys: SessionKeys, argument: bytes, *, every_key: bool
+    ) -> Any:  # noqa: ANN401 - whatever the server replies
+        """Run a script, with the key of updated messages only where it is needed."""
+        if not every_key and keys not in self._with_updates:
+            answer = await self._wire.call(script.on(keys.usual, argument))
+            if answer != _UPDATED:
+                return answer
+            if len(self._with_updates) >= _MOST_REMEMBERED:
+                self._with_updates.clear()
+            self._with_updates.add(keys)
+        return await self._wire.call(script.on(keys, argument))
 
     async def add_entries(self, change: Change, applied: Applied) -> IndexUpdate:
         """Before a write: add the index entries that the session will have."""

@@ -53,6 +53,11 @@ class SessionKeys(NamedTuple):
     ids: bytes
     updated: bytes
 
+    @property
+    def usual(self) -> tuple[bytes, bytes, bytes]:
+        """The keys of a session none of whose messages was updated."""
+        return self[:3]
+
 
 class Keys:
     """The names of all keys under one prefix."""

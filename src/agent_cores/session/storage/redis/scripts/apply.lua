@@ -1,6 +1,8 @@
 -- Write one session: check the guards, number the messages, write. Replies false, with nothing written,
 -- if the session must be read again: only apply_change, in Python, refuses a change.
--- KEYS: header, messages, ids, updated.  ARGV[1]: the write as msgpack, see Write in writes.py.
+-- KEYS: header, messages, ids, and updated where it may exist: while a cluster moves a slot, a key that
+-- does not exist makes Redis refuse. Replies 'updated', with nothing written, if that key is needed.
+-- ARGV[1]: the write as msgpack, see Write in writes.py.
 -- Instants are text and '' is never: Lua loses digits when it prints a number this large.
 local header, messages, ids, updated = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call = redis.call
@@ -15,7 +17,7 @@ local function in_steps(list, act)  -- unpack() is limited to some thousands of 
 end
 
 local function take_out(seq)  -- a message from where it is
-  if call('XDEL', messages, seq .. '-0') == 0 then
+  if call('XDEL', messages, seq .. '-0') == 0 and updated then
     call('ZREMRANGEBYSCORE', updated, seq, seq)
   end
 end
@@ -47,27 +49,21 @@ elseif not write.absent
   or call('XLEN', messages) + call('HLEN', ids) + call('ZCARD', updated) > 0 then
   return false
 end
-if write.delete then
-  call('UNLINK', header, messages, ids, updated)
-  return {}
-end
 
 local count, ended = tonumber(held[2] or 0), held[3]
-local keys = 4
+local indexed, streamed = call('HLEN', ids), call('XLEN', messages)
+if not updated and indexed ~= streamed then return 'updated' end
+if write.delete then
+  call('UNLINK', unpack(KEYS))
+  return {}
+end
 if write.create then
   -- An empty stream would continue from its last seq.
-  if held[1] or call('EXISTS', messages) == 1 then
-    call('UNLINK', header, messages, ids, updated)
-  end
+  if held[1] or call('EXISTS', messages) == 1 then call('UNLINK', unpack(KEYS)) end
   count, held = 0, {'0', '0', ended, '0', '0', '1'}
 elseif #append + #remove > 0 or update then  -- a session that lost a key is not written to
-  if count ~= call('HLEN', ids) then return false end
-  local streamed = call('XLEN', messages)
-  if count == streamed and not update then
-    keys = 3  -- no message was ever updated
-  elseif count ~= streamed + call('ZCARD', updated) then
-    return false
-  end
+  if count ~= indexed then return false end
+  if count ~= streamed and count ~= streamed + call('ZCARD', updated) then return false end
 end
 local expires_anew = count == 0 or not ended or update
 
@@ -120,11 +116,11 @@ end
 if ends ~= '' then
   local erase_at = erased_at(ends)
   if expires_anew or erase_at ~= erased_at(ended) then
-    for i = 1, keys do call('PEXPIREAT', KEYS[i], erase_at) end
+    for _, key in ipairs(KEYS) do call('PEXPIREAT', key, erase_at) end
   end
 else
   call('HDEL', header, 'expires_at')
-  if ended then for i = 1, keys do call('PERSIST', KEYS[i]) end end
+  if ended then for _, key in ipairs(KEYS) do call('PERSIST', key) end end
 end
 local tags = listed ~= held[5] and call('HGET', header, 'tags')
 return {seq, count, ends, active, listed, held[6], tags}

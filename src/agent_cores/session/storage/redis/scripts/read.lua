@@ -1,5 +1,6 @@
 -- Read one session, at one instant.
--- KEYS: header, messages, ids, updated.  ARGV[1]: the request as msgpack, see ReadRequest in records.py.
+-- KEYS: header, messages, ids, and updated where it may exist (see apply.lua); replies 'updated' if that
+-- key is needed. ARGV[1]: the request as msgpack, see ReadRequest in records.py.
 -- Replies the header's fields in the order of `header_fields` (a local that commands.py puts before this
 -- text), the context, the window and the known messages (each an entry's id and its record,
 -- alternating), the removable messages, how many messages and ids there are, and the time if requested.
@@ -7,6 +8,7 @@ local header, messages, ids, updated = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local request = cmsgpack.unpack(ARGV[1])
 local stored, indexed = redis.call('XLEN', messages), redis.call('HLEN', ids)
 local all_streamed = stored == indexed  -- unless messages were updated
+if not (all_streamed or updated) then return 'updated' end
 if not all_streamed then stored = stored + redis.call('ZCARD', updated) end
 
 local function body_size(record)  -- the body is the third line
