@@ -11,6 +11,7 @@ import pytest
 from agent_cores.session.errors import StaleHeaderError, StorageUnavailableError
 from agent_cores.session.models import AccessEffect, AccessRole, Grant, Query, StoredMessage, Window
 from agent_cores.session.models.times import utc_now
+from agent_cores.session.storage.batching import SMALLEST_SHARE
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.testing.samples import new_context
 from tests.postgres.support import connected, uncommitted, waits_for_lock
@@ -125,15 +126,17 @@ async def test_several_appends_of_one_batch_to_one_session_are_numbered_as_they_
     header = await create(provider)
     other = await create(provider, "other")
     blocker = asyncio.ensure_future(provider.apply(append(other, "x")))
-    batch = [append(header, f"a{n}", f"b{n}") for n in range(40)]
+    count = SMALLEST_SHARE - 1  # with the other one: more would be shared between two batches
+    batch = [append(header, f"a{n}", f"b{n}") for n in range(count)]
     answers = await asyncio.gather(*(provider.apply(item) for item in batch))
     await blocker
-    assert [m.seq for answer in answers for m in answer.messages] == list(range(1, 81))
-    assert [answer.header.last_seq for answer in answers] == list(range(2, 81, 2))
-    assert [answer.header.message_count for answer in answers] == list(range(2, 81, 2))
+    totals = list(range(2, 2 * count + 1, 2))
+    assert [m.seq for answer in answers for m in answer.messages] == list(range(1, 2 * count + 1))
+    assert [answer.header.last_seq for answer in answers] == totals
+    assert [answer.header.message_count for answer in answers] == totals
     look = await provider.read("default", "talk")
     assert look is not None
-    assert (look.header.last_seq, look.header.message_count) == (80, 80)
+    assert (look.header.last_seq, look.header.message_count) == (2 * count, 2 * count)
 
 
 async def test_a_refused_append_leaves_the_others_of_its_batch_alone(
