@@ -17,6 +17,9 @@ from schemathesis.core.parameters import ParameterLocation
 
 from tests.fuzz import sessions
 
+_FOR_OPERATORS = ("created_at", "author_id")
+"""Fields of a message that only an operator may give; the fuzzer is none."""
+_SELECTORS = ("ids", "seqs", "before_seq", "keep_last")
 ANSWERS: Counter[tuple[str, int]] = Counter()
 _COUNTING = threading.Lock()
 
@@ -65,6 +68,8 @@ def _fit_headers(headers: Any, known: sessions.Known | None) -> None:
 def _fit_query(query: dict[str, Any]) -> dict[str, Any]:
     if "cursor" in query:
         return {"limit": 1, "cursor": sessions.cursor()}
+    if "id" in query:
+        query = _without(query, {"limit", "after_seq", "before_seq"})
     if "after_seq" in query:
         query = _without(query, {"before_seq"})
     if "tag" in query:
@@ -98,6 +103,8 @@ def _fit_body(operation: str, body: dict[str, Any]) -> dict[str, Any]:
     for message in body.get("messages", []):
         if message.get("id"):
             message["id"] = str(uuid.uuid4())
+        for name in _FOR_OPERATORS:
+            message.pop(name, None)
     for kind in ("context", "metadata"):
         updates = f"{kind}_updates"
         if updates in body:
@@ -106,9 +113,19 @@ def _fit_body(operation: str, body: dict[str, Any]) -> dict[str, Any]:
     for name in ("metadata", "metadata_updates"):
         if name in body:
             body[name] = _without(body[name] or {}, {"title", "tags"})
+    if operation == "delete_messages":
+        body = _with_one_selector(body)
     if operation == "take_turn":
         body["turn"] = sessions.TURN
     return body
+
+
+def _with_one_selector(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the body with the first way to name messages that it has, or with one."""
+    given = [name for name in _SELECTORS if body.get(name) is not None]
+    if not given:
+        return {**body, "seqs": [1]}
+    return _without(body, set(given[1:]))
 
 
 def _without(values: dict[str, Any], names: set[str]) -> dict[str, Any]:

@@ -165,9 +165,10 @@ def too_few(counts: list[Count]) -> dict[str, str]:
 
 
 def _good(counts: list[Count]) -> Counter[str]:
-    good = Counter({route.name: 0 for route in ROUTES})
+    good = Counter({route.name: 0 for route in ROUTES if route.right != "operator"})
     for label, status, count in counts:
-        good[label] += count if 200 <= status < 300 else 0
+        if label in good:
+            good[label] += count if 200 <= status < 300 else 0
     return good
 
 
