@@ -58,7 +58,7 @@ async def test_each_call_of_an_operator_is_one_line(
     ]
     texts = [record.getMessage() for record in lines.records if record.name.endswith(".audit")]
     assert all("\n" not in text for text in texts)
-    assert texts[1] == "operator console in default: add_message, session 'talk': done"
+    assert texts[1] == "operator 'console' in default: add_message, session 'talk': done"
 
 
 def test_blocking_code_has_operators_too(lines: pytest.LogCaptureFixture) -> None:

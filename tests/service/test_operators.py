@@ -158,13 +158,13 @@ async def test_each_request_of_an_operator_is_a_line_of_the_audit_log(
         created = (await operator("POST", S, {})).json()["id"]
         await operator("POST", S, {"id": session_id})
     audit = [record for record in caplog.records if record.name == "agent_cores.session.audit"]
-    fields = ("operator", "verb", "session_id", "outcome")
+    fields = ("operator", "key", "verb", "session_id", "outcome")
     assert [tuple(getattr(record, field) for field in fields) for record in audit] == [
-        (f"console (key {key_id})", "get_session", session_id, "done"),
-        (f"console (key {key_id})", "delete_session", "missing", "session_not_found"),
-        (f"console (key {key_id})", "list_every_session", None, "invalid_input"),
-        (f"console (key {key_id})", "create_session", created, "done"),
-        (f"console (key {key_id})", "create_session", session_id, "session_exists"),
+        ("console", key_id, "get_session", session_id, "done"),
+        ("console", key_id, "delete_session", "missing", "session_not_found"),
+        ("console", key_id, "list_every_session", None, "invalid_input"),
+        ("console", key_id, "create_session", created, "done"),
+        ("console", key_id, "create_session", session_id, "session_exists"),
     ]
 
 
@@ -172,3 +172,15 @@ async def test_a_key_that_reads_has_a_user_or_may_act(wire: Wire) -> None:
     with pytest.raises(ConfigurationError):
         await wire.key("read", "admin")
     assert await wire.key("read", "operator")
+
+
+async def test_the_name_of_an_operator_passes_for_no_other_part_of_the_line(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = await operator_of(wire)
+    key_id = operator.headers["Authorization"].split("_")[1]
+    with caplog.at_level(logging.INFO, "agent_cores.session.audit"):
+        await operator("GET", S, headers={"X-Operator": "alice%20(key%20other)%E2%80%A8"})
+    [line] = [record for record in caplog.records if record.name == "agent_cores.session.audit"]
+    name = r"'alice (key other)\u2028'"
+    assert line.getMessage().startswith(f"operator {name} (key {key_id}) in default: ")

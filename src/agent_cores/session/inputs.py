@@ -262,7 +262,7 @@ class Inputs:
         return value
 
     def metadata(self, value: object, field: str) -> dict[str, Any]:
-        """Return a copy of metadata: title, tags and the caller's own keys."""
+        """Return a copy of metadata: title, tags and any other keys."""
         if value is None:
             return {}
         if not isinstance(value, Mapping):
@@ -280,7 +280,7 @@ class Inputs:
         return {**copied, **known}
 
     def wanted_metadata(self, value: object, field: str = "metadata") -> dict[str, bytes]:
-        """Return what a listing asks of the caller's own keys, see ``Query.attributes``."""
+        """Return the metadata that listed sessions must have, see ``Query.attributes``."""
         wanted = self.metadata(value, field)
         for key in ("title", "tags"):
             if key in wanted:

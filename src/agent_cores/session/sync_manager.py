@@ -580,7 +580,7 @@ class SyncSessionManager:
     ) -> str:
         """Create a session owned by ``user_id`` and return its id.
 
-        ``metadata`` may hold ``title``, ``tags`` and any keys of the caller's own. ``ttl_hours`` is
+        ``metadata`` may hold ``title``, ``tags`` and any other keys. ``ttl_hours`` is
         the idle time: by default ``SESSION_DEFAULT_EXPIRY``; ``None`` never expires. ``context``
         and ``messages``, the first ones, are written with the session, all or nothing.
         ``if_exists="return"`` returns the id of an existing session that the caller owns, never

@@ -241,8 +241,7 @@ class Service:
             raise
         finally:
             verb, session_id = call.route.handler.__name__, call.session_id or None
-            name = f"{who.operator} (key {who.source})"
-            record(name, who.namespace, verb, session_id, failure)
+            record(who.operator, who.namespace, verb, session_id, failure, key=who.source)
 
     async def _checked_handler(self, call: Call) -> Response:
         """Run the handler. Only callers who may do this learn that the request's shape is wrong.

@@ -16,27 +16,38 @@ if TYPE_CHECKING:
     Verb = Callable[..., Coroutine[Any, Any, Any]]
 
 logger = logging.getLogger("agent_cores.session.audit")
-"""Level INFO. Records have ``operator``, ``namespace``, ``verb``, ``session_id``, ``outcome``."""
+"""Level INFO. Records have ``operator``, ``key`` (of a request over HTTP, else ``None``),
+``namespace``, ``verb``, ``session_id`` and ``outcome``."""
 
 T = TypeVar("T")
 _NO_CALLS = frozenset({"initialize", "shutdown"})
 
 
 def record(
-    operator: str, namespace: str, verb: str, session_id: object, failure: BaseException | None
+    operator: str,
+    namespace: str,
+    verb: str,
+    session_id: object,
+    failure: BaseException | None,
+    *,
+    key: str | None = None,
 ) -> None:
-    """Write the line of one call; ``failure`` is what it raised."""
+    """Write the line of one call; ``failure`` is what it raised, ``key`` the id of its key.
+
+    What callers choose is quoted, so that it cannot pass for another part of the line.
+    """
     outcome = outcome_of(failure)
     about = None if session_id is None else str(session_id)
     logger.info(
         "operator %s in %s: %s, session %s: %s",
-        operator,
+        ascii(operator) if key is None else f"{operator!a} (key {key})",
         namespace,
         verb,
         "-" if about is None else ascii(about),
         outcome,
         extra={
             "operator": operator,
+            "key": key,
             "namespace": namespace,
             "verb": verb,
             "session_id": about,

@@ -138,7 +138,7 @@ class AnswerCases(ManagerCases):
         assert session.access_role == "viewer"
 
     @pytest.mark.parametrize(
-        ("refusal", "told"),
+        ("refusal", "expected"),
         [
             (StorageUnavailableError("away"), StorageUnavailableError),
             (StorageUnavailableError("away", outcome_unknown=True), StorageUnavailableError),
@@ -151,15 +151,15 @@ class AnswerCases(ManagerCases):
         writing: SessionManager,
         failing: FailingProvider,
         refusal: SessionError,
-        told: type[SessionError],
+        expected: type[SessionError],
     ) -> None:
         rewound: list[SessionEvent] = []
         writing.lifecycle.on("session.rewound", rewound.append)
         await writing.add_messages("talk", "ann", said(*range(2, 9)))
         failing.refusal = refusal
-        with pytest.raises(told) as caught:
+        with pytest.raises(expected) as caught:
             await writing.rewind_session("talk", "ann", 1)
-        assert type(caught.value) is told
+        assert type(caught.value) is expected
         assert getattr(caught.value, "outcome_unknown", True)
         assert [event.seq for event in rewound] == [5]
         page = await writing.get_session_messages("talk", "ann")
@@ -173,7 +173,7 @@ class AnswerCases(ManagerCases):
         "selector", [{"before_seq": 8}, {"keep_last": 1}], ids=["before_seq", "keep_last"]
     )
     @pytest.mark.parametrize(
-        ("refusal", "told"),
+        ("refusal", "expected"),
         [
             (StorageUnavailableError("away"), StorageUnavailableError),
             (SessionArchivedError(), ConflictError),
@@ -186,16 +186,16 @@ class AnswerCases(ManagerCases):
         failing: FailingProvider,
         selector: dict[str, Any],
         refusal: SessionError,
-        told: type[SessionError],
+        expected: type[SessionError],
     ) -> None:
         deleted: list[SessionEvent] = []
         writing.lifecycle.on("message.deleted", deleted.append)
         await writing.add_messages("talk", "ann", said(*range(2, 9)))
         failing.refusal = refusal
         # The second is what a client of the service gets: a 503 carries no detail of the store.
-        with pytest.raises(told, match=r"3 oldest messages|did not answer") as caught:
+        with pytest.raises(expected, match=r"3 oldest messages|did not answer") as caught:
             await writing.delete_messages("talk", "ann", **selector, expected_last_seq=8)
-        assert type(caught.value) is told
+        assert type(caught.value) is expected
         assert getattr(caught.value, "outcome_unknown", True)
         assert [event.seq for event in deleted] == [1, 2, 3]
         page = await writing.get_session_messages("talk", "ann")
