@@ -248,3 +248,9 @@ async def test_the_document_is_built_once(wire: Wire, monkeypatch: pytest.Monkey
     first = await wire.request("GET", "/v1/openapi.json")
     monkeypatch.setattr("agent_cores.session.service.document.openapi.document", None)
     assert (await wire.request("GET", "/v1/openapi.json")).body == first.body
+
+
+def test_a_request_to_delete_messages_says_which() -> None:
+    described = DOCUMENT["paths"]
+    assert described["/v1/sessions/{id}/messages/delete"]["post"]["requestBody"]["required"]
+    assert not described["/v1/sessions"]["post"]["requestBody"]["required"]

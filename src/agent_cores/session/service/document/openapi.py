@@ -196,6 +196,8 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _is_required(kind: Any) -> bool:  # noqa: ANN401 - a type
+    if kind is shapes.DeleteMessages:  # it needs one of its fields, each of which may be left out
+        return True
     return any(field.required for field in msgspec.structs.fields(kind))
 
 
