@@ -95,13 +95,25 @@ class Repairs:
     async def add_created(self, namespace: str) -> None:
         """Add the sessions of an earlier program to the lists by creation, in the background.
 
-        It checks once per process and namespace. Until it has ended, listings may miss some.
+        It checks once per process and namespace, and again after a failure. Until it has ended,
+        listings may miss some.
         """
         if namespace in self._complete:
             return
         self._complete.add(namespace)
-        if not await self._due.lists_every_session(namespace):
-            self._background.start(repair_all(self._due, self._headers, self._indexes, namespace))
+        try:
+            if await self._due.lists_every_session(namespace):
+                return
+        except BaseException:
+            self._complete.discard(namespace)
+            raise
+        work = repair_all(self._due, self._headers, self._indexes, namespace)
+
+        def ended(task: asyncio.Task[bool]) -> None:
+            if task.cancelled() or task.exception() is not None or not task.result():
+                self._complete.discard(namespace)
+
+        self._background.start(work).add_done_callback(ended)
 
     def recheck(self, namespace: str, members: Iterable[bytes], at: datetime) -> None:
         """Have the sweeper check members of the due queue that have no session."""
