@@ -3,7 +3,7 @@
 #   make test ARGS="-k append"        make test PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick check format fuzz bench docs sync clean
+.PHONY: help demo test test-quick test-adapters check format fuzz bench docs sync clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -19,13 +19,13 @@ QUICK := tests/contract/test_memory.py tests/contract/test_sqlite.py \
 TYPED := $(wildcard src tests benchmarks scripts)
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.base  ## see it work, with the base dependencies alone
 	@$(RUN) -m agent_cores.session.examples.demo $(ARGS)
 
 # The tests start hundreds of Python processes: compile a module once, not in each of them.
-test test-quick: export PYTHONDONTWRITEBYTECODE =
+test test-quick test-adapters: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/.dev  ## run every test, on real servers, on all cores; ARGS go to pytest
 	@echo "Running every test on all cores. Each test process starts the servers it needs."
@@ -34,6 +34,9 @@ test: $(VENV)/.dev  ## run every test, on real servers, on all cores; ARGS go to
 test-quick: $(VENV)/.dev  ## run the tests on memory and SQLite, which need no server
 	@echo "Running the tests on memory and SQLite alone. 'make test' adds the servers."
 	$(PYTEST) $(QUICK) $(ARGS)
+
+test-adapters: $(VENV)/.dev  ## run the adapters' tests, each beside its framework in an environment of its own
+	$(RUN) scripts/test_adapters.py $(ARGS)
 
 check: $(VENV)/.dev  ## format, lint, types and the direction of imports; changes nothing
 	$(RUN) -m ruff format --check .
@@ -59,7 +62,7 @@ sync: $(VENV)/.dev  ## generate the synchronous manager anew from the asynchrono
 	$(RUN) scripts/generate_sync_manager.py
 
 clean:  ## remove .venv, caches and builds
-	rm -rf $(VENV) benchmarks/.venv-peers build dist
+	rm -rf $(VENV) .venv-adapters benchmarks/.venv-peers build dist
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find $(TYPED) -type d -name __pycache__ -prune -exec rm -rf {} +
 

@@ -1,0 +1,67 @@
+"""Ids of frameworks as ids of ours.
+
+A framework's id may be any text: with slashes, with control characters, empty, longer than 255
+bytes. An id that is valid here stays as it is, so that the session has the same id everywhere.
+Otherwise the characters in question are percent-encoded. What is then still too long is replaced by
+its hash: keep the original in the metadata if it is needed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from urllib.parse import unquote_to_bytes
+
+LONGEST = 255
+_EMPTY = "%"
+_HASHED = "%~"
+_PART = re.compile(r"[%:/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_WHOLE = re.compile(r"[%/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_USER = re.compile(r"[%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def id_of(text: str) -> str:
+    """Return the id of a session or message for one text. Different texts have different ids."""
+    if text in {".", ".."}:
+        return text.replace(".", "%2E")
+    return _shortened(_escaped(text, _WHOLE))
+
+
+def id_of_parts(*parts: str) -> str:
+    """Return one id for several texts, in their order, joined by colons."""
+    return _shortened(":".join(_escaped(part, _PART) for part in parts))
+
+
+def user_id_of(text: str) -> str:
+    """Return a user id for any text; one that begins with ``group:`` names no group here."""
+    escaped = _escaped(text, _USER)
+    return _shortened(re.sub(r"^group:", "group%3A", escaped))
+
+
+def text_of(encoded: str) -> str | None:
+    """Return the text of an id or user id; ``None`` if the id holds only its hash."""
+    if encoded.startswith(_HASHED):
+        return None
+    if encoded == _EMPTY:
+        return ""
+    return unquote_to_bytes(encoded).decode("utf-8", "surrogatepass")
+
+
+def parts_of(encoded: str) -> tuple[str, ...] | None:
+    """Return the texts of an id that ``id_of_parts`` made; ``None`` if it holds only their hash."""
+    if encoded.startswith(_HASHED):
+        return None
+    return tuple(text_of(part) or "" for part in encoded.split(":"))
+
+
+def _escaped(text: str, unsafe: re.Pattern[str]) -> str:
+    return unsafe.sub(_percent, text) or _EMPTY
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+
+
+def _shortened(encoded: str) -> str:
+    data = encoded.encode()
+    return encoded if len(data) <= LONGEST else _HASHED + hashlib.sha256(data).hexdigest()

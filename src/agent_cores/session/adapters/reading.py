@@ -1,0 +1,44 @@
+"""Reading more messages than fit on a page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent_cores.session.adapters.owner import Acting
+    from agent_cores.session.models.message import Message
+
+_PAGE = 1_000
+
+
+async def messages_after(
+    acting: Acting, session_id: str, seq: int = 0
+) -> AsyncIterator[list[Message]]:
+    """Yield the pages of messages after a seq, ascending. A missing session raises."""
+    verbs, user_id = acting
+    while True:
+        page = await verbs.get_session_messages(session_id, user_id, _PAGE, after_seq=seq)
+        if page:
+            yield list(page)
+        if not page.has_more:
+            return
+        seq = page[-1].seq
+
+
+async def latest_messages(acting: Acting, session_id: str, limit: int) -> list[Message]:
+    """Return the latest ``limit`` messages, ascending. A missing session raises."""
+    verbs, user_id = acting
+    pages: list[list[Message]] = []
+    before: int | None = None
+    while limit > 0:
+        page = await verbs.get_session_messages(
+            session_id, user_id, min(limit, _PAGE), before_seq=before
+        )
+        pages.append(list(page))
+        limit -= len(page)
+        if not page.has_more or not page:
+            break
+        before = page[0].seq
+    return [message for page in reversed(pages) for message in page]

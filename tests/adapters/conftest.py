@@ -1,0 +1,63 @@
+"""What the tests of every adapter share: the stores, each empty.
+
+``make test-adapters`` runs each folder in an environment of its own, with its framework. Elsewhere
+a folder whose framework is not installed is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from agent_cores.session import SessionManager, SessionSettings
+from tests.servers import postgres, redis
+
+FRAMEWORKS = {
+    "claude_agent_sdk": "claude_agent_sdk",
+    "google_adk": "google.adk",
+    "langgraph": "langgraph",
+    "langgraph_store": "langgraph",
+    "openai_agents": "agents",
+    "openai_wire": "openai",
+    "pydantic_ai": "pydantic_ai",
+}
+"""The folder of an adapter's tests, and the module that they need."""
+
+
+def _is_missing(module: str) -> bool:
+    try:
+        return find_spec(module) is None
+    except ModuleNotFoundError:  # the package that would hold it is missing too
+        return True
+
+
+collect_ignore = [folder for folder, module in FRAMEWORKS.items() if _is_missing(module)]
+
+STORES = ("memory", "sqlite", "valkey", "postgres")
+
+
+@pytest.fixture(params=STORES)
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty store."""
+    return url_of(request.param, tmp_path)
+
+
+def url_of(store: str, folder: Path) -> str:
+    """Return the URL of an empty store of that kind."""
+    if store == "memory":
+        return "memory://"
+    if store == "sqlite":
+        return f"sqlite:///{folder / 'sessions.db'}"
+    if store == "valkey":
+        return redis.empty_store(redis.shared_valkey().url)
+    return postgres.reused_store(postgres.shared_server().url())
+
+
+@pytest.fixture
+async def manager(store_url: str) -> AsyncIterator[SessionManager]:
+    """Return a manager for any event loop, on an empty store."""
+    async with SessionManager(store_url, settings=SessionSettings(), any_loop=True) as manager:
+        yield manager
