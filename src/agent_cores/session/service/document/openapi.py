@@ -13,6 +13,7 @@ from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.service.document.bounds import set_bounds
 from agent_cores.session.service.document.examples import EXAMPLES
+from agent_cores.session.verbs.operators import INCLUDED
 from agent_cores.session.version import distribution_version
 from agent_cores.session.wire import shapes
 from agent_cores.session.wire.errors import ERRORS
@@ -44,6 +45,8 @@ _BOUNDS: dict[str, dict[str, Any]] = {
     "before_seq": {"minimum": 0, "maximum": LARGEST_NUMBER},
     "expected_last_seq": {"minimum": 0, "maximum": LARGEST_NUMBER},
     "turn": {"minLength": 1, **shapes.NAME_SCHEMA},
+    "order": {"enum": ["active", "created"]},
+    "include": {"items": {"type": "string", "enum": [*INCLUDED]}},
 }
 _PATH = {
     "id": {"type": "string", "minLength": 1},
