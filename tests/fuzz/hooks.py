@@ -39,7 +39,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
         case.query = _fit_query(case.query)
     if case.operation.path.startswith(_OPERATORS):
         _fit_operator(case)
-    elif case.headers:
+    elif _is_positive(case, "header") and case.headers:
         case.headers.pop("X-Operator", None)
     if _is_positive(case, "body") and isinstance(case.body, dict):
         case.body = _fit_body(case.operation.definition.raw["operationId"], _told(case.body))

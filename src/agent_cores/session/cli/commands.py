@@ -13,6 +13,8 @@ from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
 from agent_cores.session.cli.output import fail, leave_quietly
 from agent_cores.session.cli.serve import serve
+from agent_cores.session.cli.sessions import list_sessions, send, share, show
+from agent_cores.session.cli.upkeep import clean, erase, stats
 from agent_cores.session.errors import SessionError
 
 _WRONG_USE = 2
@@ -25,6 +27,9 @@ app = App(
 app.command(serve)
 app.command(keys)
 app.command(migrate)
+app.command(list_sessions, name="list")
+for command in (show, send, share, stats, clean, erase):
+    app.command(command)
 
 
 def run() -> None:

@@ -1,0 +1,112 @@
+"""Which sessions a command works on: a storage or a service, a namespace, and in whose name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
+
+from cyclopts import Parameter
+
+from agent_cores.session.errors import ConfigurationError, MissingDependencyError
+from agent_cores.session.models.session import DEFAULT_NAMESPACE
+from agent_cores.session.session_manager import SessionManager
+from agent_cores.session.settings import SessionSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+KEY = "AGENT_SESSIONS_KEY"
+"""The environment variable that holds the API key for ``--server``."""
+T = TypeVar("T")
+
+Json = Annotated[bool, Parameter(name="--json", negative=())]
+Yes = Annotated[bool, Parameter(name="--yes", negative=())]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Which sessions to work on.
+
+    Parameters
+    ----------
+    server
+        The address of a service; its key is in AGENT_SESSIONS_KEY.
+    storage
+        The storage URL, instead of the configured one.
+    namespace
+        The namespace; with --server it is that of the key.
+    user
+        Act as this user.
+    as_operator
+        Act as the operator of this name, with the owner's rights in every session; each call is
+        a line in the audit log.
+    """
+
+    server: str | None = None
+    storage: str | None = None
+    namespace: str | None = None
+    user: str | None = None
+    as_operator: str | None = None
+
+    @property
+    def user_id(self) -> str:
+        """In whose name the command acts."""
+        name = self.user or self.as_operator
+        if name is None:
+            raise ConfigurationError("say who acts: --user ID or --as-operator NAME")
+        return name
+
+
+class Opened(NamedTuple):
+    """The verbs of a command, and in whose name to call them."""
+
+    verbs: SessionManager
+    where: Where
+
+    @property
+    def user_id(self) -> str:
+        """In whose name the command acts."""
+        return self.where.user_id
+
+
+def with_sessions(where: Where | None, use: Callable[[Opened], Awaitable[T]]) -> T:
+    """Open the sessions, use them, and close them."""
+    return asyncio.run(_with_sessions(where or Where(), use))
+
+
+async def _with_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T:
+    async with manager_for(where) as manager:
+        verbs = manager if where.as_operator is None else manager.as_operator(where.as_operator)
+        return await use(Opened(verbs, where))
+
+
+def manager_for(where: Where) -> SessionManager:
+    """Return a client of the service, or a manager that does not sweep in the background."""
+    if where.server is not None:
+        return _client(where)
+    settings = SessionSettings.load(cleanup_interval=0)
+    namespace = where.namespace or DEFAULT_NAMESPACE
+    manager = SessionManager(where.storage, settings=settings, namespace=namespace)
+    if not manager.runtime.storage.capabilities.durable:
+        raise ConfigurationError(
+            "this store forgets with its process; name another one with --storage or"
+            " SESSION_STORAGE_URL, or a service with --server"
+        )
+    return manager
+
+
+def _client(where: Where) -> SessionManager:
+    if where.storage is not None:
+        raise ConfigurationError("give --server or --storage, not both")
+    key = os.environ.get(KEY)
+    if not key:
+        raise ConfigurationError(f"--server needs an API key: set {KEY}")
+    try:
+        from agent_cores.session.client.session_client import SessionClient  # noqa: PLC0415 - needs an extra
+    except ImportError as error:
+        raise MissingDependencyError("aiohttp", "client") from error
+    client: SessionManager = SessionClient(str(where.server), key)
+    return client if where.namespace is None else client.for_namespace(where.namespace)
