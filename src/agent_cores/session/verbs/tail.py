@@ -209,7 +209,9 @@ class TailVerbs(AppendingVerbs):
                 remove=SeqRange(first, header.last_seq),
                 expected_last_seq=header.last_seq if last_seq is None else last_seq,
                 turn=token,
+                removable=tuple([(message.seq, message.id) for message in found]),
             )
+            change = msgspec.structs.replace(change, basis=header)
             try:
                 applied = await self._engine.apply(decision, change)
             except (LastSeqMismatchError, RevisionMismatchError) as error:
