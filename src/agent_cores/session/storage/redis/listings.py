@@ -132,7 +132,7 @@ class Listings:
         ]
         ahead.sort(key=lambda entry: entry.position, reverse=True)
         several_lead_to_one = any([source.subject is not None for source in sources])  # noqa: C419 - a list is faster
-        most = max(GROUP, 2 * wanted) if several_lead_to_one else 2 * wanted
+        most = max(GROUP, 2 * wanted) if several_lead_to_one else wanted
         if len(ahead) > most:
             last = _count_for(ahead, most)
             if last < len(ahead):
