@@ -250,6 +250,14 @@ BY_ID = tuple(
     replace(ours, group=f"by-id-{ours.group}", only=("by-id",))
     for ours in (OURS_SQLITE, OURS_REDIS, OURS_POSTGRES)
 )
+TAIL = tuple(
+    replace(ours, group=f"tail-{ours.group}", only=("tail",))
+    for ours in (OURS_SQLITE, OURS_REDIS, OURS_POSTGRES, OURS_MYSQL)
+)
+OPERATOR = tuple(
+    replace(ours, group=f"operator-{ours.group}", only=("operator",))
+    for ours in (OURS_SQLITE, OURS_REDIS, OURS_POSTGRES, OURS_MYSQL)
+)
 
 CONTENDERS = (
     ANY_LOOP_MEMORY,
@@ -274,6 +282,8 @@ CONTENDERS = (
     LIMIT_MYSQL,
     ADK_MYSQL,
     *BY_ID,
+    *TAIL,
+    *OPERATOR,
     SERVICE_MEMORY,
     LIMIT_HTTP,
     SERVICE_SQLITE,
@@ -307,6 +317,20 @@ WORKLOADS = (
         "Read and delete messages by their ids, by the length of the session",
         in_rounds=False,
         groups=tuple(ours.group for ours in BY_ID),
+    ),
+    Workload(
+        "tail",
+        "tail",
+        "Replace and pop messages at the end of a session",
+        in_rounds=False,
+        groups=tuple(ours.group for ours in TAIL),
+    ),
+    Workload(
+        "operator",
+        "operator",
+        "List sessions as an operator, and trim a session",
+        in_rounds=False,
+        groups=tuple(ours.group for ours in OPERATOR),
     ),
     Workload(
         "any-loop",

@@ -17,6 +17,7 @@ from benchmarks.catalogue import (
     ADK_SQLITE,
     ANY_LOOP_MEMORY,
     ANY_LOOP_SQLITE,
+    BY_ID,
     IMPORT,
     LIMIT_HTTP,
     LIMIT_MYSQL,
@@ -27,6 +28,7 @@ from benchmarks.catalogue import (
     OPENAI_POSTGRES,
     OPENAI_REDIS,
     OPENAI_SQLITE,
+    OPERATOR,
     OURS_MEMORY,
     OURS_MYSQL,
     OURS_POSTGRES,
@@ -81,6 +83,9 @@ GROWTH: tuple[tuple[Contender, float], ...] = (
 )
 """The largest size or length may cost this many times the smallest."""
 
+BY_ID_GROWTH = 1.3
+"""Deleting a message by its id may cost this many times more among 100,000 than among 10."""
+
 SWEPT = (OURS_SQLITE, OURS_MEMORY)
 
 MEMORY = 3.2
@@ -115,6 +120,8 @@ def figures(
     return [
         *(_rate(results, *entry) for entry in RATES),
         *(figure for entry in GROWTH for figure in _growth(results, settings, *entry)),
+        *(_by_id(results, ours) for ours in BY_ID),
+        *(figure for ours in OPERATOR for figure in _operator(results, settings, ours)),
         *(figure for ours in SWEPT for figure in _sweep(results, settings, ours)),
         *(figure for ours in ANY_LOOP for figure in _any_loop(results, ours)),
         _memory(results),
@@ -163,6 +170,35 @@ def _growth(
         bound,
         _one(results, "list", ours, f"{limit} of {many:,}", 1),
         _one(results, "list", ours, f"{limit} of {few:,}", 1),
+    )
+
+
+def _by_id(results: Results, ours: Contender) -> Figure:
+    few, many = ("delete 1 by id, of 10", "delete 1 by id, of 100,000")
+    return _at_most(
+        f"{ours.name}: {many} / of 10",
+        BY_ID_GROWTH,
+        _one(results, "by-id", ours, many, 1),
+        _one(results, "by-id", ours, few, 1),
+    )
+
+
+def _operator(results: Results, settings: Settings, ours: Contender) -> Iterator[Figure]:
+    """Listings by owner and by tag are flat, and a trim is proportional to what goes."""
+    few, many, limit = settings.list_sizes[0], settings.list_sizes[-1], settings.list_limit
+    bound = next(bound for each, bound in GROWTH if each.name == ours.name)
+    for by in ("owner", "tag"):
+        yield _at_most(
+            f"{ours.name}: operator lists {limit} of {many:,} by {by} / of {few:,}",
+            bound,
+            _one(results, "operator", ours, f"{limit} of {many:,} by {by}", 1),
+            _one(results, "operator", ours, f"{limit} of {few:,} by {by}", 1),
+        )
+    yield _at_most(
+        f"{ours.name}: keep the last 100 of 10,000 / of 1,000, a message",
+        PROPORTIONAL,
+        _one(results, "operator", ours, "keep the last 100 of 10,000", 1),
+        _one(results, "operator", ours, "keep the last 100 of 1,000", 1),
     )
 
 

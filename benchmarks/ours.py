@@ -136,6 +136,33 @@ class ManagedStore(Store[SessionRef], abc.ABC):
         """Delete the oldest messages, which are so many."""
         assert await self._manager.delete_messages(*session, keep_last=keep) == removed
 
+    async def replace(self, session: SessionRef, after_seq: int, count: int, text: str) -> None:
+        """Replace what follows a seq by so many messages."""
+        messages = [{"role": "user", "content": text} for _ in range(count)]
+        await self._manager.replace_messages(*session, messages, after_seq=after_seq)
+
+    async def pop(self, session: SessionRef) -> None:
+        """Pop the last message."""
+        assert len(await self._manager.pop_messages(*session)) == 1
+
+    async def create_marked(self, mark: str, count: int) -> None:
+        """Create sessions whose owner, tag and metadata are the mark."""
+        metadata = {"tags": [mark], "mark": mark}
+        for start in range(0, count, AT_ONCE):
+            wanted = range(start, min(start + AT_ONCE, count))
+            await asyncio.gather(
+                *(self._manager.create_session(mark, metadata=metadata) for _ in wanted)
+            )
+
+    async def list_as_operator(self, by: str, mark: str, limit: int) -> int:
+        """List sessions of a mark by owner, tag or metadata; return how many came."""
+        list_sessions = self._manager.as_operator("bench").list_sessions
+        if by == "owner":
+            return len(await list_sessions(owner_id=mark, limit=limit))
+        if by == "tag":
+            return len(await list_sessions(tags=[mark], limit=limit))
+        return len(await list_sessions(metadata={"mark": mark}, limit=limit))
+
     async def read_last(self, session: SessionRef, limit: int) -> int:
         page = await self._manager.get_session_messages(
             session.session_id, session.user_id, limit=limit

@@ -19,16 +19,19 @@ class CuttingProxy:
     ``lose_answer(marker)`` lets the next request with the marker reach the server, waits until it
     was executed, and cuts the connection instead of passing the response on;
     ``lose_request(marker)`` cuts before the server receives it. ``round_trips`` counts complete
-    responses. ``farewell`` is the packet with which a client says goodbye. For a server that does
-    not mark the end of a round trip, the proxy sends it after a request whose response is lost; the
-    request is done when the server then closes the connection. ``fall_silent()`` keeps connections
-    open, accepts new ones, and passes nothing on until ``go_on()``.
+    responses of PostgreSQL. ``exchanges`` counts, for any server, the round trips that follow one
+    another: requests that are sent before a response to one of them arrived count once.
+    ``farewell`` is the packet with which a client says goodbye. For a server that does not mark the
+    end of a round trip, the proxy sends it after a request whose response is lost; the request is
+    done when the server then closes the connection. ``fall_silent()`` keeps connections open,
+    accepts new ones, and passes nothing on until ``go_on()``.
     """
 
     def __init__(self, port: int, *, farewell: bytes = b"") -> None:
         self.port = 0
         self.farewell = farewell
         self.round_trips = 0
+        self.exchanges = 0
         self.cuts = 0
         self._server_port = port
         self._marker: bytes | None = None
@@ -111,11 +114,13 @@ class _Connection:
         self._server = server
         self._client = client
         self._cut = False
+        self._exchange = 0
         self._carried_out = asyncio.Event()
 
     async def pass_requests(self, reader: StreamReader) -> None:
         while data := await reader.read(1 << 16):
             await self._proxy.speaks()
+            self._exchange = self._proxy.exchanges + 1
             if self._proxy.takes(data):
                 self._cut = True
                 if self._proxy.passes_request:
@@ -127,6 +132,7 @@ class _Connection:
         with suppress(ConnectionError):
             while data := await reader.read(1 << 16):
                 await self._proxy.speaks()
+                self._proxy.exchanges = max(self._proxy.exchanges, self._exchange)
                 self._proxy.round_trips += data.count(_READY)
                 if not self._cut:
                     self._client.write(data)

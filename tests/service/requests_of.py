@@ -14,7 +14,7 @@ OTHERS = [route for route in ROUTES if "{id}" not in route.path]
 
 _BODIES: dict[str, Any] = {
     "update_session": {"metadata_updates": {"a": 1}},
-    "append_messages": {"messages": [{"role": "user", "content": "x"}]},
+    "add_messages": {"messages": [{"role": "user", "content": "x"}]},
     "rewind_session": {"to_seq": 0},
     "replace_messages": {"after_seq": 0, "messages": [{"role": "user", "content": "y"}]},
     "update_message": {"content": "z"},

@@ -162,7 +162,7 @@ async def test_each_request_of_an_operator_is_a_line_of_the_audit_log(
     assert [tuple(getattr(record, field) for field in fields) for record in audit] == [
         ("console", key_id, "get_session", session_id, "done"),
         ("console", key_id, "delete_session", "missing", "session_not_found"),
-        ("console", key_id, "list_every_session", None, "invalid_input"),
+        ("console", key_id, "list_sessions", None, "invalid_input"),
         ("console", key_id, "create_session", created, "done"),
         ("console", key_id, "create_session", session_id, "session_exists"),
     ]

@@ -46,7 +46,7 @@ VALUES: dict[str, Callable[[int], bytes]] = {
 """JSON values of about a size, each slow to read in its own way."""
 
 
-APPEND = next(route for route in ROUTES if route.handler.__name__ == "append_messages")
+APPEND = next(route for route in ROUTES if route.handler.__name__ == "add_messages")
 
 
 def fields_of(route: Route) -> set[str]:

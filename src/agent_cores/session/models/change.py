@@ -74,7 +74,9 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
 
     ``at`` is the instant of the decision, and ``clock`` gives the time now: a provider judges a
     change that waited in a queue or for a lock as of :meth:`applied_at`. ``basis`` is the header on
-    which the change was decided, for fast paths. A create replaces an expired session under its id
+    which the change was decided, for fast paths. ``removable`` are seq and id of every message in
+    the range to remove, as they were read with ``basis``: a provider may rely on them if its write
+    is guarded by the revision and the last seq. A create replaces an expired session under its id
     only if ``replaces`` is set; with ``overwrite``, any session. Only a ``SeqRange`` can be removed
     together with an append, which then replaces it. An ``update`` neither appends nor removes.
     """
@@ -84,6 +86,7 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     clock: Callable[[], datetime] | None = None
     limits: Limits = DEFAULT_LIMITS
     basis: SessionMetadata | None = None
+    removable: tuple[tuple[int, str], ...] | None = None
 
     create: SessionMetadata | None = None
     overwrite: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -149,7 +150,19 @@ class TailVerbs(AppendingVerbs):
             return first, options.change(self._inputs, decision, append)
 
         first, change = await self._checked(decision, checked)
-        last = change.expected_last_seq
+        with ExitStack() as held_back:
+            return await self._retry_replace(decision, change, first, options, held_back)
+
+    async def _retry_replace(
+        self,
+        decision: Decision,
+        change: Change,
+        first: int,
+        options: AppendOptions,
+        held_back: ExitStack,
+    ) -> Applied:
+        """Replace; after a first failure this manager's appends to the session wait."""
+        last, is_first = change.expected_last_seq, True
         backoff, learned = Backoff(until=decision.deadline, longest=_LONGEST_PAUSE), False
         while True:
             if last is None:
@@ -162,6 +175,9 @@ class TailVerbs(AppendingVerbs):
             except LastSeqMismatchError as error:
                 if options.expected_last_seq is not None:
                     raise
+                if is_first:
+                    held_back.enter_context(self._engine.append_gate.closed_for(decision.key))
+                    is_first = False
                 if learned:  # another append came first, even though nothing was waited for
                     await _wait(backoff, error)
                 last, learned = error.actual, not learned
@@ -194,6 +210,28 @@ class TailVerbs(AppendingVerbs):
             )
 
         window, last_seq, token = await self._valid(checked, session_id, user_id, action)
+        with ExitStack() as held_back:
+            return await self._pop(
+                session_id,
+                user_id,
+                window=window,
+                last_seq=last_seq,
+                token=token,
+                held_back=held_back,
+            )
+
+    async def _pop(
+        self,
+        session_id: str,
+        user_id: str,
+        *,
+        window: Window | None,
+        last_seq: int | None,
+        token: str | None,
+        held_back: ExitStack,
+    ) -> list[Message]:
+        """Pop; after a first failure this manager's appends to the session wait."""
+        action, is_first = Action.POP, True
         backoff: Backoff | None = None
         while True:
             deadline = None if backoff is None else backoff.until
@@ -209,12 +247,17 @@ class TailVerbs(AppendingVerbs):
                 remove=SeqRange(first, header.last_seq),
                 expected_last_seq=header.last_seq if last_seq is None else last_seq,
                 turn=token,
+                removable=tuple([(message.seq, message.id) for message in found]),
             )
+            change = msgspec.structs.replace(change, basis=header)
             try:
                 applied = await self._engine.apply(decision, change)
             except (LastSeqMismatchError, RevisionMismatchError) as error:
                 if last_seq is not None and isinstance(error, LastSeqMismatchError):
                     raise
+                if is_first:
+                    held_back.enter_context(self._engine.append_gate.closed_for(decision.key))
+                    is_first = False
                 await _wait(backoff, error)
             else:
                 if applied.removed:

@@ -46,7 +46,7 @@ _just_now = lru_cache(maxsize=8)(wire_time)
 _SEQ = re.compile(r"[1-9][0-9]{0,18}")
 
 
-async def append_messages(call: Call) -> Response:
+async def add_messages(call: Call) -> Response:
     """Append messages, to a new session if that is asked for."""
     body: shapes.AppendMessages = call.body()
     if body.create is not False and not may_choose_id(call, call.session_id):
@@ -144,7 +144,7 @@ def _raw(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
     return msgspec.Raw(value.json) if type(value) is EncodedJson else value
 
 
-async def list_messages(call: Call) -> Response:
+async def get_session_messages(call: Call) -> Response:
     """Read a page of messages, or those with some ids."""
     query = call.query()
     ids = query.pop("id", None)
@@ -267,7 +267,7 @@ ROUTES = (
     Route(
         method="POST",
         path=f"{S}/messages",
-        handler=append_messages,
+        handler=add_messages,
         right="write",
         role="editor",
         action=Action.APPEND,
@@ -281,7 +281,7 @@ ROUTES = (
     Route(
         method="GET",
         path=f"{S}/messages",
-        handler=list_messages,
+        handler=get_session_messages,
         right="read",
         role="viewer",
         action=Action.READ,

@@ -41,7 +41,7 @@ async def erase_user(call: Call) -> Response:
     )
 
 
-async def statistics(call: Call) -> Response:
+async def get_statistics(call: Call) -> Response:
     """Count the sessions of the namespace."""
     counts = await call.view.get_statistics()
     return call.json(shapes.Statistics(counts["sessions"], counts["due"]))
@@ -80,7 +80,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/v1/statistics",
-        handler=statistics,
+        handler=get_statistics,
         right="admin",
         summary="Count the sessions of the namespace",
         responses={200: shapes.Statistics},

@@ -23,7 +23,7 @@ _FILTERS = {
 }
 
 
-async def list_every_session(call: Call) -> Response:
+async def list_sessions(call: Call) -> Response:
     """List sessions, whoever owns them."""
     query = call.query()
     page = await call.view.list_sessions(
@@ -36,7 +36,7 @@ async def list_every_session(call: Call) -> Response:
     return call.json(shapes.SessionPage(data, page.has_more, page.next_cursor))
 
 
-async def count_every_session(call: Call) -> Response:
+async def count_sessions(call: Call) -> Response:
     """Count sessions, whoever owns them."""
     count = await call.view.count_sessions(**_filters(call, call.query()))
     return call.json(shapes.SessionCount(count.sessions, count.complete, count.next_cursor))
@@ -58,7 +58,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/v1/operator/sessions",
-        handler=list_every_session,
+        handler=list_sessions,
         right="operator",
         summary="List sessions, whoever owns them",
         query={**_FILTERS, "order": "text", "include": "texts", "limit": "integer"},
@@ -68,7 +68,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/v1/operator/sessions/count",
-        handler=count_every_session,
+        handler=count_sessions,
         right="operator",
         summary="Count sessions, whoever owns them",
         query=_FILTERS,

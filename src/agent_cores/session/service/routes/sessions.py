@@ -184,7 +184,7 @@ def hours(seconds: float | UnsetType | None) -> Any:  # noqa: ANN401 - or the de
     return None if seconds is None else seconds / 3600
 
 
-async def list_sessions(call: Call) -> Response:
+async def list_user_sessions(call: Call) -> Response:
     """List the caller's sessions, or those shared with them."""
     query = call.query()
     page = await call.view.list_user_sessions(
@@ -248,7 +248,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/v1/sessions",
-        handler=list_sessions,
+        handler=list_user_sessions,
         right="read",
         summary="List your own sessions, or those shared with you",
         query={

@@ -22,6 +22,7 @@ from agent_cores.session.errors import (
     StoreFormatError,
 )
 from agent_cores.session.models.change import Applied, Change, State, apply_change, hot_append
+from agent_cores.session.models.selection import SeqRange
 from agent_cores.session.storage.redis.commands import APPLY, READ
 from agent_cores.session.storage.redis.indexes import IndexUpdate
 from agent_cores.session.storage.redis.records import ReadRequest, StoredSession, encode_msgpack
@@ -274,6 +275,11 @@ class _SlowPath:
     async def apply(self, timeout: float) -> Applied:  # noqa: ASYNC109 - of all attempts together
         deadline = time.monotonic() + time_left(timeout)
         backoff = Backoff(until=deadline, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
+        given = _state_read_before(self._change)
+        if given is not None:
+            applied = await self._attempt(given)
+            if applied is not None:
+                return applied
         while True:
             applied = await self._attempt()
             if applied is not None:
@@ -281,18 +287,25 @@ class _SlowPath:
             if not await backoff.pause():  # what is stored is unknown, so nothing is undone
                 raise StaleHeaderError
 
-    async def _attempt(self) -> Applied | None:
-        """Read, decide and write once; ``None`` if another write came first."""
-        change, state = self._change, None
+    async def _attempt(self, given: State | None = None) -> Applied | None:
+        """Read, decide and write once; ``None`` if another write came first.
+
+        A ``given`` state was read earlier. It may approve the change, never refuse it.
+        """
+        change, state = self._change, given
         try:
-            state = await self._changes.state(change)
+            state = given or await self._changes.state(change)
             change = change.as_of(change.applied_at())
             applied = apply_change(state, change)
         except SessionError:
+            if given is not None:
+                return None
             if state is not None:
                 await self._undo_all(state)
             raise
         if applied.replayed or not applied.writes:
+            if given is not None:
+                return None
             await self._undo_all(state)
             return applied
         if applied.deleted:
@@ -318,6 +331,21 @@ class _SlowPath:
             return
         if stored is None or stored.incarnation != change.incarnation:
             await self._changes.forget(change)
+
+
+def _state_read_before(change: Change) -> State | None:
+    """Return the state that the caller read; ``None`` if it does not prove that it still holds.
+
+    What a session holds after a seq follows from its revision and its last seq, and the write is
+    guarded with both.
+    """
+    basis, remove = change.basis, change.remove
+    is_guarded = change.expected_revision is not None and change.expected_last_seq is not None
+    if change.removable is None or basis is None or not is_guarded:
+        return None
+    if not isinstance(remove, SeqRange) or change.message_ids or change.context_keys:
+        return None
+    return State(header=basis, removable=change.removable)
 
 
 def _may_be_late(change: Change, basis: SessionMetadata) -> bool:

@@ -56,6 +56,7 @@ class IndexUpdate:
         self.after = after
         self.token = None if is_new else random_token()
         self.may_remove = False
+        self.moving: asyncio.Task[bool] | None = None
         self._began = time.monotonic()
         self._looks_old = False
 
@@ -139,7 +140,8 @@ class Indexes:
         """Before the write: add the entries it needs, and claim those it will remove.
 
         It waits only for entries that would otherwise be missing. Readers correct an old score, and
-        remove an entry that could not be claimed.
+        remove an entry that could not be claimed. If nothing has to come before the write, what
+        moves entries up is sent together with it, as for an append.
         """
         before, after = update.before, update.after
         is_new = before is None or before.incarnation != after.incarnation
@@ -154,13 +156,14 @@ class Indexes:
             wanted.append(self._due(after, "NX"))
         if is_new:
             needed.append(self.new_namespaces([after.namespace]))
-        moving = None
         if wanted:
-            moving = self._background.start_unless_slow(self._wire.call_all(wanted))
+            update.moving = self._background.start_unless_slow(self._wire.call_all(wanted))
         claiming = self._claim(update)
+        if not needed and claiming is None:
+            return
         replies = await self._wire.call_all(needed)
         update.note(replies[:added])
-        await self._background.shortly(moving)
+        await self._background.shortly(update.moving)
         if claiming is not None:
             update.may_remove = await self._background.succeeds(claiming, _CLAIM_SECONDS)
 
@@ -176,6 +179,7 @@ class Indexes:
 
     async def finish(self, update: IndexUpdate) -> None:
         """After the write: remove the stale entries, and repair the entries it needs."""
+        await self._background.shortly(update.moving)
         await asyncio.gather(self._remove_stale(update), self._repair_added(update))
 
     async def _remove_stale(self, update: IndexUpdate) -> None:
@@ -224,6 +228,8 @@ class Indexes:
         An entry is removed only if nobody has claimed it since. An entry that belongs gets its old
         score back only if it still has that of the refused write: a later score is the right one.
         """
+        if update.moving is not None:
+            await asyncio.wait([update.moving])
         refused = update.after
         correct = {} if stored is None else self.entries(stored)
         commands: list[Command] = []

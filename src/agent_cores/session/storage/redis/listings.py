@@ -131,7 +131,8 @@ class Listings:
             and (floor is None or entry.position >= floor)
         ]
         ahead.sort(key=lambda entry: entry.position, reverse=True)
-        most = max(GROUP, 2 * wanted)
+        several_lead_to_one = any([source.subject is not None for source in sources])  # noqa: C419 - a list is faster
+        most = max(GROUP, 2 * wanted) if several_lead_to_one else wanted
         if len(ahead) > most:
             last = _count_for(ahead, most)
             if last < len(ahead):

@@ -66,6 +66,33 @@ class ConcurrencyCases(ManagerCases):
         await one.add_message(talk, "ann", "user", "two")
         assert await texts(one, talk) == ["one", "two"]
 
+    async def test_tasks_that_append_without_a_pause_starve_neither_a_replacement_nor_a_pop(
+        self, manager: SessionManager, talk: str
+    ) -> None:
+        await manager.add_message(talk, "ann", "user", "first")
+        done = asyncio.Event()
+        said: list[int] = []
+
+        async def append() -> None:
+            while not done.is_set():
+                said.append((await manager.add_message(talk, "ann", "user", "more")).seq)
+
+        tasks = [asyncio.create_task(append()) for _ in range(4)]
+        gone: list[int] = []
+        try:
+            for _ in range(3):
+                await manager.add_message(talk, "ann", "user", "one more")
+                await manager.add_message(talk, "ann", "user", "and another")
+                gone += [m.seq for m in await manager.pop_messages(talk, "ann", 2)]
+                new = [{"role": "user", "content": "new"}]
+                await manager.replace_messages(talk, "ann", new, after_seq=1)
+        finally:
+            done.set()
+            await asyncio.gather(*tasks)
+        assert len(set(gone)) == len(gone) == 6
+        assert len(set(said)) == len(said)
+        assert (await texts(manager, talk))[:2] == ["first", "new"]
+
     async def test_writers_of_different_context_keys_never_undo_each_other(
         self, manager: SessionManager, second: SessionManager, talk: str
     ) -> None:

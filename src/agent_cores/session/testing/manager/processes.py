@@ -171,6 +171,53 @@ class ProcessCases(ManagerCases):
         assert first.content == "there"
         assert first.metadata == {f"{side}{n}": n for side in "ab" for n in range(8)}
 
+    async def test_two_processes_delete_messages_and_each_counts_its_own(
+        self, manager: SessionManager, talk: str, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        await manager.add_messages(talk, "ann", said(*range(1, 101)))
+        there = {"session_id": talk, "user_id": "ann"}
+        ids = [f"m{n}" for n in range(1, 41)]
+        theirs = asyncio.ensure_future(other.verb("delete_messages", ids=ids, **there))
+        ours = await asyncio.gather(
+            *(manager.delete_messages(talk, "ann", ids=[name]) for name in reversed(ids)),
+            manager.delete_messages(talk, "ann", seqs=range(41, 51)),
+            manager.add_messages(talk, "ann", said(101)),
+        )
+        assert sum(count for count in ours if isinstance(count, int)) + await theirs == 50
+        assert await texts(manager, talk) == [str(n) for n in range(51, 102)]
+        theirs = asyncio.ensure_future(other.verb("delete_messages", keep_last=20, **there))
+        count, _ = await asyncio.gather(
+            manager.delete_messages(talk, "ann", before_seq=91),
+            manager.add_messages(talk, "ann", said(102)),
+        )
+        left = [int(str(text)) for text in await texts(manager, talk)]
+        assert count + await theirs + len(left) == 52
+        assert left == [*range(103 - len(left), 103)]
+        assert len(left) <= 12
+
+    async def test_two_processes_replace_and_pop_while_both_append(
+        self, manager: SessionManager, talk: str, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        await manager.add_messages(talk, "ann", said(1, 2, 3))
+        there = {"session_id": talk, "user_id": "ann"}
+        theirs = asyncio.ensure_future(other.do("say", texts=[f"b{n}" for n in range(40)], **there))
+        popping = asyncio.ensure_future(manager.pop_messages(talk, "ann", 2))
+        await asyncio.gather(
+            *(manager.add_message(talk, "ann", "user", f"a{n}") for n in range(40))
+        )
+        await theirs
+        popped = await popping
+        gone = [str(message.content) for message in popped]
+        left = [str(text) for text in await texts(manager, talk)]
+        said_all = [f"{side}{n}" for side in "ab" for n in range(40)]
+        assert sorted(gone + left) == sorted(["1", "2", "3", *said_all])
+        new = await manager.replace_messages(talk, "ann", said(4), after_seq=1)
+        assert await texts(manager, talk) == ["1", new[0].content]
+
     async def test_a_turn_and_a_revision_hold_across_processes(
         self, manager: SessionManager, talk: str, other: OtherProcess | None
     ) -> None:
