@@ -30,7 +30,7 @@ from agent_cores.session.service.request.json_scan import (
     least_size,
     scan,
 )
-from agent_cores.session.wire import shapes
+from agent_cores.session.wire import openai, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -61,6 +61,7 @@ _NOT_JSON = "the body is not JSON"
 _LONG_CONTENT = frozenset({b'"', b"[", b"{"})
 """How content begins, except ``null``."""
 _APPENDS = (shapes.AppendMessages, shapes.ReplaceMessages)
+_OF_ITEMS = (openai.CreateItems, openai.CreateConversation)
 
 _encode = msgspec.json.Encoder().encode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
@@ -79,7 +80,7 @@ def longest_bodies(
 
 def most_bytes(kind: Any, limits: Limits, at_most: int) -> int:  # noqa: ANN401 - a type
     """Return the largest size of a body of this type; no body may exceed ``at_most``."""
-    if kind in _APPENDS:
+    if kind in _APPENDS or kind in _OF_ITEMS:
         return at_most
     long = _long_bytes(kind, limits)
     return min(at_most, _ROOM + _ESCAPED * long if long else _SMALL)
@@ -89,6 +90,8 @@ def _long_bytes(kind: Any, limits: Limits) -> int:  # noqa: ANN401 - a type
     """Return how many bytes the long fields of a type may take when stored."""
     if kind in _APPENDS:
         return limits.append_bytes + limits.context_bytes + 3 * limits.metadata_bytes
+    if kind in _OF_ITEMS:
+        return limits.append_bytes + limits.metadata_bytes
     if kind is shapes.CreateSession:
         return 2 * limits.metadata_bytes + limits.context_bytes + limits.append_bytes
     if kind is shapes.UpdateSession:
@@ -218,6 +221,7 @@ class _LongBody:
         yield
         bounds = {
             "messages": len(raw),
+            "items": len(raw),
             "context": self._context_bound(raw),
             "context_updates": self._context_bound(raw),
             "metadata": limits.metadata_bytes,
@@ -246,6 +250,9 @@ class _LongBody:
             yield
             long["messages"] = yield from self._messages(messages)
             fields["messages"] = b"[" + b",".join(map(_object, messages)) + b"]"
+        if fields.get("items", b"")[:1] == b"[":
+            long["items"] = yield from self._items(fields["items"])
+            fields["items"] = b"[" + b",".join([b"{}"] * len(long["items"])) + b"]"
         for name in ("metadata", "metadata_updates", "create"):
             if name in fields:
                 yield from self._metadata(fields[name], name)
@@ -304,6 +311,15 @@ class _LongBody:
             long.append((content, metadata))
         return long
 
+    def _items(self, text: bytes) -> Generator[None, None, list[EncodedJson]]:
+        """Return items of a conversation as they will be stored."""
+        items: list[EncodedJson] = []
+        for index, item in enumerate(_raw_items(text)):
+            place = f"items/{index}"
+            one = yield from _bounded(bytes(item), place, self._limits.content_bytes)
+            items.append((yield from self._value(one, place)))
+        return items
+
     def _value(self, text: bytes, place: str) -> Generator[None, None, EncodedJson]:
         """Return a value as it will be stored."""
         if text.startswith((b"[", b"{")):
@@ -336,7 +352,7 @@ _Long = tuple[EncodedJson | None, EncodedJson | None]
 
 def _completed(value: Any, long: dict[str, Any]) -> Any:  # noqa: ANN401 - the body
     """Insert the long values."""
-    for name in ("context", "context_updates", "content"):
+    for name in ("context", "context_updates", "content", "items"):
         if name in long:
             setattr(value, name, long[name])
     for message, (content, metadata) in zip(
@@ -416,6 +432,33 @@ def _messages(text: bytes, limits: Limits) -> list[_RawMessage]:
             place, problem = "messages", f"at most {limits.append_messages}"
             raise ShapeError(place, problem) from error
         raise ShapeError(place, _problem(error)) from error
+
+
+class _AnyItem(msgspec.Struct, gc=False):
+    """Any object. Decoding stops at the first one beyond the limit."""
+
+    def __post_init__(self) -> None:
+        _counted.left -= 1
+        if _counted.left < 0:
+            detail = "too many items"
+            raise ValueError(detail)
+
+
+_count_items = msgspec.json.Decoder(list[_AnyItem]).decode
+_decode_raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _raw_items(text: bytes) -> list[msgspec.Raw]:
+    """Return the items of a list, none of them decoded; refuse too many, or others than objects."""
+    _counted.left = openai.MOST_ITEMS
+    try:
+        _count_items(text)
+    except msgspec.ValidationError as error:
+        if _counted.left < 0:
+            raise ShapeError("items", f"at most {openai.MOST_ITEMS}") from error
+        field = _shape_error(error).field
+        raise ShapeError(f"items/{field}" if field else "items", _problem(error)) from error
+    return _decode_raw_list(text)
 
 
 def _problem(error: msgspec.ValidationError) -> str:
