@@ -53,7 +53,7 @@ class Creation(NamedTuple):
     """The calls that create one session, without its id and incarnation."""
 
     listed: tuple[bytes | str | int, ...]
-    """Adds the session to its owner's list; the member precedes the last two values."""
+    """Adds the session to its owner's list; the member follows."""
     due_at: str
     write: bytes
 
@@ -104,9 +104,8 @@ class RedisOneConnection(Store[Prepared]):
         session_id = secrets.token_urlsafe(16)
         incarnation = str(10**18 + secrets.randbelow(8 * 10**18))
         member = f"{session_id}\0{incarnation}"
-        *script, score, end = self._creation.listed
         entries = (
-            (*script, member, score, end),
+            (*self._creation.listed, member),
             ("ZADD", self._keys.due("default", session_id), "GT", self._creation.due_at, member),
             ("SADD", self._keys.namespaces, "default"),
         )
@@ -128,7 +127,7 @@ class RedisOneConnection(Store[Prepared]):
         assert applied.header.expires_at is not None
         listed_at, end = to_millis(applied.header.last_active_at), applied.header.expires_at
         return Creation(
-            (b"EVALSHA", sha, 1, owned, "add", listed_at, to_millis(end)),
+            (b"EVALSHA", sha, 1, owned, "add", to_millis(end), "-", listed_at),
             str(to_millis(end)),
             encode_msgpack(create_write(applied)),
         )

@@ -17,8 +17,9 @@ from schemathesis.core.parameters import ParameterLocation
 
 from tests.fuzz import sessions
 
+_OPERATORS = "/v1/operator/"
 _FOR_OPERATORS = ("created_at", "author_id")
-"""Fields of a message that only an operator may give; the fuzzer is none."""
+"""Fields of a message that only an operator may give: elsewhere the fuzzer is none."""
 _SELECTORS = ("ids", "seqs", "before_seq", "keep_last")
 ANSWERS: Counter[tuple[str, int]] = Counter()
 _COUNTING = threading.Lock()
@@ -30,12 +31,16 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     known = None
     if _is_positive(case, "path") and "id" in (case.path_parameters or {}):
         known = sessions.made()
-        fitting = {"id": known.id, "seq": 1, "turn": sessions.TURN}
+        fitting = {"id": known.id, "seq": 1, "turn": sessions.TURN, "item_id": known.item_id}
         case.path_parameters = {name: fitting[name] for name in case.path_parameters}
     if _is_positive(case, "header") and case.headers:
         _fit_headers(case.headers, known)
     if _is_positive(case, "query") and case.query:
-        case.query = _fit_query(case.query)
+        case.query = _fit_query(case.query, known)
+    if case.operation.path.startswith(_OPERATORS):
+        _fit_operator(case)
+    elif case.headers:
+        case.headers.pop("X-Operator", None)
     if _is_positive(case, "body") and isinstance(case.body, dict):
         case.body = _fit_body(case.operation.definition.raw["operationId"], _told(case.body))
 
@@ -65,7 +70,19 @@ def _fit_headers(headers: Any, known: sessions.Known | None) -> None:
         headers["Idempotency-Key"] = str(uuid.uuid4())
 
 
-def _fit_query(query: dict[str, Any]) -> dict[str, Any]:
+def _fit_operator(case: Any) -> None:
+    """Call as an operator, in an order that the listing has, from its beginning."""
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    case.headers.pop("X-User-Groups", None)
+    case.headers["X-Operator"] = "fuzzer"
+    if case.query:
+        case.query = _without(case.query, {"order", "cursor"})
+
+
+def _fit_query(query: dict[str, Any], known: sessions.Known | None) -> dict[str, Any]:
+    if "after" in query and known is not None:
+        query = {**query, "after": known.item_id}
     if "cursor" in query:
         return {"limit": 1, "cursor": sessions.cursor()}
     if "id" in query:
@@ -105,6 +122,9 @@ def _fit_body(operation: str, body: dict[str, Any]) -> dict[str, Any]:
             message["id"] = str(uuid.uuid4())
         for name in _FOR_OPERATORS:
             message.pop(name, None)
+    for item in body.get("items") or []:
+        if item.get("id"):
+            item["id"] = str(uuid.uuid4())
     for kind in ("context", "metadata"):
         updates = f"{kind}_updates"
         if updates in body:

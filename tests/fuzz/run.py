@@ -165,10 +165,9 @@ def too_few(counts: list[Count]) -> dict[str, str]:
 
 
 def _good(counts: list[Count]) -> Counter[str]:
-    good = Counter({route.name: 0 for route in ROUTES if route.right != "operator"})
+    good = Counter({route.name: 0 for route in ROUTES})
     for label, status, count in counts:
-        if label in good:
-            good[label] += count if 200 <= status < 300 else 0
+        good[label] += count if 200 <= status < 300 else 0
     return good
 
 

@@ -21,7 +21,7 @@ async def main() -> None:
         name="fuzzer",
         namespace="default",
         secret_hash=hashed(secret),
-        rights=("read", "write", "act-as", "admin"),
+        rights=("read", "write", "act-as", "admin", "operator"),
         created_at=utc_now(),
     )
     manager = SessionManager("memory", settings=SessionSettings())

@@ -30,8 +30,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     the session in its path; only callers who may do that learn that a request's shape is wrong.
     ``role`` says the same in words, for the documentation. ``creates``: the session may be
     missing if the body has ``create``. ``query`` maps parameters to ``integer``, ``few``
-    (1 to 100), ``flag``, ``text``, ``texts``, ``status``, ``order``, ``time`` or ``object``
-    (JSON). ``names`` maps the manager's argument names to those of the HTTP interface.
+    (1 to 100), ``flag``, ``text``, ``texts``, ``includes``, ``status``, ``order``, ``time`` or
+    ``object`` (JSON). ``names`` maps the manager's argument names to those of the HTTP interface.
     """
 
     method: str

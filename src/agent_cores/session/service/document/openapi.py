@@ -15,6 +15,7 @@ from agent_cores.session.service.document.bounds import set_bounds
 from agent_cores.session.service.document.examples import EXAMPLES
 from agent_cores.session.service.document.items import describe_items
 from agent_cores.session.service.openai.errors import STATUS, is_conversation_path
+from agent_cores.session.verbs.operators import INCLUDED
 from agent_cores.session.version import distribution_version
 from agent_cores.session.wire import openai, shapes
 from agent_cores.session.wire.errors import ERRORS
@@ -28,8 +29,6 @@ _JSON = "application/json"
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _OPENAI_ERROR = {_JSON: {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
 _KINDS: dict[str, dict[str, Any]] = {
-    "few": {"type": "integer", "minimum": 1, "maximum": 100},
-    "order": {"type": "string", "enum": ["asc", "desc"]},
     "integer": {"type": "integer", "format": "int64"},
     "flag": {"type": "boolean"},
     "text": {"type": "string"},
@@ -41,6 +40,12 @@ _KINDS: dict[str, dict[str, Any]] = {
     "time": {"type": "string", "format": "date-time"},
     "object": {"type": "object", "additionalProperties": True},
 }
+_OPENAI_KINDS: dict[str, dict[str, Any]] = {
+    "few": {"type": "integer", "minimum": 1, "maximum": 100},
+    "order": {"type": "string", "enum": ["asc", "desc"]},
+    "includes": {"type": "array", "items": {"type": "string"}},
+}
+"""Parameters of OpenAI's interface, whose bounds do not depend on their names."""
 _BOUNDS: dict[str, dict[str, Any]] = {
     "limit": {"minimum": 1, "maximum": 1000},
     "message_limit": {"minimum": 0, "maximum": 1000},
@@ -49,6 +54,8 @@ _BOUNDS: dict[str, dict[str, Any]] = {
     "before_seq": {"minimum": 0, "maximum": LARGEST_NUMBER},
     "expected_last_seq": {"minimum": 0, "maximum": LARGEST_NUMBER},
     "turn": {"minLength": 1, **shapes.NAME_SCHEMA},
+    "order": {"enum": ["active", "created"]},
+    "include": {"items": {"type": "string", "enum": [*INCLUDED]}},
 }
 _PATH = {
     "id": {"type": "string", "minLength": 1},
@@ -219,7 +226,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     for name, kind in route.query.items():
-        schema = _KINDS[kind] if kind == "few" else {**_KINDS[kind], **_BOUNDS.get(name, {})}
+        schema = _OPENAI_KINDS.get(kind) or {**_KINDS[kind], **_BOUNDS.get(name, {})}
         parameter: dict[str, Any] = {"name": name, "in": "query"}
         if kind == "object":
             parameter["content"] = {_JSON: {"schema": schema}}

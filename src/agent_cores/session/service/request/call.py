@@ -233,7 +233,7 @@ class Call:
             kind = self.route.query.get(name)
             if kind is None:
                 raise ShapeError(token(name), "no such parameter")
-            if kind == "texts":
+            if kind in {"texts", "includes"}:
                 values.setdefault(name, []).append(value)
             elif name in values:
                 raise ShapeError(name, "given twice")

@@ -107,8 +107,7 @@ async def delete_conversation(call: Call) -> Response:
 
 async def create_conversation_items(call: Call) -> Response:
     """Add items, all in one write; those that are stored already are not added again."""
-    query = call.query()
-    del query  # what to include is for services that run models
+    call.query()  # what to include is accepted: nothing is ever left out
     body: openai.CreateItems = call.body()
     items = _items(call, body.items)
     try:
@@ -232,7 +231,7 @@ async def _seq_of(call: Call, item_id: str) -> int:
     return found[0].seq
 
 
-_INCLUDE = {"include": "texts", "include[]": "texts"}
+_INCLUDE = {"include": "includes", "include[]": "includes"}
 
 ROUTES = (
     Route(

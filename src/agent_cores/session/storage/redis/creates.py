@@ -15,7 +15,7 @@ from agent_cores.session.models.change import Applied, Change, State, apply_chan
 from agent_cores.session.storage.batching import Coalescer
 from agent_cores.session.storage.redis.commands import APPLY, Command
 from agent_cores.session.storage.redis.connection import ALONE_BYTES
-from agent_cores.session.storage.redis.indexes import IndexUpdate
+from agent_cores.session.storage.redis.indexes import IndexUpdate, NewEntries, additions
 from agent_cores.session.storage.redis.records import encode_msgpack
 from agent_cores.session.storage.redis.writes import create_write
 
@@ -38,7 +38,7 @@ class New(NamedTuple):
 
     applied: Applied
     update: IndexUpdate
-    additions: list[Command]
+    entries: list[NewEntries]
     write: Command
 
 
@@ -104,23 +104,27 @@ class Creates:
 
     async def _add_entries(self, batch: Sequence[New]) -> list[SessionError | None]:
         """Add the index entries of a batch; return each session's error, or ``None``."""
+        lists: dict[tuple[bytes, ...], list[NewEntries]] = {}
         shards: dict[bytes, list[bytes | str]] = {}
         placed: list[bytes] = []
         for new in batch:
+            for entry in new.entries:
+                lists.setdefault(entry.lists, []).append(entry)
             shard, score, member = self._indexes.new_due(new.applied.header)
             shards.setdefault(shard, []).extend((score, member))
             placed.append(shard)
-        commands = [command for new in batch for command in new.additions]
+        commands = [additions(entries) for entries in lists.values()]
         for shard, members in shards.items():
             commands.append(Command.write("ZADD", shard, "GT", *members, key=shard))
         names = {new.applied.header.namespace for new in batch}
         commands.append(self._indexes.new_namespaces(names))
         replies = iter(await self._wire.try_all(commands))
-        listed = [[next(replies) for _ in new.additions] for new in batch]
+        listed = {key: next(replies) for key in lists}
         queued = {shard: next(replies) for shard in shards}
         named = next(replies)
         failures: list[SessionError | None] = []
-        for new, shard, answers in zip(batch, placed, listed, strict=True):
+        for new, shard in zip(batch, placed, strict=True):
+            answers = [listed[entry.lists] for entry in new.entries]
             new.update.note(answers)
             failures.append(_first_error([*answers, queued[shard], named]))
         return failures

@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.redis.commands import INDEX, REMOVE, REPAIR, Command
 from agent_cores.session.storage.redis.keys import claim_of, member_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
@@ -35,6 +35,7 @@ _RECENT = 5.0
 """Seconds. An older entry is, or soon will be, old enough for a reader to remove."""
 _CLAIM_SECONDS = 0.5
 _KEPT = "kept"  # these lists do not expire
+_NO_CLAIM = "-"
 
 EntryKey = tuple[bytes, bytes]
 """A list's key, and the session's member in it."""
@@ -74,6 +75,23 @@ def random_token() -> str:
     return secrets.token_hex(8)
 
 
+class NewEntries(NamedTuple):
+    """A new session's entries in lists that share a hash tag; ``end`` is that of the session."""
+
+    lists: tuple[bytes, ...]
+    member: bytes
+    score: int
+    end: str
+
+
+def additions(entries: Sequence[NewEntries]) -> Command:
+    """Return the command that adds new sessions to the same lists."""
+    ends = [entry.end for entry in entries]
+    end = _KEPT if _KEPT in ends else "" if "" in ends else max(ends, key=int)
+    pairs = [value for entry in entries for value in (entry.score, entry.member)]
+    return INDEX.on(entries[0].lists, "add", end, _NO_CLAIM, *pairs)
+
+
 class Indexes:
     """The lists of owners, tags and subjects, and the due queue."""
 
@@ -94,10 +112,19 @@ class Indexes:
             entries[key, member] = to_millis(grant.granted_at)
         return entries
 
-    def new_entries(self, header: SessionMetadata) -> list[Command]:
-        """Return the commands that add a new session to the lists, without the due queue."""
-        additions = self._additions(IndexUpdate(None, header, is_new=True), None)
-        return [command for command, _ in additions]
+    def new_entries(self, header: SessionMetadata) -> list[NewEntries]:
+        """Return the entries of a new session in lists, without the due queue."""
+        member = member_of(header.session_id, header.incarnation)
+        active_at = to_millis(header.listed_at or header.last_active_at)
+        owned, created = tuple(self._owned(header, header.tags)), tuple(self._created(header))
+        entries = [
+            NewEntries(owned, member, active_at, _end(header.expires_at)),
+            NewEntries(created, member, to_millis(header.created_at), _KEPT),
+        ]
+        for subject, grant in header.grants.items():
+            key = self._keys.shared_with(header.namespace, subject)
+            entries.append(NewEntries((key,), member, to_millis(grant.granted_at), _KEPT))
+        return entries
 
     def new_due(self, header: SessionMetadata) -> tuple[bytes, str, bytes]:
         """Return key, score and member of a new session in the due queue."""
@@ -175,7 +202,8 @@ class Indexes:
 
     async def repair(self, header: SessionMetadata) -> None:
         """Restore every entry of a stored session, in case it was removed or lost."""
-        await self._wire.call_all([*self.new_entries(header), self._due(header, "NX")])
+        added = [additions([entry]) for entry in self.new_entries(header)]
+        await self._wire.call_all([*added, self._due(header, "NX")])
 
     async def remove(self, header: SessionMetadata) -> None:
         """Remove every entry of one incarnation that no longer exists."""
@@ -228,7 +256,7 @@ class Indexes:
         """Return the commands that move a session up in the lists of its owner and its tags."""
         member = member_of(header.session_id, header.incarnation)
         keys = tuple(self._owned(header, tags))
-        return INDEX.on(keys, "move", member, to_millis(at), _end(ends))
+        return INDEX.on(keys, "move", _end(ends), _NO_CLAIM, to_millis(at), member)
 
     async def undo_move(self, header: SessionMetadata, moved_to: datetime) -> None:
         """Undo ``move`` for an append that was not written: ``header`` is what is stored.
@@ -293,7 +321,7 @@ class Indexes:
 def claimed(entry: EntryKey, token: str) -> Command:
     """Return the claim of an entry: from then on only ``removal`` with that token removes it."""
     key, member = entry
-    return INDEX.on((key, claim_of(key, member)), "claim", member, 0, _KEPT, token)
+    return INDEX.on((key, claim_of(key, member)), "claim", _KEPT, token, 0, member)
 
 
 def removal(entry: EntryKey, token: str) -> Command:
@@ -306,9 +334,9 @@ def _added(
     keys: tuple[bytes, ...], member: bytes, score: int, end: str, token: str | None
 ) -> Command:
     if token is None:
-        return INDEX.on(keys, "add", member, score, end)
+        return INDEX.on(keys, "add", end, _NO_CLAIM, score, member)
     claims = tuple(claim_of(key, member) for key in keys)
-    return INDEX.on(keys + claims, "add", member, score, end, token)
+    return INDEX.on(keys + claims, "add", end, token, score, member)
 
 
 def _ends_earlier(before: SessionMetadata | None, after: SessionMetadata) -> bool:

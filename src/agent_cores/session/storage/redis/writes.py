@@ -249,16 +249,17 @@ def _end(end: datetime | None) -> str:
 
 
 def _text(value: Field) -> str:
+    if type(value) is str:  # most are, and every create encodes some twenty
+        return value
     if value is None:
         return ""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _texts(fields: Fields) -> Iterable[str]:
-    for name, value in fields.items():
-        if value is not None:
-            yield name
-            yield _text(value)
+def _texts(fields: Fields) -> list[str]:
+    return [
+        text for name, value in fields.items() if value is not None for text in (name, _text(value))
+    ]
 
 
 def _context_texts(applied: Applied) -> Iterable[str]:

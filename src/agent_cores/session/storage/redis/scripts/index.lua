@@ -1,17 +1,18 @@
--- Add a session to lists that share a hash tag, or move it up in those that it is in.
--- KEYS: the lists; with a token, as many claims follow.  ARGV: 'add', 'move' or 'claim', member, score,
--- the session's end ('' is never, 'kept': the lists do not expire), and optionally a token: only the
--- last writer to claim an entry may remove it. '' releases the claim.
--- Replies for 'add' whether the entry is so old that a reader may remove it as stale.
-local mode, member, score, ends, token = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local lists = token and #KEYS / 2 or #KEYS
+-- Add sessions to lists that share a hash tag, or move them up in those that they are in.
+-- KEYS: the lists; with a token, as many claims follow.  ARGV: 'add', 'move' or 'claim'; the end of the
+-- session, or the latest one ('' is never, 'kept': the lists do not expire); a token, or '-': only the
+-- last writer to claim an entry may remove it, and '' releases the claim; then each score and member.
+-- Replies for 'add' whether an entry is so old that a reader may remove it as stale.
+local mode, ends, token = ARGV[1], ARGV[2], ARGV[3]
+local claimed = token ~= '-'
+local lists = claimed and #KEYS / 2 or #KEYS
 for i = 1, lists do
-  local list, claim = KEYS[i], token and KEYS[lists + i]
+  local list, claim = KEYS[i], claimed and KEYS[lists + i]
   local is_new = redis.call('EXISTS', list) == 0
-  if mode == 'add' then redis.call('ZADD', list, 'GT', score, member)
-  elseif mode == 'move' then redis.call('ZADD', list, 'XX', 'GT', score, member) end
+  if mode == 'add' then redis.call('ZADD', list, 'GT', unpack(ARGV, 4))
+  elseif mode == 'move' then redis.call('ZADD', list, 'XX', 'GT', unpack(ARGV, 4)) end
   if token == '' then redis.call('DEL', claim)
-  elseif token then
+  elseif claimed then
     redis.call('HSET', claim, 'token', token)
     redis.call('PEXPIRE', claim, 3600000)
   end
@@ -22,4 +23,6 @@ for i = 1, lists do
     else redis.call('PEXPIREAT', list, erase_at, 'GT') end
   end
 end
-return mode == 'add' and tonumber(score) < tonumber(redis.call('TIME')[1]) * 1000 - 5000
+local oldest = tonumber(ARGV[4])
+for i = 6, #ARGV, 2 do oldest = math.min(oldest, tonumber(ARGV[i])) end
+return mode == 'add' and oldest < tonumber(redis.call('TIME')[1]) * 1000 - 5000
