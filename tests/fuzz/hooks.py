@@ -117,14 +117,8 @@ def _fit_body(operation: str, body: dict[str, Any]) -> dict[str, Any]:
         "expires_at": "2999-01-01T00:00:00Z",
     }
     body = {name: known.get(name, value) if value else value for name, value in body.items()}
-    for message in body.get("messages", []):
-        if message.get("id"):
-            message["id"] = str(uuid.uuid4())
-        for name in _FOR_OPERATORS:
-            message.pop(name, None)
-    for item in body.get("items") or []:
-        if item.get("id"):
-            item["id"] = str(uuid.uuid4())
+    for message in [*body.get("messages", []), *(body.get("items") or [])]:
+        _fit_message(message)
     for kind in ("context", "metadata"):
         updates = f"{kind}_updates"
         if updates in body:
@@ -138,6 +132,14 @@ def _fit_body(operation: str, body: dict[str, Any]) -> dict[str, Any]:
     if operation == "take_turn":
         body["turn"] = sessions.TURN
     return body
+
+
+def _fit_message(message: dict[str, Any]) -> None:
+    """Give a message an id of its own, where it has one, and nothing that is for operators."""
+    if message.get("id"):
+        message["id"] = str(uuid.uuid4())
+    for name in _FOR_OPERATORS:
+        message.pop(name, None)
 
 
 def _with_one_selector(body: dict[str, Any]) -> dict[str, Any]:
