@@ -31,12 +31,12 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     known = None
     if _is_positive(case, "path") and "id" in (case.path_parameters or {}):
         known = sessions.made()
-        fitting = {"id": known.id, "seq": 1, "turn": sessions.TURN}
+        fitting = {"id": known.id, "seq": 1, "turn": sessions.TURN, "item_id": known.item_id}
         case.path_parameters = {name: fitting[name] for name in case.path_parameters}
     if _is_positive(case, "header") and case.headers:
         _fit_headers(case.headers, known)
     if _is_positive(case, "query") and case.query:
-        case.query = _fit_query(case.query)
+        case.query = _fit_query(case.query, known)
     if case.operation.path.startswith(_OPERATORS):
         _fit_operator(case)
     elif _is_positive(case, "header") and case.headers:
@@ -80,7 +80,9 @@ def _fit_operator(case: Any) -> None:
         case.query = _without(case.query, {"order", "cursor"})
 
 
-def _fit_query(query: dict[str, Any]) -> dict[str, Any]:
+def _fit_query(query: dict[str, Any], known: sessions.Known | None) -> dict[str, Any]:
+    if "after" in query and known is not None:
+        query = {**query, "after": known.item_id}
     if "cursor" in query:
         return {"limit": 1, "cursor": sessions.cursor()}
     if "id" in query:
@@ -115,11 +117,8 @@ def _fit_body(operation: str, body: dict[str, Any]) -> dict[str, Any]:
         "expires_at": "2999-01-01T00:00:00Z",
     }
     body = {name: known.get(name, value) if value else value for name, value in body.items()}
-    for message in body.get("messages", []):
-        if message.get("id"):
-            message["id"] = str(uuid.uuid4())
-        for name in _FOR_OPERATORS:
-            message.pop(name, None)
+    for message in [*body.get("messages", []), *(body.get("items") or [])]:
+        _fit_message(message)
     for kind in ("context", "metadata"):
         updates = f"{kind}_updates"
         if updates in body:
@@ -133,6 +132,14 @@ def _fit_body(operation: str, body: dict[str, Any]) -> dict[str, Any]:
     if operation == "take_turn":
         body["turn"] = sessions.TURN
     return body
+
+
+def _fit_message(message: dict[str, Any]) -> None:
+    """Give a message an id of its own, where it has one, and nothing that is for operators."""
+    if message.get("id"):
+        message["id"] = str(uuid.uuid4())
+    for name in _FOR_OPERATORS:
+        message.pop(name, None)
 
 
 def _with_one_selector(body: dict[str, Any]) -> dict[str, Any]:

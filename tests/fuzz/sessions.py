@@ -26,6 +26,7 @@ class Known(NamedTuple):
 
     id: str
     precondition: str
+    item_id: str
 
 
 def made() -> Known:
@@ -34,10 +35,12 @@ def made() -> Known:
     made, headers = _sent("POST", "/v1/sessions", {"id": session_id})
     path = f"/v1/sessions/{session_id}"
     said = {"messages": [{"role": "user", "content": "hello"}]}
-    _sent("POST", f"{path}/messages", said)
+    appended, _ = _sent("POST", f"{path}/messages", said)
     _sent("POST", f"{path}/turn", {"turn": TURN, "lease_seconds": 300})
     alone = next(_NUMBER) % 2
-    return Known(session_id, f'"{made["revision"]}"' if alone else headers["ETag"])
+    return Known(
+        session_id, f'"{made["revision"]}"' if alone else headers["ETag"], appended["data"][0]["id"]
+    )
 
 
 def cursor() -> str:

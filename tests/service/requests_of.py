@@ -12,6 +12,9 @@ from agent_cores.session.service.routing import Route
 OF_SESSION = [route for route in ROUTES if "{id}" in route.path]
 OTHERS = [route for route in ROUTES if "{id}" not in route.path]
 
+FIRST_ID = "first"
+"""The id of the first message of a session."""
+
 _BODIES: dict[str, Any] = {
     "update_session": {"metadata_updates": {"a": 1}},
     "add_messages": {"messages": [{"role": "user", "content": "x"}]},
@@ -24,6 +27,8 @@ _BODIES: dict[str, Any] = {
     "take_turn": {"turn": "t"},
     "transfer_ownership": {"owner_id": "zoe"},
     "erase_user": {"user_id": "zoe"},
+    "update_conversation": {"metadata": {"a": "b"}},
+    "create_conversation_items": {"items": [{"role": "user", "content": "x"}]},
 }
 
 
@@ -36,6 +41,7 @@ class Ready(msgspec.Struct, frozen=True):
     def path(self, session_id: str, *, seq: object = 1, turn: str = "t") -> str:
         """Return the path for a session."""
         path = self.route.path.replace("{id}", session_id)
+        path = path.replace("{item_id}", FIRST_ID)
         return path.replace("{seq}", str(seq)).replace("{turn}", turn)
 
     @property

@@ -12,7 +12,7 @@ import pytest
 from agent_cores.session.service.auth.api_keys import split_key
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.testing.wrapping import CountingProvider
-from tests.service.requests_of import OF_SESSION, Ready, other_requests_of, requests_of
+from tests.service.requests_of import FIRST_ID, OF_SESSION, Ready, other_requests_of, requests_of
 from tests.service.tokens import ISSUER, token
 from tests.service.wire import Caller, Reply, Wire
 
@@ -43,6 +43,13 @@ NEEDED = {
     "POST S/turn": "editor",
     "PUT S/turn/{turn}": "editor",
     "DELETE S/turn/{turn}": "editor",
+    "GET C": "viewer",
+    "POST C": "editor",
+    "DELETE C": "owner",
+    "GET C/items": "viewer",
+    "POST C/items": "editor",
+    "GET C/items/{item_id}": "viewer",
+    "DELETE C/items/{item_id}": "owner",
 }
 """The least role for the request of each route: message 1 is the owner's, the grant one's own."""
 
@@ -135,8 +142,13 @@ async def prepared(wire: Wire, visibility: str, session_id: str) -> None:
         ):
             grant = {"subject": subject, "role": role, "expires_at": end}
             assert (await olga("PUT", f"{path}/grants", grant)).status == 200
-    await olga.say(session_id)
+    first = {"role": "user", "content": "hello", "id": FIRST_ID}
+    await olga("POST", f"{path}/messages", {"messages": [first]})
     await olga("POST", f"{path}/turn", {"turn": "t", "lease_seconds": 300})
+
+
+def short(name: str) -> str:
+    return name.replace("/v1/sessions/{id}", "S").replace("/v1/conversations/{id}", "C")
 
 
 def role_in(visibility: str, role: str | None) -> str | None:
@@ -148,8 +160,7 @@ def role_in(visibility: str, role: str | None) -> str | None:
 
 
 def test_the_tables_have_every_route_and_every_kind_of_caller() -> None:
-    paths = {f"{r.method} {r.path.replace('/v1/sessions/{id}', 'S')}" for r in OF_SESSION}
-    assert paths == set(NEEDED)
+    assert {short(route.name) for route in OF_SESSION} == set(NEEDED)
     ready = requests_of("x") + other_requests_of("x")
     assert {one.name for one in ready} == {route.name for route in ROUTES}
     assert {*ROLES, *REFUSED} >= {
@@ -187,7 +198,7 @@ async def test_a_role_opens_what_the_table_says(
     tokens_wire.clock.advance(20)
     for number, ready in enumerate(requests_of(user_id)):
         reply = await send(caller, ready, f"s{number}")
-        needed = NEEDED[ready.name.replace("/v1/sessions/{id}", "S")]
+        needed = NEEDED[short(ready.name)]
         said = reply.status if reply.status < 400 else reply.code
         if role is None:
             assert said == "session_not_found", ready.name

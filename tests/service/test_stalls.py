@@ -47,6 +47,7 @@ VALUES: dict[str, Callable[[int], bytes]] = {
 
 
 APPEND = next(route for route in ROUTES if route.handler.__name__ == "add_messages")
+ITEMS = next(route for route in ROUTES if route.handler.__name__ == "create_conversation_items")
 
 
 def fields_of(route: Route) -> set[str]:
@@ -67,6 +68,14 @@ def bodies(route: Route, value: bytes) -> list[bytes]:
             message % (b'"content":%b' % value),
             message % (b'"content":"x","metadata":{"a":%b}' % value),
             message % (b'"content":"x","id":%b' % value),
+        ]
+    if b"items" in fields:
+        item = b'{"items":[{"type":"message","role":"user","content":[],%b}]}'
+        found += [
+            b'{"items":[{"role":"user","content":%b}]}' % value,
+            item % (b'"more":%b' % value),
+            item % (b'"id":%b' % value),
+            b'{"items":[{"type":%b}]}' % value,
         ]
     return found
 
@@ -101,7 +110,9 @@ def _few_objects() -> Iterator[None]:
 
 WRITES = [route for route in ROUTES if route.request is not None]
 TAKING = [
-    route for route in WRITES if {"metadata", "metadata_updates", "messages"} & fields_of(route)
+    route
+    for route in WRITES
+    if {"metadata", "metadata_updates", "messages", "items"} & fields_of(route)
 ]
 
 
@@ -111,7 +122,7 @@ async def test_no_body_holds_up_the_event_loop(kind: str, monkeypatch: pytest.Mo
     sent = [(route, body) for route in WRITES for body in bodies(route, short)[:2]]
     sent += [(route, body) for route in TAKING for body in bodies(route, long)]
     if kind != "near zero":  # which is slow altogether, though nothing waits for it
-        sent += [(APPEND, body) for body in bodies(APPEND, longer)]
+        sent += [(route, body) for route in (APPEND, ITEMS) for body in bodies(route, longer)]
     for route, body in sent:
         took = await longest(route, body, monkeypatch)
         assert took < LONGEST_SECONDS, (route.name, body[:40])
@@ -144,3 +155,25 @@ async def test_an_append_at_its_bounds_is_stored_as_it_was_sent(
     assert stored["content"] == [[1.5, {}]] * 800
     assert stored["metadata"] == {"a": "\u00e9"}
     assert stalls.longest < LONGEST_SECONDS
+
+
+@pytest.mark.parametrize(
+    "kind", sorted(VALUES.keys() - {"near zero", "too large", "deep", "one key"})
+)
+async def test_no_message_shown_as_an_item_holds_up_the_event_loop(
+    wire: Wire, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await wire.caller("ann")
+    session_id = await ann.new_session()
+    value = VALUES[kind](MIB - 1_000)
+    for content in (value, b'{"type":"message","role":"user","content":%b}' % value):
+        body = b'{"messages":[%b]}' % b",".join([b'{"role":"user","content":%b}' % content] * 3)
+        reply = await ann("POST", f"{S}/{session_id}/messages", body)
+        assert reply.status in {201, 422}
+    path = f"/v1/conversations/{session_id}/items"
+    took: list[float] = []
+    while len(took) < 3 and min(took, default=1.0) >= LONGEST_SECONDS:
+        with watched(monkeypatch) as stalls:
+            assert (await asyncio.create_task(ann("GET", path))).status == 200
+        took.append(stalls.longest)
+    assert min(took) < LONGEST_SECONDS

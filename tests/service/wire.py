@@ -34,7 +34,8 @@ class Reply(msgspec.Struct):
 
     @property
     def code(self) -> str:
-        code: str = self.json()["code"]
+        problem = self.json()
+        code: str = problem.get("error", problem)["code"]  # OpenAI's shape has it inside
         return code
 
 

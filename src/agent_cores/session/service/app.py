@@ -28,6 +28,7 @@ from agent_cores.session.service.cors import Cors
 from agent_cores.session.service.headers import Headers
 from agent_cores.session.service.log.outline import kinds, outline
 from agent_cores.session.service.log.requests import RequestLog
+from agent_cores.session.service.openai.errors import error_response, is_conversation_path
 from agent_cores.session.service.problems import Refusal, ShapeError
 from agent_cores.session.service.request.bodies import longest_bodies
 from agent_cores.session.service.request.budget import Budget, counted
@@ -37,7 +38,7 @@ from agent_cores.session.service.request.reservation import Reservation
 from agent_cores.session.service.request.time_slices import TimeSlices
 from agent_cores.session.service.responses import Response, offered, problem_response, send_response
 from agent_cores.session.service.routes import ROUTES
-from agent_cores.session.service.routing import Route, Router
+from agent_cores.session.service.routing import Route, Router, relative_path
 from agent_cores.session.service.settings import ServiceSettings
 from agent_cores.session.verbs.audit import record
 
@@ -174,9 +175,9 @@ class Service:
             if _is_given_up():
                 reservation.release()
                 raise
-            response = self._refusal(_UnfinishedError(error), route, request_id)
+            response = self._refusal(_UnfinishedError(error), scope, call, request_id)
         except Exception as error:  # noqa: BLE001 - every failure gets a response
-            response = self._refusal(error, route, request_id)
+            response = self._refusal(error, scope, call, request_id)
         except BaseException:
             reservation.release()
             raise
@@ -269,10 +270,16 @@ class Service:
             if not (route.creates and b'"create"' in call.raw):
                 raise
 
-    def _refusal(self, error: Exception, route: Route | None, request_id: bytes) -> Response:
-        names = route.names if route is not None else {}
-        number = request_id.decode("latin-1")
-        response = problem_response(error, names, self._components.clock())
+    def _refusal(
+        self, error: Exception, scope: Scope, call: Call | None, request_id: bytes
+    ) -> Response:
+        names = call.route.names if call is not None else {}
+        number, at = request_id.decode("latin-1"), self._components.clock()
+        if is_conversation_path(relative_path(scope)):
+            repeatable = call is None or call.is_repeatable
+            response = error_response(error, names, at, repeatable=repeatable)
+        else:
+            response = problem_response(error, names, at)
         if not isinstance(error, SessionError | Refusal):
             logger.error("request %s failed: %s", number, outline(error))
         elif response.status >= 500:  # noqa: PLR2004

@@ -19,7 +19,7 @@ _ORIGIN = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
 _VARY = (b"vary", b"Origin")
 _EXPOSED = (
     b"access-control-expose-headers",
-    b"ETag, X-Request-Id, Idempotent-Replayed, Location, Retry-After, Had-Grant",
+    b"ETag, X-Request-Id, Idempotent-Replayed, Location, Retry-After, Had-Grant, X-Should-Retry",
 )
 _TAKEN = (
     b"Authorization",
@@ -31,6 +31,18 @@ _TAKEN = (
     b"X-Request-Id",
     b"X-User-Id",
     b"X-User-Groups",
+    # What OpenAI's client for JavaScript sends along.
+    b"OpenAI-Organization",
+    b"OpenAI-Project",
+    b"X-Stainless-Arch",
+    b"X-Stainless-Helper-Method",
+    b"X-Stainless-Lang",
+    b"X-Stainless-OS",
+    b"X-Stainless-Package-Version",
+    b"X-Stainless-Retry-Count",
+    b"X-Stainless-Runtime",
+    b"X-Stainless-Runtime-Version",
+    b"X-Stainless-Timeout",
 )
 _PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),

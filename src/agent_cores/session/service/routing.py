@@ -29,9 +29,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     any credential, or ``open`` for no credential. ``action`` is the least that the route does with
     the session in its path; only callers who may do that learn that a request's shape is wrong.
     ``role`` says the same in words, for the documentation. ``creates``: the session may be
-    missing if the body has ``create``. ``query`` maps parameters to ``integer``, ``flag``,
-    ``text``, ``texts``, ``time`` or ``object`` (JSON). ``names`` maps the manager's argument names
-    to those of the HTTP interface.
+    missing if the body has ``create``. ``query`` maps parameters to ``integer``, ``few``
+    (1 to 100), ``flag``, ``text``, ``texts``, ``includes``, ``status``, ``order``, ``time`` or
+    ``object`` (JSON). ``names`` maps the manager's argument names to those of the HTTP interface.
     """
 
     method: str
@@ -88,7 +88,7 @@ class Router:
         """Return the route and the decoded path parameters; refuse with 404 or 405."""
         node = self._root
         parameters: list[str] = []
-        for part in _relative_path(scope)[1:].split("/"):
+        for part in relative_path(scope)[1:].split("/"):
             child = node.children.get(part)
             if child is None:
                 child = node.parameter
@@ -108,7 +108,7 @@ class Router:
         return route, parameters
 
 
-def _relative_path(scope: Scope) -> str:
+def relative_path(scope: Scope) -> str:
     """Return the path below the mount point, still encoded."""
     root = scope.get("root_path", "")
     raw = scope.get("raw_path")

@@ -28,11 +28,18 @@ def set_bounds(document: dict[str, Any], limits: Limits) -> None:
     for part in _parts(document):
         if part.get("pattern") in _NAMES:
             part["maxLength"] = limits.name_bytes
-        elif part.get("name") in _PAGES and part.get("in") == "query":
+        elif _is_page_size(part):
             part["schema"] = {**part["schema"], "maximum": limits.page_items}
         elif part.get("name") == "X-User-Id" and part.get("in") == "header":
             pattern = part["schema"]["pattern"].replace(_USER_LENGTH, f"{{1,{limits.name_bytes}}}")
             part["schema"] = {**part["schema"], "pattern": pattern}
+
+
+def _is_page_size(part: dict[str, Any]) -> bool:
+    if part.get("name") not in _PAGES or part.get("in") != "query":
+        return False
+    most: int = part["schema"]["maximum"]
+    return most == DEFAULT_LIMITS.page_items  # OpenAI's own limit is another
 
 
 def _parts(node: object) -> list[dict[str, Any]]:

@@ -47,6 +47,27 @@ _SESSION: dict[str, Any] = {
     "grants": [_GRANT],
 }
 
+_CONVERSATION: dict[str, Any] = {
+    "id": "conv_c2Vzc2lvbi1vZi1hbm4tMQ",
+    "created_at": 1_767_323_045,
+    "metadata": {"topic": "weather"},
+    "object": "conversation",
+}
+_ITEM: dict[str, Any] = {
+    "id": "msg_Zt3mQ0yS7pWk1sB4nUeHdA",
+    "type": "message",
+    "status": "completed",
+    "role": "user",
+    "content": [{"type": "input_text", "text": "What is the weather in Oslo?"}],
+}
+_EASY: dict[str, Any] = {"role": "user", "content": "What is the weather in Oslo?"}
+_OPENAI_ERROR: dict[str, Any] = {
+    "message": "items/0/content: text, or a list of objects",
+    "type": "invalid_request_error",
+    "param": "items[0].content",
+    "code": "invalid_input",
+}
+
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Session": _SESSION,
     "Message": _MESSAGE,
@@ -124,4 +145,23 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "TakeTurn": {"turn": "5mYc0wq2T1uVf8xR3kPz7A", "lease_seconds": 30},
     "RenewTurn": {"lease_seconds": 60},
     "EraseUser": {"user_id": "ann"},
+    "Conversation": _CONVERSATION,
+    "ConversationItem": _ITEM,
+    "DeletedConversation": {
+        "id": _CONVERSATION["id"],
+        "deleted": True,
+        "object": "conversation.deleted",
+    },
+    "ItemList": {
+        "data": [_ITEM],
+        "first_id": _ITEM["id"],
+        "last_id": _ITEM["id"],
+        "has_more": False,
+        "object": "list",
+    },
+    "CreateConversation": {"items": [_EASY], "metadata": {"topic": "weather"}},
+    "UpdateConversation": {"metadata": {"topic": "weather in Oslo"}},
+    "CreateItems": {"items": [_EASY]},
+    "OpenAIError": {"error": _OPENAI_ERROR},
+    "OpenAIErrorDetail": _OPENAI_ERROR,
 }

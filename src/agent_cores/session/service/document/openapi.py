@@ -13,9 +13,11 @@ from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.service.document.bounds import set_bounds
 from agent_cores.session.service.document.examples import EXAMPLES
+from agent_cores.session.service.document.items import describe_items
+from agent_cores.session.service.openai.errors import STATUS, is_conversation_path
 from agent_cores.session.verbs.operators import INCLUDED
 from agent_cores.session.version import distribution_version
-from agent_cores.session.wire import shapes
+from agent_cores.session.wire import openai, shapes
 from agent_cores.session.wire.errors import ERRORS
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _REF = "#/components/schemas/{name}"
 _JSON = "application/json"
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_OPENAI_ERROR = {_JSON: {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
 _KINDS: dict[str, dict[str, Any]] = {
     "integer": {"type": "integer", "format": "int64"},
     "flag": {"type": "boolean"},
@@ -37,6 +40,12 @@ _KINDS: dict[str, dict[str, Any]] = {
     "time": {"type": "string", "format": "date-time"},
     "object": {"type": "object", "additionalProperties": True},
 }
+_OPENAI_KINDS: dict[str, dict[str, Any]] = {
+    "few": {"type": "integer", "minimum": 1, "maximum": 100},
+    "order": {"type": "string", "enum": ["asc", "desc"]},
+    "includes": {"type": "array", "items": {"type": "string"}},
+}
+"""Parameters of OpenAI's interface, whose bounds do not depend on their names."""
 _BOUNDS: dict[str, dict[str, Any]] = {
     "limit": {"minimum": 1, "maximum": 1000},
     "message_limit": {"minimum": 0, "maximum": 1000},
@@ -52,6 +61,7 @@ _PATH = {
     "id": {"type": "string", "minLength": 1},
     "seq": {"type": "integer", "format": "int64", "minimum": 1, "maximum": LARGEST_NUMBER},
     "turn": {"type": "string", "minLength": 1},
+    "item_id": {"type": "string", "minLength": 1},
 }
 _ENCODED = "([A-Za-z0-9._~@:|+=!'()*-]|%[2-6][0-9A-Fa-f]|%7[0-9A-Ea-e])"
 _USER = {"type": "string", "pattern": f"^{_ENCODED}{{1,255}}$"}
@@ -69,6 +79,7 @@ _TAGS = {
     "sharing": ("Access", "Who may do what: grants, visibility, owner."),
     "lifecycle": ("Life", "Archive, renew and fork."),
     "turns": ("Turns", "One worker at a time answers."),
+    "conversations": ("Conversations", "OpenAI's interface to the same sessions."),
     "operators": ("Operators", "Sessions of every owner, for the program itself."),
     "operations": _SERVICE,
     "description": _SERVICE,
@@ -78,7 +89,7 @@ _TAGS = {
 
 def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Return the document as JSON."""
-    kinds = [shapes.Problem, *_kinds(routes)]
+    kinds = [shapes.Problem, openai.OpenAIError, *_kinds(routes)]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     schemas["Content"] = {
         "description": "What a message says: text, a list, an object, or null.",
@@ -92,12 +103,13 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
     for name in ("Message", "NewMessage", "UpdateMessage"):
         schemas[name]["properties"]["content"] = {"$ref": "#/components/schemas/Content"}
     for name, schema in schemas.items():
-        kind = getattr(shapes, name, None)
+        kind = getattr(shapes, name, None) or getattr(openai, name, None)
         if isinstance(kind, type) and not issubclass(kind, shapes.Request):
             _describe_response(schema, kind)
         _mend(schema)
         if name in EXAMPLES:
             schema["examples"] = [EXAMPLES[name]]
+    describe_items(schemas)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
@@ -214,7 +226,7 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
     for name, kind in route.query.items():
-        schema = {**_KINDS[kind], **_BOUNDS.get(name, {})}
+        schema = _OPENAI_KINDS.get(kind) or {**_KINDS[kind], **_BOUNDS.get(name, {})}
         parameter: dict[str, Any] = {"name": name, "in": "query"}
         if kind == "object":
             parameter["content"] = {_JSON: {"schema": schema}}
@@ -255,10 +267,23 @@ def _responses(route: Route) -> dict[str, Any]:
             schema = {"$ref": _REF.format(name=kind.__name__)}
             response["content"] = {_JSON: {"schema": schema}}
         responses[str(status)] = response
+    if is_conversation_path(route.path):
+        return responses | _openai_errors(route)
     for status in _problems(route):
         codes = ", ".join(codes_of(status))
         responses.setdefault(str(status), {"description": codes, "content": _PROBLEM})
     return responses
+
+
+def _openai_errors(route: Route) -> dict[str, Any]:
+    codes: dict[int, list[str]] = {}
+    for status in _problems(route):
+        for code in codes_of(status):
+            codes.setdefault(STATUS.get(code, status), []).append(code)
+    return {
+        str(status): {"description": ", ".join(found), "content": _OPENAI_ERROR}
+        for status, found in sorted(codes.items())
+    }
 
 
 def _problems(route: Route) -> list[int]:

@@ -8,7 +8,6 @@ re-encoded piece by piece, see :mod:`agent_cores.session.service.request.canonic
 from __future__ import annotations
 
 import re
-import threading
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from agent_cores.session.inputs import LARGEST_NUMBER
-from agent_cores.session.models.representation import hides
 from agent_cores.session.models.values import EncodedJson
 from agent_cores.session.service.problems import Refusal, ShapeError, token
 from agent_cores.session.service.request.canonical import SHORT, canonical
@@ -30,10 +28,11 @@ from agent_cores.session.service.request.json_scan import (
     least_size,
     scan,
 )
-from agent_cores.session.wire import shapes
+from agent_cores.session.service.request.raw_lists import items_of, messages_of, shape_error
+from agent_cores.session.wire import openai, shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Generator, Iterable
 
     from agent_cores.session.manager import SessionManager
     from agent_cores.session.models.limits import Limits
@@ -52,7 +51,6 @@ _QUOTES = 4
 _PRETTY = 4
 _FEW_KEYS = 10_000
 _MOST_NEAR_ZERO = 200
-_PLACE = re.compile(r"^(.*?)(?: - at `(?:key in )?\$(.*)`)?$", re.DOTALL)
 _FRACTIONAL = re.compile(rb"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
 _MOST_NESTED = 5_000
 """Most lists and objects in metadata, which is decoded on every read of a session."""
@@ -61,6 +59,7 @@ _NOT_JSON = "the body is not JSON"
 _LONG_CONTENT = frozenset({b'"', b"[", b"{"})
 """How content begins, except ``null``."""
 _APPENDS = (shapes.AppendMessages, shapes.ReplaceMessages)
+_OF_ITEMS = (openai.CreateItems, openai.CreateConversation)
 
 _encode = msgspec.json.Encoder().encode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
@@ -79,7 +78,7 @@ def longest_bodies(
 
 def most_bytes(kind: Any, limits: Limits, at_most: int) -> int:  # noqa: ANN401 - a type
     """Return the largest size of a body of this type; no body may exceed ``at_most``."""
-    if kind in _APPENDS:
+    if kind in _APPENDS or kind in _OF_ITEMS:
         return at_most
     long = _long_bytes(kind, limits)
     return min(at_most, _ROOM + _ESCAPED * long if long else _SMALL)
@@ -89,6 +88,8 @@ def _long_bytes(kind: Any, limits: Limits) -> int:  # noqa: ANN401 - a type
     """Return how many bytes the long fields of a type may take when stored."""
     if kind in _APPENDS:
         return limits.append_bytes + limits.context_bytes + 3 * limits.metadata_bytes
+    if kind in _OF_ITEMS:
+        return limits.append_bytes + limits.metadata_bytes
     if kind is shapes.CreateSession:
         return 2 * limits.metadata_bytes + limits.context_bytes + limits.append_bytes
     if kind is shapes.UpdateSession:
@@ -116,7 +117,7 @@ def read_short(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type give
     try:
         value = _decoded(kind, raw)
     except msgspec.ValidationError as error:
-        raise _shape_error(error) from error
+        raise shape_error(error) from error
     except RecursionError as error:
         raise ShapeError("", "nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -200,7 +201,7 @@ def read_long(kind: Any, raw: bytes, limits: Limits) -> Generator[None, None, An
     except ShapeError as error:
         return ShapeError(error.field, error.problem)  # without a reference to the body
     except msgspec.ValidationError as error:
-        return _shape_error(error)
+        return shape_error(error)
 
 
 class _LongBody:
@@ -218,6 +219,7 @@ class _LongBody:
         yield
         bounds = {
             "messages": len(raw),
+            "items": len(raw),
             "context": self._context_bound(raw),
             "context_updates": self._context_bound(raw),
             "metadata": limits.metadata_bytes,
@@ -242,10 +244,13 @@ class _LongBody:
             fields["content"] = b"[]"
         messages: list[_Fields] = []
         if fields.get("messages", b"")[:1] == b"[":
-            messages = list(map(self._fields, _messages(fields["messages"], limits)))
+            messages = list(map(self._fields, messages_of(fields["messages"], limits)))
             yield
             long["messages"] = yield from self._messages(messages)
             fields["messages"] = b"[" + b",".join(map(_object, messages)) + b"]"
+        if fields.get("items", b"")[:1] == b"[":
+            long["items"] = yield from self._items(fields["items"])
+            fields["items"] = b"[" + b",".join([b"{}"] * len(long["items"])) + b"]"
         for name in ("metadata", "metadata_updates", "create"):
             if name in fields:
                 yield from self._metadata(fields[name], name)
@@ -304,6 +309,15 @@ class _LongBody:
             long.append((content, metadata))
         return long
 
+    def _items(self, text: bytes) -> Generator[None, None, list[EncodedJson]]:
+        """Return items of a conversation as they will be stored."""
+        items: list[EncodedJson] = []
+        for index, item in enumerate(items_of(text)):
+            place = f"items/{index}"
+            one = yield from _bounded(bytes(item), place, self._limits.content_bytes)
+            items.append((yield from self._value(one, place)))
+        return items
+
     def _value(self, text: bytes, place: str) -> Generator[None, None, EncodedJson]:
         """Return a value as it will be stored."""
         if text.startswith((b"[", b"{")):
@@ -336,7 +350,7 @@ _Long = tuple[EncodedJson | None, EncodedJson | None]
 
 def _completed(value: Any, long: dict[str, Any]) -> Any:  # noqa: ANN401 - the body
     """Insert the long values."""
-    for name in ("context", "context_updates", "content"):
+    for name in ("context", "context_updates", "content", "items"):
         if name in long:
             setattr(value, name, long[name])
     for message, (content, metadata) in zip(
@@ -379,54 +393,3 @@ def _raw_type(kind: Any) -> msgspec.json.Decoder[Any]:  # noqa: ANN401 - a type
     return msgspec.json.Decoder(
         msgspec.defstruct(f"Raw{kind.__name__}", fields, forbid_unknown_fields=True, gc=False)
     )
-
-
-_counted = threading.local()
-
-
-@hides("content", "metadata")
-class _RawMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """A message as sent. Decoding stops at the first message beyond the limit."""
-
-    role: msgspec.Raw | UnsetType = UNSET
-    content: msgspec.Raw | UnsetType = UNSET
-    id: msgspec.Raw | UnsetType = UNSET
-    metadata: msgspec.Raw | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        _counted.left -= 1
-        if _counted.left < 0:
-            detail = "too many messages"
-            raise ValueError(detail)
-
-
-_decode_messages: Callable[[bytes], list[_RawMessage]] = msgspec.json.Decoder(
-    list[_RawMessage]
-).decode
-
-
-def _messages(text: bytes, limits: Limits) -> list[_RawMessage]:
-    _counted.left = limits.append_messages
-    try:
-        return _decode_messages(text)
-    except msgspec.ValidationError as error:
-        field = _shape_error(error).field
-        place = f"messages/{field}" if field else "messages"
-        if _counted.left < 0:
-            place, problem = "messages", f"at most {limits.append_messages}"
-            raise ShapeError(place, problem) from error
-        raise ShapeError(place, _problem(error)) from error
-
-
-def _problem(error: msgspec.ValidationError) -> str:
-    return str(error).partition(" - at `")[0]
-
-
-def _shape_error(error: msgspec.ValidationError) -> ShapeError:
-    """Turn the decoder's message into a field and what is wrong with it."""
-    text = str(error)
-    match = _PLACE.match(text)
-    problem, place = (match[1], match[2] or "") if match else (text, "")
-    place = place.partition("[...]")[0]  # below a key that the decoder does not name
-    field = re.sub(r"\[(\d+)\]", r".\1", place).lstrip(".").replace(".", "/")
-    return ShapeError(field, problem)

@@ -87,6 +87,8 @@ class Call:
         self.user_id = ""
         self.raw = b""
         self.waited = False
+        self.is_repeatable = True
+        """Whether the request, sent again after a lost response, has no second effect."""
         self._receive = receive
         self._read: Any = None
         """A long body after decoding, or its ``ShapeError``."""
@@ -231,7 +233,7 @@ class Call:
             kind = self.route.query.get(name)
             if kind is None:
                 raise ShapeError(token(name), "no such parameter")
-            if kind == "texts":
+            if kind in {"texts", "includes"}:
                 values.setdefault(name, []).append(value)
             elif name in values:
                 raise ShapeError(name, "given twice")
@@ -255,7 +257,7 @@ class Call:
 
 
 def _converted(name: str, value: str, kind: str) -> Any:  # noqa: ANN401 - depends on kind
-    if kind == "integer":
+    if kind in {"integer", "few"}:
         if _INTEGER.fullmatch(value) is None or abs(int(value)) > LARGEST_NUMBER:
             raise ShapeError(name, "a whole number")
         return int(value)
