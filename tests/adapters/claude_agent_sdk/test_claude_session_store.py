@@ -11,6 +11,7 @@ from claude_agent_sdk.testing import run_session_store_conformance
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.claude_agent_sdk import ClaudeSessionStore
+from agent_cores.session.errors import SessionExistsError
 
 KEY: Any = {"project_key": "project", "session_id": "one"}
 
@@ -82,3 +83,104 @@ async def test_equal_keys_of_two_users_never_meet(manager: SessionManager) -> No
     assert await bob.load(KEY) is None
     await bob.delete(KEY)
     assert await ann.load(KEY) == entries("a", 1)
+
+
+async def test_a_transcript_that_others_made_is_neither_read_nor_written(
+    manager: SessionManager,
+) -> None:
+    mine = ClaudeSessionStore(manager, user_id="ann")
+    session_id = "claude:ann:project:one"
+    await manager.create_session("eve", session_id=session_id)
+    await manager.add_message(session_id, "eve", "entry", {"type": "user", "forged": True})
+    await manager.share_session(session_id, "eve", "ann", role="editor")
+    assert await mine.load(KEY) is None
+    with pytest.raises(SessionExistsError):
+        await mine.append(KEY, entries("a", 1))
+    assert await manager.get_session_messages(session_id, "eve", after_seq=1) == []
+
+
+async def test_a_transcript_that_was_made_anew_by_others_gets_nothing(
+    manager: SessionManager,
+) -> None:
+    mine = ClaudeSessionStore(manager, user_id="ann")
+    for number in range(3):  # the store has read the session, and remembers it
+        await mine.append(KEY, entries(str(number), 1))
+    session_id = "claude:ann:project:one"
+    await manager.delete_session(session_id, "ann")
+    await manager.create_session("eve", session_id=session_id)
+    await manager.share_session(session_id, "eve", "ann", role="editor")
+    with pytest.raises(SessionExistsError):
+        await mine.append(KEY, entries("a", 1))
+    assert await manager.get_session_messages(session_id, "eve") == []
+
+
+async def test_a_title_that_another_store_has_set_is_kept(manager: SessionManager) -> None:
+    first, second = (ClaudeSessionStore(manager, user_id="ann") for _ in range(2))
+    await first.append(KEY, [{"type": "title", "uuid": "1", "customTitle": "old"}])
+    for number in range(2):
+        await first.append(KEY, entries(f"a{number}", 1))
+    await second.append(KEY, [{"type": "title", "uuid": "2", "aiTitle": "new"}])
+    await first.append(KEY, [{"type": "title", "uuid": "3", "customTitle": "old"}])
+    await first.append(KEY, [{"type": "title", "uuid": "4", "lastPrompt": "last"}])
+    (summary,) = await first.list_session_summaries("project")
+    assert summary["data"]["ai_title"] == "new"
+    assert summary["data"]["last_prompt"] == "last"
+
+
+async def test_each_append_moves_the_time_of_a_transcript(manager: SessionManager) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    times = []
+    for number in range(4):
+        await store.append(KEY, entries(str(number), 1))
+        (listed,) = await store.list_sessions("project")
+        times.append(listed["mtime"])
+        await asyncio.sleep(0.003)
+    assert times == sorted(set(times))
+
+
+async def test_many_subpaths_go_with_their_transcript(manager: SessionManager) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    await store.append(KEY, entries("a", 1))
+    await asyncio.gather(
+        *(store.append({**KEY, "subpath": f"agents/{n}"}, entries("b", 1)) for n in range(150))
+    )
+    assert len(await store.list_subkeys(KEY)) == 150
+    await store.delete(KEY)
+    assert await store.list_subkeys(KEY) == []
+    assert await store.load({**KEY, "subpath": "agents/7"}) is None
+    assert (await manager.get_statistics())["sessions"] == 0
+
+
+async def test_an_append_that_leaves_the_summary_reads_nothing(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    for number in range(2):
+        await store.append(KEY, entries(str(number), 1))
+    monkeypatch.setattr(type(manager), "get_session", None)
+    await store.append(KEY, entries("last", 1))
+    monkeypatch.undo()
+    assert len(await store.load(KEY) or ()) == 3
+
+
+async def test_stores_of_several_loops_share_a_transcript(manager: SessionManager) -> None:
+    def in_a_loop_of_its_own(number: int) -> None:
+        store = ClaudeSessionStore(manager, user_id="ann")
+        for step in range(5):
+            asyncio.run(store.append(KEY, entries(f"{number}-{step}", 2)))
+
+    await asyncio.gather(*(asyncio.to_thread(in_a_loop_of_its_own, n) for n in range(4)))
+    stored = await ClaudeSessionStore(manager, user_id="ann").load(KEY)
+    assert stored is not None
+    assert len({entry["uuid"] for entry in stored}) == len(stored) == 40
+
+
+async def test_the_example_runs(store_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from agent_cores.session.examples.claude_agent_sdk_agent import main
+
+    await main(store_url)
+    assert capsys.readouterr().out.splitlines() == [
+        "What is the capital of Norway?",
+        "user: What is the capital of Norway?",
+        "assistant: Oslo.",
+    ]

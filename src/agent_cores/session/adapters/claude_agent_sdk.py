@@ -7,7 +7,9 @@ its session, and is written together with the entries that it covers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from claude_agent_sdk import SessionStore, fold_session_summary
@@ -15,7 +17,8 @@ from claude_agent_sdk import SessionStore, fold_session_summary
 from agent_cores.session.adapters.ids import id_of, id_of_parts
 from agent_cores.session.adapters.owner import Owner, Store
 from agent_cores.session.adapters.reading import messages_after
-from agent_cores.session.errors import ConflictError, SessionNotFoundError
+from agent_cores.session.backoff import Backoff
+from agent_cores.session.errors import ConflictError, SessionExistsError, SessionNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -34,21 +37,47 @@ _PART_ITEMS = 500
 _PART_BYTES = 4 * 1024 * 1024
 _PAGE = 100
 _SUMMARY = "summary"
+_READ_TOGETHER = 8
+_MOST_KNOWN = 1_000
+"""Transcripts whose summaries a store remembers."""
+_PATIENCE = 10.0
+"""Seconds for which an append tries again when others write the same summary."""
+
+
+class Part(NamedTuple):
+    """Entries that are written together, and the same as messages."""
+
+    entries: list[SessionStoreEntry]
+    messages: list[dict[str, Any]]
+
+
+class _Known(NamedTuple):
+    """The summary of a transcript, and what a write on it expects of the session."""
+
+    summary: SessionSummaryEntry | None
+    expected: dict[str, Any]
 
 
 class ClaudeSessionStore(SessionStore):
     """Keep transcripts of the Claude Agent SDK for one user.
 
     ``store`` is a manager, a client of the service, the URL of a storage, or ``None`` for the
-    configured one. ``user_id`` owns the sessions; stores of different users never meet.
+    configured one. ``user_id`` owns the sessions; stores of different users never meet. With
+    ``operator`` instead they belong to the user of that name, and each call is audited.
     ``ttl_hours=None`` keeps transcripts until they are deleted.
     """
 
     def __init__(
-        self, store: Store = None, *, user_id: str, ttl_hours: float | None = None
+        self,
+        store: Store = None,
+        *,
+        user_id: str | None = None,
+        operator: str | None = None,
+        ttl_hours: float | None = None,
     ) -> None:
-        self._acting = Owner(store, user_id).acting()
+        self._acting = Owner(store, user_id, operator=operator).acting()
         self._ttl_hours = ttl_hours
+        self._known: dict[str, _Known] = {}
 
     async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
         """Append entries in their order. One whose ``uuid`` is stored already is left out.
@@ -56,20 +85,19 @@ class ClaudeSessionStore(SessionStore):
         More than 500 entries or 4 MiB are written in several parts, one after another.
         """
         for part in _parts(entries):
-            if key.get("subpath"):
-                await self._write(key, part, {})
-            else:
-                await self._append_with_summary(key, part)
+            await self._append(key, part)
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
         """Return all entries in order; ``None`` if nothing was written under the key."""
         entries: list[SessionStoreEntry] = []
+        user_id = self._acting.user_id
         try:
             async for page in messages_after(self._acting, self._id(key)):
-                entries += [message.content for message in page]
+                # What others wrote is not the user's: ids can be guessed, and sessions be shared.
+                entries += [message.content for message in page if message.author_id == user_id]
         except SessionNotFoundError:
             return None
-        return entries
+        return entries or None
 
     async def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
         """Return the main transcripts of a project, without reading their messages."""
@@ -104,43 +132,68 @@ class ClaudeSessionStore(SessionStore):
         listed = self._listed(_subpath_tag(key))
         return [session.metadata.attributes["claude_subpath"] async for session in listed]
 
-    async def _append_with_summary(self, key: SessionKey, part: list[dict[str, Any]]) -> None:
-        """Write entries and their summary at once, on the version that the summary was read at."""
-        verbs, user_id = self._acting
+    async def _append(self, key: SessionKey, part: Part) -> None:
+        """Write entries, and at once the summary of a main transcript if they change it.
+
+        The write expects the version at which the summary was read; one that another process has
+        changed is read again. What was read is remembered: an append that leaves the summary as it
+        is reads nothing.
+        """
+        session_id = self._id(key)
+        backoff = Backoff(until=time.monotonic() + _PATIENCE)
+        known = self._known.get(session_id)
         while True:
-            previous: Any = None
-            expected: dict[str, Any] = {"expected_last_seq": 0}
+            known = known or await self._read(session_id)
+            summary = None if key.get("subpath") else _changed(known.summary, key, part.entries)
             try:
-                session = await verbs.get_session(self._id(key), user_id, message_limit=0)
-            except SessionNotFoundError:
-                pass
-            else:
-                previous = (session.context or {}).get(_SUMMARY)
-                expected = {"expected_version": session.metadata.version}
-            entries = [msgspec.json.decode(message["content"]) for message in part]
-            folded = fold_session_summary(previous, key, entries)
-            try:
-                await self._write(key, part, {"context_updates": {_SUMMARY: folded}, **expected})
+                await self._write(key, part, known.expected, summary)
             except (ConflictError, SessionNotFoundError):
+                self._known.pop(session_id, None)
+                known = None
+                if not await backoff.pause():
+                    raise
                 continue
+            self._known.pop(session_id, None)
+            if summary is None and "expected_version" in known.expected:
+                self._remember(session_id, known)
             return
 
+    async def _read(self, session_id: str) -> _Known:
+        verbs, user_id = self._acting
+        try:
+            session = await verbs.get_session(session_id, user_id, message_limit=0)
+        except SessionNotFoundError:
+            return _Known(None, {"expected_last_seq": 0})
+        if session.metadata.owner_id != user_id:
+            raise SessionExistsError
+        summary = (session.context or {}).get(_SUMMARY)
+        return _Known(summary, {"expected_version": session.metadata.version})
+
+    def _remember(self, session_id: str, known: _Known) -> None:
+        self._known[session_id] = known
+        if len(self._known) > _MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+
     async def _write(
-        self, key: SessionKey, part: list[dict[str, Any]], options: Mapping[str, Any]
+        self,
+        key: SessionKey,
+        part: Part,
+        expected: Mapping[str, Any],
+        summary: SessionSummaryEntry | None,
     ) -> None:
         verbs, user_id = self._acting
-        subpath = key.get("subpath")
-        tag = _subpath_tag(key) if subpath else _project_tag(key["project_key"])
-        metadata = {
-            "tags": [tag],
-            "claude_project": key["project_key"],
-            "claude_session": key["session_id"],
-            **({"claude_subpath": subpath} if subpath else {}),
-        }
-        create: Any = {"metadata": metadata, "ttl_hours": self._ttl_hours}
-        if "expected_version" in options:
-            create = False
-        await verbs.add_messages(self._id(key), user_id, part, create=create, **options)
+        create: Any = False
+        if "expected_version" not in expected:
+            create = {"metadata": _metadata(key), "ttl_hours": self._ttl_hours}
+        updates = None if summary is None else {_SUMMARY: summary}
+        await verbs.add_messages(
+            self._id(key),
+            user_id,
+            part.messages,
+            create=create,
+            context_updates=updates,
+            **expected,
+        )
 
     def _id(self, key: SessionKey) -> str:
         subpath = key.get("subpath")
@@ -148,13 +201,26 @@ class ClaudeSessionStore(SessionStore):
         return id_of_parts("claude", self._acting.user_id, *names)
 
     async def _read_each(self, tag: str) -> AsyncIterator[Session]:
-        """Yield the sessions of a tag with their contexts, without messages."""
-        verbs, user_id = self._acting
+        """Yield the sessions of a tag with their contexts, without messages, some at a time."""
+        group: list[str] = []
         async for listed in self._listed(tag):
-            try:
-                yield await verbs.get_session(listed.metadata.session_id, user_id, message_limit=0)
-            except SessionNotFoundError:  # deleted since it was listed
-                continue
+            group.append(listed.metadata.session_id)
+            if len(group) == _READ_TOGETHER:
+                for session in await self._read_all(group):
+                    yield session
+                group = []
+        for session in await self._read_all(group):
+            yield session
+
+    async def _read_all(self, ids: list[str]) -> list[Session]:
+        """Read sessions at once; those that were deleted since are left out."""
+        verbs, user_id = self._acting
+        reads = (verbs.get_session(session_id, user_id, message_limit=0) for session_id in ids)
+        found = await asyncio.gather(*reads, return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException) and not isinstance(each, SessionNotFoundError):
+                raise each
+        return [each for each in found if not isinstance(each, BaseException)]
 
     async def _listed(self, tag: str) -> AsyncIterator[Session]:
         verbs, user_id = self._acting
@@ -168,9 +234,9 @@ class ClaudeSessionStore(SessionStore):
                 return
 
 
-def _parts(entries: list[SessionStoreEntry]) -> Iterator[list[dict[str, Any]]]:
-    """Yield entries as messages, in parts that fit into one write; a repeated uuid only once."""
-    part: list[dict[str, Any]] = []
+def _parts(entries: list[SessionStoreEntry]) -> Iterator[Part]:
+    """Yield entries in parts that fit into one write; a repeated uuid only once."""
+    part = Part([], [])
     known: set[str] = set()
     size = 0
     for entry in entries:
@@ -182,13 +248,34 @@ def _parts(entries: list[SessionStoreEntry]) -> Iterator[list[dict[str, Any]]]:
                 continue
             known.add(uuid)
             message["id"] = id_of(uuid)
-        if part and (len(part) == _PART_ITEMS or size + len(content) > _PART_BYTES):
+        if part.messages and (
+            len(part.messages) == _PART_ITEMS or size + len(content) > _PART_BYTES
+        ):
             yield part
-            part, size = [], 0
-        part.append(message)
+            part, size = Part([], []), 0
+        part.entries.append(entry)
+        part.messages.append(message)
         size += len(content)
-    if part:
+    if part.messages:
         yield part
+
+
+def _changed(
+    known: SessionSummaryEntry | None, key: SessionKey, entries: list[SessionStoreEntry]
+) -> SessionSummaryEntry | None:
+    """Return the summary after these entries, ``None`` if they leave it as it is."""
+    folded = fold_session_summary(known, key, entries)
+    return None if known is not None and folded["data"] == known["data"] else folded
+
+
+def _metadata(key: SessionKey) -> dict[str, Any]:
+    subpath = key.get("subpath")
+    return {
+        "tags": [_subpath_tag(key) if subpath else _project_tag(key["project_key"])],
+        "claude_project": key["project_key"],
+        "claude_session": key["session_id"],
+        **({"claude_subpath": subpath} if subpath else {}),
+    }
 
 
 def _project_tag(project_key: str) -> str:
@@ -201,4 +288,4 @@ def _subpath_tag(key: SessionKey | SessionListSubkeysKey) -> str:
 
 def _mtime(session: Session) -> int:
     """Return the time of the latest write, in milliseconds since 1970."""
-    return round(session.metadata.updated_at.timestamp() * 1000)
+    return round(session.metadata.last_active_at.timestamp() * 1000)
