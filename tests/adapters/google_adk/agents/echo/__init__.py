@@ -1,0 +1,1 @@
+"""An agent for ``adk api_server`` that answers without a network."""
