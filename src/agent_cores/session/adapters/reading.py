@@ -27,11 +27,16 @@ async def messages_after(
         seq = page[-1].seq
 
 
-async def latest_messages(acting: Acting, session_id: str, limit: int) -> list[Message]:
-    """Return the latest ``limit`` messages, ascending. A missing session raises."""
+async def latest_messages(
+    acting: Acting, session_id: str, limit: int, *, before_seq: int | None = None
+) -> list[Message]:
+    """Return the latest ``limit`` messages, ascending. A missing session raises.
+
+    With ``before_seq``, the latest of those with a lower seq.
+    """
     verbs, user_id = acting
     pages: list[list[Message]] = []
-    before: int | None = None
+    before = before_seq
     while limit > 0:
         page = await verbs.get_session_messages(
             session_id, user_id, min(limit, _PAGE), before_seq=before
