@@ -82,6 +82,7 @@ async def test_a_limit_leaves_the_latest(manager: SessionManager) -> None:
     assert texts(await session.get_items(4)) == ["1", "2", "3", "4"]
     assert await session.get_items(limit=0) == await session.get_items(-1) == []
     assert len(await session.get_items(10**12)) == 5
+    assert len(await session_of(manager, session_settings={"limit": 3}).get_items()) == 3
 
 
 async def test_more_items_than_one_write_or_page_holds(manager: SessionManager) -> None:

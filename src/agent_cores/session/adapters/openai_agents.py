@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agents.memory import SessionSettings
-from agents.memory.session_settings import resolve_session_limit
+from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.adapters.openai_agents_compaction import CompactionHooks, History
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agents import RunContextWrapper, TResponseInputItem
+    from agents.memory import SessionSettings
 
     from agent_cores.session.models.message import Message
 
@@ -64,11 +64,13 @@ class OpenAIAgentsSession(CompactionHooks):
         *,
         operator: str | None = None,
         shared: bool = False,
-        session_settings: SessionSettings | None = None,
+        session_settings: SessionSettings | dict[str, Any] | None = None,
         ttl_hours: float | None = None,
     ) -> None:
         self.session_id = session_id
-        self.session_settings: SessionSettings | None = session_settings or SessionSettings()
+        self.session_settings: SessionSettings | None = coerce_session_settings(
+            {} if session_settings is None else session_settings
+        )
         super().__init__(id_of(session_id))
         self._owner = Owner(store, user_id, operator=operator)
         self._any_owner = shared or operator is not None

@@ -138,12 +138,15 @@ class CompactionHooks(ABC):
         self, acting: Acting, items: list[Any], after_seq: int, history: History
     ) -> None:
         verbs, user_id = acting
-        await verbs.replace_messages(
-            self._stored_id,
-            user_id,
-            [message_of(item, index) for index, item in enumerate(items)],
-            after_seq=after_seq,
-            expected_last_seq=history.last_seq,
-            expected_version=history.version,
-        )
+        messages = [message_of(item, index) for index, item in enumerate(items)]
+        expected: Any = {
+            "expected_last_seq": history.last_seq,
+            "expected_version": history.version,
+        }
+        if messages:
+            await verbs.replace_messages(
+                self._stored_id, user_id, messages, after_seq=after_seq, **expected
+            )
+        else:
+            await verbs.rewind_session(self._stored_id, user_id, after_seq, **expected)
         self._covered.forget()
