@@ -28,7 +28,7 @@ async def test_what_the_adapter_writes_is_a_conversation(
     async_client: AsyncOpenAI, native: SessionClient
 ) -> None:
     ours = OpenAIAgentsSession("chat", native, user_id="ann")
-    forged = {"type": "user", "content": "no message"}
+    forged = {"type": "user", "text": "no message"}
     await ours.add_items([*ITEMS, cast("Any", forged)])
     wire = OpenAIConversationsSession(conversation_id="chat", openai_client=async_client)
     found = cast("list[Any]", await wire.get_items())
