@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 KEY = "AGENT_SESSIONS_KEY"
 """The environment variable that holds the API key for ``--server``."""
 T = TypeVar("T")
+
+_audit = logging.getLogger("agent_cores.session.audit")
 
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 Yes = Annotated[bool, Parameter(name="--yes", negative=())]
@@ -41,8 +44,8 @@ class Where:
     user
         Act as this user.
     as_operator
-        Act as the operator of this name, with the owner's rights in every session; each call is
-        a line in the audit log.
+        Act as the operator of this name, with the owner's rights in every session. Each call is
+        a line in the audit log: the service's, or with a storage standard error.
     """
 
     server: str | None = None
@@ -78,6 +81,9 @@ def with_sessions(where: Where | None, use: Callable[[Opened], Awaitable[T]]) ->
 
 
 async def _with_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T:
+    if where.as_operator is not None and where.server is None:  # a service has a log of its own
+        _audit.addHandler(logging.StreamHandler())
+        _audit.setLevel(logging.INFO)
     async with manager_for(where) as manager:
         verbs = manager if where.as_operator is None else manager.as_operator(where.as_operator)
         return await use(Opened(verbs, where))

@@ -136,7 +136,7 @@ def show(
 
 def send(
     session_id: str,
-    text: str,
+    text: str | None = None,
     *,
     where: Where | None = None,
     role: str = "user",
@@ -151,7 +151,7 @@ def send(
     session_id
         The session.
     text
-        What the message says; - reads it from standard input.
+        What the message says. Left out, it is read from standard input.
     role
         The role of the message.
     message_id
@@ -161,7 +161,7 @@ def send(
     as_json
         Print one line of JSON.
     """
-    content = sys.stdin.read() if text == "-" else text
+    content = sys.stdin.read() if text is None else text
 
     async def use(opened: Opened) -> Message:
         message: dict[str, Any] = {"role": role, "content": content}
