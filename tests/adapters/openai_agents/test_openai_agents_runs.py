@@ -201,6 +201,22 @@ async def test_a_suffix_is_replaced_only_if_nothing_changed(manager: SessionMana
     assert not await taken.replace_suffix(0, [SUMMARY])
 
 
+async def test_what_expired_at_the_beginning_goes_with_a_replacement(
+    manager: SessionManager,
+) -> None:
+    session = session_of(manager)
+    await session.add_items([user(text) for text in ("old", "old", "live", "old", "end")])
+
+    def is_old(item: Any) -> bool:  # noqa: ANN401
+        return bool(item.get("content") == "old")
+
+    for _ in range(2):
+        taken = await session._get_compaction_snapshot(1, prune_prefix=is_old)  # noqa: SLF001
+        assert taken is not None
+        assert await taken.replace_suffix(0, [SUMMARY])
+        assert texts(await session.get_items()) == ["live", "old", "compaction"]
+
+
 async def test_a_subclass_that_changes_items_is_left_alone(manager: SessionManager) -> None:
     class Changed(OpenAIAgentsSession):
         pass

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_cores.session.adapters.openai_agents_items import item_of, message_of
-from agent_cores.session.errors import ConflictError, SessionNotFoundError
+from agent_cores.session.adapters.reading import messages_after
+from agent_cores.session.errors import ConflictError, SessionError, SessionNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -90,12 +91,12 @@ class CompactionHooks(ABC):
         self,
         limit: int,
         *,
-        prune_prefix: Callable[[Any], bool] | None = None,  # noqa: ARG002 - the SDK's name
+        prune_prefix: Callable[[Any], bool] | None = None,
     ) -> Snapshot | None:
         """Return the latest ``limit`` items, to be replaced by a summary in one write.
 
-        ``prune_prefix`` tells which of the oldest items of the session have expired elsewhere; they
-        stay stored here.
+        ``prune_prefix`` tells which items have expired. Those that the session begins with, up to
+        the first that has not, are removed after a replacement, if the user may do that.
         """
         if self._is_changed():
             return None
@@ -110,6 +111,8 @@ class CompactionHooks(ABC):
                 await self._replace(acting, output, messages[start].seq - 1, history)
             except (ConflictError, SessionNotFoundError):
                 return False
+            if prune_prefix is not None:
+                await self._prune(acting, prune_prefix, messages[start].seq)
             return True
 
         return Snapshot(
@@ -133,6 +136,29 @@ class CompactionHooks(ABC):
             history = history._replace(last_seq=covered)
         await self._replace(acting, items, 0, history)
         return True
+
+    async def _prune(
+        self, acting: Acting, is_expired: Callable[[Any], bool], before_seq: int
+    ) -> None:
+        """Remove the expired messages that the session begins with. What failed, the next does."""
+        try:
+            last = await self._last_expired(acting, is_expired, before_seq)
+            if last:
+                verbs, user_id = acting
+                await verbs.delete_messages(self._stored_id, user_id, before_seq=last + 1)
+        except SessionError:
+            return
+
+    async def _last_expired(
+        self, acting: Acting, is_expired: Callable[[Any], bool], before_seq: int
+    ) -> int:
+        last = 0
+        async for page in messages_after(acting, self._stored_id):
+            for message in page:
+                if message.seq >= before_seq or not is_expired(item_of(message)):
+                    return last
+                last = message.seq
+        return last
 
     async def _replace(
         self, acting: Acting, items: list[Any], after_seq: int, history: History
