@@ -30,9 +30,9 @@ async def messages_after(
 async def latest_messages(
     acting: Acting, session_id: str, limit: int, *, before_seq: int | None = None
 ) -> list[Message]:
-    """Return the latest ``limit`` messages, or those before a seq, ascending.
+    """Return the latest ``limit`` messages, ascending. A missing session raises.
 
-    A missing session raises.
+    With ``before_seq``, the latest of those with a lower seq.
     """
     verbs, user_id = acting
     pages: list[list[Message]] = []

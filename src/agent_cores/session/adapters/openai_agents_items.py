@@ -1,0 +1,88 @@
+"""Items of OpenAI's Agents SDK, as messages and back."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.models.limits import DEFAULT_LIMITS, MIB
+from agent_cores.session.models.values import encode_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent_cores.session.models.message import Message
+
+_PART_ITEMS = DEFAULT_LIMITS.append_messages
+_PART_BYTES = 7 * MIB
+_DEPTH = 1_000
+_FEW = 7
+"""Items that fit into one append whatever their sizes, by default."""
+_ROLE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_SPEAKERS = frozenset({"user", "assistant", "system", "developer"})
+_NOT_A_TYPE = _SPEAKERS | {"tool", "item"}
+
+
+def role_of(item: dict[str, Any]) -> str:
+    """Return the role of the message that holds an item.
+
+    It is the role of an item that is a message. Any other has its type as role, and never that of
+    a user or an agent: who reads the session elsewhere would take it for their words.
+    """
+    kind, role = item.get("type"), item.get("role")
+    if kind in {None, "message"} and isinstance(role, str):
+        return role if _ROLE.fullmatch(role) else "message"
+    if isinstance(kind, str) and _ROLE.fullmatch(kind) and kind not in _NOT_A_TYPE:
+        return kind
+    return "item"
+
+
+def item_of(message: Message) -> Any:  # noqa: ANN401 - an item of the SDK, any JSON
+    """Return the item of a message; one that was not written as an item, as a message item."""
+    content = message.content
+    if isinstance(content, dict):
+        is_message = "role" in content and "content" in content
+        if "type" in content or is_message or message.role == role_of(content):
+            return content
+    role = message.role if message.role in _SPEAKERS else "assistant"
+    if isinstance(content, str) or _are_parts(content):
+        return {"role": role, "content": content}
+    return {"role": role, "content": "" if content is None else encode_json(content).decode()}
+
+
+def _are_parts(content: object) -> bool:
+    return isinstance(content, list) and all(
+        isinstance(part, dict) and isinstance(part.get("type"), str) for part in content
+    )
+
+
+def message_of(item: Any, index: int) -> dict[str, Any]:  # noqa: ANN401 - whatever was given
+    """Return the message that holds an item."""
+    if not isinstance(item, dict):
+        raise InvalidInputError(f"items/{index}", f"must be a dict, not {type(item).__name__}")
+    return {"role": role_of(item), "content": item}
+
+
+def parts_of(messages: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the messages in parts that each fit into one append.
+
+    What is not JSON raises ``InvalidInputError``, before a first part of several.
+    """
+    if len(messages) <= _FEW:
+        if messages:
+            yield messages
+        return
+    sizes = [
+        len(to_json(message["content"], f"items/{n}", depth=_DEPTH, at_most=_PART_BYTES))
+        for n, message in enumerate(messages)
+    ]
+    part: list[dict[str, Any]] = []
+    size = 0
+    for message, length in zip(messages, sizes, strict=True):
+        if part and (len(part) == _PART_ITEMS or size + length > _PART_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(message)
+        size += length
+    yield part
