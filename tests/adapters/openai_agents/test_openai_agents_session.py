@@ -216,6 +216,16 @@ async def test_a_grant_is_used_if_the_application_says_so(manager: SessionManage
     await manager.share_session("chat", "ann", "bob", role="editor")
     await bob.add_items([user("bob's")])
     assert texts(await ann.get_items()) == ["ann's", "bob's"]
+    others = [OpenAIAgentsSession("chat", manager, user_id="bob", shared=True) for _ in range(2)]
+    await bob.add_items([user("1"), user("2")])
+    popped = await asyncio.gather(*(other.pop_item() for other in [*others, bob]))
+    assert sorted(texts(popped)) == ["1", "2", "bob's"]
+    with pytest.raises(AccessDeniedError):
+        await bob.pop_item()
+    taken = await bob._get_compaction_snapshot(10)  # noqa: SLF001
+    assert taken is not None
+    assert not await taken.replace_suffix(0, [user("summary")])
+    assert texts(await ann.get_items()) == ["ann's"]
     with pytest.raises(AccessDeniedError):
         await bob.clear_session()
 
