@@ -16,6 +16,7 @@ from agent_cores.session.adapters.openai_agents import OpenAIAgentsSession
 from agent_cores.session.errors import (
     AccessDeniedError,
     InvalidInputError,
+    OverloadedError,
     SessionArchivedError,
     SessionExistsError,
     SessionNotFoundError,
@@ -215,6 +216,16 @@ async def test_a_grant_is_used_if_the_application_says_so(manager: SessionManage
     await manager.share_session("chat", "ann", "bob", role="editor")
     await bob.add_items([user("bob's")])
     assert texts(await ann.get_items()) == ["ann's", "bob's"]
+    others = [OpenAIAgentsSession("chat", manager, user_id="bob", shared=True) for _ in range(2)]
+    await bob.add_items([user("1"), user("2")])
+    popped = await asyncio.gather(*(other.pop_item() for other in [*others, bob]))
+    assert sorted(texts(popped)) == ["1", "2", "bob's"]
+    with pytest.raises(AccessDeniedError):
+        await bob.pop_item()
+    taken = await bob._get_compaction_snapshot(10)  # noqa: SLF001
+    assert taken is not None
+    assert not await taken.replace_suffix(0, [user("summary")])
+    assert texts(await ann.get_items()) == ["ann's"]
     with pytest.raises(AccessDeniedError):
         await bob.clear_session()
 
@@ -306,3 +317,50 @@ async def test_a_url_is_enough(store_url: str) -> None:
     await session.add_items([user("a")])
     assert texts(await session.get_items()) == ["a"]
     await get_session_manager(store_url, any_loop=True).shutdown()
+
+
+async def test_an_append_is_one_call(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("add_messages", "get_session", "open_session", "get_session_messages"):
+        verb = getattr(manager, name)
+
+        def counted(*args: object, _name: str = name, _verb: Any = verb, **kwargs: object) -> Any:  # noqa: ANN401
+            calls.append(_name)
+            return _verb(*args, **kwargs)
+
+        monkeypatch.setattr(manager, name, counted)
+    session = session_of(manager)
+    assert await session.get_items() == []
+    await session.add_items([user("created")])
+    await session.add_items([user("b"), user("c")])
+    assert calls == ["get_session", "add_messages", "add_messages"]
+    calls.clear()
+    session = session_of(manager)
+    assert len(await session.get_items()) == 3
+    await session.add_items([user("d")])
+    assert calls == ["get_session", "add_messages"]
+    calls.clear()
+    session = session_of(manager)
+    await session.add_items([user("e")])
+    await session.add_items([user("f")])
+    assert calls == ["get_session", "add_messages", "add_messages"]
+
+
+async def test_a_part_that_fails_takes_those_before_it_along(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of(manager)
+    await session.add_items([user("first")])
+    add = manager.add_messages
+
+    async def failing(session_id: str, user_id: str, messages: Any, **options: Any) -> Any:  # noqa: ANN401
+        if len(messages) < 1_000:
+            raise OverloadedError
+        return await add(session_id, user_id, messages, **options)
+
+    monkeypatch.setattr(manager, "add_messages", failing)
+    with pytest.raises(OverloadedError):
+        await session.add_items([user(str(n)) for n in range(2_500)])
+    assert texts(await session.get_items()) == ["first"]

@@ -16,6 +16,8 @@ from agent_cores.session.adapters.openai_agents_items import item_of, message_of
 from agent_cores.session.adapters.owner import Acting, Owner, Store, UserId
 from agent_cores.session.adapters.reading import latest_messages
 from agent_cores.session.errors import (
+    AccessDeniedError,
+    LastSeqMismatchError,
     RevisionMismatchError,
     SessionExistsError,
     SessionNotFoundError,
@@ -122,14 +124,15 @@ class OpenAIAgentsSession(CompactionHooks):
     ) -> TResponseInputItem | None:
         """Remove the latest item and return it; ``None`` if there is none.
 
-        Concurrent calls never return the same item.
+        Concurrent calls never return the same item. An editor of somebody else's session may only
+        take back an item of their own.
         """
         acting = self._acting(wrapper)
         self._covered.forget()
         try:
             if not await self._exists(acting):
                 return None
-            popped = await acting.verbs.pop_messages(self._stored_id, acting.user_id)
+            popped = await self._pop(acting)
         except SessionNotFoundError:
             return None
         return item_of(popped[0]) if popped else None
@@ -192,6 +195,24 @@ class OpenAIAgentsSession(CompactionHooks):
             raise SessionExistsError from error
         self._seen = _Seen(user_id, exists=True)
         return added
+
+    async def _pop(self, acting: Acting) -> list[Message]:
+        verbs, user_id = acting
+        try:
+            return await verbs.pop_messages(self._stored_id, user_id)
+        except AccessDeniedError:
+            if not self._any_owner:
+                raise
+        while True:
+            history = await self._history(acting, 1)
+            seqs, last = [message.seq for message in history.messages], history.last_seq
+            try:
+                if not seqs or await verbs.delete_messages(
+                    self._stored_id, user_id, seqs=seqs, expected_last_seq=last
+                ):
+                    return history.messages
+            except LastSeqMismatchError:
+                continue  # another item came in between
 
     async def _exists(self, acting: Acting) -> bool:
         """Whether there is a session that may be used; reads its header if that is not known."""

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_cores.session.adapters.openai_agents_items import item_of, message_of
 from agent_cores.session.adapters.reading import messages_after
-from agent_cores.session.errors import ConflictError, SessionError, SessionNotFoundError
+from agent_cores.session.errors import (
+    AccessDeniedError,
+    ConflictError,
+    SessionError,
+    SessionNotFoundError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -38,7 +43,8 @@ class History(NamedTuple):
 class Snapshot:
     """The latest items, and a function that replaces those from an index on.
 
-    The function returns whether it did: not if the session has changed since.
+    The function returns whether it did: not if the session has changed since, and not for a user
+    who does not own it.
     """
 
     items: list[Any]
@@ -109,7 +115,7 @@ class CompactionHooks(ABC):
                 return False
             try:
                 await self._replace(acting, output, messages[start].seq - 1, history)
-            except (ConflictError, SessionNotFoundError):
+            except (AccessDeniedError, ConflictError, SessionNotFoundError):
                 return False
             if prune_prefix is not None:
                 await self._prune(acting, prune_prefix, messages[start].seq)
