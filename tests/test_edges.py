@@ -391,11 +391,14 @@ async def test_a_change_of_the_end_succeeds_between_appends(
 async def test_a_change_of_the_end_says_that_others_kept_appending() -> None:
     provider = Intruding()
     settings = msgspec.structs.replace(suite_settings(), timeout=0.2)
-    async with SessionManager(provider, settings=settings) as manager:
+    async with (
+        SessionManager(provider, settings=settings) as manager,
+        SessionManager(provider, settings=settings) as another,  # whose appends do not wait
+    ):
         session_id = await manager.create_session("ann")
 
         async def append() -> None:
-            await manager.add_message(session_id, "ann", "user", "x")
+            await another.add_message(session_id, "ann", "user", "x")
 
         provider.before_next += [append, nothing] * 1_000
         new = {"role": "system", "content": "sum"}

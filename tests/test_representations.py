@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import pkgutil
+import re
 from typing import Any
 
 import msgspec
@@ -42,10 +43,14 @@ PLAIN = {
 }
 
 
+_NOT_OURS = re.compile(r"\.testing|\.adapters\.|\.examples\.")
+"""Adapters and their examples need frameworks, and have no structs of their own."""
+
+
 def structs() -> list[type[msgspec.Struct]]:
     found: set[type[msgspec.Struct]] = set()
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if not module.name.endswith("__main__") and ".testing" not in module.name:
+        if not module.name.endswith("__main__") and not _NOT_OURS.search(module.name):
             members = vars(importlib.import_module(module.name)).values()
             found.update(
                 kind

@@ -19,7 +19,6 @@ FRAMEWORKS = {
     "claude_agent_sdk": "claude_agent_sdk",
     "google_adk": "google.adk",
     "langgraph": "langgraph",
-    "langgraph_store": "langgraph",
     "openai_agents": "agents",
     "openai_wire": "openai",
     "pydantic_ai": "pydantic_ai",
