@@ -20,6 +20,7 @@ from agent_cores.session.errors import (
     SessionArchivedError,
     SessionExistsError,
     SessionNotFoundError,
+    StorageUnavailableError,
 )
 
 ODD_ITEMS: list[Any] = [
@@ -364,3 +365,43 @@ async def test_a_part_that_fails_takes_those_before_it_along(
     with pytest.raises(OverloadedError):
         await session.add_items([user(str(n)) for n in range(2_500)])
     assert texts(await session.get_items()) == ["first"]
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+async def test_a_caller_cancelled_between_parts_leaves_all_or_nothing(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    session = session_of(manager)
+    await session.add_items([user("first")])
+    add, calls = manager.add_messages, 0
+
+    async def cancelled(session_id: str, user_id: str, messages: Any, **options: Any) -> Any:  # noqa: ANN401
+        nonlocal calls
+        calls += 1
+        if calls > part:
+            asyncio.get_running_loop().call_soon(task.cancel)
+        return await add(session_id, user_id, messages, **options)
+
+    monkeypatch.setattr(manager, "add_messages", cancelled)
+    task = asyncio.create_task(session.add_items([user(str(n)) for n in range(2_500)]))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert texts(await session.get_items()) == ["first"]
+
+
+async def test_a_part_whose_answer_was_lost_is_removed_too(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of(manager)
+    add = manager.add_messages
+
+    async def losing(session_id: str, user_id: str, messages: Any, **options: Any) -> Any:  # noqa: ANN401
+        added = await add(session_id, user_id, messages, **options)
+        if len(messages) < 1_000:
+            raise StorageUnavailableError("lost")
+        return added
+
+    monkeypatch.setattr(manager, "add_messages", losing)
+    with pytest.raises(StorageUnavailableError):
+        await session.add_items([user(str(n)) for n in range(2_500)])
+    assert await session.get_items() == []

@@ -260,6 +260,35 @@ async def test_a_directory_that_somebody_else_made_is_refused(manager: SessionMa
         await store.write_record(record("one"), expected_revision=None)
 
 
+async def test_a_directory_that_somebody_else_made_gets_nothing_from_an_operator(
+    manager: SessionManager,
+) -> None:
+    await manager.create_session("eve", session_id="pydantic-ai:support")
+    store = SessionConversationStore(manager, operator="support")
+    with pytest.raises(SessionExistsError):
+        await store.write_record(record("one"), expected_revision=None)
+    assert await manager.get_session_messages("pydantic-ai:support", "eve") == []
+
+
+async def test_what_others_write_into_a_family_is_no_entry(manager: SessionManager) -> None:
+    store = SessionConversationStore(manager, user_id="ann")
+    first, second = chain("a"), chain("b")
+    await store.write_record(record("one", first[0].id), new_entries=first, expected_revision=None)
+    (family,) = await manager.list_user_sessions("ann", tags=["pydantic-ai"])
+    family_id = family.metadata.session_id
+    await manager.share_session(family_id, "ann", "bob", role="editor")
+    await manager.add_message(family_id, "bob", "user", "hello")
+    forged = {"id": second[0].id, "parent_id": None, "kind": None, "message": {}}
+    await manager.add_message(family_id, "bob", "user", forged, message_id=second[0].id)
+    with pytest.raises(LookupError):
+        await store.read_entry(second[0].id)
+    assert await texts(store, "one") == ["a"]
+    stored = await store.read_record("one")
+    assert stored is not None
+    await store.delete_record("one", expected_revision=stored.revision)
+    assert await store.list_conversations() == []
+
+
 async def test_several_loops_use_one_store(store: SessionConversationStore) -> None:
     def save(n: int) -> None:
         entries = chain(str(n))

@@ -6,9 +6,11 @@ message, and the type of any other: so the session reads as a conversation elsew
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
+from anyio import CancelScope
 
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.adapters.openai_agents_compaction import CompactionHooks, History
@@ -22,6 +24,7 @@ from agent_cores.session.errors import (
     SessionExistsError,
     SessionNotFoundError,
 )
+from agent_cores.session.inputs import new_id
 from agent_cores.session.models.version import version_text
 
 if TYPE_CHECKING:
@@ -107,17 +110,10 @@ class OpenAIAgentsSession(CompactionHooks):
         """
         messages = [message_of(item, index) for index, item in enumerate(items)]
         acting = self._acting(wrapper)
-        written: list[list[Message]] = []
-        try:
-            for part in parts_of(messages):
-                written.append(await self._append(acting, part))  # noqa: PERF401 - kept on errors
-        except BaseException:
-            for stored in written:
-                seqs = [message.seq for message in stored]
-                await acting.verbs.delete_messages(self._stored_id, acting.user_id, seqs=seqs)
-            raise
-        for stored in written:
-            self._covered.added(stored)
+        parts = list(parts_of(messages))
+        stored = await self._append_all(acting, parts)
+        for part in stored:
+            self._covered.added(part)
 
     async def pop_item(
         self, *, wrapper: RunContextWrapper[Any] | None = None
@@ -172,6 +168,32 @@ class OpenAIAgentsSession(CompactionHooks):
             return History([], 0, None, complete=True)
         is_complete = len(messages) >= header.message_count
         return History(messages, header.last_seq, header.version, complete=is_complete)
+
+    async def _append_all(
+        self, acting: Acting, parts: Sequence[list[dict[str, Any]]]
+    ) -> list[list[Message]]:
+        """Append each part. If one fails, remove what was written, and what may have been."""
+        if len(parts) > 1:
+            parts = [[{**message, "id": new_id()} for message in part] for part in parts]
+        begun: list[list[dict[str, Any]]] = []
+        stored: list[list[Message]] = []
+        try:
+            for part in parts:
+                begun.append(part)
+                stored.append(await self._append(acting, part))
+        except BaseException:
+            if len(parts) > 1:
+                with CancelScope(shield=True):
+                    await self._remove(acting, begun)
+            raise
+        return stored
+
+    async def _remove(self, acting: Acting, parts: Sequence[list[dict[str, Any]]]) -> None:
+        verbs, user_id = acting
+        for part in reversed(parts):
+            ids = [message["id"] for message in part]
+            with suppress(SessionNotFoundError):
+                await verbs.delete_messages(self._stored_id, user_id, ids=ids)
 
     async def _append(self, acting: Acting, messages: Sequence[dict[str, Any]]) -> list[Message]:
         verbs, user_id = acting

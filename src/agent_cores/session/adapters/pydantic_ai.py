@@ -12,18 +12,21 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-from pydantic import ConfigDict, TypeAdapter
 from pydantic_ai.conversation_store import (
     ConversationConflict,
     ConversationEntry,
     ConversationRecord,
     ConversationStore,
 )
-from pydantic_ai.messages import ModelMessagesTypeAdapter
 
 from agent_cores.session.adapters.ids import id_of, id_of_parts
 from agent_cores.session.adapters.owner import Owner, Store
+from agent_cores.session.adapters.pydantic_ai_codec import (
+    encoded_record,
+    entry_of,
+    message_of,
+    record_of,
+)
 from agent_cores.session.adapters.pydantic_ai_directory import Directory
 from agent_cores.session.adapters.reading import messages_after
 from agent_cores.session.backoff import Backoff
@@ -34,10 +37,6 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.message import Message
 
-_RECORDS: TypeAdapter[list[ConversationRecord]] = TypeAdapter(
-    list[ConversationRecord],
-    config=ConfigDict(ser_json_bytes="base64", val_json_bytes="base64"),
-)
 _RECORD = "record"
 _FAMILY = "pydantic-ai"
 _PAGE = 1_000
@@ -188,7 +187,7 @@ class SessionConversationStore(ConversationStore):
         message = None if found is None else await self._message(found, entry_id)
         if message is None:
             raise LookupError(entry_id)
-        return _entry(message)
+        return entry_of(message)
 
     async def read_history(
         self, head_id: str | None, *, limit: int | None = None
@@ -200,15 +199,15 @@ class SessionConversationStore(ConversationStore):
         head = None if found is None else await self._message(found, head_id)
         if found is None or head is None:
             raise LookupError(head_id)
-        history, page = [_entry(head)], [head]
+        history, page = [entry_of(head)], [head]
         most = _PAGE if limit is None else min(max(limit, 10), _PAGE)
         while (wanted := history[-1].parent_id) and len(history) != limit:
             page = await self._before(found, page[0].seq, most)
             if not page:
                 raise LookupError(wanted)
-            for message in reversed(page):
+            for message in filter(self._is_own, reversed(page)):
                 if message.id == id_of(wanted or "") and len(history) != limit:
-                    history.append(_entry(message))
+                    history.append(entry_of(message))
                     wanted = history[-1].parent_id
         return history[::-1]
 
@@ -222,7 +221,11 @@ class SessionConversationStore(ConversationStore):
             page = await verbs.get_messages(session_id, user_id, ids=[id_of(entry_id)])
         except SessionNotFoundError:
             return None
-        return page[0] if page else None
+        return page[0] if page and self._is_own(page[0]) else None
+
+    def _is_own(self, message: Message) -> bool:
+        """Whether a message is an entry: what others append to a shared family is none."""
+        return message.author_id == self._acting.user_id
 
     async def _has(self, family: str | None, entry_id: str) -> bool:
         return family is not None and await self._message(family, entry_id) is not None
@@ -241,11 +244,13 @@ class SessionConversationStore(ConversationStore):
             session = await verbs.get_session(session_id, user_id, message_limit=0)
         except SessionNotFoundError:
             return Family(session_id, None, {})
+        if session.metadata.owner_id != user_id:
+            raise SessionExistsError
         context = session.context or {}
         return Family(
             session_id,
             session.metadata.version,
-            {k: _record(value) for k, value in context.items() if k.startswith(f"{_RECORD}:")},
+            {k: record_of(value) for k, value in context.items() if k.startswith(f"{_RECORD}:")},
         )
 
     async def _write_family(
@@ -262,9 +267,9 @@ class SessionConversationStore(ConversationStore):
         records = dict(family.records)
         if record is not None:
             key = _key(record.conversation_id)
-            updates[key], records[key] = _encoded(record), record
+            updates[key], records[key] = encoded_record(record), record
         metadata = {"tags": _tags(records)}
-        messages = [_message_of(entry) for entry in new_entries]
+        messages = [message_of(entry) for entry in new_entries]
         if family.version is None:
             await verbs.create_session(
                 user_id,
@@ -329,7 +334,7 @@ class SessionConversationStore(ConversationStore):
     async def _unreached(self, family: Family) -> list[str]:
         parents: dict[str, str | None] = {}
         async for page in messages_after(self._acting, family.session_id):
-            for message in page:
+            for message in filter(self._is_own, page):
                 entry: Any = message.content
                 parents[entry["id"]] = entry["parent_id"]
         reached: set[str] = set()
@@ -392,35 +397,3 @@ def _scope_tag(scope: str) -> str:
 
 def _newest(records: list[ConversationRecord]) -> list[ConversationRecord]:
     return sorted(records, key=lambda record: record.updated_at, reverse=True)
-
-
-def _encoded(record: ConversationRecord) -> dict[str, Any]:
-    value: dict[str, Any] = _RECORDS.dump_python([record], mode="json")[0]
-    return value
-
-
-def _record(value: Any) -> ConversationRecord:  # noqa: ANN401 - JSON
-    [record] = _RECORDS.validate_json(msgspec.json.encode([value]))
-    return record
-
-
-def _message_of(entry: ConversationEntry) -> dict[str, Any]:
-    return {
-        "id": id_of(entry.id),
-        "role": entry.message.kind,
-        "content": {
-            "id": entry.id,
-            "parent_id": entry.parent_id,
-            "kind": entry.kind,
-            "message": ModelMessagesTypeAdapter.dump_python([entry.message], mode="json")[0],
-        },
-    }
-
-
-def _entry(message: Message) -> ConversationEntry:
-    content: Any = message.content
-    encoded = msgspec.json.encode([content["message"]])
-    [stored] = ModelMessagesTypeAdapter.validate_json(encoded)
-    return ConversationEntry(
-        id=content["id"], parent_id=content["parent_id"], message=stored, kind=content["kind"]
-    )

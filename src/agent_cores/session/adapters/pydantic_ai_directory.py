@@ -10,7 +10,7 @@ import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_cores.session.adapters.ids import id_of_parts
-from agent_cores.session.errors import ConflictError, MessageNotFoundError
+from agent_cores.session.errors import ConflictError, MessageNotFoundError, SessionExistsError
 from agent_cores.session.inputs import new_id
 
 if TYPE_CHECKING:
@@ -130,14 +130,16 @@ class Directory:
         """Open the session once; it never expires. Somebody else's is refused."""
         if not self._is_open:
             verbs, user_id = self._acting
-            await verbs.open_session(self._session_id, user_id, ttl_hours=None)
+            session = await verbs.open_session(self._session_id, user_id, ttl_hours=None)
+            if session.metadata.owner_id != user_id:  # an operator may open anybody's
+                raise SessionExistsError
             self._is_open = True
 
     async def _find(self, kind: str, name: str) -> Message | None:
         verbs, user_id = self._acting
         await self._open()
         page = await verbs.get_messages(self._session_id, user_id, ids=[_note_id(kind, name)])
-        return page[0] if page else None
+        return page[0] if page and page[0].author_id == user_id else None
 
 
 def _note_id(kind: str, name: str) -> str:
