@@ -114,6 +114,35 @@ async def test_a_transcript_that_was_made_anew_by_others_gets_nothing(
     assert await manager.get_session_messages(session_id, "eve") == []
 
 
+async def test_a_transcript_that_others_make_between_read_and_write_gets_nothing(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = ClaudeSessionStore(manager, user_id="ann")
+    session_id = "claude:ann:project:one"
+    add = manager.add_messages
+
+    async def late(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+        monkeypatch.setattr(manager, "add_messages", add)
+        await manager.create_session("eve", session_id=session_id)
+        await manager.share_session(session_id, "eve", "ann", role="editor")
+        return await add(*args, **options)
+
+    monkeypatch.setattr(manager, "add_messages", late)
+    with pytest.raises(SessionExistsError):
+        await mine.append(KEY, entries("a", 1))
+    assert await manager.get_session_messages(session_id, "eve") == []
+
+
+async def test_lists_leave_out_what_is_no_transcript(manager: SessionManager) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    await store.append(KEY, entries("a", 1))
+    await store.append({**KEY, "subpath": "agents/1"}, entries("b", 1))
+    for tag in ("claude:project", "claude:project:one"):
+        await manager.create_session("ann", {"tags": [tag]})
+    assert [listed["session_id"] for listed in await store.list_sessions("project")] == ["one"]
+    assert await store.list_subkeys(KEY) == ["agents/1"]
+
+
 async def test_a_title_that_another_store_has_set_is_kept(manager: SessionManager) -> None:
     first, second = (ClaudeSessionStore(manager, user_id="ann") for _ in range(2))
     await first.append(KEY, [{"type": "title", "uuid": "1", "customTitle": "old"}])

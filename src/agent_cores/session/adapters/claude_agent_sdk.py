@@ -19,9 +19,10 @@ from agent_cores.session.adapters.owner import Owner, Store
 from agent_cores.session.adapters.reading import messages_after
 from agent_cores.session.backoff import Backoff
 from agent_cores.session.errors import ConflictError, SessionExistsError, SessionNotFoundError
+from agent_cores.session.models.version import NO_SESSION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
 
     from claude_agent_sdk import (
         SessionKey,
@@ -52,10 +53,10 @@ class Part(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """The summary of a transcript, and what a write on it expects of the session."""
+    """The summary of a transcript, and the version of its session."""
 
     summary: SessionSummaryEntry | None
-    expected: dict[str, Any]
+    version: str = NO_SESSION
 
 
 class ClaudeSessionStore(SessionStore):
@@ -102,8 +103,9 @@ class ClaudeSessionStore(SessionStore):
     async def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
         """Return the main transcripts of a project, without reading their messages."""
         return [
-            {"session_id": session.metadata.attributes["claude_session"], "mtime": _mtime(session)}
+            {"session_id": name, "mtime": _mtime(session)}
             async for session in self._listed(_project_tag(project_key))
+            if isinstance(name := session.metadata.attributes.get("claude_session"), str)
         ]
 
     async def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
@@ -129,8 +131,11 @@ class ClaudeSessionStore(SessionStore):
 
     async def list_subkeys(self, key: SessionListSubkeysKey) -> list[str]:
         """Return the subpaths of a main transcript."""
-        listed = self._listed(_subpath_tag(key))
-        return [session.metadata.attributes["claude_subpath"] async for session in listed]
+        return [
+            subpath
+            async for session in self._listed(_subpath_tag(key))
+            if isinstance(subpath := session.metadata.attributes.get("claude_subpath"), str)
+        ]
 
     async def _append(self, key: SessionKey, part: Part) -> None:
         """Write entries, and at once the summary of a main transcript if they change it.
@@ -146,7 +151,7 @@ class ClaudeSessionStore(SessionStore):
             known = known or await self._read(session_id)
             summary = None if key.get("subpath") else _changed(known.summary, key, part.entries)
             try:
-                await self._write(key, part, known.expected, summary)
+                await self._write(key, part, known.version, summary)
             except (ConflictError, SessionNotFoundError):
                 self._known.pop(session_id, None)
                 known = None
@@ -154,7 +159,7 @@ class ClaudeSessionStore(SessionStore):
                     raise
                 continue
             self._known.pop(session_id, None)
-            if summary is None and "expected_version" in known.expected:
+            if summary is None and known.version != NO_SESSION:
                 self._remember(session_id, known)
             return
 
@@ -163,11 +168,11 @@ class ClaudeSessionStore(SessionStore):
         try:
             session = await verbs.get_session(session_id, user_id, message_limit=0)
         except SessionNotFoundError:
-            return _Known(None, {"expected_last_seq": 0})
+            return _Known(None)
         if session.metadata.owner_id != user_id:
             raise SessionExistsError
         summary = (session.context or {}).get(_SUMMARY)
-        return _Known(summary, {"expected_version": session.metadata.version})
+        return _Known(summary, session.metadata.version)
 
     def _remember(self, session_id: str, known: _Known) -> None:
         self._known[session_id] = known
@@ -178,12 +183,12 @@ class ClaudeSessionStore(SessionStore):
         self,
         key: SessionKey,
         part: Part,
-        expected: Mapping[str, Any],
+        version: str,
         summary: SessionSummaryEntry | None,
     ) -> None:
         verbs, user_id = self._acting
         create: Any = False
-        if "expected_version" not in expected:
+        if version == NO_SESSION:
             create = {"metadata": _metadata(key), "ttl_hours": self._ttl_hours}
         updates = None if summary is None else {_SUMMARY: summary}
         await verbs.add_messages(
@@ -192,7 +197,7 @@ class ClaudeSessionStore(SessionStore):
             part.messages,
             create=create,
             context_updates=updates,
-            **expected,
+            expected_version=version,
         )
 
     def _id(self, key: SessionKey) -> str:

@@ -25,7 +25,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
 )
 from agent_cores.session.inputs import new_id
-from agent_cores.session.models.version import version_text
+from agent_cores.session.models.version import NO_SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 _PAGE = 1_000
 _ALL = 2**63
-_NO_SESSION = version_text(0, 1, 0)
-"""The version that no stored session has: a write that expects it only creates."""
 
 
 class _Seen(NamedTuple):
@@ -203,7 +201,7 @@ class OpenAIAgentsSession(CompactionHooks):
                 return await verbs.add_messages(session_id, user_id, messages)
             except SessionNotFoundError:
                 pass  # it was deleted, or has expired
-        expected = None if self._any_owner else _NO_SESSION
+        expected = None if self._any_owner else NO_SESSION
         create: Any = {"ttl_hours": self._ttl_hours}
         try:
             added = await verbs.add_messages(

@@ -27,6 +27,10 @@ def version_text(incarnation: int, revision: int, last_seq: int) -> str:
     return f"{incarnation}.{revision}.{last_seq}"
 
 
+NO_SESSION = version_text(0, 1, 0)
+"""The version that no stored session has: a write that expects it only creates."""
+
+
 def read_version(text: str) -> Expected | None:
     """Return what a version expects; ``None`` if the text is not a version.
 
