@@ -16,6 +16,7 @@ from time import monotonic
 from benchmarks import catalogue
 from benchmarks.chart import as_svg
 from benchmarks.crash import Crashes, CrashRunFailedError, measure_crashes
+from benchmarks.entries import Contender
 from benchmarks.figures import figures
 from benchmarks.import_time import ImportFailedError, drivers_loaded, measure_imports
 from benchmarks.machine import facts, sync_time
@@ -71,7 +72,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return settings
 
 
-def _contenders(words: list[str] | None) -> list[catalogue.Contender]:
+def _contenders(words: list[str] | None) -> list[Contender]:
     return [
         contender
         for contender in catalogue.CONTENDERS
@@ -79,9 +80,7 @@ def _contenders(words: list[str] | None) -> list[catalogue.Contender]:
     ]
 
 
-def _imports(
-    contenders: list[catalogue.Contender], settings: Settings, results: Results
-) -> list[str] | None:
+def _imports(contenders: list[Contender], settings: Settings, results: Results) -> list[str] | None:
     try:
         measure_imports(contenders, settings, results, _say)
         return drivers_loaded()

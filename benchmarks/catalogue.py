@@ -6,48 +6,10 @@ imports a contender, because each runs in its own process, and perhaps in its ow
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
-Role = Literal["ours", "limit", "peer"]
-Home = Literal["project", "peers"]
-Server = Literal["valkey", "postgres", "mariadb"]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One store under measurement; `target` is `module:class` of a `benchmarks.store.Store`."""
-
-    name: str
-    group: str
-    role: Role
-    target: str
-    home: Home = "project"
-    server: Server | None = None
-    """The server that it needs."""
-    statement: str | None = None
-    """The statement that imports it; its time is the `import` row."""
-    only: tuple[str, ...] | None = None
-    """The workloads it takes part in; None: every one."""
-    lacks: Mapping[str, str] = field(default_factory=dict)
-    """Workload -> what the contender lacks for it; the table shows the reason."""
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One module of `benchmarks.workloads`."""
-
-    name: str
-    module: str
-    title: str
-    in_rounds: bool
-    """Whether contenders take turns in rounds; else the turns are within each one's process."""
-    groups: tuple[str, ...] | None = None
-    """The groups that take part; None: all."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Settings that differ from the defaults; a comment on each entry gives the reason."""
-
+from benchmarks.adapter_catalogue import ADAPTERS, LANGGRAPH
+from benchmarks.entries import Contender, Workload
 
 FIRST_MESSAGE = "a session begins with its first message"
 
@@ -284,6 +246,7 @@ CONTENDERS = (
     *BY_ID,
     *TAIL,
     *OPERATOR,
+    *ADAPTERS,
     SERVICE_MEMORY,
     LIMIT_HTTP,
     SERVICE_SQLITE,
@@ -331,6 +294,13 @@ WORKLOADS = (
         "List sessions as an operator, and trim a session",
         in_rounds=False,
         groups=tuple(ours.group for ours in OPERATOR),
+    ),
+    Workload(
+        "checkpoint",
+        "checkpoint",
+        "Read a checkpoint of LangGraph, by the length of the thread",
+        in_rounds=False,
+        groups=(LANGGRAPH,),
     ),
     Workload(
         "any-loop",

@@ -20,8 +20,13 @@ BAR_WIDTH = 360
 LINE = 22
 PANEL_HEAD = 40
 MARGIN = 20
-COLOURS = {"ours": "#1f6feb", "limit": "#8b949e", "peer": "#d1861f"}
-LEGEND = {"ours": "agent_cores", "limit": "the limit, by hand", "peer": "peer"}
+COLOURS = {"ours": "#1f6feb", "limit": "#8b949e", "peer": "#d1861f", "adapter": "#8250df"}
+LEGEND = {
+    "ours": "agent_cores",
+    "limit": "the limit, by hand",
+    "peer": "peer",
+    "adapter": "adapter",
+}
 
 
 def as_svg(results: Results, facts: dict[str, str]) -> str:

@@ -1,7 +1,8 @@
 """The Python environments: the project's own, and one for the peers, created on first use.
 
-The peers' packages are never installed into the project's environment. The peers' environment is
-created again when `peers/requirements.txt` changes.
+The peers' packages are never installed into the project's environment. The peers' environment also
+holds what our package needs, for the adapters. It is created again when `peers/requirements.txt`
+changes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.catalogue import Home
+from benchmarks.entries import Home
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -38,7 +39,8 @@ def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("SESSION_") and name != "REDIS_URL"
     }
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    folders = (str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH"))
+    path = os.pathsep.join(filter(None, folders))
     return {**kept, "PYTHONPATH": path, **extra}
 
 

@@ -9,6 +9,15 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.adapter_catalogue import (
+    ADK_ON_POSTGRES,
+    ADK_ON_SQLITE,
+    LANGGRAPH_ON_SQLITE,
+    LANGGRAPH_SQLITE,
+    OPENAI_ON_POSTGRES,
+    OPENAI_ON_REDIS,
+    OPENAI_ON_SQLITE,
+)
 from benchmarks.catalogue import (
     ADK_MEMORY,
     ADK_MYSQL,
@@ -36,9 +45,9 @@ from benchmarks.catalogue import (
     OURS_SQLITE,
     SERVICE_MEMORY,
     SERVICE_SQLITE,
-    Contender,
 )
 from benchmarks.crash import Crashes
+from benchmarks.entries import Contender
 from benchmarks.import_time import PACKAGE
 from benchmarks.over_http import CONNECTIONS
 from benchmarks.records import Settings
@@ -68,6 +77,12 @@ RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("create", OURS_SQLITE, LIMIT_SQLITE, 0.35),
     ("create", OURS_POSTGRES, LIMIT_POSTGRES, 0.35),
     ("create", OURS_MYSQL, LIMIT_MYSQL, 0.35),
+    ("append", OPENAI_ON_SQLITE, OPENAI_SQLITE, 5.0),
+    ("append", OPENAI_ON_REDIS, OPENAI_REDIS, 5.0),
+    ("append", OPENAI_ON_POSTGRES, OPENAI_POSTGRES, 5.0),
+    ("append", ADK_ON_SQLITE, ADK_SQLITE, 5.0),
+    ("append", ADK_ON_POSTGRES, ADK_POSTGRES, 5.0),
+    ("append", LANGGRAPH_ON_SQLITE, LANGGRAPH_SQLITE, 5.0),
     ("http", SERVICE_MEMORY, LIMIT_HTTP, 0.5),
     ("http", SERVICE_SQLITE, LIMIT_HTTP, 0.35),
     ("http-create", SERVICE_SQLITE, ADK_SERVER, 12.0),
@@ -82,6 +97,20 @@ GROWTH: tuple[tuple[Contender, float], ...] = (
     (OURS_MYSQL, 1.5),
 )
 """The largest size or length may cost this many times the smallest."""
+
+ADAPTERS = (
+    OPENAI_ON_SQLITE,
+    OPENAI_ON_REDIS,
+    OPENAI_ON_POSTGRES,
+    ADK_ON_SQLITE,
+    ADK_ON_POSTGRES,
+    LANGGRAPH_ON_SQLITE,
+)
+ADAPTER_GROWTH = 1.3
+"""An append through an adapter, at the most that a peer holds, may cost this many times the first.
+
+A checkpoint by its id among 1,000 may cost this many times one among 10.
+"""
 
 BY_ID_GROWTH = 1.3
 """Deleting a message by its id may cost this many times more among 100,000 than among 10."""
@@ -120,6 +149,8 @@ def figures(
     return [
         *(_rate(results, *entry) for entry in RATES),
         *(figure for entry in GROWTH for figure in _growth(results, settings, *entry)),
+        *(figure for each in ADAPTERS for figure in _adapter(results, settings, each)),
+        _checkpoint(results),
         *(_by_id(results, ours) for ours in BY_ID),
         *(figure for ours in OPERATOR for figure in _operator(results, settings, ours)),
         *(figure for ours in SWEPT for figure in _sweep(results, settings, ours)),
@@ -170,6 +201,28 @@ def _growth(
         bound,
         _one(results, "list", ours, f"{limit} of {many:,}", 1),
         _one(results, "list", ours, f"{limit} of {few:,}", 1),
+    )
+
+
+def _adapter(results: Results, settings: Settings, adapter: Contender) -> Iterator[Figure]:
+    """The longest session that peers hold against the shortest, with 1 and 100 callers."""
+    short, long = settings.lengths[0], settings.peers_hold
+    for callers in (1, MANY):
+        yield _at_most(
+            f"{adapter.name}: append at message {long:,} / at {short:,}, callers: {callers}",
+            ADAPTER_GROWTH,
+            _one(results, "length", adapter, f"at {long:,}", callers),
+            _one(results, "length", adapter, f"at {short:,}", callers),
+        )
+
+
+def _checkpoint(results: Results) -> Figure:
+    few, many = ("by id, of 10", "by id, of 1,000")
+    return _at_most(
+        f"{LANGGRAPH_ON_SQLITE.name}: a checkpoint {many} / of 10",
+        ADAPTER_GROWTH,
+        _one(results, "checkpoint", LANGGRAPH_ON_SQLITE, many, 1),
+        _one(results, "checkpoint", LANGGRAPH_ON_SQLITE, few, 1),
     )
 
 

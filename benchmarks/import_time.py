@@ -14,7 +14,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-from benchmarks.catalogue import IMPORT, Contender, Home, Role
+from benchmarks.catalogue import IMPORT
+from benchmarks.entries import Contender, Home, Role
 from benchmarks.environments import PeersEnvironmentError, clean_environment, interpreter
 from benchmarks.records import Settings
 from benchmarks.rounds import Measurement, Results, Stopped

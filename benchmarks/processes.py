@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from benchmarks.catalogue import Contender, Workload
+from benchmarks.entries import Contender, Workload
 from benchmarks.environments import PeersEnvironmentError, clean_environment, interpreter
 from benchmarks.records import Report, Settings, Stop
 from benchmarks.servers import running
@@ -25,7 +25,7 @@ class ContenderFailedError(Exception):
 
 def run_contender(contender: Contender, workload: Workload, settings: Settings) -> Report:
     """Run one process in its own empty folder, which is removed afterwards."""
-    largest = settings.peers_hold if contender.role == "peer" else None
+    largest = settings.peers_hold if contender.home == "peers" else None
     asked = dataclasses.replace(settings, largest=largest)
     with tempfile.TemporaryDirectory(prefix="agent-cores-bench-") as directory:
         stores = Path(directory) / "stores"

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from benchmarks.catalogue import Contender, Workload
+from benchmarks.entries import Contender, Workload
 from benchmarks.processes import run_contender
 from benchmarks.records import Report, Sample, Settings
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.catalogue import Server
+from benchmarks.entries import Server
 from benchmarks.store import ADDRESS
 
 
