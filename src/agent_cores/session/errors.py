@@ -115,8 +115,10 @@ class SessionExistsError(SessionError):
 
     code = "session_exists"
 
-    def __init__(self) -> None:
-        super().__init__("a session with this id already exists; choose another id")
+    def __init__(
+        self, message: str = "a session with this id already exists; choose another id"
+    ) -> None:
+        super().__init__(message)
 
 
 class ConflictError(SessionError):

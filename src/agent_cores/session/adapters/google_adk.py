@@ -8,26 +8,46 @@ its own. The same id of two users, or in two apps, is two sessions.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
-import msgspec
+from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError as AdkNotFoundError
-from google.adk.events.event import Event
 from google.adk.sessions.base_session_service import (
     BaseSessionService,
     GetSessionConfig,
     ListSessionsResponse,
 )
-from google.adk.sessions.session import Session as AdkSession
-from google.adk.sessions.state import State
-from pydantic_core import to_jsonable_python
 
-from agent_cores.session.adapters.ids import id_of, id_of_parts, user_id_of
+from agent_cores.session.adapters.google_adk_events import (
+    STEP,
+    adk_session,
+    app_tag,
+    is_adk_session,
+    last_event_id,
+    last_update_time,
+    latest_events,
+    message_of,
+    metadata_of,
+    of_a_taken_id,
+    session_id_of,
+    shows_state,
+    without_temporary_state,
+)
+from agent_cores.session.adapters.google_adk_state import (
+    KnownIds,
+    SharedState,
+    context_of,
+    divided,
+    with_prefixes,
+)
+from agent_cores.session.adapters.google_adk_uri import of_uri
+from agent_cores.session.adapters.ids import user_id_of
 from agent_cores.session.adapters.owner import Acting, Store, manager_of
-from agent_cores.session.adapters.reading import latest_messages
 from agent_cores.session.errors import (
+    AccessDeniedError,
+    ConfigurationError,
     ConflictError,
     LastSeqMismatchError,
     SessionExistsError,
@@ -35,29 +55,27 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.inputs import new_id
 
-try:
-    from google.adk.errors import StaleSessionError
-except ImportError:  # releases before it raised the base class
-
-    class StaleSessionError(ValueError):  # type: ignore[no-redef]
-        """A session object is older than what is stored."""
-
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
+
+    from google.adk.events.event import Event
+    from google.adk.sessions.session import Session as AdkSession
 
     from agent_cores.session.models.message import Message
     from agent_cores.session.models.session import Session
 
-SCHEME = "agentsessions://"
 _STALE = (
     "The session has been modified in storage since it was loaded. Please reload the session"
     " before appending."
 )
-_KIND = "adk"
+_FOREIGN_MARKER = (
+    "The session object comes from another service, so nobody knows whether the session has been"
+    " modified in storage since. Please reload the session before appending."
+)
+_MARKER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LISTED = 100
+_READ_TOGETHER = 16
 _ALL = 2**62
-_STEP, _PAGE = 100, 1_000
 
 
 class ADKSessionService(BaseSessionService):
@@ -65,8 +83,9 @@ class ADKSessionService(BaseSessionService):
 
     ``store`` is a manager, a client of the service, the URL of a storage, or ``None`` for the
     configured one. Each session belongs to its ``user_id``. ``operator`` is the name under which
-    this service keeps ``app:`` state and lists sessions; these calls are in the audit log.
-    ``ttl_hours=None`` keeps sessions until they are deleted. ``uri`` is what ``adk`` passes on.
+    this service lists the sessions of all users; these calls are in the audit log.
+    ``ttl_hours=None`` keeps sessions until they are deleted. ``uri`` and ``agents_dir`` are what
+    ``adk`` passes to every service; the latter has no meaning here.
     """
 
     def __init__(
@@ -76,15 +95,17 @@ class ADKSessionService(BaseSessionService):
         operator: str = "google-adk",
         ttl_hours: float | None = None,
         uri: str | None = None,
-        **_: Any,  # noqa: ANN401 - what adk passes to every service, such as agents_dir
+        agents_dir: str | None = None,  # noqa: ARG002 - adk's own
     ) -> None:
         if uri is not None:
-            store, ttl_hours = _from_uri(uri, ttl_hours)
+            if store is not None:
+                raise ConfigurationError("give store or uri=, not both")
+            store, ttl_hours = of_uri(uri, ttl_hours)
         self._manager = manager_of(store)
-        self._operator = user_id_of(operator)
-        self._operating = self._manager.as_operator(self._operator)
+        self._operating = self._manager.as_operator(user_id_of(operator))
         self._ttl_hours = ttl_hours
-        self._opened: set[str] = set()
+        self._shared = SharedState(self._manager)
+        self._own = KnownIds()
 
     async def create_session(
         self,
@@ -94,30 +115,32 @@ class ADKSessionService(BaseSessionService):
         state: dict[str, Any] | None = None,
         session_id: str | None = None,
     ) -> AdkSession:
-        """Create a session; ``AlreadyExistsError`` if the user has one of that id in the app."""
+        """Create a session; ``AlreadyExistsError`` if the user has one of that id in the app.
+
+        What an app or a user shares is written before the session. If the call fails in between
+        there is no session, and the call can be repeated.
+        """
         name = (session_id or "").strip() or new_id()
-        app, user, own = _divided(state or {})
-        metadata = {
-            "tags": [_app_tag(app_name)],
-            "adk_app": app_name,
-            "adk_user": user_id,
-            "adk_session": name,
-        }
-        verbs, owner = self._acting(user_id)
+        delta = divided(state or {})
+        acting, ours = self._acting(user_id), session_id_of(app_name, user_id, name)
+        exists = AlreadyExistsError(f"Session with id {name} already exists.")
+        if delta.app or delta.user:
+            if await _read(acting, ours, 0) is not None:
+                raise exists
+            await self._shared.write(app_name, user_id, delta)
         try:
-            await verbs.create_session(
-                owner,
-                metadata,
-                session_id=_session_id(app_name, user_id, name),
-                context=_context(own),
+            await acting.verbs.create_session(
+                acting.user_id,
+                metadata_of(app_name, user_id, name),
+                session_id=ours,
+                context=context_of(delta.own),
                 ttl_hours=self._ttl_hours,
             )
         except SessionExistsError as error:
-            raise AlreadyExistsError(f"Session with id {name} already exists.") from error
-        await self._share(app_name, user_id, app, user)
+            raise exists from error
         created = await self.get_session(app_name=app_name, user_id=user_id, session_id=name)
         if created is None:
-            raise AdkNotFoundError(f"Session {name} not found.")
+            raise _not_found(name)
         return created
 
     async def get_session(
@@ -129,171 +152,190 @@ class ADKSessionService(BaseSessionService):
         config: GetSessionConfig | None = None,
     ) -> AdkSession | None:
         """Return a session with its events and the whole state; ``None`` if there is none."""
-        name = session_id.strip()
-        acting, ours = self._acting(user_id), _session_id(app_name, user_id, name)
+        acting, ours = self._acting(user_id), session_id_of(app_name, user_id, session_id)
         most = config.num_recent_events if config else None
         after = config.after_timestamp if config else None
-        first = _STEP if most is None else min(max(most, 1), _STEP)
-        try:
-            found, shared = await asyncio.gather(
-                acting.verbs.get_session(ours, acting.user_id, message_limit=first),
-                self._shared(app_name, user_id),
-            )
-            if found.metadata.owner_id != acting.user_id:
-                return None
-            messages = await _messages(acting, found, _ALL if most is None else most, after)
-        except SessionNotFoundError:
+        first = STEP if most is None else min(max(most, 1), STEP)
+        found, shared = await asyncio.gather(
+            self._read_own(acting, ours, first), self._shared.of(app_name, user_id)
+        )
+        if found is None:
             return None
-        session = _session(found, {**_values(found.context), **shared})
-        session.events = [_event(message) for message in messages]
+        session = adk_session(found, shared)
+        try:
+            session.events = await latest_events(
+                acting, found, _ALL if most is None else most, after
+            )
+        except SessionNotFoundError:  # deleted just now
+            return None
         return session
 
     async def list_sessions(
         self, *, app_name: str, user_id: str | None = None
     ) -> ListSessionsResponse:
-        """Return the sessions of a user, or of all users, without events, oldest update first."""
-        sessions: list[AdkSession] = []
+        """Return the sessions of a user, or of all users, without events, oldest update first.
+
+        Those of all users are listed as operator.
+        """
+        tag = app_tag(app_name)
+        if user_id is None:
+            listed = self._listed_of_all(tag)
+        else:
+            listed = self._listed(self._acting(user_id), tag)
+        app = await self._shared.of_app(app_name)
         shared: dict[str, dict[str, Any]] = {}
-        cursor: str | None = None
-        while True:
-            page = await self._operating.list_sessions(
-                owner_id=None if user_id is None else user_id_of(user_id),
-                tags=[_app_tag(app_name)],
-                include=("context", "last_message"),
-                limit=_LISTED,
-                cursor=cursor,
-            )
-            for found in page:
-                owner = found.metadata.attributes["adk_user"]
-                if owner not in shared:
-                    shared[owner] = await self._shared(app_name, owner)
-                sessions.append(_session(found, {**_values(found.context), **shared[owner]}))
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        sessions: list[AdkSession] = []
+        async for found in listed:
+            if not is_adk_session(found.metadata):
+                continue
+            owner: str = found.metadata.attributes["adk_user"]
+            if owner not in shared:
+                shared[owner] = with_prefixes(app, await self._shared.of_user(app_name, owner))
+            sessions.append(adk_session(found, shared[owner]))
         sessions.sort(key=lambda each: (each.last_update_time, each.user_id, each.id))
         return ListSessionsResponse(sessions=sessions)
 
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
-        """Delete a session; one that is not there is ignored."""
-        verbs, owner = self._acting(user_id)
+        """Delete a session. One that is not there, or is not the user's, is ignored."""
+        acting, ours = self._acting(user_id), session_id_of(app_name, user_id, session_id)
+        self._own.discard(ours)
         try:
-            await verbs.delete_session(_session_id(app_name, user_id, session_id.strip()), owner)
+            await acting.verbs.delete_session(ours, acting.user_id)
         except SessionNotFoundError:
             return
+        except AccessDeniedError:
+            found = await _read(acting, ours, 0)
+            if found is not None and found.metadata.owner_id == acting.user_id:
+                raise  # the key of a service lacks a right
 
     async def get_user_state(self, *, app_name: str, user_id: str) -> dict[str, Any]:
         """Return what all sessions of a user in an app share, without the prefix ``user:``."""
-        return await self._state(self._acting(user_id), _user_state_id(app_name, user_id))
+        return await self._shared.of_user(app_name, user_id)
 
     async def append_event(self, session: AdkSession, event: Event) -> Event:
         """Append an event and its state delta in one write.
 
         Raises ``StaleSessionError`` if somebody else has appended since the session was loaded.
-        What an app or a user shares is written after the event.
+        What an app or a user shares is written after the event; the session object changes after
+        that. If the call fails in between, repeat it with the same event: it completes what is
+        missing, and stores nothing twice.
         """
         if event.partial:
             return event
-        self._apply_temp_state(session, event)
-        event = self._trim_temp_delta_state(event)
-        app, user, own = _divided(event.actions.state_delta if event.actions else {})
+        stored_event = without_temporary_state(event)
+        delta = divided(stored_event.actions.state_delta)
         known = await self._known(session)
+        await self._shared.open(session.app_name, session.user_id, delta)
         try:
-            stored = await self._append(session, event, own, known)
+            stored = await self._append(session, message_of(stored_event), delta.own, known)
         except LastSeqMismatchError as error:
             raise StaleSessionError(_STALE) from error
         except SessionNotFoundError as error:
-            raise AdkNotFoundError(f"Session {session.id} not found.") from error
-        if stored.seq <= known:  # delivered before
-            return event
-        session._storage_update_marker = str(stored.seq)  # noqa: SLF001 - ADK's own protocol
-        session.last_update_time = event.timestamp
-        await self._share(session.app_name, session.user_id, app, user)
-        return self._commit_event_to_session(session, event)
+            raise _not_found(session.id) from error
+        if stored.seq > known + 1:  # others delivered it after events that are unknown here
+            raise StaleSessionError(_STALE)
+        if stored.seq < known or (stored.seq == known and shows_state(session, stored_event)):
+            return self._trim_temp_delta_state(event)  # it was delivered before
+        await self._shared.write(session.app_name, session.user_id, delta)
+        return self._show(session, event, stored.seq, repeated=stored.seq == known)
 
     async def close(self) -> None:
         """Do nothing: whoever made the manager shuts it down."""
 
     async def _append(
-        self, session: AdkSession, event: Event, state: Mapping[str, Any], known: int
+        self, session: AdkSession, message: Mapping[str, Any], state: Mapping[str, Any], known: int
     ) -> Message:
-        verbs, owner = self._acting(session.user_id)
-        ours = _session_id(session.app_name, session.user_id, session.id)
-        message: dict[str, Any] = {
-            "id": id_of(event.id),
-            "role": id_of(event.author or "event"),
-            "content": msgspec.Raw(event.model_dump_json(exclude_none=True).encode()),
+        acting, ours = self._place(session)
+        verbs, owner = acting
+        options: dict[str, Any] = {
+            "context_updates": context_of(state) if state else None,
+            "expected_last_seq": known,
         }
-        options: dict[str, Any] = {"context_updates": _context(state), "expected_last_seq": known}
         try:
-            [stored] = await verbs.add_messages(ours, owner, [message], **options)
+            return await verbs.add_message(ours, owner, **message, **options)
         except LastSeqMismatchError:
             raise
-        except ConflictError:  # another event has this id: ADK allows it
-            del message["id"]
-            [stored] = await verbs.add_messages(ours, owner, [message], **options)
-        return stored
+        except ConflictError:
+            if not await verbs.get_messages(ours, owner, ids=[message["message_id"]]):
+                raise
+        return await verbs.add_message(ours, owner, **of_a_taken_id(message), **options)
+
+    def _show(self, session: AdkSession, event: Event, seq: int, *, repeated: bool) -> Event:
+        """Change the session object as the store has changed."""
+        self._apply_temp_state(session, event)
+        event = self._trim_temp_delta_state(event)
+        session._storage_update_marker = str(seq)  # noqa: SLF001 - ADK's own protocol
+        session.last_update_time = event.timestamp
+        if repeated and session.events and session.events[-1].id == event.id:
+            self._update_session_state(session, event)
+            return event
+        return self._commit_event_to_session(session, event)
 
     async def _known(self, session: AdkSession) -> int:
-        """Return the last seq that a session object knows."""
+        """Return the last seq that a session object knows; check that the session is the user's."""
         marker = session._storage_update_marker  # noqa: SLF001 - ADK's own protocol
+        if marker is not None and not _MARKER.fullmatch(marker):
+            raise StaleSessionError(_FOREIGN_MARKER)
+        acting, ours = self._place(session)
+        if marker is not None and ours in self._own:
+            return int(marker)
+        found = await self._read_own(acting, ours, 1)
+        if found is None:
+            raise _not_found(session.id)
         if marker is not None:
             return int(marker)
-        stored = await self.get_session(
-            app_name=session.app_name,
-            user_id=session.user_id,
-            session_id=session.id,
-            config=GetSessionConfig(num_recent_events=1),
-        )
-        if stored is None:
-            raise AdkNotFoundError(f"Session {session.id} not found.")
-        if stored.last_update_time > session.last_update_time:
+        if last_update_time(found) > session.last_update_time:
             newest = session.events[-1].id if session.events else None
-            if [event.id for event in stored.events] != [newest]:
+            if last_event_id(found) != newest:
                 raise StaleSessionError(_STALE)
-        return int(stored._storage_update_marker or 0)  # noqa: SLF001 - ADK's own protocol
+        return found.metadata.last_seq
+
+    async def _read_own(self, acting: Acting, session_id: str, limit: int) -> Session | None:
+        """Return the session with its latest messages; ``None`` unless it is the user's."""
+        found = await _read(acting, session_id, limit)
+        if found is None or not is_adk_session(found.metadata):
+            self._own.discard(session_id)
+            return None
+        self._own.add(session_id)
+        return found
+
+    async def _listed(self, acting: Acting, tag: str) -> AsyncIterator[Session]:
+        """Yield the user's sessions with context and last message, some read at a time."""
+        verbs, user_id = acting
+        cursor: str | None = None
+        while True:
+            page = await verbs.list_user_sessions(user_id, tags=[tag], limit=_LISTED, cursor=cursor)
+            for first in range(0, len(page), _READ_TOGETHER):
+                together = page[first : first + _READ_TOGETHER]
+                for found in await asyncio.gather(
+                    *(_read(acting, each.id, 1) for each in together)
+                ):
+                    if found is not None:
+                        yield found
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def _listed_of_all(self, tag: str) -> AsyncIterator[Session]:
+        """Yield the sessions of all users with context and last message, as operator."""
+        cursor: str | None = None
+        while True:
+            page = await self._operating.list_sessions(
+                tags=[tag], include=("context", "last_message"), limit=_LISTED, cursor=cursor
+            )
+            for found in page:
+                yield found
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def _place(self, session: AdkSession) -> tuple[Acting, str]:
+        """Return who acts for a session object, and on which session."""
+        ours = session_id_of(session.app_name, session.user_id, session.id)
+        return self._acting(session.user_id), ours
 
     def _acting(self, user_id: str) -> Acting:
         return Acting(self._manager, user_id_of(user_id))
-
-    async def _shared(self, app_name: str, user_id: str) -> dict[str, Any]:
-        """Return what the app and the user share, with prefixes."""
-        app, user = await asyncio.gather(
-            self._state(Acting(self._operating, self._operator), _app_state_id(app_name)),
-            self.get_user_state(app_name=app_name, user_id=user_id),
-        )
-        prefixed = {f"{State.APP_PREFIX}{key}": value for key, value in app.items()}
-        return prefixed | {f"{State.USER_PREFIX}{key}": value for key, value in user.items()}
-
-    async def _state(self, acting: Acting, session_id: str) -> dict[str, Any]:
-        try:
-            found = await acting.verbs.get_session(session_id, acting.user_id, message_limit=0)
-        except SessionNotFoundError:
-            return {}
-        return _values(found.context) if found.metadata.owner_id == acting.user_id else {}
-
-    async def _share(
-        self, app_name: str, user_id: str, app: Mapping[str, Any], user: Mapping[str, Any]
-    ) -> None:
-        if app:
-            acting = Acting(self._operating, self._operator)
-            await self._update(acting, _app_state_id(app_name), app)
-        if user:
-            await self._update(self._acting(user_id), _user_state_id(app_name, user_id), user)
-
-    async def _update(self, acting: Acting, session_id: str, values: Mapping[str, Any]) -> None:
-        """Set keys of a state; writers of different keys never undo each other."""
-        verbs, owner = acting
-        while True:
-            if session_id not in self._opened:
-                await verbs.open_session(session_id, owner, ttl_hours=None)
-                self._opened.add(session_id)
-            try:
-                await verbs.update_session(session_id, owner, _context(values))
-            except SessionNotFoundError:  # erased since
-                self._opened.discard(session_id)
-                continue
-            return
 
 
 def service_of(uri: str, **options: Any) -> ADKSessionService:  # noqa: ANN401 - adk's own
@@ -311,100 +353,13 @@ def register() -> None:
     get_service_registry().register_session_service("agentsessions", service_of)
 
 
-def _from_uri(uri: str, ttl_hours: float | None) -> tuple[str | None, float | None]:
-    rest = uri.removeprefix(SCHEME)
-    if not rest.startswith("?"):
-        return rest or None, ttl_hours
-    given = parse_qs(rest[1:], strict_parsing=True)
-    unknown = given.keys() - {"storage", "ttl_hours"}
-    if unknown:
-        problem = f"{SCHEME} takes storage and ttl_hours, not {', '.join(sorted(unknown))}"
-        raise ValueError(problem)
-    hours = given.get("ttl_hours")
-    return given.get("storage", [None])[0], ttl_hours if hours is None else float(hours[0])
+async def _read(acting: Acting, session_id: str, limit: int) -> Session | None:
+    """Return a session with its latest messages; ``None`` if the user may read none."""
+    try:
+        return await acting.verbs.get_session(session_id, acting.user_id, message_limit=limit)
+    except SessionNotFoundError:
+        return None
 
 
-async def _messages(
-    acting: Acting, found: Session, most: int, after: float | None
-) -> list[Message]:
-    """Return the latest messages, as far back as the time; those that were read are used."""
-    read = list(found.messages or ())
-    first_seq = read[0].seq if read else 0
-    while most > len(read) and first_seq > 1 and (after is None or _time(read[0]) >= after):
-        count = min(most - len(read), _PAGE if after is None else _STEP)
-        earlier = await latest_messages(acting, found.id, count, before_seq=first_seq)
-        if not earlier:
-            break
-        read[:0] = earlier
-        first_seq = earlier[0].seq
-    chosen = read[len(read) - min(most, len(read)) :]
-    if after is not None:
-        old = [place for place, message in enumerate(chosen) if _time(message) < after]
-        chosen = chosen[old[-1] + 1 if old else 0 :]
-    return chosen
-
-
-def _session(found: Session, state: dict[str, Any]) -> AdkSession:
-    """Return ADK's session without events; the time of its last event is that of the session."""
-    names, read = found.metadata.attributes, found.messages
-    session = AdkSession(
-        app_name=names["adk_app"],
-        user_id=names["adk_user"],
-        id=names["adk_session"],
-        state=state,
-        last_update_time=_time(read[-1]) if read else found.metadata.created_at.timestamp(),
-    )
-    session._storage_update_marker = str(found.metadata.last_seq)  # noqa: SLF001 - ADK's own
-    return session
-
-
-def _event(message: Message) -> Event:
-    return Event.model_validate_json(msgspec.json.encode(message.content))
-
-
-def _time(message: Message) -> float:
-    content: Any = message.content
-    return float(content["timestamp"])
-
-
-def _divided(
-    state: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return the parts of app, user and session; what is temporary belongs to none."""
-    app: dict[str, Any] = {}
-    user: dict[str, Any] = {}
-    own: dict[str, Any] = {}
-    for key, value in state.items():
-        if key.startswith(State.APP_PREFIX):
-            app[key.removeprefix(State.APP_PREFIX)] = value
-        elif key.startswith(State.USER_PREFIX):
-            user[key.removeprefix(State.USER_PREFIX)] = value
-        elif not key.startswith(State.TEMP_PREFIX):
-            own[key] = value
-    return app, user, own
-
-
-def _context(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return state as context; keys of state may be longer, or empty."""
-    values = to_jsonable_python(dict(state), fallback=str)
-    return {id_of(key): {"key": key, "value": value} for key, value in values.items()}
-
-
-def _values(context: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {entry["key"]: entry["value"] for entry in (context or {}).values()}
-
-
-def _session_id(app_name: str, user_id: str, name: str) -> str:
-    return id_of_parts(_KIND, app_name, user_id, name)
-
-
-def _user_state_id(app_name: str, user_id: str) -> str:
-    return id_of_parts(f"{_KIND}-user", app_name, user_id)
-
-
-def _app_state_id(app_name: str) -> str:
-    return id_of_parts(f"{_KIND}-app", app_name)
-
-
-def _app_tag(app_name: str) -> str:
-    return id_of_parts(_KIND, app_name)
+def _not_found(name: str) -> AdkNotFoundError:
+    return AdkNotFoundError(f"Session {name} not found.")
