@@ -1,0 +1,301 @@
+"""``SessionStore``: LangGraph's long-term memory, on a ``SessionManager``.
+
+A namespace is a session of its user, an item is a message in it: see ``langgraph_store_namespace``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from langchain_core.runnables.config import var_child_runnable_config
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    Item,
+    ListNamespacesOp,
+    PutOp,
+    SearchItem,
+    SearchOp,
+)
+
+from agent_cores.session.adapters.langgraph_store_matching import (
+    fixed_prefix,
+    matches_condition,
+    matches_filter,
+)
+from agent_cores.session.adapters.langgraph_store_namespace import (
+    TTL_TAG,
+    Namespace,
+    NewItem,
+    labels_of,
+    tag_of,
+)
+from agent_cores.session.adapters.langgraph_store_sweeper import Sweeper
+from agent_cores.session.adapters.owner import Owner, Store, UserId
+from agent_cores.session.any_loop import portal_of
+from agent_cores.session.models.times import utc_now
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+    from concurrent.futures import Future
+    from datetime import datetime
+
+    from langgraph.store.base import Op, Result, TTLConfig
+
+    from agent_cores.session.adapters.langgraph_store_namespace import Labels, StoredItem
+    from agent_cores.session.adapters.owner import Acting
+    from agent_cores.session.models.session import SessionMetadata
+
+T = TypeVar("T")
+_PAGE = 1_000
+_READ_TOGETHER = 8
+_MOST_OPENED = 10_000
+"""Namespaces that a store remembers to have opened."""
+_SWEEP_MINUTES = 5.0
+
+
+class SessionStore(BaseStore):
+    """Keep items of LangGraph for one user, or for the user of each run.
+
+    ``store`` is a manager, a client of the service, the URL of a storage, or ``None`` for the
+    configured one. ``user_id`` owns the items: text, or a function of the config of the run that
+    calls, which is ``None`` outside of a run. With ``operator`` instead they belong to the user of
+    that name, and each call is audited. Equal namespaces of two users are two namespaces.
+
+    ``ttl`` is LangGraph's ``TTLConfig``, in minutes. An expired item is never returned, whatever
+    ``omit_expired`` says; the sweeper, or ``sweep_ttl``, removes it. ``clock`` decides and returns
+    aware UTC times. The sessions themselves do not expire. There is no index: ``query`` and
+    ``index`` are ignored.
+
+    The blocking methods need a manager made with ``any_loop=True``, or a URL.
+    """
+
+    supports_ttl = True
+
+    def __init__(
+        self,
+        store: Store = None,
+        *,
+        user_id: UserId | None = None,
+        operator: str | None = None,
+        ttl: TTLConfig | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._owner = Owner(store, user_id, operator=operator)
+        self.ttl_config = ttl
+        self._clock = clock
+        self._opened: dict[str, bool] = {}
+        self._sweeper = Sweeper(self.sweep_ttl)
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Do what ``abatch`` does, blocking."""
+        return self._call(self._execute, list(ops))
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """Return the result of each operation, in their order.
+
+        All read what was stored before the batch. Of several puts of one key, the last counts. Puts
+        of new keys of a namespace are one write; each of a stored key is one more.
+        """
+        return await self._execute(self._acting(), list(ops))
+
+    async def asweep_ttl(self) -> int:
+        """Remove the user's expired items, and return how many.
+
+        This reads all items of the namespaces in which an item was ever stored with a TTL.
+        """
+        return await self._sweep(self._acting())
+
+    def sweep_ttl(self) -> int:
+        """Do what ``asweep_ttl`` does, blocking."""
+        return self._call(self._sweep)
+
+    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> Future[None]:
+        """Sweep in a thread until ``stop_ttl_sweeper``, every five minutes if nothing else is said.
+
+        The future ends with the sweeper; cancelling it stops the sweeper. Without a TTL config it
+        is done at once, and nothing is swept.
+        """
+        portal_of(self._owner.verbs)
+        config = self.ttl_config
+        if config is None:
+            return self._sweeper.idle()
+        configured = config.get("sweep_interval_minutes")
+        return self._sweeper.start(60 * (sweep_interval_minutes or configured or _SWEEP_MINUTES))
+
+    def stop_ttl_sweeper(self, timeout: float | None = None) -> bool:
+        """Stop the sweeper; return whether it ended within ``timeout`` seconds."""
+        return self._sweeper.stop(timeout)
+
+    def _acting(self) -> Acting:
+        return self._owner.acting(var_child_runnable_config.get())
+
+    def _call(self, verb: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:  # noqa: ANN401
+        return portal_of(self._owner.verbs).call(verb, self._acting(), *args)
+
+    def _namespace(self, acting: Acting, labels: Sequence[str]) -> Namespace:
+        if len(self._opened) > _MOST_OPENED:
+            self._opened.clear()
+        return Namespace(acting, tuple(labels), self._opened)
+
+    async def _execute(self, acting: Acting, ops: list[Op]) -> list[Result]:
+        now = self._clock()
+        results: list[Result] = [None] * len(ops)
+        gets: dict[Labels, dict[int, GetOp]] = {}
+        puts: dict[Labels, dict[str, PutOp]] = {}
+        others: dict[int, SearchOp | ListNamespacesOp] = {}
+        for place, op in enumerate(ops):
+            if isinstance(op, GetOp):
+                gets.setdefault(tuple(op.namespace), {})[place] = op
+            elif isinstance(op, PutOp):
+                puts.setdefault(tuple(op.namespace), {})[op.key] = op
+            elif isinstance(op, SearchOp | ListNamespacesOp):
+                others[place] = op
+            else:
+                problem = f"Unknown operation type: {type(op)}"
+                raise ValueError(problem)  # noqa: TRY004 - as LangGraph's own stores
+        found = await _all(self._get(acting, labels, each, now) for labels, each in gets.items())
+        for part in found:
+            for place, item in part.items():
+                results[place] = item
+        answers = await _all(self._answer(acting, op, now) for op in others.values())
+        for place, answer in zip(others, answers, strict=True):
+            results[place] = answer
+        await _all(self._put(acting, labels, list(each.values())) for labels, each in puts.items())
+        return results
+
+    async def _get(
+        self, acting: Acting, labels: Labels, ops: dict[int, GetOp], now: datetime
+    ) -> dict[int, Item | None]:
+        namespace = self._namespace(acting, labels)
+        items = await namespace.items(dict.fromkeys(op.key for op in ops.values()), now)
+        refreshed = {op.key for op in ops.values() if op.refresh_ttl}
+        await self._refresh(namespace, [items[key] for key in refreshed if key in items], now)
+        return {
+            place: _item(labels, items[op.key]) if op.key in items else None
+            for place, op in ops.items()
+        }
+
+    async def _put(self, acting: Acting, labels: Labels, ops: Sequence[PutOp]) -> None:
+        namespace, at = self._namespace(acting, labels), self._clock()
+        items = [NewItem(op.key, op.value, op.ttl, at) for op in ops if op.value is not None]
+        gone = [op.key for op in ops if op.value is None]
+        await namespace.put(items)
+        await namespace.delete(gone)
+
+    async def _answer(
+        self, acting: Acting, op: SearchOp | ListNamespacesOp, now: datetime
+    ) -> list[SearchItem] | list[Labels]:
+        if isinstance(op, SearchOp):
+            return await self._search(acting, op, now)
+        return await self._list_namespaces(acting, op, now)
+
+    async def _search(self, acting: Acting, op: SearchOp, now: datetime) -> list[SearchItem]:
+        """Return items below a prefix, namespaces and items in the order in which they came."""
+        prefix, end = tuple(op.namespace_prefix), op.offset + op.limit
+        headers = [
+            (header.created_at, labels)
+            async for header, labels in self._headers(acting, prefix)
+            if labels[: len(prefix)] == prefix
+        ]
+        found: list[tuple[Namespace, StoredItem]] = []
+        namespaces = [self._namespace(acting, labels) for _, labels in sorted(headers)]
+        for first in range(0, len(namespaces), _READ_TOGETHER):
+            missing = end - len(found)
+            if missing <= 0:
+                break
+            together = namespaces[first : first + _READ_TOGETHER]
+            matching = await _all(_matching(each, op, now, missing) for each in together)
+            for namespace, items in zip(together, matching, strict=True):
+                found += ((namespace, item) for item in items)
+        chosen = found[op.offset : end]
+        if op.refresh_ttl:
+            for namespace in dict.fromkeys(namespace for namespace, _ in chosen):
+                items = [item for owner, item in chosen if owner is namespace]
+                await self._refresh(namespace, items, now)
+        return [_search_item(namespace.labels, item) for namespace, item in chosen]
+
+    async def _list_namespaces(
+        self, acting: Acting, op: ListNamespacesOp, now: datetime
+    ) -> list[Labels]:
+        conditions = op.match_conditions or ()
+        certain: set[Labels] = set()
+        perhaps: list[Labels] = []
+        async for header, labels in self._headers(acting, fixed_prefix(conditions)):
+            if all(matches_condition(labels, condition) for condition in conditions):
+                if TTL_TAG in header.tags:
+                    perhaps.append(labels)
+                else:
+                    certain.add(labels)
+        for first in range(0, len(perhaps), _READ_TOGETHER):
+            together = perhaps[first : first + _READ_TOGETHER]
+            live = await _all(self._namespace(acting, each).has_items(now) for each in together)
+            certain.update(
+                each for each, has_items in zip(together, live, strict=True) if has_items
+            )
+        listed = sorted({labels[: op.max_depth] for labels in certain})
+        return listed[op.offset : op.offset + op.limit]
+
+    async def _headers(
+        self, acting: Acting, prefix: Labels, *, tag: str | None = None
+    ) -> AsyncIterator[tuple[SessionMetadata, Labels]]:
+        """Yield the namespaces with items that an index finds for a prefix."""
+        verbs, user_id = acting
+        tags = [tag or tag_of(prefix)]
+        cursor: str | None = None
+        while True:
+            page = await verbs.list_user_sessions(user_id, tags=tags, limit=_PAGE, cursor=cursor)
+            for session in page:
+                labels = labels_of(session.metadata)
+                if labels is not None and session.metadata.message_count:
+                    yield session.metadata, labels
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def _sweep(self, acting: Acting) -> int:
+        now, removed = self._clock(), 0
+        async for _, labels in self._headers(acting, (), tag=TTL_TAG):
+            removed += await self._namespace(acting, labels).sweep(now)
+        return removed
+
+    async def _refresh(
+        self, namespace: Namespace, items: Iterable[StoredItem], now: datetime
+    ) -> None:
+        await namespace.renew([item for item in items if item.is_renewed_by_reading(now)], now)
+
+
+async def _matching(
+    namespace: Namespace, op: SearchOp, now: datetime, most: int
+) -> list[StoredItem]:
+    """Return the first items of a namespace that match a search."""
+    found: list[StoredItem] = []
+    async for page in namespace.pages(now, _PAGE if op.filter else min(most, _PAGE)):
+        found += (item for item in page if matches_filter(item.value, op.filter))
+        if len(found) >= most:
+            break
+    return found[:most]
+
+
+async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of concurrent calls once all have ended, or raise the first error."""
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+
+def _item(labels: Labels, item: StoredItem) -> Item:
+    return Item(
+        value=item.value,
+        key=item.key,
+        namespace=labels,
+        created_at=item.created_at,
+        updated_at=item.updated_at,
+    )
+
+
+def _search_item(labels: Labels, item: StoredItem) -> SearchItem:
+    return SearchItem(labels, item.key, item.value, item.created_at, item.updated_at)

@@ -1,0 +1,356 @@
+"""A namespace of LangGraph's store as a session: each item is a message, found by its key.
+
+The id of the message is made from the key, so an item is read, written and removed at the same
+cost however many there are. An item is updated in place and keeps its position. The tags of the
+session are the prefixes of the namespace, so that an index finds the namespaces below a prefix.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from agent_cores.session.adapters.ids import id_of, id_of_parts
+from agent_cores.session.backoff import Backoff
+from agent_cores.session.errors import (
+    ConflictError,
+    MessageNotFoundError,
+    SessionArchivedError,
+    SessionNotFoundError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+
+    from agent_cores.session.adapters.owner import Acting
+    from agent_cores.session.models.message import Message
+    from agent_cores.session.models.session import SessionMetadata
+
+Labels = tuple[str, ...]
+TAG = "langgraph-store"
+TTL_TAG = f"{TAG}-ttl"
+"""Marks the namespaces in which an item was ever stored with a TTL."""
+_ATTRIBUTE = "langgraph_namespace"
+_ROLE = "item"
+_READ_AT = "read_at"
+_MOST_TAGS = 60
+_PAGE = 1_000
+_PART_BYTES = 6 * 1024 * 1024
+_PATIENCE = 10.0
+"""Seconds for which a sweep tries again when others update items of the same namespace."""
+_RENEWED = 1 / 20
+"""Reading an item restarts its TTL if that moves the end by more than this part of it."""
+
+
+class StoredItem(NamedTuple):
+    """An item as it is stored; ``ttl`` in minutes."""
+
+    key: str
+    value: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    ttl: float | None
+    read_at: datetime
+    seq: int
+
+    def is_expired(self, now: datetime) -> bool:
+        """Return whether the TTL has passed since the item was written or read."""
+        return self.ttl is not None and (now - self._active_at).total_seconds() >= self.ttl * 60
+
+    def is_renewed_by_reading(self, now: datetime) -> bool:
+        """Return whether a read restarts the TTL."""
+        if self.ttl is None:
+            return False
+        return (now - self._active_at).total_seconds() > self.ttl * 60 * _RENEWED
+
+    @property
+    def _active_at(self) -> datetime:
+        return max(self.updated_at, self.read_at)
+
+
+class NewItem(NamedTuple):
+    """An item to store; ``ttl`` in minutes."""
+
+    key: str
+    value: Mapping[str, Any]
+    ttl: float | None
+    at: datetime
+
+    @property
+    def message_id(self) -> str:
+        """The id of the message that holds the item."""
+        return id_of(self.key)
+
+    def content(self, created_at: datetime) -> dict[str, Any]:
+        """Return the content of the message."""
+        content: dict[str, Any] = {
+            "key": self.key,
+            "value": dict(self.value),
+            "created_at": created_at.isoformat(),
+            "updated_at": self.at.isoformat(),
+        }
+        if self.ttl is not None:
+            content["ttl"] = self.ttl
+        return content
+
+
+class Namespace:
+    """One namespace of one user. ``opened`` are the sessions that this process has opened."""
+
+    def __init__(self, acting: Acting, labels: Labels, opened: dict[str, bool]) -> None:
+        self._acting = acting
+        self.labels = labels
+        self.session_id = id_of_parts(TAG, acting.user_id, *labels)
+        self._opened = opened
+
+    async def items(self, keys: Iterable[str], now: datetime) -> dict[str, StoredItem]:
+        """Return the items with these keys that have not expired."""
+        found = await self._fetch([id_of(key) for key in keys])
+        items = [item for message in found if (item := self._item(message, now)) is not None]
+        return {item.key: item for item in items}
+
+    async def pages(self, now: datetime, limit: int) -> AsyncIterator[list[StoredItem]]:
+        """Yield the items that have not expired, up to ``limit`` a read, first stored first."""
+        async for page in self._pages(limit):
+            items = (self._item(message, now) for message in page)
+            yield [item for item in items if item is not None]
+
+    async def put(self, items: Sequence[NewItem]) -> None:
+        """Store items, in the place of those with equal keys. A key must not come twice.
+
+        New items are one write for every 1,000 of them or 6 MiB. Another writer of the same key
+        comes before or after.
+        """
+        with_ttl = any(item.ttl is not None for item in items)
+        for part in _parts(items):
+            await self._open(with_ttl=with_ttl)
+            try:
+                await self._write(part)
+            except SessionNotFoundError:  # it was deleted since
+                self._opened.pop(self.session_id, None)
+                await self._open(with_ttl=with_ttl)
+                await self._write(part)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove the items with these keys."""
+        verbs, user_id = self._acting
+        ids = [id_of(key) for key in keys]
+        for first in range(0, len(ids), _PAGE):
+            try:
+                await verbs.delete_messages(
+                    self.session_id, user_id, ids=ids[first : first + _PAGE]
+                )
+            except SessionNotFoundError:
+                return
+
+    async def renew(self, items: Iterable[StoredItem], now: datetime) -> None:
+        """Restart the TTL of items that were read. One that is gone, or archived, stays so."""
+        verbs, user_id = self._acting
+        for item in items:
+            try:
+                await verbs.update_message(
+                    self.session_id,
+                    user_id,
+                    item.seq,
+                    metadata_updates={_READ_AT: now.isoformat()},
+                )
+            except (MessageNotFoundError, SessionNotFoundError, SessionArchivedError):
+                continue
+
+    async def has_items(self, now: datetime) -> bool:
+        """Return whether an item has not expired."""
+        async for page in self.pages(now, _PAGE):
+            if page:
+                return True
+        return False
+
+    async def sweep(self, now: datetime) -> int:
+        """Remove the expired items, and return how many. Each page of items is a read."""
+        removed = 0
+        async for page in self._pages(_PAGE):
+            expired = [message.id for message in page if self._is_expired(message, now)]
+            if expired:
+                removed += await self._remove_expired(expired, now)
+        return removed
+
+    async def _write(self, items: Sequence[NewItem]) -> None:
+        """Add items, or update those that are stored, until all are."""
+        verbs, user_id = self._acting
+        missing = {item.message_id: item for item in items}
+        while missing:
+            messages = [
+                {"id": message_id, "role": _ROLE, "content": item.content(item.at)}
+                for message_id, item in missing.items()
+            ]
+            try:
+                await verbs.add_messages(self.session_id, user_id, messages)
+            except ConflictError:  # some of them are stored
+                for message in await self._fetch(list(missing)):
+                    if await self._update(message, missing[message.id]):
+                        del missing[message.id]
+            else:
+                return
+
+    async def _update(self, message: Message, item: NewItem) -> bool:
+        """Update an item in place; return whether it was still there."""
+        verbs, user_id = self._acting
+        if message.author_id != user_id:
+            problem = "an item of that key was written by somebody else"
+            raise ConflictError(problem)
+        stored = self._item(message, item.at)
+        created_at = item.at if stored is None else stored.created_at
+        try:
+            await verbs.update_message(
+                self.session_id, user_id, message.seq, content=item.content(created_at)
+            )
+        except MessageNotFoundError:
+            return False
+        return True
+
+    async def _remove_expired(self, ids: Sequence[str], now: datetime) -> int:
+        """Remove those of the items that have expired, unless they were written again."""
+        verbs, user_id = self._acting
+        backoff = Backoff(until=time.monotonic() + _PATIENCE)
+        removed, left = 0, list(ids)
+        while left:
+            try:
+                page = await verbs.get_messages(self.session_id, user_id, ids=left)
+                expired = [message.id for message in page if self._is_expired(message, now)]
+                if expired:
+                    removed += await verbs.delete_messages(
+                        self.session_id, user_id, ids=expired, expected_version=page.version
+                    )
+            except ConflictError:
+                if not await backoff.pause():
+                    break
+                continue
+            except SessionNotFoundError:
+                break
+            if not page.has_more:
+                break
+            read = {message.id for message in page}
+            left = [message_id for message_id in left if message_id not in read]
+        return removed
+
+    async def _open(self, *, with_ttl: bool) -> None:
+        """Create the session if it is missing; that of somebody else is refused."""
+        if self._opened.get(self.session_id, -1) >= with_ttl:
+            return
+        verbs, user_id = self._acting
+        metadata = {"tags": _tags(self.labels), _ATTRIBUTE: list(self.labels)}
+        session = await verbs.open_session(
+            self.session_id, user_id, metadata=metadata, ttl_hours=None
+        )
+        tags = session.metadata.tags
+        if with_ttl and TTL_TAG not in tags:
+            await verbs.update_session(
+                self.session_id, user_id, metadata_updates={"tags": [*tags, TTL_TAG]}
+            )
+        self._opened[self.session_id] = with_ttl or TTL_TAG in tags
+
+    async def _fetch(self, ids: Sequence[str]) -> list[Message]:
+        verbs, user_id = self._acting
+        found: list[Message] = []
+        for first in range(0, len(ids), _PAGE):
+            wanted = list(ids[first : first + _PAGE])
+            while wanted:
+                try:
+                    page = await verbs.get_messages(self.session_id, user_id, ids=wanted)
+                except SessionNotFoundError:
+                    return found
+                found += page
+                if not page.has_more:
+                    break
+                read = {message.id for message in page}
+                wanted = [message_id for message_id in wanted if message_id not in read]
+        return found
+
+    async def _pages(self, limit: int) -> AsyncIterator[list[Message]]:
+        verbs, user_id = self._acting
+        seq = 0
+        while True:
+            try:
+                page = await verbs.get_session_messages(
+                    self.session_id, user_id, limit, after_seq=seq
+                )
+            except SessionNotFoundError:
+                return
+            if page:
+                yield page
+                seq = page[-1].seq
+            if not page.has_more:
+                return
+
+    def _item(self, message: Message, now: datetime) -> StoredItem | None:
+        """Return the item of a message, ``None`` if it has expired or is not the user's."""
+        if message.author_id != self._acting.user_id or message.role != _ROLE:
+            return None
+        item = _stored(message)
+        return None if item.is_expired(now) else item
+
+    def _is_expired(self, message: Message, now: datetime) -> bool:
+        return (
+            message.author_id == self._acting.user_id
+            and message.role == _ROLE
+            and _stored(message).is_expired(now)
+        )
+
+
+def tag_of(prefix: Labels) -> str:
+    """Return the tag of the namespaces below a prefix, and of others if it is very long."""
+    return id_of_parts(TAG, *prefix[:_MOST_TAGS])
+
+
+def labels_of(header: SessionMetadata) -> Labels | None:
+    """Return the namespace that a session holds; ``None`` for other sessions and copies."""
+    labels = header.attributes.get(_ATTRIBUTE)
+    if not isinstance(labels, list):
+        return None
+    is_its_own = header.session_id == id_of_parts(TAG, header.owner_id, *labels)
+    return tuple(labels) if is_its_own else None
+
+
+def _tags(labels: Labels) -> list[str]:
+    most = min(len(labels), _MOST_TAGS)
+    return list(dict.fromkeys(tag_of(labels[:length]) for length in range(most + 1)))
+
+
+def _stored(message: Message) -> StoredItem:
+    content: Any = message.content
+    updated_at = datetime.fromisoformat(content["updated_at"])
+    read_at = message.metadata.get(_READ_AT)
+    return StoredItem(
+        content["key"],
+        content["value"],
+        datetime.fromisoformat(content["created_at"]),
+        updated_at,
+        content.get("ttl"),
+        updated_at if read_at is None else datetime.fromisoformat(read_at),
+        message.seq,
+    )
+
+
+def _parts(items: Sequence[NewItem]) -> Iterator[list[NewItem]]:
+    """Split items into parts that one write can hold."""
+    part: list[NewItem] = []
+    size = 0
+    for item in items:
+        length = _size(item) if len(items) > 1 else 0
+        if part and (len(part) == _PAGE or size + length > _PART_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += length
+    if part:
+        yield part
+
+
+def _size(item: NewItem) -> int:
+    """Return about how many bytes an item takes; 0 if it is not JSON, which is refused later."""
+    try:
+        return 300 + len(item.key) + len(msgspec.json.encode(item.value))
+    except (TypeError, ValueError):
+        return 0
