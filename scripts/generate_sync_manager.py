@@ -28,7 +28,7 @@ WRITTEN_BY_HAND = {
     "initialize",
     "shutdown",
 }
-OF_THE_EVENT_LOOP = {"is_over", "runtime"}
+OF_THE_EVENT_LOOP = {"is_over", "lifespan", "runtime"}
 """Members that are of use only in the manager's own thread."""
 Verb = ast.AsyncFunctionDef
 

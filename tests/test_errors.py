@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent_cores.session import errors
 from agent_cores.session.errors import SessionError
+from agent_cores.session.wire.errors import ERRORS
 
 INTERNAL_TO_THE_MANAGER = {errors.StaleHeaderError, errors.ReplacementError}
 """The manager handles these; a caller meets them, if at all, as a conflict."""
@@ -22,6 +23,12 @@ def test_every_class_has_a_code_of_its_own() -> None:
     codes = [kind.code for kind in kinds]
     assert len(codes) > 20
     assert sorted(codes) == sorted(set(codes))
+
+
+def test_every_class_has_the_status_with_which_the_service_reports_it() -> None:
+    for kind in _defined_here():
+        row = ERRORS.get(kind.code, ERRORS["internal"])
+        assert kind.http_status == row.status, kind
 
 
 def test_the_tree_in_the_docstring_names_every_class_with_its_code() -> None:

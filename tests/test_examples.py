@@ -97,9 +97,11 @@ def test_the_fastapi_application_keeps_conversations_apart() -> None:
         created = client.post("/conversations", headers=ann)
         assert created.status_code == 201
         messages = f"/conversations/{created.json()['id']}/messages"
-        added = client.post(messages, json={"content": "你好"}, headers=ann)
-        assert (added.status_code, added.json()["seq"]) == (201, 1)
-        assert [m["content"] for m in client.get(messages, headers=ann).json()] == ["你好"]
+        replied = client.post(messages, json={"content": "你好 Rome"}, headers=ann)
+        assert (replied.status_code, replied.text) == (200, "You said: 你好 Rome")
+        page = client.get(messages, headers=ann).json()
+        said = [(message["role"], message["content"]) for message in page["data"]]
+        assert said == [("user", "你好 Rome"), ("assistant", "You said: 你好 Rome")]
         stranger = client.get(messages, headers=eve)
         assert (stranger.status_code, stranger.json()["code"]) == (404, "session_not_found")
         assert client.get(messages).status_code == 422

@@ -30,7 +30,8 @@
         ├── StorageUnavailableError           storage_unavailable: the store did not respond
         └── StoreFormatError                  store_format: damaged, or of an unknown schema
 
-Each class that reaches a caller has a stable ``code`` of its own, for programs to compare. Nothing
+Each class that reaches a caller has a stable ``code`` of its own, for programs to compare, and the
+``http_status`` with which a web application reports it. Nothing
 was written unless the class says otherwise. Messages name the field, the kind of value and the
 bound; they never hold message text, context values, tokens or passwords.
 """
@@ -47,6 +48,7 @@ class SessionError(Exception):
     """The base of every error of this package. Its own ``code`` marks a fault of the package."""
 
     code: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
 
 
 class InvalidInputError(SessionError, ValueError):
@@ -57,6 +59,7 @@ class InvalidInputError(SessionError, ValueError):
     """
 
     code = "invalid_input"
+    http_status = 422
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -68,6 +71,7 @@ class SessionNotFoundError(SessionError, LookupError):
     """There is no such session, or none that the caller may read: the error does not tell which."""
 
     code = "session_not_found"
+    http_status = 404
 
     def __init__(self, message: str = "session not found") -> None:
         super().__init__(message)
@@ -77,6 +81,7 @@ class SessionExpiredError(SessionNotFoundError):
     """The session has expired. Only its owner gets this; all others get "not found"."""
 
     code = "session_expired"
+    http_status = 410
 
     def __init__(self) -> None:
         super().__init__("session has expired")
@@ -86,6 +91,7 @@ class MessageNotFoundError(SessionError, LookupError):
     """The session holds no message with that seq."""
 
     code = "message_not_found"
+    http_status = 404
 
     def __init__(self, seq: int) -> None:
         super().__init__(f"the session holds no message with seq {seq}")
@@ -96,24 +102,28 @@ class AccessDeniedError(SessionError, PermissionError):
     """The caller may read the session, but not do this with it."""
 
     code = "access_denied"
+    http_status = 403
 
 
 class UnauthenticatedError(SessionError):
     """The service does not know the caller: the key or token is wrong, expired or revoked."""
 
     code = "unauthenticated"
+    http_status = 401
 
 
 class QuotaExceededError(SessionError):
     """The store, or a user, holds as much as the setting allows."""
 
     code = "quota_exceeded"
+    http_status = 403
 
 
 class SessionExistsError(SessionError):
     """A session with that id exists already."""
 
     code = "session_exists"
+    http_status = 409
 
     def __init__(
         self, message: str = "a session with this id already exists; choose another id"
@@ -125,6 +135,7 @@ class ConflictError(SessionError):
     """Another write came first, or a message id is stored with other content."""
 
     code = "conflict"
+    http_status = 409
 
 
 class RevisionMismatchError(ConflictError):
@@ -135,6 +146,7 @@ class RevisionMismatchError(ConflictError):
     """
 
     code = "revision_mismatch"
+    http_status = 412
 
     def __init__(self, expected: int, actual: int) -> None:
         wanted = f"expected revision {expected}"
@@ -149,6 +161,7 @@ class LastSeqMismatchError(ConflictError):
     """``expected_last_seq`` is not the session's last seq."""
 
     code = "last_seq_mismatch"
+    http_status = 409
 
     def __init__(self, expected: int, actual: int) -> None:
         super().__init__(f"expected last seq {expected}, the session is at {actual}; read it again")
@@ -179,6 +192,7 @@ class SessionArchivedError(SessionError):
     """The session is archived and refuses writes until it is unarchived."""
 
     code = "session_archived"
+    http_status = 409
 
     def __init__(self) -> None:
         super().__init__("the session is archived and read-only; unarchive it first")
@@ -188,6 +202,7 @@ class TurnHeldError(SessionError):
     """Another worker holds the turn, until ``expires_at`` unless it renews it."""
 
     code = "turn_held"
+    http_status = 409
 
     def __init__(self, expires_at: datetime) -> None:
         super().__init__(f"another worker holds the turn until {expires_at.isoformat()}")
@@ -198,6 +213,7 @@ class TurnLostError(SessionError):
     """The named turn is no longer held. Stop answering in this conversation."""
 
     code = "turn_lost"
+    http_status = 409
 
     def __init__(self) -> None:
         super().__init__("this turn is no longer held; take a new one to go on")
@@ -207,6 +223,7 @@ class SessionMovedError(SessionError):
     """The session is being built or moved, or has moved. Retry later."""
 
     code = "session_moved"
+    http_status = 503
 
     def __init__(self) -> None:
         super().__init__("the session is being built or moved; try again later")
@@ -227,18 +244,21 @@ class UnsupportedError(SessionError):
     """This store, or this release, cannot do that."""
 
     code = "unsupported"
+    http_status = 501
 
 
 class OverloadedError(SessionError):
     """Too many writes are waiting. Nothing of this one was written; retry later."""
 
     code = "overloaded"
+    http_status = 503
 
 
 class GroupsUnavailableError(SessionError):
     """``groups_of`` did not respond within ``SESSION_TIMEOUT``. Nothing was written."""
 
     code = "groups_unavailable"
+    http_status = 503
 
     def __init__(self) -> None:
         super().__init__("groups_of did not respond within SESSION_TIMEOUT")
@@ -288,6 +308,7 @@ class StorageUnavailableError(StorageError):
     """
 
     code = "storage_unavailable"
+    http_status = 503
 
     def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
         super().__init__(message)

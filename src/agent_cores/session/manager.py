@@ -7,8 +7,9 @@ and applies through :mod:`agent_cores.session.engine`. Users import the class fr
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
@@ -27,13 +28,15 @@ from agent_cores.session.verbs.operators import OperatorVerbs
 from agent_cores.session.verbs.session_verbs import SessionVerbs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from types import TracebackType
 
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
 
+M = TypeVar("M", bound="SessionManager")
 Storage = str | type[StorageProvider] | StorageProvider
 
 
@@ -122,6 +125,14 @@ class SessionManager(SessionVerbs):
         """Finish accepted work and close what was opened, once for every ``initialize()``."""
         await self._runtime.release()
 
+    def lifespan(self, app: object = None) -> AbstractAsyncContextManager[dict[str, Self]]:
+        """Start and stop with a Starlette or FastAPI application.
+
+        ``FastAPI(lifespan=manager.lifespan)``; a request then has it as ``request.state.sessions``.
+        """
+        del app  # the application, which is not needed
+        return _running(self)
+
     async def __aenter__(self) -> Self:
         await self.initialize()
         return self
@@ -150,6 +161,12 @@ class SessionOperator(OperatorVerbs, SessionManager):
             detail = "an operator works in one namespace; make another from a manager of that one"
             raise UnsupportedError(detail)
         return super().for_namespace(name, groups_of=groups_of)
+
+
+@asynccontextmanager
+async def _running(manager: M) -> AsyncIterator[dict[str, M]]:
+    async with manager:
+        yield {"sessions": manager}
 
 
 def _new_runtime(

@@ -1,78 +1,72 @@
-"""The manager in a FastAPI application: one per process, passed to each route by ``Depends``.
+"""The manager in a FastAPI application, with a reply that is streamed and saved.
 
-Run it with ``uvicorn agent_cores.session.examples.fastapi_app:app`` after ``pip install fastapi
-uvicorn``. It trusts a header to name the caller: replace that with your own authentication.
+Run it with ``uvicorn agent_cores.session.examples.fastapi_app:app`` after ``pip install uvicorn``
+and the extra ``[fastapi]``. It trusts a header to name the caller: replace that with your own
+authentication. The agent says what it was told: replace that too.
 """
 
 # FastAPI reads the annotations at run time: no `from __future__ import annotations` here.
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
-from fastapi import Depends, FastAPI, Header, Request
-from fastapi.responses import JSONResponse
+from fastapi import Depends, FastAPI, Header
+from pydantic import BaseModel
 
-from agent_cores.session import SessionManager
-from agent_cores.session.errors import (
-    AccessDeniedError,
-    InvalidInputError,
-    SessionError,
-    SessionNotFoundError,
+from agent_cores.session import SessionManager, Turn
+from agent_cores.session.integrations.fastapi import (
+    MessagePageResponse,
+    SessionResponse,
+    Sessions,
+    StreamedReply,
+    add_error_handler,
 )
 
-STATUS: dict[type[SessionError], int] = {
-    InvalidInputError: 422,
-    SessionNotFoundError: 404,
-    AccessDeniedError: 403,
-}
-
-
-def sessions_of(request: Request) -> SessionManager:
-    """Return the manager of the application that got the request."""
-    manager: SessionManager = request.app.state.sessions
-    return manager
-
-
-Sessions = Annotated[SessionManager, Depends(sessions_of)]
 UserId = Annotated[str, Header(alias="X-User-Id")]
 
 
-async def refuse(_request: Request, error: Exception) -> JSONResponse:
-    """Turn an error of the manager into a response with its stable code."""
-    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), 500)
-    code = error.code if isinstance(error, SessionError) else "internal"
-    return JSONResponse({"code": code, "detail": str(error)}, status)
+class Question(BaseModel):
+    """What a user says."""
+
+    content: str
+
+
+async def hold_turn(sessions: Sessions, user_id: UserId, session_id: str) -> AsyncIterator[Turn]:
+    """Hold the turn until the reply is saved: one reply at a time in a conversation."""
+    async with sessions.turn(session_id, user_id) as turn:
+        yield turn
+
+
+async def agent(question: str) -> AsyncIterator[str]:
+    """Reply word by word, as a model would."""
+    yield "You said:"
+    for word in question.split():
+        yield f" {word}"
 
 
 def create_app(storage: str | None = None) -> FastAPI:
     """Return the application. ``storage`` is that of ``SessionManager``."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with SessionManager(storage) as manager:
-            app.state.sessions = manager
-            yield
-
-    app = FastAPI(lifespan=lifespan)
-    app.add_exception_handler(SessionError, refuse)
+    app = FastAPI(lifespan=SessionManager(storage).lifespan)
+    add_error_handler(app)
 
     @app.post("/conversations", status_code=201)
-    async def create(sessions: Sessions, user_id: UserId) -> dict[str, str]:
-        return {"id": await sessions.create_session(user_id)}
+    async def create(sessions: Sessions, user_id: UserId) -> SessionResponse:
+        return await sessions.get_session(await sessions.create_session(user_id), user_id)
 
-    @app.post("/conversations/{session_id}/messages", status_code=201)
-    async def append(
-        sessions: Sessions, user_id: UserId, session_id: str, body: dict[str, str]
-    ) -> dict[str, Any]:
-        message = await sessions.add_message(session_id, user_id, "user", body.get("content", ""))
-        answer: dict[str, Any] = msgspec.to_builtins(message)
-        return answer
+    @app.post("/conversations/{session_id}/messages")
+    async def ask(
+        sessions: Sessions,
+        user_id: UserId,
+        session_id: str,
+        turn: Annotated[Turn, Depends(hold_turn)],
+        body: Question,
+    ) -> StreamedReply:
+        await sessions.add_message(session_id, user_id, "user", body.content, turn=turn.token)
+        reply = agent(body.content)
+        return StreamedReply(sessions, session_id, user_id, reply, turn=turn.token)
 
     @app.get("/conversations/{session_id}/messages")
-    async def messages(sessions: Sessions, user_id: UserId, session_id: str) -> list[Any]:
-        page = await sessions.get_session_messages(session_id, user_id)
-        return [msgspec.to_builtins(message) for message in page]
+    async def messages(sessions: Sessions, user_id: UserId, session_id: str) -> MessagePageResponse:
+        return await sessions.get_session_messages(session_id, user_id)
 
     return app
 

@@ -1,25 +1,17 @@
-"""Turn an error into the problem that a response carries (RFC 9457).
-
-A body says what was wrong with the request. It never repeats an id, the path or anything stored.
-"""
+"""The refusals that only the service raises, and the problem of any error, with its names."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from agent_cores.session.errors import InvalidInputError, SessionError, TurnHeldError
-from agent_cores.session.wire.errors import ERRORS, values_of
-from agent_cores.session.wire.shapes import FieldProblem, Problem
+from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.wire import problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-_KEYED = frozenset({"context", "context_updates"})
-"""Fields whose children are keys chosen by the caller, which may contain anything."""
+    from agent_cores.session.wire.shapes import Problem
 
 
 class Refusal(Exception):  # noqa: N818 - a response, which only the service raises
@@ -53,44 +45,17 @@ def problem_of(
 
     ``names`` maps the manager's argument names to those of the HTTP interface.
     """
-    code = error.code if isinstance(error, SessionError | Refusal) else "internal"
-    row = ERRORS.get(code) or ERRORS["internal"]
-    headers = dict(error.headers) if isinstance(error, Refusal) else {}
-    wait = (error.wait if isinstance(error, Refusal) else None) or row.retry_after
-    if isinstance(error, TurnHeldError):
-        wait = max(1, math.ceil((error.expires_at - at).total_seconds()))
-    if wait is not None:
-        headers["Retry-After"] = str(wait)
-    if row.code == "unauthenticated":
-        headers["WWW-Authenticate"] = "Bearer"
-    fields: list[FieldProblem] | msgspec.UnsetType = msgspec.UNSET
-    detail = row.detail or str(error)
-    if isinstance(error, InvalidInputError):
-        field = _pointer(error, names)
-        fields = [FieldProblem(field, error.problem)]
-        detail = f"{field}: {error.problem}" if field else error.problem
-    body = Problem(
-        type=f"urn:agent-sessions:error:{row.code}",
-        title=row.title,
-        status=row.status,
-        code=row.code,
-        detail=detail,
-        errors=fields,
-        values=values_of(error) or msgspec.UNSET,
-    )
-    return row.status, headers, body
-
-
-def token(name: str) -> str:
-    """Return a name as a step of a JSON Pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
+    if isinstance(error, Refusal):
+        status, headers, body = problems.problem_of(error, at, code=error.code)
+        if error.wait:
+            headers["Retry-After"] = str(error.wait)
+        return status, {**error.headers, **headers}, body
+    return problems.problem_of(error, at, pointer=lambda invalid: _pointer(invalid, names))
 
 
 def _pointer(error: InvalidInputError, names: Mapping[str, str]) -> str:
     """Return the JSON Pointer of a field; that of the whole body is empty."""
     if isinstance(error, ShapeError):
         return error.field and f"/{error.field}"
-    first, slash, rest = error.field.partition("/")
-    if first in _KEYED:
-        rest = token(rest)
-    return f"/{names.get(first, first)}{slash}{rest}"
+    _, first, *rest = problems.pointer_of(error).split("/")
+    return "/".join(("", names.get(first, first), *rest))

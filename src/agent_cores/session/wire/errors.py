@@ -113,60 +113,68 @@ def _row(
     )
 
 
+def _of(
+    kind: type[_Error],
+    error_of: Callable[[Problem], _Error] | None,
+    *,
+    detail: str = "",
+    retry_after: int | None = None,
+) -> ErrorRow:
+    """Return the row of an error of the library, which knows its code and status."""
+    return _row(kind.code, kind.http_status, error_of, detail=detail, retry_after=retry_after)
+
+
 ERRORS = {
     row.code: row
     for row in (
         _row("malformed_request", 400, _invalid_request),
-        _row("unauthenticated", 401, _worded(errors.UnauthenticatedError)),
-        _row("access_denied", 403, _worded(errors.AccessDeniedError)),
-        _row("quota_exceeded", 403, _worded(errors.QuotaExceededError)),
-        _row("session_not_found", 404, _fixed(errors.SessionNotFoundError)),
-        _row(
-            "message_not_found",
-            404,
+        _of(errors.UnauthenticatedError, _worded(errors.UnauthenticatedError)),
+        _of(errors.AccessDeniedError, _worded(errors.AccessDeniedError)),
+        _of(errors.QuotaExceededError, _worded(errors.QuotaExceededError)),
+        _of(errors.SessionNotFoundError, _fixed(errors.SessionNotFoundError)),
+        _of(
+            errors.MessageNotFoundError,
             lambda _: errors.MessageNotFoundError(0),
             detail="no such message",
         ),
         _row("not_found", 404),
         _row("method_not_allowed", 405),
         _row("not_acceptable", 406),
-        _row("session_exists", 409, _fixed(errors.SessionExistsError)),
-        _row("conflict", 409, _worded(errors.ConflictError)),
-        _row("last_seq_mismatch", 409, _mismatch(errors.LastSeqMismatchError)),
-        _row("session_archived", 409, _fixed(errors.SessionArchivedError)),
-        _row("turn_held", 409, _turn_held),
-        _row("turn_lost", 409, _fixed(errors.TurnLostError)),
-        _row("session_expired", 410, _fixed(errors.SessionExpiredError)),
-        _row("revision_mismatch", 412, _mismatch(errors.RevisionMismatchError)),
+        _of(errors.SessionExistsError, _fixed(errors.SessionExistsError)),
+        _of(errors.ConflictError, _worded(errors.ConflictError)),
+        _of(errors.LastSeqMismatchError, _mismatch(errors.LastSeqMismatchError)),
+        _of(errors.SessionArchivedError, _fixed(errors.SessionArchivedError)),
+        _of(errors.TurnHeldError, _turn_held),
+        _of(errors.TurnLostError, _fixed(errors.TurnLostError)),
+        _of(errors.SessionExpiredError, _fixed(errors.SessionExpiredError)),
+        _of(errors.RevisionMismatchError, _mismatch(errors.RevisionMismatchError)),
         _row("payload_too_large", 413, _invalid_request),
         _row("uri_too_long", 414, _invalid_request),
         _row("unsupported_media_type", 415),
-        _row("invalid_input", 422, _invalid_input),
+        _of(errors.InvalidInputError, _invalid_input),
         _row("idempotency_mismatch", 422, _worded(errors.ConflictError)),
         _row("rate_limited", 429, _worded(errors.OverloadedError), retry_after=1),
         _row("headers_too_large", 431, _invalid_request),
-        _row(
-            "internal",
-            500,
+        _of(
+            errors.SessionError,
+            None,
             detail="something went wrong; the log of the service has this request's id",
         ),
-        _row(
-            "corrupt_record",
-            500,
+        _of(
+            errors.CorruptRecordError,
             lambda problem: errors.CorruptRecordError("", "", problem.detail),
             detail="a stored record cannot be read",
         ),
-        _row("unsupported", 501, _worded(errors.UnsupportedError)),
-        _row("groups_unavailable", 503, _fixed(errors.GroupsUnavailableError), retry_after=1),
-        _row("overloaded", 503, _worded(errors.OverloadedError), retry_after=1),
-        _row(
-            "storage_unavailable",
-            503,
+        _of(errors.UnsupportedError, _worded(errors.UnsupportedError)),
+        _of(errors.GroupsUnavailableError, _fixed(errors.GroupsUnavailableError), retry_after=1),
+        _of(errors.OverloadedError, _worded(errors.OverloadedError), retry_after=1),
+        _of(
+            errors.StorageUnavailableError,
             _storage_unavailable,
             detail="the store, or where keys are kept, did not answer",
             retry_after=2,
         ),
-        _row("session_moved", 503, _fixed(errors.SessionMovedError), retry_after=1),
+        _of(errors.SessionMovedError, _fixed(errors.SessionMovedError), retry_after=1),
     )
 }
 """Every code; ``not_found`` is for a path that does not exist."""

@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 
 from agent_cores.session.inputs import LARGEST_NUMBER
 from agent_cores.session.models.values import EncodedJson
-from agent_cores.session.service.problems import Refusal, ShapeError, token
+from agent_cores.session.service.problems import Refusal, ShapeError
 from agent_cores.session.service.request.canonical import SHORT, canonical
 from agent_cores.session.service.request.json_scan import (
     RepeatedKeyError,
@@ -30,6 +30,7 @@ from agent_cores.session.service.request.json_scan import (
 )
 from agent_cores.session.service.request.raw_lists import items_of, messages_of, shape_error
 from agent_cores.session.wire import openai, shapes
+from agent_cores.session.wire.problems import token
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from agent_cores.session.inputs import LARGEST_NUMBER
-from agent_cores.session.service.problems import Refusal, ShapeError, token
+from agent_cores.session.service.problems import Refusal, ShapeError
 from agent_cores.session.service.request.bodies import (
     check_short,
     is_short,
@@ -26,6 +26,7 @@ from agent_cores.session.service.request.preconditions import etag, expected
 from agent_cores.session.service.request.view import RequestView
 from agent_cores.session.service.responses import Response, offered
 from agent_cores.session.wire.conversion import session_shape
+from agent_cores.session.wire.problems import token
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
