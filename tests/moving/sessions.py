@@ -16,7 +16,12 @@ from agent_cores.session.models.times import utc_now
 from agent_cores.session.moving.export import export_sessions
 from agent_cores.session.moving.walking import Walk
 from agent_cores.session.testing.oracle import EVERYTHING
-from agent_cores.session.testing.samples import AWKWARD_TEXT, AWKWARD_VALUE
+from agent_cores.session.testing.samples import (
+    AWKWARD_ID,
+    AWKWARD_NAME,
+    AWKWARD_TEXT,
+    AWKWARD_VALUE,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -141,6 +146,59 @@ def long_session(session_id: str, messages: int, at: datetime) -> Change:
         append=tuple(append),
         context_set={"k": b"11"},
     )
+
+
+def awkward_sessions() -> list[Change]:
+    """Return changes that store sessions with everything that a store might lose."""
+    long, short = long_session("long", 9, NOW), long_session(AWKWARD_ID, 2, NOW - timedelta(days=2))
+    header = short.create
+    assert header is not None
+    bodies = (b'1{"role":"user", "content":\n[1.0,1] ,"author_id":"b","metadata":{},"later":1}',)
+    odd = tuple(
+        StoredMessage(seq, f"{AWKWARD_ID}{seq}", NOW - timedelta(days=30), body)
+        for seq, body in zip((3, 8), (*bodies, short.append[0].body), strict=True)
+    )
+    grants = {
+        subject: Grant(
+            subject=subject,
+            role=AccessRole.EDITOR,
+            granted_by="ann",
+            granted_at=NOW - timedelta(days=1),
+            expires_at=end,
+        )
+        for subject, end in (("bob", None), ("group:x", NOW - timedelta(hours=1)))
+    }
+    full = msgspec.structs.replace(
+        header,
+        namespace="team-a",
+        updated_at=NOW - timedelta(days=1),
+        last_active_at=NOW - timedelta(hours=1),
+        listed_at=NOW - timedelta(hours=1, milliseconds=700),
+        title=AWKWARD_TEXT.replace("\x00", ""),
+        tags=("x", AWKWARD_NAME),
+        attributes={"value": AWKWARD_VALUE},
+        archived=False,
+        public=True,
+        grants=grants,
+        expires_at=None,
+        ttl_seconds=0.5,
+        max_lifetime_seconds=1e6,
+        renew_on=RenewOn.ACCESS,
+        revision=2**40,
+        turn=Turn("token", NOW + timedelta(days=1)),
+        access_revision=2**63 - 1,
+        incarnation=2**63 - 1,
+        hold=Hold.FROZEN,
+        request_digest="abc",
+        last_seq=8,
+    )
+    bare = msgspec.structs.replace(header, session_id="bare", last_seq=0, title="")
+    context = {AWKWARD_NAME: b'1{ "a" :\n1.0}', "k": b"1null"}
+    return [
+        long,
+        stored(msgspec.structs.replace(short, append=odd, context_set=context), full),
+        stored(msgspec.structs.replace(short, append=(), context_set={}), bare),
+    ]
 
 
 async def everything(store: StorageProvider) -> dict[tuple[str, str], Snapshot]:
