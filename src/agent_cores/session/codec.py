@@ -202,13 +202,13 @@ def _unversioned(record: bytes) -> bytes:
 
 _TIMES = ("created_at", "updated_at", "last_active_at")
 _ENDS = ("expires_at", "listed_at", "due_at")
-_JSON = ("title", "tags", "attributes", "grants")
+JSON_FIELDS = ("title", "tags", "attributes", "grants")
 _FLAGS = ("archived", "public")
 _TEXT = ("namespace", "session_id", "owner_id", "renew_on", "hold", "request_digest")
 _PLAIN = tuple(
     name
     for name in SessionMetadata.__struct_fields__
-    if name not in {*_TIMES, *_ENDS, *_JSON, *_FLAGS, "turn"}
+    if name not in {*_TIMES, *_ENDS, *JSON_FIELDS, *_FLAGS, "turn"}
 )
 HEADER_FIELDS = (
     "format",
@@ -216,7 +216,7 @@ HEADER_FIELDS = (
     *_TIMES,
     *_ENDS,
     *_FLAGS,
-    *_JSON,
+    *JSON_FIELDS,
     "turn_token",
     "turn_expires_at",
 )
@@ -233,7 +233,7 @@ def encode_header(header: SessionMetadata) -> Fields:
             fields[name] = to_millis(fields[name])
     for name in _FLAGS:
         fields[name] = int(fields[name])
-    for name in _JSON:
+    for name in JSON_FIELDS:
         fields[name] = encode_json(fields[name])
     for name in _TEXT:  # some are members of an enum
         if fields[name] is not None:
@@ -263,7 +263,7 @@ def _encode_field(name: str, value: Any) -> Fields:  # noqa: ANN401 - any field 
         return {name: to_millis(value)}
     if name == "turn":
         return _encode_turn(value)
-    if name in _JSON:
+    if name in JSON_FIELDS:
         return {name: encode_json(value)}
     if name in _FLAGS:
         return {name: int(value)}

@@ -11,6 +11,7 @@ from cyclopts.exceptions import CycloptsError
 from agent_cores.session import __version__
 from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
+from agent_cores.session.cli.moving import copy, export, import_file
 from agent_cores.session.cli.output import fail, leave_quietly
 from agent_cores.session.cli.serve import serve
 from agent_cores.session.cli.sessions import list_sessions, send, share, show
@@ -28,6 +29,9 @@ app.command(serve)
 app.command(keys)
 app.command(migrate)
 app.command(list_sessions, name="list")
+app.command(import_file, name="import")
+app.command(export)
+app.command(copy)
 for command in (show, send, share, stats, clean, erase):
     app.command(command)
 

@@ -14,9 +14,12 @@ from agent_cores.session.errors import ConfigurationError, MissingDependencyErro
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.session_manager import SessionManager
 from agent_cores.session.settings import SessionSettings
+from agent_cores.session.verbs.audit import record
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from agent_cores.session.storage.base import StorageProvider
 
 KEY = "AGENT_SESSIONS_KEY"
 """The environment variable that holds the API key for ``--server``."""
@@ -62,6 +65,10 @@ class Where:
             raise ConfigurationError("say who acts: --user ID or --as-operator NAME")
         return name
 
+    def require_user(self) -> None:
+        """Raise ``ConfigurationError`` unless it is known in whose name the command acts."""
+        _ = self.user_id
+
 
 class Opened(NamedTuple):
     """The verbs of a command, and in whose name to call them."""
@@ -80,10 +87,41 @@ def with_sessions(where: Where | None, use: Callable[[Opened], Awaitable[T]]) ->
     return asyncio.run(_with_sessions(where or Where(), use))
 
 
-async def _with_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T:
-    if where.as_operator is not None and where.server is None:  # a service has a log of its own
+def with_store(where: Where, verb: str, use: Callable[[StorageProvider], Awaitable[T]]) -> T:
+    """Open the storage itself, below the verbs, use it, and close it.
+
+    What an operator does is a line in the audit log, under the name of the verb.
+    """
+    if where.server is not None:
+        raise ConfigurationError(
+            "a service does not give everything there is of a session: name its --storage instead"
+        )
+    return asyncio.run(_with_store(where, verb, use))
+
+
+async def _with_store(where: Where, verb: str, use: Callable[[StorageProvider], Awaitable[T]]) -> T:
+    _log_operators(where)
+    failure: BaseException | None = None
+    try:
+        async with manager_for(where) as manager:
+            return await use(manager.runtime.storage)
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        if where.as_operator is not None:
+            record(where.as_operator, where.namespace or "every namespace", verb, None, failure)
+
+
+def _log_operators(where: Where) -> None:
+    """Write the audit log to standard error; a service has a log of its own."""
+    if where.as_operator is not None and where.server is None:
         _audit.addHandler(logging.StreamHandler())
         _audit.setLevel(logging.INFO)
+
+
+async def _with_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T:
+    _log_operators(where)
     async with manager_for(where) as manager:
         verbs = manager if where.as_operator is None else manager.as_operator(where.as_operator)
         return await use(Opened(verbs, where))

@@ -27,6 +27,7 @@ from agent_cores.session.models.effects import (
     HoldEffect,
     MessageUpdate,
     RenewEffect,
+    SettleEffect,
     TurnEffect,
 )
 from agent_cores.session.models.expiry import earlier, end_after_write, fresh_end, renewed_end
@@ -44,6 +45,7 @@ from agent_cores.session.models.header_changes import (
     moved_listed_at,
     next_access_revision,
     overwritten_access_revision,
+    settled_fields,
     ttl_fields,
     turn_after,
 )
@@ -79,6 +81,7 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     is guarded by the revision and the last seq. A create replaces an expired session under its id
     only if ``replaces`` is set; with ``overwrite``, any session. Only a ``SeqRange`` can be removed
     together with an append, which then replaces it. An ``update`` neither appends nor removes.
+    ``settle`` needs a session with the hold ``opening`` and comes alone.
     """
 
     namespace: str
@@ -101,6 +104,7 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     turn_effect: TurnEffect | None = None
     hold: HoldEffect | None = None
     renew: RenewEffect | None = None
+    settle: SettleEffect | None = None
     delete: bool = False
 
     def applied_at(self) -> datetime:
@@ -140,6 +144,7 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
             or self.turn_effect
             or self.hold
             or self.renew
+            or self.settle
             or self.delete
         )
 
@@ -189,7 +194,10 @@ def apply_change(state: State, change: Change) -> Applied:
     replay = _replay(header, state, change)
     if replay is not None:
         return replay
-    if header.archived and change.needs_unarchived:
+    if change.settle is not None:
+        fields = settled_fields(header, change.settle)
+        return Applied(before=header, header=msgspec.structs.replace(header, **fields))
+    if header.archived and change.needs_unarchived and header.hold is not Hold.OPENING:
         raise SessionArchivedError
     change.check_expectations(header)
     if change.delete:
@@ -334,7 +342,7 @@ def _write(
     revised = bool(removed or updated or fields.keys() - _NOT_REVISED)
     new = msgspec.structs.replace(header, **fields) if fields else header
     fields = count_fields(new, added, removed) if added or removed else {}
-    if added or revised:
+    if revised or (added and not own_seq):  # messages of another session are no activity
         fields |= activity_fields(new, change.at, revised=revised)
     fields |= end_fields(new, _new_end(header, new, change, active=bool(added) or revised))
     return Applied(

@@ -69,6 +69,18 @@ class HoldEffect(msgspec.Struct, frozen=True):
     token: int = msgspec.field(default_factory=random_token)
 
 
+class SettleEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """Finish a session that was built from another store: it gets what its original has.
+
+    ``last_seq`` may exceed that of the last message, where messages were removed.
+    """
+
+    hold: Hold | None
+    access_revision: int | None
+    expires_at: datetime | None
+    last_seq: int
+
+
 class RenewEffect(msgspec.Struct, frozen=True):
     """Restart the idle time. With ``ttl_seconds``, that becomes the idle time."""
 

@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
-from agent_cores.session.errors import InvalidInputError, TurnHeldError, TurnLostError
+from agent_cores.session.errors import (
+    InvalidInputError,
+    SessionMovedError,
+    TurnHeldError,
+    TurnLostError,
+)
 from agent_cores.session.models.expiry import LISTING_LAG, earlier
-from agent_cores.session.models.session import Turn, without
+from agent_cores.session.models.session import Hold, Turn, without
 from agent_cores.session.models.values import canonical_json, encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from agent_cores.session.models.effects import AccessEffect, HoldEffect, RenewEffect, TurnEffect
+    from agent_cores.session.models.effects import (
+        AccessEffect,
+        HoldEffect,
+        RenewEffect,
+        SettleEffect,
+        TurnEffect,
+    )
     from agent_cores.session.models.limits import Limits
     from agent_cores.session.models.message import StoredMessage
     from agent_cores.session.models.session import Grant, SessionMetadata
@@ -194,3 +205,15 @@ def end_fields(header: SessionMetadata, end: datetime | None) -> Fields:
     if end == header.expires_at:
         return {}
     return {"expires_at": end, "due_at": earlier(header.due_at, end)}
+
+
+def settled_fields(header: SessionMetadata, settle: SettleEffect) -> Fields:
+    """Finish a session that was built; ``SessionMovedError`` if it is not being built."""
+    if header.hold is not Hold.OPENING:
+        raise SessionMovedError
+    return {
+        "hold": settle.hold,
+        "access_revision": settle.access_revision,
+        "last_seq": max(header.last_seq, settle.last_seq),
+        **end_fields(header, settle.expires_at),
+    }

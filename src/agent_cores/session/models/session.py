@@ -69,8 +69,8 @@ class RenewOn(StrEnum):
 class Hold(StrEnum):
     """Why a session refuses ordinary writes: it is being built, being moved, or has moved.
 
-    Forks use ``opening``. No verb sets ``frozen`` or ``moved`` yet: they are for moving sessions
-    between stores, and every provider honours them already.
+    Forks and imports use ``opening``. No verb sets ``frozen`` or ``moved`` yet: they are for moving
+    sessions between stores, and every provider honours them already.
     """
 
     OPENING = "opening"

@@ -7,7 +7,7 @@ proportion to the store, and writes are safe from each other within one process 
 A provider for a real store extends :class:`~agent_cores.session.storage.native.NativeProvider`
 instead: it implements ``read``, ``apply``, ``find``, ``due`` and ``count``, which read and write
 parts of a session, and gets the seven for nothing. The manager itself calls only these five, and
-``check``, ``store_time`` and ``repair_lists``.
+``check``, ``store_time`` and ``repair_lists``; what moves whole stores calls ``namespaces`` too.
 
 Rules for every method:
 
@@ -218,6 +218,13 @@ class StorageProvider(ABC):
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         """Count the sessions of a namespace; ``None`` means all namespaces."""
         return Counts(*await self._defaults.count(namespace, at))
+
+    async def namespaces(self) -> list[str]:
+        """Return the namespaces that hold sessions, sorted; some may hold none any more.
+
+        For walking the whole store: listings by creation are made one namespace at a time.
+        """
+        return await self._defaults.namespaces()
 
     async def repair_lists(self, namespace: str, user_id: str) -> None:
         """Repair the index entries of all sessions that a user owns or that are shared with them.

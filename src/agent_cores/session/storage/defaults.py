@@ -132,6 +132,10 @@ class Defaults:
         ]
         return len(headers), sum(_came_due(header, at) for header in headers)
 
+    async def namespaces(self) -> list[str]:
+        """Return the namespaces of all sessions, sorted."""
+        return sorted({header.namespace for header in await self._headers()})
+
     async def _headers(self, owner_id: str | None = None) -> list[SessionMetadata]:
         sessions = await self._every_session.of(owner_id)
         return [_with_own_id(session).metadata for session in sessions]

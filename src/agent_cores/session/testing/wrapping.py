@@ -110,6 +110,10 @@ class WrappingProvider(StorageProvider):
         """Delegate."""
         return await self.inner.count(namespace, at)
 
+    async def namespaces(self) -> list[str]:
+        """Delegate."""
+        return await self.inner.namespaces()
+
 
 class CountingProvider(WrappingProvider):
     """Counts the calls of ``read``, ``apply`` and ``find`` in ``calls``.

@@ -140,6 +140,10 @@ class MemoryProvider(NativeProvider):
         sessions = len(self._records) if namespace is None else self._counts.get(namespace, 0)
         return Counts(sessions, self._indexes.count_due(namespace, at))
 
+    async def namespaces(self) -> list[str]:
+        """Return the namespaces that held a session."""
+        return sorted(self._counts)
+
     def _create(self, key: tuple[str, str], applied: Applied) -> None:
         if key in self._records:
             self._delete(key)

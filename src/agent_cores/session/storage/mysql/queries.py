@@ -196,6 +196,7 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
             WHERE {0} IS NULL OR namespace = {0}),
         (SELECT COUNT(*) FROM `{prefix}sessions`
             WHERE due_at <= {1} AND ({0} IS NULL OR namespace = {0}))""",
+    S.NAMESPACES: "SELECT DISTINCT namespace FROM `{prefix}counters`",
     S.ANY_DELETED: "SELECT session_key FROM `{prefix}deleted` LIMIT 1",
     S.NEXT_DELETED: """SELECT session_key FROM `{prefix}deleted`
         ORDER BY session_key LIMIT {0} FOR UPDATE SKIP LOCKED""",

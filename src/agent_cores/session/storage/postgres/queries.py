@@ -201,6 +201,8 @@ SELECT
      WHERE due_at <= $2 AND ($1::text IS NULL OR namespace = $1)) AS due
 """
 
+NAMESPACES = 'SELECT DISTINCT namespace FROM {schema}."{prefix}counters"'
+
 ANY_DELETED = 'SELECT session_key FROM {schema}."{prefix}deleted" LIMIT 1'
 
 NEXT_DELETED = """
@@ -281,6 +283,7 @@ TAKE_ONE_ROW = frozenset(
         Statement.FIND_ANY,
         Statement.DUE,
         Statement.COUNT,
+        Statement.NAMESPACES,
         Statement.ANY_DELETED,
         Statement.NEXT_DELETED,
         Statement.CHECK,

@@ -200,6 +200,9 @@ class RedisProvider(NativeProvider):
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         return await self._due.count(namespace, at)
 
+    async def namespaces(self) -> list[str]:
+        return await self._due.namespaces()
+
     async def _warn_of_eviction(self) -> None:
         """Warn if Redis may evict sessions. ``INFO``, because ``CONFIG`` is often forbidden."""
         try:

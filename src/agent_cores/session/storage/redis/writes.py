@@ -41,7 +41,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``(seq, record)``, ``remove`` ``(seq, id)``, ``set`` alternating names and values. ``ends``
     replaces the stored end if it is later, or always if ``exactly``; ``""`` means never.
     ``active_at`` updates the times of activity; ``revised`` updates ``listed_at`` even if it is
-    recent.
+    recent. ``last_seq`` replaces the stored one if it is higher.
     """
 
     at: int | None = None
@@ -62,6 +62,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     revised: bool = False
     ends: str | None = None
     exactly: bool = False
+    last_seq: int = 0
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -161,8 +162,8 @@ def change_write(
     guards = _guards(before, *_seq_guard(change))
     revised = after.revision != before.revision
     at = to_millis(change.at)
-    added = applied.added
-    if before.hold is not Hold.OPENING:  # the script numbers them after concurrent appends
+    added, builds = applied.added, before.hold is Hold.OPENING
+    if not builds:  # the script numbers them after concurrent appends
         added = tuple(StoredMessage(0, m.id, m.created_at, m.body) for m in added)
     return Write(
         at=at,
@@ -178,10 +179,11 @@ def change_write(
             *(name for name, value in fields.items() if value is None),
             *(CONTEXT_PREFIX.decode() + key for key in applied.context_drop),
         ),
-        active_at=str(at) if added or revised else None,
+        active_at=str(at) if revised or (added and not builds) else None,
         revised=revised,
         ends=None if after.expires_at == before.expires_at else _end(after.expires_at),
-        exactly=before.hold is Hold.OPENING or _sets_ttl(change),
+        exactly=builds or _sets_ttl(change),
+        last_seq=0 if change.settle is None else after.last_seq,
     )
 
 

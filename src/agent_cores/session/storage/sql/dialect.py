@@ -144,6 +144,8 @@ class Statement(Enum):
     COUNT = "count"
     """One row (namespace or None, now) -> (sessions by the counters, sessions with due_at <= now).
     """
+    NAMESPACES = "namespaces"
+    """One empty row -> (namespace,), each once: those with a counter."""
     ANY_DELETED = "any deleted"
     """One empty row -> at most one row if ``deleted`` has any. No lock."""
     NEXT_DELETED = "next deleted"

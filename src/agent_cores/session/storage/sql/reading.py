@@ -228,3 +228,8 @@ def count_plan(namespace: str | None, at: datetime) -> Plan[Counts]:
     """Count sessions, and those of them that are due."""
     [(sessions, due)] = yield Step(Statement.COUNT, [(namespace, to_millis(at))])
     return Counts(sessions, due)
+
+
+def namespaces_plan() -> Plan[list[str]]:
+    """Return the namespaces that ever held a session, sorted."""
+    return sorted(name for (name,) in (yield Step(Statement.NAMESPACES)))

@@ -15,7 +15,12 @@ from agent_cores.session.storage.sql.clock import ServerClock
 from agent_cores.session.storage.sql.dialect import Statement, Step, carry_out
 from agent_cores.session.storage.sql.errors import ClashError
 from agent_cores.session.storage.sql.purge import Purger
-from agent_cores.session.storage.sql.reading import count_plan, due_plan, find_plan
+from agent_cores.session.storage.sql.reading import (
+    count_plan,
+    due_plan,
+    find_plan,
+    namespaces_plan,
+)
 from agent_cores.session.storage.sql.schema import apply_schema, check_schema
 from agent_cores.session.storage.sql.writing import Writer
 
@@ -152,3 +157,6 @@ class SqlProvider(NativeProvider):
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         return await carry_out(count_plan(namespace, at), self.database.run)
+
+    async def namespaces(self) -> list[str]:
+        return await carry_out(namespaces_plan(), self.database.run)

@@ -35,7 +35,12 @@ from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
 from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.sql.dialect import Plan, Statement, Step
-from agent_cores.session.storage.sql.reading import count_plan, find_plan, read_plan
+from agent_cores.session.storage.sql.reading import (
+    count_plan,
+    find_plan,
+    namespaces_plan,
+    read_plan,
+)
 from agent_cores.session.storage.sqlite.batches import Waiting
 from agent_cores.session.storage.sqlite.connection import newest_version, stored_version
 from agent_cores.session.storage.sqlite.errors import translating
@@ -230,6 +235,9 @@ class SQLiteProvider(NativeProvider):
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         return await self._use().readers.run(partial(count_plan, namespace, at))
+
+    async def namespaces(self) -> list[str]:
+        return await self._use().readers.run(namespaces_plan)
 
     def _use(self) -> _Opened:
         opened = self._opened

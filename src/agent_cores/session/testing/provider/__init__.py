@@ -14,6 +14,7 @@ from agent_cores.session.testing.provider.random_changes import StateMachineCase
 from agent_cores.session.testing.provider.reads import ReadCases
 from agent_cores.session.testing.provider.replacing import ReplacingCases
 from agent_cores.session.testing.provider.selecting import SelectingCases
+from agent_cores.session.testing.provider.settling import SettlingCases
 from agent_cores.session.testing.provider.seven import SevenMethodCases
 from agent_cores.session.testing.provider.sweeping import SweepingCases
 from agent_cores.session.testing.provider.updating import UpdatingCases
@@ -30,6 +31,7 @@ class ProviderContract(
     SelectingCases,
     ReadCases,
     ListingCases,
+    SettlingCases,
     SweepingCases,
     ConcurrencyCases,
     ProcessCases,

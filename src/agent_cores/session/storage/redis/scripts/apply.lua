@@ -75,6 +75,7 @@ for _, message in ipairs(append) do
   if message[1] == 0 then message[1] = seq + 1 elseif message[1] <= seq then return false end
   seq = message[1]
 end
+if write.last_seq then seq = math.max(seq, write.last_seq) end
 
 if #append == 1 and #remove == 0 then  -- the most frequent case, in one command
   if call('HSETNX', ids, append[1][2], seq) == 0 then return false end

@@ -1,0 +1,274 @@
+"""``agent-sessions export``, ``import`` and ``copy``: whole sessions, exactly as they are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from agent_cores.session.cli.markdown import write_markdown
+from agent_cores.session.cli.opening import Json, Where, Yes, with_sessions, with_store
+from agent_cores.session.cli.output import note, progress_bar, say, say_json, shown
+from agent_cores.session.cli.upkeep import confirm
+from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
+from agent_cores.session.models.session import DEFAULT_NAMESPACE
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.moving.copying import Comparison, compare_stores, copy_sessions
+from agent_cores.session.moving.export import export_sessions
+from agent_cores.session.moving.importing import (
+    DamagedExportError,
+    check_export,
+    import_sessions,
+)
+from agent_cores.session.settings import SessionSettings
+from agent_cores.session.storage.factory import StorageFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent_cores.session.moving.tally import Names, Tally
+    from agent_cores.session.storage.base import StorageProvider
+
+Flag = Annotated[bool, Parameter(negative=())]
+_PRIVATE = 0o600
+
+
+def export(
+    *session_ids: str,
+    where: Where | None = None,
+    output: str | None = None,
+    format: Literal["jsonl", "markdown"] = "jsonl",  # noqa: A002 - the option's name
+) -> None:
+    """Write sessions to a file, with all that belongs to them, for import; or as Markdown to read.
+
+    Of a user it writes the sessions that they own, as operator those of everybody.
+
+    Parameters
+    ----------
+    session_ids
+        The sessions; left out, all of them.
+    output
+        The file, which must not exist. Default: standard output.
+    format
+        jsonl, which import reads, from a storage; or markdown, of the sessions that are named.
+    """
+    where = where or Where()
+    if format == "markdown":
+        _export_markdown(session_ids, where, output)
+        return
+    where.require_user()
+    namespace = where.namespace or (DEFAULT_NAMESPACE if session_ids else None)
+
+    async def use(store: StorageProvider, file: BinaryIO) -> Tally:
+        total = len(session_ids) or (await store.count(namespace, utc_now())).sessions
+        with progress_bar("export", total) as progress:
+            return await export_sessions(
+                store,
+                file,
+                namespace=namespace,
+                owner_id=where.user,
+                session_ids=session_ids,
+                progress=progress,
+            )
+
+    with _written(output) as file:
+        tally = with_store(where, "export_sessions", lambda store: use(store, file))
+        if session_ids and tally.done < len(set(session_ids)):
+            missing = len(set(session_ids)) - tally.done
+            raise ConfigurationError(f"{missing} of these sessions are not stored, or not theirs")
+    note(f"{tally.sessions} sessions with {tally.messages} messages are exported.")
+    _finish(tally)
+
+
+def _export_markdown(session_ids: tuple[str, ...], where: Where, output: str | None) -> None:
+    if not session_ids:
+        raise ConfigurationError("name the sessions to write as Markdown")
+    with _written(output) as file:
+        with_sessions(where, lambda opened: write_markdown(opened, session_ids, file))
+
+
+def import_file(
+    path: str | None = None,
+    *,
+    where: Where | None = None,
+    replace: Flag = False,
+    partial: Flag = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Bring the sessions of an export into a store. Running it again adds nothing.
+
+    Parameters
+    ----------
+    path
+        The file. Left out, standard input, which is not checked before sessions are written.
+    replace
+        Replace sessions that are stored in another state. Asks first.
+    partial
+        Import what is good of a file that is damaged.
+    yes
+        Do not ask.
+    as_json
+        Print one line of JSON.
+    """
+    where = where or Where()
+    if where.as_operator is None:
+        raise ConfigurationError("only an operator can import: give --as-operator NAME")
+    if replace:
+        confirm("Replace the sessions that are stored in another state?", yes=yes)
+
+    async def use(store: StorageProvider, file: BinaryIO, total: int | None) -> Tally:
+        with progress_bar("import", total) as progress:
+            return await import_sessions(
+                store, file, namespace=where.namespace, replace=replace, progress=progress
+            )
+
+    with sys.stdin.buffer if path is None else Path(path).open("rb") as file:
+        total = None if path is None else _checked(file, partial=partial)
+        tally = with_store(where, "import_sessions", lambda store: use(store, file, total))
+    _report(tally, "imported", as_json=as_json)
+    _finish(tally)
+
+
+def copy(
+    *,
+    source: Annotated[str, Parameter(name="--from")],
+    target: Annotated[str, Parameter(name="--to")],
+    namespace: str | None = None,
+    replace: Flag = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Copy every session of a store that nobody writes to into another store, and compare both.
+
+    Running it again adds nothing, and ends what was interrupted.
+
+    Parameters
+    ----------
+    source
+        The storage URL of the store to read.
+    target
+        The storage URL of the store to write.
+    namespace
+        Only the sessions of this namespace.
+    replace
+        Replace sessions that the target holds in another state. Asks first.
+    yes
+        Do not ask.
+    as_json
+        Print one line of JSON.
+    """
+    if source == target:
+        raise ConfigurationError("--from and --to are the same store")
+    if replace:
+        confirm("Replace the sessions that the target holds in another state?", yes=yes)
+    tally, compared = asyncio.run(_copy(source, target, namespace, replace=replace))
+    if as_json:
+        say_json({"copied": tally, "compared": compared, "equal": compared.is_equal})
+    else:
+        _report(tally, "copied", as_json=False)
+        if compared.is_equal:
+            held = f"{compared.sessions} sessions with {compared.messages} messages"
+            say(f"Both stores hold {held}: sha256 {compared.source}")
+    _name("the target holds them in another state, or not at all", compared.differing)
+    _finish(tally, failed=not compared.is_equal)
+
+
+async def _copy(
+    source: str, target: str, namespace: str | None, *, replace: bool
+) -> tuple[Tally, Comparison]:
+    settings = SessionSettings.load(cleanup_interval=0)
+    stores = [StorageFactory.create(url, settings=settings) for url in (source, target)]
+    for store in stores:
+        if not store.capabilities.durable:
+            raise ConfigurationError(f"{store.describe()} forgets with its process")
+    held, copied = stores
+    await held.initialize()
+    try:
+        await copied.initialize()
+        try:
+            total = (await held.count(namespace, utc_now())).sessions
+            with progress_bar("copy", total) as progress:
+                tally = await copy_sessions(
+                    held, copied, namespace=namespace, replace=replace, progress=progress
+                )
+            with progress_bar("compare", total) as progress:
+                return tally, await compare_stores(
+                    held, copied, namespace=namespace, progress=progress
+                )
+        finally:
+            await copied.shutdown()
+    finally:
+        await held.shutdown()
+
+
+def _checked(file: BinaryIO, *, partial: bool) -> int | None:
+    """Return how many sessions a file holds; refuse a damaged one before anything is written."""
+    try:
+        total = check_export(file).sessions
+    except DamagedExportError as error:
+        if not partial:
+            detail = f"{error}. Nothing was imported; --partial imports what is good"
+            raise ConfigurationError(detail) from error
+        total = None
+    file.seek(0)
+    return total
+
+
+@contextmanager
+def _written(output: str | None) -> Iterator[BinaryIO]:
+    """Open the file to write, under a name of its own until it is whole; never one that exists."""
+    if output is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path, unfinished = Path(output), Path(f"{output}.unfinished")
+    if path.exists():
+        raise ConfigurationError(f"{output} exists; name a new file")
+    try:
+        with open(unfinished, "wb", opener=_private) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(unfinished, path)  # unlike rename, never over a file that was made since
+    except OSError as error:
+        problem = error.strerror or error
+        raise StorageUnavailableError(f"{output} cannot be written: {problem}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, _PRIVATE)
+
+
+def _report(tally: Tally, done: str, *, as_json: bool) -> None:
+    if as_json:
+        say_json(msgspec.structs.asdict(tally))
+        return
+    there = f"; {tally.present} were there already" if tally.present else ""
+    say(f"{tally.sessions} sessions with {tally.messages} messages are {done}{there}.")
+
+
+def _finish(tally: Tally, *, failed: bool = False) -> None:
+    """Say what did not move, and exit with 1 if that is not as it should be."""
+    if tally.ended:
+        note(f"{tally.ended} sessions have expired or are not finished; they do not move.")
+    _name("they are stored in another state and were left as they are", tally.different)
+    _name("they cannot be read", tally.unreadable)
+    _name("they changed again and again while they were read", tally.changing)
+    if failed or not tally.is_complete:
+        sys.exit(1)
+
+
+def _name(why: str, names: Names) -> None:
+    if names.count:
+        more = names.count - len(names.names)
+        listed = ", ".join(map(shown, names.names)) + (f" and {more} more" if more else "")
+        note(f"agent-sessions: {names.count} sessions: {why}: {listed}")

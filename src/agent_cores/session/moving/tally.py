@@ -1,0 +1,50 @@
+"""What became of the sessions of a move: counts, and the names of those that did not move."""
+
+from __future__ import annotations
+
+import msgspec
+
+_NAMED = 100
+"""How many sessions of a kind are named; the others are only counted."""
+
+
+class Names(msgspec.Struct):
+    """Sessions of one kind: how many, and the first hundred, as ``namespace/session id``."""
+
+    count: int = 0
+    names: list[str] = []
+
+    def add(self, namespace: str, session_id: str) -> None:
+        """Add a session."""
+        self.count += 1
+        if len(self.names) < _NAMED:
+            self.names.append(f"{namespace}/{session_id}")
+
+
+class Tally(msgspec.Struct):
+    """The result of a move.
+
+    ``sessions`` and ``messages`` were moved; ``present`` were there already. ``different`` are
+    stored in the target in another state and were left as they are. ``unreadable`` could not be
+    read, ``changing`` were changed again and again while they were read. ``ended`` have expired or
+    are still being built; they do not move.
+    """
+
+    sessions: int = 0
+    messages: int = 0
+    present: int = 0
+    ended: int = 0
+    different: Names = msgspec.field(default_factory=Names)
+    unreadable: Names = msgspec.field(default_factory=Names)
+    changing: Names = msgspec.field(default_factory=Names)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every living session is now where it should be."""
+        return not (self.different.count or self.unreadable.count or self.changing.count)
+
+    @property
+    def done(self) -> int:
+        """How many sessions have been dealt with."""
+        left = self.different.count + self.unreadable.count + self.changing.count
+        return self.sessions + self.present + self.ended + left

@@ -1,0 +1,207 @@
+"""``export``, ``import`` and ``copy`` as an operator uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import stat
+import sys
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pytest
+
+from agent_cores.session import SessionManager, SessionSettings
+from agent_cores.session.cli import commands, markdown, opening
+from agent_cores.session.cli.markdown import message_lines, write_markdown
+from agent_cores.session.cli.opening import Opened, Where
+from agent_cores.session.models import Message
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
+from tests.moving.sessions import NOW, everything, long_session
+
+OPERATOR = ("--as-operator", "ops")
+
+
+class Ran(NamedTuple):
+    """What a command wrote, and its exit status."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Run(Protocol):
+    """Runs a command in a thread of its own, with ``text`` as its standard input."""
+
+    async def __call__(self, *arguments: str, text: bytes = b"") -> Ran: ...
+
+
+@pytest.fixture
+def run(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command, in a folder of its own."""
+    monkeypatch.setattr(opening._audit, "handlers", [])  # noqa: SLF001 - a process has one log
+
+    async def run(*arguments: str, text: bytes = b"") -> Ran:
+        given, out, err = io.BytesIO(text), io.BytesIO(), io.BytesIO()
+        streams = [io.TextIOWrapper(buffer) for buffer in (given, out, err)]
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["agent-sessions", *arguments])
+            for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
+                patch.setattr(sys, name, stream)
+            opening._audit.handlers.clear()  # noqa: SLF001 - it keeps the stream of the last one
+            status = await asyncio.to_thread(_status)
+        for stream in streams[1:]:
+            stream.flush()
+        return Ran(status, out.getvalue(), err.getvalue())
+
+    return run
+
+
+def _status() -> int:
+    try:
+        commands.run()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+async def url(tmp_path: Path) -> str:
+    """Return a store with two sessions of ann and bob."""
+    url = f"sqlite:///{tmp_path / 'sessions.db'}"
+    async with SessionManager(url, settings=SessionSettings()) as manager:
+        for user in ("ann", "bob"):
+            await manager.create_session(user, session_id=f"of-{user}", title=f"{user}'s *talk*")
+            await manager.add_message(f"of-{user}", user, "user", f"hello\n# {user}")
+    return url
+
+
+def lines(text: bytes) -> list[str]:
+    return text.decode().splitlines()
+
+
+async def same(one: str, other: str) -> bool:
+    held = []
+    for url in (one, other):
+        store = SQLiteProvider.from_url(url)
+        await store.initialize()
+        held.append(await everything(store))
+        await store.shutdown()
+    return held[0] == held[1] != {}
+
+
+async def test_a_store_goes_through_a_file_into_another(run: Run, url: str, tmp_path: Path) -> None:
+    file, copied = tmp_path / "export.jsonl", f"sqlite:///{tmp_path / 'other.db'}"
+    done = await run("export", "--storage", url, *OPERATOR, "--output", str(file))
+    audited, said = lines(done.stderr)
+    assert "operator 'ops' in every namespace: export_sessions" in audited
+    assert said == "2 sessions with 2 messages are exported."
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not file.with_name("export.jsonl.unfinished").exists()
+    arguments = ("import", str(file), "--storage", copied, *OPERATOR)
+    assert lines((await run(*arguments)).stdout) == ["2 sessions with 2 messages are imported."]
+    assert await same(url, copied)
+    assert json.loads((await run(*arguments, "--json")).stdout)["present"] == 2
+    again = await run("export", "--storage", url, *OPERATOR, "--output", str(file))
+    assert (again.returncode, b"name a new file" in again.stderr) == (1, True)
+
+
+async def test_a_damaged_file_is_imported_only_in_part_and_if_that_is_wanted(
+    run: Run, url: str, tmp_path: Path
+) -> None:
+    exported = (await run("export", "--storage", url, *OPERATOR)).stdout
+    file = tmp_path / "cut.jsonl"
+    file.write_bytes(b"".join(exported.splitlines(keepends=True)[:2]))
+    copied = f"sqlite:///{tmp_path / 'other.db'}"
+    refused = await run("import", str(file), "--storage", copied, *OPERATOR)
+    [line] = lines(refused.stderr)
+    assert "is cut off after line 2; it is good up to line 2, with 1 whole sessions" in line
+    assert "Nothing was imported; --partial imports what is good" in line
+    assert not (tmp_path / "other.db").exists()
+    partial = await run("import", str(file), "--storage", copied, *OPERATOR, "--partial")
+    assert partial.returncode == 1
+    whole = await run("import", "--storage", copied, *OPERATOR, text=exported)
+    said = "1 sessions with 1 messages are imported; 1 were there already."
+    assert lines(whole.stdout) == [said]
+    assert await same(url, copied)
+
+
+async def test_a_store_is_copied_and_compared(run: Run, url: str, tmp_path: Path) -> None:
+    copied = f"sqlite:///{tmp_path / 'other.db'}"
+    first, second = lines((await run("copy", "--from", url, "--to", copied)).stdout)
+    assert first == "2 sessions with 2 messages are copied."
+    assert second.startswith("Both stores hold 2 sessions with 2 messages: sha256 ")
+    assert await same(url, copied)
+    async with SessionManager(copied, settings=SessionSettings()) as manager:
+        await manager.add_message("of-ann", "ann", "user", "more")
+    done = await run("copy", "--from", url, "--to", copied, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["equal"] is False
+    assert "were left as they are: default/of-ann" in done.stderr.decode()
+    assert b"--yes" in (await run("copy", "--from", url, "--to", copied, "--replace")).stderr
+    assert (await run("copy", "--from", url, "--to", copied, "--replace", "--yes")).returncode == 0
+    assert await same(url, copied)
+
+
+async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path: Path) -> None:
+    (tmp_path / "e").write_bytes(b"hello\n")
+    for arguments, expected in (
+        (("export", "--storage", url), "--user ID or --as-operator NAME"),
+        (("export", "of-ann", "--user", "bob", "--storage", url), "are not stored, or not theirs"),
+        (("export", *OPERATOR, "--server", "http://127.0.0.1:9"), "name its --storage instead"),
+        (("export", "--format", "markdown", "--user", "ann"), "name the sessions"),
+        (("import", "e", "--storage", url, "--user", "ann"), "only an operator can import"),
+        (("import", "e", "--storage", url, *OPERATOR), "is not an export of agent-sessions"),
+        (("copy", "--from", url, "--to", url), "are the same store"),
+        (("copy", "--from", url, "--to", "memory://"), "forgets with its process"),
+    ):
+        done = await run(*arguments)
+        assert done.returncode == 1
+        assert expected in lines(done.stderr)[-1]
+
+
+async def test_sessions_are_written_as_markdown(
+    nothing_set: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(markdown, "_PAGE", 2)
+    file = io.BytesIO()
+    async with SessionManager(url, settings=SessionSettings()) as manager:
+        for number in range(4):
+            await manager.add_message("of-ann", "ann", "assistant", f"answer {number}")
+        opened = Opened(manager, Where(user="ann"))
+        await write_markdown(opened, ["of-ann"], file)
+    written = file.getvalue().decode()
+    assert written.startswith("# ann's \\*talk\\*\n")
+    assert [line for line in written.splitlines() if line.startswith(("##", ">"))] == [
+        "## #1 user (ann)",
+        "> hello",
+        "> # ann",
+        *(line for n in range(4) for line in (f"## #{n + 2} assistant (ann)", f"> answer {n}")),
+    ]
+
+
+def test_what_is_no_text_is_written_as_fenced_json() -> None:
+    content = [{"type": "text", "text": "Look:"}, {"type": "call", "arguments": "```\x1b[2J"}]
+    message = Message(seq=1, id="m", role="to_ol", content=content, author_id="a|b", created_at=NOW)
+    written = list(message_lines(message))
+    assert written[0] == "## #1 to\\_ol (a\\|b)"
+    assert "> Look:" in written
+    assert "````json" in written
+    assert not any("\x1b" in line for line in written)
+
+
+async def test_a_long_session_is_exported_from_a_file(run: Run, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'long.db'}"
+    store = SQLiteProvider.from_url(url)
+    await store.initialize()
+    await store.apply(long_session("talk", 2_500, NOW))
+    await store.shutdown()
+    done = await run("export", "--storage", url, "--user", "ann")
+    assert [json.loads(line)["record"]["kind"] for line in done.stdout.splitlines()] == [
+        "opening",
+        "session",
+        "messages",
+        "messages",
+        "closing",
+    ]
