@@ -10,6 +10,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from agent_cores.session.cli.output import OutputError, note, say, say_json, table
+from agent_cores.session.cli.unknown_names import refuse_misspelt
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.inputs import Inputs
 from agent_cores.session.manager import SessionManager
@@ -157,6 +158,7 @@ def with_keys(
 
 
 async def _with_keys(storage: str | None, use: Callable[[Keys], Awaitable[T]], namespace: str) -> T:
+    refuse_misspelt()
     manager = SessionManager(storage, namespace=namespace)
     settings = ServiceSettings.load()
     kept = key_stores(manager, settings)[0]

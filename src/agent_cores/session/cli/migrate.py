@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from agent_cores.session.cli.unknown_names import refuse_misspelt
 from agent_cores.session.manager import SessionManager
 from agent_cores.session.settings import SessionSettings
 
@@ -28,6 +29,7 @@ def migrate(*, check: bool = False, storage: str | None = None) -> None:
 
 
 async def _migrate(schema: str, storage: str | None) -> None:
+    refuse_misspelt()
     settings = SessionSettings.load(schema=schema)
     url = storage or settings.storage_url
     manager = SessionManager(url and _without_option(url), settings=settings)
