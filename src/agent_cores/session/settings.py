@@ -206,6 +206,23 @@ def source_of(name: str, value: str) -> str:
     return name
 
 
+def where_set() -> dict[str, str]:
+    """Return for each name that has a value where it is set, highest precedence first."""
+    dotenv = read_dotenv()
+    config = os.environ.get(CONFIG) or dotenv.get(CONFIG)
+    sources: list[tuple[dict[str, Any], str]] = [
+        (dict(os.environ), "environment"),
+        (dotenv, ".env"),
+        (read_toml(config, known_names()) if config else {}, str(config)),
+    ]
+    found: dict[str, str] = {}
+    for values, place in sources:
+        for name in known_names() - found.keys():
+            if _bare(values.get(name, "")) != "":
+                found[name] = place
+    return found
+
+
 def _bare(value: object) -> object:
     """Return a value without a trailing comment."""
     return _COMMENT.sub("", value).strip() if isinstance(value, str) else value

@@ -9,6 +9,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from agent_cores.session import __version__
+from agent_cores.session.cli.doctor import doctor
 from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
 from agent_cores.session.cli.output import fail, leave_quietly
@@ -28,7 +29,7 @@ app.command(serve)
 app.command(keys)
 app.command(migrate)
 app.command(list_sessions, name="list")
-for command in (show, send, share, stats, clean, erase):
+for command in (show, send, share, stats, clean, erase, doctor):
     app.command(command)
 
 
