@@ -108,7 +108,7 @@ def test_keys_are_made_listed_used_and_revoked(tmp_path: Path) -> None:
             time.sleep(0.05)
     assert "backend" not in run(tmp_path, "keys", "list").stdout
     again = run(tmp_path, "keys", "revoke", key)
-    assert (again.returncode, "Traceback" in again.stderr) == (1, False)
+    assert (again.returncode, "Traceback" in again.stderr) == (3, False)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_what_cannot_work_is_refused_in_a_line(
     tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     done = run(tmp_path, *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -223,7 +223,7 @@ def test_a_command_refuses_a_misspelt_setting_by_name(
     else:
         (tmp_path / ".env").write_text("SESSION_STORAGE_ULR=sqlite:///other.db\n")
     done = run(tmp_path, *arguments, **more)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == (
         f"agent-sessions: SESSION_STORAGE_ULR in {place} is not a setting;"
         " did you mean SESSION_STORAGE_URL?\n"

@@ -9,16 +9,16 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from agent_cores.session import __version__
+from agent_cores.session.cli.completion import add_completion
 from agent_cores.session.cli.doctor import doctor
 from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
 from agent_cores.session.cli.output import fail, leave_quietly
 from agent_cores.session.cli.serve import serve
 from agent_cores.session.cli.sessions import list_sessions, send, share, show
+from agent_cores.session.cli.status import Status, status_of
 from agent_cores.session.cli.upkeep import clean, erase, stats
 from agent_cores.session.errors import SessionError
-
-_WRONG_USE = 2
 
 app = App(
     name="agent-sessions",
@@ -31,6 +31,7 @@ app.command(migrate)
 app.command(list_sessions, name="list")
 for command in (show, send, share, stats, clean, erase, doctor):
     app.command(command)
+add_completion(app)
 
 
 def run() -> None:
@@ -41,8 +42,8 @@ def run() -> None:
     try:
         app(sys.argv[1:], print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        fail(str(error), _WRONG_USE)
+        fail(str(error), Status.WRONG_USE)
     except BrokenPipeError:
         leave_quietly()
     except (SessionError, OSError, UnicodeError) as error:
-        fail(str(error))
+        fail(str(error), status_of(error))

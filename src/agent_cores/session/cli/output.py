@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.cells import cell_len
 
-from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.cli.status import Status
+from agent_cores.session.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _GAP = "  "
 
 
-class OutputError(StorageUnavailableError):
+class OutputError(SessionError):
     """The output could not be written."""
 
 
@@ -44,7 +45,7 @@ def note(text: str) -> None:
     sys.stderr.write(shown(text) + "\n")
 
 
-def fail(text: str, status: int = 1) -> None:
+def fail(text: str, status: Status = Status.FAILED) -> None:
     """Print one line that says what went wrong, and exit."""
     note(f"agent-sessions: {text}")
     sys.exit(status)
