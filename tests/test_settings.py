@@ -98,6 +98,7 @@ def test_every_setting_of_the_service_is_known() -> None:
         ("SESSION_REDIS_URL", "REDIS_URL"),
         ("SESSION_SERVICE_HOSTS", "SESSION_SERVICE_HOST"),
         ("SESSION_CONFG", "SESSION_CONFIG"),
+        ("session_timeout", "SESSION_TIMEOUT"),
     ],
 )
 def test_a_name_that_looks_misspelt_is_logged_once(
@@ -107,7 +108,7 @@ def test_a_name_that_looks_misspelt_is_logged_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(sources, "_warned", set())
+    monkeypatch.setattr(sources, "_logged", set())
     if place == "the environment":
         monkeypatch.setenv(wrong, SECRET)
     else:
@@ -115,10 +116,33 @@ def test_a_name_that_looks_misspelt_is_logged_once(
     assert warned(caplog) == [f"{wrong} in {place} is not a setting; did you mean {right}?"]
 
 
-def test_names_of_other_programs_are_passed_over(
+@pytest.mark.parametrize(
+    ("wrong", "level", "advice"),
+    [
+        ("SESSION_COOKIE_NAME", "INFO", ""),
+        ("SESSION_STORE", "INFO", "; the most similar setting is SESSION_STORAGE_URL"),
+        ("SESSION_SERVICE_COLOUR", "WARNING", "; the most similar setting is SESSION_SERVICE_PORT"),
+    ],
+)
+def test_any_other_unknown_name_is_logged_too(
+    wrong: str,
+    level: str,
+    advice: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(sources, "_logged", set())
+    monkeypatch.setenv(wrong, SECRET)
+    with caplog.at_level("INFO", "agent_cores.session"):
+        SessionSettings.load()
+    expected = f"{wrong} in the environment is not a setting{advice}"
+    assert [(r.levelname, r.message) for r in caplog.records] == [(level, expected)]
+
+
+def test_names_of_other_programs_are_no_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sources, "_warned", set())
+    monkeypatch.setattr(sources, "_logged", set())
     for name in (
         *("MANAGER", "DRIVER", "LIFETIME", "DOMAIN", "PREFIX", "SECRET", "SECRET_KEY", "TYPE"),
         *("COOKIE_NAME", "COOKIE_SECURE", "COOKIE_AGE", "CONNECTION", "PATH", "ID", "EXPIRE"),
@@ -210,7 +234,7 @@ def test_a_comment_after_a_value_is_left_out_and_a_fragment_is_not(
     assert settings.redis_url == "redis://localhost/0#fragment"
 
 
-def test_a_name_of_others_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_of_others_sets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSION_COOKIE_NAME", "sid")
     monkeypatch.setenv("SESSION_MANAGER", "local/host:@/tmp/.ICE-unix/1")
     assert SessionSettings.load() == SessionSettings()

@@ -108,7 +108,7 @@ def test_keys_are_made_listed_used_and_revoked(tmp_path: Path) -> None:
             time.sleep(0.05)
     assert "backend" not in run(tmp_path, "keys", "list").stdout
     again = run(tmp_path, "keys", "revoke", key)
-    assert (again.returncode, "Traceback" in again.stderr) == (1, False)
+    assert (again.returncode, "Traceback" in again.stderr) == (3, False)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_what_cannot_work_is_refused_in_a_line(
     tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     done = run(tmp_path, *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -204,3 +204,44 @@ def test_trusted_proxies_are_addresses_and_networks(
     monkeypatch.setenv("SESSION_SERVICE_TRUSTED_PROXIES", proxies)
     with pytest.raises(ConfigurationError, match="TRUSTED_PROXIES"):
         ServiceSettings.load()
+
+
+# ── names that are not settings ──────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("serve", "--port", "0"), ("keys", "list"), ("migrate",), ("stats",)],
+)
+@pytest.mark.parametrize("place", ["the environment", ".env of the working folder"])
+def test_a_command_refuses_a_misspelt_setting_by_name(
+    tmp_path: Path, arguments: tuple[str, ...], place: str
+) -> None:
+    more = {}
+    if place == "the environment":
+        more = {"SESSION_STORAGE_ULR": "sqlite:///other.db"}
+    else:
+        (tmp_path / ".env").write_text("SESSION_STORAGE_ULR=sqlite:///other.db\n")
+    done = run(tmp_path, *arguments, **more)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"agent-sessions: SESSION_STORAGE_ULR in {place} is not a setting;"
+        " did you mean SESSION_STORAGE_URL?\n"
+    )
+    assert list(tmp_path.glob("*.db")) == []
+
+
+def test_serving_warns_of_names_that_resemble_no_setting(tmp_path: Path) -> None:
+    with serving(tmp_path, SESSION_ENGINE="x", SESSION_SERVICE_COLOUR="x", SESSION_MANAGER="x"):
+        pass
+    warned = [line["message"] for line in logged(tmp_path) if line["level"] == "warning"]
+    assert [one.partition(" ")[0] for one in warned if "is not a setting" in one] == [
+        "SESSION_ENGINE",
+        "SESSION_SERVICE_COLOUR",
+    ]
+
+
+def test_the_variables_of_a_kubernetes_service_are_explained(tmp_path: Path) -> None:
+    more = {"SESSION_PORT": "tcp://10.0.0.7:80", "SESSION_SERVICE_PORT_HTTP": "80"}
+    done = run(tmp_path, "serve", **more)
+    assert "enableServiceLinks" in done.stderr

@@ -207,7 +207,7 @@ def test_a_worker_that_failed_makes_the_status_1(supervisor: Supervisor) -> None
 
 def test_a_port_that_there_is_not_is_refused(tmp_path: Path) -> None:
     refused = run(tmp_path, "serve", "--port", "99999")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "SESSION_SERVICE_PORT is at most 65535" in refused.stderr
     assert "Listening" not in refused.stdout
 
@@ -253,7 +253,7 @@ def test_a_port_that_is_taken_is_refused_in_a_line(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         refused = run(tmp_path, "serve", "--port", str(port))
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert f"cannot listen on ('127.0.0.1', {port})" in refused.stderr
     assert "Traceback" not in refused.stderr
 

@@ -2,7 +2,7 @@
 
 Precedence: argument, environment, ``.env`` in the working folder, the TOML file named by
 ``SESSION_CONFIG``, default. In all of them a setting has the same name in capitals: ``SESSION_``
-and the field's name, or ``REDIS_URL``. Unknown names are rejected in the TOML file and ignored
+and the field's name, or ``REDIS_URL``. Unknown names are rejected in the TOML file and logged
 elsewhere, because other programs use that prefix too: see :mod:`agent_cores.session.sources`.
 """
 
@@ -16,11 +16,15 @@ import msgspec
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.models.limits import Limits
-from agent_cores.session.sources import read_dotenv, read_toml, warn_of_misspelt
+from agent_cores.session.sources import log_unknown, read_dotenv, read_toml, unknown_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent_cores.session.sources import UnknownName
+
+CONFIG = "SESSION_CONFIG"
+"""The variable that names the TOML file."""
 _COMMENT = re.compile(r"\s+#.*$")
 
 
@@ -172,16 +176,23 @@ def from_files() -> dict[str, Any]:
     """Return what ``.env`` and the TOML file named by ``SESSION_CONFIG`` set, by name.
 
     An unknown name in the TOML file raises ``ConfigurationError``. One in ``.env`` or the
-    environment is logged if it looks like a misspelling.
+    environment is logged, as a warning if it looks like a misspelling.
     """
-    dotenv, known = read_dotenv(), known_names()
-    elsewhere = known | {"SESSION_CONFIG"}
-    warn_of_misspelt(os.environ, elsewhere, "the environment")
-    warn_of_misspelt(dotenv, elsewhere, ".env of the working folder")
-    config = os.environ.get("SESSION_CONFIG") or dotenv.get("SESSION_CONFIG")
-    found = read_toml(config, known) if config else {}
+    log_unknown(unknown_settings())
+    dotenv = read_dotenv()
+    config = os.environ.get(CONFIG) or dotenv.get(CONFIG)
+    found = read_toml(config, known_names()) if config else {}
     found.update(dotenv)
     return found
+
+
+def unknown_settings() -> list[UnknownName]:
+    """Return the names of the environment and of ``.env`` that have our prefix and no meaning."""
+    known = known_names() | {CONFIG}
+    return [
+        *unknown_names(os.environ, known, "the environment"),
+        *unknown_names(read_dotenv(), known, ".env of the working folder"),
+    ]
 
 
 def source_of(name: str, value: str) -> str:
@@ -193,6 +204,23 @@ def source_of(name: str, value: str) -> str:
     if _bare(from_files().get(name)) == value:
         return f"{name} in the file that SESSION_CONFIG names"
     return name
+
+
+def where_set() -> dict[str, str]:
+    """Return for each name that has a value where it is set, highest precedence first."""
+    dotenv = read_dotenv()
+    config = os.environ.get(CONFIG) or dotenv.get(CONFIG)
+    sources: list[tuple[dict[str, Any], str]] = [
+        (dict(os.environ), "environment"),
+        (dotenv, ".env"),
+        (read_toml(config, known_names()) if config else {}, str(config)),
+    ]
+    found: dict[str, str] = {}
+    for values, place in sources:
+        for name in known_names() - found.keys():
+            if _bare(values.get(name, "")) != "":
+                found[name] = place
+    return found
 
 
 def _bare(value: object) -> object:

@@ -1,7 +1,8 @@
 """The files that hold settings, ``.env`` in the working folder and a TOML file; misspelt names.
 
 An unknown name is rejected in the TOML file, which is ours alone. In the environment and in
-``.env``, which others use too, it is ignored, with a warning if it looks misspelt.
+``.env``, which others use too, it is logged: as a warning if it looks misspelt. The command line
+refuses those: see :mod:`agent_cores.session.cli.unknown_names`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import logging
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_cores.session.errors import ConfigurationError
 
@@ -22,9 +23,11 @@ _MISSPELT = 0.77
 """How similar a name must be to count as a misspelling, where 1 is equal. Found by trying names
 that other programs use (``SESSION_MANAGER``, ``SESSION_PREFIX``, ``SESSION_LIFETIME``)."""
 _SIMILAR = 0.5
+_OF_OTHERS = frozenset({"SESSION_MANAGER"})
+"""What X11 sets in every desktop session."""
 
 logger = logging.getLogger("agent_cores.session")
-_warned: set[str] = set()
+_logged: set[str] = set()
 
 
 def read_dotenv() -> dict[str, str]:
@@ -60,15 +63,44 @@ def read_toml(config: str, known: Collection[str]) -> dict[str, Any]:
     return found
 
 
-def warn_of_misspelt(names: Iterable[str], known: Collection[str], place: str) -> None:
-    """Warn of unknown names with our prefix that look misspelt, once for each."""
-    for name in names:
-        if not name.startswith(PREFIX) or name in known or name in _warned:
+class UnknownName(NamedTuple):
+    """A name with our prefix that is not a setting; ``near`` is the most similar setting, if any.
+
+    ``misspelt``: it is so similar that it was probably meant.
+    """
+
+    name: str
+    place: str
+    near: str | None
+    misspelt: bool
+
+    def __str__(self) -> str:
+        advice = ""
+        if self.near is not None:
+            asks = "did you mean" if self.misspelt else "the most similar setting is"
+            advice = f"; {asks} {self.near}" + ("?" if self.misspelt else "")
+        return f"{self.name} in {self.place} is not a setting{advice}"
+
+
+def unknown_names(names: Iterable[str], known: Collection[str], place: str) -> list[UnknownName]:
+    """Return the names with our prefix, in any case, that are not settings."""
+    found = []
+    for name in sorted(names):
+        if not name.upper().startswith(PREFIX) or name in known or name in _OF_OTHERS:
             continue
-        near = nearest(name, known, _MISSPELT)
-        if near is not None:
-            _warned.add(name)
-            logger.warning("%s in %s is not a setting; did you mean %s?", name, place, near)
+        meant = nearest(name, known, _MISSPELT)
+        near = meant or nearest(name, known, _SIMILAR)
+        found.append(UnknownName(name, place, near, meant is not None))
+    return found
+
+
+def log_unknown(found: Iterable[UnknownName], *, at_least: int = logging.INFO) -> None:
+    """Log each unknown name once: a warning if it can only be meant for us, else information."""
+    for one in found:
+        if one.name not in _logged:
+            _logged.add(one.name)
+            ours = one.misspelt or one.name.upper().startswith(f"{PREFIX}SERVICE_")
+            logger.log(max(at_least, logging.WARNING if ours else logging.INFO), "%s", one)
 
 
 def nearest(name: str, known: Collection[str], alike: float) -> str | None:

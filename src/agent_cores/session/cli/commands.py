@@ -9,16 +9,17 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from agent_cores.session import __version__
+from agent_cores.session.cli.completion import add_completion
+from agent_cores.session.cli.doctor import doctor
 from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
 from agent_cores.session.cli.moving import copy, export, import_file
 from agent_cores.session.cli.output import fail, leave_quietly
 from agent_cores.session.cli.serve import serve
 from agent_cores.session.cli.sessions import list_sessions, send, share, show
+from agent_cores.session.cli.status import Status, status_of
 from agent_cores.session.cli.upkeep import clean, erase, stats
 from agent_cores.session.errors import SessionError
-
-_WRONG_USE = 2
 
 app = App(
     name="agent-sessions",
@@ -32,8 +33,9 @@ app.command(list_sessions, name="list")
 app.command(import_file, name="import")
 app.command(export)
 app.command(copy)
-for command in (show, send, share, stats, clean, erase):
+for command in (show, send, share, stats, clean, erase, doctor):
     app.command(command)
+add_completion(app)
 
 
 def run() -> None:
@@ -44,8 +46,8 @@ def run() -> None:
     try:
         app(sys.argv[1:], print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        fail(str(error), _WRONG_USE)
+        fail(str(error), Status.WRONG_USE)
     except BrokenPipeError:
         leave_quietly()
     except (SessionError, OSError, UnicodeError) as error:
-        fail(str(error))
+        fail(str(error), status_of(error))

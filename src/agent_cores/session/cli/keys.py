@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import msgspec
 from cyclopts import App, Parameter
 
-from agent_cores.session.cli.output import OutputError, note, say, say_json, table
+from agent_cores.session.cli.output import OutputError, fail, note, say, say_json, table
+from agent_cores.session.cli.status import Status
+from agent_cores.session.cli.unknown_names import refuse_misspelt
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.inputs import Inputs
 from agent_cores.session.manager import SessionManager
@@ -142,7 +144,7 @@ def revoke(key_id: str, *, storage: str | None = None, as_json: Json = False) ->
     if key_id.startswith("ask_"):
         key_id = key_id.split("_")[1]
     if not is_key_id(key_id) or not with_keys(storage, lambda kept: kept.revoke(key_id)):
-        raise InvalidInputError("key_id", "there is no such key")
+        fail("there is no such key", Status.NOT_FOUND)
     if as_json:
         say_json({"id": key_id, "revoked": True})
     else:
@@ -157,6 +159,7 @@ def with_keys(
 
 
 async def _with_keys(storage: str | None, use: Callable[[Keys], Awaitable[T]], namespace: str) -> T:
+    refuse_misspelt()
     manager = SessionManager(storage, namespace=namespace)
     settings = ServiceSettings.load()
     kept = key_stores(manager, settings)[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from agent_cores.session.cli.status import Status
+
 _OURS = "agent_cores"
 
 
@@ -17,5 +19,6 @@ def main() -> None:
         if package == _OURS:
             raise
         install = "pip install 'agent-cores-session[service]'"
-        sys.exit(f"agent-sessions: {package} is not installed; run: {install}")
+        sys.stderr.write(f"agent-sessions: {package} is not installed; run: {install}\n")
+        sys.exit(Status.MISSING_PACKAGE)
     commands.run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from agent_cores.session.cli.unknown_names import refuse_misspelt
 from agent_cores.session.manager import SessionManager
 from agent_cores.session.settings import SessionSettings
 
@@ -28,9 +29,10 @@ def migrate(*, check: bool = False, storage: str | None = None) -> None:
 
 
 async def _migrate(schema: str, storage: str | None) -> None:
+    refuse_misspelt()
     settings = SessionSettings.load(schema=schema)
     url = storage or settings.storage_url
-    manager = SessionManager(url and _without_option(url), settings=settings)
+    manager = SessionManager(url and without_schema(url), settings=settings)
     provider = manager.runtime.storage
     if _OPTION not in provider.options_from(settings):
         _say(f"{provider.describe()}: there is no schema to migrate")
@@ -40,7 +42,7 @@ async def _migrate(schema: str, storage: str | None) -> None:
     _say(f"{provider.describe()}: the schema is the one that this program needs")
 
 
-def _without_option(url: str) -> str:
+def without_schema(url: str) -> str:
     """Return the URL without ``schema=``, which restricts the service, not this command."""
     address, _, query = url.partition("?")
     kept = [each for each in query.split("&") if each.partition("=")[0] not in {"", _OPTION}]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 from cyclopts import Parameter
 
+from agent_cores.session.cli.unknown_names import refuse_misspelt
 from agent_cores.session.errors import ConfigurationError, MissingDependencyError
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.session_manager import SessionManager
@@ -131,6 +132,7 @@ def manager_for(where: Where) -> SessionManager:
     """Return a client of the service, or a manager that does not sweep in the background."""
     if where.server is not None:
         return _client(where)
+    refuse_misspelt()
     settings = SessionSettings.load(cleanup_interval=0)
     namespace = where.namespace or DEFAULT_NAMESPACE
     manager = SessionManager(where.storage, settings=settings, namespace=namespace)

@@ -12,7 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.cli.status import Status
+from agent_cores.session.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _GAP = "  "
 
 
-class OutputError(StorageUnavailableError):
+class OutputError(SessionError):
     """The output could not be written."""
 
 
@@ -47,7 +48,7 @@ def note(text: str) -> None:
     sys.stderr.write(shown(text) + "\n")
 
 
-def fail(text: str, status: int = 1) -> None:
+def fail(text: str, status: Status = Status.FAILED) -> None:
     """Print one line that says what went wrong, and exit."""
     note(f"agent-sessions: {text}")
     sys.exit(status)

@@ -19,6 +19,7 @@ from agent_cores.session.cli.server import (
 )
 from agent_cores.session.cli.sockets import allow_open_files, listening_sockets
 from agent_cores.session.cli.supervisor import Supervisor, stop_with_the_supervisor
+from agent_cores.session.cli.unknown_names import refuse_misspelt
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.manager import SessionManager
 from agent_cores.session.models.times import utc_now
@@ -55,9 +56,10 @@ def serve(
     storage
         The storage URL, instead of the configured one.
     """
+    logging.config.dictConfig(log_config())  # before the server does, for what is logged until then
+    refuse_misspelt()
     given = {"host": host, "port": port, "workers": workers}
     settings = ServiceSettings.load(**{k: v for k, v in given.items() if v is not None})
-    logging.config.dictConfig(log_config())  # before the server does, for what is logged until then
     if settings.workers > 1:
         _serve_workers(settings, storage)
         return

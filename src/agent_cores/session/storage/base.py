@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import Session, SessionStatus
     from agent_cores.session.models.snapshot import Snapshot, Window
     from agent_cores.session.settings import SessionSettings
+    from agent_cores.session.storage.findings import Finding
 
 _CHECK_NAMESPACE = "_check"
 """A namespace that no caller can name."""
@@ -175,6 +176,14 @@ class StorageProvider(ABC):
         that can be full or read-only should write something that no caller sees.
         """
         await self.read(_CHECK_NAMESPACE, "check")
+
+    async def inspect(self) -> list[Finding]:
+        """Return what an operator should know of this store; ``agent-sessions doctor`` shows it.
+
+        Such as the server's version, or a setting of the server that endangers sessions. The
+        provider is initialized. By default there is nothing to say.
+        """
+        return []
 
     # ── the five ─────────────────────────────────────────────────────────────────────────────────
 

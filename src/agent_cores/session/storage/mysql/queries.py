@@ -207,6 +207,7 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
     S.FORGET_DELETED: "DELETE FROM `{prefix}deleted` WHERE session_key IN ({keys})",
     S.STORE_TIME: "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)",
     S.CHECK: "DELETE FROM `{prefix}deleted` WHERE session_key = -1",  # a replica refuses it
+    S.SERVER_VERSION: "SELECT VERSION()",
     S.COLUMNS: """SELECT column_name FROM information_schema.columns
         WHERE table_schema = COALESCE({0}, DATABASE()) AND table_name = {1}""",
     S.GET_VERSION: "SELECT version, oldest_program FROM `{prefix}schema`",

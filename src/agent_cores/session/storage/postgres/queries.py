@@ -237,6 +237,8 @@ CHECK = "SELECT txid_current()"
 
 STORE_TIME = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now"
 
+SERVER_VERSION = "SELECT current_setting('server_version')"
+
 COLUMNS = """
 SELECT a.attname::text
 FROM pg_class t
@@ -288,6 +290,7 @@ TAKE_ONE_ROW = frozenset(
         Statement.NEXT_DELETED,
         Statement.CHECK,
         Statement.STORE_TIME,
+        Statement.SERVER_VERSION,
         Statement.COLUMNS,
         Statement.GET_VERSION,
         Statement.SET_VERSION,

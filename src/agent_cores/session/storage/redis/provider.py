@@ -3,7 +3,8 @@
 ``changes.py`` applies a change; ``keys.py`` names the keys, ``records.py`` and ``writes.py``
 describe what they hold; ``indexes.py``, ``listings.py``, ``repair.py`` and ``due.py`` keep the
 indexes; ``commands.py``, ``wire.py`` and ``connection.py`` send scripts in batches; ``url.py`` and
-``topology.py`` find the servers; ``errors.py`` translates errors.
+``topology.py`` find the servers; ``errors.py`` translates errors; ``inspecting.py`` says what an
+operator should know.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from agent_cores.session.storage.redis.creates import Creates
 from agent_cores.session.storage.redis.due import DueQueue
 from agent_cores.session.storage.redis.headers import Headers
 from agent_cores.session.storage.redis.indexes import Indexes
+from agent_cores.session.storage.redis.inspecting import findings_of, info_of
 from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.listings import Listings
 from agent_cores.session.storage.redis.options import RedisOptions
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.query import Ended, Found, Query
     from agent_cores.session.models.snapshot import Snapshot, Window
     from agent_cores.session.settings import SessionSettings
+    from agent_cores.session.storage.findings import Finding
     from agent_cores.session.storage.redis.driver import Redis, RedisCluster
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -156,6 +159,11 @@ class RedisProvider(NativeProvider):
         seconds, micros = answer
         return from_millis(int(seconds) * 1000 + int(micros) // 1000)
 
+    async def inspect(self) -> list[Finding]:
+        answers = await self._wire.call_primaries(Command.read("INFO"))
+        found = [finding for answer in answers for finding in findings_of(info_of(answer))]
+        return list(dict.fromkeys(found))  # what several servers say alike, once
+
     async def read(
         self,
         namespace: str,
@@ -210,15 +218,10 @@ class RedisProvider(NativeProvider):
         except StorageError as error:
             _log.info("the eviction policy of Redis is unknown: %s", error)
             return
-        for policy in {_eviction_policy(answer) for answer in answers} - {"noeviction", None}:
+        policies = {info_of(answer).get("maxmemory_policy") for answer in answers}
+        for policy in policies - {"noeviction", None}:
             _log.warning(
                 "Redis has maxmemory-policy %s: when memory is full, it evicts live sessions and"
                 " index entries; set it to noeviction",
                 policy,
             )
-
-
-def _eviction_policy(info: bytes | str) -> str | None:
-    text = info.decode() if isinstance(info, bytes) else info
-    lines = (line.partition(":") for line in text.splitlines())
-    return next((value for name, _, value in lines if name == "maxmemory_policy"), None)

@@ -165,6 +165,9 @@ class Statement(Enum):
     CHECK = "check"
     """One empty row: raises if the server cannot be written to now. It writes nothing lasting."""
 
+    SERVER_VERSION = "server version"
+    """One empty row -> (text,): what the server says that it is."""
+
     # The schema. These run before the tables are known to exist.
     COLUMNS = "columns"
     """One row (schema or None, table) -> (column name,); nothing if there is no such table."""

@@ -9,6 +9,7 @@ from agent_cores.session.errors import ConfigurationError, StorageUnavailableErr
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED
+from agent_cores.session.storage.findings import Finding
 from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.sql.clock import ServerClock
@@ -21,7 +22,7 @@ from agent_cores.session.storage.sql.reading import (
     find_plan,
     namespaces_plan,
 )
-from agent_cores.session.storage.sql.schema import apply_schema, check_schema
+from agent_cores.session.storage.sql.schema import apply_schema, check_schema, newest_version
 from agent_cores.session.storage.sql.writing import Writer
 
 if TYPE_CHECKING:
@@ -109,6 +110,15 @@ class SqlProvider(NativeProvider):
 
     async def store_time(self) -> datetime:
         return from_millis(await self._clock.measure())
+
+    async def inspect(self) -> list[Finding]:
+        [(server,)] = await self.database.run(Step(Statement.SERVER_VERSION))
+        [(version, _)] = await self.database.run(Step(Statement.GET_VERSION))
+        newest = newest_version(self.dialect)
+        return [
+            Finding(about="server version", found=str(server)),
+            Finding(about="schema", found=f"{version}; this program knows {newest}"),
+        ]
 
     async def read(
         self,

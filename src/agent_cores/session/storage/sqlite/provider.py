@@ -45,6 +45,7 @@ from agent_cores.session.storage.sqlite.batches import Waiting
 from agent_cores.session.storage.sqlite.connection import newest_version, stored_version
 from agent_cores.session.storage.sqlite.errors import translating
 from agent_cores.session.storage.sqlite.file import StoreFile
+from agent_cores.session.storage.sqlite.inspecting import findings_of
 from agent_cores.session.storage.sqlite.options import READERS, SQLiteOptions
 from agent_cores.session.storage.sqlite.queries import Queries
 from agent_cores.session.storage.sqlite.reading import Readers
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models import Change, Ended, Found, Query, Snapshot, Window
     from agent_cores.session.settings import SessionSettings
+    from agent_cores.session.storage.findings import Finding
 
 DEFAULT_FILE = "sessions.db"
 _FILE_MODE = 0o600
@@ -204,6 +206,10 @@ class SQLiteProvider(NativeProvider):
 
     async def check(self) -> None:
         await self._use().writer.check()
+
+    async def inspect(self) -> list[Finding]:
+        look = partial(findings_of, self.path, self._prefix, self._timeout)
+        return await in_thread(look, "sqlite-inspect")
 
     async def store_time(self) -> datetime:
         return await self._use().readers.run(_time_plan)
