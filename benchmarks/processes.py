@@ -47,11 +47,11 @@ def _run(
     python = str(interpreter(contender.home))
     command = [python, "-m", "benchmarks.contender", contender.target, json.dumps(request)]
     try:
-        with running(contender.server) as told:
+        with running(contender.server) as server_variables:
             done = subprocess.run(
                 command,
                 cwd=directory,
-                env=clean_environment({**workload.environment, **told}),
+                env=clean_environment({**workload.environment, **server_variables}),
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT,

@@ -83,12 +83,12 @@ async def test_a_plain_append_on_a_stale_header_tells_of_no_update(
     pair: tuple[SessionManager, SessionManager],
 ) -> None:
     one, other = pair
-    told: list[SessionEvent] = []
-    one.lifecycle.on("session.updated", told.append)
+    events: list[SessionEvent] = []
+    one.lifecycle.on("session.updated", events.append)
     await one.create_session("ann", {"k": 1}, session_id="talk", title="T")
     await other.update_session("talk", "ann", {"x": 1}, {"k": 2})
     await one.add_message("talk", "ann", "user", "plain")
-    assert told == []
+    assert events == []
 
 
 async def test_arguments_are_refused_only_to_who_may_write(
@@ -117,13 +117,13 @@ async def test_what_a_reader_got_is_not_what_is_kept(
 async def test_a_create_over_an_ended_session_tells_of_its_end_though_the_answer_was_lost(
     manager: SessionManager, storage: Intruding, clock: ManualClock
 ) -> None:
-    told: list[SessionEvent] = []
-    manager.lifecycle.on("session.expired", told.append)
+    events: list[SessionEvent] = []
+    manager.lifecycle.on("session.expired", events.append)
     await manager.create_session("ann", session_id="talk", ttl_hours=1)
     clock.advance(7200)
     storage.lose_next = True
     await manager.create_session("bob", session_id="talk")
-    assert [event.session_id for event in told] == ["talk"]
+    assert [event.session_id for event in events] == ["talk"]
 
 
 async def test_a_removal_never_reaches_another_session_under_the_same_id(

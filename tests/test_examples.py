@@ -62,7 +62,7 @@ def test_the_demo_fails_aloud_if_something_is_not_as_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        demo.show("swept 0", as_told=False)
+        demo.show("swept 0", as_expected=False)
     assert isinstance(ended.value.code, str)  # a message: the exit code is 1
     assert "swept 0" in capsys.readouterr().out
 

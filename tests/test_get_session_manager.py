@@ -80,7 +80,7 @@ def test_two_names_for_the_storage_are_one_too_many() -> None:
 # ── which storage ────────────────────────────────────────────────────────────────────────────────
 
 
-class Told(MemoryProvider):
+class NamedByUrl(MemoryProvider):
     """Stands for Redis, and tells by what URL it was made."""
 
     def __init__(self, url: str = "") -> None:
@@ -97,7 +97,7 @@ class Told(MemoryProvider):
 
 @pytest.fixture
 def redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StorageFactory, "_registered", {"redis": Told})
+    monkeypatch.setattr(StorageFactory, "_registered", {"redis": NamedByUrl})
 
 
 @pytest.mark.usefixtures("redis")

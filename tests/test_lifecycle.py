@@ -30,7 +30,7 @@ A_SECOND = 1 / 3600
 """In hours."""
 
 
-class Told:
+class Recorder:
     """A handler that remembers what it was told."""
 
     def __init__(self) -> None:
@@ -58,11 +58,11 @@ async def sessions(clock: ManualClock) -> AsyncIterator[SessionManager]:
 
 
 @pytest.fixture
-def told(sessions: SessionManager) -> Told:
-    told = Told()
+def recorder(sessions: SessionManager) -> Recorder:
+    recorder = Recorder()
     for name in EVENT_NAMES:
-        sessions.lifecycle.on(name, told)
-    return told
+        sessions.lifecycle.on(name, recorder)
+    return recorder
 
 
 # ── what a sweep counts ──────────────────────────────────────────────────────────────────────────
@@ -109,10 +109,10 @@ async def test_a_session_without_a_header_counts_only_if_it_is_gone(
 
 
 async def test_a_hook_is_told_what_happened_by_whom_and_when(
-    sessions: SessionManager, told: Told, clock: ManualClock
+    sessions: SessionManager, recorder: Recorder, clock: ManualClock
 ) -> None:
     session_id = await sessions.create_session("ann", {"tags": ["demo"]})
-    (created,) = told.events
+    (created,) = recorder.events
     assert (created.name, created.at, created.user_id) == ("session.created", clock(), "ann")
     assert (created.namespace, created.session_id) == ("default", session_id)
     assert created.session is not None
@@ -121,20 +121,22 @@ async def test_a_hook_is_told_what_happened_by_whom_and_when(
 
 
 async def test_every_message_is_told_by_itself_in_order(
-    sessions: SessionManager, told: Told
+    sessions: SessionManager, recorder: Recorder
 ) -> None:
     session_id = await sessions.create_session("ann")
     batch = [{"role": "user", "content": str(number)} for number in range(3)]
     await sessions.add_messages(session_id, "ann", batch, context_updates={"k": 1})
-    told_messages = [event.message for event in told.events if event.message is not None]
-    assert [message.content for message in told_messages] == ["0", "1", "2"]
-    assert told.names == ["session.created", *["message.appended"] * 3, "session.updated"]
+    messages = [event.message for event in recorder.events if event.message is not None]
+    assert [message.content for message in messages] == ["0", "1", "2"]
+    assert recorder.names == ["session.created", *["message.appended"] * 3, "session.updated"]
 
 
-async def test_each_kind_of_write_has_its_event(sessions: SessionManager, told: Told) -> None:
+async def test_each_kind_of_write_has_its_event(
+    sessions: SessionManager, recorder: Recorder
+) -> None:
     session_id = await sessions.create_session("ann")
     await sessions.add_messages(session_id, "ann", [{"role": "user", "content": "x"}] * 3)
-    told.events.clear()
+    recorder.events.clear()
     await sessions.update_session(session_id, "ann", {"k": 1})
     await sessions.share_session(session_id, "ann", "bob")
     await sessions.archive_session(session_id, "ann")
@@ -142,7 +144,7 @@ async def test_each_kind_of_write_has_its_event(sessions: SessionManager, told: 
     await sessions.delete_message(session_id, "ann", 1)
     await sessions.rewind_session(session_id, "ann", 2)
     await sessions.delete_session(session_id, "ann")
-    assert told.names == [
+    assert recorder.names == [
         "session.updated",
         "session.access_changed",
         "session.archived",
@@ -151,13 +153,15 @@ async def test_each_kind_of_write_has_its_event(sessions: SessionManager, told: 
         "session.rewound",
         "session.deleted",
     ]
-    assert [event.seq for event in told.events[4:6]] == [1, 2]
+    assert [event.seq for event in recorder.events[4:6]] == [1, 2]
 
 
-async def test_what_changes_nothing_tells_nothing(sessions: SessionManager, told: Told) -> None:
+async def test_what_changes_nothing_tells_nothing(
+    sessions: SessionManager, recorder: Recorder
+) -> None:
     session_id = await sessions.create_session("ann")
     await sessions.add_message(session_id, "ann", "user", "x", message_id="m")
-    told.events.clear()
+    recorder.events.clear()
     await sessions.add_message(session_id, "ann", "user", "x", message_id="m")
     await sessions.update_session(session_id, "ann")
     await sessions.unarchive_session(session_id, "ann")
@@ -167,7 +171,7 @@ async def test_what_changes_nothing_tells_nothing(sessions: SessionManager, told
         pass
     with pytest.raises(SessionNotFoundError):
         await sessions.delete_session(session_id, "eve")
-    assert told.names == []
+    assert recorder.names == []
 
 
 async def test_handlers_run_in_the_order_they_were_added_before_the_verb_returns(
@@ -208,28 +212,28 @@ async def test_a_handler_that_fails_is_logged_and_stops_nothing(
     def failing_at_once(_event: SessionEvent) -> None:
         raise KeyError
 
-    told = Told()
-    for handler in (failing, failing_at_once, told):
+    recorder = Recorder()
+    for handler in (failing, failing_at_once, recorder):
         sessions.lifecycle.on("session.created", handler)
     session_id = await sessions.create_session("ann")
-    assert told.names == ["session.created"]
+    assert recorder.names == ["session.created"]
     assert (await sessions.get_session(session_id, "ann")).id == session_id
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
     assert "out of paper" in caplog.text
 
 
 async def test_a_handler_taken_away_is_told_nothing_more(
-    sessions: SessionManager, told: Told
+    sessions: SessionManager, recorder: Recorder
 ) -> None:
-    sessions.lifecycle.off("session.created", told)
-    sessions.lifecycle.off("session.created", told)
+    sessions.lifecycle.off("session.created", recorder)
+    sessions.lifecycle.off("session.created", recorder)
     await sessions.create_session("ann")
-    assert told.names == []
+    assert recorder.names == []
 
 
-async def test_a_view_shares_the_hooks(sessions: SessionManager, told: Told) -> None:
+async def test_a_view_shares_the_hooks(sessions: SessionManager, recorder: Recorder) -> None:
     await sessions.for_namespace("acme").create_session("ann")
-    assert [event.namespace for event in told.events] == ["acme"]
+    assert [event.namespace for event in recorder.events] == ["acme"]
 
 
 async def test_an_event_that_does_not_exist_is_refused(sessions: SessionManager) -> None:
@@ -237,11 +241,13 @@ async def test_an_event_that_does_not_exist_is_refused(sessions: SessionManager)
         sessions.lifecycle.on("session.began", print)
 
 
-async def test_a_hook_never_sees_the_token_of_a_turn(sessions: SessionManager, told: Told) -> None:
+async def test_a_hook_never_sees_the_token_of_a_turn(
+    sessions: SessionManager, recorder: Recorder
+) -> None:
     session_id = await sessions.create_session("ann")
     async with sessions.turn(session_id, "ann"):
         await sessions.update_session(session_id, "ann", {"k": 1})
-    header = told.events[-1].session
+    header = recorder.events[-1].session
     assert header is not None
     assert header.turn is not None
     assert header.turn.token is None
@@ -261,14 +267,14 @@ async def test_the_background_sweeps_what_has_ended_and_tells_it(clock: ManualCl
             return applied
 
     async with SessionManager(Removing, settings=OFTEN, clock=clock) as sessions:
-        told = Told()
-        sessions.lifecycle.on("session.expired", told)
+        recorder = Recorder()
+        sessions.lifecycle.on("session.expired", recorder)
         ended = await sessions.create_session("ann", ttl_hours=A_SECOND)
         await sessions.create_session("ann", ttl_hours=None)
         clock.advance(1)
         async with asyncio.timeout(30):
             await gone.wait()
-        (event,) = told.events
+        (event,) = recorder.events
         assert (event.session_id, event.user_id) == (ended, None)
         assert event.session is not None
         assert event.session.owner_id == "ann"
@@ -288,19 +294,19 @@ async def test_the_background_goes_on_after_a_sweep_that_failed(
             return await super().due(at, limit, lease_seconds)
 
     async with SessionManager(Failing, settings=OFTEN, clock=clock) as sessions:
-        told = Told()
-        sessions.lifecycle.on("session.expired", told)
+        recorder = Recorder()
+        sessions.lifecycle.on("session.expired", recorder)
         await sessions.create_session("ann", ttl_hours=A_SECOND)
         clock.advance(1)
         async with asyncio.timeout(30):
-            await told.something.wait()
+            await recorder.something.wait()
     assert [record.message for record in caplog.records].count(
         "sweeping failed; it is tried again after SESSION_CLEANUP_INTERVAL"
     ) == 2
 
 
 async def test_a_sweep_by_hand_counts_those_of_its_namespace(
-    sessions: SessionManager, told: Told, clock: ManualClock
+    sessions: SessionManager, recorder: Recorder, clock: ManualClock
 ) -> None:
     await sessions.create_session("ann", ttl_hours=A_SECOND)
     await sessions.for_namespace("acme").create_session("ann", ttl_hours=A_SECOND)
@@ -308,17 +314,17 @@ async def test_a_sweep_by_hand_counts_those_of_its_namespace(
     assert await sessions.clean_expired_sessions() == 0
     clock.advance(0.001)
     assert await sessions.clean_expired_sessions() == 1
-    assert told.names.count("session.expired") == 2
+    assert recorder.names.count("session.expired") == 2
     assert await sessions.clean_expired_sessions() == 0
 
 
 async def test_a_session_that_takes_the_place_of_an_ended_one_tells_its_end(
-    sessions: SessionManager, told: Told, clock: ManualClock
+    sessions: SessionManager, recorder: Recorder, clock: ManualClock
 ) -> None:
     await sessions.create_session("ann", session_id="s", ttl_hours=A_SECOND)
     clock.advance(1)
     await sessions.create_session("bob", session_id="s")
-    assert told.names == ["session.created", "session.expired", "session.created"]
-    ended = told.events[1].session
+    assert recorder.names == ["session.created", "session.expired", "session.created"]
+    ended = recorder.events[1].session
     assert ended is not None
     assert ended.owner_id == "ann"

@@ -28,8 +28,8 @@ async def test_a_rewind_past_ten_thousand_messages_takes_the_tail_first(
     batch = [{"role": "user", "content": "x"}] * 1_000
     for _ in range(21):
         await manager.add_messages(talk, "ann", batch)
-    told: list[int | None] = []
-    manager.lifecycle.on("session.rewound", lambda event: told.append(event.seq))
+    seqs: list[int | None] = []
+    manager.lifecycle.on("session.rewound", lambda event: seqs.append(event.seq))
     before = len(losing.applied)
     session = await manager.rewind_session(talk, "ann", 500, expected_revision=1)
     ranges = [change.remove for change in losing.applied[before:]]
@@ -38,7 +38,7 @@ async def test_a_rewind_past_ten_thousand_messages_takes_the_tail_first(
         (501, 11_000),
         (501, 1_000),
     ]
-    assert told == [500]
+    assert seqs == [500]
     assert (session.metadata.message_count, session.metadata.last_seq) == (500, 21_000)
     assert (await manager.add_message(talk, "ann", "user", "on")).seq == 21_001
 
@@ -50,13 +50,13 @@ async def test_keeping_the_last_hundred_removes_the_oldest_first(
     batch = [{"role": "user", "content": "x"}] * 1_000
     for _ in range(21):
         await manager.add_messages(talk, "ann", batch)
-    told: list[int | None] = []
-    manager.lifecycle.on("message.deleted", lambda event: told.append(event.seq))
+    seqs: list[int | None] = []
+    manager.lifecycle.on("message.deleted", lambda event: seqs.append(event.seq))
     before = len(losing.applied)
     assert await manager.delete_messages(talk, "ann", keep_last=100, expected_last_seq=21_000) == (
         20_900
     )
     assert len(losing.applied) - before == 3
-    assert told == list(range(1, 20_901))
+    assert seqs == list(range(1, 20_901))
     page = await manager.get_session_messages(talk, "ann", 1_000)
     assert [message.seq for message in page] == list(range(20_901, 21_001))

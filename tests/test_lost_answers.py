@@ -27,7 +27,7 @@ async def test_a_lost_answer_is_told_though_groups_cannot_be_had_after_it() -> N
             await other.share_session("talk", "ann", "carl")
             directory.clear()
 
-        losing.lose(meanwhile=change_access)
+        losing.lose(before_error=change_access)
         with pytest.raises(StorageUnavailableError) as caught:
             await manager.add_message("talk", "bob", "user", "stored")
         assert caught.value.outcome_unknown

@@ -24,7 +24,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture
         yield caplog
 
 
-def told(lines: pytest.LogCaptureFixture) -> list[tuple[object, ...]]:
+def audited(lines: pytest.LogCaptureFixture) -> list[tuple[object, ...]]:
     """Return the fields of every line of the audit log."""
     audit = [record for record in lines.records if record.name == "agent_cores.session.audit"]
     return [tuple(getattr(record, field) for field in FIELDS) for record in audit]
@@ -37,7 +37,7 @@ async def test_each_call_of_an_operator_is_one_line(
     async with SessionManager("memory", any_loop=any_loop) as manager:
         talk = await manager.create_session("ann", session_id="talk")
         await manager.add_message(talk, "ann", "user", "hi")
-        assert told(lines) == []
+        assert audited(lines) == []
         operator = manager.as_operator("console")
         assert operator.operator == "console"
         made = await operator.create_session("bob")
@@ -48,7 +48,7 @@ async def test_each_call_of_an_operator_is_one_line(
         async with operator.turn(talk, "support"):
             pass
     about = ("console", "default")
-    assert told(lines) == [
+    assert audited(lines) == [
         (*about, "create_session", made, "done"),
         (*about, "add_message", talk, "done"),
         (*about, "list_sessions", None, "done"),
@@ -72,7 +72,7 @@ def test_blocking_code_has_operators_too(lines: pytest.LogCaptureFixture) -> Non
         assert operator.count_sessions(owner_id="ann").sessions == 1
         with pytest.raises(SessionNotFoundError):
             manager.get_session(talk, "console")
-    verbs = [line[2] for line in told(lines)]
+    verbs = [line[2] for line in audited(lines)]
     assert verbs == ["get_session", "list_sessions", "count_sessions"]
 
 

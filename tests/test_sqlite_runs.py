@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 SECOND = timedelta(seconds=1)
 
 
-class Told:
+class Recorder:
     """The statements that a provider's writer runs from now on, by their first words."""
 
     def __init__(self, provider: SQLiteProvider) -> None:
@@ -69,18 +69,18 @@ async def seqs(provider: SQLiteProvider, name: str) -> list[tuple[int, str]]:
 async def test_a_batch_of_appends_is_one_statement(tmp_path: Path) -> None:
     async with opened(tmp_path / "sessions.db") as provider:
         headers = await known(provider, "a", "b", "c")
-        told = Told(provider)
+        recorder = Recorder(provider)
         answers = await all_of(
             provider, *(append(header, name) for name in ("x", "y") for header in headers)
         )
-        assert told.statements == ["INSERT INTO run"]
+        assert recorder.statements == ["INSERT INTO run"]
         assert [answer.header.last_seq for answer in answers if isinstance(answer, Applied)] == [
             2, 2, 2, 3, 3, 3,
         ]  # fmt: skip
         for name in "abc":
             assert await seqs(provider, name) == [(1, "first"), (2, "x"), (3, "y")]
         await provider.apply(append(headers[0], "alone"))
-        assert told.statements == ["INSERT INTO run"] * 2
+        assert recorder.statements == ["INSERT INTO run"] * 2
 
 
 async def test_one_session_takes_a_whole_batch_in_its_order(tmp_path: Path) -> None:
@@ -107,10 +107,10 @@ async def test_what_another_process_did_meanwhile_is_kept(tmp_path: Path) -> Non
         [again] = await all_of(ours, append(renewed.header, "x"))
         assert isinstance(again, Applied)
         assert again.header.expires_at == renewed.header.expires_at
-        told = Told(ours)
+        recorder = Recorder(ours)
         for number in range(30):  # it comes back to runs by itself
             await all_of(ours, append(a, f"a{number}"), append(c, f"c{number}"))
-        assert told.statements[-1] == "INSERT INTO run"
+        assert recorder.statements[-1] == "INSERT INTO run"
 
 
 async def test_two_processes_that_append_to_the_same_sessions_lose_nothing(tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ async def test_a_run_moves_sessions_up_in_the_lists(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     async with opened(path) as provider:
         a, b, c = await known(provider, "a", "b", "c", tags=("work",))
-        told = Told(provider)
+        recorder = Recorder(provider)
         await all_of(provider, append(c, "x", at=NOON + 2 * SECOND), append(a, "x", at=NOON))
         await all_of(provider, append(b, "x", at=NOON + 5 * SECOND))
-        assert told.statements == ["INSERT INTO run"] * 2
+        assert recorder.statements == ["INSERT INTO run"] * 2
         for query in (
             Query(namespace="default", at=NOON, owner_id=a.owner_id),
             Query(namespace="default", at=NOON, owner_id=a.owner_id, tags=("work",)),

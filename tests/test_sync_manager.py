@@ -368,7 +368,7 @@ def test_an_interrupted_wait_cancels_its_verb(sessions: SyncSessionManager) -> N
 def test_a_handler_that_calls_a_verb_is_told_that_it_would_wait_for_itself(
     sessions: SyncSessionManager,
 ) -> None:
-    told: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def handler(event: SessionEvent) -> None:
         for attempt in (
@@ -379,11 +379,11 @@ def test_a_handler_that_calls_a_verb_is_told_that_it_would_wait_for_itself(
         ):
             with pytest.raises(WrongContextError, match="own event loop") as caught:
                 attempt()
-            told.append(caught.value)
+            errors.append(caught.value)
 
     sessions.lifecycle.on("session.created", handler)
     sessions.create_session("ann")
-    assert len(told) == 4
+    assert len(errors) == 4
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:

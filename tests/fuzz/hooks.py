@@ -42,7 +42,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
     elif _is_positive(case, "header") and case.headers:
         case.headers.pop("X-Operator", None)
     if _is_positive(case, "body") and isinstance(case.body, dict):
-        case.body = _fit_body(case.operation.definition.raw["operationId"], _told(case.body))
+        case.body = _fit_body(
+            case.operation.definition.raw["operationId"], _within_limits(case.body)
+        )
 
 
 @schemathesis.hook
@@ -90,16 +92,16 @@ def _fit_query(query: dict[str, Any], known: sessions.Known | None) -> dict[str,
     if "after_seq" in query:
         query = _without(query, {"before_seq"})
     if "tag" in query:
-        query = {**query, "tag": _told(query["tag"])}
+        query = {**query, "tag": _within_limits(query["tag"])}
     return query
 
 
-def _told(value: Any) -> Any:
+def _within_limits(value: Any) -> Any:
     """Return a body within limits that no schema can express: bytes of UTF-8, and 1 for 1.0."""
     if isinstance(value, dict):
-        return {str(key)[:60]: _told(item) for key, item in value.items()}
+        return {str(key)[:60]: _within_limits(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_told(item) for item in value[:60]]
+        return [_within_limits(item) for item in value[:60]]
     if isinstance(value, str):
         return value[:60]
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

@@ -26,13 +26,15 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'i
 async def test_while_a_session_is_told_to_have_ended_no_transaction_is_open(
     provider: PostgresProvider, url: str, replaced: bool
 ) -> None:
-    clock, told = ManualClock(), []
+    clock, events = ManualClock(), []
 
     async def look(event: SessionEvent) -> None:
         async with connected(url) as connection:
             looks = [await connection.fetchval(OPEN) for _ in range(50)]
             await connection.execute("SELECT FROM sessions FOR UPDATE NOWAIT")
-        told.append((event.session_id, min(looks)))  # what is purged meanwhile has one for a moment
+        events.append(
+            (event.session_id, min(looks))
+        )  # what is purged meanwhile has one for a moment
 
     async with SessionManager(provider, settings=suite_settings(), clock=clock) as manager:
         manager.lifecycle.on("session.expired", look)
@@ -42,4 +44,4 @@ async def test_while_a_session_is_told_to_have_ended_no_transaction_is_open(
             await manager.create_session("ann", session_id="talk")
         else:
             await manager.clean_expired_sessions()
-    assert told == [("talk", 0)]
+    assert events == [("talk", 0)]

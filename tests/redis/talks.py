@@ -58,7 +58,7 @@ async def messages(provider: RedisProvider, session_id: str = "talk") -> list[St
     return snapshot.messages
 
 
-async def tried(provider: RedisProvider, change: Change) -> Applied:
+async def retried(provider: RedisProvider, change: Change) -> Applied:
     """Apply a repeatable change; three attempts are enough to find a server that responds."""
     for _ in range(2):
         with suppress(StorageUnavailableError):

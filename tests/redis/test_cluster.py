@@ -16,7 +16,7 @@ from agent_cores.session.models import Query
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.provider import RedisProvider
-from tests.redis.talks import Writers, append, messages, opened, start, tried
+from tests.redis.talks import Writers, append, messages, opened, retried, start
 from tests.servers.redis import ClusterServers, RedisServer, wait_for_replica, wait_until
 
 
@@ -102,7 +102,7 @@ async def test_a_primary_that_falls_silent_is_left_once_it_is_replaced(
     async with opened(f"{cluster.url}?prefix=silent:&timeout=1") as provider:
         header = await start(provider)
         with _paused(silent, _replica_of(cluster, silent)):
-            applied = await tried(provider, append(header, "m1"))
+            applied = await retried(provider, append(header, "m1"))
             assert applied.header.last_seq == 1
             assert [message.id for message in await messages(provider)] == ["m1"]
     wait_until(lambda: silent.command("ROLE")[0] == b"slave", "the old primary follows")

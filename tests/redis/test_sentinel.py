@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from tests.redis.talks import Writers, append, messages, opened, start, tried
+from tests.redis.talks import Writers, append, messages, opened, retried, start
 from tests.servers.redis import SentinelServers, wait_for_replica, wait_until
 
 
@@ -51,7 +51,7 @@ async def test_a_primary_that_falls_silent_is_left_once_it_is_replaced() -> None
             wait_for_replica(servers.primary, servers.replica)
             servers.primary.pause()
             wait_until(lambda: servers.replica.command("ROLE")[0] == b"master", "it took over")
-            assert (await tried(provider, append(header, "m1"))).header.last_seq == 1
+            assert (await retried(provider, append(header, "m1"))).header.last_seq == 1
 
 
 async def test_a_process_that_was_idle_during_a_failover_reads_from_the_new_primary() -> None:
@@ -62,6 +62,6 @@ async def test_a_process_that_was_idle_during_a_failover_reads_from_the_new_prim
             servers.primary.pause()
             wait_until(lambda: servers.replica.command("ROLE")[0] == b"master", "it took over")
             async with opened(f"{servers.url}?timeout=5") as other:
-                await tried(other, append(header, "m1"))
+                await retried(other, append(header, "m1"))
             servers.primary.go_on()
             assert [message.id for message in await messages(idle)] == ["m1"]

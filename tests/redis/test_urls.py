@@ -116,11 +116,11 @@ def test_a_password_that_was_not_encoded_is_never_told(
     scheme: str, between: str, where: str
 ) -> None:
     try:
-        told = RedisProvider.from_url(f"{scheme}://ann:FIRST{between}LAST@{where}").describe()
+        shown = RedisProvider.from_url(f"{scheme}://ann:FIRST{between}LAST@{where}").describe()
     except ConfigurationError as error:
-        told = "".join(traceback.format_exception(error, limit=0))
-    assert "FIRST" not in told
-    assert "LAST" not in told
+        shown = "".join(traceback.format_exception(error, limit=0))
+    assert "FIRST" not in shown
+    assert "LAST" not in shown
 
 
 async def test_user_password_database_and_name_reach_the_server() -> None:

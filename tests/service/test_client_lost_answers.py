@@ -34,7 +34,7 @@ class Cutter:
         self.passes = 0
         self.lose = 0
         self.drop = 0
-        self.meanwhile: Do | None = None
+        self.before_error: Do | None = None
         self._port = 0
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,8 +74,8 @@ class Cutter:
                             self.passes -= 1
                         elif self.lose:
                             self.lose -= 1
-                            if self.meanwhile is not None:
-                                await self.meanwhile()
+                            if self.before_error is not None:
+                                await self.before_error()
                             writer.transport.abort()
                             return
                     writer.write(answer)
@@ -149,7 +149,7 @@ async def test_a_message_that_was_removed_meanwhile_does_not_come_back(
     async def remove() -> None:
         await REMOVED[removal](wire.manager)
 
-    proxy.lose, proxy.meanwhile = 1, remove
+    proxy.lose, proxy.before_error = 1, remove
     with pytest.raises(StorageUnavailableError) as caught:
         await client.add_message("talk", "ann", "user", "seen, and removed", **expected)
     assert caught.value.outcome_unknown
@@ -195,7 +195,7 @@ async def test_a_repeated_update_undoes_no_later_one(
     async def update() -> None:
         await wire.manager.update_message("talk", "ann", 1, content="later")
 
-    proxy.lose, proxy.meanwhile = 1, update
+    proxy.lose, proxy.before_error = 1, update
     with pytest.raises(StorageUnavailableError) as caught:
         await client.update_message("talk", "ann", 1, content="new")
     assert caught.value.outcome_unknown
@@ -267,7 +267,7 @@ async def test_a_session_that_took_the_id_of_a_deleted_one_is_left_alone(
     async def re_create() -> None:
         await wire.manager.create_session("ann", session_id="talk")
 
-    proxy.lose, proxy.meanwhile = 1, re_create
+    proxy.lose, proxy.before_error = 1, re_create
     with pytest.raises(StorageUnavailableError) as caught:
         await client.delete_session("talk", "ann")
     assert caught.value.outcome_unknown
@@ -284,7 +284,7 @@ async def test_a_lost_answer_is_not_forgotten_when_the_service_goes_away(
         assert proxy._listener is not None
         proxy._listener.close()
 
-    proxy.lose, proxy.meanwhile = 1, leave
+    proxy.lose, proxy.before_error = 1, leave
     with pytest.raises(StorageUnavailableError, match="ClientConnector") as caught:
         await client.add_message("talk", "ann", "user", "there, perhaps")
     assert caught.value.outcome_unknown

@@ -319,11 +319,11 @@ async def test_the_key_is_in_no_representation_log_or_error(
     shown = [repr(client), str(client), repr(client._transport)]  # noqa: SLF001
     for status, body in ((401, problem("unauthenticated", "no")), (500, b"x"), (200, b"x")):
         server.says(status, body)
-        shown += await _told(client)
+        shown += await _texts_of_error(client)
     server.says(200, b"x", Content_Encoding="gzip")
-    shown += await _told(client)
+    shown += await _texts_of_error(client)
     server.speaks_http = False  # aiohttp's error holds the headers of the request
-    shown += await _told(client)
+    shown += await _texts_of_error(client)
     with pytest.raises(errors.ConfigurationError) as caught:
         SessionClient(server.address, f"{KEY}\n")
     shown += [str(caught.value), caplog.text]
@@ -331,7 +331,7 @@ async def test_the_key_is_in_no_representation_log_or_error(
     assert not [text for text in shown if KEY in text or "c2VjcmV0" in text]
 
 
-async def _told(client: SessionClient) -> list[str]:
+async def _texts_of_error(client: SessionClient) -> list[str]:
     """Return all that an error and those behind it say."""
     with pytest.raises(errors.SessionError) as caught:
         await client.get_session("talk", "ann")

@@ -220,9 +220,9 @@ async def test_headers_that_are_too_many_or_too_long_are_refused(wire: Wire) -> 
 async def test_a_body_is_bounded_whether_or_not_its_length_is_told(wire: Wire) -> None:
     ann = await wire.caller("ann")
     ann.service = wire.another(max_body_bytes=100)
-    told = await ann("POST", S, {"title": "x" * 100})
-    untold = await ann("POST", S, {"title": "x" * 100}, {"Transfer-Encoding": "chunked"})
-    for reply in (told, untold):
+    sized = await ann("POST", S, {"title": "x" * 100})
+    chunked = await ann("POST", S, {"title": "x" * 100}, {"Transfer-Encoding": "chunked"})
+    for reply in (sized, chunked):
         assert (reply.status, reply.code) == (413, "payload_too_large")
         assert reply.headers["connection"] == "close"
 

@@ -13,9 +13,8 @@ import msgspec
 import pytest
 
 from agent_cores.session.service.document.examples import EXAMPLES
-from agent_cores.session.service.document.openapi import document
+from agent_cores.session.service.document.openapi import document, shape_of
 from agent_cores.session.service.routes import ROUTES
-from agent_cores.session.wire import openai, shapes
 from agent_cores.session.wire.errors import ERRORS
 from tests.service.wire import Wire
 
@@ -225,7 +224,7 @@ def test_objects_say_what_else_they_hold_and_nothing_has_a_default() -> None:
 def test_every_shape_has_an_example_that_is_one() -> None:
     assert EXAMPLES.keys() == SCHEMAS.keys() - {"Content", "FieldProblem", "Item"}
     for name, example in EXAMPLES.items():
-        msgspec.convert(example, getattr(shapes, name, None) or getattr(openai, name))
+        msgspec.convert(example, shape_of(name))
         assert SCHEMAS[name]["examples"] == [example]
 
 

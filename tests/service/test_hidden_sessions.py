@@ -62,7 +62,7 @@ async def test_status_body_headers_and_calls_are_the_same(wire: Wire, way: str, 
             body = ready.body if extra is None or isinstance(extra, str) else extra
             reply = await sam(ready.route.method, path, body, headers)
             assert session_id not in reply.body.decode()
-            seen.append((*told(reply), dict(counting.calls)))
+            seen.append((*shown(reply), dict(counting.calls)))
         assert seen[0] == seen[1], ready.name
         assert 400 <= seen[0][0] < 500
 
@@ -77,7 +77,7 @@ async def test_methods_that_are_not_there_say_the_same(wire: Wire) -> None:
                 await sam(method, ready.path(session_id), {"nope": 1})
                 for session_id in (HIDDEN, MISSING)
             ]
-            assert told(replies[0]) == told(replies[1]), (method, ready.name)
+            assert shown(replies[0]) == shown(replies[1]), (method, ready.name)
 
 
 async def test_messages_of_a_hidden_session_are_as_hidden(wire: Wire) -> None:
@@ -88,7 +88,7 @@ async def test_messages_of_a_hidden_session_are_as_hidden(wire: Wire) -> None:
             answers = []
             for session_id in (HIDDEN, MISSING):
                 path = route.path.replace("{id}", session_id).replace("{seq}", str(seq))
-                answers.append(told(await sam(route.method, path)))
+                answers.append(shown(await sam(route.method, path)))
             assert answers[0] == answers[1]
             assert answers[0][0] == 404
 
@@ -132,7 +132,7 @@ async def test_what_went_away_in_another_worker_is_not_told_of_here(wrong: str, 
     for session_id in (HIDDEN, MISSING):
         storage.calls.clear()
         reply = await ben(method, f"/v1/sessions/{session_id}{tail}", body)
-        seen.append((*told(reply), dict(storage.calls)))
+        seen.append((*shown(reply), dict(storage.calls)))
     assert seen[0] == seen[1]
     assert seen[0][0] == 404
 
@@ -145,10 +145,10 @@ async def test_an_admin_key_cannot_tell_either(wire: Wire) -> None:
             await admin(ready.route.method, ready.path(session_id), ready.body)
             for session_id in (HIDDEN, MISSING)
         ]
-        assert told(replies[0]) == told(replies[1])
+        assert shown(replies[0]) == shown(replies[1])
         assert replies[0].code == "access_denied"
 
 
-def told(reply: Reply) -> tuple[Any, ...]:
+def shown(reply: Reply) -> tuple[Any, ...]:
     headers = {k: v for k, v in reply.headers.items() if k not in {"x-request-id", "date"}}
     return reply.status, headers, reply.body

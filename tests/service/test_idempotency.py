@@ -207,8 +207,8 @@ async def test_a_fork_that_is_under_way_is_worth_another_try(wire: Wire) -> None
     pausing.arm()
     first = asyncio.create_task(ann("POST", path, {}, K))
     await pausing.reached.wait()
-    meanwhile = await ann("POST", path, {}, K)
-    assert (meanwhile.status, meanwhile.code) == (503, "session_moved")
+    concurrent = await ann("POST", path, {}, K)
+    assert (concurrent.status, concurrent.code) == (503, "session_moved")
     pausing.go.set()
     assert (await first).status == 201
     assert replayed(await ann("POST", path, {}, K))

@@ -262,9 +262,9 @@ async def test_a_service_stops_though_the_store_does_not_answer(
 
 
 async def test_keys_are_out_of_reach_of_sessions(wire: Wire) -> None:
-    told: list[Any] = []
+    events: list[Any] = []
     for name in EVENT_NAMES:
-        wire.manager.lifecycle.on(name, told.append)
+        wire.manager.lifecycle.on(name, events.append)
     key = await wire.key()
     admin = Caller(wire.service, None, await wire.key("admin"), {})
     assert (await admin("GET", "/v1/statistics")).json()["sessions"] == 0
@@ -276,7 +276,7 @@ async def test_keys_are_out_of_reach_of_sessions(wire: Wire) -> None:
     parts = split_key(key)
     assert parts is not None
     await wire.keys.revoke(parts[0])
-    assert told == []
+    assert events == []
     with pytest.raises(InvalidInputError):
         SessionManager("memory").for_namespace("_keys")
 

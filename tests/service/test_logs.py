@@ -32,7 +32,7 @@ def tell(handler: GatheringHandler, level: int, message: str, *, of_request: boo
     handler.handle(record)
 
 
-def told(handler: GatheringHandler) -> list[str]:
+def logged(handler: GatheringHandler) -> list[str]:
     stream = handler.stream
     assert isinstance(stream, io.StringIO)
     return [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
@@ -40,18 +40,18 @@ def told(handler: GatheringHandler) -> list[str]:
 
 def test_without_a_loop_a_line_is_written_at_once(handler: GatheringHandler) -> None:
     tell(handler, logging.INFO, "starting")
-    assert told(handler) == ["starting"]
+    assert logged(handler) == ["starting"]
 
 
 async def test_lines_of_a_moment_are_written_together(handler: GatheringHandler) -> None:
     tell(handler, logging.INFO, "one")
     tell(handler, logging.INFO, "two")
-    assert told(handler) == []
+    assert logged(handler) == []
     await asyncio.sleep(GATHERED_SECONDS * 2)
-    assert told(handler) == ["one", "two"]
+    assert logged(handler) == ["one", "two"]
     tell(handler, logging.INFO, "three")
     await asyncio.sleep(GATHERED_SECONDS * 2)
-    assert told(handler) == ["one", "two", "three"]
+    assert logged(handler) == ["one", "two", "three"]
 
 
 async def test_a_warning_is_written_at_once_after_what_came_before(
@@ -59,19 +59,19 @@ async def test_a_warning_is_written_at_once_after_what_came_before(
 ) -> None:
     tell(handler, logging.INFO, "one")
     tell(handler, logging.WARNING, "trouble")
-    assert told(handler) == ["one", "trouble"]
+    assert logged(handler) == ["one", "trouble"]
 
 
 async def test_what_is_of_no_request_is_written_at_once(handler: GatheringHandler) -> None:
     tell(handler, logging.INFO, "one")
     tell(handler, logging.INFO, "stopping", of_request=False)
-    assert told(handler) == ["one", "stopping"]
+    assert logged(handler) == ["one", "stopping"]
 
 
 async def test_what_is_left_when_the_program_ends_is_written(handler: GatheringHandler) -> None:
     tell(handler, logging.INFO, "last")
     handler.flush()
-    assert told(handler) == ["last"]
+    assert logged(handler) == ["last"]
 
 
 async def test_a_line_that_cannot_be_made_harms_nobody(
@@ -80,7 +80,7 @@ async def test_a_line_that_cannot_be_made_harms_nobody(
     monkeypatch.setattr(logging, "raiseExceptions", False)
     handler.handle(logging.LogRecord("a", logging.INFO, __file__, 0, "%d", ("x",), None))
     tell(handler, logging.WARNING, "on")
-    assert told(handler) == ["on"]
+    assert logged(handler) == ["on"]
 
 
 def told_by(handler: GatheringHandler, level: int) -> logging.Logger:
@@ -122,7 +122,7 @@ async def test_a_logger_that_is_quiet_is_told_nothing(handler: GatheringHandler)
     logger = told_by(handler, logging.WARNING)
     RequestLog(logger).tell(b"r1", method="GET", route=None, status=404, credential=None, started=0)
     handler.flush()
-    assert told(handler) == []
+    assert logged(handler) == []
 
 
 async def test_what_filters_records_is_asked(handler: GatheringHandler) -> None:
@@ -130,7 +130,7 @@ async def test_what_filters_records_is_asked(handler: GatheringHandler) -> None:
     logger.addFilter(lambda record: record.getMessage() != "GET 404")
     RequestLog(logger).tell(b"r1", method="GET", route=None, status=404, credential=None, started=0)
     handler.flush()
-    assert told(handler) == []
+    assert logged(handler) == []
 
 
 def test_a_time_is_rfc_3339_with_milliseconds() -> None:
@@ -151,7 +151,7 @@ async def test_a_log_that_cannot_be_written_harms_no_request(handler: GatheringH
         handler.flush()
         handler.setStream(io.StringIO())
         logger.error("on")
-        assert told(handler) == ["on"]
+        assert logged(handler) == ["on"]
         with suppress(OSError):
             closed.close()
 

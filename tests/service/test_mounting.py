@@ -63,13 +63,13 @@ def parents(service: Service) -> dict[str, Any]:
 @asynccontextmanager
 async def running(app: Any) -> AsyncIterator[None]:
     """Go through the lifespan of an application, as its server would."""
-    told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    sent: asyncio.Queue[dict[str, str]] = asyncio.Queue()
     heard: asyncio.Queue[Any] = asyncio.Queue()
-    task = asyncio.create_task(app({"type": "lifespan"}, told.get, heard.put))
-    await told.put({"type": "lifespan.startup"})
+    task = asyncio.create_task(app({"type": "lifespan"}, sent.get, heard.put))
+    await sent.put({"type": "lifespan.startup"})
     assert (await heard.get())["type"] == "lifespan.startup.complete"
     yield
-    await told.put({"type": "lifespan.shutdown"})
+    await sent.put({"type": "lifespan.shutdown"})
     assert (await heard.get())["type"] == "lifespan.shutdown.complete"
     await task
 

@@ -49,11 +49,11 @@ async def test_every_answer_that_is_a_session_has_its_etag(wire: Wire) -> None:
     ):
         reply = await ann(method, where, body)
         assert reply.status < 300, (where, reply)
-        told = reply.json()
+        session = reply.json()
         assert re.fullmatch(
-            rf'"\d+\.{told["revision"]}\.{told["last_seq"]}"', reply.headers["etag"]
+            rf'"\d+\.{session["revision"]}\.{session["last_seq"]}"', reply.headers["etag"]
         )
-        now = await ann("GET", f"{S}/{told['id']}")
+        now = await ann("GET", f"{S}/{session['id']}")
         assert now.headers["etag"] == reply.headers["etag"], where
 
 

@@ -49,8 +49,8 @@ def test_the_curl_lines_of_the_readme_work_as_they_stand(tmp_path: Path) -> None
     (lines,) = [block for block in blocks(README, "sh") if "curl" in block]
     with serving(tmp_path) as (_, address, printed):
         # The lines name the port that is the default; here curl goes to the one that is served.
-        told = f"connect-to = 127.0.0.1:8080:{address.removeprefix('http://')}\n"
-        (tmp_path / ".curlrc").write_text(told)
+        connect_to = f"connect-to = 127.0.0.1:8080:{address.removeprefix('http://')}\n"
+        (tmp_path / ".curlrc").write_text(connect_to)
         done = subprocess.run(
             ["bash", "-euc", lines],
             env={
@@ -159,9 +159,9 @@ def test_several_workers_share_one_store_and_say_how_to_call(tmp_path: Path) -> 
         assert [get(f"{address}/v1/sessions", headers)[0] for _ in range(10)] == [200] * 10
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
-    told = [line["message"] for line in logged(tmp_path)]
-    assert told.count("GET /v1/sessions 200") == 10
-    assert sum(line.startswith("Finished server process") for line in told) == 2
+    lines = [line["message"] for line in logged(tmp_path)]
+    assert lines.count("GET /v1/sessions 200") == 10
+    assert sum(line.startswith("Finished server process") for line in lines) == 2
     # Two that close at once may both leave the journal to the other: the next one takes it.
     assert run(tmp_path, "keys", "list").returncode == 0
     assert {file.name for file in tmp_path.glob("sessions.db*")} == {"sessions.db"}

@@ -24,15 +24,15 @@ from tests.service.wire import Caller, Reply, Wire
 S = "/v1/sessions"
 BODY = json.dumps({"messages": [{"role": "user", "content": "late"}]}).encode()
 
-Meanwhile = Callable[[], Awaitable[object]]
+Work = Callable[[], Awaitable[object]]
 
 
-async def append_slowly(caller: Caller, session_id: str, meanwhile: Meanwhile) -> Reply:
+async def append_slowly(caller: Caller, session_id: str, before_body: Work) -> Reply:
     """Send the head of an append, do something, and then send the body."""
 
     async def receive() -> dict[str, Any]:
         await asyncio.sleep(0)
-        await meanwhile()
+        await before_body()
         return {"type": "http.request", "body": BODY, "more_body": False}
 
     headers = {"Content-Type": "application/json", "Content-Length": str(len(BODY))}

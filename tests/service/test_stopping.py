@@ -21,9 +21,9 @@ def test_it_ends_well_with_all_that_it_had_to_say_and_write(tmp_path: Path) -> N
         assert get(f"{address}/v1/me", {"Authorization": f"Bearer {key_in(printed)}"})[0] == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0
-    told = [line["message"] for line in logged(tmp_path)]
-    assert "GET /v1/me 200" in told
-    assert told[-1].startswith("Finished server process")
+    lines = [line["message"] for line in logged(tmp_path)]
+    assert "GET /v1/me 200" in lines
+    assert lines[-1].startswith("Finished server process")
     assert {file.name for file in tmp_path.glob("sessions.db*")} == {"sessions.db"}
 
 

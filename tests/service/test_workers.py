@@ -45,8 +45,8 @@ def answers(address: str) -> bool:
 
 
 def started(folder: Path) -> int:
-    told = [line["message"] for line in logged(folder)]
-    return told.count("Application startup complete.")
+    lines = [line["message"] for line in logged(folder)]
+    return lines.count("Application startup complete.")
 
 
 def ends(folder: Path) -> list[str]:
@@ -93,8 +93,8 @@ def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
         gone, alive = psutil.wait_procs(workers, SECONDS)
     assert (len(gone), alive) == (2, [])
     assert not answers(address)
-    told = [line["message"] for line in logged(tmp_path)]
-    assert sum(line.startswith("Finished server process") for line in told) == 2
+    lines = [line["message"] for line in logged(tmp_path)]
+    assert sum(line.startswith("Finished server process") for line in lines) == 2
 
 
 class Ended:

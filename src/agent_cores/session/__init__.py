@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Page,
         RenewOn,
         Session,
+        SessionCount,
         SessionMetadata,
         SessionStatus,
         Turn,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage import StorageFactory, StorageProvider
     from agent_cores.session.sync_manager import SyncSessionManager, SyncSessionOperator
-    from agent_cores.session.verbs.operators import SessionCount
     from agent_cores.session.verbs.upkeep import ErasureReceipt
 
     __version__: str
@@ -50,7 +50,7 @@ _HOMES = {
     "Page": "models",
     "RenewOn": "models",
     "Session": "models",
-    "SessionCount": "verbs.operators",
+    "SessionCount": "models",
     "SessionEvent": "lifecycle",
     "SessionManager": "session_manager",
     "SessionMetadata": "models",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent_cores.session.manager import SessionOperator, Storage
     from agent_cores.session.models.message import Message, NewContent, NewMessage
     from agent_cores.session.models.new_session import NewSession
+    from agent_cores.session.models.query import SessionCount
     from agent_cores.session.models.session import (
         Grant,
         Page,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         Visibility,
     )
     from agent_cores.session.settings import SessionSettings
-    from agent_cores.session.verbs.operators import Included, Order, SessionCount
+    from agent_cores.session.verbs.operators import Included, Order
     from agent_cores.session.verbs.upkeep import ErasureReceipt
 
 

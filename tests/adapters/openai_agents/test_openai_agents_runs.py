@@ -49,15 +49,15 @@ def session_of(manager: SessionManager) -> OpenAIAgentsSession:
 class Compacting:
     """The part of OpenAI's client that compacts; calls a function meanwhile."""
 
-    def __init__(self, meanwhile: Any = None) -> None:  # noqa: ANN401
+    def __init__(self, concurrent: Any = None) -> None:  # noqa: ANN401
         self.responses = self
-        self.meanwhile = meanwhile
+        self.concurrent = concurrent
         self.calls = 0
 
     async def compact(self, **_: object) -> object:
         self.calls += 1
-        if self.meanwhile:
-            await self.meanwhile()
+        if self.concurrent:
+            await self.concurrent()
         return SimpleNamespace(output=[dict(SUMMARY)], usage=None)
 
 
@@ -146,16 +146,16 @@ async def test_a_compaction_never_loses_what_came_meanwhile(manager: SessionMana
     session = session_of(manager)
     await session.add_items([user("old")])
 
-    async def meanwhile() -> None:
+    async def concurrent() -> None:
         await session_of(manager).add_items([user("meanwhile")])
 
     await session.get_items()
-    await meanwhile()
+    await concurrent()
     with pytest.raises(ConflictError):
         await session._atomic_replace_items([SUMMARY])  # noqa: SLF001
     assert texts(await session.get_items()) == ["old", "meanwhile"]
     if has_hook("_atomic_replace_items"):  # older releases clear the session and add to it
-        whole = compacted(session, Compacting(meanwhile))
+        whole = compacted(session, Compacting(concurrent))
         with pytest.raises(ConflictError):
             await whole.run_compaction({"force": True})
         assert texts(await session.get_items()) == ["old", "meanwhile", "meanwhile"]

@@ -12,8 +12,7 @@ from agent_cores.session.client.arguments import INPUTS
 from agent_cores.session.client.calls import PLAIN, Calls, Request
 from agent_cores.session.client.reading import read, read_sessions
 from agent_cores.session.errors import AccessDeniedError
-from agent_cores.session.verbs.operators import Included, Order, SessionCount
-from agent_cores.session.wire import shapes
+from agent_cores.session.models.query import SessionCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.client.pool import Reply
     from agent_cores.session.models.session import Page, Session, SessionStatus
+    from agent_cores.session.verbs.operators import Included, Order
 
 OPERATOR = "operator"
 _NAMES = {"tag": "tags", "X-Owner-Id": "owner_id"}
@@ -91,8 +91,7 @@ class OperatorCalls(Calls):
             cursor=cursor,
         )
         reply = await self._of_all("/v1/operator/sessions/count", query, owner_id)
-        count = read(reply, shapes.SessionCount)
-        return SessionCount(count.sessions, count.complete, count.next_cursor)
+        return read(reply, SessionCount)
 
     async def _of_all(self, path: str, query: dict[str, Any], owner_id: str | None) -> Reply:
         headers = {}

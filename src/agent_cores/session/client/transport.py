@@ -112,7 +112,7 @@ class Transport:
             retry_state.lost = retry_state.lost or answer.lost
             again = answer.unsent or (repeatable and (answer.lost or answer.not_now))
             if not left or not again or answer.wait > self._timeout:
-                raise _told(
+                raise _error_of(
                     answer, lost=retry_state.lost and attempt.method != "GET"
                 ) from answer.cause
             await sleep(max(answer.wait, backoff.next_pause()))
@@ -164,7 +164,7 @@ class _Attempt(msgspec.Struct, frozen=True):
         return await self.pool.request(self.method, self.url, self.body, headers)
 
 
-def _told(failure: Failure, *, lost: bool) -> SessionError:
+def _error_of(failure: Failure, *, lost: bool) -> SessionError:
     """Return the error to raise; ``lost``: an attempt may have been carried out."""
     error = failure.error
     if lost and (failure.not_now or isinstance(error, StorageUnavailableError)):

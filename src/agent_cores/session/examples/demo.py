@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 HALF_A_SECOND = 0.5 / 3600  # in hours
 
 
-def show(what: str, *, as_told: bool = True) -> None:
+def show(what: str, *, as_expected: bool = True) -> None:
     """Print one line of a step; stop the demo if the step did not work as described."""
     print(f"    {what}", flush=True)
-    if not as_told:
-        sys.exit("    This is not as told. The demo has failed.")
+    if not as_expected:
+        sys.exit("    This was not expected. The demo has failed.")
 
 
 async def refused(attempt: Awaitable[object], reason: type[SessionError]) -> str:
@@ -54,10 +54,11 @@ async def go_on(url: str, session_id: str) -> None:
     """Run in a second process: read what the first one wrote, and append to it."""
     async with SessionManager(url) as sessions:
         found = [message.seq for message in await sessions.get_session_messages(session_id, "ann")]
-        show(f"process {os.getpid():<9} finds messages {found}", as_told=found == [1, 2])
+        show(f"process {os.getpid():<9} finds messages {found}", as_expected=found == [1, 2])
         message = await sessions.add_message(session_id, "ann", "user", "Friday.")
         show(
-            f"add_message       {message.seq} user: Friday.", as_told=message.seq == len(found) + 1
+            f"add_message       {message.seq} user: Friday.",
+            as_expected=message.seq == len(found) + 1,
         )
 
 
@@ -67,7 +68,7 @@ async def share(sessions: SessionManager, session_id: str) -> None:
     grant = await sessions.share_session(session_id, "ann", "bob")
     show(f"share_session     {grant.subject} is {grant.role}")
     page = await sessions.get_session_messages(session_id, "bob", limit=1)
-    show(f"bob reads         {page[-1].content}", as_told=page[-1].content == "Friday.")
+    show(f"bob reads         {page[-1].content}", as_expected=page[-1].content == "Friday.")
     writing = sessions.add_message(session_id, "bob", "user", "Me too!")
     show(f"bob writes        {await refused(writing, AccessDeniedError)}")
 
@@ -75,13 +76,13 @@ async def share(sessions: SessionManager, session_id: str) -> None:
     for user_id, shared in (("ann", False), ("bob", True)):
         listed = await sessions.list_user_sessions(user_id, shared=shared)
         lines = [f"{s.metadata.title}, {s.visibility}, as {s.access_role}" for s in listed]
-        show(f"{user_id:<17} {lines}", as_told=[s.id for s in listed] == [session_id])
+        show(f"{user_id:<17} {lines}", as_expected=[s.id for s in listed] == [session_id])
 
     print("\n5. A stranger cannot tell it from one that does not exist")
-    told = await refused(sessions.get_session(session_id, "eve"), SessionNotFoundError)
-    show(f"eve asks for it   {told}")
+    hidden = await refused(sessions.get_session(session_id, "eve"), SessionNotFoundError)
+    show(f"eve asks for it   {hidden}")
     missing = await refused(sessions.get_session("no-such-id", "eve"), SessionNotFoundError)
-    show(f"a made-up id      {missing}", as_told=missing == told)
+    show(f"a made-up id      {missing}", as_expected=missing == hidden)
 
 
 async def expire(sessions: SessionManager) -> None:
@@ -95,9 +96,9 @@ async def expire(sessions: SessionManager) -> None:
         f"get_session       {await refused(sessions.get_session(session_id, 'ann'), SessionError)}"
     )
     swept = await sessions.clean_expired_sessions()
-    show(f"swept             {swept}", as_told=swept == 1)
+    show(f"swept             {swept}", as_expected=swept == 1)
     left = await sessions.get_statistics()
-    show(f"get_statistics    {left}", as_told=left == {"sessions": 1, "due": 0})
+    show(f"get_statistics    {left}", as_expected=left == {"sessions": 1, "due": 0})
 
 
 async def finish(url: str, session_id: str) -> None:

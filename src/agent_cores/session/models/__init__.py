@@ -13,7 +13,15 @@ from agent_cores.session.models.effects import (
 from agent_cores.session.models.limits import Limits
 from agent_cores.session.models.message import ImportedMessage, Message, NewMessage, StoredMessage
 from agent_cores.session.models.new_session import NewSession
-from agent_cores.session.models.query import Cursor, Ended, Found, Query, matches, order_key
+from agent_cores.session.models.query import (
+    Cursor,
+    Ended,
+    Found,
+    Query,
+    SessionCount,
+    matches,
+    order_key,
+)
 from agent_cores.session.models.selection import (
     NamedMessages,
     OldestMessages,
@@ -61,6 +69,7 @@ __all__ = [
     "RenewOn",
     "SeqRange",
     "Session",
+    "SessionCount",
     "SessionMetadata",
     "SessionStatus",
     "Snapshot",

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
 
 from agent_cores.session.errors import (
     ConflictError,
@@ -30,7 +29,7 @@ from agent_cores.session.models.effects import (
     SettleEffect,
     TurnEffect,
 )
-from agent_cores.session.models.expiry import earlier, end_after_write, fresh_end, renewed_end
+from agent_cores.session.models.expiry import earlier, end_after_change, end_after_write
 from agent_cores.session.models.guards import Guards
 from agent_cores.session.models.header_changes import (
     ACCESS_FIELDS,
@@ -344,7 +343,8 @@ def _write(
     fields = count_fields(new, added, removed) if added or removed else {}
     if revised or (added and not own_seq):  # messages of another session are no activity
         fields |= activity_fields(new, change.at, revised=revised)
-    fields |= end_fields(new, _new_end(header, new, change, active=bool(added) or revised))
+    active = bool(added) or revised
+    fields |= end_fields(new, end_after_change(header, new, change.renew, change.at, active=active))
     return Applied(
         before=header,
         header=msgspec.structs.replace(new, **fields) if fields else new,
@@ -395,15 +395,3 @@ def _effect_fields(
     if change.turn_effect is not None:
         fields["turn"] = turn_after(header.turn, change.turn_effect, change.at)
     return fields
-
-
-def _new_end(
-    before: SessionMetadata, header: SessionMetadata, change: Change, *, active: bool
-) -> datetime | None:
-    """Return ``expires_at`` after the change; ``header`` has all other fields as changed."""
-    renew = change.renew
-    if before.hold is Hold.OPENING or (renew is not None and renew.ttl_seconds is not UNSET):
-        return fresh_end(header, change.at)
-    if renew is not None:
-        return renewed_end(header, change.at)
-    return end_after_write(header, change.at) if active else header.expires_at

@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from agent_cores.session.models.session import Hold, RenewOn
 
 if TYPE_CHECKING:
+    from agent_cores.session.models.effects import RenewEffect
     from agent_cores.session.models.session import SessionMetadata
 
 OPENING_TIME = timedelta(minutes=1)
@@ -49,6 +52,25 @@ def end_after_write(header: SessionMetadata, at: datetime) -> datetime | None:
     if header.archived or header.renew_on is RenewOn.NEVER:
         return header.expires_at
     return renewed_end(header, at)
+
+
+def end_after_change(
+    before: SessionMetadata,
+    header: SessionMetadata,
+    renew: RenewEffect | None,
+    at: datetime,
+    *,
+    active: bool,
+) -> datetime | None:
+    """Return the end after a change at ``at``; ``header`` has all other fields as changed.
+
+    ``active``: whether the change counts as activity, which renews the end.
+    """
+    if before.hold is Hold.OPENING or (renew is not None and renew.ttl_seconds is not UNSET):
+        return fresh_end(header, at)
+    if renew is not None:
+        return renewed_end(header, at)
+    return end_after_write(header, at) if active else header.expires_at
 
 
 def read_renews(header: SessionMetadata, at: datetime) -> bool:

@@ -160,6 +160,17 @@ class Found(msgspec.Struct, frozen=True):
     unreadable: tuple[str, ...] = ()
 
 
+class SessionCount(msgspec.Struct, frozen=True):
+    """How many sessions one call has counted.
+
+    ``complete`` is false if there may be more: count on with ``cursor=next_cursor`` and add up.
+    """
+
+    sessions: int
+    complete: bool
+    next_cursor: str | None = None
+
+
 def shared_at(header: SessionMetadata, query: Query) -> datetime | None:
     """Return when the session was last shared with the query's subjects, by live grants."""
     grants = grants_to(header.grants, query.subjects)

@@ -33,8 +33,8 @@ class OtherProcess:
         """Execute a command of :class:`~agent_cores.session.testing.worker.Orders`."""
         pipe = self._process.stdin
         assert pipe is not None
-        told = {"do": order, "at": to_millis(self._clock()), **arguments}
-        pipe.write(msgspec.json.encode(told) + b"\n")
+        request = {"do": order, "at": to_millis(self._clock()), **arguments}
+        pipe.write(msgspec.json.encode(request) + b"\n")
         await pipe.drain()
         return await self.answer()
 

@@ -212,20 +212,20 @@ class LosingProvider(WrappingProvider):
         self.applied: list[Change] = []
         self._losses = 0
         self._drops = False
-        self._meanwhile: Callable[[], Awaitable[None]] | None = None
+        self._before_error: Callable[[], Awaitable[None]] | None = None
         self._refusing = False
 
     def lose(
-        self, answers: int = 1, *, meanwhile: Callable[[], Awaitable[None]] | None = None
+        self, answers: int = 1, *, before_error: Callable[[], Awaitable[None]] | None = None
     ) -> None:
-        """Lose the responses to the next writes; run ``meanwhile`` before the caller's error."""
+        """Lose the responses to the next writes; run ``before_error`` before the caller's error."""
         self._losses = answers
-        self._meanwhile = meanwhile
+        self._before_error = before_error
 
-    def drop(self, *, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+    def drop(self, *, before_error: Callable[[], Awaitable[None]] | None = None) -> None:
         """Lose the next write before it is applied; its sender cannot know that."""
         self._drops = True
-        self._meanwhile = meanwhile
+        self._before_error = before_error
 
     def refuse(self, *, refusing: bool = True) -> None:
         """Fail every write without applying it; the error says so."""
@@ -238,16 +238,16 @@ class LosingProvider(WrappingProvider):
             raise StorageUnavailableError(detail)
         if self._drops:
             self._drops = False
-            if self._meanwhile is not None:
-                await self._meanwhile()
+            if self._before_error is not None:
+                await self._before_error()
             detail = "the answer was lost"
             raise StorageUnavailableError(detail, outcome_unknown=True)
         applied = await super().apply(change)
         self.applied.append(change)
         if self._losses:
             self._losses -= 1
-            if self._meanwhile is not None:
-                await self._meanwhile()
+            if self._before_error is not None:
+                await self._before_error()
             detail = "the answer was lost"
             raise StorageUnavailableError(detail, outcome_unknown=True)
         return applied

@@ -15,7 +15,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
 )
 from agent_cores.session.inputs import choice, moment, whole_number
-from agent_cores.session.models.query import Cursor, Found, Query
+from agent_cores.session.models.query import Cursor, Found, Query, SessionCount
 from agent_cores.session.models.session import Page, Session, SessionStatus
 from agent_cores.session.models.snapshot import Window
 from agent_cores.session.verbs.conversations import LISTED
@@ -38,17 +38,6 @@ _MOST_READS = 100
 """How many reads of the store one count takes at most; each passes over about 1,000 sessions."""
 _MOST_INCLUDED = 100
 _READ_TOGETHER = 8
-
-
-class SessionCount(msgspec.Struct, frozen=True):
-    """How many sessions one call has counted.
-
-    ``complete`` is false if there may be more: count on with ``cursor=next_cursor`` and add up.
-    """
-
-    sessions: int
-    complete: bool
-    next_cursor: str | None = None
 
 
 class OperatorVerbs(SessionVerbs):

@@ -199,14 +199,6 @@ class Statistics(msgspec.Struct, frozen=True):
     due: int
 
 
-class SessionCount(msgspec.Struct, frozen=True):
-    """How many sessions one request has counted; ``complete`` is false if there may be more."""
-
-    sessions: int
-    complete: bool
-    next_cursor: str | None = None
-
-
 class Health(msgspec.Struct, frozen=True):
     """Whether the service is alive or ready."""
 

@@ -30,7 +30,7 @@ FINISH_SECONDS = 5.0
 _MOST = 10_000
 
 
-class Seen(msgspec.Struct):
+class CachedKey(msgspec.Struct):
     """A key, when it was read, and when its use was recorded, by the monotonic clock."""
 
     key: ApiKey
@@ -44,13 +44,13 @@ class KeyCache:
     def __init__(self, places: tuple[Keys, ...], now: Callable[[], float] = time.monotonic) -> None:
         self._places = places
         self._now = now
-        self._seen: dict[str, Seen] = {}
+        self._cached: dict[str, CachedKey] = {}
         self._readings: dict[str, asyncio.Task[ApiKey | None]] = {}
         self._notes: set[asyncio.Task[None]] = set()
 
     def knows(self, key_id: str) -> bool:
         """Whether the key was found before."""
-        return key_id in self._seen
+        return key_id in self._cached
 
     async def get(self, key_id: str) -> ApiKey | None:
         """Return the key as it was at most 4 seconds ago."""
@@ -58,7 +58,7 @@ class KeyCache:
 
     def at_hand(self, key_id: str) -> ApiKey | None:
         """Return the key if it was read at most 4 seconds ago, else ``None``."""
-        seen = self._seen.get(key_id)
+        seen = self._cached.get(key_id)
         if seen is None:
             return None
         age = self._now() - seen.read_at
@@ -70,7 +70,7 @@ class KeyCache:
 
     def note_use(self, key: ApiKey, clock: Callable[[], datetime]) -> None:
         """Record in the background, at most once a minute, that the key was used."""
-        seen = self._seen.get(key.id)
+        seen = self._cached.get(key.id)
         now = self._now()
         if seen is None or now - seen.noted_at < USED_SECONDS:
             return
@@ -114,15 +114,15 @@ class KeyCache:
             if key is not None:
                 self._keep(key, asked_at)
                 return key
-        self._seen.pop(key_id, None)
+        self._cached.pop(key_id, None)
         return None
 
     def _keep(self, key: ApiKey, read_at: float) -> None:
-        before = self._seen.pop(key.id, None)
+        before = self._cached.pop(key.id, None)
         noted_at = before.noted_at if before else float("-inf")
-        self._seen[key.id] = Seen(key, read_at, noted_at)
-        if len(self._seen) > _MOST:
-            del self._seen[next(iter(self._seen))]
+        self._cached[key.id] = CachedKey(key, read_at, noted_at)
+        if len(self._cached) > _MOST:
+            del self._cached[next(iter(self._cached))]
 
     async def _note(self, key: ApiKey, at: datetime) -> None:
         try:

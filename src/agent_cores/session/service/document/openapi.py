@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from agent_cores.session.inputs import LARGEST_NUMBER
+from agent_cores.session.models import query
 from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.service.document.bounds import set_bounds
 from agent_cores.session.service.document.examples import EXAMPLES
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits
     from agent_cores.session.service.routing import Route
 
+_SHAPES = (shapes, openai, query)
+"""The modules of the types whose schemas the document has."""
 _REF = "#/components/schemas/{name}"
 _JSON = "application/json"
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -87,6 +90,11 @@ _TAGS = {
 """For each module of routes: its tag and description."""
 
 
+def shape_of(name: str) -> Any:  # noqa: ANN401 - a type of any kind
+    """Return the type whose schema has this name; ``None`` if there is none."""
+    return next((vars(module)[name] for module in _SHAPES if name in vars(module)), None)
+
+
 def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Return the document as JSON."""
     kinds = [shapes.Problem, openai.OpenAIError, *_kinds(routes)]
@@ -103,7 +111,7 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
     for name in ("Message", "NewMessage", "UpdateMessage"):
         schemas[name]["properties"]["content"] = {"$ref": "#/components/schemas/Content"}
     for name, schema in schemas.items():
-        kind = getattr(shapes, name, None) or getattr(openai, name, None)
+        kind = shape_of(name)
         if isinstance(kind, type) and not issubclass(kind, shapes.Request):
             _describe_response(schema, kind)
         _mend(schema)

@@ -94,5 +94,5 @@ def _own_handler(logger: logging.Logger) -> GatheringHandler | None:
         step = step.parent if step.propagate else None
     if type(found) is not GatheringHandler:
         return None
-    as_told = type(found.formatter) is JsonFormatter and found.level <= logging.INFO
-    return found if as_told and not found.filters else None
+    is_ours = type(found.formatter) is JsonFormatter and found.level <= logging.INFO
+    return found if is_ours and not found.filters else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agent_cores.session.models.query import SessionCount
 from agent_cores.session.service.auth.authentication import user_header
 from agent_cores.session.service.routing import Route
 from agent_cores.session.wire import shapes
@@ -38,8 +39,7 @@ async def list_sessions(call: Call) -> Response:
 
 async def count_sessions(call: Call) -> Response:
     """Count sessions, whoever owns them."""
-    count = await call.view.count_sessions(**_filters(call, call.query()))
-    return call.json(shapes.SessionCount(count.sessions, count.complete, count.next_cursor))
+    return call.json(await call.view.count_sessions(**_filters(call, call.query())))
 
 
 def _filters(call: Call, query: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ ROUTES = (
         right="operator",
         summary="Count sessions, whoever owns them",
         query=_FILTERS,
-        responses={200: shapes.SessionCount},
+        responses={200: SessionCount},
         names={"tags": "tag"},
     ),
 )

@@ -47,7 +47,7 @@ class LosingCases(ManagerCases):
         return manager
 
     @pytest.fixture
-    def told(self, repeating: SessionManager) -> list[SessionEvent]:
+    def hook_events(self, repeating: SessionManager) -> list[SessionEvent]:
         """Collect the events that hooks receive."""
         seen: list[SessionEvent] = []
         for name in ("session.created", "session.deleted", "message.appended", "message.updated"):

@@ -97,7 +97,7 @@ class LostAnswerCases(LosingCases):
         *,
         repeating: SessionManager,
         losing: LosingProvider,
-        told: list[SessionEvent],
+        hook_events: list[SessionEvent],
         verb: str,
         guard: str,
         lost: int,
@@ -114,7 +114,7 @@ class LostAnswerCases(LosingCases):
         assert all(message in session.messages for message in messages)
         assert session.metadata.last_seq == len(session.messages) > 1
         assert session.metadata.revision == (3 if "context" in verb else 2)
-        assert len(told) <= len(messages)  # at most once: a replay runs no hooks
+        assert len(hook_events) <= len(messages)  # at most once: a replay runs no hooks
 
     @pytest.mark.parametrize("guard", GUARDS)
     @pytest.mark.parametrize("verb", APPENDS)
@@ -135,7 +135,7 @@ class LostAnswerCases(LosingCases):
         async def remove() -> None:
             await REMOVALS[removal](other)
 
-        losing.lose(meanwhile=remove)
+        losing.lose(before_error=remove)
         with pytest.raises(StorageUnavailableError) as caught:
             await APPENDS[verb](repeating, GUARDS[guard])
         assert caught.value.outcome_unknown
@@ -162,14 +162,14 @@ class LostAnswerCases(LosingCases):
         async def revise() -> None:
             await other.update_session("talk", "ann", None, {"title": "t"})
 
-        losing.drop(meanwhile=revise)
+        losing.drop(before_error=revise)
         with pytest.raises(StorageUnavailableError) as caught:
             await repeating.add_message("talk", "ann", "user", "2")
         assert caught.value.outcome_unknown
         assert await texts(repeating, "talk") == ["1"]
 
     async def test_a_create_is_repeated_and_is_one_session(
-        self, repeating: SessionManager, losing: LosingProvider, told: list[SessionEvent]
+        self, repeating: SessionManager, losing: LosingProvider, hook_events: list[SessionEvent]
     ) -> None:
         losing.lose(2)
         session_id = await repeating.create_session("bob", {"a": 1}, context={"k": 1})
@@ -178,7 +178,7 @@ class LostAnswerCases(LosingCases):
         assert [s.id for s in await repeating.list_user_sessions("bob")] == [session_id]
         losing.lose()
         assert await repeating.create_session("bob", session_id="named") == "named"
-        assert len(told) <= 2
+        assert len(hook_events) <= 2
 
     async def test_a_create_over_an_ended_session_is_repeated(
         self, repeating: SessionManager, losing: LosingProvider, clock: ManualClock
@@ -194,13 +194,13 @@ class LostAnswerCases(LosingCases):
         self,
         repeating: SessionManager,
         losing: LosingProvider,
-        told: list[SessionEvent],
+        hook_events: list[SessionEvent],
         guard: dict[str, Any],
     ) -> None:
         losing.lose()
         assert await repeating.delete_session("talk", "ann", **guard) is True
         assert sum(change.delete for change in losing.applied) == 1
-        assert len(told) <= 1
+        assert len(hook_events) <= 1
         with pytest.raises(SessionNotFoundError):
             await repeating.delete_session("talk", "ann")
 
@@ -216,7 +216,7 @@ class LostAnswerCases(LosingCases):
         async def re_create() -> None:
             await other.create_session("eve", session_id="talk")
 
-        losing.lose(meanwhile=re_create)
+        losing.lose(before_error=re_create)
         assert await repeating.delete_session("talk", "ann") is True
         assert (await other.get_session("talk", "eve")).owner_id == "eve"
 
@@ -233,7 +233,7 @@ class LostAnswerCases(LosingCases):
             await other.delete_session("talk", "ann")
             await other.create_session("ann", session_id="talk")
 
-        losing.lose(meanwhile=re_create)
+        losing.lose(before_error=re_create)
         with pytest.raises((StorageUnavailableError, SessionNotFoundError)):
             await repeating.add_message("talk", "ann", "user", "2")
         assert await texts(repeating, "talk") == []
@@ -296,7 +296,7 @@ class LostAnswerCases(LosingCases):
             await other.delete_session("talk", "ann")
             await other.create_session("eve", session_id="talk", public=True)
 
-        losing.lose(meanwhile=re_create)
+        losing.lose(before_error=re_create)
         with pytest.raises(SessionNotFoundError):
             await repeating.fork_session("talk", "ann")
         assert await repeating.get_statistics() == {"sessions": 1, "due": 0}

@@ -87,7 +87,7 @@ class LostCreateCases(LosingCases):
             await other.delete_session("new", "ann")
             await other.create_session("ann", session_id="new")
 
-        losing.lose(meanwhile=re_create)
+        losing.lose(before_error=re_create)
         with pytest.raises(StorageUnavailableError) as caught:
             await CREATES[verb](lossy_manager)
         assert caught.value.outcome_unknown
@@ -105,7 +105,7 @@ class LostCreateCases(LosingCases):
         async def remove() -> None:
             await other.delete_message("new", "ann", 1)
 
-        losing.lose(meanwhile=remove)
+        losing.lose(before_error=remove)
         assert seqs(await lossy_manager.add_messages("new", "ann", said(1, 2), create=True)) == [
             1,
             2,
@@ -125,7 +125,7 @@ class LostCreateCases(LosingCases):
         async def delete() -> None:
             await other.delete_session("new", "ann")
 
-        losing.lose(meanwhile=delete)
+        losing.lose(before_error=delete)
         with pytest.raises(StorageUnavailableError) as caught:
             await lossy_manager.add_messages("new", "ann", said(1), create=True)
         assert caught.value.outcome_unknown

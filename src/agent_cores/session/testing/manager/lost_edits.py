@@ -41,7 +41,7 @@ class LostEditCases(LosingCases):
         *,
         repeating: SessionManager,
         losing: LosingProvider,
-        told: list[SessionEvent],
+        hook_events: list[SessionEvent],
         clock: ManualClock,
         verb: str,
         guard: str,
@@ -53,7 +53,7 @@ class LostEditCases(LosingCases):
         assert session.messages == [new]
         assert session.messages[0].updated_at == clock()
         assert session.metadata.revision == 3
-        assert len(told) <= 1
+        assert len(hook_events) <= 1
 
     @pytest.mark.parametrize("verb", UPDATES)
     async def test_an_update_that_did_not_arrive_is_repeated(
@@ -77,7 +77,7 @@ class LostEditCases(LosingCases):
         async def update() -> None:
             await other.update_message("talk", "ann", 1, content="later")
 
-        losing.lose(meanwhile=update)
+        losing.lose(before_error=update)
         with pytest.raises(StorageUnavailableError) as caught:
             await UPDATES["content"](repeating, GUARDS[guard])
         assert caught.value.outcome_unknown
@@ -95,7 +95,7 @@ class LostEditCases(LosingCases):
         async def remove() -> None:
             await other.delete_message("talk", "ann", 1)
 
-        losing.lose(meanwhile=remove)
+        losing.lose(before_error=remove)
         with pytest.raises(StorageUnavailableError) as caught:
             await UPDATES["content"](repeating, {})
         assert caught.value.outcome_unknown
@@ -132,6 +132,6 @@ class LostEditCases(LosingCases):
         async def append() -> None:
             await other.add_messages("talk", "ann", said(9))
 
-        losing.lose(meanwhile=append)
+        losing.lose(before_error=append)
         await repeating.replace_messages("talk", "ann", said(2), after_seq=0)
         assert await texts(repeating, "talk") == ["2", "9"]

@@ -92,15 +92,15 @@ class SweepCases(ManagerCases):
         self, opened: Store, manager: SessionManager, clock: ManualClock
     ) -> None:
         managers = [manager, await opened.open_manager(clock), await opened.open_manager(clock)]
-        told: Counter[str] = Counter()
+        expired: Counter[str] = Counter()
         for chosen in managers:
-            chosen.lifecycle.on("session.expired", lambda event: told.update([event.session_id]))
+            chosen.lifecycle.on("session.expired", lambda event: expired.update([event.session_id]))
         for number in range(30):
             await manager.create_session("ann", ttl_hours=1, session_id=f"s{number}")
         clock.advance(HOUR)
         removed = await asyncio.gather(*(chosen.clean_expired_sessions() for chosen in managers))
         assert sum(removed) == 30
-        assert told == Counter({f"s{number}": 1 for number in range(30)})
+        assert expired == Counter({f"s{number}": 1 for number in range(30)})
 
     async def test_a_sweep_covers_every_namespace_and_counts_its_own(
         self, manager: SessionManager, clock: ManualClock, expired: list[SessionEvent]
