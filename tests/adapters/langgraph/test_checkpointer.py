@@ -19,7 +19,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
 from agent_cores.session import SessionManager
-from agent_cores.session.adapters.langgraph import SessionSaver, agent_server_checkpointer
+from agent_cores.session.adapters.langgraph import SessionSaver
 from agent_cores.session.errors import ConfigurationError, SessionExistsError
 from agent_cores.session.examples.langgraph_agent import State, graph
 
@@ -307,21 +307,6 @@ async def test_a_thread_expires_if_asked(manager: SessionManager) -> None:
     await put(kept, THREAD, checkpoint())
     session = await manager.get_session("langgraph:bob:talk", "bob")
     assert session.metadata.expires_at is None
-
-
-async def test_agent_server_gets_a_saver(monkeypatch: pytest.MonkeyPatch, store_url: str) -> None:
-    if store_url == "memory://":
-        store_url = "memory://agent-server"
-    monkeypatch.setenv("SESSION_STORAGE_URL", store_url)
-    saver = agent_server_checkpointer()
-    try:
-        config: Any = {"configurable": {**THREAD["configurable"], "langgraph_auth_user_id": "ann"}}
-        await put(saver, config, checkpoint(n=1))
-        found = await saver.aget_tuple(config)
-        assert found is not None
-        assert await saver.aget_tuple(THREAD) is None
-    finally:
-        await saver._owner.verbs.shutdown()  # noqa: SLF001 - nobody else has it
 
 
 NAMES = [f"{n:08}" for n in range(6)]

@@ -7,7 +7,7 @@ a channel is stored once for each of its versions, whatever number of checkpoint
 from __future__ import annotations
 
 import random
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import (
@@ -21,6 +21,7 @@ from langgraph.checkpoint.base import (
 from agent_cores.session.adapters.langgraph_thread import TAG, Known, Record, Thread, Write
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.any_loop import portal_of
+from agent_cores.session.session_manager import get_session_manager
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _EMPTY = "empty"
 _LISTED = 100
+_DELETING = ("delete", "delete_all")
 
 
 class SessionSaver(BaseCheckpointSaver[str]):
@@ -184,12 +186,15 @@ class SessionSaver(BaseCheckpointSaver[str]):
         await self._thread(_config(source_thread_id)).copy_to(target)
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Keep the latest checkpoint of each namespace of these threads, or ``delete`` them."""
-        if strategy not in {"keep_latest", "delete"}:
+        """Keep the latest checkpoint of each namespace of these threads, or ``delete`` them.
+
+        Agent Server calls the latter ``delete_all``.
+        """
+        if strategy not in {"keep_latest", *_DELETING}:
             problem = f"strategy is keep_latest or delete, not {strategy}"
             raise ValueError(problem)
         for thread_id in thread_ids:
-            if strategy == "delete":
+            if strategy in _DELETING:
                 await self.adelete_thread(thread_id)
                 continue
             thread = self._thread(_config(thread_id))
@@ -369,15 +374,15 @@ class SessionSaver(BaseCheckpointSaver[str]):
         await thread.remove(gone, keep)
 
 
-def agent_server_checkpointer() -> SessionSaver:
-    """Return a saver on the configured storage, for ``langgraph.json`` of Agent Server."""
-    return SessionSaver(user_id=_user_of)
+@asynccontextmanager
+async def agent_server_checkpointer() -> AsyncGenerator[SessionSaver]:
+    """Yield a saver on the configured storage, for ``langgraph.json`` of Agent Server.
 
-
-def _user_of(config: RunnableConfig | None) -> str:
-    """Return the authenticated user of a run; of none, ``langgraph``."""
-    configurable = (config or {}).get("configurable") or {}
-    return str(configurable.get("langgraph_auth_user_id") or configurable.get("user_id") or TAG)
+    Agent Server decides who may reach a thread, and names the user in some calls only. So all its
+    threads belong to one owner, ``langgraph``.
+    """
+    async with get_session_manager(any_loop=True) as manager:
+        yield SessionSaver(manager, user_id=TAG)
 
 
 async def _each(
