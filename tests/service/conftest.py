@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.service.served import Gate, Live
 from tests.service.wire import Wire
 
 
@@ -15,3 +16,13 @@ async def wire() -> AsyncIterator[Wire]:
     wire = Wire()
     yield wire
     await wire.service.aclose()
+
+
+@pytest.fixture
+async def gate(wire: Wire) -> AsyncIterator[tuple[Gate, str]]:
+    """Serve it on a port, behind a gate; give the gate and the address."""
+    gate = Gate(wire.service)
+    live = Live(gate)
+    yield gate, await live.start()
+    gate.opened.set()
+    await live.stop()

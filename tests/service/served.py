@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from agent_cores.session.access.groups import GroupsOf
+from agent_cores.session.any_loop import AnyLoop
 from agent_cores.session.cli.server import Server
 from agent_cores.session.client import SessionClient
 from agent_cores.session.lifecycle import LifecycleManager
@@ -58,6 +59,30 @@ class Live:
         await self._server.lifespan.shutdown()
 
 
+class Gate:
+    """A service that lets requests wait, and tells when one does."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+        self.waiting = asyncio.Event()
+        self.opened = asyncio.Event()
+        self.opened.set()
+        self.asked = 0
+        self.callers: set[tuple[str, int]] = set()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            self.asked += scope["path"] == "/v1/me"
+            self.callers.add(scope["client"])
+            self.waiting.set()
+            await self.opened.wait()
+        await self._service(scope, receive, send)
+
+    def close(self) -> None:
+        self.waiting.clear()
+        self.opened.clear()
+
+
 class ServedClient(SessionClient):
     """A client of a service in the same process, whose hooks and sweeper the suite may use."""
 
@@ -75,7 +100,10 @@ class ServedClient(SessionClient):
         """Return a client with a key for that namespace."""
         behind = self.behind.for_namespace(name)
         client = ServedClient(
-            self.address, self.keys.get(name, "none"), groups_of=groups_of or self._groups_of
+            self.address,
+            self.keys.get(name, "none"),
+            groups_of=groups_of or self._groups_of,
+            any_loop=isinstance(self, AnyLoop),
         )
         client.behind, client.keys, client.address = behind, self.keys, self.address
         client.others = self.others
@@ -95,8 +123,9 @@ class ServedClient(SessionClient):
 class ServedStore(Store):
     """A store whose managers are clients of services."""
 
-    def __init__(self, make: Any, *, url: str | None = None) -> None:
+    def __init__(self, make: Any, *, url: str | None = None, any_loop: bool = False) -> None:
         super().__init__(make, url=url)
+        self._any_loop = any_loop
         self._lives: list[Live] = []
         self._clients: list[SessionClient] = []
 
@@ -130,7 +159,9 @@ class ServedStore(Store):
         live = Live(Service(behind, ServiceSettings(), keys=keys))
         self._lives.append(live)
         address = await live.start()
-        client = ServedClient(address, texts[namespace], groups_of=groups_of)
+        client = ServedClient(
+            address, texts[namespace], groups_of=groups_of, any_loop=self._any_loop
+        )
         client.behind, client.keys, client.address = behind, texts, address
         client.others = self._clients
         self._clients.append(client)
@@ -140,6 +171,8 @@ class ServedStore(Store):
     async def close(self) -> None:
         """Close the clients, then the services, then their managers and stores."""
         for client in self._clients:
+            while isinstance(client, AnyLoop) and not client.is_over:
+                await client.shutdown()
             await client._transport.close()
         for live in self._lives:
             await live.stop()

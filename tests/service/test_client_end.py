@@ -1,12 +1,10 @@
 """How a client starts and ends: who shares it, what is waited for, and what is left open."""
 
-# ruff: noqa: ANN401, SLF001 - tests look behind the service, and at what is left open
+# ruff: noqa: SLF001 - tests look at what is left open
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 import uvicorn
@@ -17,41 +15,8 @@ from agent_cores.session.errors import (
     TurnHeldError,
     UnauthenticatedError,
 )
-from tests.service.served import Live
+from tests.service.served import Gate
 from tests.service.wire import Wire
-
-
-class Gate:
-    """A service that lets requests wait, and tells when one does."""
-
-    def __init__(self, service: Any) -> None:
-        self._service = service
-        self.waiting = asyncio.Event()
-        self.opened = asyncio.Event()
-        self.opened.set()
-        self.asked = 0
-        self.callers: set[tuple[str, int]] = set()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            self.asked += scope["path"] == "/v1/me"
-            self.callers.add(scope["client"])
-            self.waiting.set()
-            await self.opened.wait()
-        await self._service(scope, receive, send)
-
-    def close(self) -> None:
-        self.waiting.clear()
-        self.opened.clear()
-
-
-@pytest.fixture
-async def gate(wire: Wire) -> AsyncIterator[tuple[Gate, str]]:
-    gate = Gate(wire.service)
-    live = Live(gate)
-    yield gate, await live.start()
-    gate.opened.set()
-    await live.stop()
 
 
 async def ends_while_at_work(

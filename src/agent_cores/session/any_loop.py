@@ -1,4 +1,4 @@
-"""Managers that can be called from any event loop and thread: the effect of ``any_loop=True``.
+"""Managers and clients that any event loop and thread may call: the effect of ``any_loop=True``.
 
 The verbs are those of the manager's class. Called in the manager's own loop they run directly;
 called elsewhere they run in that loop while the caller awaits them: see
@@ -11,31 +11,40 @@ from __future__ import annotations
 
 import inspect
 from functools import cache, partial, wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
-from agent_cores.session.errors import ConfigurationError, WrongContextError
+from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.portal import Portal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
-    from agent_cores.session.runtime import Runtime
-
     Verb = Callable[..., Coroutine[Any, Any, Any]]
     BlockVerb = Callable[..., AbstractAsyncContextManager[Any]]
 
 
 T = TypeVar("T")
+R = TypeVar("R", bound="Shared")
+
+
+class Shared(Protocol):
+    """What a manager or a client shares with its views; it counts its users."""
+
+    async def acquire(self) -> None:
+        """Count one more user; the first one starts it."""
+
+    async def release(self) -> None:
+        """Count one user less; the last one stops it."""
 
 
 class AnyLoop:
     """What such a manager and its views have beyond their own class."""
 
-    _home: Home
+    _home: Home[Any]
 
     @property
-    def _runtime(self) -> Runtime:
+    def _runtime(self) -> Any:
         return self._home.runtime
 
     @property
@@ -56,12 +65,16 @@ class AnyLoop:
         await self._home.portal.await_shutdown()
 
 
-class Home:
-    """What a manager and its views share: the thread, and the runtime that works in it."""
+class Home(Generic[R]):
+    """What a manager and its views share: the thread, and the runtime that works in it.
 
-    def __init__(self, runtime: Runtime, make: Callable[[], Runtime]) -> None:
+    ``renewed`` returns the runtime of a child process, which shares no connections with the one
+    that it is given.
+    """
+
+    def __init__(self, runtime: R, renewed: Callable[[R], R]) -> None:
         self.runtime = runtime
-        self._make = make
+        self._renewed = renewed
         self.portal = Portal(self, after_fork=self._renew)
 
     async def initialize(self) -> None:
@@ -73,27 +86,17 @@ class Home:
         await self.runtime.release()
 
     def _renew(self) -> None:
-        """Make a runtime for a child process, with the same hooks and no shared connections."""
-        runtime = self._make()
-        if runtime.storage is self.runtime.storage:
-            detail = (
-                "this manager was given a provider, which another process has opened; after a fork"
-                " make a new one, or give the storage as a URL or a class"
-            )
-            raise WrongContextError(detail)
-        runtime.lifecycle.share_hooks(self.runtime.lifecycle)
-        self.runtime = runtime
+        self.runtime = self._renewed(self.runtime)
 
 
-def use_from_any_loop(manager: object, make: Callable[[], Runtime]) -> None:
-    """Make a newly constructed manager callable from anywhere.
+def use_from_any_loop(manager: object, attribute: str, renewed: Callable[[R], R]) -> None:
+    """Make a newly constructed manager callable from anywhere; see :class:`Home`.
 
-    ``make`` returns a runtime that has not started yet, a new one each time.
+    ``attribute`` is the one that holds its runtime.
     """
     members = vars(manager)
-    members["_home"] = Home(members.pop("_runtime"), make)
-    kind: Any = type(manager)
-    manager.__class__ = _any_loop_class(kind)
+    members["_home"] = Home(members.pop(attribute), renewed)
+    manager.__class__ = _any_loop_class(cast("Any", type(manager)))
 
 
 def portal_of(manager: object) -> Portal:
@@ -113,16 +116,17 @@ def class_as_of(manager: object, kind: type[T]) -> type[T]:
 @cache
 def _any_loop_class(kind: Any) -> type[Any]:
     """Return a subclass whose verbs always run in the manager's own loop."""
+    base: type[AnyLoop] = kind._from_any_loop  # noqa: SLF001 - what its views have in addition
     members: dict[str, Any] = {"__doc__": kind.__doc__, "__module__": kind.__module__}
     for name in dir(kind):
         member = inspect.getattr_static(kind, name)
-        if name.startswith("_") or name in vars(AnyLoop):
+        if name.startswith("_") or hasattr(base, name):
             continue
         if inspect.iscoroutinefunction(member):
             members[name] = _from_anywhere(member)
         elif inspect.isasyncgenfunction(inspect.unwrap(member)):
             members[name] = _block_from_anywhere(member)
-    return type(kind.__name__, (AnyLoop, kind), members)
+    return type(kind.__name__, (base, kind), members)
 
 
 def _from_anywhere(verb: Verb) -> Verb:

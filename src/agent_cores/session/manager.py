@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import msgspec
 
-from agent_cores.session.any_loop import class_as_of, use_from_any_loop
+from agent_cores.session.any_loop import AnyLoop, class_as_of, use_from_any_loop
 from agent_cores.session.decision import Scope
-from agent_cores.session.errors import UnsupportedError
+from agent_cores.session.errors import UnsupportedError, WrongContextError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now, whole_millis
@@ -56,6 +56,8 @@ class SessionManager(SessionVerbs):
     Hooks and ``groups_of`` run there. A call from another loop takes about 0.1 ms longer.
     """
 
+    _from_any_loop: ClassVar[type[AnyLoop]] = AnyLoop
+
     def __init__(
         self,
         storage: Storage | None = None,
@@ -74,7 +76,7 @@ class SessionManager(SessionVerbs):
             Scope(checked_namespace(namespace), groups_of, settings.max_groups, settings.timeout),
         )
         if any_loop:
-            use_from_any_loop(self, new_runtime)
+            use_from_any_loop(self, "_runtime", partial(_renewed, new_runtime))
 
     @property
     def namespace(self) -> str:
@@ -178,6 +180,19 @@ def _new_runtime(
     chosen, reason = choose_storage(storage, settings)
     provider = StorageFactory.create(chosen, settings=settings, **options)
     return Runtime(provider, settings, _in_millis(clock), reason)
+
+
+def _renewed(new_runtime: Callable[[], Runtime], before: Runtime) -> Runtime:
+    """Return a runtime for a child process, with the same hooks and no shared connections."""
+    runtime = new_runtime()
+    if runtime.storage is before.storage:
+        detail = (
+            "this manager was given a provider, which another process has opened; after a fork"
+            " make a new one, or give the storage as a URL or a class"
+        )
+        raise WrongContextError(detail)
+    runtime.lifecycle.share_hooks(before.lifecycle)
+    return runtime
 
 
 def choose_storage(storage: Storage | None, settings: SessionSettings) -> tuple[Storage, str]:

@@ -51,6 +51,7 @@ def get_session_manager(
     ssl_context: ssl.SSLContext | None = None,
     proxy: str | None = None,
     headers: Mapping[str, str] | None = None,
+    any_loop: bool = False,
 ) -> SessionClient: ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 from agents import OpenAIConversationsSession
@@ -9,6 +10,7 @@ from openai import AsyncOpenAI
 
 from agent_cores.session.adapters.openai_agents import OpenAIAgentsSession
 from agent_cores.session.client import SessionClient
+from tests.adapters.openai_wire.conftest import Served
 
 ITEMS: list[Any] = [
     {"role": "user", "content": "Weather in Oslo?"},
@@ -67,3 +69,13 @@ async def test_a_conversation_goes_on_in_the_adapter(
     assert await ours.pop_item() == {"role": "user", "content": "And now?"}
     await ours.clear_session()
     assert await ours.get_items() == []
+
+
+async def test_a_session_on_a_client_for_any_loop_is_used_from_two_loops(served: Served) -> None:
+    async with SessionClient(served.address, served.key, any_loop=True) as client:
+        ours = OpenAIAgentsSession("chat", client, user_id="ann")
+        await ours.add_items(ITEMS[:2])
+        await asyncio.to_thread(asyncio.run, ours.add_items(ITEMS[2:]))
+        assert await ours.get_items() == ITEMS
+        assert await asyncio.to_thread(asyncio.run, ours.pop_item()) == ITEMS[-1]
+        assert await ours.get_items() == ITEMS[:-1]

@@ -5,10 +5,12 @@ Code written for ``SessionManager`` moves to the service by changing one line.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from agent_cores.session.any_loop import AnyLoop, class_as_of, use_from_any_loop
 from agent_cores.session.client.arguments import INPUTS
 from agent_cores.session.client.calls import OTHER_NAMESPACE, Request
 from agent_cores.session.client.named import NamedMessageCalls
@@ -33,11 +35,32 @@ from agent_cores.session.wire import shapes
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from agent_cores.session.access.groups import GroupsOf
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
     from agent_cores.session.runtime import Runtime
+    from agent_cores.session.wire.shapes import Me
+
+
+class AnyLoopClient(AnyLoop):
+    """What a client made with ``any_loop=True`` and its views have beyond their own class."""
+
+    _known: Callable[[], Awaitable[Me]]
+
+    @property
+    def _shared(self) -> ClientRuntime:
+        runtime: ClientRuntime = self._home.runtime
+        return runtime
+
+    async def initialize(self) -> None:
+        """Check with the service that the key is valid. Calls are counted; see ``shutdown()``."""
+        await super().initialize()
+        try:
+            await self._known()  # which needs no request any more
+        except UnsupportedError:
+            await self.shutdown()
+            raise
 
 
 class SessionClient(NamedMessageCalls, SharingCalls, SessionManager):
@@ -57,7 +80,12 @@ class SessionClient(NamedMessageCalls, SharingCalls, SessionManager):
     default the system's are trusted. ``proxy`` is the address of an HTTP proxy; proxies from the
     environment are ignored. ``headers`` are sent with every request, for a gateway in front of the
     service.
+
+    A client belongs to one event loop. With ``any_loop=True`` it may be called from any loop and
+    thread, and after a fork, as a ``SessionManager`` made so; ``groups_of`` runs in its own thread.
     """
+
+    _from_any_loop: ClassVar[type[AnyLoop]] = AnyLoopClient
 
     def __init__(
         self,
@@ -71,10 +99,12 @@ class SessionClient(NamedMessageCalls, SharingCalls, SessionManager):
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
         headers: Mapping[str, str] | None = None,
+        any_loop: bool = False,
     ) -> None:
         if groups_of is not None and not callable(groups_of):
             raise ConfigurationError("groups_of is a function from a user id to names of groups")
-        transport = Transport(
+        new_transport = partial(
+            Transport,
             checked_url(base_url),
             checked_key(api_key),
             timeout=checked_seconds(timeout, "timeout"),
@@ -84,8 +114,10 @@ class SessionClient(NamedMessageCalls, SharingCalls, SessionManager):
             proxy=checked_proxy(proxy),
             headers=checked_headers(headers),
         )
-        self._shared = ClientRuntime(transport)
+        self._shared = ClientRuntime(new_transport())
         self._groups_of = groups_of
+        if any_loop:
+            use_from_any_loop(self, "_shared", partial(_renewed, new_transport))
 
     @property
     def _is_running(self) -> bool:
@@ -133,9 +165,9 @@ class SessionClient(NamedMessageCalls, SharingCalls, SessionManager):
 
     def as_operator(self, name: str) -> SessionClientOperator:
         """Return a view for the program itself; the key must have the right ``operator``."""
-        view = object.__new__(SessionClientOperator)
+        view: SessionClientOperator = object.__new__(class_as_of(self, SessionClientOperator))
         view.__dict__.update(self.__dict__)
-        view._operator = INPUTS.user_id(name, "name")
+        view.__dict__["_operator"] = INPUTS.user_id(name, "name")
         return view
 
     async def initialize(self) -> None:
@@ -187,3 +219,10 @@ class SessionClientOperator(OperatorCalls, SessionClient, SessionOperator):
     def for_namespace(self, name: str, *, groups_of: GroupsOf | None = None) -> SessionClient:
         """Return a view of the same namespace; another requires another key."""
         return SessionClient.for_namespace(self, name, groups_of=groups_of)
+
+
+def _renewed(new_transport: Callable[[], Transport], before: ClientRuntime) -> ClientRuntime:
+    """Return a runtime for a child process, for the same credential, without connections."""
+    runtime = ClientRuntime(new_transport())
+    runtime.me = before.me
+    return runtime

@@ -36,11 +36,10 @@ logger = logging.getLogger("agent_cores.session")
 class Lifetime:
     """Counts the users, calls and blocks of one manager, and keeps a thread for them.
 
-    ``after_fork`` gives the manager new connections in a child process, or raises. Without it, a
-    manager started before a fork raises ``WrongContextError`` in the child.
+    ``after_fork`` gives the manager new connections in a child process, or raises.
     """
 
-    def __init__(self, manager: Manager, *, after_fork: Callable[[], None] | None = None) -> None:
+    def __init__(self, manager: Manager, *, after_fork: Callable[[], None]) -> None:
         self._manager = manager
         self._after_fork = after_fork
         self._lock = _new_lock()  # guards everything below, and the thread's counters
@@ -102,7 +101,6 @@ class Lifetime:
         """Return the thread, and whether the call was counted, which a stopping thread refuses."""
         with self._lock:
             thread = self._thread or self._started()
-            self._check_process(thread)
             entered = not thread.stopping
             if entered:
                 thread.calls += 1
@@ -115,7 +113,7 @@ class Lifetime:
 
     def _started(self) -> PortalThread:
         _close_all_at_exit()
-        if self._was_forked and self._after_fork is not None:
+        if self._was_forked:
             self._after_fork()
         self._was_forked = self._was_stopped = False
         self._thread = PortalThread(self._manager, self._lock, self._ended)
@@ -137,11 +135,6 @@ class Lifetime:
             )
             raise WrongContextError(detail)
 
-    def _check_process(self, thread: PortalThread) -> None:
-        if thread.process_id != process_id():
-            detail = "this manager was started in another process; make a new one after a fork"
-            raise WrongContextError(detail)
-
     def user_gone(self, thread: PortalThread) -> bool:
         """Uncount a user who could not start; return whether the thread stops now."""
         with self._lock:
@@ -154,8 +147,6 @@ class Lifetime:
         """Count one user less; return the thread if it stops now."""
         with self._lock:
             thread = self._thread
-            if thread is not None:
-                self._check_process(thread)
             self._users = max(self._users - 1, 0)
             if thread is None or self._users:
                 return None
@@ -187,7 +178,7 @@ class Lifetime:
     def forked(self) -> None:
         """Drop what belongs to the parent. Called first in a child process."""
         self._lock = _new_lock()  # another thread of the parent may have held the old one
-        if self._thread is not None and self._after_fork is not None:
+        if self._thread is not None:
             self._thread = None  # kept alive by keep_in_children, and never closed here
             self._users = 0
             self._was_forked = True
