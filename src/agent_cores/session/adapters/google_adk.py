@@ -224,10 +224,12 @@ class ADKSessionService(BaseSessionService):
             return event
         stored_event = without_temporary_state(event)
         delta = divided(stored_event.actions.state_delta)
-        known = await self._known(session)
+        acting = self._acting(session.user_id)
+        ours = session_id_of(session.app_name, session.user_id, session.id)
+        known = await self._known(acting, ours, session)
         await self._shared.open(session.app_name, session.user_id, delta)
         try:
-            stored = await self._append(session, message_of(stored_event), delta.own, known)
+            stored = await _append(acting, ours, message_of(stored_event), delta.own, known)
         except LastSeqMismatchError as error:
             raise StaleSessionError(_STALE) from error
         except SessionNotFoundError as error:
@@ -242,24 +244,6 @@ class ADKSessionService(BaseSessionService):
     async def close(self) -> None:
         """Do nothing: whoever made the manager shuts it down."""
 
-    async def _append(
-        self, session: AdkSession, message: Mapping[str, Any], state: Mapping[str, Any], known: int
-    ) -> Message:
-        acting, ours = self._place(session)
-        verbs, owner = acting
-        options: dict[str, Any] = {
-            "context_updates": context_of(state) if state else None,
-            "expected_last_seq": known,
-        }
-        try:
-            return await verbs.add_message(ours, owner, **message, **options)
-        except LastSeqMismatchError:
-            raise
-        except ConflictError:
-            if not await verbs.get_messages(ours, owner, ids=[message["message_id"]]):
-                raise
-        return await verbs.add_message(ours, owner, **of_a_taken_id(message), **options)
-
     def _show(self, session: AdkSession, event: Event, seq: int, *, repeated: bool) -> Event:
         """Change the session object as the store has changed."""
         self._apply_temp_state(session, event)
@@ -271,15 +255,14 @@ class ADKSessionService(BaseSessionService):
             return event
         return self._commit_event_to_session(session, event)
 
-    async def _known(self, session: AdkSession) -> int:
+    async def _known(self, acting: Acting, session_id: str, session: AdkSession) -> int:
         """Return the last seq that a session object knows; check that the session is the user's."""
         marker = session._storage_update_marker  # noqa: SLF001 - ADK's own protocol
         if marker is not None and not _MARKER.fullmatch(marker):
             raise StaleSessionError(_FOREIGN_MARKER)
-        acting, ours = self._place(session)
-        if marker is not None and ours in self._own:
+        if marker is not None and session_id in self._own:
             return int(marker)
-        found = await self._read_own(acting, ours, 1)
+        found = await self._read_own(acting, session_id, 1)
         if found is None:
             raise _not_found(session.id)
         if marker is not None:
@@ -329,11 +312,6 @@ class ADKSessionService(BaseSessionService):
             if cursor is None:
                 return
 
-    def _place(self, session: AdkSession) -> tuple[Acting, str]:
-        """Return who acts for a session object, and on which session."""
-        ours = session_id_of(session.app_name, session.user_id, session.id)
-        return self._acting(session.user_id), ours
-
     def _acting(self, user_id: str) -> Acting:
         return Acting(self._manager, user_id_of(user_id))
 
@@ -359,6 +337,29 @@ async def _read(acting: Acting, session_id: str, limit: int) -> Session | None:
         return await acting.verbs.get_session(session_id, acting.user_id, message_limit=limit)
     except SessionNotFoundError:
         return None
+
+
+async def _append(
+    acting: Acting,
+    session_id: str,
+    message: Mapping[str, Any],
+    state: Mapping[str, Any],
+    known: int,
+) -> Message:
+    """Append a message where the session is as known; one that is stored is returned as it is."""
+    verbs, user_id = acting
+    options: dict[str, Any] = {
+        "context_updates": context_of(state) if state else None,
+        "expected_last_seq": known,
+    }
+    try:
+        return await verbs.add_message(session_id, user_id, **message, **options)
+    except LastSeqMismatchError:
+        raise
+    except ConflictError:
+        if not await verbs.get_messages(session_id, user_id, ids=[message["message_id"]]):
+            raise
+    return await verbs.add_message(session_id, user_id, **of_a_taken_id(message), **options)
 
 
 def _not_found(name: str) -> AdkNotFoundError:
