@@ -328,9 +328,15 @@ async def test_a_turn_cancelled_at_any_moment_is_given_back(manager: SessionMana
 async def test_a_timeout_of_the_caller_ends_the_verb(manager: SessionManager) -> None:
     stuck = Stuck()
     manager.lifecycle.on("session.created", stuck)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.05):
+
+    async def create() -> None:
+        async with asyncio.timeout(None) as limit:
+            call = asyncio.create_task(entered(stuck))
+            call.add_done_callback(lambda _: limit.reschedule(0))
             await manager.create_session("ann")
+
+    with pytest.raises(TimeoutError):
+        await create()
     assert stuck.ended.is_set()
 
 

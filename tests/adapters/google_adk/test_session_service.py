@@ -151,6 +151,18 @@ async def test_of_many_writers_each_event_is_stored_once(service: ADKSessionServ
     assert stored.state == {f"app:{n}": n for n in range(8)}
 
 
+async def test_agents_in_parallel_share_one_session_object(service: ADKSessionService) -> None:
+    session = await service.create_session(**APP, session_id="one")
+    events = [event(str(n), delta={f"k{n}": n, "last": n}) for n in range(40)]
+    await asyncio.gather(*(service.append_event(session, each) for each in events))
+    stored = await service.get_session(**APP, session_id="one")
+    assert stored is not None
+    assert texts(stored) == texts(session)
+    assert sorted(texts(stored)) == sorted(map(str, range(40)))
+    assert stored.state == session.state
+    await service.append_event(session, event("after"))
+
+
 async def test_partial_events_are_not_stored(service: ADKSessionService) -> None:
     session = await service.create_session(**APP, session_id="s")
     await service.append_event(session, event(partial=True))

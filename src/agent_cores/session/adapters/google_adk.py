@@ -42,6 +42,7 @@ from agent_cores.session.adapters.google_adk_state import (
     divided,
     with_prefixes,
 )
+from agent_cores.session.adapters.google_adk_turns import Turns
 from agent_cores.session.adapters.google_adk_uri import of_uri
 from agent_cores.session.adapters.ids import user_id_of
 from agent_cores.session.adapters.owner import Acting, Store, manager_of
@@ -106,6 +107,7 @@ class ADKSessionService(BaseSessionService):
         self._ttl_hours = ttl_hours
         self._shared = SharedState(self._manager)
         self._own = KnownIds()
+        self._turns = Turns()
 
     async def create_session(
         self,
@@ -218,14 +220,22 @@ class ADKSessionService(BaseSessionService):
         Raises ``StaleSessionError`` if somebody else has appended since the session was loaded.
         What an app or a user shares is written after the event; the session object changes after
         that. If the call fails in between, repeat it with the same event: it completes what is
-        missing, and stores nothing twice.
+        missing, and stores nothing twice. Concurrent calls with one session object, which agents
+        that run in parallel make, are carried out one after the other.
         """
         if event.partial:
             return event
+        ours = session_id_of(session.app_name, session.user_id, session.id)
+        async with self._turns.of(ours):
+            return await self._append_in_turn(ours, session, event)
+
+    async def close(self) -> None:
+        """Do nothing: whoever made the manager shuts it down."""
+
+    async def _append_in_turn(self, ours: str, session: AdkSession, event: Event) -> Event:
         stored_event = without_temporary_state(event)
         delta = divided(stored_event.actions.state_delta)
         acting = self._acting(session.user_id)
-        ours = session_id_of(session.app_name, session.user_id, session.id)
         known = await self._known(acting, ours, session)
         await self._shared.open(session.app_name, session.user_id, delta)
         try:
@@ -240,9 +250,6 @@ class ADKSessionService(BaseSessionService):
             return self._trim_temp_delta_state(event)  # it was delivered before
         await self._shared.write(session.app_name, session.user_id, delta)
         return self._show(session, event, stored.seq, repeated=stored.seq == known)
-
-    async def close(self) -> None:
-        """Do nothing: whoever made the manager shuts it down."""
 
     def _show(self, session: AdkSession, event: Event, seq: int, *, repeated: bool) -> Event:
         """Change the session object as the store has changed."""
