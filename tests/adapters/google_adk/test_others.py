@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import pytest
 from google.adk.errors.already_exists_error import AlreadyExistsError
@@ -109,20 +108,17 @@ async def test_what_others_wrote_is_no_event(
     assert listed.state == {"k": 1}
 
 
-@pytest.mark.parametrize(
-    "metadata",
-    [
+async def test_lists_leave_out_what_only_bears_the_tag(
+    service: ADKSessionService, manager: SessionManager
+) -> None:
+    await service.create_session(**APP, session_id="s")
+    for metadata in (
         {},
         {"adk_app": "app", "adk_user": "ann", "adk_session": "t"},
         {"adk_app": "app", "adk_user": "eve", "adk_session": 7},
         {"adk_app": "app", "adk_user": "eve", "adk_session": "t"},
-    ],
-)
-async def test_lists_leave_out_what_only_bears_the_tag(
-    service: ADKSessionService, manager: SessionManager, metadata: dict[str, Any]
-) -> None:
-    await service.create_session(**APP, session_id="s")
-    await manager.create_session("eve", {"tags": ["adk:app"], **metadata})
+    ):
+        await manager.create_session("eve", {"tags": ["adk:app"], **metadata})
     for user in ("ann", None):
         listed = (await service.list_sessions(app_name="app", user_id=user)).sessions
         assert [(each.user_id, each.id) for each in listed] == [("ann", "s")]
