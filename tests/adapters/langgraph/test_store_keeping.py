@@ -9,7 +9,16 @@ from typing import Any, TypedDict
 import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
-from langgraph.store.base import BaseStore, GetOp, Item, PutOp, SearchOp
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    InvalidNamespaceError,
+    Item,
+    ListNamespacesOp,
+    MatchCondition,
+    PutOp,
+    SearchOp,
+)
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.langgraph_store import SessionStore
@@ -156,6 +165,23 @@ async def test_a_search_op_reads_what_its_prefix_holds_and_nothing_else(
     assert await store.alist_namespaces(prefix=("docs",)) == [(*DOCS, str(n)) for n in range(3)]
     assert listed == [3, 3]
     assert sorted(read) == [f"{SESSION}:{number}" for number in range(3)]
+
+
+@pytest.mark.parametrize("labels", [("a.b",), ("a", ""), ("a", 1), ("a\x00",)])
+async def test_a_batch_refuses_the_labels_that_methods_refuse(
+    store: SessionStore, labels: Any
+) -> None:
+    for op in (
+        GetOp(labels, "a"),
+        PutOp(labels, "a", {}),
+        PutOp(labels, "a", None),
+        SearchOp(labels),
+        ListNamespacesOp((MatchCondition("prefix", labels),)),
+        ListNamespacesOp((MatchCondition("suffix", labels),)),
+    ):
+        with pytest.raises(InvalidNamespaceError):
+            await store.abatch([PutOp(DOCS, "a", {}), op])
+    assert await store.asearch(()) == []
 
 
 # ── whose it is ──────────────────────────────────────────────────────────────────────────────────

@@ -6,12 +6,14 @@ A namespace is a session of its user, an item is a message in it: see ``langgrap
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.store.base import (
     BaseStore,
     GetOp,
+    InvalidNamespaceError,
     Item,
     ListNamespacesOp,
     PutOp,
@@ -34,12 +36,10 @@ from agent_cores.session.adapters.langgraph_store_namespace import (
 from agent_cores.session.adapters.langgraph_store_sweeper import Sweeper
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.any_loop import portal_of
-from agent_cores.session.models.times import utc_now
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
     from concurrent.futures import Future
-    from datetime import datetime
 
     from langgraph.store.base import Op, Result, TTLConfig
 
@@ -53,6 +53,11 @@ _READ_TOGETHER = 8
 _MOST_OPENED = 10_000
 """Namespaces that a store remembers to have opened."""
 _SWEEP_MINUTES = 5.0
+
+
+def _utc_now() -> datetime:
+    """Return the time to the microsecond, so that an update is later than what it replaces."""
+    return datetime.now(UTC)
 
 
 class SessionStore(BaseStore):
@@ -80,7 +85,7 @@ class SessionStore(BaseStore):
         user_id: UserId | None = None,
         operator: str | None = None,
         ttl: TTLConfig | None = None,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._owner = Owner(store, user_id, operator=operator)
         self.ttl_config = ttl
@@ -146,15 +151,16 @@ class SessionStore(BaseStore):
         puts: dict[Labels, dict[str, PutOp]] = {}
         others: dict[int, SearchOp | ListNamespacesOp] = {}
         for place, op in enumerate(ops):
+            if not isinstance(op, GetOp | PutOp | SearchOp | ListNamespacesOp):
+                problem = f"Unknown operation type: {type(op)}"
+                raise ValueError(problem)  # noqa: TRY004 - as LangGraph's own stores
+            _check_labels(op)
             if isinstance(op, GetOp):
                 gets.setdefault(tuple(op.namespace), {})[place] = op
             elif isinstance(op, PutOp):
                 puts.setdefault(tuple(op.namespace), {})[op.key] = op
-            elif isinstance(op, SearchOp | ListNamespacesOp):
-                others[place] = op
             else:
-                problem = f"Unknown operation type: {type(op)}"
-                raise ValueError(problem)  # noqa: TRY004 - as LangGraph's own stores
+                others[place] = op
         found = await _all(self._get(acting, labels, each, now) for labels, each in gets.items())
         for part in found:
             for place, item in part.items():
@@ -285,6 +291,18 @@ async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         if isinstance(outcome, BaseException):
             raise outcome
     return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+
+def _check_labels(op: Op) -> None:
+    """Refuse what the methods that take one namespace refuse; a batch gets here without them."""
+    if isinstance(op, ListNamespacesOp):
+        labels = [label for each in op.match_conditions or () for label in each.path]
+    else:
+        labels = list(op.namespace_prefix if isinstance(op, SearchOp) else op.namespace)
+    for label in labels:
+        if not isinstance(label, str) or not label or "." in label or "\x00" in label:
+            problem = f"a label is text that is not empty, without '.' and NUL, not {label!r}"
+            raise InvalidNamespaceError(problem)
 
 
 def _item(labels: Labels, item: StoredItem) -> Item:
