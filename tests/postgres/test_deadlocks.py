@@ -1,21 +1,17 @@
-"""A hundred callers in four processes write to twenty sessions, and none deadlocks."""
+"""No two batches deadlock: sessions are locked by rising key, counters by namespace."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
-from asyncio.subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.sql.errors import DeadlockError
+from agent_cores.session.storage.sql.hot import Append, append_all
 from agent_cores.session.testing.samples import creation, new_context, new_header
-from tests.postgres.hammer import SESSIONS
-from tests.postgres.support import connected, consecutive_ids, uncommitted, waits_for_lock
+from tests.postgres.support import connected, uncommitted, waits_for_lock
 from tests.sql_stores import append, change, create
 
 if TYPE_CHECKING:
@@ -24,36 +20,39 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-SECONDS = "60" if os.environ.get("CI") else "6"
-PROCESSES = 4
-CALLERS = 25
 BLOCKED_BY = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid))"
 LOCK = "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE"
+REWRITE = "UPDATE sessions SET format = format WHERE session_id = $1"
+"""A row that is written anew comes last in a scan of the table."""
+FREE = "SELECT session_id FROM sessions ORDER BY session_key FOR UPDATE SKIP LOCKED"
 EVERY_SHARD = """
 INSERT INTO counters SELECT namespace, shard, 0
 FROM (VALUES ('early'), ('later')) AS names(namespace), generate_series(0, 15) AS shard
 ON CONFLICT DO NOTHING
 """
 DEADLOCK = "DO $$ BEGIN RAISE EXCEPTION 'deadlock' USING ERRCODE = 'deadlock_detected'; END $$"
-DEADLOCKS = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
 
 
-async def test_nobody_deadlocks_and_every_acknowledged_message_is_there_once(
-    provider: PostgresProvider, url: str
+@pytest.mark.parametrize("path", ["hot", "generic"])
+async def test_a_batch_that_waits_for_a_session_holds_exactly_those_before_it(
+    provider: PostgresProvider, url: str, path: str
 ) -> None:
-    for number in range(SESSIONS):
-        await create(provider, f"s{number}", incarnation=number + 1)
-    async with connected(url) as connection:
-        before = await connection.fetchval(DEADLOCKS)
-    outputs = await asyncio.gather(*(hammer(url) for _ in range(PROCESSES)))
-    async with connected(url) as connection:
-        assert await connection.fetchval(DEADLOCKS) == before
-    acknowledged = [message_id for output in outputs for message_id in output]
-    stored: list[str] = []
-    for number in range(SESSIONS):
-        stored += await consecutive_ids(provider, f"s{number}")
-    assert len(acknowledged) > SESSIONS
-    assert sorted(stored) == sorted(acknowledged)
+    headers = [await create(provider, name) for name in ("c", "a", "d", "b")]  # keys rise
+    names = [header.session_id for header in headers]
+    free: list[list[str]] = []
+    async with connected(url) as one, connected(url) as other:
+        for name in names:
+            changes = [append(header, f"before {name}") for header in reversed(headers)]
+            for each in reversed(names):  # to a scan, the last key comes first
+                await one.execute(REWRITE, each)
+            async with one.transaction():
+                await one.execute(LOCK, name)
+                batch = asyncio.ensure_future(carry_out(provider, *changes, path=path))
+                while not await other.fetchval(BLOCKED_BY, one.get_server_pid()):
+                    pass
+                free.append([row["session_id"] for row in await other.fetch(FREE)])
+            await batch
+    assert free == [names[place + 1 :] for place in range(len(names))]
 
 
 async def test_a_session_that_appears_while_a_batch_waits_is_not_locked_after_later_ones(
@@ -110,16 +109,14 @@ async def test_a_deadlock_is_counted(provider: PostgresProvider) -> None:
     assert provider.deadlocks == 1
 
 
-async def carry_out(provider: PostgresProvider, *changes: Change) -> None:
-    async with uncommitted(provider, *changes):
-        pass
-
-
-async def hammer(url: str) -> list[str]:
-    """Run one process; return the ids that it was told were stored."""
-    command = (sys.executable, "-m", "tests.postgres.hammer", url, SECONDS, str(CALLERS))
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
-    out, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    acknowledged: list[str] = json.loads(out)
-    return acknowledged
+async def carry_out(provider: PostgresProvider, *changes: Change, path: str = "generic") -> None:
+    """Apply changes in one transaction, all of them."""
+    if path == "generic":
+        async with uncommitted(provider, *changes):
+            return
+    database = provider.database
+    appends = [item for item in map(Append.of, changes) if item is not None]
+    applied = await append_all(
+        database, appends, sent_at=None, deadline=database.deadline(), lock_wait=database.timeout
+    )
+    assert [item is not None for item in applied] == [True] * len(changes)

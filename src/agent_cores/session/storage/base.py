@@ -24,7 +24,7 @@ Rules for every method:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
@@ -34,7 +34,7 @@ from agent_cores.session.storage.defaults import Defaults
 from agent_cores.session.storage.reference_count import counted_initialize, counted_shutdown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
 
     from agent_cores.session.models.change import Applied, Change
@@ -78,7 +78,7 @@ class StorageProvider(ABC):
         if "initialize" in vars(cls):
             cls.initialize = counted_initialize(cls.initialize)  # type: ignore[method-assign]
         if "shutdown" in vars(cls):
-            cls.shutdown = counted_shutdown(cls.shutdown)  # type: ignore[method-assign]
+            cls.shutdown = counted_shutdown(_after_changes(cls.shutdown))  # type: ignore[method-assign]
 
     # ── the seven ────────────────────────────────────────────────────────────────────────────────
 
@@ -162,8 +162,9 @@ class StorageProvider(ABC):
         """Finish the accepted writes, then close what this provider opened, and only that.
 
         Each manager calls this once for its ``initialize``; only the last call runs the method of a
-        subclass.
+        subclass, once the changes that the default ``apply`` has accepted are saved.
         """
+        await self._defaults.stop()
 
     async def store_time(self) -> datetime | None:
         """Return the time of the store's own clock; ``None`` if it has none."""
@@ -246,3 +247,14 @@ class StorageProvider(ABC):
     def _defaults(self) -> Defaults:
         """The five made of the seven; made on first use, since a subclass need not call us."""
         return Defaults(self)
+
+
+def _after_changes(shutdown: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """Return a ``shutdown`` that first finishes the changes of the default ``apply``."""
+
+    @wraps(shutdown)
+    async def after_changes(provider: StorageProvider) -> None:
+        await provider._defaults.stop()  # noqa: SLF001 - ours
+        await shutdown(provider)
+
+    return after_changes

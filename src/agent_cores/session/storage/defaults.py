@@ -8,12 +8,15 @@ for every session.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 import msgspec
 
+from agent_cores.session.deadline import start_task
 from agent_cores.session.models.change import apply_change
 from agent_cores.session.models.query import Ended, matches, order_key
 from agent_cores.session.storage.every_session import EverySession
@@ -22,12 +25,16 @@ from agent_cores.session.storage.storage_ids import split_storage_id, storage_id
 from agent_cores.session.storage.whole_sessions import session_after, snapshot_of, state_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine
     from datetime import datetime
 
     from agent_cores.session.models.change import Applied, Change
     from agent_cores.session.models.query import Found, Query
     from agent_cores.session.models.session import Session, SessionMetadata, SessionStatus
     from agent_cores.session.models.snapshot import Snapshot, Window
+
+_LONGEST_STOP = 10.0
+"""Seconds that a shutdown waits for changes and saves in flight."""
 
 
 class WholeSessionStore(Protocol):
@@ -63,6 +70,7 @@ class Defaults:
         self._store = store
         self._every_session = EverySession(store)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._saves: dict[str, asyncio.Task[Any]] = {}
 
     async def read(
         self, namespace: str, session_id: str, *, context: bool, window: Window | None
@@ -74,19 +82,24 @@ class Defaults:
         return snapshot_of(_with_own_id(session), context=context, window=window)
 
     async def apply(self, change: Change) -> Applied:
-        """Load the session, run ``apply_change``, and save or delete the session."""
+        """Load the session, run ``apply_change``, and save or delete the session.
+
+        A caller who is cancelled before the save begins takes the change back; after that, the
+        save goes on without its caller, and the session is locked until it is over.
+        """
         stored_id = storage_id(change.namespace, change.session_id)
-        async with self._lock(stored_id):
+        async with self._locked(stored_id):
             loaded = await self._store.load_session(stored_id)
             session = None if loaded is None else _with_own_id(loaded)
             change = change.as_of(change.applied_at())
             applied = apply_change(state_of(session, change), change)
             if applied.deleted:
-                await self._store.delete_session(stored_id)
+                await self._finish(stored_id, self._store.delete_session(stored_id))
             elif applied.writes:
                 after = session_after(session, applied)
                 header = msgspec.structs.replace(after.metadata, session_id=stored_id)
-                await self._store.save_session(msgspec.structs.replace(after, metadata=header))
+                after = msgspec.structs.replace(after, metadata=header)
+                await self._finish(stored_id, self._store.save_session(after))
             return applied
 
     async def find(self, query: Query) -> Found:
@@ -114,11 +127,12 @@ class Defaults:
             if not _came_due(header, at):
                 continue
             stored_id = storage_id(header.namespace, header.session_id)
-            async with self._lock(stored_id):
+            async with self._locked(stored_id):
                 session = await self._store.load_session(stored_id)
                 if session is None or not _came_due(session.metadata, at):
                     continue
-                await self._store.save_session(_put_off(session, at, lease_seconds))
+                leased = _put_off(session, at, lease_seconds)
+                await self._finish(stored_id, self._store.save_session(leased))
                 if session.metadata.is_expired(at):
                     taken.append(Ended.of(_with_own_id(session).metadata))
         return taken
@@ -140,11 +154,42 @@ class Defaults:
         sessions = await self._every_session.of(owner_id)
         return [_with_own_id(session).metadata for session in sessions]
 
-    def _lock(self, stored_id: str) -> asyncio.Lock:
+    async def stop(self) -> None:
+        """Finish the changes that were accepted; cancel saves that take longer than 10 seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_STOP):
+                for stored_id in {*self._locks, *self._saves}:
+                    async with self._locked(stored_id):  # after all that wait for it
+                        pass
+        for save in self._saves.values():
+            save.cancel()
+
+    @asynccontextmanager
+    async def _locked(self, stored_id: str) -> AsyncIterator[None]:
+        """Keep others away from a session; wait for a save whose caller was cancelled."""
         lock = self._locks.get(stored_id)
         if lock is None:
             lock = self._locks[stored_id] = asyncio.Lock()
-        return lock
+        async with lock:
+            if stored_id in self._saves:
+                await asyncio.wait([self._saves[stored_id]])
+            yield
+
+    async def _finish(self, stored_id: str, save: Coroutine[Any, Any, object]) -> None:
+        """Run a save of a locked session to its end, even if its caller is cancelled.
+
+        What is cancelled half way may go on in a thread or at a server, and would then overwrite
+        what others save in between.
+        """
+        task = self._saves[stored_id] = start_task(save)
+        task.add_done_callback(partial(self._forget, stored_id))
+        await asyncio.shield(task)
+
+    def _forget(self, stored_id: str, save: asyncio.Task[Any]) -> None:
+        """Forget a save, and retrieve its error in place of a cancelled caller."""
+        del self._saves[stored_id]
+        if not save.cancelled():
+            save.exception()
 
 
 def _with_own_id(session: Session) -> Session:

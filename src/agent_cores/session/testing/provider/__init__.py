@@ -7,6 +7,7 @@ from agent_cores.session.testing.provider.changes import ChangeCases
 from agent_cores.session.testing.provider.concurrency import ConcurrencyCases
 from agent_cores.session.testing.provider.creates import CreateCases
 from agent_cores.session.testing.provider.isolation import IsolationCases
+from agent_cores.session.testing.provider.late_saves import LateSaveCases
 from agent_cores.session.testing.provider.listing import ListingCases
 from agent_cores.session.testing.provider.lost_answers import LostAnswerCases
 from agent_cores.session.testing.provider.processes import ProcessCases
@@ -33,6 +34,7 @@ class ProviderContract(
     ListingCases,
     SettlingCases,
     SweepingCases,
+    LateSaveCases,
     ConcurrencyCases,
     ProcessCases,
     IsolationCases,
