@@ -43,6 +43,7 @@ from agent_cores.session.models import (
     apply_change,
 )
 from agent_cores.session.models.change import _write, hot_append
+from agent_cores.session.models.selection import END
 from agent_cores.session.testing.samples import (
     change_of,
     creation,
@@ -224,6 +225,34 @@ def test_a_removal_takes_what_the_state_offers_and_keeps_the_numbering() -> None
     applied = apply_change(state, change_of(header, LATER, remove=SeqRange(7, 9)))
     assert applied.removed == ((9, "i"), (7, "g"))
     assert (applied.header.last_seq, applied.header.message_count) == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("stored_after", "known_at", "replayed"),
+    [(None, 5, False), (4, 5, True), (5, 5, False), (4, 3, False)],
+)
+def test_a_replacement_is_a_replay_only_if_its_messages_came_after_what_was_last(
+    stored_after: int | None, known_at: int, *, replayed: bool
+) -> None:
+    message = new_message("m", at=AT)
+    stored_message = msgspec.structs.replace(message, seq=known_at)
+    state = State(
+        header=stored(last_seq=5, message_count=3),
+        known={"m": stored_message},
+        removable=((5, "x"), (4, "y"), (3, "z")),
+    )
+    change = change_of(
+        stored(last_seq=5, message_count=3),
+        LATER,
+        append=(message,),
+        remove=SeqRange(3, END),
+        stored_after=stored_after,
+    )
+    applied = apply_change(state, change)
+    assert applied.replayed == replayed
+    if not replayed:
+        assert [added.seq for added in applied.added] == [6]
+        assert len(applied.removed) == 3
 
 
 def hot(header: SessionMetadata | None, **parts: Any) -> Change:  # noqa: ANN401

@@ -11,7 +11,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agent_cores.session.access.access_control import Action, Caller, owner_view
-from agent_cores.session.append_gate import AppendGate
 from agent_cores.session.backoff import Backoff
 from agent_cores.session.codec import decode_message
 from agent_cores.session.creation import Creation
@@ -65,7 +64,6 @@ class Engine(Reader):
             cached_header_bytes=cached_header_bytes,
         )
         self.lifecycle = lifecycle
-        self.append_gate = AppendGate()
 
     async def create(
         self, scope: Scope, caller: Caller, change: Change, *, deadline: float | None = None
@@ -101,9 +99,6 @@ class Engine(Reader):
         Pauses between retries grow until ``SESSION_TIMEOUT``. Then ``ConflictError`` is raised, or
         ``StorageUnavailableError`` after a lost response.
         """
-        gate = self.append_gate
-        if gate.is_closed_for(decision.key) and change.is_plain_append:
-            await gate.wait(decision.key, decision.deadline)
         deadlines, applied = self._deadlines, None
         refusal: SessionError | None = None
         task = deadlines.enter(decision.deadline)

@@ -40,6 +40,7 @@ class RetryPolicy:
         self._recognised = bool(change.append) or change.update is not None
         self._done_if = done_if
         self._revision: int | None = None
+        self._last_seq: int | None = None
 
     async def response_lost(self, error: StorageUnavailableError, header: SessionMetadata) -> None:
         """Wait before the change is sent again; raise if it must not be, or if time is up.
@@ -49,7 +50,8 @@ class RetryPolicy:
         if self.lost is None and (self._done_if is None or not error.outcome_unknown):
             raise error
         if self.lost is None:
-            self.lost, self._revision = error, header.revision
+            self.lost = error
+            self._revision, self._last_seq = header.revision, header.last_seq
         await self.wait(self.lost)
 
     def to_retry(self, change: Change) -> Change:
@@ -58,11 +60,17 @@ class RetryPolicy:
         After a lost response an append expects the revision from before it. If its messages are
         stored, it is answered as a replay before that is compared. If they are not, they were never
         stored, or they were removed since, and a removal raises the revision. So does an update: a
-        message that differs from it was never updated, or was updated again since.
+        message that differs from it was never updated, or was updated again since. The messages of
+        a replacement have new seqs.
         """
-        if self.lost is None or not self._recognised or change.expected_revision is not None:
+        if self.lost is None or not self._recognised:
             return change
-        return msgspec.structs.replace(change, expected_revision=self._revision)
+        revision, last_seq = change.expected_revision, change.stored_after
+        return msgspec.structs.replace(
+            change,
+            expected_revision=self._revision if revision is None else revision,
+            stored_after=self._last_seq if last_seq is None else last_seq,
+        )
 
     def outcome_still_unknown(self, refusal: SessionError) -> bool:
         """Whether the change may have been applied although this retry was refused."""

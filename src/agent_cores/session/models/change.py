@@ -79,8 +79,9 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     the range to remove, as they were read with ``basis``: a provider may rely on them if its write
     is guarded by the revision and the last seq. A create replaces an expired session under its id
     only if ``replaces`` is set; with ``overwrite``, any session. Only a ``SeqRange`` can be removed
-    together with an append, which then replaces it. An ``update`` neither appends nor removes.
-    ``settle`` needs a session with the hold ``opening`` and comes alone.
+    together with an append, which then replaces it. ``stored_after`` is set if such a change may
+    have been applied before: then its messages have seqs above that. An ``update`` neither appends
+    nor removes. ``settle`` needs a session with the hold ``opening`` and comes alone.
     """
 
     namespace: str
@@ -93,6 +94,7 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     create: SessionMetadata | None = None
     overwrite: bool = False
     replaces: bool = True
+    stored_after: int | None = None
     append: tuple[StoredMessage, ...] = ()
     remove: Removal | None = None
     update: MessageUpdate | None = None
@@ -184,7 +186,7 @@ def apply_change(state: State, change: Change) -> Applied:
         return _create(state.header, change, change.create)
     header = change.check_decision(state.header)
     if change.append and change.remove is not None:
-        state = _without_replaced(state, change.remove)
+        state = _without_replaced(state, change, change.remove)
     updated = None
     if change.update is not None:
         updated = updated_message(header, state.known, change.update, change.at)
@@ -258,21 +260,24 @@ def _create(stored: SessionMetadata | None, change: Change, given: SessionMetada
     )
 
 
-def _without_replaced(state: State, replaced: Removal) -> State:
+def _without_replaced(state: State, change: Change, replaced: Removal) -> State:
     """Return the state without the known messages that a change replaces: their ids are free.
 
-    A message known from before them cannot come after them again. One known from behind them was
-    appended by this very change, whose response was lost.
+    A message known from before them cannot come after them again. One from behind them is kept, and
+    so are those that this very change appended, if it was applied before.
     """
     if not isinstance(replaced, SeqRange):
         raise InvalidInputError("remove", "is not a range of seqs; only that can be replaced")
-    known = {}
     for message_id, message in state.known.items():
         if message.seq < replaced.first:
             detail = f"message id {message_id!r} is stored before the messages to replace"
             raise ConflictError(detail)
-        if message.seq > replaced.last:
-            known[message_id] = message
+    kept_after = replaced.last
+    if change.stored_after is not None:
+        seqs = [message.seq for message in state.known.values()]
+        if len(seqs) == len(change.append) and min(seqs) > change.stored_after:
+            kept_after = change.stored_after
+    known = {id_: message for id_, message in state.known.items() if message.seq > kept_after}
     return msgspec.structs.replace(state, known=known)
 
 

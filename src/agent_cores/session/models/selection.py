@@ -16,6 +16,10 @@ Messages = tuple[tuple[int, str], ...]
 """``(seq, id)`` of messages."""
 
 
+END = 2**53
+"""A seq that no message reaches."""
+
+
 class SeqRange(msgspec.Struct, frozen=True):
     """The messages from ``first`` to ``last`` seq, both included; removed from the last one on."""
 

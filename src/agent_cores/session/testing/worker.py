@@ -66,6 +66,25 @@ class Orders:
         )
         return [message.seq for message in messages]
 
+    async def do_start_appending(self, session_id: str, user_id: str, callers: int) -> None:
+        """Append messages without a pause until ``stop_appending``."""
+        self._appending = True
+        self._appenders = [
+            asyncio.create_task(self._keep_appending(session_id, user_id)) for _ in range(callers)
+        ]
+
+    async def do_stop_appending(self) -> list[int]:
+        """Stop, and return the seqs of all messages."""
+        self._appending = False
+        return [seq for seqs in await asyncio.gather(*self._appenders) for seq in seqs]
+
+    async def _keep_appending(self, session_id: str, user_id: str) -> list[int]:
+        seqs = []
+        while self._appending:
+            added = await self._manager.add_message(session_id, user_id, "user", "more")
+            seqs.append(added.seq)
+        return seqs
+
     async def do_append(self, session_id: str, ids: list[str]) -> list[int]:
         """Append messages to the provider, each in its own concurrent change; return their seqs."""
         snapshot = await self._provider.read("default", session_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +16,7 @@ from agent_cores.session.errors import (
     RevisionMismatchError,
 )
 from agent_cores.session.inputs import expected_state, optional_number, whole_number
-from agent_cores.session.models.selection import SeqRange
+from agent_cores.session.models.selection import END, SeqRange
 from agent_cores.session.models.version import NOTHING, Expected
 from agent_cores.session.verbs.appending import AppendingVerbs, AppendOptions
 from agent_cores.session.verbs.half_way import raise_half_way
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 _KEPT_CHANGING = "others changed the session at each attempt within SESSION_TIMEOUT"
 _LONGEST_PAUSE = 0.05
-"""In seconds. An attempt succeeds only if nobody appends meanwhile, so it may take many of them."""
+"""In seconds. An attempt succeeds only if nobody else changes the session meanwhile."""
 
 
 class TailVerbs(AppendingVerbs):
@@ -150,39 +149,23 @@ class TailVerbs(AppendingVerbs):
             return first, options.change(self._inputs, decision, append)
 
         first, change = await self._checked(decision, checked)
-        with ExitStack() as held_back:
-            return await self._retry_replace(decision, change, first, options, held_back)
-
-    async def _retry_replace(
-        self,
-        decision: Decision,
-        change: Change,
-        first: int,
-        options: AppendOptions,
-        held_back: ExitStack,
-    ) -> Applied:
-        """Replace; after a first failure this manager's appends to the session wait."""
-        last, is_first = change.expected_last_seq, True
-        backoff, learned = Backoff(until=decision.deadline, longest=_LONGEST_PAUSE), False
-        while True:
-            if last is None:
-                last = decision.header.last_seq
-            change = msgspec.structs.replace(
-                change, remove=SeqRange(first, last), expected_last_seq=last
-            )
-            try:
-                applied = await self._engine.apply(decision, change, done_if=())
-            except LastSeqMismatchError as error:
-                if options.expected_last_seq is not None:
-                    raise
-                if is_first:
-                    held_back.enter_context(self._engine.append_gate.closed_for(decision.key))
-                    is_first = False
-                if learned:  # another append came first, even though nothing was waited for
-                    await _wait(backoff, error)
-                last, learned = error.actual, not learned
-            else:
-                return applied
+        given = options.expected_last_seq
+        change = msgspec.structs.replace(
+            change,
+            remove=SeqRange(first, END),
+            expected_last_seq=decision.header.last_seq if given is None else given,
+            stored_after=given,
+        )
+        try:
+            return await self._engine.apply(decision, change, done_if=())
+        except LastSeqMismatchError as error:
+            if given is not None:
+                raise
+            # Only after a lost response does it matter what was the last seq. From here on, what
+            # others append is replaced too, so that they cannot prevent this however fast they are.
+            decision.header = msgspec.structs.replace(decision.header, last_seq=error.actual)
+        change = msgspec.structs.replace(change, expected_last_seq=None)
+        return await self._engine.apply(decision, change, done_if=())
 
     async def pop_messages(
         self,
@@ -195,10 +178,11 @@ class TailVerbs(AppendingVerbs):
     ) -> list[Message]:
         """Remove the last ``count`` messages in one write and return them, oldest first.
 
-        Concurrent calls never return the same message. One call removes at most 1,000 messages, and
-        no more than fit on a page (4 MiB, ``SESSION_MAX_PAGE_BYTES``). The list is empty if there
-        are no messages. If the response is lost, ``StorageUnavailableError.outcome_unknown`` is
-        true.
+        Concurrent calls never return the same message. What others append once the messages have
+        been read stays; ``expected_last_seq`` refuses that. One call removes at most 1,000
+        messages, and no more than fit on a page (4 MiB, ``SESSION_MAX_PAGE_BYTES``). The list is
+        empty if there are no messages. If the response is lost,
+        ``StorageUnavailableError.outcome_unknown`` is true.
         """
         action = Action.POP
 
@@ -210,28 +194,6 @@ class TailVerbs(AppendingVerbs):
             )
 
         window, last_seq, token = await self._valid(checked, session_id, user_id, action)
-        with ExitStack() as held_back:
-            return await self._pop(
-                session_id,
-                user_id,
-                window=window,
-                last_seq=last_seq,
-                token=token,
-                held_back=held_back,
-            )
-
-    async def _pop(
-        self,
-        session_id: str,
-        user_id: str,
-        *,
-        window: Window | None,
-        last_seq: int | None,
-        token: str | None,
-        held_back: ExitStack,
-    ) -> list[Message]:
-        """Pop; after a first failure this manager's appends to the session wait."""
-        action, is_first = Action.POP, True
         backoff: Backoff | None = None
         while True:
             deadline = None if backoff is None else backoff.until
@@ -245,19 +207,14 @@ class TailVerbs(AppendingVerbs):
             change = decision.change(
                 Expected(header.revision, header.incarnation),
                 remove=SeqRange(first, header.last_seq),
-                expected_last_seq=header.last_seq if last_seq is None else last_seq,
+                expected_last_seq=last_seq,
                 turn=token,
                 removable=tuple([(message.seq, message.id) for message in found]),
             )
             change = msgspec.structs.replace(change, basis=header)
             try:
                 applied = await self._engine.apply(decision, change)
-            except (LastSeqMismatchError, RevisionMismatchError) as error:
-                if last_seq is not None and isinstance(error, LastSeqMismatchError):
-                    raise
-                if is_first:
-                    held_back.enter_context(self._engine.append_gate.closed_for(decision.key))
-                    is_first = False
+            except RevisionMismatchError as error:
                 await _wait(backoff, error)
             else:
                 if applied.removed:

@@ -336,14 +336,15 @@ class _SlowPath:
 def _state_read_before(change: Change) -> State | None:
     """Return the state that the caller read; ``None`` if it does not prove that it still holds.
 
-    What a session holds after a seq follows from its revision and its last seq, and the write is
-    guarded with both.
+    What a session holds up to its last seq follows from its revision, with which the write is
+    guarded.
     """
     basis, remove = change.basis, change.remove
-    is_guarded = change.expected_revision is not None and change.expected_last_seq is not None
-    if change.removable is None or basis is None or not is_guarded:
+    if change.removable is None or basis is None or change.expected_revision is None:
         return None
-    if not isinstance(remove, SeqRange) or change.message_ids or change.context_keys:
+    if not isinstance(remove, SeqRange) or remove.last > basis.last_seq:
+        return None
+    if change.message_ids or change.context_keys:
         return None
     return State(header=basis, removable=change.removable)
 

@@ -17,6 +17,7 @@ from agent_cores.session.codec import (
 from agent_cores.session.models.change import Applied, Change, HotAppend
 from agent_cores.session.models.message import StoredMessage, numbered
 from agent_cores.session.models.representation import hides
+from agent_cores.session.models.selection import END, SeqRange
 from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.times import EPOCH, to_millis
 from agent_cores.session.storage.redis.keys import CONTEXT_PREFIX
@@ -38,7 +39,8 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``at``: the write is refused if the session, or ``valid_until``, ends by then; the time since
     ``sent``, by the server's clock, is added to it. ``absent``: the session must not exist;
     ``erased``: its header must be gone. ``append`` has ``(seq or 0, id, record)``, ``update``
-    ``(seq, record)``, ``remove`` ``(seq, id)``, ``set`` alternating names and values. ``ends``
+    ``(seq, record)``, ``remove`` ``(seq, id)``, ``set`` alternating names and values. ``later`` are
+    the first and last entry of what may have been appended since, and is removed too. ``ends``
     replaces the stored end if it is later, or always if ``exactly``; ``""`` means never.
     ``active_at`` updates the times of activity; ``revised`` updates ``listed_at`` even if it is
     recent. ``last_seq`` replaces the stored one if it is higher.
@@ -56,6 +58,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     append: tuple[tuple[int, str, str], ...] = ()
     update: tuple[int, str] | None = None
     remove: tuple[tuple[int, str], ...] = ()
+    later: tuple[str, str] | None = None
     set: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     active_at: str | None = None
@@ -174,6 +177,7 @@ def change_write(
         append=_entries(added),
         update=None if applied.updated is None else (applied.updated.seq, _record(applied.updated)),
         remove=applied.removed,
+        later=_later(before, change),
         set=(*_texts(fields), *_context_texts(applied)),
         drop=(
             *(name for name, value in fields.items() if value is None),
@@ -236,6 +240,16 @@ def _guards(before: SessionMetadata, *more: str) -> dict[str, str]:
 
 def _seq_guard(change: Change) -> list[str]:
     return [] if change.expected_last_seq is None else ["last_seq"]
+
+
+def _later(before: SessionMetadata, change: Change) -> tuple[str, str] | None:
+    """Return the range of entries that are replaced too, if others append them first."""
+    remove = change.remove
+    if not change.append or not isinstance(remove, SeqRange):
+        return None
+    if change.expected_last_seq is not None or remove.last <= before.last_seq:
+        return None
+    return f"{max(remove.first, before.last_seq + 1)}-0", f"{min(remove.last, END)}-0"
 
 
 def _sets_ttl(change: Change) -> bool:

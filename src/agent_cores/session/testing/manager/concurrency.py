@@ -17,6 +17,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
 )
 from agent_cores.session.testing.manager.cases import ManagerCases, texts
+from agent_cores.session.testing.manager.messages import said
 
 if TYPE_CHECKING:
     from agent_cores.session.session_manager import SessionManager
@@ -66,16 +67,18 @@ class ConcurrencyCases(ManagerCases):
         await one.add_message(talk, "ann", "user", "two")
         assert await texts(one, talk) == ["one", "two"]
 
+    @pytest.mark.parametrize("which", ["the same manager", "another manager"])
     async def test_tasks_that_append_without_a_pause_starve_neither_a_replacement_nor_a_pop(
-        self, manager: SessionManager, talk: str
+        self, manager: SessionManager, second: SessionManager, talk: str, which: str
     ) -> None:
+        appending = second if which == "another manager" else manager
         await manager.add_message(talk, "ann", "user", "first")
         done = asyncio.Event()
-        said: list[int] = []
+        added: list[int] = []
 
         async def append() -> None:
             while not done.is_set():
-                said.append((await manager.add_message(talk, "ann", "user", "more")).seq)
+                added.append((await appending.add_message(talk, "ann", "user", "more")).seq)
 
         tasks = [asyncio.create_task(append()) for _ in range(4)]
         gone: list[int] = []
@@ -90,8 +93,19 @@ class ConcurrencyCases(ManagerCases):
             done.set()
             await asyncio.gather(*tasks)
         assert len(set(gone)) == len(gone) == 6
-        assert len(set(said)) == len(said)
+        assert len(set(added)) == len(added)
         assert (await texts(manager, talk))[:2] == ["first", "new"]
+
+    @pytest.mark.parametrize("content", ["4", "changed"])
+    async def test_a_replacement_that_keeps_an_id_of_another_managers_append_replaces_all(
+        self, manager: SessionManager, second: SessionManager, talk: str, content: str
+    ) -> None:
+        await manager.add_messages(talk, "ann", said(1, 2, 3))
+        await second.add_messages(talk, "ann", said(4, 5))
+        kept = [{"id": "m4", "role": "user", "content": content}]
+        [new] = await manager.replace_messages(talk, "ann", kept, after_seq=3)
+        assert new.seq == 6
+        assert await texts(manager, talk) == ["1", "2", "3", content]
 
     async def test_writers_of_different_context_keys_never_undo_each_other(
         self, manager: SessionManager, second: SessionManager, talk: str

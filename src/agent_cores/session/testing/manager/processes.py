@@ -218,6 +218,27 @@ class ProcessCases(ManagerCases):
         new = await manager.replace_messages(talk, "ann", said(4), after_seq=1)
         assert await texts(manager, talk) == ["1", new[0].content]
 
+    async def test_a_process_that_appends_without_a_pause_starves_neither_a_replacement_nor_a_pop(
+        self, manager: SessionManager, talk: str, other: OtherProcess | None
+    ) -> None:
+        if other is None:
+            return
+        await manager.add_messages(talk, "ann", said(*range(1, 11)))
+        await other.do("start_appending", session_id=talk, user_id="ann", callers=8)
+        popped = [await manager.pop_messages(talk, "ann") for _ in range(5)]
+        gone = [message.seq for messages in popped for message in messages]
+        for number in range(11, 16):
+            await manager.replace_messages(talk, "ann", said(number), after_seq=1)
+        added = await other.do("stop_appending")
+        first, new, *later = await manager.get_session_messages(talk, "ann", 1_000, after_seq=0)
+        assert (first.content, new.content) == ("1", "15")
+        stayed = sorted(seq for seq in added if seq > new.seq)
+        assert [message.seq for message in later] == stayed[: len(later)]
+        header = (await manager.get_session(talk, "ann")).metadata
+        assert header.message_count == 2 + len(stayed)
+        assert len(set(gone)) == len(gone) == 5
+        assert set(gone) <= {*range(2, 11), *added}
+
     async def test_a_turn_and_a_revision_hold_across_processes(
         self, manager: SessionManager, talk: str, other: OtherProcess | None
     ) -> None:

@@ -67,6 +67,14 @@ elseif #append + #remove > 0 or update then  -- a session that lost a key is not
 end
 local expires_anew = count == 0 or not ended or update
 
+if write.later then  -- others may have appended it since the session was read
+  local entries = call('XRANGE', messages, write.later[1], write.later[2])
+  if #entries > 0 and #remove == 0 then return false end  -- a removal raises the revision
+  for _, entry in ipairs(entries) do
+    remove[#remove + 1] = {entry[1]:sub(1, -3), entry[2][2]:match('^[^\n]*')}
+  end
+end
+
 local going = {}  -- ids that this write removes are free again
 for _, message in ipairs(remove) do going[message[2]] = true end
 
