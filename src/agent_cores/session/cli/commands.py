@@ -9,6 +9,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from agent_cores.session import __version__
+from agent_cores.session.cli.backup import backup
 from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
 from agent_cores.session.cli.moving import copy, export, import_file
@@ -32,6 +33,7 @@ app.command(list_sessions, name="list")
 app.command(import_file, name="import")
 app.command(export)
 app.command(copy)
+app.command(backup)
 for command in (show, send, share, stats, clean, erase):
     app.command(command)
 

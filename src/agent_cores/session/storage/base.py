@@ -36,6 +36,7 @@ from agent_cores.session.storage.reference_count import counted_initialize, coun
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+    from pathlib import Path
 
     from agent_cores.session.models.change import Applied, Change
     from agent_cores.session.models.query import Ended, Found, Query
@@ -66,10 +67,20 @@ class Counts(msgspec.Struct, frozen=True):
     due: int
 
 
+class BackedUp(msgspec.Struct, frozen=True):
+    """What a backup holds, and the size of its file in bytes."""
+
+    sessions: int
+    messages: int
+    bytes: int
+
+
 class StorageProvider(ABC):
     """A store of sessions. Implement the seven abstract methods; the rest has defaults."""
 
     capabilities: ClassVar[Capabilities] = Capabilities()
+    backup_command: ClassVar[str | None] = None
+    """The command that backs up such a store, if that is not ``back_up``; FILE is its output."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 - the base class's own
         """Count the calls of ``initialize`` and ``shutdown``, see ``ReferenceCount``."""
@@ -163,6 +174,15 @@ class StorageProvider(ABC):
         Each manager calls this once for its ``initialize``; only the last call runs the method of a
         subclass.
         """
+
+    async def back_up(self, path: Path) -> BackedUp:
+        """Copy the whole store to a new file while it is in use; the provider need not be open.
+
+        By default ``UnsupportedError``, which names ``backup_command``.
+        """
+        command = self.backup_command
+        how = "its own tools" if command is None else f"its own command: {command}"
+        raise UnsupportedError(f"{self.describe()}: back this store up with {how}")
 
     async def store_time(self) -> datetime | None:
         """Return the time of the store's own clock; ``None`` if it has none."""

@@ -30,7 +30,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.models import Applied
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.process import process_id
-from agent_cores.session.storage.base import Capabilities, Counts
+from agent_cores.session.storage.base import BackedUp, Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
 from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.native import NativeProvider
@@ -41,6 +41,7 @@ from agent_cores.session.storage.sql.reading import (
     namespaces_plan,
     read_plan,
 )
+from agent_cores.session.storage.sqlite.backup import back_up
 from agent_cores.session.storage.sqlite.batches import Waiting
 from agent_cores.session.storage.sqlite.connection import newest_version, stored_version
 from agent_cores.session.storage.sqlite.errors import translating
@@ -201,6 +202,12 @@ class SQLiteProvider(NativeProvider):
         except OSError as error:
             raise StorageUnavailableError(f"{self.path} cannot be made: {error}") from error
         return version
+
+    async def back_up(self, path: Path) -> BackedUp:
+        if not self.path.exists():
+            raise StorageUnavailableError(f"{self.path} does not exist")
+        copy = partial(back_up, self.path, path, prefix=self._prefix, timeout=self._timeout)
+        return await in_thread(copy, "sqlite-backup")
 
     async def check(self) -> None:
         await self._use().writer.check()
