@@ -7,7 +7,8 @@ proportion to the store, and writes are safe from each other within one process 
 A provider for a real store extends :class:`~agent_cores.session.storage.native.NativeProvider`
 instead: it implements ``read``, ``apply``, ``find``, ``due`` and ``count``, which read and write
 parts of a session, and gets the seven for nothing. The manager itself calls only these five, and
-``check``, ``store_time`` and ``repair_lists``; what moves whole stores calls ``namespaces`` too.
+``check``, ``store_time`` and ``repair_lists``. What moves whole stores also calls ``namespaces``,
+``read_several`` and ``back_up``.
 
 Rules for every method:
 
@@ -23,18 +24,19 @@ Rules for every method:
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
 
-from agent_cores.session.errors import UnsupportedError
+from agent_cores.session.errors import CorruptRecordError, UnsupportedError
 from agent_cores.session.storage.defaults import Defaults
 from agent_cores.session.storage.reference_count import counted_initialize, counted_shutdown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -238,6 +240,26 @@ class StorageProvider(ABC):
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         """Count the sessions of a namespace; ``None`` means all namespaces."""
         return Counts(*await self._defaults.count(namespace, at))
+
+    async def read_several(
+        self,
+        names: Sequence[tuple[str, str]],
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> list[Snapshot | CorruptRecordError | None]:
+        """Return for each namespace and session id what ``read`` returns, or that it is corrupt.
+
+        For walking the whole store: each session is of one instant, not all of them of the same.
+        """
+
+        async def read(name: tuple[str, str]) -> Snapshot | CorruptRecordError | None:
+            try:
+                return await self.read(*name, context=context, window=window)
+            except CorruptRecordError as error:
+                return error
+
+        return await asyncio.gather(*map(read, names))
 
     async def namespaces(self) -> list[str]:
         """Return the namespaces that hold sessions, sorted; some may hold none any more.

@@ -40,6 +40,7 @@ from agent_cores.session.storage.sql.reading import (
     find_plan,
     namespaces_plan,
     read_plan,
+    read_several_plan,
 )
 from agent_cores.session.storage.sqlite.backup import back_up
 from agent_cores.session.storage.sqlite.batches import Waiting
@@ -53,8 +54,10 @@ from agent_cores.session.storage.sqlite.writer import Writer
 from agent_cores.session.threads import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
+    from agent_cores.session.errors import CorruptRecordError
     from agent_cores.session.models import Change, Ended, Found, Query, Snapshot, Window
     from agent_cores.session.settings import SessionSettings
 
@@ -225,6 +228,17 @@ class SQLiteProvider(NativeProvider):
     ) -> Snapshot | None:
         return await self._use().readers.run(
             partial(read_plan, namespace, session_id, context=context, window=window)
+        )
+
+    async def read_several(
+        self,
+        names: Sequence[tuple[str, str]],
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> list[Snapshot | CorruptRecordError | None]:
+        return await self._use().readers.run(
+            partial(read_several_plan, names, context=context, window=window)
         )
 
     async def apply(self, change: Change) -> Applied:
