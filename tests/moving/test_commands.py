@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import stat
 import sys
 from pathlib import Path
@@ -205,3 +206,16 @@ async def test_a_long_session_is_exported_from_a_file(run: Run, tmp_path: Path) 
         "messages",
         "closing",
     ]
+
+
+async def test_a_backup_says_what_it_holds(run: Run, url: str, tmp_path: Path) -> None:
+    done = await run("backup", str(tmp_path / "backup.db"), "--storage", url)
+    assert (done.returncode, done.stderr) == (0, b"")
+    [said] = lines(done.stdout)
+    assert re.fullmatch(r"2 sessions with 2 messages: \d+ bytes, checked\.", said)
+    assert await same(url, f"sqlite:///{tmp_path / 'backup.db'}")
+    other = await run("backup", str(tmp_path / "b"), "--storage", "postgresql://ann:secret@db/app")
+    [line] = lines(other.stderr)
+    assert other.returncode == 1
+    assert "its own command: pg_dump --format=custom --file=FILE URL" in line
+    assert "secret" not in line

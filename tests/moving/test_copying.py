@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import msgspec
 import pytest
 
@@ -14,6 +16,7 @@ from agent_cores.session.moving import copying, walking
 from agent_cores.session.moving.copying import compare_stores, copy_sessions
 from agent_cores.session.storage.factory import StorageFactory
 from agent_cores.session.storage.memory.provider import MemoryProvider
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
 from agent_cores.session.testing.wrapping import SpoiltProvider, WrappingProvider
 from tests.moving.sessions import NOW, awkward_sessions, everything, long_session
@@ -138,6 +141,7 @@ async def test_no_more_than_a_bounded_number_of_sessions_is_in_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(copying, "_TOGETHER", 3)
+    monkeypatch.setattr(copying, "_CHUNKS", 2)
     in_memory: list[int] = [0, 0]
 
     class Source(WrappingProvider):
@@ -157,7 +161,7 @@ async def test_no_more_than_a_bounded_number_of_sessions_is_in_memory(
     for number in range(50):
         await source.apply(creation(new_header(f"talk {number}", at=NOW)))
     await copy_sessions(Source(source), Target(MemoryProvider()))
-    assert in_memory == [0, 3]
+    assert in_memory == [0, 6]
 
 
 async def test_what_differs_in_the_target_is_named_and_stays() -> None:
@@ -195,6 +199,22 @@ async def test_what_cannot_be_read_is_named_and_keeps_no_other_back() -> None:
         await spoilt.read("default", "bad")
     assert (await copy_sessions(spoilt, target)).unreadable.names == ["default/bad"]
     assert (await compare_stores(spoilt, target)).differing.names == ["default/bad"]
+
+
+async def test_a_header_that_is_damaged_in_a_file_keeps_no_other_back(tmp_path: Path) -> None:
+    source, target = SQLiteProvider(tmp_path / "sessions.db"), MemoryProvider()
+    await source.initialize()
+    headers = [new_header(session_id, at=NOW) for session_id in ("bad", "good")]
+    for header in headers:
+        await source.apply(creation(header))
+    with closing(apsw.Connection(str(source.path))) as connection:
+        connection.execute("UPDATE sessions SET grants = x'7b' WHERE session_id = 'bad'")
+    bad, good = await walking.first_parts(source, headers)
+    assert isinstance(bad, CorruptRecordError)
+    assert isinstance(good, walking.Part)
+    assert (await copy_sessions(source, target)).unreadable.names == ["default/bad"]
+    assert [session_id for _, session_id in await everything(target)] == ["good"]
+    await source.shutdown()
 
 
 async def test_only_one_namespace_is_copied_if_that_is_wanted() -> None:

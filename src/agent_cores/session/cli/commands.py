@@ -9,6 +9,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from agent_cores.session import __version__
+from agent_cores.session.cli.backup import backup
 from agent_cores.session.cli.completion import add_completion
 from agent_cores.session.cli.doctor import doctor
 from agent_cores.session.cli.keys import keys
@@ -33,6 +34,7 @@ app.command(list_sessions, name="list")
 app.command(import_file, name="import")
 app.command(export)
 app.command(copy)
+app.command(backup)
 for command in (show, send, share, stats, clean, erase, doctor):
     app.command(command)
 add_completion(app)

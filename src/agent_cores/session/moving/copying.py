@@ -1,18 +1,19 @@
 """``copy_sessions``: every session from one store into another; ``compare_stores``: are they equal.
 
 For a source that is not written to in the meantime. Copying again adds nothing, and ends what an
-interrupted copy began. At most ``_TOGETHER`` parts of sessions are in memory at a time.
+interrupted copy began. Two hundred parts of sessions, at most, are in memory at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent_cores.session.errors import CorruptRecordError, SessionError
+from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.moving.digests import SessionDigest, digest_of
 from agent_cores.session.moving.placing import Placed, place
 from agent_cores.session.moving.tally import Names, Tally
@@ -20,18 +21,20 @@ from agent_cores.session.moving.walking import (
     ChangedWhileReadError,
     Part,
     Walk,
-    first_part,
+    first_parts,
     is_living,
     later_parts,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from hashlib import _Hash as Sum
 
     from agent_cores.session.models.session import SessionMetadata
     from agent_cores.session.storage.base import StorageProvider
 
-_TOGETHER = 100
+_TOGETHER, _CHUNKS = 50, 4
+"""Sessions that are read with one call, and how many such chunks are in memory at a time."""
 
 
 class Comparison(msgspec.Struct):
@@ -67,18 +70,19 @@ async def copy_sessions(
     it is, unless ``replace`` is set. ``progress`` is called with how many sessions are done.
     """
     tally = Tally()
+    walk = Walk(source, namespace=namespace)
 
-    async def copy(header: SessionMetadata) -> None:
-        try:
-            await _copy(source, target, header, tally, replace=replace)
-        except CorruptRecordError:
-            tally.unreadable.add(header.namespace, header.session_id)
-        except ChangedWhileReadError:
-            tally.changing.add(header.namespace, header.session_id)
+    async def copy(headers: list[SessionMetadata]) -> None:
+        parts = await first_parts(source, headers)
+        await asyncio.gather(
+            *(
+                _copy(source, target, header, part, tally, replace=replace)
+                for header, part in zip(headers, parts, strict=True)
+            )
+        )
         if progress is not None:
             progress(tally.done)
 
-    walk = Walk(source, namespace=namespace)
     await _each(walk, copy)
     for name in walk.unreadable:
         tally.unreadable.add(*name)
@@ -96,51 +100,71 @@ async def compare_stores(
     found = Comparison(0, 0, "", "", Names())
     sums = hashlib.sha256(), hashlib.sha256()
 
-    async def digests(header: SessionMetadata) -> tuple[SessionDigest, SessionDigest]:
-        name = header.namespace, header.session_id
-        return await asyncio.gather(digest_of(source, *name), digest_of(target, *name))
-
     async for page in Walk(source, namespace=namespace).pages():
         headers = [header for header in page if is_living(header)]
-        read = await asyncio.gather(*map(digests, headers), return_exceptions=True)
-        for header, both in zip(headers, read, strict=True):
-            if isinstance(both, BaseException) and not isinstance(both, SessionError):
-                raise both
-            if isinstance(both, CorruptRecordError | ChangedWhileReadError):
-                found.differing.add(header.namespace, header.session_id)
-                sums[0].update(b"unreadable")
-                continue
-            if isinstance(both, BaseException):
-                raise both
-            held, copied = both
-            for total, digest in zip(sums, both, strict=True):
-                total.update(digest.value())
-            found.sessions += 1
-            found.messages += held.messages
-            if held.value() != copied.value():
-                found.differing.add(header.namespace, header.session_id)
+        chunks = [headers[first : first + _TOGETHER] for first in range(0, len(headers), _TOGETHER)]
+        read = await asyncio.gather(*(_digests(source, target, chunk) for chunk in chunks))
+        for header, both in zip(headers, chain.from_iterable(read), strict=True):
+            _compare(header, both, found, sums)
         if progress is not None:
             progress(found.sessions)
     found.source, found.target = (total.hexdigest() for total in sums)
     return found
 
 
-async def _each(walk: Walk, work: Callable[[SessionMetadata], Awaitable[None]]) -> None:
-    """Do some work for every session, ``_TOGETHER`` at a time; raise the first error."""
-    free = asyncio.Semaphore(_TOGETHER)
-
-    async def one(header: SessionMetadata) -> None:
+async def _digests(
+    source: StorageProvider, target: StorageProvider, headers: list[SessionMetadata]
+) -> list[tuple[SessionDigest, SessionDigest] | None]:
+    """Return the digests of each session in both stores; ``None`` for one that cannot be read."""
+    held, copied = await asyncio.gather(first_parts(source, headers), first_parts(target, headers))
+    found: list[tuple[SessionDigest, SessionDigest] | None] = []
+    for one, other in zip(held, copied, strict=True):
         try:
-            await work(header)
+            found.append((await digest_of(source, one), await digest_of(target, other)))
+        except (CorruptRecordError, ChangedWhileReadError):
+            found.append(None)
+    return found
+
+
+def _compare(
+    header: SessionMetadata,
+    both: tuple[SessionDigest, SessionDigest] | None,
+    found: Comparison,
+    sums: Sequence[Sum],
+) -> None:
+    """Add a session to a comparison."""
+    if both is None:
+        found.differing.add(header.namespace, header.session_id)
+        sums[0].update(b"unreadable")
+        return
+    for total, digest in zip(sums, both, strict=True):
+        total.update(digest.value())
+    held, copied = both
+    found.sessions += 1
+    found.messages += held.messages
+    if held.value() != copied.value():
+        found.differing.add(header.namespace, header.session_id)
+
+
+async def _each(walk: Walk, work: Callable[[list[SessionMetadata]], Awaitable[None]]) -> None:
+    """Do some work for all sessions, in chunks, some of them concurrently; raise its first error.
+
+    While one chunk is written, another is read.
+    """
+    free = asyncio.Semaphore(_CHUNKS)
+
+    async def one(headers: list[SessionMetadata]) -> None:
+        try:
+            await work(headers)
         finally:
             free.release()
 
     try:
         async with asyncio.TaskGroup() as tasks:
             async for page in walk.pages():
-                for header in page:
+                for first in range(0, len(page), _TOGETHER):
                     await free.acquire()
-                    tasks.create_task(one(header))
+                    tasks.create_task(one(page[first : first + _TOGETHER]))
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
 
@@ -149,11 +173,15 @@ async def _copy(
     source: StorageProvider,
     target: StorageProvider,
     header: SessionMetadata,
+    first: Part | CorruptRecordError | None,
     tally: Tally,
     *,
     replace: bool,
 ) -> None:
-    first = await first_part(source, header.namespace, header.session_id)
+    name = header.namespace, header.session_id
+    if isinstance(first, CorruptRecordError):
+        tally.unreadable.add(*name)
+        return
     if first is None:  # deleted since it was listed
         return
     if not is_living(first.header):
@@ -161,14 +189,22 @@ async def _copy(
         return
     counted = [len(first.messages)]
     later = _counted(later_parts(source, first), counted)
-    placed = await place(target, first, later, replace=replace)
+    try:
+        placed = await place(target, first, later, replace=replace)
+    except ChangedWhileReadError:
+        tally.changing.add(*name)
+    else:
+        _note(tally, placed, name, sum(counted))
+
+
+def _note(tally: Tally, placed: Placed, name: tuple[str, str], messages: int) -> None:
     if placed is Placed.WRITTEN:
         tally.sessions += 1
-        tally.messages += sum(counted)
+        tally.messages += messages
     elif placed is Placed.PRESENT:
         tally.present += 1
     else:
-        tally.different.add(header.namespace, header.session_id)
+        tally.different.add(*name)
 
 
 async def _counted(parts: AsyncIterator[Part], counted: list[int]) -> AsyncIterator[Part]:

@@ -6,9 +6,10 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.codec import JSON_FIELDS, encode_header
+from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.models.values import decode_json, encode_json, sorted_json
-from agent_cores.session.moving.walking import first_part, later_parts
+from agent_cores.session.moving.walking import later_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,13 +62,16 @@ class SessionDigest:
         return self._hash.digest()
 
 
-async def digest_of(store: StorageProvider, namespace: str, session_id: str) -> SessionDigest:
+async def digest_of(
+    store: StorageProvider, first: Part | CorruptRecordError | None
+) -> SessionDigest:
     """Return the digest of a stored session; that of nothing if it is not stored.
 
-    Raises ``ChangedWhileReadError``.
+    ``first`` is its first part. Raises ``ChangedWhileReadError`` and ``CorruptRecordError``.
     """
     digest = SessionDigest()
-    first = await first_part(store, namespace, session_id)
+    if isinstance(first, CorruptRecordError):
+        raise first
     if first is not None:
         digest.add(first)
         async for part in later_parts(store, first):

@@ -6,7 +6,6 @@ the store is.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from agent_cores.session.moving.walking import (
     ChangedWhileReadError,
     Part,
     Walk,
-    first_part,
+    first_parts,
     is_living,
     parts_of,
 )
@@ -116,15 +115,9 @@ async def _named(
 async def _export(
     store: StorageProvider, writer: ExportWriter, headers: list[SessionMetadata], tally: Tally
 ) -> None:
-    names = [(header.namespace, header.session_id) for header in headers]
-    reads = (first_part(store, *name) for name in names)
-    for name, first in zip(
-        names, await asyncio.gather(*reads, return_exceptions=True), strict=True
-    ):
+    for header, first in zip(headers, await first_parts(store, headers), strict=True):
         if isinstance(first, CorruptRecordError):
-            tally.unreadable.add(*name)
-        elif isinstance(first, BaseException):
-            raise first
+            tally.unreadable.add(header.namespace, header.session_id)
         elif first is not None and not is_living(first.header):
             tally.ended += 1
         elif first is not None:
@@ -135,19 +128,21 @@ async def _export_one(
     store: StorageProvider, writer: ExportWriter, first: Part, tally: Tally
 ) -> None:
     name = first.header.namespace, first.header.session_id
-    again: Part | None = first
+    again: Part | CorruptRecordError | None = first
     for _ in range(_ATTEMPTS):
         messages, begun = 0, False
         if again is None:
             return
         try:
+            if isinstance(again, CorruptRecordError):
+                raise again
             async for part in parts_of(store, again):
                 writer.part(part)
                 begun = True
                 messages += len(part.messages)
         except ChangedWhileReadError:
             writer.void()
-            again = await first_part(store, *name)
+            [again] = await first_parts(store, [first.header])
         except CorruptRecordError:
             if begun:
                 writer.void()

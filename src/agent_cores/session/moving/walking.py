@@ -16,12 +16,13 @@ from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.query import Query
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import Hold, SessionMetadata
-from agent_cores.session.models.snapshot import Window
+from agent_cores.session.models.snapshot import Snapshot, Window
 from agent_cores.session.models.times import utc_now
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
+    from agent_cores.session.errors import CorruptRecordError
     from agent_cores.session.storage.base import StorageProvider
 
 PART_MESSAGES = 1_000
@@ -86,12 +87,17 @@ def is_living(header: SessionMetadata) -> bool:
     return header.hold is not Hold.OPENING and not header.is_expired(utc_now())
 
 
-async def first_part(store: StorageProvider, namespace: str, session_id: str) -> Part | None:
-    """Return the first part of a session, ``None`` if it is not stored."""
+async def first_parts(
+    store: StorageProvider, headers: Iterable[SessionMetadata]
+) -> list[Part | CorruptRecordError | None]:
+    """Return the first part of each session, ``None`` for one that is not stored."""
+    names = [(header.namespace, header.session_id) for header in headers]
     window = Window(limit=PART_MESSAGES, after_seq=0, max_bytes=PART_BYTES)
-    snapshot = await store.read(namespace, session_id, context=True, window=window)
-    if snapshot is None:
-        return None
+    found = await store.read_several(names, context=True, window=window)
+    return [_first(each) if isinstance(each, Snapshot) else each for each in found]
+
+
+def _first(snapshot: Snapshot) -> Part:
     return Part(
         header=snapshot.header,
         context=snapshot.context or {},

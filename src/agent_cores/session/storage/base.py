@@ -7,7 +7,8 @@ proportion to the store, and writes are safe from each other within one process 
 A provider for a real store extends :class:`~agent_cores.session.storage.native.NativeProvider`
 instead: it implements ``read``, ``apply``, ``find``, ``due`` and ``count``, which read and write
 parts of a session, and gets the seven for nothing. The manager itself calls only these five, and
-``check``, ``store_time`` and ``repair_lists``; what moves whole stores calls ``namespaces`` too.
+``check``, ``store_time`` and ``repair_lists``. What moves whole stores also calls ``namespaces``,
+``read_several`` and ``back_up``.
 
 Rules for every method:
 
@@ -23,19 +24,21 @@ Rules for every method:
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
 
-from agent_cores.session.errors import UnsupportedError
+from agent_cores.session.errors import CorruptRecordError, UnsupportedError
 from agent_cores.session.storage.defaults import Defaults
 from agent_cores.session.storage.reference_count import counted_initialize, counted_shutdown
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from agent_cores.session.models.change import Applied, Change
     from agent_cores.session.models.query import Ended, Found, Query
@@ -67,10 +70,20 @@ class Counts(msgspec.Struct, frozen=True):
     due: int
 
 
+class BackedUp(msgspec.Struct, frozen=True):
+    """What a backup holds, and the size of its file in bytes."""
+
+    sessions: int
+    messages: int
+    bytes: int
+
+
 class StorageProvider(ABC):
     """A store of sessions. Implement the seven abstract methods; the rest has defaults."""
 
     capabilities: ClassVar[Capabilities] = Capabilities()
+    backup_command: ClassVar[str | None] = None
+    """The command that backs up such a store, if that is not ``back_up``; FILE is its output."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 - the base class's own
         """Count the calls of ``initialize`` and ``shutdown``, see ``ReferenceCount``."""
@@ -166,6 +179,15 @@ class StorageProvider(ABC):
         """
         await self._defaults.stop()
 
+    async def back_up(self, path: Path) -> BackedUp:
+        """Copy the whole store to a new file while it is in use; the provider need not be open.
+
+        By default ``UnsupportedError``, which names ``backup_command``.
+        """
+        command = self.backup_command
+        how = "its own tools" if command is None else f"its own command: {command}"
+        raise UnsupportedError(f"{self.describe()}: back this store up with {how}")
+
     async def store_time(self) -> datetime | None:
         """Return the time of the store's own clock; ``None`` if it has none."""
         return None
@@ -228,6 +250,26 @@ class StorageProvider(ABC):
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         """Count the sessions of a namespace; ``None`` means all namespaces."""
         return Counts(*await self._defaults.count(namespace, at))
+
+    async def read_several(
+        self,
+        names: Sequence[tuple[str, str]],
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> list[Snapshot | CorruptRecordError | None]:
+        """Return for each namespace and session id what ``read`` returns, or that it is corrupt.
+
+        For walking the whole store: each session is of one instant, not all of them of the same.
+        """
+
+        async def read(name: tuple[str, str]) -> Snapshot | CorruptRecordError | None:
+            try:
+                return await self.read(*name, context=context, window=window)
+            except CorruptRecordError as error:
+                return error
+
+        return await asyncio.gather(*map(read, names))
 
     async def namespaces(self) -> list[str]:
         """Return the namespaces that hold sessions, sorted; some may hold none any more.

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.errors import CorruptRecordError, StorageUnavailableError
 from agent_cores.session.models.query import Found
-from agent_cores.session.storage.base import Counts, StorageProvider
+from agent_cores.session.storage.base import BackedUp, Counts, StorageProvider
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
+    from pathlib import Path
 
     from agent_cores.session.models import (
         Applied,
@@ -70,6 +71,10 @@ class WrappingProvider(StorageProvider):
     def describe(self) -> str:
         """Delegate."""
         return self.inner.describe()
+
+    async def back_up(self, path: Path) -> BackedUp:
+        """Delegate."""
+        return await self.inner.back_up(path)
 
     async def store_time(self) -> datetime | None:
         """Delegate."""

@@ -32,6 +32,7 @@ class MysqlProvider(SqlProvider):
     """
 
     dialect = "mysql"
+    backup_command = "mariadb-dump --single-transaction --hex-blob --result-file=FILE DATABASE"
     database: MysqlDatabase
 
     def __init__(

@@ -38,6 +38,7 @@ class PostgresProvider(SqlProvider):
     """
 
     dialect = "postgres"
+    backup_command = "pg_dump --format=custom --file=FILE URL"
     database: Database
 
     def __init__(

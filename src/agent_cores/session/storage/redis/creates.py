@@ -7,7 +7,6 @@ has its replies, so an index may hold stale entries but never misses a live sess
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_cores.session.errors import CorruptRecordError, SessionError, StoreFormatError
@@ -20,7 +19,7 @@ from agent_cores.session.storage.redis.records import encode_msgpack
 from agent_cores.session.storage.redis.writes import create_write
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from agent_cores.session.storage.redis.background import Background
     from agent_cores.session.storage.redis.indexes import Indexes
@@ -93,17 +92,39 @@ class Creates:
         written = iter(await self._write(listed))
         outcomes = [failure or next(written) for failure in failures]
         unsafe = [
-            self._indexes.finish(new.update)
+            new
             for new, outcome in zip(batch, outcomes, strict=True)
             if outcome is new.applied and not new.update.is_safe
         ]
-        if unsafe:
-            finishing = self._background.start(_all(unsafe))
+        if unsafe:  # a reader that came before the write may have removed their entries as stale
+            _, _, commands = self._entries(unsafe, "NX")
+            finishing = self._background.start(self._wire.call_all(commands))
             await self._background.succeeds(finishing, _FINISH_SECONDS)
         return outcomes
 
     async def _add_entries(self, batch: Sequence[New]) -> list[SessionError | None]:
         """Add the index entries of a batch; return each session's error, or ``None``."""
+        listed_in, placed, commands = self._entries(batch, "GT")
+        names = {new.applied.header.namespace for new in batch}
+        commands.append(self._indexes.new_namespaces(names))
+        replies = iter(await self._wire.try_all(commands))
+        listed = {key: next(replies) for key in listed_in}
+        queued = {shard: next(replies) for shard in dict.fromkeys(placed)}
+        named = next(replies)
+        failures: list[SessionError | None] = []
+        for new, shard in zip(batch, placed, strict=True):
+            answers = [listed[entry.lists] for entry in new.entries]
+            new.update.note(answers)
+            failures.append(_first_error([*answers, queued[shard], named]))
+        return failures
+
+    def _entries(
+        self, batch: Sequence[New], direction: str
+    ) -> tuple[Iterable[tuple[bytes, ...]], list[bytes], list[Command]]:
+        """Return the lists of a batch, each session's shard of the due queue, and the commands.
+
+        There is a command for each of the lists, then one for each shard.
+        """
         lists: dict[tuple[bytes, ...], list[NewEntries]] = {}
         shards: dict[bytes, list[bytes | str]] = {}
         placed: list[bytes] = []
@@ -115,19 +136,8 @@ class Creates:
             placed.append(shard)
         commands = [additions(entries) for entries in lists.values()]
         for shard, members in shards.items():
-            commands.append(Command.write("ZADD", shard, "GT", *members, key=shard))
-        names = {new.applied.header.namespace for new in batch}
-        commands.append(self._indexes.new_namespaces(names))
-        replies = iter(await self._wire.try_all(commands))
-        listed = {key: next(replies) for key in lists}
-        queued = {shard: next(replies) for shard in shards}
-        named = next(replies)
-        failures: list[SessionError | None] = []
-        for new, shard in zip(batch, placed, strict=True):
-            answers = [listed[entry.lists] for entry in new.entries]
-            new.update.note(answers)
-            failures.append(_first_error([*answers, queued[shard], named]))
-        return failures
+            commands.append(Command.write("ZADD", shard, direction, *members, key=shard))
+        return lists, placed, commands
 
     async def _write(self, batch: Sequence[New]) -> list[Outcome]:
         """Write the sessions. For one that already exists, return its index update instead."""
@@ -148,7 +158,3 @@ def _outcome(new: New, answer: Any) -> Outcome:  # noqa: ANN401 - whatever the s
 
 def _first_error(answers: Sequence[object]) -> SessionError | None:
     return next((answer for answer in answers if isinstance(answer, SessionError)), None)
-
-
-async def _all(work: Sequence[Any]) -> None:
-    await asyncio.gather(*work)

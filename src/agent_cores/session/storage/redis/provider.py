@@ -65,6 +65,7 @@ class RedisProvider(NativeProvider):
     """
 
     capabilities = Capabilities(shared=True, durable=True, flat=True)
+    backup_command = "redis-cli -u URL --rdb FILE (of a cluster, for every primary)"
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.codec import HEADER_FIELDS
-from agent_cores.session.errors import UnsupportedError
+from agent_cores.session.errors import CorruptRecordError, UnsupportedError
 from agent_cores.session.models import (
     Ended,
     Found,
@@ -66,6 +66,19 @@ def read_plan(
     return Snapshot(
         header=decode_header(row), context=entries, messages=messages, has_more=has_more
     )
+
+
+def read_several_plan(
+    names: Iterable[tuple[str, str]], *, context: bool, window: Window | None
+) -> Plan[list[Snapshot | CorruptRecordError | None]]:
+    """Read sessions one after the other; an error takes the place of one that cannot be read."""
+    found: list[Snapshot | CorruptRecordError | None] = []
+    for name in names:
+        try:
+            found.append((yield from read_plan(*name, context=context, window=window)))
+        except CorruptRecordError as error:
+            found.append(error)
+    return found
 
 
 def _read_messages(session_key: int, window: Window) -> Plan[tuple[list[StoredMessage], bool]]:

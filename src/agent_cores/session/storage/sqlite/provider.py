@@ -30,7 +30,7 @@ from agent_cores.session.errors import (
 from agent_cores.session.models import Applied
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.process import process_id
-from agent_cores.session.storage.base import Capabilities, Counts
+from agent_cores.session.storage.base import BackedUp, Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
 from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.native import NativeProvider
@@ -40,7 +40,9 @@ from agent_cores.session.storage.sql.reading import (
     find_plan,
     namespaces_plan,
     read_plan,
+    read_several_plan,
 )
+from agent_cores.session.storage.sqlite.backup import back_up
 from agent_cores.session.storage.sqlite.batches import Waiting
 from agent_cores.session.storage.sqlite.connection import newest_version, stored_version
 from agent_cores.session.storage.sqlite.errors import translating
@@ -53,8 +55,10 @@ from agent_cores.session.storage.sqlite.writer import Writer
 from agent_cores.session.threads import in_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
+    from agent_cores.session.errors import CorruptRecordError
     from agent_cores.session.models import Change, Ended, Found, Query, Snapshot, Window
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage.findings import Finding
@@ -204,6 +208,12 @@ class SQLiteProvider(NativeProvider):
             raise StorageUnavailableError(f"{self.path} cannot be made: {error}") from error
         return version
 
+    async def back_up(self, path: Path) -> BackedUp:
+        if not self.path.exists():
+            raise StorageUnavailableError(f"{self.path} does not exist")
+        copy = partial(back_up, self.path, path, prefix=self._prefix, timeout=self._timeout)
+        return await in_thread(copy, "sqlite-backup")
+
     async def check(self) -> None:
         await self._use().writer.check()
 
@@ -224,6 +234,17 @@ class SQLiteProvider(NativeProvider):
     ) -> Snapshot | None:
         return await self._use().readers.run(
             partial(read_plan, namespace, session_id, context=context, window=window)
+        )
+
+    async def read_several(
+        self,
+        names: Sequence[tuple[str, str]],
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> list[Snapshot | CorruptRecordError | None]:
+        return await self._use().readers.run(
+            partial(read_several_plan, names, context=context, window=window)
         )
 
     async def apply(self, change: Change) -> Applied:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from agent_cores.session.errors import SessionExistsError, SessionMovedError
-from agent_cores.session.models import Hold, Query
+from agent_cores.session.models import Hold, Query, Window
 from agent_cores.session.models.effects import SettleEffect
 from agent_cores.session.models.session import Turn
 from agent_cores.session.testing.beside import walk
@@ -114,6 +114,25 @@ class SettlingCases(ProviderCases):
             await beside.apply(change_of(header, clock(), settle=settle))
         with pytest.raises(SessionExistsError):
             await beside.apply(creation(new_header(at=clock(), incarnation=2)))
+
+    async def test_several_sessions_are_read_as_one_is(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        for session_id in ("one", "two"):
+            messages = (new_message("m1", at=clock()), new_message("m2", session_id, at=clock()))
+            header = new_header(session_id, at=clock())
+            context = new_context(k=session_id)
+            await beside.apply(creation(header, append=messages, context_set=context))
+        names = [("default", session_id) for session_id in ("two", "none", "one", "two")]
+        store = beside.provider
+        for window in (None, Window(limit=1, after_seq=0)):
+            for with_context in (False, True):
+                alone = [
+                    await store.read(*name, context=with_context, window=window) for name in names
+                ]
+                several = await store.read_several(names, context=with_context, window=window)
+                assert several == alone
+        assert await store.read_several([]) == []
 
     async def test_every_session_is_met_namespace_by_namespace(
         self, beside: Beside, clock: ManualClock

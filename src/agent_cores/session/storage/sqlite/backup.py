@@ -1,0 +1,100 @@
+"""``back_up``: a copy of an SQLite file, made while it is in use, and checked before it counts."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import apsw
+
+from agent_cores.session.errors import (
+    ConfigurationError,
+    StorageUnavailableError,
+    StoreFormatError,
+)
+from agent_cores.session.storage.base import BackedUp
+from agent_cores.session.storage.sqlite.connection import fetch, open_reader
+from agent_cores.session.storage.sqlite.errors import translating
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_PAGES = 2_000
+"""Pages that are copied at a time, so that the program can be interrupted in between."""
+_PRIVATE = 0o600
+
+
+def back_up(source: Path, target: Path, *, prefix: str, timeout: float) -> BackedUp:
+    """Copy a store to a new file and return what it holds.
+
+    The copy is of one instant; nobody waits for it. It has the name of the target only once
+    SQLite's integrity check has passed and it has as many sessions and messages as its original.
+    Raises ``ConfigurationError`` if the target exists.
+    """
+    if target.exists():
+        raise ConfigurationError(f"{target} exists; name a new file for the backup")
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    try:
+        unfinished.unlink(missing_ok=True)
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, _PRIVATE))
+        held = _copy(source, unfinished, prefix, timeout)
+        backed_up = _checked(unfinished, prefix)
+        if (backed_up.sessions, backed_up.messages) != held:
+            raise StoreFormatError(f"the copy of {source} holds other sessions; nothing was kept")
+        os.link(unfinished, target)  # unlike rename, never over a file that was made since
+        _sync(target.parent)
+    except OSError as error:
+        problem = error.strerror or error
+        raise StorageUnavailableError(f"{target} cannot be written: {problem}") from error
+    finally:
+        for ending in ("", "-wal", "-shm", "-journal"):
+            unfinished.with_name(f"{unfinished.name}{ending}").unlink(missing_ok=True)
+    return backed_up
+
+
+def _copy(source: Path, target: Path, prefix: str, timeout: float) -> tuple[int, int]:
+    """Copy all pages as of one instant; return how many sessions and messages there are."""
+    with (
+        translating(source),
+        closing(open_reader(source, timeout)) as reader,
+        closing(apsw.Connection(str(target))) as writer,
+    ):
+        reader.execute("BEGIN")
+        held = _counts(reader, prefix)  # the first read fixes the instant
+        with writer.backup("main", reader, "main") as backup:
+            while not backup.done:
+                backup.step(_PAGES)
+        reader.execute("COMMIT")
+    return held
+
+
+def _checked(path: Path, prefix: str) -> BackedUp:
+    with translating(path), closing(apsw.Connection(str(path))) as connection:
+        problems = [problem for (problem,) in fetch(connection, "PRAGMA integrity_check")]
+        if problems != ["ok"]:
+            raise StoreFormatError(f"the store is damaged, and so is its copy: {problems[0]}")
+        sessions, messages = _counts(connection, prefix)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    return BackedUp(sessions, messages, path.stat().st_size)
+
+
+def _counts(connection: apsw.Connection, prefix: str) -> tuple[int, int]:
+    [counts] = fetch(
+        connection,
+        f'SELECT (SELECT count(*) FROM "{prefix}sessions"),'  # noqa: S608 - letters and digits
+        f' (SELECT count(*) FROM "{prefix}messages")',
+    )
+    return counts[0], counts[1]
+
+
+def _sync(folder: Path) -> None:
+    """Make sure that the name of a new file survives a power failure."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
