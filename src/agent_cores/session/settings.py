@@ -50,6 +50,7 @@ SERVICE_SETTINGS = frozenset(
         "MAX_IN_FLIGHT",
         "MAX_IN_FLIGHT_PER_CALLER",
         "MAX_URL_BYTES",
+        "METRICS_PORT",
         "PORT",
         "REQUESTS_PER_SECOND",
         "SEND_TIMEOUT",

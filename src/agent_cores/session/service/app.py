@@ -14,7 +14,7 @@ import random
 import re
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agent_cores.session.errors import (
     ConfigurationError,
@@ -60,6 +60,16 @@ _FEWEST_READS = 4
 """How many reads run at once, even if the budget has no room for as many full pages."""
 
 
+class Observer(Protocol):
+    """Is told of every response, and of every refusal by the code of its error."""
+
+    def answered(self, route: str | None, status: int, seconds: float) -> None:
+        """Note a response that was sent; ``route`` is the method and the path template."""
+
+    def refused(self, code: str) -> None:
+        """Note a refusal or a failure."""
+
+
 class Service:
     """An ASGI application over one manager.
 
@@ -86,6 +96,7 @@ class Service:
         self._slices = TimeSlices()
         self._most_bytes = longest_bodies(ROUTES, manager, settings)
         self._cors = Cors(settings.cors_origins)
+        self.observer: Observer | None = None
         self._starters: list[Callable[[], None]] = []
 
     def on_start(self, starter: Callable[[], None]) -> None:
@@ -117,6 +128,11 @@ class Service:
         """Report not ready, finish the requests in flight, and close the manager."""
         self.draining = True
         await self._components.close()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being served."""
+        return self._components.callers.count
 
     async def is_ready(self) -> bool:
         """Whether the service is ready for requests."""
@@ -186,6 +202,9 @@ class Service:
             await send_response(response, request_id, scope, send)
         finally:
             reservation.release()
+        if self.observer is not None:
+            name = None if route is None else route.name
+            self.observer.answered(name, response.status, time.perf_counter() - started)
         _LOG.tell(
             request_id,
             method=scope["method"],
@@ -275,6 +294,8 @@ class Service:
     ) -> Response:
         names = call.route.names if call is not None else {}
         number, at = request_id.decode("latin-1"), self._components.clock()
+        if self.observer is not None:
+            self.observer.refused(_code_of(error))
         if is_conversation_path(relative_path(scope)):
             repeatable = call is None or call.is_repeatable
             response = error_response(error, names, at, repeatable=repeatable)
@@ -285,6 +306,10 @@ class Service:
         elif response.status >= 500:  # noqa: PLR2004
             logger.error("request %s: %s: %s", number, error.code, kinds(error))
         return response
+
+
+def _code_of(error: Exception) -> str:
+    return error.code if isinstance(error, SessionError | Refusal) else "internal"
 
 
 class _UnfinishedError(Exception):
