@@ -55,6 +55,7 @@ SERVICE_SETTINGS = frozenset(
         "REQUESTS_PER_SECOND",
         "SEND_TIMEOUT",
         "SHUTDOWN_TIMEOUT",
+        "TRACING",
         "TRUSTED_PROXIES",
         "WORKERS",
     }

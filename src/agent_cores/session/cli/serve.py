@@ -8,6 +8,7 @@ import ipaddress
 import logging.config
 import os
 import sys
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,7 @@ async def _serve(settings: ServiceSettings, storage: str | None, exporter: Expor
         app.on_start(_calm_the_collector)
         app.on_start(_share_the_gil)
         record(app, exporter)
+        _trace(app, settings)
         announcement = Announcement(settings, None if key is None else key_text(key.id, secret))
         server = Server(uvicorn_config(app, settings), announcement)
         allow_open_files(settings.max_connections)
@@ -144,6 +146,7 @@ def worker() -> Service:
     app.on_start(_calm_the_collector)
     app.on_start(_share_the_gil)
     record(app, exporter_of_a_worker(settings))
+    _trace(app, settings)
     return app
 
 
@@ -182,6 +185,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _trace(app: Service, settings: ServiceSettings) -> None:
+    if settings.tracing:
+        from agent_cores.session.service.tracing import start_tracing  # noqa: PLC0415 - needs an extra
+
+        app.on_start(partial(start_tracing, app))
 
 
 def _calm_the_collector() -> None:

@@ -14,6 +14,7 @@ import random
 import re
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from agent_cores.session.errors import (
@@ -43,7 +44,7 @@ from agent_cores.session.service.settings import ServiceSettings
 from agent_cores.session.verbs.audit import record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from starlette.types import Receive, Scope, Send
 
@@ -68,6 +69,13 @@ class Observer(Protocol):
 
     def refused(self, code: str) -> None:
         """Note a refusal or a failure."""
+
+
+class SpanMaker(Protocol):
+    """Makes a span of each request."""
+
+    async def within_span(self, scope: Scope, respond: Callable[[], Awaitable[None]]) -> None:
+        """Respond within a span."""
 
 
 class Service:
@@ -96,7 +104,8 @@ class Service:
         self._slices = TimeSlices()
         self._most_bytes = longest_bodies(ROUTES, manager, settings)
         self._cors = Cors(settings.cors_origins)
-        self.observer: Observer | None = None
+        self.observers: list[Observer] = []
+        self.tracing: SpanMaker | None = None
         self._starters: list[Callable[[], None]] = []
 
     def on_start(self, starter: Callable[[], None]) -> None:
@@ -108,7 +117,10 @@ class Service:
         if scope["type"] == "lifespan":
             await self._server_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._respond(scope, receive, send)
+            if self.tracing is None:
+                await self._respond(scope, receive, send)
+            else:
+                await self.tracing.within_span(scope, partial(self._respond, scope, receive, send))
         else:  # a web socket, which no route has
             await receive()
             await send({"type": "websocket.close", "code": 1008})
@@ -202,9 +214,9 @@ class Service:
             await send_response(response, request_id, scope, send)
         finally:
             reservation.release()
-        if self.observer is not None:
+        for observer in self.observers:
             name = None if route is None else route.name
-            self.observer.answered(name, response.status, time.perf_counter() - started)
+            observer.answered(name, response.status, time.perf_counter() - started)
         _LOG.tell(
             request_id,
             method=scope["method"],
@@ -294,8 +306,8 @@ class Service:
     ) -> Response:
         names = call.route.names if call is not None else {}
         number, at = request_id.decode("latin-1"), self._components.clock()
-        if self.observer is not None:
-            self.observer.refused(_code_of(error))
+        for observer in self.observers:
+            observer.refused(_code_of(error))
         if is_conversation_path(relative_path(scope)):
             repeatable = call is None or call.is_repeatable
             response = error_response(error, names, at, repeatable=repeatable)

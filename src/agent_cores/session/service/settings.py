@@ -50,7 +50,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``cors_origins`` are the origins of the web pages that may call the service.
 
     ``metrics_port`` is the port, on ``host``, of the listener for Prometheus; ``None`` is no
-    metrics. It responds to anyone who reaches it.
+    metrics. It responds to anyone who reaches it. ``tracing``: whether requests and calls of the
+    store are spans of OpenTelemetry.
 
     ``drain_seconds`` is how long ``/readyz`` returns 503 before connections are closed, and
     ``shutdown_timeout`` how long requests in flight may then take.
@@ -81,6 +82,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     metrics_port: int | None = None
+    tracing: bool = False
     drain_seconds: float = 0.0
     shutdown_timeout: float = 20.0
 

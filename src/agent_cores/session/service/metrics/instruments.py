@@ -47,7 +47,7 @@ def measure(service: Service) -> Recorder:
     """Measure this service and its manager; return where that is recorded."""
     recorder = Recorder()
     runtime = service.manager.runtime
-    service.observer = RequestRecorder(recorder)
+    service.observers.append(RequestRecorder(recorder))
     _measure_storage(runtime.storage, recorder)
     _count_headers(runtime.engine.headers, recorder)
     _measure_sweeps(runtime.lifecycle, runtime.clock, recorder)
