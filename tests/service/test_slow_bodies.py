@@ -188,7 +188,7 @@ async def test_a_credential_that_expired_while_the_store_was_read_decides_nothin
         return await read(self, namespace, *args, **parts)
 
     monkeypatch.setattr(MemoryProvider, "read", read_slowly)
-    wire.manager._runtime.engine._headers.forget(("default", session_id))  # noqa: SLF001
+    wire.manager._runtime.engine.headers.forget(("default", session_id))  # noqa: SLF001
     assert (await ann.say(session_id)).status == 401
     assert (await ann("GET", f"{S}/{session_id}")).status == 401
 

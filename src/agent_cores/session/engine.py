@@ -147,7 +147,7 @@ class Engine(Reader):
         """Decide again where the decision may be stale; ``None`` means: send the change again."""
         final = refusal
         if _may_be_stale(refusal, decision):
-            self._headers.forget(decision.key)
+            self.headers.forget(decision.key)
             if decision.fresh:
                 await policy.wait(refusal)
             try:
@@ -175,9 +175,9 @@ class Engine(Reader):
     def _remember(self, decision: Decision, applied: Applied) -> None:
         """Keep the cached header up to date."""
         if applied.deleted:
-            self._headers.forget(decision.key)
+            self.headers.forget(decision.key)
         else:
-            self._headers.put(decision.key, applied.header)
+            self.headers.put(decision.key, applied.header)
 
     async def _emit_change(self, decision: Decision, change: Change, applied: Applied) -> None:
         """Run the hooks of what was applied."""

@@ -48,7 +48,7 @@ class Reader:
         self.access = AccessController()
         self._timeout = timeout
         self._deadlines = Deadlines(timeout)
-        self._headers = HeaderCache(cached_headers, cached_header_bytes)
+        self.headers = HeaderCache(cached_headers, cached_header_bytes)
 
     def start(self) -> None:
         """Begin to work in the running event loop."""
@@ -120,7 +120,7 @@ class Reader:
 
         ``None``: there is no cached header, or it does not allow the action.
         """
-        header = self._headers.get((scope.namespace, session_id))
+        header = self.headers.get((scope.namespace, session_id))
         if header is None:
             return caller, None
         at = self.clock()
@@ -147,15 +147,15 @@ class Reader:
         with self.in_time(deadline):
             snapshot = await self.storage.read(*key, context=context, window=window)
         if snapshot is None:
-            self._headers.forget(key)
+            self.headers.forget(key)
             raise SessionNotFoundError
         header, at = snapshot.header, self.clock()
-        self._headers.update(key, header)
+        self.headers.update(key, header)
         if self.access.needs_groups(header, caller, wanted, at):
             caller = await scope.with_groups(caller, until=deadline)
             at = self.clock()
         role = self.access.check(header, caller, action, at)
-        self._headers.put(key, header)
+        self.headers.put(key, header)
         decision = self.decision(
             scope, session_id, caller, action, header, at=at, deadline=deadline
         )
@@ -171,7 +171,7 @@ class Reader:
         """
         if not (isinstance(session_id, str) and isinstance(user_id, str)):
             return None
-        header = self._headers.get((scope.namespace, session_id))
+        header = self.headers.get((scope.namespace, session_id))
         if header is None or header.owner_id != user_id:
             return None
         caller, at = Caller(header.owner_id), self.clock.now()
@@ -183,7 +183,7 @@ class Reader:
         self, scope: Scope, session_id: str, caller: Caller, action: Action
     ) -> Decision:
         """Decide on a write: by the cached header if that approves it, else by a fresh read."""
-        header = self._headers.get((scope.namespace, session_id))
+        header = self.headers.get((scope.namespace, session_id))
         if header is not None:
             at = self.clock()
             if self.access.allows(header, caller, action, at):

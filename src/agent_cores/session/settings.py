@@ -50,10 +50,12 @@ SERVICE_SETTINGS = frozenset(
         "MAX_IN_FLIGHT",
         "MAX_IN_FLIGHT_PER_CALLER",
         "MAX_URL_BYTES",
+        "METRICS_PORT",
         "PORT",
         "REQUESTS_PER_SECOND",
         "SEND_TIMEOUT",
         "SHUTDOWN_TIMEOUT",
+        "TRACING",
         "TRUSTED_PROXIES",
         "WORKERS",
     }

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.base import StorageProvider
 
 _PACKAGE = "agent-cores-session"
-_EXTRAS = ("client", "mysql", "postgres", "redis", "service")
+_EXTRAS = ("client", "metrics", "mysql", "otel", "postgres", "redis", "service")
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+).*\bextra == ['\"]([a-z-]+)['\"]")
 
 

@@ -8,9 +8,16 @@ import ipaddress
 import logging.config
 import os
 import sys
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from agent_cores.session.cli.metrics import (
+    exporter_of_a_worker,
+    metrics_of_this_process,
+    metrics_of_workers,
+    record,
+)
 from agent_cores.session.cli.server import (
     MAKE_A_KEY,
     Announcement,
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent_cores.session.service.app import Service
+    from agent_cores.session.service.metrics.exporting import Exporter
 
 
 def serve(
@@ -63,11 +71,14 @@ def serve(
     if settings.workers > 1:
         _serve_workers(settings, storage)
         return
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings, storage))
+    with (
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        metrics_of_this_process(settings) as exporter,
+    ):
+        runner.run(_serve(settings, storage, exporter))
 
 
-async def _serve(settings: ServiceSettings, storage: str | None) -> None:
+async def _serve(settings: ServiceSettings, storage: str | None, exporter: Exporter | None) -> None:
     manager = SessionManager(storage)
     await manager.initialize()
     try:
@@ -83,6 +94,8 @@ async def _serve(settings: ServiceSettings, storage: str | None) -> None:
         announce_stop(app)
         app.on_start(_calm_the_collector)
         app.on_start(_share_the_gil)
+        record(app, exporter)
+        _trace(app, settings)
         announcement = Announcement(settings, None if key is None else key_text(key.id, secret))
         server = Server(uvicorn_config(app, settings), announcement)
         allow_open_files(settings.max_connections)
@@ -102,9 +115,10 @@ def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
     config = uvicorn_config("agent_cores.session.cli.serve:worker", settings)
     sockets = listening_sockets(settings.host, settings.port)  # early connections wait for a worker
     host, listening_port = sockets[0].getsockname()[:2]
-    status = Supervisor(
-        config, sockets, settings, lambda: Announcement(settings).tell(host, listening_port)
-    ).run()
+    with metrics_of_workers(settings):
+        status = Supervisor(
+            config, sockets, settings, lambda: Announcement(settings).tell(host, listening_port)
+        ).run()
     if status:
         sys.exit(status)
 
@@ -131,6 +145,8 @@ def worker() -> Service:
     announce_stop(app)
     app.on_start(_calm_the_collector)
     app.on_start(_share_the_gil)
+    record(app, exporter_of_a_worker(settings))
+    _trace(app, settings)
     return app
 
 
@@ -169,6 +185,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _trace(app: Service, settings: ServiceSettings) -> None:
+    if settings.tracing:
+        from agent_cores.session.service.tracing import start_tracing  # noqa: PLC0415 - needs an extra
+
+        app.on_start(partial(start_tracing, app))
 
 
 def _calm_the_collector() -> None:

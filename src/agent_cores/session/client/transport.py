@@ -12,6 +12,7 @@ from yarl import URL
 from agent_cores.session.backoff import Backoff
 from agent_cores.session.client.pool import NO_CONTENT, Failure, Pool, Reply
 from agent_cores.session.client.retries import RetryState
+from agent_cores.session.client.trace_context import add_trace_context
 from agent_cores.session.errors import SessionError, StorageUnavailableError, WrongContextError
 from agent_cores.session.models.representation import hides
 from agent_cores.session.process import process_id
@@ -87,6 +88,7 @@ class Transport:
         given = {**self._headers, **(headers or {})}
         if body is not None:
             given["Content-Type"] = "application/json"
+        add_trace_context(given)
         pool = self._opened()
         with pool.at_work():
             attempt = _Attempt(pool, method, URL(self._base + path, encoded=True), body, given)

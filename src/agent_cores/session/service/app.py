@@ -14,7 +14,8 @@ import random
 import re
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from agent_cores.session.errors import (
     ConfigurationError,
@@ -43,7 +44,7 @@ from agent_cores.session.service.settings import ServiceSettings
 from agent_cores.session.verbs.audit import record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from starlette.types import Receive, Scope, Send
 
@@ -58,6 +59,23 @@ _ROUTER = Router(ROUTES)
 _READS = ("GET", "HEAD")
 _FEWEST_READS = 4
 """How many reads run at once, even if the budget has no room for as many full pages."""
+
+
+class Observer(Protocol):
+    """Is told of every response, and of every refusal by the code of its error."""
+
+    def answered(self, route: str | None, status: int, seconds: float) -> None:
+        """Note a response that was sent; ``route`` is the method and the path template."""
+
+    def refused(self, code: str) -> None:
+        """Note a refusal or a failure."""
+
+
+class SpanMaker(Protocol):
+    """Makes a span of each request."""
+
+    async def within_span(self, scope: Scope, respond: Callable[[], Awaitable[None]]) -> None:
+        """Respond within a span."""
 
 
 class Service:
@@ -86,6 +104,8 @@ class Service:
         self._slices = TimeSlices()
         self._most_bytes = longest_bodies(ROUTES, manager, settings)
         self._cors = Cors(settings.cors_origins)
+        self.observers: list[Observer] = []
+        self.tracing: SpanMaker | None = None
         self._starters: list[Callable[[], None]] = []
 
     def on_start(self, starter: Callable[[], None]) -> None:
@@ -97,7 +117,10 @@ class Service:
         if scope["type"] == "lifespan":
             await self._server_lifespan(receive, send)
         elif scope["type"] == "http":
-            await self._respond(scope, receive, send)
+            if self.tracing is None:
+                await self._respond(scope, receive, send)
+            else:
+                await self.tracing.within_span(scope, partial(self._respond, scope, receive, send))
         else:  # a web socket, which no route has
             await receive()
             await send({"type": "websocket.close", "code": 1008})
@@ -117,6 +140,11 @@ class Service:
         """Report not ready, finish the requests in flight, and close the manager."""
         self.draining = True
         await self._components.close()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being served."""
+        return self._components.callers.count
 
     async def is_ready(self) -> bool:
         """Whether the service is ready for requests."""
@@ -186,6 +214,9 @@ class Service:
             await send_response(response, request_id, scope, send)
         finally:
             reservation.release()
+        for observer in self.observers:
+            name = None if route is None else route.name
+            observer.answered(name, response.status, time.perf_counter() - started)
         _LOG.tell(
             request_id,
             method=scope["method"],
@@ -275,6 +306,8 @@ class Service:
     ) -> Response:
         names = call.route.names if call is not None else {}
         number, at = request_id.decode("latin-1"), self._components.clock()
+        for observer in self.observers:
+            observer.refused(_code_of(error))
         if is_conversation_path(relative_path(scope)):
             repeatable = call is None or call.is_repeatable
             response = error_response(error, names, at, repeatable=repeatable)
@@ -285,6 +318,10 @@ class Service:
         elif response.status >= 500:  # noqa: PLR2004
             logger.error("request %s: %s: %s", number, error.code, kinds(error))
         return response
+
+
+def _code_of(error: Exception) -> str:
+    return error.code if isinstance(error, SessionError | Refusal) else "internal"
 
 
 class _UnfinishedError(Exception):

@@ -49,6 +49,10 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``cors_origins`` are the origins of the web pages that may call the service.
 
+    ``metrics_port`` is the port, on ``host``, of the listener for Prometheus; ``None`` is no
+    metrics. It responds to anyone who reaches it. ``tracing``: whether requests and calls of the
+    store are spans of OpenTelemetry.
+
     ``drain_seconds`` is how long ``/readyz`` returns 503 before connections are closed, and
     ``shutdown_timeout`` how long requests in flight may then take.
     """
@@ -77,6 +81,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     failed_logins_per_minute: int = 60
     trusted_proxies: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    metrics_port: int | None = None
+    tracing: bool = False
     drain_seconds: float = 0.0
     shutdown_timeout: float = 20.0
 
@@ -90,6 +96,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(f"{environment_name(name)} is 0 or more")
         if self.port > _LARGEST_PORT:
             raise ConfigurationError(f"SESSION_SERVICE_PORT is at most {_LARGEST_PORT}")
+        if self.metrics_port is not None and not 0 < self.metrics_port <= _LARGEST_PORT:
+            raise ConfigurationError(f"SESSION_SERVICE_METRICS_PORT is 1 to {_LARGEST_PORT}")
         if self.max_buffered_bytes is not None and self.max_buffered_bytes < self.max_body_bytes:
             raise ConfigurationError(
                 "SESSION_SERVICE_MAX_BUFFERED_BYTES is at least SESSION_SERVICE_MAX_BODY_BYTES,"

@@ -15,6 +15,7 @@ import msgspec
 
 from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import OverloadedError, StorageUnavailableError
+from agent_cores.session.observing import on_batch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -141,6 +142,8 @@ class Coalescer(Generic[Item, Result]):
         try:
             while batch := self._next_batch():
                 self._in_flight += len(batch)
+                for tell in on_batch:
+                    tell(len(batch), len(self._queue))
                 try:
                     await self._deliver(batch)
                 finally:

@@ -1,0 +1,17 @@
+"""Who is told of batches and retries: the metrics of a service, in code that knows none.
+
+Nobody is, unless the metrics are on. A listener must be quick and must not raise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+on_batch: list[Callable[[int, int], None]] = []
+"""Called when a batch leaves, with its items and how many are left in its queue."""
+
+on_retry: list[Callable[[], None]] = []
+"""Called before a change is sent again."""

@@ -1,0 +1,116 @@
+"""The metrics: their names, labels and buckets. No label ever holds an id or a text of a caller."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of latencies."""
+ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 500.0)
+"""Upper bounds of batch sizes."""
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric. Of several workers a counter or histogram is the sum, a gauge ``combined``."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    text: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    combined: Literal["livesum", "livemax"] = "livesum"
+
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """The names of its series, as Prometheus stores them."""
+        if self.kind == "histogram":
+            return tuple(f"{self.name}_{part}" for part in ("bucket", "count", "sum"))
+        return (f"{self.name}_total",) if self.kind == "counter" else (self.name,)
+
+
+REQUESTS = Metric(
+    name="agent_sessions_http_request_seconds",
+    kind="histogram",
+    text="From a request's arrival to the end of its response, by route template and status.",
+    labels=("route", "status"),
+    buckets=SECONDS,
+)
+REFUSALS = Metric(
+    name="agent_sessions_http_refusals",
+    kind="counter",
+    text="Requests that were refused or failed, by the code of the error.",
+    labels=("code",),
+)
+IN_FLIGHT = Metric(
+    name="agent_sessions_http_requests_in_flight",
+    kind="gauge",
+    text="Requests being served.",
+)
+STORAGE = Metric(
+    name="agent_sessions_storage_seconds",
+    kind="histogram",
+    text="Calls of the store by operation, the wait in a queue included.",
+    labels=("operation",),
+    buckets=SECONDS,
+)
+STORAGE_ERRORS = Metric(
+    name="agent_sessions_storage_errors",
+    kind="counter",
+    text="Calls of the store that were refused or failed, by operation and code.",
+    labels=("operation", "code"),
+)
+BATCHES = Metric(
+    name="agent_sessions_batch_items",
+    kind="histogram",
+    text="Items that were sent to the store in one batch.",
+    buckets=ITEMS,
+)
+QUEUED = Metric(
+    name="agent_sessions_queued_items",
+    kind="gauge",
+    text="The most items that waited behind a batch, in the last second.",
+)
+RETRIES = Metric(
+    name="agent_sessions_retries",
+    kind="counter",
+    text="Changes that were sent again after a conflict or a lost response.",
+)
+HEADERS = Metric(
+    name="agent_sessions_header_cache_lookups",
+    kind="counter",
+    text="Lookups in the header cache, by result: hit or miss.",
+    labels=("result",),
+)
+SWEEPS = Metric(
+    name="agent_sessions_sweep_seconds",
+    kind="histogram",
+    text="Sweeps of expired sessions.",
+    buckets=SECONDS,
+)
+SWEPT = Metric(
+    name="agent_sessions_swept_sessions",
+    kind="counter",
+    text="Expired sessions that were removed.",
+)
+SWEEP_LAG = Metric(
+    name="agent_sessions_sweep_lag_seconds",
+    kind="gauge",
+    text="How long the last sweep's oldest session had been expired when it was removed.",
+    combined="livemax",
+)
+METRICS = (
+    REQUESTS,
+    REFUSALS,
+    IN_FLIGHT,
+    STORAGE,
+    STORAGE_ERRORS,
+    BATCHES,
+    QUEUED,
+    RETRIES,
+    HEADERS,
+    SWEEPS,
+    SWEPT,
+    SWEEP_LAG,
+)

@@ -1,0 +1,151 @@
+"""``Exporter``: hands what was recorded to prometheus-client, and the listener that serves it.
+
+With several workers each writes into files of one folder, and the supervisor's listener sums them:
+prometheus-client's multiprocess mode.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+from agent_cores.session.errors import ConfigurationError, MissingDependencyError
+from agent_cores.session.service.metrics.definitions import METRICS, SWEEP_LAG, Metric
+
+try:
+    import prometheus_client
+    from prometheus_client import multiprocess
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise MissingDependencyError("prometheus-client", "metrics") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from prometheus_client.metrics_core import Metric as Family
+
+    from agent_cores.session.service.metrics.recorder import Recorder
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that names the folder of a service with several workers."""
+_LIVE = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
+
+
+class Exporter:
+    """The metrics of this process, as prometheus-client keeps them."""
+
+    def __init__(
+        self, registry: prometheus_client.CollectorRegistry, wanted: Sequence[Metric] = METRICS
+    ) -> None:
+        self._made = {metric.name: _made(metric, registry) for metric in wanted}
+
+    def take(self, recorder: Recorder) -> None:
+        """Take over what was recorded since the last time; gauges begin again at 0."""
+        for (name, labels), tally in recorder.tallies.items():
+            counts, total = tally.take()
+            if any(counts):
+                _add(self._labelled(name, labels), counts, total)
+        for (name, labels), count in recorder.counts.items():
+            self._labelled(name, labels).inc(count.take())
+        for name, value in recorder.gauges.items():
+            self._made[name].set(value)
+            if name != SWEEP_LAG.name:  # the last sweep's stays until the next
+                recorder.gauges[name] = 0.0
+
+    def _labelled(self, name: str, labels: tuple[str, ...]) -> Any:  # noqa: ANN401 - of three kinds
+        made = self._made[name]
+        return made.labels(*labels) if labels else made
+
+
+def new_exporter() -> Exporter:
+    """Return the metrics of a worker, which writes into the folder of all."""
+    return Exporter(prometheus_client.CollectorRegistry())
+
+
+def _made(metric: Metric, registry: prometheus_client.CollectorRegistry) -> Any:  # noqa: ANN401 - as above
+    given: dict[str, Any] = {"labelnames": metric.labels, "registry": registry}
+    if metric.kind == "histogram":
+        return prometheus_client.Histogram(
+            metric.name, metric.text, buckets=metric.buckets, **given
+        )
+    if metric.kind == "counter":
+        return prometheus_client.Counter(metric.name, metric.text, **given)
+    return prometheus_client.Gauge(
+        metric.name, metric.text, multiprocess_mode=metric.combined, **given
+    )
+
+
+def _add(histogram: Any, counts: Sequence[int], total: float) -> None:  # noqa: ANN401 - untyped inside
+    """Add many values at once, which the interface of a histogram does not offer."""
+    for bucket, count in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001
+        if count:
+            bucket.inc(count)
+    histogram._sum.inc(total)  # noqa: SLF001
+
+
+class _OfWorkers(Collector):
+    """Collects what all workers wrote. The gauges of a worker end with it."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._collector = multiprocess.MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterable[Family]:
+        """Return the sums, as prometheus-client asks for them."""
+        for file in os.listdir(self._folder):  # noqa: PTH208 - names are all that is needed
+            match = _LIVE.fullmatch(file)
+            if match is not None and not _runs(int(match[1])):
+                multiprocess.mark_process_dead(int(match[1]), self._folder)  # type: ignore[no-untyped-call]
+        found: Iterable[Family] = self._collector.collect()  # type: ignore[no-untyped-call]
+        return found
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def folder_of_workers() -> Iterator[str]:
+    """Name a new folder in the environment, for workers that are started in the block."""
+    folder = mkdtemp(prefix="agent-sessions-metrics-")
+    os.environ[FOLDER] = folder
+    try:
+        yield folder
+    finally:
+        os.environ.pop(FOLDER, None)
+        rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def listener(host: str, port: int, folder: str | None) -> Iterator[Exporter | None]:
+    """Serve the metrics of this process or, with a folder, of the workers that write into it.
+
+    Yields the exporter of this process; ``None`` with a folder, since this process has none.
+    """
+    registry = prometheus_client.CollectorRegistry()
+    exporter = None
+    if folder is None:
+        exporter = Exporter(registry)
+    else:
+        registry.register(_OfWorkers(folder))
+    try:
+        server, thread = prometheus_client.start_http_server(port, host, registry)
+    except OSError as error:
+        detail = f"SESSION_SERVICE_METRICS_PORT: cannot listen on {host}, port {port}: {error}"
+        raise ConfigurationError(detail) from error
+    try:
+        yield exporter
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

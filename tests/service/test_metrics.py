@@ -1,0 +1,251 @@
+"""Metrics: what is counted over one process and several, and what no label ever holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import prometheus_client
+import pytest
+
+from agent_cores.session import SessionManager, SessionSettings, observing
+from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.models.change import Applied, Change
+from agent_cores.session.service import Service, ServiceSettings
+from agent_cores.session.service.metrics import definitions as metrics
+from agent_cores.session.service.metrics.definitions import METRICS
+from agent_cores.session.service.metrics.exporting import Exporter
+from agent_cores.session.service.metrics.instruments import measure
+from agent_cores.session.service.metrics.recorder import Recorder
+from tests.service.processes import SECONDS, environment, get, run, serving
+from tests.service.wire import Wire
+
+SECRET = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def nobody_listens() -> Iterator[None]:
+    """Let listeners end with the test."""
+    yield
+    observing.on_batch.clear()
+    observing.on_retry.clear()
+
+
+def exposed(recorder: Recorder) -> str:
+    """Return what Prometheus would read."""
+    registry = prometheus_client.CollectorRegistry()
+    Exporter(registry).take(recorder)
+    return prometheus_client.generate_latest(registry).decode()
+
+
+def value(text: str, series: str) -> float:
+    """Return the value of one series; 0 if there is none."""
+    found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
+    return 0.0 if found is None else float(found[1])
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 2.0), metrics.SECONDS, metrics.ITEMS])
+def test_values_that_are_added_together_count_as_if_each_was_observed(
+    bounds: tuple[float, ...],
+) -> None:
+    values = [0.0, bounds[0], bounds[0] * 1.5, bounds[-1], bounds[-1] * 2, bounds[1]]
+    metric = metrics.Metric(name="seconds", kind="histogram", text="", buckets=bounds)
+    one, other = prometheus_client.CollectorRegistry(), prometheus_client.CollectorRegistry()
+    observed = prometheus_client.Histogram("seconds", "", buckets=bounds, registry=one)
+    exporter = Exporter(other, (metric,))
+    recorder = Recorder()
+    for each in values:
+        observed.observe(each)
+        recorder.tally(metric).add(each)
+    exporter.take(recorder)
+    exporter.take(recorder)  # nothing is counted twice
+
+    def lines(registry: prometheus_client.CollectorRegistry) -> list[str]:
+        text = prometheus_client.generate_latest(registry).decode()
+        return [line for line in text.splitlines() if "_created" not in line]
+
+    assert lines(other) == lines(one)
+
+
+async def test_requests_and_calls_of_the_store_are_counted_by_template_and_operation(
+    wire: Wire,
+) -> None:
+    recorder = measure(wire.service)
+    ann, bob = await wire.caller("ann"), await wire.caller("bob")
+    session_id = await ann.new_session(title=SECRET)
+    for _ in range(3):
+        assert (await ann.say(session_id, SECRET)).status == 201
+    assert (await bob.say(session_id, SECRET)).status == 404
+    assert (await ann("GET", f"/nowhere/{SECRET}")).status == 404
+    text = exposed(recorder)
+    appended = 'route="POST /v1/sessions/{id}/messages",status="201"'
+    assert value(text, f"agent_sessions_http_request_seconds_count{{{appended}}}") == 3
+    unrouted = 'route="none",status="404"'
+    assert value(text, f"agent_sessions_http_request_seconds_count{{{unrouted}}}") == 1
+    assert value(text, 'agent_sessions_http_refusals_total{code="session_not_found"}') == 1
+    assert value(text, 'agent_sessions_storage_seconds_count{operation="apply"}') >= 4
+    assert value(text, 'agent_sessions_header_cache_lookups_total{result="hit"}') >= 3
+    for private in (SECRET, session_id, "ann", "bob"):
+        assert private not in text
+
+
+async def test_only_declared_labels_are_used_and_none_holds_an_id() -> None:
+    names = {name for metric in METRICS for name in metric.labels}
+    assert names == {"route", "status", "code", "operation", "result"}
+
+
+async def test_failed_calls_of_the_store_and_retries_are_counted(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, failures = wire.manager.runtime.storage.apply, [1, 1]
+
+    async def lost(change: Change) -> Applied:
+        if change.append and failures:
+            failures.pop()
+            raise StorageUnavailableError("lost", outcome_unknown=True)
+        return await apply(change)
+
+    monkeypatch.setattr(wire.manager.runtime.storage, "apply", lost)
+    recorder = measure(wire.service)
+    session_id = await wire.manager.create_session("ann")
+    await wire.manager.add_message(session_id, "ann", "user", "Hi")
+    text = exposed(recorder)
+    errors = 'agent_sessions_storage_errors_total{code="storage_unavailable",operation="apply"}'
+    assert value(text, errors) == 2
+    assert value(text, "agent_sessions_retries_total") == 2
+
+
+async def test_sweeps_their_lag_and_what_they_removed_are_counted(wire: Wire) -> None:
+    recorder = measure(wire.service)
+    await wire.manager.create_session("ann", ttl_hours=1)
+    wire.clock.advance(3600 + 90)
+    await wire.manager.clean_expired_sessions()
+    text = exposed(recorder)
+    assert value(text, "agent_sessions_sweep_seconds_count") == 1
+    assert value(text, "agent_sessions_swept_sessions_total") == 1
+    assert value(text, "agent_sessions_sweep_lag_seconds") == 90
+
+
+async def test_batches_and_what_waits_behind_them_are_counted(tmp_path: Path) -> None:
+    settings = SessionSettings(cleanup_interval=0)
+    async with SessionManager(f"sqlite:///{tmp_path}/sessions.db", settings=settings) as manager:
+        recorder = measure(Service(manager, ServiceSettings()))
+        session_id = await manager.create_session("ann")
+        await asyncio.gather(
+            *(manager.add_message(session_id, "ann", "user", "Hi") for _ in range(200))
+        )
+        text = exposed(recorder)
+    assert value(text, "agent_sessions_batch_items_sum") == 201
+    assert 2 <= value(text, "agent_sessions_batch_items_count") < 100
+    assert value(text, "agent_sessions_queued_items") > 0
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def read_metrics(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=SECONDS) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_listener_gives_the_sum_over_all_workers(tmp_path: Path, workers: int) -> None:
+    port = free_port()
+    more = {"SESSION_SERVICE_METRICS_PORT": str(port)}
+    key = run(tmp_path, "keys", "create", "test").stdout.strip()
+    asked = 40
+    with serving(tmp_path, "--workers", str(workers), first_run=False, **more) as (_, address, _):
+        for _ in range(asked):  # a connection each, so that both workers get some
+            status, _ = get(f"{address}/v1/me", {"Authorization": f"Bearer {key}"})
+            assert status == 200
+        series = 'agent_sessions_http_request_seconds_count{route="GET /v1/me",status="200"}'
+        until = time.monotonic() + SECONDS
+        while value(text := read_metrics(port), series) < asked and time.monotonic() < until:
+            time.sleep(0.1)
+        assert value(text, series) == asked
+        assert get_refused(f"{address}/metrics") == 404  # never at the service's own port
+
+
+def get_refused(url: str) -> int:
+    return get(url)[0]
+
+
+def test_without_prometheus_client_the_extra_is_named(tmp_path: Path) -> None:
+    program = """
+import sys
+sys.modules["prometheus_client"] = None
+from agent_cores.session.cli.main import main
+sys.argv[1:] = ["serve", "--port", "0"]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(tmp_path, SESSION_SERVICE_METRICS_PORT="9"),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 9
+    assert "agent-cores-session[metrics]" in done.stderr
+
+
+def test_a_taken_port_is_refused_in_a_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run(tmp_path, "serve", "--port", "0", SESSION_SERVICE_METRICS_PORT=port)
+    assert done.returncode == 2
+    assert done.stderr.startswith("agent-sessions: SESSION_SERVICE_METRICS_PORT: cannot listen")
+
+
+# ── the dashboard and the page ───────────────────────────────────────────────────────────────────
+
+ROOT = Path(__file__).parents[2]
+SERIES = re.compile(r"\bagent_sessions_\w+")
+
+
+def test_the_dashboard_shows_every_metric_and_none_that_there_is_not() -> None:
+    text = (ROOT / "deploy/grafana/agent-sessions.json").read_text(encoding="utf-8")
+    dashboard = json.loads(text)
+    told = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in SERIES.findall(target["expr"])
+    }
+    known = {name: metric.name for metric in METRICS for name in metric.exposed}
+    assert told <= known.keys()
+    assert {known[name] for name in told} == {metric.name for metric in METRICS}
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_the_labels_in_the_dashboard_are_those_of_the_metrics() -> None:
+    text = (ROOT / "deploy/grafana/agent-sessions.json").read_text(encoding="utf-8")
+    grouped = re.findall(r"sum by \(([^)]*)\)", text)
+    labels = {name for metric in METRICS for name in metric.labels}
+    assert {one.strip() for each in grouped for one in each.split(",")} <= labels | {"le"}
+
+
+def test_the_page_describes_every_metric() -> None:
+    page = (ROOT / "docs/observability.md").read_text(encoding="utf-8")
+    for metric in METRICS:
+        labels = ", ".join(f"`{name}`" for name in metric.labels)
+        row = f"| `{metric.name}` | {metric.kind} | {labels} | {metric.text} |"
+        assert row.replace("|  |", "| |") in page
+    known = {name for metric in METRICS for name in (metric.name, *metric.exposed)}
+    assert set(SERIES.findall(page)) <= known
