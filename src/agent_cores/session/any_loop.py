@@ -60,9 +60,9 @@ class Home:
     """What a manager and its views share: the thread, and the runtime that works in it."""
 
     def __init__(self, runtime: Runtime, make: Callable[[], Runtime]) -> None:
-        self.runtime = runtime
+        self.runtime: Runtime = runtime
         self._make = make
-        self.portal = Portal(self, after_fork=self._renew)
+        self.portal: Portal = Portal(self, after_fork=self._renew)
 
     async def initialize(self) -> None:
         """Start the runtime."""

@@ -65,7 +65,7 @@ class Engine(Reader):
             cached_header_bytes=cached_header_bytes,
         )
         self.lifecycle = lifecycle
-        self.append_gate = AppendGate()
+        self.append_gate: AppendGate = AppendGate()
 
     async def create(
         self, scope: Scope, caller: Caller, change: Change, *, deadline: float | None = None

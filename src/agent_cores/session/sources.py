@@ -23,7 +23,7 @@ _MISSPELT = 0.77
 that other programs use (``SESSION_MANAGER``, ``SESSION_PREFIX``, ``SESSION_LIFETIME``)."""
 _SIMILAR = 0.5
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 _warned: set[str] = set()
 
 
