@@ -16,7 +16,7 @@ QUICK := tests/contract/test_memory.py tests/contract/test_sqlite.py \
   $(filter-out $(addprefix tests/test_,migrate.py restarts.py writing_a_backend.py), $(wildcard tests/test_*.py tests/sqlite)) \
   $(addprefix tests/service/test_,routes.py conventions.py preconditions.py idempotency.py keys.py)
 # Directories that are not there yet are left out.
-TYPED := $(wildcard src tests benchmarks scripts)
+TYPED := $(wildcard src tests typing_tests benchmarks scripts)
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile

@@ -73,9 +73,9 @@ class Home(Generic[R]):
     """
 
     def __init__(self, runtime: R, renewed: Callable[[R], R]) -> None:
-        self.runtime = runtime
+        self.runtime: R = runtime
         self._renewed = renewed
-        self.portal = Portal(self, after_fork=self._renew)
+        self.portal: Portal = Portal(self, after_fork=self._renew)
 
     async def initialize(self) -> None:
         """Start the runtime."""

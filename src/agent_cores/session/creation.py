@@ -41,7 +41,7 @@ class Creation:
         change: Change,
         deadline: float | None = None,
     ) -> None:
-        self.change = msgspec.structs.replace(change, replaces=False)
+        self.change: Change = msgspec.structs.replace(change, replaces=False)
         self._reader = reader
         self._lifecycle = lifecycle
         self._scope = scope

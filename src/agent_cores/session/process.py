@@ -18,7 +18,7 @@ from weakref import WeakSet
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 PAUSE_SECONDS = 10.0
 """How long a fork waits for jobs that are running."""

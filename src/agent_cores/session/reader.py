@@ -45,7 +45,7 @@ class Reader:
         self.storage = storage
         self.limits = limits
         self.clock = clock
-        self.access = AccessController()
+        self.access: AccessController = AccessController()
         self._timeout = timeout
         self._deadlines = Deadlines(timeout)
         self.headers = HeaderCache(cached_headers, cached_header_bytes)

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from datetime import datetime
 
+    from agent_cores.session.models.limits import Limits
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage.base import StorageProvider
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 
 class Runtime:
@@ -34,16 +35,16 @@ class Runtime:
         clock: Callable[[], datetime],
         reason: str,
     ) -> None:
-        self.limits = limits = settings.limits()
+        self.limits: Limits = settings.limits()
         self.storage = storage
         self.settings = settings
-        self.clock = StoreClock(clock, storage, settings.max_clock_skew)
-        self.inputs = MessageInputs(limits)
-        self.lifecycle = LifecycleManager(storage, settings, self.clock)
-        self.engine = Engine(
+        self.clock: StoreClock = StoreClock(clock, storage, settings.max_clock_skew)
+        self.inputs: MessageInputs = MessageInputs(self.limits)
+        self.lifecycle: LifecycleManager = LifecycleManager(storage, settings, self.clock)
+        self.engine: Engine = Engine(
             storage,
             self.lifecycle,
-            limits,
+            self.limits,
             self.clock,
             timeout=settings.timeout,
             cached_headers=settings.max_cached_headers,

@@ -26,7 +26,7 @@ _SIMILAR = 0.5
 _OF_OTHERS = frozenset({"SESSION_MANAGER"})
 """What X11 sets in every desktop session."""
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 _logged: set[str] = set()
 
 

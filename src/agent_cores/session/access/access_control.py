@@ -75,7 +75,7 @@ class Action(Enum):
     def __init__(self, label: str, role: AccessRole) -> None:
         self.label = label
         self.role = role
-        self.rank = role.rank
+        self.rank: int = role.rank
 
 
 def both(first: Action, second: Action) -> Action:

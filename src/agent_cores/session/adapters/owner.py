@@ -44,7 +44,9 @@ class Owner:
         if (user_id is None) == (operator is None):
             raise ConfigurationError("give user_id= or operator=, to say whose sessions these are")
         manager = manager_of(store)
-        self.verbs = manager if operator is None else manager.as_operator(user_id_of(operator))
+        self.verbs: SessionManager = manager
+        if operator is not None:
+            self.verbs = manager.as_operator(user_id_of(operator))
         self._user_id: UserId | None = user_id if operator is None else operator
 
     def acting(self, context: object = None) -> Acting:

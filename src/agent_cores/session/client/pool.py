@@ -76,8 +76,8 @@ class Pool:
         ssl_context: ssl.SSLContext | None = None,
         proxy: URL | None = None,
     ) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.pid = process_id()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.pid: int = process_id()
         keep_in_children(self)
         self._at_work = 0
         self._idle = asyncio.Event()

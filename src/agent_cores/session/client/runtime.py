@@ -21,7 +21,7 @@ class ClientRuntime:
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.me: Me | None = None
-        self.versions = KnownVersions()
+        self.versions: KnownVersions = KnownVersions()
         self._asking: asyncio.Task[Me] | None = None
         self._users = 0
         self._finishing: set[asyncio.Task[None]] = set()

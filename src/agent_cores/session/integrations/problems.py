@@ -13,7 +13,7 @@ from agent_cores.session.wire.problems import problem_of
 PROBLEM_TYPE = "application/problem+json"
 _INTERNAL = 500
 
-logger = logging.getLogger("agent_cores.session.integrations")
+logger: logging.Logger = logging.getLogger("agent_cores.session.integrations")
 
 
 def reported(error: Exception) -> tuple[int, dict[str, str], bytes]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage.base import StorageProvider
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 _in_background: ContextVar[bool] = ContextVar("in_background", default=False)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.storage.base import StorageProvider
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 _MILLISECOND = 1_000_000
 _SECOND = 1_000_000_000
@@ -43,7 +43,7 @@ class StoreClock:
     def __init__(
         self, own: Callable[[], datetime], storage: StorageProvider, max_skew: float
     ) -> None:
-        self.now = own
+        self.now: Callable[[], datetime] = own
         """Returns the time now, one call cheaper than calling the clock."""
         self._own = own
         self._storage = storage

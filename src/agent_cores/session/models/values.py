@@ -15,16 +15,16 @@ import msgspec
 from agent_cores.session.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
 _sorting_encoder = msgspec.json.Encoder(order="sorted")
 
-encode_json = _encoder.encode
-decode_json = _decoder.decode
-sorted_json = _sorting_encoder.encode
+encode_json: Callable[[object], bytes] = _encoder.encode
+decode_json: Callable[[bytes | str | memoryview], Any] = _decoder.decode
+sorted_json: Callable[[object], bytes] = _sorting_encoder.encode
 """Encode with keys in order: equal values give equal bytes. ``1`` and ``1.0`` differ."""
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EXIT_SECONDS = 5.0
 """How long the program waits at exit for a manager that nobody shut down."""
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 
 class Lifetime:

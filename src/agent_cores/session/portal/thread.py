@@ -57,7 +57,7 @@ class PortalThread:
         lock: Any,  # noqa: ANN401 - a native lock
         ended: Callable[[], None],
     ) -> None:
-        self.process_id = process_id()
+        self.process_id: int = process_id()
         self.calls = self.blocks = 0
         self.stopping = self.gone = self.initialized = False
         self.starting: asyncio.Lock

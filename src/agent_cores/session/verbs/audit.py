@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Verb = Callable[..., Coroutine[Any, Any, Any]]
 
-logger = logging.getLogger("agent_cores.session.audit")
+logger: logging.Logger = logging.getLogger("agent_cores.session.audit")
 """Level INFO. Records have ``operator``, ``key`` (of a request over HTTP, else ``None``),
 ``namespace``, ``verb``, ``session_id`` and ``outcome``."""
 

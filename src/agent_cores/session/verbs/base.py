@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agent_cores.session.runtime import Runtime
 
 T = TypeVar("T")
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 
 class Created(msgspec.Struct, frozen=True):
