@@ -550,10 +550,11 @@ class SyncSessionManager:
     ) -> list[Message]:
         """Remove the last ``count`` messages in one write and return them, oldest first.
 
-        Concurrent calls never return the same message. One call removes at most 1,000 messages, and
-        no more than fit on a page (4 MiB, ``SESSION_MAX_PAGE_BYTES``). The list is empty if there
-        are no messages. If the response is lost, ``StorageUnavailableError.outcome_unknown`` is
-        true.
+        Concurrent calls never return the same message. What others append once the messages have
+        been read stays; ``expected_last_seq`` refuses that. One call removes at most 1,000
+        messages, and no more than fit on a page (4 MiB, ``SESSION_MAX_PAGE_BYTES``). The list is
+        empty if there are no messages. If the response is lost,
+        ``StorageUnavailableError.outcome_unknown`` is true.
         """
         return self._portal.call(
             self._manager.pop_messages,
