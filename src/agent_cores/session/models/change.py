@@ -76,12 +76,11 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     ``at`` is the instant of the decision, and ``clock`` gives the time now: a provider judges a
     change that waited in a queue or for a lock as of :meth:`applied_at`. ``basis`` is the header on
     which the change was decided, for fast paths. ``removable`` are seq and id of every message in
-    the range to remove, as they were read with ``basis``: a provider may rely on them if its write
-    is guarded by the revision and the last seq. A create replaces an expired session under its id
-    only if ``replaces`` is set; with ``overwrite``, any session. Only a ``SeqRange`` can be removed
-    together with an append, which then replaces it. ``stored_after`` is set if such a change may
-    have been applied before: then its messages have seqs above that. An ``update`` neither appends
-    nor removes. ``settle`` needs a session with the hold ``opening`` and comes alone.
+    the range to remove, as read with ``basis``: they hold while the revision does. A create
+    replaces an expired session under its id only if ``replaces`` is set; with ``overwrite``, any.
+    Only a ``SeqRange`` can be removed together with an append, which then replaces it; if that may
+    have been applied before, ``stored_after`` is set, and its messages have higher seqs. An
+    ``update`` neither appends nor removes. ``settle`` comes alone, on a session that is opening.
     """
 
     namespace: str
