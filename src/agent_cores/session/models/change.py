@@ -73,14 +73,14 @@ _NOT_REVISED = frozenset({"hold", "turn", "access_revision"})
 class Change(Guards, frozen=True, kw_only=True, gc=False):
     """One write to one session, all or nothing: guards, and effects.
 
-    ``at`` is the instant of the decision, and ``clock`` gives the time now: a provider judges a
-    change that waited in a queue or for a lock as of :meth:`applied_at`. ``basis`` is the header on
-    which the change was decided, for fast paths. ``removable`` are seq and id of every message in
-    the range to remove, as read with ``basis``: they hold while the revision does. A create
-    replaces an expired session under its id only if ``replaces`` is set; with ``overwrite``, any.
-    Only a ``SeqRange`` can be removed together with an append, which then replaces it; if that may
-    have been applied before, ``stored_after`` is set, and its messages have higher seqs. An
-    ``update`` neither appends nor removes. ``settle`` comes alone, on a session that is opening.
+    ``at`` is the instant of the decision, and ``clock`` gives the time now: a change that waited in
+    a queue or for a lock is judged as of :meth:`applied_at`. ``basis`` is the header of the
+    decision, for fast paths. ``removable`` are seq and id of each message to remove, as read with
+    ``basis``: they hold while the revision does. A create replaces an expired session under its id
+    only if ``replaces`` is set; with ``overwrite``, any. Only a ``SeqRange`` can be removed
+    together with an append, which then replaces it; if that may have been applied before,
+    ``stored_after`` is set, and its messages have higher seqs. An ``update`` neither appends nor
+    removes. ``settle`` comes alone, on a session that is opening.
     """
 
     namespace: str
