@@ -17,6 +17,7 @@ from agent_cores.session.adapters.google_adk import ADKSessionService
 from tests.adapters.google_adk.conftest import APP, event, texts
 
 
+@pytest.mark.filterwarnings("ignore:.*TOOL_CONFIRMATION is enabled:UserWarning")  # ADK 2.12
 async def test_a_session_object_equals_what_is_stored(service: ADKSessionService) -> None:
     session = await service.create_session(**APP, session_id="s", state={"k": 1, "user:u": 1})
     assert await service.get_session(**APP, session_id="s") == session

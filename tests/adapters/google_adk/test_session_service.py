@@ -214,6 +214,18 @@ async def test_lists_are_oldest_first_with_state_and_without_events(
     assert (await service.list_sessions(app_name="none")).sessions == []
 
 
+async def test_a_list_of_more_than_a_page_leaves_nothing_out(service: ADKSessionService) -> None:
+    names = [str(n) for n in range(130)]
+    made = await asyncio.gather(
+        *(service.create_session(**APP, session_id=name, state={"k": name}) for name in names)
+    )
+    await asyncio.gather(*(service.append_event(session, event()) for session in made[::3]))
+    for user in ("ann", None):
+        listed = (await service.list_sessions(app_name="app", user_id=user)).sessions
+        assert sorted(each.id for each in listed) == sorted(names)
+        assert all(each.state == {"k": each.id} for each in listed)
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 150, 1_300, 5_000, None])
 async def test_the_latest_events_are_read(service: ADKSessionService, count: int | None) -> None:
     session = await service.create_session(**APP, session_id="s")

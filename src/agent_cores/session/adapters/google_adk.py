@@ -290,21 +290,24 @@ class ADKSessionService(BaseSessionService):
         return found
 
     async def _listed(self, acting: Acting, tag: str) -> AsyncIterator[Session]:
-        """Yield the user's sessions with context and last message, some read at a time."""
+        """Yield the user's sessions with context and last message, some read at a time.
+
+        Their ids are read first: a session that becomes active meanwhile changes its place.
+        """
         verbs, user_id = acting
+        ids: list[str] = []
         cursor: str | None = None
         while True:
             page = await verbs.list_user_sessions(user_id, tags=[tag], limit=_LISTED, cursor=cursor)
-            for first in range(0, len(page), _READ_TOGETHER):
-                together = page[first : first + _READ_TOGETHER]
-                for found in await asyncio.gather(
-                    *(_read(acting, each.id, 1) for each in together)
-                ):
-                    if found is not None:
-                        yield found
+            ids += [session.id for session in page]
             cursor = page.next_cursor
             if cursor is None:
-                return
+                break
+        for first in range(0, len(ids), _READ_TOGETHER):
+            reads = (_read(acting, each, 1) for each in ids[first : first + _READ_TOGETHER])
+            for found in await asyncio.gather(*reads):
+                if found is not None:
+                    yield found
 
     async def _listed_of_all(self, tag: str) -> AsyncIterator[Session]:
         """Yield the sessions of all users with context and last message, as operator."""

@@ -198,4 +198,4 @@ def _app_id(app_name: str) -> str:
 
 
 def _foreign(session_id: str) -> str:
-    return f"session {session_id!r}, which should keep shared state of ADK, is somebody else's"
+    return f"session {session_id!r}, which should keep state of ADK, is somebody else's; delete it"
