@@ -316,7 +316,7 @@ def ticking() -> Iterator[Any]:
 
 
 @given(batches=st.lists(st.lists(OPS, max_size=6), max_size=16))
-@settings(max_examples=80)
+@settings(max_examples=50)
 async def test_random_use_is_that_of_its_memory_store(batches: list[list[Any]]) -> None:
     ticks = ticking()
     everything = SearchOp((), None, 100)

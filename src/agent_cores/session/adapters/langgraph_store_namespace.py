@@ -112,9 +112,13 @@ class Namespace:
         items = [item for message in found if (item := self._item(message, now)) is not None]
         return {item.key: item for item in items}
 
-    async def pages(self, now: datetime, limit: int) -> AsyncIterator[list[StoredItem]]:
-        """Yield the items that have not expired, up to ``limit`` a read, first stored first."""
-        async for page in self._pages(limit):
+    async def pages(self, now: datetime, first: int) -> AsyncIterator[list[StoredItem]]:
+        """Yield the items that have not expired, first stored first.
+
+        A page is what one read of ``first`` messages found, each later one of ten times as many, up
+        to 1,000.
+        """
+        async for page in self._pages(first):
             items = (self._item(message, now) for message in page)
             yield [item for item in items if item is not None]
 
@@ -162,7 +166,7 @@ class Namespace:
 
     async def has_items(self, now: datetime) -> bool:
         """Return whether an item has not expired."""
-        async for page in self.pages(now, _PAGE):
+        async for page in self.pages(now, 1):
             if page:
                 return True
         return False
@@ -268,9 +272,9 @@ class Namespace:
                 wanted = [message_id for message_id in wanted if message_id not in read]
         return found
 
-    async def _pages(self, limit: int) -> AsyncIterator[list[Message]]:
+    async def _pages(self, first: int) -> AsyncIterator[list[Message]]:
         verbs, user_id = self._acting
-        seq = 0
+        seq, limit = 0, min(first, _PAGE)
         while True:
             try:
                 page = await verbs.get_session_messages(
@@ -283,6 +287,7 @@ class Namespace:
                 seq = page[-1].seq
             if not page.has_more:
                 return
+            limit = min(10 * limit, _PAGE)
 
     def _item(self, message: Message, now: datetime) -> StoredItem | None:
         """Return the item of a message, ``None`` if it has expired or is not the user's."""
