@@ -104,15 +104,16 @@ NOT_PENDING: Sequence[str] = (_PENDING,)
 
 def checkpoint_messages(record: Record) -> list[Draft]:
     """Return the message of a checkpoint, and those with further pieces of it."""
+    name = record.id
     about = {
-        "of": record.id,
+        "of": name,
         "ns": record.namespace,
         "id": record.checkpoint_id,
         "parent": record.parent_id,
     }
-    head, *more = _messages("checkpoint", record.id, record.checkpoint, about)
+    head, *more = _messages("checkpoint", name, record.checkpoint, about)
     room = _PIECE - len(head["content"]["data"])
-    meta, *rest = _messages("metadata", "", record.metadata, {"of": record.id}, room=room)
+    meta, *rest = _messages("metadata", "", record.metadata, {"of": name}, room=room)
     head["content"]["metadata"] = meta["content"]
     return [head, *more, *rest]
 
@@ -237,12 +238,13 @@ def _messages(
     """
     kind, data = value
     text = base64.b64encode(data).decode()
+    if len(text) <= room:
+        content = {**about, "type": kind, "data": text}
+        return [{"id": message_id, "role": role, "content": content}]
     pieces = [text[:room], *(text[i : i + _PIECE] for i in range(room, len(text), _PIECE))]
-    content = {**about, "type": kind, "data": pieces[0]}
-    mark = secrets.token_hex(12) if len(pieces) > 1 else ""
+    mark = secrets.token_hex(12)
     more = [id_of_parts("+", mark, str(number)) for number in range(1, len(pieces))]
-    if more:
-        content["more"] = more
+    content = {**about, "type": kind, "data": pieces[0], "more": more}
     of = {"of": about["of"]}
     rest = [
         {"id": name, "role": "piece", "content": {**of, "data": piece}}
