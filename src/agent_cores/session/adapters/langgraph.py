@@ -2,6 +2,7 @@
 
 A thread is two sessions of its user: see ``langgraph_thread``. Nothing is written twice: a value of
 a channel is stored once for each of its versions, whatever number of checkpoints refer to it.
+Agent Server's ``agent_server_checkpointer`` is here, too.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import (
     WRITES_IDX_MAP,
-    BaseCheckpointSaver,
     CheckpointTuple,
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
 
-from agent_cores.session.adapters.langgraph_thread import TAG, Known, Record, Thread, Write
+from agent_cores.session.adapters.langgraph_blocking import BlockingMethods
+from agent_cores.session.adapters.langgraph_copy import copy_thread
+from agent_cores.session.adapters.langgraph_data import MissingPieceError, Wanted
+from agent_cores.session.adapters.langgraph_delta import delta_history
+from agent_cores.session.adapters.langgraph_known import Known
+from agent_cores.session.adapters.langgraph_layout import EMPTY, TAG, Record, Version, Write
+from agent_cores.session.adapters.langgraph_removal import Entry, Removal, entry_of
+from agent_cores.session.adapters.langgraph_thread import Put, Thread, Value
 from agent_cores.session.adapters.owner import Owner, Store, UserId
-from agent_cores.session.any_loop import portal_of
 from agent_cores.session.session_manager import get_session_manager
 
 if TYPE_CHECKING:
@@ -28,8 +34,8 @@ if TYPE_CHECKING:
         AsyncGenerator,
         AsyncIterator,
         Callable,
-        Coroutine,
-        Iterator,
+        Iterable,
+        Mapping,
         Sequence,
     )
 
@@ -38,15 +44,15 @@ if TYPE_CHECKING:
         ChannelVersions,
         Checkpoint,
         CheckpointMetadata,
+        DeltaChannelHistory,
     )
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-_EMPTY = "empty"
 _LISTED = 100
 _DELETING = ("delete", "delete_all")
 
 
-class SessionSaver(BaseCheckpointSaver[str]):
+class SessionSaver(BlockingMethods):
     """Keep checkpoints of LangGraph for one user, or for the user of each run.
 
     ``store`` is a manager, a client of the service, the URL of a storage, or ``None`` for the
@@ -92,15 +98,29 @@ class SessionSaver(BaseCheckpointSaver[str]):
             self.serde.dumps_typed(get_checkpoint_metadata(config, metadata)),
             0,
         )
-        stored = [
-            (
-                channel,
-                str(version),
-                self.serde.dumps_typed(values[channel]) if channel in values else (_EMPTY, b""),
-            )
-            for channel, version in new_versions.items()
-        ]
-        await self._thread(config).put(record, stored)
+
+        def stored(versions: ChannelVersions) -> list[Value]:
+            return [
+                (
+                    channel,
+                    str(version),
+                    self.serde.dumps_typed(values[channel]) if channel in values else (EMPTY, b""),
+                )
+                for channel, version in versions.items()
+            ]
+
+        def whole() -> list[Value]:
+            given = {
+                channel: version
+                for channel, version in checkpoint["channel_versions"].items()
+                if channel in values or channel in new_versions
+            }
+            return stored({**given, **new_versions})
+
+        deltas = metadata.get("counters_since_delta_snapshot") or {}
+        needs_parent = any(channel not in values for channel in deltas)
+        put = Put(record, stored(new_versions), whole, needs_parent)
+        await self._thread(config).put(put)
         return _config(thread_id, namespace, checkpoint["id"])
 
     async def aput_writes(
@@ -131,15 +151,40 @@ class SessionSaver(BaseCheckpointSaver[str]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return the checkpoint that the config names, or the latest of its thread."""
-        thread, namespace = self._thread(config), _namespace(config)
-        checkpoint_id = get_checkpoint_id(config)
-        if checkpoint_id:
-            record = await thread.record(namespace, checkpoint_id)
-        else:
-            record = await thread.latest(namespace)
+        thread = self._thread(config)
+        while (record := await self._record(thread, config)) is not None:
+            found = await self._tuple(thread, record)
+            if found is not None:
+                return found
+            if get_checkpoint_id(config):  # it was removed while it was read
+                break
+        return None
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return writes and the value at their beginning, many checkpoints a read."""
+        thread = self._thread(config)
+        record = await self._record(thread, config) if channels else None
         if record is None:
-            return None
-        return await self._tuple(thread, _thread_of(config), record)
+            return {channel: {"writes": []} for channel in channels}
+
+        async def versions_of(ancestor: Record) -> list[Version] | None:
+            found = await thread.typed(ancestor)
+            return None if found is None else _versions(self.serde.loads_typed(found[0]))
+
+        histories: dict[str, DeltaChannelHistory] = {}
+        found = await delta_history(thread, record, channels, versions_of)
+        for channel, history in found.items():
+            histories[channel] = {
+                "writes": [
+                    (each.task_id, each.channel, self.serde.loads_typed(each.value))
+                    for each in history.writes
+                ]
+            }
+            if history.seed is not None:
+                histories[channel]["seed"] = self.serde.loads_typed(history.seed)
+        return histories
 
     async def alist(
         self,
@@ -160,35 +205,37 @@ class SessionSaver(BaseCheckpointSaver[str]):
                 async for record in records:
                     if left is not None and left <= 0:
                         return
-                    left = None if left is None else left - 1
-                    yield await self._tuple(thread, thread_id, record)
+                    found = await self._tuple(thread, record)
+                    if found is not None:
+                        left = None if left is None else left - 1
+                        yield found
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete a thread with everything that belongs to it."""
         await self._thread(_config(thread_id)).delete()
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Delete the checkpoints of runs, in all threads: each thread is read."""
+        """Delete the checkpoints of runs, in all threads: each thread is read.
+
+        Those stay from which later checkpoints take values of delta channels.
+        """
         runs = set(run_ids)
         async for thread_id in self._thread_ids(None):
-            thread = self._thread(_config(thread_id))
-            records = [record async for record in thread.records()]
-            gone = [
-                record
-                for record in records
-                if (await self._metadata(thread, record)).get("run_id") in runs
-            ]
-            await self._remove(thread, records, gone)
+            await self._remove(
+                self._thread(_config(thread_id)),
+                lambda entries: [each for each in entries if each.run_id in runs],
+            )
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread, with all namespaces, pending writes and parents."""
-        target = self._thread(_config(target_thread_id))
-        await self._thread(_config(source_thread_id)).copy_to(target)
+        source = self._thread(_config(source_thread_id))
+        await copy_thread(source, self._thread(_config(target_thread_id)))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keep the latest checkpoint of each namespace of these threads, or ``delete`` them.
 
-        Agent Server calls the latter ``delete_all``.
+        Agent Server calls the latter ``delete_all``. Those stay, too, from which the latest take
+        values of delta channels.
         """
         if strategy not in {"keep_latest", *_DELETING}:
             problem = f"strategy is keep_latest or delete, not {strategy}"
@@ -196,86 +243,13 @@ class SessionSaver(BaseCheckpointSaver[str]):
         for thread_id in thread_ids:
             if strategy in _DELETING:
                 await self.adelete_thread(thread_id)
-                continue
-            thread = self._thread(_config(thread_id))
-            records = [record async for record in thread.records()]
-            latest: dict[str, Record] = {}
-            for record in records:
-                known = latest.setdefault(record.namespace, record)
-                if record.checkpoint_id > known.checkpoint_id:
-                    latest[record.namespace] = record
-            kept = {record.seq for record in latest.values()}
-            await self._remove(thread, records, [r for r in records if r.seq not in kept])
-
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        """Do what ``aput`` does, blocking."""
-        stored: RunnableConfig = self._call(self.aput, config, checkpoint, metadata, new_versions)
-        return stored
-
-    def put_writes(
-        self,
-        config: RunnableConfig,
-        writes: Sequence[tuple[str, Any]],
-        task_id: str,
-        task_path: str = "",
-    ) -> None:
-        """Do what ``aput_writes`` does, blocking."""
-        self._call(self.aput_writes, config, writes, task_id, task_path)
-
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Do what ``aget_tuple`` does, blocking."""
-        found: CheckpointTuple | None = self._call(self.aget_tuple, config)
-        return found
-
-    def list(
-        self,
-        config: RunnableConfig | None,
-        *,
-        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's name
-        before: RunnableConfig | None = None,
-        limit: int | None = None,
-    ) -> Iterator[CheckpointTuple]:
-        """Do what ``alist`` does, blocking: all checkpoints are read before the first."""
-
-        async def listed() -> list[CheckpointTuple]:
-            found = self.alist(config, filter=filter, before=before, limit=limit)
-            return [each async for each in found]
-
-        yield from self._call(listed)
-
-    def delete_thread(self, thread_id: str) -> None:
-        """Do what ``adelete_thread`` does, blocking."""
-        self._call(self.adelete_thread, thread_id)
-
-    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Do what ``adelete_for_runs`` does, blocking."""
-        self._call(self.adelete_for_runs, run_ids)
-
-    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Do what ``acopy_thread`` does, blocking."""
-        self._call(self.acopy_thread, source_thread_id, target_thread_id)
-
-    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
-        """Do what ``aprune`` does, blocking."""
-
-        async def pruned() -> None:
-            await self.aprune(thread_ids, strategy=strategy)
-
-        self._call(pruned)
+            else:
+                await self._remove(self._thread(_config(thread_id)), _earlier)
 
     def get_next_version(self, current: str | int | None, channel: None) -> str:  # noqa: ARG002
         """Return a version after that one; two runs that continue one checkpoint get two."""
         number = 0 if current is None else int(str(current).partition(".")[0])
         return f"{number + 1:032}.{random.random():016}"  # noqa: S311 - not a secret
-
-    def _call(self, verb: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:  # noqa: ANN401
-        return portal_of(self._owner.verbs).call(verb, *args)
 
     def _thread(self, config: RunnableConfig) -> Thread:
         return Thread(
@@ -312,66 +286,76 @@ class SessionSaver(BaseCheckpointSaver[str]):
         named = get_checkpoint_id(config) if config else None
         end = get_checkpoint_id(before) if before else None
         if named and namespace is not None:
-            record = await thread.record(namespace, named)
-            found = [] if record is None else [record]
+            found = _one(await thread.log.record(namespace, named))
         else:
-            found = None
-        async with aclosing(_each(found, thread, namespace)) as records:
+            found = thread.log.records(namespace)
+        async with aclosing(found) as records:
             async for record in records:
                 if (named and record.checkpoint_id != named) or (
                     end and record.checkpoint_id >= end
                 ):
                     continue
                 if wanted:
-                    metadata = await self._metadata(thread, record)
+                    typed = await thread.typed(record)
+                    metadata = {} if typed is None else self.serde.loads_typed(typed[1])
                     if any(metadata.get(key) != value for key, value in wanted.items()):
                         continue
                 yield record
 
-    async def _metadata(self, thread: Thread, record: Record) -> dict[str, Any]:
-        _, typed = await thread.typed(record)
-        metadata: dict[str, Any] = self.serde.loads_typed(typed)
-        return metadata
+    async def _record(self, thread: Thread, config: RunnableConfig) -> Record | None:
+        checkpoint_id = get_checkpoint_id(config)
+        if checkpoint_id:
+            return await thread.log.record(_namespace(config), checkpoint_id)
+        return await thread.log.latest(_namespace(config))
 
-    async def _checkpoint(self, thread: Thread, record: Record) -> dict[str, Any]:
-        typed, _ = await thread.typed(record)
-        checkpoint: dict[str, Any] = self.serde.loads_typed(typed)
-        return checkpoint
-
-    async def _tuple(self, thread: Thread, thread_id: str, record: Record) -> CheckpointTuple:
-        typed, metadata = await thread.typed(record)
-        checkpoint: dict[str, Any] = self.serde.loads_typed(typed)
-        values, writes = await thread.values(record, _versions(checkpoint))
+    async def _tuple(self, thread: Thread, record: Record) -> CheckpointTuple | None:
+        """Return a checkpoint with what it refers to; ``None`` if it was removed since."""
+        typed = await thread.typed(record)
+        if typed is None:
+            return None
+        checkpoint: dict[str, Any] = self.serde.loads_typed(typed[0])
+        try:
+            [found] = await thread.data.read([Wanted(record, _versions(checkpoint))])
+        except MissingPieceError:
+            await thread.check_removed(record)
+            return None
+        if not found.is_whole and not await thread.log.has(record):
+            return None
         checkpoint["channel_values"] = {
-            channel: self.serde.loads_typed(value)
-            for channel, value in values.items()
-            if value[0] != _EMPTY
+            channel: self.serde.loads_typed(value) for channel, value in found.values.items()
         }
-        writes.sort(key=lambda write: (write.task_path, write.task_id, write.place))
+        thread_id, namespace, parent = thread.thread_id, record.namespace, record.parent_id
         return CheckpointTuple(
-            config=_config(thread_id, record.namespace, record.checkpoint_id),
+            config=_config(thread_id, namespace, record.checkpoint_id),
             checkpoint=checkpoint,
-            metadata=self.serde.loads_typed(metadata),
-            parent_config=_config(thread_id, record.namespace, record.parent_id)
-            if record.parent_id
-            else None,
+            metadata=self.serde.loads_typed(typed[1]),
+            parent_config=_config(thread_id, namespace, parent) if parent else None,
             pending_writes=[
                 (write.task_id, write.channel, self.serde.loads_typed(write.value))
-                for write in writes
+                for write in found.writes
             ],
         )
 
     async def _remove(
-        self, thread: Thread, records: Sequence[Record], gone: Sequence[Record]
+        self, thread: Thread, choose: Callable[[Sequence[Entry]], Iterable[Entry]]
     ) -> None:
-        if not gone:
-            return
-        seqs, keep = {record.seq for record in gone}, set[str]()
-        for record in records:
-            if record.seq not in seqs:
-                checkpoint = await self._checkpoint(thread, record)
-                keep |= thread.value_ids(record.namespace, _versions(checkpoint))
-        await thread.remove(gone, keep)
+        async def describe(record: Record) -> Entry | None:
+            typed = await thread.typed(record)
+            if typed is None:
+                return None
+            checkpoint, metadata = map(self.serde.loads_typed, typed)
+            return entry_of(record, checkpoint["channel_versions"], metadata)
+
+        await Removal(thread, describe, choose).run()
+
+
+def _earlier(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the checkpoints that are not the latest of their namespaces."""
+    latest: dict[str, str] = {}
+    for each in entries:
+        namespace, checkpoint_id = each.record.namespace, each.record.checkpoint_id
+        latest[namespace] = max(latest.get(namespace, ""), checkpoint_id)
+    return [each for each in entries if each.record.checkpoint_id < latest[each.record.namespace]]
 
 
 @asynccontextmanager
@@ -385,19 +369,12 @@ async def agent_server_checkpointer() -> AsyncGenerator[SessionSaver]:
         yield SessionSaver(manager, user_id=TAG)
 
 
-async def _each(
-    found: Sequence[Record] | None, thread: Thread, namespace: str | None
-) -> AsyncGenerator[Record]:
-    if found is not None:
-        for record in found:
-            yield record
-        return
-    async with aclosing(thread.records(namespace)) as records:
-        async for record in records:
-            yield record
+async def _one(record: Record | None) -> AsyncGenerator[Record]:
+    if record is not None:
+        yield record
 
 
-def _versions(checkpoint: dict[str, Any]) -> list[tuple[str, str]]:
+def _versions(checkpoint: dict[str, Any]) -> list[Version]:
     return [(channel, str(version)) for channel, version in checkpoint["channel_versions"].items()]
 
 

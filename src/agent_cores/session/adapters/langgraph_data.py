@@ -1,0 +1,181 @@
+"""``Data``: what the checkpoints of a thread refer to: values of channels, and pending writes.
+
+The pending writes of one call are a message in a slot: the first that is free, so that none is ever
+changed. A reader asks for the slots of a window, and for the doors that say whether there is more.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent_cores.session.adapters.langgraph_layout import (
+    EMPTY,
+    WINDOWS,
+    Draft,
+    Record,
+    Typed,
+    Version,
+    Write,
+    door_id,
+    parts,
+    pieces_of,
+    slot_id,
+    slots_in,
+    typed_of,
+    value_id,
+    window_of,
+    writes_messages,
+    writes_of,
+)
+from agent_cores.session.adapters.langgraph_messages import Messages, backoff
+from agent_cores.session.errors import ConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from agent_cores.session.adapters.langgraph_known import Known
+    from agent_cores.session.models.message import Message
+
+_MOST_SPREAD = 64
+_FIRST = len(WINDOWS) - 1
+"""How many doors are asked for together with the first window."""
+
+
+class Wanted(NamedTuple):
+    """What is wanted of one checkpoint: the channels in their versions, and its pending writes."""
+
+    record: Record
+    versions: Sequence[Version]
+
+
+class Found(NamedTuple):
+    """What is stored of it; ``is_whole`` if every version has a value."""
+
+    values: Mapping[str, Typed]
+    writes: Sequence[Write]
+    is_whole: bool
+
+
+class MissingPieceError(Exception):
+    """A value is stored, but not all its pieces: it is being removed."""
+
+
+class Data(Messages):
+    """The data of one thread."""
+
+    async def put_writes(
+        self, of: str, writes: Sequence[Write], known: Known, *, replace: bool
+    ) -> None:
+        """Store writes of a task; those that are stored stay unless ``replace`` is given."""
+        *pieces, head = writes_messages(of, writes, replace=replace)
+        *early, last = parts([*pieces, head])
+        for part in early:
+            await self.add(part)
+        last.pop()
+        pauses, slot, spread = backoff(), known.slot(of), 1
+        while True:
+            window = window_of(slot)
+            doors = _doors(of, range(known.window(of) + 1, window + 1))
+            known.used(of, slot, known.window(of))
+            try:
+                await self.add([*doors, *last, {**head, "id": slot_id(of, slot)}])
+            except ConflictError:  # the slot is taken
+                if not await pauses.pause():
+                    raise
+                free = await self._free_slot(of)
+                spread = min(spread * 2, _MOST_SPREAD)  # of many writers, each takes another one
+                slot = max(free, known.slot(of)) + random.randrange(spread)  # noqa: S311
+                continue
+            known.used(of, slot, window)
+            return
+
+    async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """Return what checkpoints refer to: one round trip, more if there are many writes."""
+        names = {
+            name
+            for each in wanted
+            for name in (
+                *(value_id(each.record.namespace, *version) for version in each.versions),
+                *_first_names(each.record.id),
+            )
+        }
+        stored = await self.fetch(names)
+        calls = [
+            sorted((await self._slots(each.record.id, stored)).values(), key=lambda call: call.seq)
+            for each in wanted
+        ]
+        heads: list[Message] = []
+        for each, made in zip(wanted, calls, strict=True):
+            heads += [stored[name] for name in _value_ids(each) if name in stored]
+            heads += made
+        contents: list[Any] = [each.content for each in heads]
+        typed = iter(await self.typed(contents))
+        return [_found(each, stored, made, typed) for each, made in zip(wanted, calls, strict=True)]
+
+    async def typed(self, contents: Sequence[Mapping[str, Any]]) -> list[Typed]:
+        """Return values, those in several pieces put together; ``MissingPieceError``."""
+        pieces = await self.fetch([name for each in contents for name in pieces_of(each)])
+        try:
+            more: Any = [[pieces[name].content for name in pieces_of(each)] for each in contents]
+        except KeyError as error:
+            raise MissingPieceError from error
+        return [typed_of(each, rest) for each, rest in zip(contents, more, strict=True)]
+
+    async def restore(self, messages: Sequence[Draft]) -> None:
+        """Add the messages that are missing, even while others are being removed."""
+        await self.change()
+        await self.insert(messages)
+
+    async def change(self) -> None:
+        """Add and delete a message, so that what is about to be removed is decided again."""
+        touch = secrets.token_hex(12)
+        await self.add([{"id": touch, "role": "touch", "content": {"of": ""}}])
+        await self.delete([touch])
+
+    async def _slots(self, of: str, stored: dict[str, Message]) -> dict[int, Message]:
+        """Return the slots that are taken; ``stored`` are those of the first window, and doors."""
+        window = 1
+        while door_id(of, window) in stored:
+            names = [slot_id(of, slot) for slot in slots_in(window)]
+            stored.update(await self.fetch([*names, door_id(of, max(window, _FIRST) + 1)]))
+            window += 1
+        slots = ((slot, slot_id(of, slot)) for each in range(window) for slot in slots_in(each))
+        return {slot: stored[name] for slot, name in slots if name in stored}
+
+    async def _free_slot(self, of: str) -> int:
+        """Return the first slot after all that are taken."""
+        taken = await self._slots(of, await self.fetch(_first_names(of)))
+        return max(taken, default=-1) + 1
+
+
+def _first_names(of: str) -> list[str]:
+    slots = [slot_id(of, slot) for slot in slots_in(0)]
+    return [*slots, *(door_id(of, window) for window in range(1, _FIRST + 1))]
+
+
+def _doors(of: str, windows: Iterable[int]) -> list[Draft]:
+    return [
+        {"id": door_id(of, window), "role": "door", "content": {"of": of}} for window in windows
+    ]
+
+
+def _value_ids(wanted: Wanted) -> list[str]:
+    return [value_id(wanted.record.namespace, *version) for version in wanted.versions]
+
+
+def _found(
+    wanted: Wanted, stored: Mapping[str, Message], calls: Sequence[Message], typed: Iterator[Typed]
+) -> Found:
+    values: dict[str, Typed] = {}
+    is_whole = True
+    for (channel, _), name in zip(wanted.versions, _value_ids(wanted), strict=True):
+        if name not in stored:
+            is_whole = False
+            continue
+        value: Typed = next(typed)
+        if value[0] != EMPTY:
+            values[channel] = value
+    contents: list[Any] = [each.content for each in calls]
+    return Found(values, writes_of((each["replace"], next(typed)) for each in contents), is_whole)

@@ -1,0 +1,85 @@
+"""The history of delta channels: writes since the nearest earlier checkpoint with a value.
+
+LangGraph's base class reads one checkpoint after the other; this reads many at a time.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent_cores.session.adapters.langgraph_data import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from agent_cores.session.adapters.langgraph_layout import Record, Typed, Version, Write
+    from agent_cores.session.adapters.langgraph_log import Log
+    from agent_cores.session.adapters.langgraph_thread import Thread
+
+_FEWEST, _MOST = 8, 64
+
+
+class History(NamedTuple):
+    """The writes of one channel, the oldest first, after the value at their beginning, if any."""
+
+    writes: list[Write]
+    seed: Typed | None
+
+
+async def delta_history(
+    thread: Thread,
+    record: Record,
+    channels: Sequence[str],
+    versions_of: Callable[[Record], Awaitable[Sequence[Version] | None]],
+) -> dict[str, History]:
+    """Return the history of each channel before a checkpoint."""
+    writes: dict[str, list[Write]] = {channel: [] for channel in channels}
+    seeds: dict[str, Typed] = {}
+    async with aclosing(_ancestors(thread.log, record)) as groups:
+        async for ancestors in groups:
+            wanted: list[Wanted] = []
+            for ancestor in ancestors:
+                versions = [
+                    version
+                    for version in await versions_of(ancestor) or ()
+                    if version[0] in writes and version[0] not in seeds
+                ]
+                wanted.append(Wanted(ancestor, versions))
+            for found in await thread.data.read(wanted):
+                for write in reversed(found.writes):
+                    if write.channel in writes and write.channel not in seeds:
+                        writes[write.channel].append(write)
+                seeds = {**found.values, **seeds}
+            if len(seeds) == len(writes):
+                break
+    return {channel: History(found[::-1], seeds.get(channel)) for channel, found in writes.items()}
+
+
+async def _ancestors(log: Log, record: Record) -> AsyncGenerator[list[Record]]:
+    """Yield the ancestors of a checkpoint, the nearest first, more at a time the further back."""
+    group: list[Record] = []
+    most, parent_id = _FEWEST, record.parent_id
+    earlier = log.records(record.namespace, few=True, before_seq=record.seq)
+    async with aclosing(earlier) as records:
+        async for each in records:
+            while parent_id is not None and each.checkpoint_id < parent_id:  # not where it belongs
+                found = await log.record(record.namespace, parent_id)
+                if found is not None:
+                    group.append(found)
+                parent_id = None if found is None else found.parent_id
+            if parent_id is None:
+                break
+            if each.checkpoint_id == parent_id:
+                group.append(each)
+                parent_id = each.parent_id
+            if len(group) >= most:
+                yield group
+                group, most = [], min(most * 2, _MOST)
+    while parent_id is not None:
+        found = await log.record(record.namespace, parent_id)
+        if found is not None:
+            group.append(found)
+        parent_id = None if found is None else found.parent_id
+    if group:
+        yield group

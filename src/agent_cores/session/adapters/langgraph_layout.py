@@ -1,0 +1,253 @@
+"""How the parts of a LangGraph thread become messages: ids, pieces, sizes. Pure functions.
+
+A thread is two sessions. The log holds a message for each checkpoint. The data holds what they
+refer to: a value for each version of a channel, and the pending writes of tasks. All are found by
+their ids. What is longer than a message holds continues in others, which the first one names.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from agent_cores.session.adapters.ids import id_of_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from agent_cores.session.models.message import Message
+
+Typed = tuple[str, bytes]
+"""What LangGraph's serializer returns: a type and bytes."""
+Draft = dict[str, Any]
+"""A message to add."""
+TAG = "langgraph"
+EMPTY = "empty"
+"""The type of the value of a channel that has a version and no value."""
+PAGE = 1_000
+"""The most messages that one call reads, adds or deletes."""
+PART_BYTES = 6 * 1024 * 1024
+"""About the most bytes that one call adds."""
+WINDOWS = (0, 8, 64, 512)
+"""The first slot of each window of slots; further windows have as many slots as the last one."""
+_PIECE = 900_000
+"""Characters of base64 in one message: content may hold 1 MiB."""
+_PENDING = "pending"
+
+
+class Write(NamedTuple):
+    """A pending write of a task."""
+
+    task_id: str
+    task_path: str
+    place: int
+    channel: str
+    value: Typed
+
+
+class Record(NamedTuple):
+    """A stored checkpoint, without what it refers to."""
+
+    namespace: str
+    checkpoint_id: str
+    parent_id: str | None
+    checkpoint: Any
+    """What the serializer returned, or as it is stored; so is the metadata."""
+    metadata: Any
+    seq: int
+
+    @property
+    def id(self) -> str:
+        """The id of its message."""
+        return checkpoint_id(self.namespace, self.checkpoint_id)
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the message of its parent."""
+        return None if self.parent_id is None else checkpoint_id(self.namespace, self.parent_id)
+
+
+Version = tuple[str, str]
+"""A channel and its version."""
+
+_encode_writes = msgspec.msgpack.Encoder().encode
+_decode_writes = msgspec.msgpack.Decoder(list[Write]).decode
+
+
+def record_of(message: Message) -> Record:
+    """Return the checkpoint that a message of the log holds."""
+    content: Any = message.content
+    return Record(
+        content["ns"], content["id"], content["parent"], content, content["metadata"], message.seq
+    )
+
+
+def is_checkpoint(message: Message, *, pending: bool = False) -> bool:
+    """Return whether a message of the log is a checkpoint; also one whose values are not complete.
+
+    Such a one is ``pending``: it is on its way, and seen only by what removes values.
+    """
+    return message.role == "checkpoint" and (pending or _PENDING not in message.metadata)
+
+
+def pending(head: Draft) -> Draft:
+    """Return the message of a checkpoint whose values are not complete."""
+    return {**head, "metadata": {_PENDING: True}}
+
+
+NOT_PENDING: Sequence[str] = (_PENDING,)
+"""The keys of the metadata of a message that make it pending."""
+
+
+def checkpoint_messages(record: Record) -> list[Draft]:
+    """Return the message of a checkpoint, and those with further pieces of it."""
+    name = record.id
+    about = {
+        "of": name,
+        "ns": record.namespace,
+        "id": record.checkpoint_id,
+        "parent": record.parent_id,
+    }
+    head, *more = _messages("checkpoint", name, record.checkpoint, about)
+    room = _PIECE - len(head["content"]["data"])
+    meta, *rest = _messages("metadata", "", record.metadata, {"of": name}, room=room)
+    head["content"]["metadata"] = meta["content"]
+    return [head, *more, *rest]
+
+
+def value_messages(namespace: str, values: Iterable[tuple[str, str, Typed]]) -> list[Draft]:
+    """Return the messages of values: channel, version and value of each.
+
+    They carry a mark of their own, so that adding a value that is stored is a conflict.
+    """
+    mark = secrets.token_hex(6)
+    messages: list[Draft] = []
+    for channel, version, value in values:
+        name = value_id(namespace, channel, version)
+        head, *more = _messages("value", name, value, {"of": name})
+        messages += [*more, {**head, "metadata": {"by": mark}}]
+    return messages
+
+
+def writes_messages(of: str, writes: Sequence[Write], *, replace: bool) -> list[Draft]:
+    """Return messages of one call's pending writes; the last needs the id of a slot."""
+    about = {"of": of, "replace": replace}
+    head, *more = _messages("writes", "", ("writes", _encode_writes(writes)), about)
+    return [*more, head]
+
+
+def writes_of(calls: Iterable[tuple[bool, Typed]]) -> list[Write]:
+    """Return the pending writes of calls, in the order of tasks.
+
+    A write that is stored stays, unless a later call replaces it.
+    """
+    found: dict[tuple[str, int], Write] = {}
+    for replace, value in calls:
+        for write in _decode_writes(value[1]):
+            name = write.task_id, write.place
+            if replace or name not in found:
+                found[name] = write
+    return sorted(found.values(), key=lambda each: (each.task_path, each.task_id, each.place))
+
+
+def pieces_of(content: Mapping[str, Any]) -> Sequence[str]:
+    """Return the ids of the messages with further pieces of a value."""
+    names: Sequence[str] = content.get("more", ())
+    return names
+
+
+def typed_of(content: Mapping[str, Any], more: Iterable[Mapping[str, Any]]) -> Typed:
+    """Return a value, put together from its pieces."""
+    text = "".join([content["data"], *(piece["data"] for piece in more)])
+    return content["type"], base64.b64decode(text)
+
+
+def checkpoint_id(namespace: str, name: str) -> str:
+    """Return the id of the message of a checkpoint."""
+    return id_of_parts("c", namespace, name)
+
+
+def value_id(namespace: str, channel: str, version: str) -> str:
+    """Return the id of the message of a value."""
+    return id_of_parts("v", namespace, channel, version)
+
+
+def slot_id(of: str, slot: int) -> str:
+    """Return the id of the message of one call's pending writes of a checkpoint."""
+    return id_of_parts("w", of, str(slot))
+
+
+def door_id(of: str, window: int) -> str:
+    """Return the id of the message that says that there are slots in a window after the first."""
+    return id_of_parts("d", of, str(window))
+
+
+def window_of(slot: int) -> int:
+    """Return the window in which a slot is."""
+    last = len(WINDOWS) - 1
+    if slot >= WINDOWS[last]:
+        return last + (slot - WINDOWS[last]) // (WINDOWS[last] - WINDOWS[last - 1])
+    return max(window for window, first in enumerate(WINDOWS) if first <= slot)
+
+
+def slots_in(window: int) -> range:
+    """Return the slots of a window."""
+    return range(_first_slot(window), _first_slot(window + 1))
+
+
+def _first_slot(window: int) -> int:
+    last = len(WINDOWS) - 1
+    if window <= last:
+        return WINDOWS[window]
+    return WINDOWS[last] + (window - last) * (WINDOWS[last] - WINDOWS[last - 1])
+
+
+def parts(messages: Sequence[Draft]) -> Iterator[list[Draft]]:
+    """Yield messages in parts that one call can add each."""
+    part: list[Draft] = []
+    size = 0
+    for message in messages:
+        length = size_of(message)
+        if part and (len(part) == PAGE or size + length > PART_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(message)
+        size += length
+    if part:
+        yield part
+
+
+def size_of(message: Draft) -> int:
+    """Return about how many bytes a message takes."""
+    content: Any = message["content"]
+    size = 200 + len(content.get("data", ""))
+    if "metadata" in content:
+        size += len(content["metadata"]["data"])
+    return size
+
+
+def _messages(
+    role: str, message_id: str, value: Typed, about: dict[str, Any], *, room: int = _PIECE
+) -> list[Draft]:
+    """Return the message that holds a value, and those with further pieces of it.
+
+    ``room`` is how many characters the first may hold.
+    """
+    kind, data = value
+    text = base64.b64encode(data).decode()
+    if len(text) <= room:
+        content = {**about, "type": kind, "data": text}
+        return [{"id": message_id, "role": role, "content": content}]
+    pieces = [text[:room], *(text[i : i + _PIECE] for i in range(room, len(text), _PIECE))]
+    mark = secrets.token_hex(12)
+    more = [id_of_parts("+", mark, str(number)) for number in range(1, len(pieces))]
+    content = {**about, "type": kind, "data": pieces[0], "more": more}
+    of = {"of": about["of"]}
+    rest = [
+        {"id": name, "role": "piece", "content": {**of, "data": piece}}
+        for name, piece in zip(more, pieces[1:], strict=True)
+    ]
+    return [{"id": message_id, "role": role, "content": content}, *rest]

@@ -1,0 +1,172 @@
+"""``Log``: the checkpoints of a thread, one message each, in the order in which they came.
+
+Nothing else stays in the log, so that lists and the latest checkpoint cost what they return. A
+checkpoint with a smaller id than one before it is noted in the session's context: what came up to
+then is sorted by whoever reads it.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent_cores.session.adapters.langgraph_layout import (
+    PAGE,
+    Record,
+    checkpoint_id,
+    is_checkpoint,
+    record_of,
+)
+from agent_cores.session.adapters.langgraph_messages import Messages, backoff
+from agent_cores.session.errors import ConflictError, SessionNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from agent_cores.session.models.message import Message
+    from agent_cores.session.models.session import Session
+
+_UNORDERED = "unordered"
+_TAIL = 10
+REMOVAL = "removal"
+"""The role of the message that announces a removal. It is removed with what is removed."""
+
+
+class Tail(NamedTuple):
+    """The end of a log at one instant."""
+
+    messages: Sequence[Message]
+    first_seq: int
+    last_seq: int
+    unordered: int
+
+    @property
+    def removes(self) -> bool:
+        """Whether a removal has been announced, and nothing was put since."""
+        return bool(self.messages) and self.messages[-1].role == REMOVAL
+
+    def has(self, log_id: str) -> bool:
+        """Return whether a checkpoint is there."""
+        return any(each.id == log_id and is_checkpoint(each) for each in self.messages)
+
+
+class Log(Messages):
+    """The log of one thread."""
+
+    async def record(self, namespace: str, name: str) -> Record | None:
+        """Return a checkpoint by its id."""
+        log_id = checkpoint_id(namespace, name)
+        found = (await self.fetch([log_id])).get(log_id)
+        return record_of(found) if found is not None and is_checkpoint(found) else None
+
+    async def has(self, record: Record) -> bool:
+        """Return whether a checkpoint that was read is still there."""
+        return await self.record(record.namespace, record.checkpoint_id) is not None
+
+    async def latest(self, namespace: str) -> Record | None:
+        """Return the checkpoint with the greatest id in a namespace."""
+        async with aclosing(self.records(namespace, few=True)) as records:
+            async for record in records:
+                return record
+        return None
+
+    async def records(
+        self,
+        namespace: str | None = None,
+        *,
+        few: bool = False,
+        before_seq: int | None = None,
+        pending: bool = False,
+    ) -> AsyncGenerator[Record]:
+        """Yield the checkpoints of a namespace, or of all; those of each the greatest id first.
+
+        They are read from the latest on, or from those before a seq, and at first ``few`` at a
+        time. What came before one that was out of order is read whole before it is yielded.
+        """
+        tail = await self.tail()
+        if tail is None:
+            return
+        page, seq = list(tail.messages), tail.first_seq
+        limit = _TAIL * 10 if few else PAGE
+        if before_seq is not None:
+            page, seq = await self.before(before_seq, _TAIL)
+        held: list[Record] = []
+        while page or seq:
+            found = [record_of(each) for each in page if is_checkpoint(each, pending=pending)]
+            for record in sorted(found, key=_by_id, reverse=True):
+                if namespace not in {None, record.namespace}:
+                    continue
+                if record.seq <= tail.unordered:
+                    held.append(record)
+                else:
+                    yield record
+            page, seq = await self.before(seq, limit) if seq > 1 else ([], 0)
+        for record in sorted(held, key=_by_id, reverse=True):
+            yield record
+
+    async def tail(self) -> Tail | None:
+        """Return the end of the log; ``None`` if there is none, or somebody else owns it."""
+        session = await self.read(_TAIL)
+        if session is None:
+            return None
+        messages = session.messages or []
+        return Tail(
+            self.own(messages),
+            messages[0].seq if messages else 0,
+            session.metadata.last_seq,
+            unordered(session),
+        )
+
+    async def read(self, limit: int) -> Session | None:
+        """Return the session; ``None`` if there is none, or somebody else owns it."""
+        verbs, user_id = self.acting
+        try:
+            session = await verbs.get_session(self.session_id, user_id, message_limit=limit)
+        except SessionNotFoundError:
+            return None
+        return session if session.owner_id == user_id else None
+
+    async def is_greatest(self, record: Record, tail: Tail) -> bool:
+        """Return whether no checkpoint of the namespace has a greater id than this one."""
+        if (record.parent_id or "") > record.checkpoint_id:
+            return False
+        found = [record_of(each) for each in tail.messages if is_checkpoint(each, pending=True)]
+        same = [each for each in found if each.namespace == record.namespace]
+        if any(each.checkpoint_id > record.checkpoint_id for each in same):
+            return False
+        if same and same[-1].seq > tail.unordered:
+            return True
+        if not same and record.parent_id is None:  # the first of its namespace
+            return True
+        async with aclosing(self.records(record.namespace, few=True, pending=True)) as records:
+            async for greatest in records:
+                return greatest.checkpoint_id <= record.checkpoint_id
+        return True
+
+    async def note_unordered(self, seq: int) -> None:
+        """Note that checkpoints up to this seq came out of order."""
+        verbs, user_id = self.acting
+        pauses = backoff()
+        while True:
+            session = await verbs.get_session(self.session_id, user_id, message_limit=0)
+            if unordered(session) >= seq:
+                return
+            try:
+                await verbs.update_session(
+                    self.session_id, user_id, {_UNORDERED: seq}, expected_version=session.version
+                )
+            except ConflictError:
+                if not await pauses.pause():
+                    raise
+                continue
+            return
+
+
+def unordered(session: Session) -> int:
+    """Return the greatest seq of a checkpoint that came out of order; 0 if there is none."""
+    noted = (session.context or {}).get(_UNORDERED, 0)
+    return noted if isinstance(noted, int) else 0
+
+
+def _by_id(record: Record) -> str:
+    return record.checkpoint_id

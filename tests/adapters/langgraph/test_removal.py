@@ -1,0 +1,140 @@
+"""What ``prune`` and ``delete_for_runs`` remove, and what no order of calls makes them remove."""
+# ruff: noqa: ANN401 - LangGraph's values
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.base.id import uuid6
+
+from agent_cores.session import SessionManager
+from agent_cores.session.adapters.langgraph import SessionSaver
+from agent_cores.session.errors import ConflictError
+from tests.adapters.langgraph.stepped import interleaved
+
+THREAD: Any = {"configurable": {"thread_id": "talk", "checkpoint_ns": ""}}
+
+
+async def put(
+    saver: SessionSaver, parent: Any, run: str = "run", deltas: Any = None, **new: Any
+) -> Any:
+    """Put a checkpoint that adds values to those of its parent; return its config."""
+    made = empty_checkpoint()
+    made["id"] = str(uuid6())
+    found = await saver.aget_tuple(parent) if "checkpoint_id" in parent["configurable"] else None
+    if found is not None:
+        made["channel_values"] = dict(found.checkpoint["channel_values"])
+        made["channel_versions"] = dict(found.checkpoint["channel_versions"])
+    made["channel_values"].update(new)
+    versions = {channel: f"{channel}.{made['id']}" for channel in new}
+    made["channel_versions"].update({**versions, **dict.fromkeys(deltas or (), "1")})
+    metadata: Any = {"run_id": run, "counters_since_delta_snapshot": deltas or {}}
+    return await saver.aput(parent, made, metadata, versions)
+
+
+async def all_values(saver: SessionSaver, config: Any = THREAD) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    async for each in saver.alist(config):
+        found[each.config["configurable"]["checkpoint_id"]] = each.checkpoint["channel_values"]
+        missing = each.checkpoint["channel_versions"].keys() - each.checkpoint["channel_values"]
+        missing -= {"d"}  # the delta channel
+        assert not missing, "a checkpoint without the values that it names"
+    return found
+
+
+async def has_ancestors(saver: SessionSaver, config: Any) -> bool:
+    """Return whether a checkpoint is there with all its ancestors."""
+    while config is not None:
+        found = await saver.aget_tuple(config)
+        if found is None:
+            return False
+        config = found.parent_config
+    return True
+
+
+async def run_from(saver: SessionSaver, config: Any, deltas: dict[str, Any]) -> Any:
+    """Put two checkpoints after one; return the config of the last, ``None`` if there is none."""
+    read = await saver.aget_tuple(config)
+    if read is None:
+        return None
+    values = dict(read.checkpoint["channel_values"])
+    versions = {**read.checkpoint["channel_versions"], **dict.fromkeys(deltas, "1")}
+    for n in range(10, 12):
+        made = empty_checkpoint()
+        made["id"] = str(uuid6())
+        values["c"], versions["c"] = n, f"c.{made['id']}"
+        made["channel_values"], made["channel_versions"] = dict(values), dict(versions)
+        metadata: Any = {"run_id": "new", "counters_since_delta_snapshot": deltas}
+        config = await saver.aput(config, made, metadata, {"c": versions["c"]})
+        await saver.aput_writes(config, [("a", n)], "task")
+    return config
+
+
+async def remove(saver: SessionSaver, *, prunes: bool) -> None:
+    if prunes:
+        await saver.aprune(["talk"])
+    else:
+        await saver.adelete_for_runs(["old"])
+
+
+def in_turns(turns: list[int]) -> list[int]:
+    return [place % 2 for place, calls in enumerate(turns) for _ in range(calls)]
+
+
+TURNS = st.lists(st.integers(1, 12), max_size=5)
+
+
+@given(turns=TURNS, fork=st.integers(0, 2), prunes=st.booleans(), has_delta=st.booleans())
+@settings(max_examples=60)
+async def test_no_order_of_calls_loses_a_value(
+    turns: list[int],
+    fork: int,
+    prunes: bool,
+    has_delta: bool,
+) -> None:
+    async with SessionManager("memory://") as manager:
+        saver = SessionSaver(manager, user_id="ann")
+        deltas: Any = {"d": (1, 1)} if has_delta else {}
+        parents = [await put(saver, THREAD, "old", deltas, a=1, b=1)]
+        for n in range(2, 4):
+            parents.append(await put(saver, parents[-1], "old", deltas, a=n))
+        last, removed = await interleaved(
+            manager,
+            in_turns(turns),
+            lambda other: run_from(other, parents[fork], deltas),
+            lambda other: remove(other, prunes=prunes),
+        )
+        assert removed is None
+        found = await all_values(saver)
+        if isinstance(last, ConflictError):
+            assert has_delta, last
+        elif last is not None:
+            assert found[last["configurable"]["checkpoint_id"]].keys() == {"a", "b", "c"}
+            assert not has_delta or await has_ancestors(saver, last)
+            await saver.aprune(["talk"])
+            assert has_delta or len(await all_values(saver)) == 1
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+@pytest.mark.parametrize("calls", range(5))
+async def test_what_is_removed_while_it_is_read_is_not_there(calls: int, size: int) -> None:
+    async with SessionManager("memory://") as manager:
+        saver = SessionSaver(manager, user_id="ann")
+        first = await put(saver, THREAD, "old", a=b"x" * size, b=1)
+        await saver.aput_writes(first, [("a", b"x" * size)], "task")
+        await put(saver, first, "new", a=2)
+        read, removed = await interleaved(
+            manager,
+            [0] * calls + [1] * 30,
+            lambda other: other.aget_tuple(first),
+            lambda other: remove(other, prunes=True),
+        )
+        assert removed is None
+        if calls < 2:
+            assert read is None
+        elif read is not None:
+            assert read.checkpoint["channel_values"] == {"a": b"x" * size, "b": 1}
