@@ -130,6 +130,11 @@ async def test_a_damaged_file_is_imported_only_in_part_and_if_that_is_wanted(
 
 async def test_a_store_is_copied_and_compared(run: Run, url: str, tmp_path: Path) -> None:
     copied = f"sqlite:///{tmp_path / 'other.db'}"
+    for part in ("1/2", "2/2"):
+        done = await run("copy", "--from", url, "--to", copied, "--part", part, "--json")
+        assert json.loads(done.stdout)["equal"]
+    assert await same(url, copied)
+    copied = f"sqlite:///{tmp_path / 'whole.db'}"
     first, second = lines((await run("copy", "--from", url, "--to", copied)).stdout)
     assert first == "2 sessions with 2 messages are copied."
     assert second.startswith("Both stores hold 2 sessions with 2 messages: sha256 ")
@@ -156,6 +161,7 @@ async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path:
         (("import", "e", "--storage", url, *OPERATOR), "is not an export of agent-sessions"),
         (("copy", "--from", url, "--to", url), "are the same store"),
         (("copy", "--from", url, "--to", "memory://"), "forgets with its process"),
+        (("copy", "--from", url, "--to", "sqlite:///o.db", "--part", "3/2"), "is like 1/2 or 2/2"),
     ):
         done = await run(*arguments)
         assert done.returncode == 1

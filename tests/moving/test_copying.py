@@ -226,3 +226,21 @@ async def test_only_one_namespace_is_copied_if_that_is_wanted() -> None:
     assert list(await everything(target)) == [("team", "talk")]
     assert (await compare_stores(source, target, namespace="team")).is_equal
     assert not (await compare_stores(source, target)).is_equal
+
+
+async def test_shares_divide_the_sessions_and_leave_none_out() -> None:
+    source, target = MemoryProvider(), MemoryProvider()
+    for number in range(40):
+        namespace = "default" if number % 2 else "team"
+        await source.apply(creation(new_header(f"talk {number}", at=NOW, namespace=namespace)))
+    copied = []
+    for number in (1, 2, 3):
+        share = walking.Share(number, 3)
+        tally = await copy_sessions(source, target, share=share)
+        compared = await compare_stores(source, target, share=share)
+        assert compared.is_equal
+        assert compared.sessions == tally.sessions
+        copied.append(tally.sessions)
+    assert sum(copied) == 40
+    assert min(copied) > 0
+    assert await everything(target) == await everything(source)

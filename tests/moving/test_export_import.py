@@ -202,6 +202,17 @@ async def test_a_file_that_was_altered_is_refused_and_says_where() -> None:
         check_export(io.BytesIO(_resigned(first, b'"version":1', b'"version":2')))
 
 
+@pytest.mark.usefixtures("small_parts")
+async def test_no_byte_of_a_file_can_be_changed_or_left_out() -> None:
+    source = MemoryProvider()
+    await source.apply(long_session("talk", 3, NOW))
+    lines, _ = await exported(source)
+    for place in range(len(lines)):
+        for other in (b"", b"#", b"0" if lines[place : place + 1] != b"0" else b"1"):
+            with pytest.raises(DamagedExportError):
+                check_export(io.BytesIO(lines[:place] + other + lines[place + 1 :]))
+
+
 def _resigned(line: bytes, old: bytes, new: bytes) -> bytes:
     from agent_cores.session.moving.records import checksum
 

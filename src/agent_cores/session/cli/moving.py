@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,11 @@ from agent_cores.session.cli.markdown import write_markdown
 from agent_cores.session.cli.opening import Json, Where, Yes, with_sessions, with_store
 from agent_cores.session.cli.output import note, progress_bar, say, say_json, shown
 from agent_cores.session.cli.upkeep import confirm
-from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
+from agent_cores.session.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    StorageUnavailableError,
+)
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.moving.copying import Comparison, compare_stores, copy_sessions
@@ -26,6 +31,7 @@ from agent_cores.session.moving.importing import (
     check_export,
     import_sessions,
 )
+from agent_cores.session.moving.walking import EVERYTHING, Share
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage.factory import StorageFactory
 
@@ -141,6 +147,7 @@ def copy(
     source: Annotated[str, Parameter(name="--from")],
     target: Annotated[str, Parameter(name="--to")],
     namespace: str | None = None,
+    part: str | None = None,
     replace: Flag = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -157,6 +164,8 @@ def copy(
         The storage URL of the store to write.
     namespace
         Only the sessions of this namespace.
+    part
+        Such as 1/2: only this half of the sessions, so that two processes can divide them.
     replace
         Replace sessions that the target holds in another state. Asks first.
     yes
@@ -168,7 +177,8 @@ def copy(
         raise ConfigurationError("--from and --to are the same store")
     if replace:
         confirm("Replace the sessions that the target holds in another state?", yes=yes)
-    tally, compared = asyncio.run(_copy(source, target, namespace, replace=replace))
+    share = EVERYTHING if part is None else _share(part)
+    tally, compared = asyncio.run(_copy(source, target, namespace, share, replace=replace))
     if as_json:
         say_json({"copied": tally, "compared": compared, "equal": compared.is_equal})
     else:
@@ -181,7 +191,7 @@ def copy(
 
 
 async def _copy(
-    source: str, target: str, namespace: str | None, *, replace: bool
+    source: str, target: str, namespace: str | None, share: Share, *, replace: bool
 ) -> tuple[Tally, Comparison]:
     settings = SessionSettings.load(cleanup_interval=0)
     stores = [StorageFactory.create(url, settings=settings) for url in (source, target)]
@@ -193,19 +203,31 @@ async def _copy(
     try:
         await copied.initialize()
         try:
-            total = (await held.count(namespace, utc_now())).sessions
+            total = (await held.count(namespace, utc_now())).sessions // share.of
             with progress_bar("copy", total) as progress:
                 tally = await copy_sessions(
-                    held, copied, namespace=namespace, replace=replace, progress=progress
+                    held,
+                    copied,
+                    namespace=namespace,
+                    share=share,
+                    replace=replace,
+                    progress=progress,
                 )
             with progress_bar("compare", total) as progress:
                 return tally, await compare_stores(
-                    held, copied, namespace=namespace, progress=progress
+                    held, copied, namespace=namespace, share=share, progress=progress
                 )
         finally:
             await copied.shutdown()
     finally:
         await held.shutdown()
+
+
+def _share(part: str) -> Share:
+    found = re.fullmatch(r"([1-9]\d{0,2})/([1-9]\d{0,2})", part)
+    if found is None or int(found[1]) > int(found[2]):
+        raise InvalidInputError("part", "is like 1/2 or 2/2: which part, and of how many")
+    return Share(int(found[1]), int(found[2]))
 
 
 def _checked(file: BinaryIO, *, partial: bool) -> int | None:

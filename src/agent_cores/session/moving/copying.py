@@ -18,8 +18,10 @@ from agent_cores.session.moving.digests import SessionDigest, digest_of
 from agent_cores.session.moving.placing import Placed, place
 from agent_cores.session.moving.tally import Names, Tally
 from agent_cores.session.moving.walking import (
+    EVERYTHING,
     ChangedWhileReadError,
     Part,
+    Share,
     Walk,
     first_parts,
     is_living,
@@ -61,16 +63,18 @@ async def copy_sessions(
     target: StorageProvider,
     *,
     namespace: str | None = None,
+    share: Share = EVERYTHING,
     replace: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Tally:
     """Write the sessions of a store into another; return what was written and what was not.
 
-    All of them, or those of a namespace. A session that the target holds in another state stays as
-    it is, unless ``replace`` is set. ``progress`` is called with how many sessions are done.
+    All of them, or those of a namespace, or of a share. A session that the target holds in another
+    state stays as it is, unless ``replace`` is set. ``progress`` is called with how many sessions
+    are done.
     """
     tally = Tally()
-    walk = Walk(source, namespace=namespace)
+    walk = Walk(source, namespace=namespace, share=share)
 
     async def copy(headers: list[SessionMetadata]) -> None:
         parts = await first_parts(source, headers)
@@ -94,13 +98,14 @@ async def compare_stores(
     target: StorageProvider,
     *,
     namespace: str | None = None,
+    share: Share = EVERYTHING,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
     """Read every living session of the source from both stores, and compare them."""
     found = Comparison(0, 0, "", "", Names())
     sums = hashlib.sha256(), hashlib.sha256()
 
-    async for page in Walk(source, namespace=namespace).pages():
+    async for page in Walk(source, namespace=namespace, share=share).pages():
         headers = [header for header in page if is_living(header)]
         chunks = [headers[first : first + _TOGETHER] for first in range(0, len(headers), _TOGETHER)]
         read = await asyncio.gather(*(_digests(source, target, chunk) for chunk in chunks))

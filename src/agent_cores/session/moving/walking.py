@@ -6,7 +6,8 @@ stored throughout is met once, however much is written in the meantime.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 import msgspec
 
@@ -55,15 +56,32 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         return bodies + sum(map(len, self.context.values()))
 
 
+class Share(NamedTuple):
+    """One of several shares of all sessions, counted from 1, so that processes can divide them."""
+
+    number: int
+    of: int
+
+    def has(self, namespace: str, session_id: str) -> bool:
+        """Whether a session belongs to this share: each belongs to one."""
+        return crc32(f"{namespace}/{session_id}".encode()) % self.of == self.number - 1
+
+
+EVERYTHING = Share(1, 1)
+
+
 class Walk:
-    """A walk over the sessions of a store, or of some namespaces of it.
+    """A walk over the sessions of a store, or of one namespace or one share of it.
 
     ``unreadable`` has namespace and id of each session whose header cannot be read.
     """
 
-    def __init__(self, store: StorageProvider, *, namespace: str | None = None) -> None:
+    def __init__(
+        self, store: StorageProvider, *, namespace: str | None = None, share: Share = EVERYTHING
+    ) -> None:
         self._store = store
         self._namespace = namespace
+        self._share = share
         self.unreadable: list[tuple[str, str]] = []
 
     async def pages(self) -> AsyncIterator[list[SessionMetadata]]:
@@ -74,9 +92,14 @@ class Walk:
             while True:
                 found = await self._store.find(query)
                 names = [(str(namespace), session_id) for session_id in found.unreadable]
-                self.unreadable += [name for name in names if name not in self.unreadable]
-                if found.headers:
-                    yield found.headers
+                self.unreadable += [name for name in names if self._share.has(*name)]
+                page = [
+                    header
+                    for header in found.headers
+                    if self._share.has(header.namespace, header.session_id)
+                ]
+                if page:
+                    yield page
                 if found.next is None:
                     break
                 query = msgspec.structs.replace(query, after=found.next)

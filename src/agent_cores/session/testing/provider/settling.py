@@ -97,6 +97,11 @@ class SettlingCases(ProviderCases):
         assert applied.header == kept
         with pytest.raises(SessionMovedError):
             await beside.apply(change)
+        if not archived:
+            for basis in (applied.header, None):  # on the fast path, and off it
+                message = new_message(f"after {basis is None}", at=clock())
+                append = change_of(header, clock(), append=(message,), basis=basis)
+                assert (await beside.apply(append)).added[0].seq == (92 if basis is None else 91)
         for query in (
             Query(namespace="default", at=clock(), owner_id="ann", tags=("x",)),
             Query(namespace="default", at=clock(), by_creation=True),
