@@ -52,9 +52,6 @@ _SESSION = f"""SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
 _BEGIN = "SET SESSION innodb_lock_wait_timeout = {};START TRANSACTION"
 _ONE_INSTANT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION READ ONLY"
 _SCHEMA_LOCK = "CONCAT('agent-cores-session ', SHA1(DATABASE()))"
-_VERSIONS = """CREATE TABLE IF NOT EXISTS `{prefix}schema` (
-    version integer NOT NULL, oldest_program integer NOT NULL
-) ENGINE = InnoDB"""
 
 
 class MysqlConnection:
@@ -243,7 +240,7 @@ class MysqlDatabase(Database):
 
     async def prepare_schema(self, connection: Connection) -> None:
         """Create the table of schema versions if it is missing."""
-        await connection.script(_VERSIONS)
+        await connection.script(sql.CREATE_VERSIONS)
 
     @asynccontextmanager
     async def _connected(

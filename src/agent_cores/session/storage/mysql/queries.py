@@ -15,6 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.codec import HEADER_FIELDS
 from agent_cores.session.storage.sql.dialect import Statement as S  # noqa: N817 - on every line
+from agent_cores.session.storage.sql.forms import (
+    DELETES,
+    INSERTS,
+    LISTINGS,
+    LOOKUPS,
+    TEXTS,
+    VERSIONS,
+    Listing,
+    Rows,
+    header_of,
+    written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,40 +43,56 @@ _TEXT = frozenset(
 )
 """Columns whose bytes are text; those of all others stay bytes."""
 
-_FIELDS = ", ".join(HEADER_FIELDS)
-_HEADER = ", ".join(f"s.{name}" for name in ("session_key", *HEADER_FIELDS))
+_HEADER = header_of("s")
 _FROM = (
     "FROM `{prefix}sessions` s FORCE INDEX (named) WHERE (s.namespace, s.session_id) IN ({rows})"
 )
 _CREATED = [HEADER_FIELDS.index(name) for name in ("namespace", "session_id", "incarnation")]
 
 
-def _entries(
-    columns: str,
-    table: str,
-    keys: str,
-    place: str,
-    bounds: tuple[int, int, int],
-    *,
-    index: str = "listed",
-) -> str:
-    """Return the highest entries of an index below a place; ``bounds`` number place and limit."""
-    at, session_id, limit = (f"{{{number}}}" for number in bounds)
-    return f"""(SELECT {columns} FROM `{{prefix}}{table}` FORCE INDEX ({index}) WHERE {keys}
-    AND ({place} < {at} OR {place} = {at} AND session_id < {session_id})
-    ORDER BY {place} DESC, session_id DESC LIMIT {limit})"""
+def _written(text: str) -> str:
+    return written(text, table="`{prefix}*`", value="{*}", first=0)
+
+
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    names = ", ".join(f"`{name}`" for name in columns)
+    return f"INSERT INTO `{{prefix}}{table}` ({names}) VALUES {{rows}}"
+
+
+def _lookup(rows: Rows) -> str:
+    index = "known" if rows.column == "id" else "PRIMARY"
+    return f"""SELECT {rows.result} FROM `{{prefix}}{rows.table}` held FORCE INDEX ({index})
+        WHERE (held.session_key, held.{rows.column}) IN ({{rows}})"""
+
+
+def _delete(rows: Rows) -> tuple[str, str]:
+    """Return the removal of rows by key. For an IN list of one pair, MariaDB scans the table."""
+    where = f"session_key = {{0}} AND `{rows.column}` = {{1}}"
+    return f"DELETE FROM `{{prefix}}{rows.table}` WHERE {{each}}", where
+
+
+def _listing(listing: Listing, table: str, index: str) -> tuple[str, str]:
+    """Return the highest entries of each list below a place, with their headers if it has them."""
+    keys = " AND ".join(f"{name} = {{{number}}}" for number, name in enumerate(listing.keys))
+    at, session_id, limit = (f"{{{len(listing.keys) + number}}}" for number in range(3))
+    time = listing.time
+    entries = f"""(SELECT {time}, session_id, session_key FROM `{{prefix}}{table}`
+    FORCE INDEX ({index}) WHERE {keys}
+    AND ({time} < {at} OR {time} = {at} AND session_id < {session_id})
+    ORDER BY {time} DESC, session_id DESC LIMIT {limit})"""
+    if table == "shared":
+        return "{each}", entries
+    return (
+        f"""SELECT e.{time}, {_HEADER} FROM ({{each}}) e
+        STRAIGHT_JOIN `{{prefix}}sessions` s ON s.session_key = e.session_key""",
+        entries,
+    )
 
 
 def _table(*columns: str) -> str:
     """Return the rows as a table ``n`` of these columns; a SELECT without rows names them."""
     names = ", ".join(f"NULL AS {name}" for name in columns)
     return f"(SELECT {names} FROM DUAL WHERE FALSE UNION ALL {{selects}}) n"
-
-
-def _delete(table: str, column: str) -> tuple[str, str]:
-    """Return the removal of rows by key. For an IN list of one pair, MariaDB scans the table."""
-    where = f"session_key = {{0}} AND {column} = {{1}}"
-    return f"DELETE FROM `{{prefix}}{table}` WHERE {{each}}", where
 
 
 def _messages(beyond: str, direction: str) -> str:
@@ -79,24 +107,27 @@ def _messages(beyond: str, direction: str) -> str:
 WHERE page.before_it <= {{3}} OR page.number <= 2 ORDER BY m.seq {direction}"""
 
 
+_LISTED = {
+    S.FIND_OWNED: ("owned", "listed"),
+    S.FIND_CREATED: ("sessions", "created"),
+    S.FIND_CREATED_BY_TAG: ("owned", "tagged"),
+    S.FIND_SHARED: ("shared", "listed"),
+}
+"""The table and the index of each listing."""
+
 TEMPLATES: dict[S, str | tuple[str, str]] = {
+    **{statement: _written(text) for statement, text in TEXTS.items()},
+    **{statement: _insert(*insert) for statement, insert in INSERTS.items()},
+    **{statement: _lookup(rows) for statement, rows in LOOKUPS.items()},
+    **{statement: _delete(rows) for statement, rows in DELETES.items()},
+    **{
+        statement: _listing(listing, *_LISTED[statement]) for statement, listing in LISTINGS.items()
+    },
     S.LOCK: f"SELECT {_HEADER} {_FROM} FOR UPDATE",
     S.LOCK_FREE: f"SELECT {_HEADER} {_FROM} FOR UPDATE SKIP LOCKED",
     S.PRESENT: f"SELECT s.namespace, s.session_id {_FROM}",
-    S.KNOWN: """SELECT session_key, seq, id, created_at, body FROM `{prefix}messages`
-        FORCE INDEX (known) WHERE (session_key, id) IN ({rows})""",
-    S.CONTEXT: """SELECT session_key, `key`, value FROM `{prefix}context`
-        WHERE (session_key, `key`) IN ({rows})""",
-    S.REMOVABLE: """SELECT seq, id FROM `{prefix}messages`
-        WHERE session_key = {0} AND seq BETWEEN {1} AND {2} ORDER BY seq DESC LIMIT {3}""",
-    S.OLDEST: """SELECT seq, id FROM `{prefix}messages`
-        WHERE session_key = {0} AND seq < {1} ORDER BY seq LIMIT {2}""",
-    S.BY_ID: """SELECT seq, id, LENGTH(body) FROM `{prefix}messages` FORCE INDEX (known)
-        WHERE (session_key, id) IN ({rows})""",
-    S.BY_SEQ: """SELECT seq, id, LENGTH(body) FROM `{prefix}messages` FORCE INDEX (PRIMARY)
-        WHERE (session_key, seq) IN ({rows})""",
     # No IGNORE, which would hide other errors. A name that was taken has another incarnation.
-    S.INSERT_HEADERS: f"""INSERT INTO `{{prefix}}sessions` ({_FIELDS}) VALUES {{rows}}
+    S.INSERT_HEADERS: f"""{_insert(*INSERTS[S.INSERT_HEADERS])}
         ON DUPLICATE KEY UPDATE session_key = session_key;
         SELECT namespace, session_id, session_key FROM `{{prefix}}sessions` FORCE INDEX (named)
         WHERE (namespace, session_id, incarnation) IN ({{created}})""",
@@ -104,17 +135,13 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
         DELETE FROM `{prefix}owned` WHERE session_key IN ({keys});
         DELETE FROM `{prefix}shared` WHERE session_key IN ({keys});
         DELETE FROM `{prefix}sessions` WHERE session_key IN ({keys})""",
-    S.INSERT_MESSAGES: """INSERT INTO `{prefix}messages` (session_key, seq, id, created_at, body)
-        VALUES {rows}""",
     S.UPDATE_MESSAGES: (
         """UPDATE ({each}) n STRAIGHT_JOIN `{prefix}messages` m
         ON m.session_key = n.session_key AND m.seq = n.seq SET m.body = n.body""",
         "SELECT {0} AS session_key, {1} AS seq, {2} AS body",
     ),
-    S.DELETE_MESSAGES: _delete("messages", "seq"),
-    S.SET_CONTEXT: """INSERT INTO `{prefix}context` (session_key, `key`, value) VALUES {rows}
+    S.SET_CONTEXT: f"""{_insert(*INSERTS[S.SET_CONTEXT])}
         ON DUPLICATE KEY UPDATE value = VALUES(value)""",
-    S.DROP_CONTEXT: _delete("context", "`key`"),
     S.ADD_OWNED: (
         """INSERT INTO `{prefix}owned`
         (session_key, mark, owner_id, namespace, archived, listed_at, session_id, created_at)
@@ -122,84 +149,20 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
         """SELECT {0}, {1}, {2}, {3}, {4}, {5}, {6}, IF({1} = '', NULL,
         (SELECT created_at FROM `{prefix}sessions` WHERE session_key = {0}))""",
     ),
-    S.REMOVE_OWNED: _delete("owned", "mark"),
     S.MOVE_OWNED: f"""UPDATE {_table("session_key", "listed_at")}
         STRAIGHT_JOIN `{{prefix}}owned` o FORCE INDEX (PRIMARY) ON o.session_key = n.session_key
         SET o.listed_at = n.listed_at""",
-    S.ADD_SHARED: """INSERT INTO `{prefix}shared`
-        (session_key, subject, namespace, granted_at, session_id) VALUES {rows}""",
-    S.REMOVE_SHARED: _delete("shared", "subject"),
     S.COUNT_SESSIONS: (
         """INSERT INTO `{prefix}counters` (namespace, shard, sessions) {each}
         ON DUPLICATE KEY UPDATE sessions = sessions + VALUES(sessions)""",
         "SELECT {0}, CONNECTION_ID() % 16, {1}",
     ),
     S.HEADER: f"SELECT {_HEADER} {_FROM}",
-    S.CONTEXT_ALL: "SELECT `key`, value FROM `{prefix}context` WHERE session_key = {0}",
     S.MESSAGES_AFTER: _messages(">", "ASC"),
     S.MESSAGES_BEFORE: _messages("<", "DESC"),
-    S.FIND_OWNED: (
-        f"""SELECT e.listed_at, {_HEADER} FROM ({{each}}) e
-        STRAIGHT_JOIN `{{prefix}}sessions` s ON s.session_key = e.session_key""",
-        _entries(
-            "listed_at, session_key",
-            "owned",
-            "owner_id = {0} AND namespace = {1} AND archived = {2} AND mark = {3}",
-            "listed_at",
-            (4, 5, 6),
-        ),
-    ),
-    S.FIND_CREATED: (
-        f"""SELECT e.created_at, {_HEADER} FROM ({{each}}) e
-        STRAIGHT_JOIN `{{prefix}}sessions` s ON s.session_key = e.session_key""",
-        _entries(
-            "created_at, session_key",
-            "sessions",
-            "namespace = {0} AND archived = {1}",
-            "created_at",
-            (2, 3, 4),
-            index="created",
-        ),
-    ),
-    S.FIND_CREATED_BY_TAG: (
-        f"""SELECT e.created_at, {_HEADER} FROM ({{each}}) e
-        STRAIGHT_JOIN `{{prefix}}sessions` s ON s.session_key = e.session_key""",
-        _entries(
-            "created_at, session_key",
-            "owned",
-            "namespace = {0} AND archived = {1} AND mark = {2}",
-            "created_at",
-            (3, 4, 5),
-            index="tagged",
-        ),
-    ),
-    S.FIND_ANY: f"""SELECT o.listed_at, {_HEADER} FROM `{{prefix}}owned` o
-        JOIN `{{prefix}}sessions` s USING (session_key)
-        WHERE o.mark = {{0}} AND ({{1}} IS NULL OR o.owner_id = {{1}})
-        AND ({{2}} IS NULL OR o.namespace = {{2}})
-        AND (o.listed_at < {{3}} OR o.listed_at = {{3}} AND o.session_id < {{4}})
-        ORDER BY o.listed_at DESC, o.session_id DESC LIMIT {{5}}""",
-    S.FIND_SHARED: (
-        "{each}",
-        _entries(
-            "granted_at, session_id, session_key",
-            "shared",
-            "subject = {1} AND namespace = {0}",
-            "granted_at",
-            (2, 3, 4),
-        ),
-    ),
     S.HEADERS: f"SELECT {_HEADER} FROM `{{prefix}}sessions` s WHERE s.session_key IN ({{keys}})",
     S.DUE: f"""SELECT {_HEADER} FROM `{{prefix}}sessions` s FORCE INDEX (due)
         WHERE s.due_at <= {{0}} ORDER BY s.due_at LIMIT {{1}} FOR UPDATE SKIP LOCKED""",
-    S.COUNT: """SELECT (SELECT CAST(COALESCE(SUM(sessions), 0) AS SIGNED) FROM `{prefix}counters`
-            WHERE {0} IS NULL OR namespace = {0}),
-        (SELECT COUNT(*) FROM `{prefix}sessions`
-            WHERE due_at <= {1} AND ({0} IS NULL OR namespace = {0}))""",
-    S.NAMESPACES: "SELECT DISTINCT namespace FROM `{prefix}counters`",
-    S.ANY_DELETED: "SELECT session_key FROM `{prefix}deleted` LIMIT 1",
-    S.NEXT_DELETED: """SELECT session_key FROM `{prefix}deleted`
-        ORDER BY session_key LIMIT {0} FOR UPDATE SKIP LOCKED""",
     S.PURGE_MESSAGES: """DELETE FROM `{prefix}messages` WHERE session_key IN ({keys})
         ORDER BY session_key, seq LIMIT {1}; SELECT ROW_COUNT()""",
     S.PURGE_CONTEXT: """DELETE FROM `{prefix}context` WHERE session_key IN ({keys})
@@ -210,9 +173,11 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
     S.SERVER_VERSION: "SELECT VERSION()",
     S.COLUMNS: """SELECT column_name FROM information_schema.columns
         WHERE table_schema = COALESCE({0}, DATABASE()) AND table_name = {1}""",
-    S.GET_VERSION: "SELECT version, oldest_program FROM `{prefix}schema`",
     S.SET_VERSION: "DELETE FROM `{prefix}schema`; INSERT INTO `{prefix}schema` VALUES {rows}",
 }
+
+
+CREATE_VERSIONS = f"{_written(VERSIONS)} ENGINE = InnoDB"
 
 
 def template(step: Step) -> str | tuple[str, str]:

@@ -18,11 +18,16 @@ COLUMN_TYPES = {
 """The type of each header column; those not named otherwise are integers."""
 
 
-def header_of(alias: str) -> str:
-    """Return the columns of a header, its key first."""
-    return ", ".join(f"{alias}.{name}" for name in ("session_key", *HEADER_FIELDS))
+_TYPES = {
+    **COLUMN_TYPES,
+    **dict.fromkeys(("id", "key", "mark", "subject"), "text"),
+    **dict.fromkeys(("body", "value"), "bytea"),
+}
+"""The type of each column of any table that is not ``bigint``."""
 
 
-def arrays(*types: str) -> str:
-    """Return ``$1::type[], $2::…`` for ``unnest``."""
-    return ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, 1))
+def arrays_of(*columns: str) -> str:
+    """Return the arrays of these columns, ``$1::type[], $2::…``, for ``unnest``."""
+    return ", ".join(
+        f"${place}::{_TYPES.get(name, 'bigint')}[]" for place, name in enumerate(columns, 1)
+    )

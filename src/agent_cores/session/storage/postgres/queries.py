@@ -9,26 +9,45 @@ come last, in the order of their names: so no two deadlock.
 
 from __future__ import annotations
 
-from agent_cores.session.codec import HEADER_FIELDS
 from agent_cores.session.storage.postgres import read_queries
-from agent_cores.session.storage.postgres.columns import COLUMN_TYPES, arrays, header_of
+from agent_cores.session.storage.postgres.columns import arrays_of
+from agent_cores.session.storage.sql import forms
 from agent_cores.session.storage.sql.dialect import Statement
+from agent_cores.session.storage.sql.forms import VERSIONS, Rows, header_of, written
 
 
-def _delete(table: str, column: str, kind: str) -> str:
-    """Return the statement that removes rows by key: an array of session keys, and one of that.
+def _written(text: str) -> str:
+    return written(text, table='{schema}."{prefix}*"', value="$*")
+
+
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    """Return the statement that inserts rows: an array a column."""
+    return f"""
+INSERT INTO {{schema}}."{{prefix}}{table}" ({", ".join(columns)})
+SELECT * FROM unnest({arrays_of(*columns)})
+"""
+
+
+def _lookup(rows: Rows) -> str:
+    """Return the query for rows by key: an array of session keys, and one of that column."""
+    return f"""
+SELECT found.* FROM unnest({arrays_of("session_key", rows.column)})
+    AS named(session_key, {rows.column})
+CROSS JOIN LATERAL (
+    SELECT {rows.result} FROM {{schema}}."{{prefix}}{rows.table}" held
+    WHERE held.session_key = named.session_key AND held.{rows.column} = named.{rows.column} OFFSET 0
+) found
+"""
+
+
+def _delete(rows: Rows) -> str:
+    """Return the statement that removes rows by key.
 
     No row changes between its look-up and its removal: its session is locked.
     """
-    rows = f'{{schema}}."{{prefix}}{table}"'
+    found = _lookup(rows._replace(result="held.ctid"))
     return f"""
-DELETE FROM {rows} WHERE ctid = ANY(ARRAY(
-    SELECT held.ctid FROM unnest({arrays("bigint", kind)}) AS old(session_key, {column})
-    CROSS JOIN LATERAL (
-        SELECT x.ctid FROM {rows} x
-        WHERE x.session_key = old.session_key AND x.{column} = old.{column} OFFSET 0
-    ) held
-))
+DELETE FROM {{schema}}."{{prefix}}{rows.table}" WHERE ctid = ANY(ARRAY({found}))
 """
 
 
@@ -52,63 +71,10 @@ SELECT s.namespace, s.session_id FROM {schema}."{prefix}sessions" s
 WHERE (s.namespace, s.session_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
 """
 
-KNOWN = """
-SELECT m.*
-FROM unnest($1::bigint[], $2::text[]) AS named(session_key, id)
-CROSS JOIN LATERAL (
-    SELECT session_key, seq, id, created_at, body FROM {schema}."{prefix}messages" held
-    WHERE held.session_key = named.session_key AND held.id = named.id OFFSET 0
-) m
-"""
-
-CONTEXT = """
-SELECT c.*
-FROM unnest($1::bigint[], $2::text[]) AS named(session_key, key)
-CROSS JOIN LATERAL (
-    SELECT session_key, key, value FROM {schema}."{prefix}context" held
-    WHERE held.session_key = named.session_key AND held.key = named.key OFFSET 0
-) c
-"""
-
-REMOVABLE = """
-SELECT seq, id FROM {schema}."{prefix}messages"
-WHERE session_key = $1 AND seq BETWEEN $2 AND $3
-ORDER BY seq DESC LIMIT $4
-"""
-
-OLDEST = """
-SELECT seq, id FROM {schema}."{prefix}messages"
-WHERE session_key = $1 AND seq < $2 ORDER BY seq LIMIT $3
-"""
-
-
-def _named(column: str, kind: str) -> str:
-    """Return the query for messages by key: an array of session keys, and one of that column."""
-    return f"""
-SELECT m.* FROM unnest({arrays("bigint", kind)}) AS named(session_key, {column})
-CROSS JOIN LATERAL (
-    SELECT seq, id, octet_length(body) FROM {{schema}}."{{prefix}}messages" held
-    WHERE held.session_key = named.session_key AND held.{column} = named.{column} OFFSET 0
-) m
-"""
-
-
-BY_ID = _named("id", "text")
-BY_SEQ = _named("seq", "bigint")
-
-_HEADER_ARRAYS = arrays(*(COLUMN_TYPES[name] for name in HEADER_FIELDS))
-
-INSERT_HEADERS = f"""
-INSERT INTO {{schema}}."{{prefix}}sessions" ({", ".join(HEADER_FIELDS)})
-SELECT * FROM unnest({_HEADER_ARRAYS})
-ON CONFLICT (namespace, session_id) DO NOTHING
-RETURNING namespace, session_id, session_key
-"""
-
 
 def update_headers(names: tuple[str, ...]) -> str:
     """Return the statement that sets those columns: an array of keys, then one a column."""
-    rows = arrays("bigint", *(COLUMN_TYPES[name] for name in names))
+    rows = arrays_of("session_key", *names)
     return f"""
 UPDATE {{schema}}."{{prefix}}sessions" s
 SET {", ".join(f"{name} = new.{name}" for name in names)}
@@ -128,54 +94,18 @@ WITH gone AS (
 INSERT INTO {schema}."{prefix}deleted" SELECT unnest($1::bigint[])
 """
 
-INSERT_MESSAGES = f"""
-INSERT INTO {{schema}}."{{prefix}}messages" (session_key, seq, id, created_at, body)
-SELECT * FROM unnest({arrays("bigint", "bigint", "text", "bigint", "bytea")})
-"""
-
 UPDATE_MESSAGES = f"""
 UPDATE {{schema}}."{{prefix}}messages" m SET body = (
     SELECT new.body
-    FROM unnest({arrays("bigint", "bigint", "bytea")}) AS new(session_key, seq, body)
+    FROM unnest({arrays_of("session_key", "seq", "body")}) AS new(session_key, seq, body)
     WHERE new.session_key = m.session_key AND new.seq = m.seq
-) WHERE m.ctid = ANY(ARRAY(
-    SELECT held.ctid FROM unnest($1::bigint[], $2::bigint[]) AS named(session_key, seq)
-    CROSS JOIN LATERAL (
-        SELECT x.ctid FROM {{schema}}."{{prefix}}messages" x
-        WHERE x.session_key = named.session_key AND x.seq = named.seq OFFSET 0
-    ) held
-))
-"""
-
-DELETE_MESSAGES = _delete("messages", "seq", "bigint")
-
-SET_CONTEXT = f"""
-INSERT INTO {{schema}}."{{prefix}}context" (session_key, key, value)
-SELECT * FROM unnest({arrays("bigint", "text", "bytea")})
-ON CONFLICT (session_key, key) DO UPDATE SET value = excluded.value
-"""
-
-DROP_CONTEXT = _delete("context", "key", "text")
-
-REMOVE_OWNED = _delete("owned", "mark", "text")
-
-ADD_OWNED = f"""
-INSERT INTO {{schema}}."{{prefix}}owned"
-    (session_key, mark, owner_id, namespace, archived, listed_at, session_id)
-SELECT * FROM unnest({arrays("bigint", "text", "text", "text", "smallint", "bigint", "text")})
+) WHERE m.ctid = ANY(ARRAY({_lookup(Rows("messages", "seq", "held.ctid"))}))
 """
 
 MOVE_OWNED = """
 UPDATE {schema}."{prefix}owned" o SET listed_at = new.listed_at
 FROM unnest($1::bigint[], $2::bigint[]) AS new(session_key, listed_at)
 WHERE o.session_key = new.session_key
-"""
-
-REMOVE_SHARED = _delete("shared", "subject", "text")
-
-ADD_SHARED = f"""
-INSERT INTO {{schema}}."{{prefix}}shared" (session_key, subject, namespace, granted_at, session_id)
-SELECT * FROM unnest({arrays("bigint", "text", "text", "bigint", "text")})
 """
 
 COUNT_SESSIONS = """
@@ -191,23 +121,6 @@ ON CONFLICT (namespace, shard) DO UPDATE SET sessions = held.sessions + excluded
 DUE = f"""
 SELECT {header_of("s")} FROM {{schema}}."{{prefix}}sessions" s
 WHERE s.due_at <= $1 ORDER BY s.due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-"""
-
-COUNT = """
-SELECT
-    (SELECT coalesce(sum(sessions), 0) FROM {schema}."{prefix}counters"
-     WHERE $1::text IS NULL OR namespace = $1)::bigint AS sessions,
-    (SELECT count(*) FROM {schema}."{prefix}sessions"
-     WHERE due_at <= $2 AND ($1::text IS NULL OR namespace = $1)) AS due
-"""
-
-NAMESPACES = 'SELECT DISTINCT namespace FROM {schema}."{prefix}counters"'
-
-ANY_DELETED = 'SELECT session_key FROM {schema}."{prefix}deleted" LIMIT 1'
-
-NEXT_DELETED = """
-SELECT session_key FROM {schema}."{prefix}deleted"
-ORDER BY session_key LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 
 
@@ -248,8 +161,6 @@ WHERE n.nspname = $1 AND t.relname = $2 AND t.relkind IN ('r', 'p')
   AND a.attnum > 0 AND NOT a.attisdropped
 """  # not to_regclass, which may answer from before the wait for the lock
 
-GET_VERSION = 'SELECT version, oldest_program FROM {schema}."{prefix}schema"'
-
 SET_VERSION = """
 WITH before AS (DELETE FROM {schema}."{prefix}schema")
 INSERT INTO {schema}."{prefix}schema" VALUES ($1, $2)
@@ -259,41 +170,38 @@ SCHEMA_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
 SCHEMA_KNOWN = "SELECT FROM pg_namespace WHERE nspname = $1"
 
-CREATE_VERSIONS = """
-CREATE TABLE IF NOT EXISTS {schema}."{prefix}schema" (
-    version integer NOT NULL,
-    oldest_program integer NOT NULL
-)
-"""
 
-_ALL = {**vars(read_queries), **globals()}
-TEXTS = {
-    statement: _ALL[statement.name]
-    for statement in Statement
-    if statement is not Statement.UPDATE_HEADERS
-}
-"""The text of each statement; ``update_headers`` makes the remaining one."""
+CREATE_VERSIONS = _written(VERSIONS)
 
-TAKE_ONE_ROW = frozenset(
-    {
-        Statement.REMOVABLE,
-        Statement.OLDEST,
-        Statement.HEADER,
-        Statement.CONTEXT_ALL,
-        Statement.MESSAGES_AFTER,
-        Statement.MESSAGES_BEFORE,
-        Statement.FIND_ANY,
-        Statement.DUE,
-        Statement.COUNT,
-        Statement.NAMESPACES,
-        Statement.ANY_DELETED,
-        Statement.NEXT_DELETED,
-        Statement.CHECK,
-        Statement.STORE_TIME,
-        Statement.SERVER_VERSION,
-        Statement.COLUMNS,
-        Statement.GET_VERSION,
-        Statement.SET_VERSION,
-    }
+_SINGLE = (
+    Statement.HEADER,
+    Statement.MESSAGES_AFTER,
+    Statement.MESSAGES_BEFORE,
+    Statement.DUE,
+    Statement.CHECK,
+    Statement.STORE_TIME,
+    Statement.SERVER_VERSION,
+    Statement.COLUMNS,
+    Statement.SET_VERSION,
 )
+TAKE_ONE_ROW = frozenset({*forms.TEXTS, *_SINGLE})
 """Those whose arguments are the values of one row; the others take an array a column."""
+
+_OWN = {**vars(read_queries), **globals()}
+TEXTS: dict[Statement, str] = {
+    **{statement: _written(text) for statement, text in forms.TEXTS.items()},
+    **{statement: _insert(*insert) for statement, insert in forms.INSERTS.items()},
+    **{statement: _lookup(rows) for statement, rows in forms.LOOKUPS.items()},
+    **{statement: _delete(rows) for statement, rows in forms.DELETES.items()},
+    **{statement: read_queries.listing(statement) for statement in forms.LISTINGS},
+    **{each: _OWN[each.name] for each in Statement if each.name in _OWN},
+}
+"""The text of each statement but UPDATE_HEADERS, which ``update_headers`` makes."""
+
+TEXTS[Statement.INSERT_HEADERS] += """
+ON CONFLICT (namespace, session_id) DO NOTHING
+RETURNING namespace, session_id, session_key
+"""
+TEXTS[Statement.SET_CONTEXT] += """
+ON CONFLICT (session_key, key) DO UPDATE SET value = excluded.value
+"""

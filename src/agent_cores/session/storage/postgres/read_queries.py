@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-from agent_cores.session.storage.postgres.columns import arrays, header_of
+from agent_cores.session.storage.postgres.columns import arrays_of
+from agent_cores.session.storage.sql.dialect import Statement
+from agent_cores.session.storage.sql.forms import LISTINGS, header_of
 
 HEADER = f"""
 SELECT {header_of("s")} FROM {{schema}}."{{prefix}}sessions" s
 WHERE s.namespace = $1 AND s.session_id = $2
 """
-
-CONTEXT_ALL = 'SELECT key, value FROM {schema}."{prefix}context" WHERE session_key = $1'
 
 
 def _messages(key: str, *, forward: bool) -> str:
@@ -82,75 +82,36 @@ CROSS JOIN LATERAL (
 ) s
 """
 
-FIND_OWNED = f"""
-SELECT place.listed_at, s.*
-FROM (
-    SELECT o.session_key, o.listed_at, o.session_id
-    FROM unnest({arrays("text", "text", "smallint", "text", "bigint", "text", "bigint")})
-        AS list(owner_id, namespace, archived, mark, millis, id, most)
+_TABLES = {
+    Statement.FIND_OWNED: "owned",
+    Statement.FIND_CREATED: "sessions",
+    Statement.FIND_CREATED_BY_TAG: "tagged",
+    Statement.FIND_SHARED: "shared",
+}
+
+
+def listing(statement: Statement) -> str:
+    """Return the statement for a listing: an array for each of its keys, the place, and a limit."""
+    keys, time = LISTINGS[statement]
+    columns = arrays_of(*keys, time, "session_id", "limit")
+    most = f"(${len(keys) + 3}::bigint[])[1]"
+    table = f'{{schema}}."{{prefix}}{_TABLES[statement]}"'
+    alone = statement is Statement.FIND_SHARED  # entries without headers, of several subjects
+    place = f"""
+    SELECT {"DISTINCT" if alone else ""} o.{time}, o.session_id, o.session_key
+    FROM unnest({columns}) AS list({", ".join(keys)}, millis, id, most)
     CROSS JOIN LATERAL (
-        SELECT session_key, listed_at, session_id FROM {{schema}}."{{prefix}}owned" entry
-        WHERE entry.owner_id = list.owner_id AND entry.namespace = list.namespace
-          AND entry.archived = list.archived AND entry.mark = list.mark
-          AND (entry.listed_at, entry.session_id) < (list.millis, list.id)
-        ORDER BY listed_at DESC, session_id DESC LIMIT ($7::bigint[])[1]
+        SELECT session_key, {time}, session_id FROM {table} entry
+        WHERE {" AND ".join(f"entry.{key} = list.{key}" for key in keys)}
+          AND (entry.{time}, entry.session_id) < (list.millis, list.id)
+        ORDER BY {time} DESC, session_id DESC LIMIT {most}
     ) o
-    ORDER BY o.listed_at DESC, o.session_id DESC LIMIT ($7::bigint[])[1]
-) place
-{_OF_PLACE}
+    ORDER BY o.{time} DESC, o.session_id DESC LIMIT {most}
 """
+    return place if alone else f"SELECT place.{time}, s.* FROM ({place}) place {_OF_PLACE}"
 
-
-def _created(table: str, mark: str, types: tuple[str, ...]) -> str:
-    """Return the statement for lists by creation; with ``mark``, of sessions with a tag."""
-    columns = arrays("text", "smallint", *types, "bigint", "text", "bigint")
-    most = f"(${len(types) + 5}::bigint[])[1]"
-    same = f"AND entry.{mark} = list.{mark}" if mark else ""
-    return f"""
-SELECT place.created_at, s.*
-FROM (
-    SELECT o.session_key, o.created_at, o.session_id
-    FROM unnest({columns})
-        AS list(namespace, archived, {mark}{"," if mark else ""} millis, id, most)
-    CROSS JOIN LATERAL (
-        SELECT session_key, created_at, session_id FROM {{schema}}."{{prefix}}{table}" entry
-        WHERE entry.namespace = list.namespace AND entry.archived = list.archived {same}
-          AND (entry.created_at, entry.session_id) < (list.millis, list.id)
-        ORDER BY created_at DESC, session_id DESC LIMIT {most}
-    ) o
-    ORDER BY o.created_at DESC, o.session_id DESC LIMIT {most}
-) place
-{_OF_PLACE}
-"""
-
-
-FIND_CREATED = _created("sessions", "", ())
-FIND_CREATED_BY_TAG = _created("tagged", "mark", ("text",))
-
-FIND_SHARED = f"""
-SELECT DISTINCT x.granted_at, x.session_id, x.session_key
-FROM unnest({arrays("text", "text", "bigint", "text", "bigint")})
-    AS list(namespace, subject, millis, id, most)
-CROSS JOIN LATERAL (
-    SELECT session_key, granted_at, session_id FROM {{schema}}."{{prefix}}shared" entry
-    WHERE entry.namespace = list.namespace AND entry.subject = list.subject
-      AND (entry.granted_at, entry.session_id) < (list.millis, list.id)
-    ORDER BY granted_at DESC, session_id DESC LIMIT ($5::bigint[])[1]
-) x
-ORDER BY x.granted_at DESC, x.session_id DESC LIMIT ($5::bigint[])[1]
-"""
 
 HEADERS = f"""
 SELECT {header_of("s")} FROM {{schema}}."{{prefix}}sessions" s
 WHERE s.session_key = ANY($1::bigint[])
-"""
-
-# For direct use of a provider, across namespaces or owners: this sorts what it finds.
-FIND_ANY = f"""
-SELECT o.listed_at, {header_of("s")}
-FROM {{schema}}."{{prefix}}owned" o
-JOIN {{schema}}."{{prefix}}sessions" s USING (session_key)
-WHERE o.mark = $1 AND ($2::text IS NULL OR o.owner_id = $2)
-  AND ($3::text IS NULL OR o.namespace = $3) AND (o.listed_at, o.session_id) < ($4, $5)
-ORDER BY o.listed_at DESC, o.session_id DESC LIMIT $6
 """

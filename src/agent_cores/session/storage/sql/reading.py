@@ -240,7 +240,7 @@ def due_plan(
 def count_plan(namespace: str | None, at: datetime) -> Plan[Counts]:
     """Count sessions, and those of them that are due."""
     [(sessions, due)] = yield Step(Statement.COUNT, [(namespace, to_millis(at))])
-    return Counts(sessions, due)
+    return Counts(int(sessions), due)  # a sum may come as a decimal
 
 
 def namespaces_plan() -> Plan[list[str]]:
