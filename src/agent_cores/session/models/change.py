@@ -76,11 +76,11 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     change that waited in a queue or for a lock as of :meth:`applied_at`. ``basis`` is the header on
     which the change was decided, for fast paths. ``removable`` are seq and id of every message in
     the range to remove, as they were read with ``basis``: a provider may rely on them if its write
-    is guarded by the revision and the last seq. A create replaces an expired session under its id
-    only if ``replaces`` is set; with ``overwrite``, any session. Only a ``SeqRange`` can be removed
-    together with an append, which then replaces it. ``stored_after`` is set if such a change may
-    have been applied before: then its messages have seqs above that. An ``update`` neither appends
-    nor removes.
+    is guarded by the revision, which every change of stored messages raises. A create replaces an
+    expired session under its id only if ``replaces`` is set; with ``overwrite``, any session. Only
+    a ``SeqRange`` can be removed together with an append, which then replaces it. ``stored_after``
+    is set if such a change may have been applied before: then its messages have seqs above that. An
+    ``update`` neither appends nor removes.
     """
 
     namespace: str
