@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent_cores.session.storage.postgres import fast_queries, read_queries
+from agent_cores.session.storage.postgres import fast_queries, read_queries, tail_queries
 from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql.rows import columns
@@ -48,6 +48,8 @@ ITEM = {
 }  # fmt: skip
 SENT = {"item": 0, "leads": True, "id": "new", "created_at": 1}
 LAST = 2**62
+AS_READ = (1, 500, 1, None, None, None, 2, 2, 1, 500, 500, 500, 500, 500)
+AFTER = (3, 1, 2, 501, 501, 501, 501, 501)
 
 STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "hot append": (
@@ -59,6 +61,14 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "known ids": (sql.KNOWN, ([1, 2], ["m1", "m9"])),
     "context": (sql.CONTEXT, ([1, 2], ["key", "other"])),
     "removable": (sql.REMOVABLE, (7, 1, 3, 10)),
+    "read an end": (
+        tail_queries.READ_TAIL,
+        ("default", "s500", 1, LAST, 10, [f"m{n}" for n in range(20)]),
+    ),
+    "change an end": (
+        tail_queries.WRITE_TAIL,
+        ("default", "s500", 1, 2, [3], ["m1"], [1], [b"body"], 1, 1, None, 501, *AS_READ, *AFTER),
+    ),
     "oldest messages": (sql.OLDEST, (7, LAST, 10)),
     "messages by id": (sql.BY_ID, ([7] * 1_000, [f"m{n}" for n in range(1_000)])),
     "messages by seq": (sql.BY_SEQ, ([7] * 1_000, list(range(1_000)))),
