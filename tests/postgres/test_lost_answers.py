@@ -84,7 +84,7 @@ async def test_the_manager_adds_nothing_to_the_round_trip_of_an_append_or_a_read
 _NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())"
 
 
-async def test_a_replacement_takes_nine_round_trips_and_a_pop_eight(
+async def test_a_replacement_takes_two_round_trips_and_a_pop_two(
     provider: PostgresProvider, proxy: CuttingProxy
 ) -> None:
-    assert await of_replace_and_pop(provider, proxy) == {"replace": 9, "pop": 8}
+    assert await of_replace_and_pop(provider, proxy) == {"replace": 2, "pop": 2}

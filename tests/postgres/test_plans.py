@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent_cores.session.storage.postgres import fast_queries, read_queries
+from agent_cores.session.storage.postgres import fast_queries, read_queries, tail_queries
 from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql.dialect import Statement
@@ -49,6 +49,8 @@ ITEM = {
 }  # fmt: skip
 SENT = {"item": 0, "leads": True, "id": "new", "created_at": 1}
 LAST = 2**62
+AS_READ = (1, 500, 1, None, None, None, 2, 2, 1, 500, 500, 500, 500, 500)
+AFTER = (3, 1, 2, 501, 501, 501, 501, 501)
 
 STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "hot append": (
@@ -60,6 +62,14 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "known ids": (sql.TEXTS[Statement.KNOWN], ([1, 2], ["m1", "m9"])),
     "context": (sql.TEXTS[Statement.CONTEXT], ([1, 2], ["key", "other"])),
     "removable": (sql.TEXTS[Statement.REMOVABLE], (7, 1, 3, 10)),
+    "read an end": (
+        tail_queries.READ_TAIL,
+        ("default", "s500", 1, LAST, 10, [f"m{n}" for n in range(20)]),
+    ),
+    "change an end": (
+        tail_queries.WRITE_TAIL,
+        ("default", "s500", 1, 2, [3], ["m1"], [1], [b"body"], 1, 1, None, 501, *AS_READ, *AFTER),
+    ),
     "oldest messages": (sql.TEXTS[Statement.OLDEST], (7, LAST, 10)),
     "messages by id": (sql.TEXTS[Statement.BY_ID], ([7] * 1_000, [f"m{n}" for n in range(1_000)])),
     "messages by seq": (sql.TEXTS[Statement.BY_SEQ], ([7] * 1_000, list(range(1_000)))),

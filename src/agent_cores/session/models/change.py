@@ -55,7 +55,7 @@ from agent_cores.session.models.message_update import (
     same_message,
     updated_message,
 )
-from agent_cores.session.models.numbering import as_stored, numbered_after
+from agent_cores.session.models.numbering import as_stored, known_beside, numbered_after
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.selection import Removal, SeqRange
 from agent_cores.session.models.session import Hold, SessionMetadata
@@ -260,23 +260,10 @@ def _create(stored: SessionMetadata | None, change: Change, given: SessionMetada
 
 
 def _without_replaced(state: State, change: Change, replaced: Removal) -> State:
-    """Return the state without the known messages that a change replaces: their ids are free.
-
-    A message known from before them cannot come after them again. One from behind them is kept, and
-    so are those that this very change appended, if it was applied before.
-    """
+    """Return the state without the known messages that a change replaces: their ids are free."""
     if not isinstance(replaced, SeqRange):
         raise InvalidInputError("remove", "is not a range of seqs; only that can be replaced")
-    for message_id, message in state.known.items():
-        if message.seq < replaced.first:
-            detail = f"message id {message_id!r} is stored before the messages to replace"
-            raise ConflictError(detail)
-    kept_after = replaced.last
-    if change.stored_after is not None:
-        seqs = [message.seq for message in state.known.values()]
-        if len(seqs) == len(change.append) and min(seqs) > change.stored_after:
-            kept_after = change.stored_after
-    known = {id_: message for id_, message in state.known.items() if message.seq > kept_after}
+    known = known_beside(replaced, state.known, len(change.append), change.stored_after)
     return msgspec.structs.replace(state, known=known)
 
 

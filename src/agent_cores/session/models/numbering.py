@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.errors import ConflictError, InvalidInputError
 from agent_cores.session.models.message import StoredMessage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from agent_cores.session.models.selection import SeqRange
 
 
 def numbered_after(
@@ -44,3 +46,26 @@ def as_stored(
         return added
     new = iter(added)
     return tuple(known[message.id] if message.id in known else next(new) for message in append)
+
+
+def known_beside(
+    replaced: SeqRange,
+    known: Mapping[str, StoredMessage],
+    count: int,
+    stored_after: int | None,
+) -> dict[str, StoredMessage]:
+    """Return the known messages that stay when a range is replaced by ``count`` messages.
+
+    One from before the range cannot come after it again: ``ConflictError``. One from behind it
+    stays, and so do those that the same change appended after the seq ``stored_after``, if it was
+    applied before.
+    """
+    for message_id, message in known.items():
+        if message.seq < replaced.first:
+            detail = f"message id {message_id!r} is stored before the messages to replace"
+            raise ConflictError(detail)
+    stays_after = replaced.last
+    if stored_after is not None and len(known) == count:
+        first = min([message.seq for message in known.values()])
+        stays_after = stored_after if first > stored_after else stays_after
+    return {name: message for name, message in known.items() if message.seq > stays_after}

@@ -26,6 +26,7 @@ from agent_cores.session.storage.postgres.errors import (
     connection_error,
     statement_error,
 )
+from agent_cores.session.storage.postgres.tails import Tails
 from agent_cores.session.storage.postgres.url import driver_tls
 from agent_cores.session.storage.sql.database import Database as SqlDatabase
 from agent_cores.session.storage.sql.dialect import Statement
@@ -224,6 +225,11 @@ class Database(SqlDatabase):
         text = fast_queries.CREATE_SESSIONS
         rows = await self.fetch(text, *arguments, writes=True, deadline=deadline)
         return {(namespace, session_id) for namespace, session_id in rows}
+
+    @property
+    def tails(self) -> Tails:
+        """Removals and replacements of a range, in one statement each."""
+        return Tails(self.fetch)
 
     @asynccontextmanager
     async def schema_lock(self, deadline: float) -> AsyncIterator[Transaction]:

@@ -22,7 +22,7 @@ from agent_cores.session.errors import (
     StoreFormatError,
 )
 from agent_cores.session.models.change import Applied, Change, State, apply_change, hot_append
-from agent_cores.session.models.selection import SeqRange
+from agent_cores.session.models.read_before import state_read_before
 from agent_cores.session.storage.redis.commands import APPLY, READ
 from agent_cores.session.storage.redis.indexes import IndexUpdate
 from agent_cores.session.storage.redis.records import ReadRequest, StoredSession, encode_msgpack
@@ -275,7 +275,7 @@ class _SlowPath:
     async def apply(self, timeout: float) -> Applied:  # noqa: ASYNC109 - of all attempts together
         deadline = time.monotonic() + time_left(timeout)
         backoff = Backoff(until=deadline, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
-        given = _state_read_before(self._change)
+        given = state_read_before(self._change)
         if given is not None:
             applied = await self._attempt(given)
             if applied is not None:
@@ -331,22 +331,6 @@ class _SlowPath:
             return
         if stored is None or stored.incarnation != change.incarnation:
             await self._changes.forget(change)
-
-
-def _state_read_before(change: Change) -> State | None:
-    """Return the state that the caller read; ``None`` if it does not prove that it still holds.
-
-    What a session holds up to its last seq follows from its revision, with which the write is
-    guarded.
-    """
-    basis, remove = change.basis, change.remove
-    if change.removable is None or basis is None or change.expected_revision is None:
-        return None
-    if not isinstance(remove, SeqRange) or remove.last > basis.last_seq:
-        return None
-    if change.message_ids or change.context_keys:
-        return None
-    return State(header=basis, removable=change.removable)
 
 
 def _may_be_late(change: Change, basis: SessionMetadata) -> bool:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.hot import HotAppends
     from agent_cores.session.storage.sql.names import Names
     from agent_cores.session.storage.sql.rows import SessionName
+    from agent_cores.session.storage.sql.tail import TailDatabase
 
 Result = TypeVar("Result")
 
@@ -56,6 +57,11 @@ class Database(ABC):
 
     has_hot_append = False
     timeout: float
+
+    @property
+    def tails(self) -> TailDatabase | None:
+        """What changes a session's end in one statement, if the database can."""
+        return None
 
     @property
     @abstractmethod

@@ -33,6 +33,7 @@ from agent_cores.session.storage.sql.errors import (
 from agent_cores.session.storage.sql.hot import Append, append_all
 from agent_cores.session.storage.sql.in_flight import InFlight
 from agent_cores.session.storage.sql.retry_queues import RetryQueues
+from agent_cores.session.storage.sql.tail import change_tail, is_tail_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -146,11 +147,18 @@ class Writer:
         """Run one change by itself, to completion even if its caller gives up."""
         if len(self._alone) >= self._max_queued:
             raise OverloadedError(f"{len(self._alone)} writes wait already")
-        run = self._run_single(change, self._database.deadline())
+        run = self._run_alone(change, self._database.deadline())
         task = asyncio.get_running_loop().create_task(run)
         self._alone.add(task)
         task.add_done_callback(self._settle)
         return await asyncio.shield(task)
+
+    async def _run_alone(self, change: Change, deadline: float) -> Applied:
+        applied, tails = None, self._database.tails
+        if self._fast_path and tails is not None and is_tail_change(change):
+            sent_at = self._clock.now()
+            applied = await change_tail(tails, change, sent_at=sent_at, deadline=deadline)
+        return applied or await self._run_single(change, deadline)
 
     def _settle(self, task: asyncio.Task[Applied]) -> None:
         self._alone.discard(task)
