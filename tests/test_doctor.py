@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from agent_cores.session import SessionManager
+from agent_cores.session.cli import examining
 from agent_cores.session.cli.examining import examine
 from agent_cores.session.storage.factory import StorageFactory
 from agent_cores.session.storage.findings import Finding
@@ -144,6 +146,25 @@ def test_missing_tables_are_a_problem_only_where_nobody_may_make_them(
     assert finding.is_problem is (schema == "check")
     assert finding.mend is not None
     assert not Path("sessions.db").exists()
+
+
+def test_what_is_switched_on_and_not_installed_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lacks(package: str) -> str:
+        if package in {"prometheus-client", "opentelemetry-api"}:
+            raise PackageNotFoundError(package)
+        return version(package)
+
+    made()
+    monkeypatch.setattr(examining, "version", lacks)
+    monkeypatch.setenv("SESSION_SERVICE_TRACING", "true")
+    monkeypatch.setenv("SESSION_SERVICE_METRICS_PORT", "9464")
+    problems = [one for one in asyncio.run(examine(URL)) if one.is_problem]
+    assert [one.mend for one in problems] == [
+        "pip install 'agent-cores-session[metrics]'",
+        "pip install 'agent-cores-session[otel]'",
+    ]
 
 
 class _Usage(NamedTuple):

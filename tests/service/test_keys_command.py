@@ -115,7 +115,9 @@ def test_each_command_speaks_json(keys: Run) -> None:
     assert json.loads(text) == [made]
     assert "secret" not in text
     status, text, errors = keys("revoke", made["id"], "--json")
-    assert (status, json.loads(text), errors) == (0, {"id": made["id"], "revoked": True}, "")
+    assert (status, json.loads(text)) == (0, {"id": made["id"], "revoked": True})
+    assert f"(key {made['id']}) in -: revoke_key" in errors
+    assert is_audit_line(errors)
     assert json.loads(keys("list", "--json")[1]) == []
 
 
@@ -169,6 +171,10 @@ def test_a_reader_that_goes_is_no_error_to_tell_of(tmp_path: Path) -> None:
     head, status = done.stdout.splitlines()
     assert head.startswith("ID ")
     assert (status, done.stderr) == ("1", "")
+
+
+def is_audit_line(text: str) -> bool:
+    return text.startswith("user '") and text.count("\n") == 1
 
 
 def fill(path: Path) -> None:

@@ -105,11 +105,12 @@ async def test_only_declared_labels_are_used_and_none_holds_an_id() -> None:
 async def test_failed_calls_of_the_store_and_retries_are_counted(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apply, failures = wire.manager.runtime.storage.apply, [1, 1]
+    apply, failures = wire.manager.runtime.storage.apply, ["append", "append", "create"]
 
     async def lost(change: Change) -> Applied:
-        if change.append and failures:
-            failures.pop()
+        kind = "create" if change.create else "append"
+        if kind in failures:
+            failures.remove(kind)
             raise StorageUnavailableError("lost", outcome_unknown=True)
         return await apply(change)
 
@@ -119,8 +120,8 @@ async def test_failed_calls_of_the_store_and_retries_are_counted(
     await wire.manager.add_message(session_id, "ann", "user", "Hi")
     text = exposed(recorder)
     errors = 'agent_sessions_storage_errors_total{code="storage_unavailable",operation="apply"}'
-    assert value(text, errors) == 2
-    assert value(text, "agent_sessions_retries_total") == 2
+    assert value(text, errors) == 3
+    assert value(text, "agent_sessions_retries_total") == 3
 
 
 async def test_sweeps_their_lag_and_what_they_removed_are_counted(wire: Wire) -> None:

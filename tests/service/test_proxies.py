@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.programs import program
+from tests.service.fronts import free_port, running
 from tests.service.served import Live
 from tests.service.wire import Wire
 
@@ -51,42 +51,13 @@ OFFERS = {
 }
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @asynccontextmanager
 async def proxy(name: str, folder: Path, address: str) -> AsyncIterator[str]:
     """Run a proxy as it comes, or with the lines that its handbook has for web sockets."""
     port = free_port()
-    file = folder / name
     text = NGINX if name == "nginx" else CADDY
-    file.write_text(text.format(folder=folder, port=port, address=address))
-    options = ["-c", str(file), "-p", str(folder)]
-    if name == "caddy":
-        options = ["run", "--adapter", "caddyfile", "--config", str(file)]
-    log = (folder / "log").open("wb")
-    process = await asyncio.create_subprocess_exec(
-        program(name, package=name), *options, stdout=log, stderr=log
-    )
-    try:
-        async with asyncio.timeout(20):
-            while True:
-                assert process.returncode is None, (folder / "log").read_text()
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except OSError:
-                    await asyncio.sleep(0.05)
-                else:
-                    writer.close()
-                    break
+    async with running(name, folder, text.format(folder=folder, port=port, address=address), port):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
-        log.close()
 
 
 async def answered(address: str, head: list[str], body: bytes) -> tuple[int, bytes]:

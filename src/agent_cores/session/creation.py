@@ -15,6 +15,7 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
 )
 from agent_cores.session.models.expiry import fresh_end
+from agent_cores.session.observing import note_retry
 
 if TYPE_CHECKING:
     from agent_cores.session.decision import Scope
@@ -63,6 +64,7 @@ class Creation:
             except StaleHeaderError:
                 if not await backoff.pause():
                     raise
+                note_retry()
             except (SessionExistsError, SessionMovedError) as error:
                 if outcome_unknown and self.change.append:
                     detail = "the response to the create was lost, and now another session exists"
@@ -73,6 +75,7 @@ class Creation:
                 if not outcome_unknown or not await backoff.pause():
                     error.outcome_unknown = outcome_unknown
                     raise
+                note_retry()
             else:
                 await self._announce_replaced(applied)
                 return applied

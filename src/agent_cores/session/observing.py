@@ -15,3 +15,9 @@ on_batch: list[Callable[[int, int], None]] = []
 
 on_retry: list[Callable[[], None]] = []
 """Called before a change is sent again."""
+
+
+def note_retry() -> None:
+    """Tell that a change is sent again."""
+    for tell in on_retry:
+        tell()

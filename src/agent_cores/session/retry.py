@@ -12,7 +12,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StorageUnavailableError,
 )
-from agent_cores.session.observing import on_retry
+from agent_cores.session.observing import note_retry
 
 if TYPE_CHECKING:
     from agent_cores.session.backoff import Backoff
@@ -83,8 +83,7 @@ class RetryPolicy:
         """Pause; when time is up, raise the lost response if there was one, else the refusal."""
         if not await self._backoff.pause():
             raise self.lost or refusal
-        for tell in on_retry:
-            tell()
+        note_retry()
 
     def check_same_session(self, header: SessionMetadata) -> None:
         """Raise ``SessionNotFoundError`` if another session has taken the id, where it matters.

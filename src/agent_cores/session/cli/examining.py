@@ -42,6 +42,7 @@ async def examine(storage: str | None) -> list[Finding]:
         service = ServiceSettings.load()
     except ConfigurationError as error:
         return [*found, problem("settings", str(error), "correct this value")]
+    found += _missing_for(service)
     try:
         found += await _storage(storage, settings, service)
     except (SessionError, OSError) as error:
@@ -78,6 +79,17 @@ def _extras() -> Finding:
     lacking = [f"{extra} (lacks {', '.join(lacks)})" for extra, lacks in missing.items() if lacks]
     rest = f"; not installed: {', '.join(lacking)}" if lacking else ""
     return Finding(about="extras", found=f"{there or 'none'}{rest}")
+
+
+def _missing_for(service: ServiceSettings) -> Iterator[Finding]:
+    """Return what is switched on and not installed."""
+    for wanted, setting, package, extra in (
+        (service.metrics_port is not None, "METRICS_PORT", "prometheus-client", "metrics"),
+        (service.tracing, "TRACING", "opentelemetry-api", "otel"),
+    ):
+        if wanted and not _is_installed(package):
+            found = f"SESSION_SERVICE_{setting} is set, and {package} is not installed"
+            yield problem("extras", found, f"pip install '{_PACKAGE}[{extra}]'")
 
 
 def _is_installed(package: str) -> bool:

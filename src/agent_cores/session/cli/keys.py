@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from cyclopts import App, Parameter
 
+from agent_cores.session.cli.opening import audit_log_shown
 from agent_cores.session.cli.output import OutputError, fail, note, say, say_json, table
 from agent_cores.session.cli.status import Status
 from agent_cores.session.cli.unknown_names import refuse_misspelt
@@ -27,6 +30,7 @@ from agent_cores.session.service.auth.api_keys import (
 from agent_cores.session.service.components import key_stores
 from agent_cores.session.service.settings import ServiceSettings
 from agent_cores.session.settings import SessionSettings
+from agent_cores.session.verbs import audit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -107,6 +111,7 @@ def create(
     except (OSError, OutputError):
         with_keys(storage, lambda kept: kept.revoke(key_id))
         raise
+    _record_in_audit_log("create_key", namespace, key_id)
 
 
 @keys.command(name="list")
@@ -145,10 +150,21 @@ def revoke(key_id: str, *, storage: str | None = None, as_json: Json = False) ->
         key_id = key_id.split("_")[1]
     if not is_key_id(key_id) or not with_keys(storage, lambda kept: kept.revoke(key_id)):
         fail("there is no such key", Status.NOT_FOUND)
+    _record_in_audit_log("revoke_key", None, key_id)
     if as_json:
         say_json({"id": key_id, "revoked": True})
     else:
         note("The key is revoked.")
+
+
+def _record_in_audit_log(verb: str, namespace: str | None, key_id: str) -> None:
+    """Record what was done to a key, and by which user of this machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for its user
+        user = str(os.getuid())
+    with audit_log_shown():
+        audit.record(None, namespace, verb, None, None, key=key_id, user=user)
 
 
 def with_keys(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
@@ -15,18 +16,16 @@ from agent_cores.session.errors import ConfigurationError, MissingDependencyErro
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.session_manager import SessionManager
 from agent_cores.session.settings import SessionSettings
-from agent_cores.session.verbs.audit import record
+from agent_cores.session.verbs import audit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from agent_cores.session.storage.base import StorageProvider
 
 KEY = "AGENT_SESSIONS_KEY"
 """The environment variable that holds the API key for ``--server``."""
 T = TypeVar("T")
-
-_audit = logging.getLogger("agent_cores.session.audit")
 
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 Yes = Annotated[bool, Parameter(name="--yes", negative=())]
@@ -101,31 +100,48 @@ def with_store(where: Where, verb: str, use: Callable[[StorageProvider], Awaitab
 
 
 async def _with_store(where: Where, verb: str, use: Callable[[StorageProvider], Awaitable[T]]) -> T:
-    _log_operators(where)
+    if where.as_operator is None:
+        return await _in_store(where, use)
     failure: BaseException | None = None
-    try:
-        async with manager_for(where) as manager:
-            return await use(manager.runtime.storage)
-    except BaseException as error:
-        failure = error
-        raise
-    finally:
-        if where.as_operator is not None:
-            record(where.as_operator, where.namespace or "every namespace", verb, None, failure)
+    with audit_log_shown():
+        try:
+            return await _in_store(where, use)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            namespace = where.namespace or "every namespace"
+            audit.record(where.as_operator, namespace, verb, None, failure)
 
 
-def _log_operators(where: Where) -> None:
-    """Write the audit log to standard error; a service has a log of its own."""
-    if where.as_operator is not None and where.server is None:
-        _audit.addHandler(logging.StreamHandler())
-        _audit.setLevel(logging.INFO)
+async def _in_store(where: Where, use: Callable[[StorageProvider], Awaitable[T]]) -> T:
+    async with manager_for(where) as manager:
+        return await use(manager.runtime.storage)
 
 
 async def _with_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T:
-    _log_operators(where)
+    if where.as_operator is not None and where.server is None:  # a service has a log of its own
+        with audit_log_shown():
+            return await _in_sessions(where, use)
+    return await _in_sessions(where, use)
+
+
+async def _in_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T:
     async with manager_for(where) as manager:
         verbs = manager if where.as_operator is None else manager.as_operator(where.as_operator)
         return await use(Opened(verbs, where))
+
+
+@contextmanager
+def audit_log_shown() -> Iterator[None]:
+    """Write the lines of the audit log to standard error during the block."""
+    handler = logging.StreamHandler()
+    audit.logger.addHandler(handler)
+    audit.logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        audit.logger.removeHandler(handler)
 
 
 def manager_for(where: Where) -> SessionManager:

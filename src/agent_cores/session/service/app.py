@@ -22,11 +22,18 @@ from agent_cores.session.errors import (
     SessionError,
     SessionNotFoundError,
     StorageUnavailableError,
+    UnauthenticatedError,
 )
 from agent_cores.session.manager import SessionManager
 from agent_cores.session.service.components import Components
 from agent_cores.session.service.cors import Cors
 from agent_cores.session.service.headers import Headers
+from agent_cores.session.service.log.audit import (
+    is_always_recorded,
+    read_anothers,
+    record_call,
+    record_failed_login,
+)
 from agent_cores.session.service.log.outline import kinds, outline
 from agent_cores.session.service.log.requests import RequestLog
 from agent_cores.session.service.openai.errors import error_response, is_conversation_path
@@ -41,7 +48,6 @@ from agent_cores.session.service.responses import Response, offered, problem_res
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.service.routing import Route, Router, relative_path
 from agent_cores.session.service.settings import ServiceSettings
-from agent_cores.session.verbs.audit import record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -192,6 +198,7 @@ class Service:
                     is_ready=self.is_ready,
                     slices=self._slices,
                     most_bytes=self._most_bytes[id(route)],
+                    request_id=request_id.decode("latin-1"),
                 )
                 response = reservation.count_response(
                     self.budget, await self._handle(call, reservation), scope["method"]
@@ -242,9 +249,13 @@ class Service:
         authentication = components.authentication
         principal = authentication.recall(call.headers, route.right)
         if principal is None:
-            principal = await authentication.principal(
-                call.headers, call.address, right=route.right, tell=call.recognize
-            )
+            try:
+                principal = await authentication.principal(
+                    call.headers, call.address, right=route.right, tell=call.recognize
+                )
+            except UnauthenticatedError as error:
+                record_failed_login(call, error)
+                raise
         call.admit(principal)
         reservation.take_caller_slot(principal)
         check_accept(call.headers)
@@ -261,10 +272,12 @@ class Service:
             return await self._run_handler(call)
 
     async def _run_handler(self, call: Call) -> Response:
-        """Run the handler; what an operator did is recorded in the audit log."""
-        who = call.principal
-        if who.operator is None:
-            return await self._checked_handler(call)
+        """Run the handler, and record in the audit log what belongs there."""
+        if not is_always_recorded(call):
+            response = await self._checked_handler(call)
+            if read_anothers(call):
+                record_call(call, None)
+            return response
         failure: BaseException | None = None
         try:
             return await self._checked_handler(call)
@@ -272,8 +285,7 @@ class Service:
             failure = error
             raise
         finally:
-            verb, session_id = call.route.handler.__name__, call.session_id or None
-            record(who.operator, who.namespace, verb, session_id, failure, key=who.source)
+            record_call(call, failure)
 
     async def _checked_handler(self, call: Call) -> Response:
         """Run the handler. Only callers who may do this learn that the request's shape is wrong.

@@ -1,4 +1,4 @@
-"""The audit log: one line for each call of an operator."""
+"""The audit log: one line for each call of an operator, and for what the service adds."""
 
 from __future__ import annotations
 
@@ -16,42 +16,61 @@ if TYPE_CHECKING:
     Verb = Callable[..., Coroutine[Any, Any, Any]]
 
 logger: logging.Logger = logging.getLogger("agent_cores.session.audit")
-"""Level INFO. Records have ``operator``, ``key`` (of a request over HTTP, else ``None``),
-``namespace``, ``verb``, ``session_id`` and ``outcome``."""
+"""Level INFO. Records have the fields ``FIELDS``; those that do not apply are ``None``."""
+
+FIELDS = (
+    "operator",
+    "user",
+    "key",
+    "address",
+    "namespace",
+    "verb",
+    "session_id",
+    "outcome",
+    "request_id",
+)
+"""``key`` is the id of the API key or the issuer of the token, ``address`` the caller's."""
 
 T = TypeVar("T")
 _NO_CALLS = frozenset({"initialize", "shutdown"})
 
 
 def record(
-    operator: str,
-    namespace: str,
+    operator: str | None,
+    namespace: str | None,
     verb: str,
     session_id: object,
     failure: BaseException | None,
     *,
     key: str | None = None,
+    user: str | None = None,
+    address: str | None = None,
+    request_id: str | None = None,
 ) -> None:
-    """Write the line of one call; ``failure`` is what it raised, ``key`` the id of its key.
+    """Write the line of one call; ``failure`` is what it raised.
 
     What callers choose is quoted, so that it cannot pass for another part of the line.
     """
     outcome = outcome_of(failure)
     about = None if session_id is None else str(session_id)
+    who = f"operator {operator!a}" if operator is not None else f"user {user!a}"
     logger.info(
-        "operator %s in %s: %s, session %s: %s",
-        ascii(operator) if key is None else f"{operator!a} (key {key})",
-        namespace,
+        "%s in %s: %s, session %s: %s",
+        who if key is None else f"{who} (key {key})",
+        namespace or "-",
         verb,
         "-" if about is None else ascii(about),
         outcome,
         extra={
             "operator": operator,
+            "user": user,
             "key": key,
+            "address": address,
             "namespace": namespace,
             "verb": verb,
             "session_id": about,
             "outcome": outcome,
+            "request_id": request_id,
         },
     )
 

@@ -13,6 +13,7 @@ import msgspec
 
 from agent_cores.session.service.log.outline import outline
 from agent_cores.session.service.log.writer import LogWriter
+from agent_cores.session.verbs import audit
 
 GATHERED_SECONDS = 0.2
 _encode = msgspec.json.Encoder().encode
@@ -50,7 +51,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
+        fields = audit.FIELDS if record.name == audit.logger.name else FIELDS
+        line |= {name: getattr(record, name) for name in fields if hasattr(record, name)}
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = outline(record.exc_info[1])
         return msgspec.json.encode(line, enc_hook=str).decode()

@@ -55,8 +55,8 @@ class CallerGoneError(Exception):
 class Call:
     """One request. The route's handler reads it and returns a ``Response``.
 
-    ``path`` contains the path parameters; ``session_id`` is the first of them, or that of the
-    session that a create makes.
+    ``path`` contains the path parameters; ``source_id`` is the first of them, and ``session_id``
+    too, unless the request makes a session, whose id it then is.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Call:
         is_ready: Callable[[], Awaitable[bool]],
         slices: TimeSlices,
         most_bytes: int,
+        request_id: str,
     ) -> None:
         self.scope = scope
         self.route = route
@@ -80,8 +81,9 @@ class Call:
         self.is_ready = is_ready
         self.slices = slices
         self.most_bytes = most_bytes
+        self.request_id = request_id
         self.path = path
-        self.session_id = path[0] if path else ""
+        self.session_id = self.source_id = path[0] if path else ""
         self.headers = headers
         self.principal: Principal
         self.credential: str | None = None

@@ -1,0 +1,125 @@
+"""The audit log of the service: what is recorded, with which fields, and what never is."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent_cores.session.service.log.lines import JsonFormatter
+from agent_cores.session.verbs.audit import FIELDS
+from tests.service.wire import Wire
+
+LOGGER = "agent_cores.session.audit"
+SECRET = "hunter2"
+S = "/v1/sessions"
+Line = dict[str, Any]
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, LOGGER)
+    return caplog
+
+
+def lines(log: pytest.LogCaptureFixture) -> list[Line]:
+    """Return the lines of the audit log, as the service writes them."""
+    return [
+        msgspec.json.decode(JsonFormatter().format(record), type=Line)
+        for record in log.records
+        if record.name == LOGGER
+    ]
+
+
+def told(log: pytest.LogCaptureFixture) -> list[tuple[Any, ...]]:
+    return [(line["user"], line["verb"], line["outcome"]) for line in lines(log)]
+
+
+async def test_who_may_see_a_session_is_recorded_with_every_field(
+    wire: Wire, log: pytest.LogCaptureFixture
+) -> None:
+    ann = await wire.caller("ann", **{"X-Request-ID": "req-1"})
+    session_id = await ann.new_session(title=SECRET)
+    grant = {"subject": "bob", "role": "viewer"}
+    reply = await ann("PUT", f"{S}/{session_id}/grants", grant, client=("10.0.0.9", 4711))
+    assert reply.status < 300, reply
+    [line] = lines(log)
+    assert {name: line[name] for name in FIELDS} == {
+        "operator": None,
+        "user": "ann",
+        "key": ann.headers["Authorization"].split("_")[1],
+        "address": "10.0.0.9",
+        "namespace": "default",
+        "verb": "share_session",
+        "session_id": session_id,
+        "outcome": "done",
+        "request_id": "req-1",
+    }
+
+
+async def test_changes_of_access_and_removals_are_recorded_also_if_refused(
+    wire: Wire, log: pytest.LogCaptureFixture
+) -> None:
+    ann, bob = await wire.caller("ann"), await wire.caller("bob")
+    session_id = await ann.new_session()
+    place = f"{S}/{session_id}"
+    await ann("PUT", f"{place}/grants", {"subject": "bob", "role": "viewer"})
+    await ann("PUT", f"{place}/visibility", {"visibility": "public"})
+    await bob("DELETE", place)
+    await ann("PUT", f"{place}/owner", {"owner_id": "bob"})
+    await ann("DELETE", place)
+    await bob("DELETE", place)
+    assert told(log) == [
+        ("ann", "share_session", "done"),
+        ("ann", "set_visibility", "done"),
+        ("bob", "delete_session", "access_denied"),
+        ("ann", "transfer_ownership", "done"),
+        ("ann", "delete_session", "access_denied"),
+        ("bob", "delete_session", "done"),
+    ]
+
+
+async def test_reads_of_somebody_elses_session_are_recorded_and_ones_own_are_not(
+    wire: Wire, log: pytest.LogCaptureFixture
+) -> None:
+    ann, bob = await wire.caller("ann"), await wire.caller("bob")
+    session_id = await ann.new_session()
+    await ann.say(session_id, SECRET)
+    await ann("PUT", f"{S}/{session_id}/grants", {"subject": "bob", "role": "viewer"})
+    log.clear()
+    for caller in (ann, bob):
+        for path in ("", "/messages", "/messages/1"):
+            assert (await caller("GET", f"{S}/{session_id}{path}")).status == 200
+        assert (await caller("POST", f"{S}/{session_id}/fork", {})).status == 201
+    assert told(log) == [
+        ("bob", verb, "done")
+        for verb in ("get_session", "get_session_messages", "get_message", "fork_session")
+    ]
+    assert SECRET not in str(lines(log))
+
+
+async def test_a_failed_login_is_recorded_without_the_credential(
+    wire: Wire, log: pytest.LogCaptureFixture
+) -> None:
+    stranger = await wire.caller("ann", f"ask_0123456789abcdef_{SECRET}")
+    assert (await stranger("GET", S, client=("10.0.0.9", 4711))).status == 401
+    [line] = lines(log)
+    assert (line["verb"], line["outcome"], line["address"]) == (
+        "login",
+        "unauthenticated",
+        "10.0.0.9",
+    )
+    assert SECRET not in str(line)
+    assert "0123456789abcdef" not in str(line)
+
+
+async def test_what_is_appended_and_listed_is_not_recorded(
+    wire: Wire, log: pytest.LogCaptureFixture
+) -> None:
+    ann = await wire.caller("ann")
+    session_id = await ann.new_session()
+    await ann.say(session_id)
+    await ann("GET", S)
+    assert lines(log) == []
