@@ -38,10 +38,11 @@ test-quick: $(VENV)/.dev  ## run the tests on memory and SQLite, which need no s
 test-adapters: $(VENV)/.dev  ## run the adapters' tests, each beside its framework in an environment of its own
 	$(RUN) scripts/test_adapters.py $(ARGS)
 
-check: $(VENV)/.dev  ## format, lint, types and the direction of imports; changes nothing
+check: $(VENV)/.dev  ## format, lint, types, spelling and the direction of imports; changes nothing
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy $(TYPED)
+	$(VENV)/bin/codespell $(shell git ls-files)
 	$(VENV)/bin/lint-imports --no-logo
 
 format: $(VENV)/.dev  ## put the code into shape, and fix what can be fixed by itself
@@ -55,8 +56,9 @@ fuzz: $(VENV)/.dev  ## call the service by its own OpenAPI document, and send it
 bench: $(VENV)/.dev  ## measure; ARGS go to the benchmarks
 	$(RUN) -m benchmarks $(ARGS)
 
-docs: $(VENV)/.made  ## check that the links between the documents resolve
+docs: $(VENV)/.dev  ## check the links between the documents, and build the site in build/site
 	$(RUN) scripts/check_docs.py
+	$(RUN) -m scripts.build_site
 
 sync: $(VENV)/.dev  ## generate the synchronous manager anew from the asynchronous one
 	$(RUN) scripts/generate_sync_manager.py

@@ -106,21 +106,26 @@ def fault(page: Path, target: str) -> str | None:
     return None if anchor in anchors(file) else "no such heading"
 
 
-def main() -> int:
-    """Report every broken link; return the exit status."""
-    pages = sorted(
+def pages() -> list[Path]:
+    """Return the documents of the repository, in order."""
+    return sorted(
         page
         for pattern in PAGES
         for page in ROOT.glob(pattern)
         if not any(part.startswith(".") for part in page.relative_to(ROOT).parts)
     )
-    found = [(page, number, target) for page in pages for number, target in links(page)]
+
+
+def main() -> int:
+    """Report every broken link; return the exit status."""
+    checked = pages()
+    found = [(page, number, target) for page in checked for number, target in links(page)]
     broken = 0
     for page, number, target in found:
         if reason := fault(page, target):
             print(f"{page.relative_to(ROOT)}:{number}: {target}: {reason}")
             broken += 1
-    print(f"{len(found)} links in {len(pages)} pages, {broken} broken")
+    print(f"{len(found)} links in {len(checked)} pages, {broken} broken")
     return 1 if broken else 0
 
 

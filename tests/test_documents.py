@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -25,9 +26,13 @@ def blocks(page: Path, language: str | None = None) -> list[str]:
     return [code for name, code in found if language in {None, name}]
 
 
-@pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
-def test_a_python_block_of_the_readme_runs(number: int, tmp_path: Path) -> None:
-    code = blocks(README, "python")[number]
+SHOWN = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(("code", "output"), SHOWN.findall(README.read_text("utf-8")))
+def test_a_python_block_of_the_readme_prints_what_the_readme_shows(
+    code: str, output: str, tmp_path: Path
+) -> None:
     environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path)}
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
@@ -39,12 +44,34 @@ def test_a_python_block_of_the_readme_runs(number: int, tmp_path: Path) -> None:
         timeout=60,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.strip()
+    assert ended.stdout == output
+
+
+def test_every_python_block_of_the_readme_shows_its_output() -> None:
+    shown = SHOWN.findall(README.read_text("utf-8"))
+    assert [code for code, _ in shown] == blocks(README, "python")
+    assert shown
+
+
+@pytest.mark.parametrize("page", [README, CHINESE_README])
+def test_a_readme_is_short(page: Path) -> None:
+    assert len(page.read_text("utf-8").splitlines()) <= 150
+
+
+def test_the_pictures_are_rendered_from_their_sources() -> None:
+    pictures = ROOT / "docs" / "pictures"
+    sources = list(pictures.glob("*.d2"))
+    assert sources
+    for source in sources:
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        for theme in ("light", "dark"):
+            rendered = (pictures / f"{source.stem}-{theme}.svg").read_text("utf-8")
+            assert rendered.startswith(f"<!-- source sha256: {digest} -->"), source
+            assert not re.findall(r"""(?:href|src)=["']https?:|url\(["']?https?:""", rendered)
 
 
 def test_both_readmes_show_the_same_code() -> None:
     assert blocks(README) == blocks(CHINESE_README)
-    assert len(blocks(README, "python")) >= 3
 
 
 def test_both_readmes_have_the_same_shape() -> None:

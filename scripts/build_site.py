@@ -1,0 +1,96 @@
+"""Build the documentation as a site: ``build/site``, from ``mkdocs.yml``.
+
+The pages keep their places in the repository, so that the same links work here, on a forge and in
+the site. They are staged in ``build/site-source`` together with every file that they link.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+from scripts.check_docs import ROOT, links, pages
+
+STAGED = ROOT / "build" / "site-source"
+SITE = ROOT / "build" / "site"
+CONFIGURATION = ROOT / "mkdocs.yml"
+LEFT_OUT = "docs/decisions/0"
+"""Decisions are reached from their own list."""
+FROM_ELSEWHERE = re.compile(
+    r"""<(?:script|img|iframe|source)\b[^>]*\bsrc(?:set)?=["']?(?:https?:)?//[^\s"'>]+"""
+    r"""|<link\b[^>]*\bhref=["']?(?:https?:)?//[^\s"'>]+"""
+    r"""|url\(["']?(?:https?:)?//[^)]+""",
+    re.IGNORECASE,
+)
+
+
+def main() -> int:
+    """Stage the pages, build the site strictly, and look for assets from elsewhere."""
+    shutil.rmtree(STAGED, ignore_errors=True)
+    shutil.rmtree(SITE, ignore_errors=True)
+    for page in pages():
+        stage(page)
+        for _, target in links(page):
+            path = unquote(target.partition("#")[0])
+            file = (page.parent / path).resolve() if path else page
+            if file.is_file():
+                stage(file)
+    if faults := faults_of_the_navigation():
+        print("\n".join(faults))
+        return 1
+    build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
+    status = subprocess.run(build, cwd=ROOT, check=False).returncode
+    return status or segment_chinese() or report_assets_from_elsewhere()
+
+
+def stage(file: Path) -> None:
+    """Copy a file to its place in the staged tree."""
+    copy = STAGED / file.relative_to(ROOT)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, copy)
+
+
+def faults_of_the_navigation() -> list[str]:
+    """Return what the navigation names that is not there, and the pages that it leaves out."""
+    named = set(
+        re.findall(r"^ *- (?:[^#\n]+: )?(\S+\.md)$", CONFIGURATION.read_text("utf-8"), re.MULTILINE)
+    )
+    there = {page.relative_to(ROOT).as_posix() for page in pages()}
+    listed = {name for name in there if name not in named and not name.startswith(LEFT_OUT)}
+    return [
+        *(f"mkdocs.yml: {name} is not there" for name in sorted(named - there)),
+        *(f"mkdocs.yml: {name} is not in the navigation" for name in sorted(listed)),
+    ]
+
+
+def segment_chinese() -> int:
+    """Let the search find words in Chinese pages, which have no spaces between them.
+
+    The search looks at the languages of its index, in which the builder enters the site's alone.
+    """
+    index = SITE / "search.json"
+    found = json.loads(index.read_text(encoding="utf-8"))
+    found["config"]["lang"] = ["en", "zh"]
+    index.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    return 0
+
+
+def report_assets_from_elsewhere() -> int:
+    """Print what a browser would fetch from another host; return the exit status."""
+    found = 0
+    for file in sorted({*SITE.rglob("*.html"), *SITE.rglob("*.css")}):
+        for asset in FROM_ELSEWHERE.findall(file.read_text(encoding="utf-8")):
+            print(f"{file.relative_to(SITE)}: {asset}")
+            found += 1
+    built = len(list(SITE.rglob("*.html")))
+    print(f"{built} pages of the site, {found} assets from elsewhere")
+    return 1 if found or not built else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
