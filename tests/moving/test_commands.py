@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import pytest
 
 from agent_cores.session import SessionManager, SessionSettings
-from agent_cores.session.cli import commands, markdown, opening
+from agent_cores.session.cli import commands, markdown
 from agent_cores.session.cli.markdown import message_lines, write_markdown
 from agent_cores.session.cli.opening import Opened, Where
 from agent_cores.session.models import Message
@@ -41,7 +41,6 @@ class Run(Protocol):
 @pytest.fixture
 def run(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return a function that runs a command, in a folder of its own."""
-    monkeypatch.setattr(opening._audit, "handlers", [])  # noqa: SLF001 - a process has one log
 
     async def run(*arguments: str, text: bytes = b"") -> Ran:
         given, out, err = io.BytesIO(text), io.BytesIO(), io.BytesIO()
@@ -50,7 +49,6 @@ def run(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             patch.setattr(sys, "argv", ["agent-sessions", *arguments])
             for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
                 patch.setattr(sys, name, stream)
-            opening._audit.handlers.clear()  # noqa: SLF001 - it keeps the stream of the last one
             status = await asyncio.to_thread(_status)
         for stream in streams[1:]:
             stream.flush()

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from agent_cores.session.storage.postgres.columns import COLUMN_TYPES, header_of
+from agent_cores.session.storage.postgres.columns import COLUMN_TYPES
 from agent_cores.session.storage.postgres.fast_queries import SPARE_MILLIS
+from agent_cores.session.storage.sql.forms import header_of
 from agent_cores.session.storage.sql.tail import GUARDS, SET
 
 # $1 and $2 name the session, $3 and $4 are the range, $5 is the most to remove, $6 are the ids of
