@@ -17,6 +17,7 @@ from agent_cores.session import SessionManager, SessionSettings
 from agent_cores.session.cli import commands, markdown
 from agent_cores.session.cli.markdown import message_lines, write_markdown
 from agent_cores.session.cli.opening import Opened, Where
+from agent_cores.session.cli.status import Status
 from agent_cores.session.models import Message
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from tests.moving.sessions import NOW, everything, long_session
@@ -103,7 +104,7 @@ async def test_a_store_goes_through_a_file_into_another(run: Run, url: str, tmp_
     assert await same(url, copied)
     assert json.loads((await run(*arguments, "--json")).stdout)["present"] == 2
     again = await run("export", "--storage", url, *OPERATOR, "--output", str(file))
-    assert (again.returncode, b"name a new file" in again.stderr) == (1, True)
+    assert (again.returncode, b"name a new file" in again.stderr) == (Status.WRONG_USE, True)
 
 
 async def test_a_damaged_file_is_imported_only_in_part_and_if_that_is_wanted(
@@ -119,7 +120,7 @@ async def test_a_damaged_file_is_imported_only_in_part_and_if_that_is_wanted(
     assert "Nothing was imported; --partial imports what is good" in line
     assert not (tmp_path / "other.db").exists()
     partial = await run("import", str(file), "--storage", copied, *OPERATOR, "--partial")
-    assert partial.returncode == 1
+    assert partial.returncode == Status.WRONG_USE
     whole = await run("import", "--storage", copied, *OPERATOR, text=exported)
     said = "1 sessions with 1 messages are imported; 1 were there already."
     assert lines(whole.stdout) == [said]
@@ -162,7 +163,8 @@ async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path:
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--part", "3/2"), "is like 1/2 or 2/2"),
     ):
         done = await run(*arguments)
-        assert done.returncode == 1
+        missing = "are not stored" in expected
+        assert done.returncode == (Status.NOT_FOUND if missing else Status.WRONG_USE)
         assert expected in lines(done.stderr)[-1]
 
 

@@ -20,6 +20,7 @@ from agent_cores.session.cli.upkeep import confirm
 from agent_cores.session.errors import (
     ConfigurationError,
     InvalidInputError,
+    SessionNotFoundError,
     StorageUnavailableError,
 )
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
@@ -87,7 +88,7 @@ def export(
         tally = with_store(where, "export_sessions", lambda store: use(store, file))
         if session_ids and tally.done < len(set(session_ids)):
             missing = len(set(session_ids)) - tally.done
-            raise ConfigurationError(f"{missing} of these sessions are not stored, or not theirs")
+            raise SessionNotFoundError(f"{missing} of these sessions are not stored, or not theirs")
     note(f"{tally.sessions} sessions with {tally.messages} messages are exported.")
     _finish(tally)
 
