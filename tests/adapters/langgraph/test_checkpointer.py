@@ -226,18 +226,19 @@ async def test_checkpoints_out_of_order_are_listed_by_their_ids(saver: SessionSa
 
 
 async def test_what_nobody_refers_to_is_removed(
-    saver: SessionSaver, manager: SessionManager
+    saver: SessionSaver, manager: SessionManager, store_url: str
 ) -> None:
+    count = 1_050 if store_url.startswith(("memory", "sqlite")) else 110  # more than a page
     config = THREAD
-    for n in range(1_050):
+    for n in range(count):
         config = await put(saver, config, checkpoint(n=n), run_id=f"run-{n % 2}")
         if n % 100 == 0:
             await saver.aput_writes(config, [("a", n)], "task")
     await saver.adelete_for_runs(["run-0"])
-    assert len([each async for each in saver.alist(THREAD)]) == 525
+    assert len([each async for each in saver.alist(THREAD)]) == count // 2
     await saver.aprune(["talk"])
     [left] = [each async for each in saver.alist(THREAD)]
-    assert left.checkpoint["channel_values"] == {"n": 1_049}
+    assert left.checkpoint["channel_values"] == {"n": count - 1}
     stored = await manager.get_session_messages("langgraph-data:ann:talk", "ann", 1000)
     assert len(stored) == 1
     await saver.adelete_thread("talk")

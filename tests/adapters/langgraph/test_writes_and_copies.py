@@ -57,6 +57,24 @@ async def test_tasks_of_two_processes_lose_no_write(
     assert await pending(saver, COPY) == found
 
 
+async def test_writes_are_found_in_a_thread_that_had_fewer(
+    saver: SessionSaver, manager: SessionManager
+) -> None:
+    made = empty_checkpoint()
+    config = await saver.aput(THREAD, made, {}, {})
+    await saver.acopy_thread("talk", "copy")
+    for n in range(12):
+        await saver.aput_writes(config, [("a", n)], f"{n:02}")
+    copied: Any = {"configurable": {**config["configurable"], "thread_id": "copy"}}
+    await saver.aput_writes(copied, [("a", 1)], "task")
+    assert await pending(saver, copied) == [("task", "a", 1)]
+    other = SessionSaver(manager, user_id="ann")
+    await other.adelete_thread("talk")
+    await other.aput(THREAD, made, {}, {})
+    await saver.aput_writes(config, [("a", 2)], "task")
+    assert await pending(other, config) == [("task", "a", 2)]
+
+
 async def test_a_copy_is_in_the_order_of_ids_like_its_source(saver: SessionSaver) -> None:
     made = [empty_checkpoint() for _ in range(3)]
     for each, place in zip(made, (1, 2, 0), strict=True):

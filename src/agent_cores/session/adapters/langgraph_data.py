@@ -33,7 +33,7 @@ from agent_cores.session.adapters.langgraph_messages import Messages, backoff
 from agent_cores.session.errors import ConflictError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from agent_cores.session.adapters.langgraph_known import Known
     from agent_cores.session.models.message import Message
@@ -76,11 +76,9 @@ class Data(Messages):
         last.pop()
         pauses, slot, spread = backoff(), known.slot(of), 1
         while True:
-            window = window_of(slot)
-            doors = _doors(of, range(known.window(of) + 1, window + 1))
-            known.used(of, slot, known.window(of))
+            known.used(of, slot)
             try:
-                await self.add([*doors, *last, {**head, "id": slot_id(of, slot)}])
+                await self.add([*_doors(of, slot), *last, {**head, "id": slot_id(of, slot)}])
             except ConflictError:  # the slot is taken
                 if not await pauses.pause():
                     raise
@@ -88,7 +86,6 @@ class Data(Messages):
                 spread = min(spread * 2, _MOST_SPREAD)  # of many writers, each takes another one
                 slot = max(free, known.slot(of)) + random.randrange(spread)  # noqa: S311
                 continue
-            known.used(of, slot, window)
             return
 
     async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
@@ -155,7 +152,9 @@ def _first_names(of: str) -> list[str]:
     return [*slots, *(door_id(of, window) for window in range(1, _FIRST + 1))]
 
 
-def _doors(of: str, windows: Iterable[int]) -> list[Draft]:
+def _doors(of: str, slot: int) -> list[Draft]:
+    """Return the doors on the way to a slot; one that is stored stays as it is."""
+    windows = range(1, window_of(slot) + 1)
     return [
         {"id": door_id(of, window), "role": "door", "content": {"of": of}} for window in windows
     ]

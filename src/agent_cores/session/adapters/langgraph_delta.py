@@ -63,12 +63,7 @@ async def _ancestors(log: Log, record: Record) -> AsyncGenerator[list[Record]]:
     earlier = log.records(record.namespace, few=True, before_seq=record.seq)
     async with aclosing(earlier) as records:
         async for each in records:
-            while parent_id is not None and each.checkpoint_id < parent_id:  # not where it belongs
-                found = await log.record(record.namespace, parent_id)
-                if found is not None:
-                    group.append(found)
-                parent_id = None if found is None else found.parent_id
-            if parent_id is None:
+            if parent_id is None or each.checkpoint_id < parent_id:  # it is not where it belongs
                 break
             if each.checkpoint_id == parent_id:
                 group.append(each)

@@ -26,7 +26,7 @@ class Known:
     def __init__(self) -> None:
         self._opened: set[str] = set()
         self._logs: dict[str, _Log] = {}
-        self._slots: dict[str, tuple[int, int]] = {}
+        self._slots: dict[str, int] = {}
 
     def is_open(self, session_id: str) -> bool:
         """Return whether a session has been opened."""
@@ -62,19 +62,14 @@ class Known:
         known.tips[record.namespace] = record.checkpoint_id
 
     def slot(self, of: str) -> int:
-        """Return a slot of a checkpoint that this saver has not used, from the first on."""
-        return self._slots.get(of, (0, 0))[0]
+        """Return a slot of a checkpoint after those that this saver has used."""
+        return self._slots.get(of, 0)
 
-    def window(self, of: str) -> int:
-        """Return the greatest window of slots whose door is known to be stored."""
-        return self._slots.get(of, (0, 0))[1]
-
-    def used(self, of: str, slot: int, window: int) -> None:
-        """Note that a slot and those before it are used, and doors stored."""
+    def used(self, of: str, slot: int) -> None:
+        """Note that a slot and those before it are used."""
         if len(self._slots) >= _MOST:
             self._slots.clear()
-        first, door = self._slots.get(of, (0, 0))
-        self._slots[of] = max(first, slot + 1), max(door, window)
+        self._slots[of] = max(self._slots.get(of, 0), slot + 1)
 
     def forget_log(self, log: str) -> None:
         """Forget what was put into a log."""
@@ -85,4 +80,3 @@ class Known:
         self._opened.difference_update(session_ids)
         for session_id in session_ids:
             self._logs.pop(session_id, None)
-        self._slots.clear()

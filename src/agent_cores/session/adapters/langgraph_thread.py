@@ -203,13 +203,11 @@ class Thread:
     async def _complete(self, put: Put, head: Draft, more: Sequence[Draft], seq: int) -> None:
         """Store all that a pending checkpoint names, then show it."""
         verbs, user_id = self.acting
-        record, name = put.record, self.log.session_id
-        if put.needs_parent and record.parent is not None:
-            parent = await self.log.record(record.namespace, record.parent_id or "")
-            if parent is None:
-                await self.log.delete([head["id"]])
-                self._known.forget_log(name)
-                raise ConflictError(_PARENT_REMOVED)
+        name = self.log.session_id
+        if not await self._has_needed(put):
+            await self.log.delete([head["id"]])
+            self._known.forget_log(name)
+            raise ConflictError(_PARENT_REMOVED)
         await self._restore(put, more)
         try:
             await verbs.update_message(name, user_id, seq, metadata_removals=NOT_PENDING)
@@ -223,6 +221,9 @@ class Thread:
         announced = pending({**head, "id": secrets.token_hex(12)})
         await self.log.add([announced])
         self._known.forget_log(self.log.session_id)
+        if not await self._has_needed(put):
+            await self.log.delete([announced["id"]])
+            raise ConflictError(_PARENT_REMOVED)
         await self._restore(put, more)
         stored = (await self.log.fetch([head["id"]])).get(head["id"])
         try:
@@ -239,6 +240,13 @@ class Thread:
             raise ConflictError(_REMOVED) from error
         finally:
             await self.log.delete([announced["id"]])
+
+    async def _has_needed(self, put: Put) -> bool:
+        """Return whether the parent is there, if values are made of what is stored with it."""
+        record = put.record
+        if not put.needs_parent or record.parent_id is None:
+            return True
+        return await self.log.record(record.namespace, record.parent_id) is not None
 
     async def _restore(self, put: Put, more: Sequence[Draft]) -> None:
         values = value_messages(put.record.namespace, put.whole())
