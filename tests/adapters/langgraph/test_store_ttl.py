@@ -154,6 +154,23 @@ async def test_a_read_succeeds_where_its_refresh_cannot(
     assert await value(timed, "a") is None
 
 
+async def test_a_read_writes_only_where_the_end_moves_by_a_twentieth(
+    timed: SessionStore, manager: SessionManager, clock: ManualClock
+) -> None:
+    await timed.aput(DOCS, "none", {}, ttl=None)
+    await timed.aput(DOCS, "timed", {}, ttl=1)
+
+    async def updated() -> list[str]:
+        assert len(await timed.asearch(DOCS)) == 2
+        page = await manager.get_session_messages(SESSION, "ann")
+        return [message.id for message in page if message.updated_at is not None]
+
+    clock.advance(3)
+    assert await updated() == []
+    clock.advance(0.001)
+    assert await updated() == ["timed"]
+
+
 async def test_a_late_refresh_neither_ends_nor_revives_an_item(
     timed: SessionStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
