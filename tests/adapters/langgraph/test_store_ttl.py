@@ -117,6 +117,60 @@ async def test_a_put_restarts_ends_or_removes_a_ttl(
     assert found["removed"].created_at < found["removed"].updated_at
 
 
+async def test_a_put_after_a_read_counts(timed: SessionStore, clock: ManualClock) -> None:
+    await timed.aput(DOCS, "a", {}, ttl=1)
+    clock.advance(40)
+    assert await value(timed, "a") is not None
+    clock.advance(40)
+    await timed.aput(DOCS, "a", {"n": 2}, ttl=1)
+    clock.advance(59)
+    found = await timed.aget(DOCS, "a", refresh_ttl=False)
+    assert found is not None
+    assert found.value == {"n": 2}
+    clock.advance(1)
+    assert await value(timed, "a") is None
+
+
+async def test_a_read_succeeds_where_its_refresh_cannot(
+    timed: SessionStore,
+    manager: SessionManager,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await timed.aput(DOCS, "a", {"n": 1}, ttl=1)
+    clock.advance(30)
+    await manager.archive_session(SESSION, "ann")
+    assert await value(timed, "a") == {"n": 1}
+    await manager.unarchive_session(SESSION, "ann")
+    verbs = timed._owner.verbs  # noqa: SLF001 - to come between a read and its refresh
+    update = verbs.update_message
+
+    async def late(*args: Any, **kwargs: Any) -> Any:
+        await manager.delete_session(SESSION, "ann")
+        return await update(*args, **kwargs)
+
+    monkeypatch.setattr(verbs, "update_message", late)
+    assert await value(timed, "a") == {"n": 1}
+    assert await value(timed, "a") is None
+
+
+async def test_a_read_writes_only_where_the_end_moves_by_a_twentieth(
+    timed: SessionStore, manager: SessionManager, clock: ManualClock
+) -> None:
+    await timed.aput(DOCS, "none", {}, ttl=None)
+    await timed.aput(DOCS, "timed", {}, ttl=1)
+
+    async def updated() -> list[str]:
+        assert len(await timed.asearch(DOCS)) == 2
+        page = await manager.get_session_messages(SESSION, "ann")
+        return [message.id for message in page if message.updated_at is not None]
+
+    clock.advance(3)
+    assert await updated() == []
+    clock.advance(0.001)
+    assert await updated() == ["timed"]
+
+
 async def test_a_late_refresh_neither_ends_nor_revives_an_item(
     timed: SessionStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,5 +59,5 @@ class Sweeper:
                 self._sweep()
             except Exception:
                 log.exception("sweeping expired items failed")
-        if not future.done():
+        with suppress(InvalidStateError):  # it was cancelled
             future.set_result(None)
