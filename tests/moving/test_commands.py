@@ -17,6 +17,7 @@ from agent_cores.session import SessionManager, SessionSettings
 from agent_cores.session.cli import commands, markdown
 from agent_cores.session.cli.markdown import message_lines, write_markdown
 from agent_cores.session.cli.opening import Opened, Where
+from agent_cores.session.cli.output import progress_bar
 from agent_cores.session.cli.status import Status
 from agent_cores.session.models import Message
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
@@ -225,3 +226,23 @@ async def test_a_backup_says_what_it_holds(run: Run, url: str, tmp_path: Path) -
     assert other.returncode == 1
     assert "its own command: pg_dump --format=custom --file=FILE URL" in line
     assert "secret" not in line
+
+
+def test_a_bar_shows_how_far_the_work_is_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    terminal, file = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress_bar("copy", 4) as progress:
+        assert progress is not None
+        progress(3)
+    assert "3/4" in terminal.getvalue()
+    monkeypatch.setattr(sys, "stderr", file)
+    with progress_bar("copy", 4) as progress:
+        assert progress is None
+    assert file.getvalue() == ""
