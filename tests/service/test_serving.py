@@ -210,10 +210,15 @@ def test_trusted_proxies_are_addresses_and_networks(
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [("serve", "--port", "0"), ("keys", "list"), ("migrate",), ("stats",)],
+    ("arguments", "place"),
+    [
+        (("serve", "--port", "0"), "the environment"),
+        (("serve", "--port", "0"), ".env of the working folder"),
+        (("keys", "list"), "the environment"),
+        (("migrate",), "the environment"),
+        (("stats",), "the environment"),
+    ],
 )
-@pytest.mark.parametrize("place", ["the environment", ".env of the working folder"])
 def test_a_command_refuses_a_misspelt_setting_by_name(
     tmp_path: Path, arguments: tuple[str, ...], place: str
 ) -> None:
