@@ -40,9 +40,18 @@ async def test_a_server_that_restarts_loses_nothing_that_was_answered(at_once: b
         await provider.shutdown()
 
 
-async def test_a_server_that_is_not_there_is_unavailable_and_no_driver_error() -> None:
-    provider = MysqlProvider.from_url("mysql://root@127.0.0.1:1/none", timeout=1)
-    with pytest.raises(StorageUnavailableError, match="nothing accepts connections"):
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("127.0.0.1:1", "nothing accepts connections"),
+        ("no-such-host.invalid", "the host of the storage URL is not known"),
+    ],
+)
+async def test_a_server_that_is_not_there_is_unavailable_and_no_driver_error(
+    host: str, said: str
+) -> None:
+    provider = MysqlProvider.from_url(f"mysql://root@{host}/none", timeout=1)
+    with pytest.raises(StorageUnavailableError, match=said):
         await provider.initialize()
 
 

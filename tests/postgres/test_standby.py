@@ -10,6 +10,8 @@ import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.postgres.provider import PostgresProvider
+from agent_cores.session.storage.postgres.queries import TEXTS
+from agent_cores.session.storage.sql.dialect import Statement, Step
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.postgres import PostgresServer, empty_store
 from tests.sql_stores import append, change, create, message_ids
@@ -69,7 +71,7 @@ async def test_a_service_that_wants_a_primary_finds_a_standby_unavailable(
 
 
 async def test_a_read_that_recovery_cancels_is_made_again(
-    primary: PostgresServer, url: str
+    primary: PostgresServer, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with PostgresServer(copy_of=primary) as standby:
         standby.sql("ALTER SYSTEM SET max_standby_streaming_delay = 0")
@@ -80,7 +82,8 @@ async def test_a_read_that_recovery_cancels_is_made_again(
         gate = await asyncpg.connect(standby.url())
         await gate.execute("SELECT pg_advisory_lock(1)")
         slow = 'SELECT pg_advisory_xact_lock_shared(1) FROM {schema}."{prefix}sessions"'
-        reading = asyncio.ensure_future(reader.database.fetch(slow))
+        monkeypatch.setitem(TEXTS, Statement.ANY_DELETED, slow)
+        reading = asyncio.ensure_future(reader.database.run(Step(Statement.ANY_DELETED)))
         while not (first := await gate.fetchval(WAITING_SINCE)):
             pass
         schema = url.rpartition("=")[2]

@@ -121,9 +121,11 @@ async def test_the_server_sees_application_name_and_options() -> None:
     url = empty_store(f"{shared_server().url()}?application_name=chat&options=-c%20work_mem%3D9MB")
     provider = PostgresProvider.from_url(url)
     await provider.initialize()
-    shown = await provider.database.fetch(
-        "SELECT current_setting('application_name') AS name, current_setting('work_mem') AS memory"
-    )
+    async with provider.database.transaction() as transaction:
+        shown = await transaction.fetch(
+            "SELECT current_setting('application_name') AS name,"
+            " current_setting('work_mem') AS memory"
+        )
     assert dict(shown[0]) == {"name": "chat", "memory": "9MB"}
     await provider.shutdown()
 

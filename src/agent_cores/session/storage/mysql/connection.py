@@ -5,36 +5,32 @@ it in one round trip. A connection whose work was interrupted is closed, because
 would be taken for that of the next statement.
 """
 
+# ruff: noqa: ANN401 - classes of asyncmy, which has no types
+
 from __future__ import annotations
 
 import asyncio
 import re
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncmy
 
 from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
 from agent_cores.session.storage.mysql import queries as sql
-from agent_cores.session.storage.mysql.errors import (
-    DRIVER_ERRORS,
-    connection_error,
-    is_read_only,
-    statement_error,
-)
-from agent_cores.session.storage.sql.database import Database
-from agent_cores.session.storage.sql.dialect import Statement, Step, carry_out_now
+from agent_cores.session.storage.mysql.errors import MysqlErrors
+from agent_cores.session.storage.sql.dialect import carry_out_now
 from agent_cores.session.storage.sql.errors import ClashError
-from agent_cores.session.storage.sql.reading import PART, message_bounds, read_plan
+from agent_cores.session.storage.sql.pool import PooledConnection, PooledDatabase
+from agent_cores.session.storage.sql.reading import read_plan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from agent_cores.session.models import Snapshot, Window
     from agent_cores.session.storage.mysql.options import MysqlOptions
     from agent_cores.session.storage.sql.database import Connection
-    from agent_cores.session.storage.sql.dialect import Row
+    from agent_cores.session.storage.sql.dialect import Row, Step
     from agent_cores.session.storage.sql.names import Names
 
 _OLDEST = {"MariaDB": (10, 6), "MySQL": (8, 0, 22)}
@@ -44,20 +40,19 @@ _PIECE = 4 * 1024 * 1024
 """Characters of statements that are sent together, unless a single one is longer."""
 _IDLE = 60
 """Seconds after which the server drops a silent connection, with the locks of its transaction."""
-_PATIENCE = 1.0
+_LONGEST_ROLLBACK = 1.0
 """Seconds that a rollback may take before the connection is closed instead."""
 _SESSION = f"""SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET SESSION wait_timeout = {_IDLE}, lock_wait_timeout = {_IDLE}, sql_notes = 0,
         time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"""
 _BEGIN = "SET SESSION innodb_lock_wait_timeout = {};START TRANSACTION"
-_ONE_INSTANT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION READ ONLY"
 _SCHEMA_LOCK = "CONCAT('agent-cores-session ', SHA1(DATABASE()))"
 
 
-class MysqlConnection:
+class MysqlConnection(PooledConnection):
     """A connection inside a transaction; its writes travel with its next read."""
 
-    def __init__(self, database: MysqlDatabase, driver: Any, deadline: float) -> None:  # noqa: ANN401 - asyncmy's own class
+    def __init__(self, database: MysqlDatabase, driver: Any, deadline: float) -> None:
         self._database = database
         self._driver = driver
         self._deadline = deadline
@@ -77,6 +72,19 @@ class MysqlConnection:
     async def script(self, text: str) -> None:
         """Run a schema file."""
         await self.add(text.replace("{prefix}", self._database.prefix).rstrip("; \n"))
+        await self.send()
+
+    async def begin(self, statements: str) -> None:
+        """Begin with the first statements that are sent."""
+        await self.add(statements)
+
+    async def commit(self) -> None:
+        """Commit together with what still waits to be sent."""
+        await self.add("COMMIT")
+        self.may_be_done = True
+
+    async def flush(self) -> None:
+        """Send the queued statements."""
         await self.send()
 
     async def add(self, text: str) -> None:
@@ -105,17 +113,17 @@ class MysqlConnection:
         return found
 
 
-class MysqlDatabase(Database):
+class MysqlDatabase(PooledDatabase[MysqlConnection]):
     """A pool of connections to one database; ``where`` are asyncmy's arguments that name it."""
 
-    has_hot_append = True
+    errors = MysqlErrors()
 
     def __init__(self, where: Mapping[str, Any], options: MysqlOptions) -> None:
         self.timeout = options.timeout
+        self.connect_timeout = options.connect_timeout or options.timeout
         self.prefix = ""
         self._where = where
         self._options = options
-        self._pool: Any = None
 
     @property
     def pool_size(self) -> int:
@@ -130,19 +138,9 @@ class MysqlDatabase(Database):
         """Connect; raise for a server that cannot be used."""
         if self._pool is not None:
             return
-        self._pool = await asyncmy.create_pool(
-            minsize=0,
-            maxsize=self.pool_size,
-            pool_recycle=_IDLE // 2,
-            connect_timeout=self._options.connect_timeout or self.timeout,
-            unix_socket=self._options.unix_socket,
-            ssl=self._options.tls(),
-            autocommit=True,
-            init_command=_SESSION,
-            **self._where,
-        )
+        await super().open()
         try:
-            async with self._connected(self.deadline()) as connection:
+            async with self.connected(self.deadline()) as connection:
                 await connection.add("SELECT VERSION(), @@max_allowed_packet")
                 [[(version, packet)]] = await connection.send()
             check_server(version, packet)
@@ -150,87 +148,10 @@ class MysqlDatabase(Database):
             await self.close()
             raise
 
-    async def close(self, deadline: float | None = None) -> None:
-        """Close the pool; at the deadline, abort connections that are still in use."""
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        pool.close()
-        try:
-            async with asyncio.timeout_at(self.deadline() if deadline is None else deadline):
-                await pool.wait_closed()
-        except DRIVER_ERRORS:
-            pool.terminate()
-
-    async def read(
-        self, namespace: str, session_id: str, *, context: bool, window: Window | None
-    ) -> Snapshot | None:
-        """Read one session in one round trip, unless it is a very large window or one of names."""
-        if window is not None and (window.max_bytes > PART or window.named is not None):
-            return await super().read(namespace, session_id, context=context, window=window)
-        plan = partial(read_plan, namespace, session_id, context=context, window=window)
-        texts = list(self._read_at_once((namespace, session_id), context=context, window=window))
-        deadline = self.deadline()
-
-        async def attempt() -> Snapshot | None:
-            async with self._connected(deadline) as connection:
-                for text in texts:
-                    await connection.add(text)
-                found = iter(await connection.send())
-            return carry_out_now(plan(), lambda _: next(found))
-
-        return await self.repeatable(attempt)
-
-    def _read_at_once(
-        self, name: tuple[str, str], *, context: bool, window: Window | None
-    ) -> Iterator[str]:
-        """Yield the statements of ``read_plan``, in its order, without waiting for the key."""
-        header = sql.statements(Step(Statement.HEADER, [name]), self.prefix)
-        if not context and window is None:
-            yield from header
-            return
-        yield from (_ONE_INSTANT, sql.find_key(name, self.prefix), *header)
-        if window is not None:
-            statement, bounds = message_bounds(window)
-            step = Step(statement, [(sql.SESSION_KEY, *bounds)])
-            yield from sql.statements(step, self.prefix)
-        if context:
-            step = Step(Statement.CONTEXT_ALL, [(sql.SESSION_KEY,)])
-            yield from sql.statements(step, self.prefix)
-        yield "COMMIT"
-
-    async def run(self, step: Step, *, deadline: float | None = None) -> list[Row]:
-        """Execute one step by itself, in one round trip."""
-        until = self.deadline() if deadline is None else deadline
-
-        async def attempt() -> list[Row]:
-            async with self._connected(until) as connection:
-                return await connection.run(step)
-
-        return await self.repeatable(attempt)
-
-    @asynccontextmanager
-    async def transaction(
-        self,
-        *,
-        deadline: float | None = None,
-        lock_wait: float | None = None,
-        one_instant: bool = False,
-    ) -> AsyncIterator[MysqlConnection]:
-        """Run a block in one transaction, committed at its end.
-
-        It waits for locks in the unit of the server's setting: whole seconds, at least one.
-        """
-        deadline = self.deadline() if deadline is None else deadline
-        wait = _seconds(self.timeout / 2 if lock_wait is None else lock_wait)
-        begin = _ONE_INSTANT if one_instant else _BEGIN.format(wait)
-        async with self._connected(deadline, begin=begin) as connection:
-            yield connection
-
     @asynccontextmanager
     async def schema_lock(self, deadline: float) -> AsyncIterator[MysqlConnection]:
         """Run a block that makes tables while no other process does."""
-        async with self._connected(deadline) as connection:
+        async with self.connected(deadline) as connection:
             await connection.add(f"SELECT GET_LOCK({_SCHEMA_LOCK}, {_seconds(self.timeout)})")
             [[(locked,)]] = await connection.send()
             if not locked:
@@ -242,51 +163,71 @@ class MysqlDatabase(Database):
         """Create the table of schema versions if it is missing."""
         await connection.script(sql.CREATE_VERSIONS)
 
-    @asynccontextmanager
-    async def _connected(
-        self, deadline: float, *, begin: str | None = None
-    ) -> AsyncIterator[MysqlConnection]:
-        """Run a block on a connection, in a transaction if it is to ``begin`` with one."""
-        pool = self._pool
-        if pool is None:
-            raise StorageUnavailableError("the store is not initialized, or shut down")
+    def _begin(self, lock_wait: float | None, *, one_instant: bool) -> str:
+        """It waits for locks in the unit of the server's setting: whole seconds, at least one."""
+        wait = _seconds(self.timeout / 2 if lock_wait is None else lock_wait)
+        return sql.ONE_INSTANT if one_instant else _BEGIN.format(wait)
+
+    async def _read_at_once(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool,
+        window: Window | None,
+        deadline: float,
+    ) -> Snapshot | None:
+        async with self.connected(deadline) as connection:
+            name = namespace, session_id
+            for text in sql.read_at_once(name, self.prefix, context=context, window=window):
+                await connection.add(text)
+            found = iter(await connection.send())
+        plan = read_plan(namespace, session_id, context=context, window=window)
+        return carry_out_now(plan, lambda _: next(found))
+
+    async def _create_pool(self) -> Any:
+        return await asyncmy.create_pool(
+            minsize=0,
+            maxsize=self.pool_size,
+            pool_recycle=_IDLE // 2,
+            connect_timeout=self.connect_timeout,
+            unix_socket=self._options.unix_socket,
+            ssl=self._options.tls(),
+            autocommit=True,
+            init_command=_SESSION,
+            **self._where,
+        )
+
+    async def _close_pool(self, pool: Any) -> None:
+        pool.close()
+        await pool.wait_closed()
+
+    async def _renew(self, pool: Any) -> None:
+        await pool.clear()
+
+    def _connection(self, driver: Any, deadline: float) -> MysqlConnection:
+        return MysqlConnection(self, driver, deadline)
+
+    async def _acquire(self, pool: Any, deadline: float) -> Any:
+        async with asyncio.timeout_at(deadline):
+            return await pool.acquire()
+
+    async def _release(self, pool: Any, driver: Any) -> None:
+        pool.release(driver)
+
+    async def _discard(self, pool: Any, driver: Any, error: BaseException, deadline: float) -> None:  # noqa: ARG002 - it takes a second at most
+        """Roll back, which releases the locks; close the connection if that fails."""
         try:
-            async with asyncio.timeout_at(deadline):
-                driver = await pool.acquire()
-        except (*DRIVER_ERRORS, RuntimeError) as error:
-            raise connection_error(error) from error
-        connection, committing = MysqlConnection(self, driver, deadline), False
-        try:
-            if begin is not None:
-                await connection.add(begin)
-            yield connection
-            if begin is not None:
-                await connection.add("COMMIT")
-                committing = True
-            await connection.send()
-        except DRIVER_ERRORS as error:
-            await _roll_back(driver)
-            if is_read_only(error):
-                await pool.clear()  # after a failover, find the new primary
-            raise self.counted(statement_error(error, may_be_done=committing)) from error
-        except Exception:
-            await _roll_back(driver)
-            raise
-        except BaseException:  # cancelled: the server may still be executing its statement
+            if not isinstance(error, Exception):  # cancelled: the server may still execute it
+                driver.close()
+                return
+            async with asyncio.timeout(_LONGEST_ROLLBACK):
+                if driver.connected:
+                    await driver.rollback()
+        except self.errors.classes:
             driver.close()
-            raise
         finally:
             pool.release(driver)
-
-
-async def _roll_back(driver: Any) -> None:  # noqa: ANN401 - asyncmy's own class
-    """Roll back, which releases the locks; close the connection if that fails."""
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            if driver.connected:
-                await driver.rollback()
-    except DRIVER_ERRORS:
-        driver.close()
 
 
 def _seconds(seconds: float) -> int:

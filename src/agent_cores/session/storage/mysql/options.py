@@ -9,26 +9,25 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from msgspec import Meta
 
 from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.storage.sql.failures import unreadable_url
 from agent_cores.session.storage.sql.options import ServerOptions
+from agent_cores.session.storage.sql.tls import client_context, require_file
 
 SslMode = Literal["disabled", "required", "verify_ca", "verify_identity"]
 _SSL_MODES = Meta(description="one of disabled, required, verify_ca and verify_identity")
-_ADVICE = {
-    "ssl": "ssl_mode=required",
-    "tls": "ssl_mode=required",
-    "usessl": "ssl_mode=required",
-    "sslaccept": "ssl_mode=verify_identity",
-    "socket": "unix_socket",
-    "connection_limit": "pool_size",
-    "read_timeout": "timeout",
-}
-"""Options of other drivers, and what to write here instead."""
 
 
 class MysqlOptions(ServerOptions, frozen=True, kw_only=True):
     """``ssl_mode`` is ``verify_identity`` if ``ssl_ca`` is given, else ``disabled``."""
 
     store = "MySQL"
+    advice = {  # noqa: RUF012 - a ClassVar there
+        **dict.fromkeys(("ssl", "tls", "usessl"), "say ssl_mode=required"),
+        "sslaccept": "say ssl_mode=verify_identity",
+        "socket": "say unix_socket",
+        "connection_limit": "say pool_size",
+        "read_timeout": "say timeout",
+    }
 
     unix_socket: str | None = None
     ssl_mode: Annotated[SslMode | None, _SSL_MODES] = None
@@ -41,14 +40,9 @@ class MysqlOptions(ServerOptions, frozen=True, kw_only=True):
         mode = self.ssl_mode or ("verify_identity" if self.ssl_ca else "disabled")
         if mode == "disabled":
             return None
-        try:
-            context = ssl.create_default_context(cafile=self.ssl_ca)
-            if self.ssl_cert is not None:
-                context.load_cert_chain(self.ssl_cert, self.ssl_key)
-        except OSError as error:
-            raise ConfigurationError(
-                f"MySQL: a file of ssl_ca, ssl_cert or ssl_key cannot be read: {error.strerror}"
-            ) from error
+        for option in ("ssl_ca", "ssl_cert", "ssl_key"):
+            require_file(option, getattr(self, option))
+        context = client_context(self.ssl_ca, self.ssl_cert, self.ssl_key)
         context.check_hostname = mode == "verify_identity"
         if mode == "required":
             context.verify_mode = ssl.CERT_NONE
@@ -60,11 +54,8 @@ def split_url(url: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # its text may repeat a part of the password
-        raise ConfigurationError(
-            "MySQL: the storage URL cannot be read; in a user name or password write characters "
-            "such as @ : / ? # in percent-encoding, as %40 for @"
-        ) from None
+    except ValueError:
+        raise unreadable_url("MySQL") from None
     database = unquote(parts.path.removeprefix("/"))
     if not database or "/" in database:
         raise ConfigurationError("MySQL: name one database in the URL: mysql://host/database")
@@ -86,7 +77,5 @@ def _own_options(query: str) -> dict[str, Any]:
     for name, text in others:
         if name == "charset" and text.lower() in {"utf8mb4", "utf8"}:
             continue  # names and values are sent as bytes in any character set
-        if name in _ADVICE:
-            raise ConfigurationError(f"MySQL has no option {name!r}; say {_ADVICE[name]}")
         raise ConfigurationError(MysqlOptions.unknown(name, query))
     return own

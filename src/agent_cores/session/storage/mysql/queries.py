@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.codec import HEADER_FIELDS
 from agent_cores.session.storage.sql.dialect import Statement as S  # noqa: N817 - on every line
+from agent_cores.session.storage.sql.dialect import Step
 from agent_cores.session.storage.sql.forms import (
     DELETES,
     INSERTS,
@@ -27,11 +28,13 @@ from agent_cores.session.storage.sql.forms import (
     header_of,
     written,
 )
+from agent_cores.session.storage.sql.reading import message_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from agent_cores.session.storage.sql.dialect import Row, Step
+    from agent_cores.session.models import Window
+    from agent_cores.session.storage.sql.dialect import Row
 
 _MOST_ROWS = 1_000
 _MOST_CHARACTERS = 1024 * 1024
@@ -177,6 +180,7 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
 }
 
 
+ONE_INSTANT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION READ ONLY"
 CREATE_VERSIONS = f"{_written(VERSIONS)} ENGINE = InnoDB"
 
 
@@ -227,17 +231,30 @@ class Verbatim(str):
     __slots__ = ()
 
 
-SESSION_KEY = Verbatim("@session_key")
-"""The key that ``find_key`` found."""
+_SESSION_KEY = Verbatim("@session_key")
 
 
-def find_key(name: tuple[str, str], prefix: str) -> str:
-    """Return the statement that puts the key of a session, or null, into ``SESSION_KEY``."""
+def read_at_once(
+    name: tuple[str, str], prefix: str, *, context: bool, window: Window | None
+) -> Iterator[str]:
+    """Yield the statements of ``read_plan``, in its order, without waiting for the key."""
+    header = statements(Step(S.HEADER, [name]), prefix)
+    if not context and window is None:
+        yield from header
+        return
     namespace, session_id = map(literal, name)
-    return (
-        f"SET {SESSION_KEY} = (SELECT session_key FROM `{prefix}sessions` "
+    yield ONE_INSTANT
+    yield (
+        f"SET {_SESSION_KEY} = (SELECT session_key FROM `{prefix}sessions` "
         f"WHERE namespace = {namespace} AND session_id = {session_id})"
     )
+    yield from header
+    if window is not None:
+        statement, bounds = message_bounds(window)
+        yield from statements(Step(statement, [(_SESSION_KEY, *bounds)]), prefix)
+    if context:
+        yield from statements(Step(S.CONTEXT_ALL, [(_SESSION_KEY,)]), prefix)
+    yield "COMMIT"
 
 
 def _quoted(text: str) -> str:

@@ -21,22 +21,17 @@ from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.postgres import fast_queries, read_queries
 from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.creates import create_arguments
-from agent_cores.session.storage.postgres.errors import (
-    DRIVER_ERRORS,
-    connection_error,
-    statement_error,
-)
+from agent_cores.session.storage.postgres.errors import DRIVER_ERRORS, PostgresErrors
 from agent_cores.session.storage.postgres.tails import Tails
 from agent_cores.session.storage.postgres.url import driver_tls
-from agent_cores.session.storage.sql.database import Database as SqlDatabase
 from agent_cores.session.storage.sql.dialect import Statement
-from agent_cores.session.storage.sql.reading import PART, message_bounds
+from agent_cores.session.storage.sql.pool import PooledConnection, PooledDatabase
+from agent_cores.session.storage.sql.reading import message_bounds
 from agent_cores.session.storage.sql.rows import columns, decode_header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from agent_cores.session.errors import SessionError
     from agent_cores.session.storage.sql.creates import PlannedCreate
     from agent_cores.session.storage.sql.database import Connection as SqlConnection
     from agent_cores.session.storage.sql.dialect import Row, Step
@@ -45,6 +40,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.rows import SessionName
 
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -54,8 +50,8 @@ _LAST_MOMENT = 0.01
 """Seconds that a statement gets at least: the driver takes none for no bound."""
 
 
-class Transaction:
-    """A connection inside a transaction. Tables are named as ``{schema}."{prefix}…"``."""
+class Transaction(PooledConnection):
+    """A connection of the pool. Tables are named as ``{schema}."{prefix}…"``."""
 
     def __init__(self, database: Database, connection: Connection, deadline: float) -> None:
         self._database = database
@@ -76,8 +72,21 @@ class Transaction:
 
     async def script(self, text: str) -> None:
         """Run several statements."""
-        timeout = seconds_until(self._deadline)
-        await self._connection.execute(self._database.filled(text), timeout=timeout)
+        await self._execute(self._database.filled(text))
+
+    async def begin(self, statements: str) -> None:
+        """Begin a transaction."""
+        await self._execute(statements)
+
+    async def commit(self) -> None:
+        """Commit; raise if the server rolled back instead."""
+        self.may_be_done = True
+        outcome = await self._execute("COMMIT")
+        if outcome != "COMMIT":
+            raise StorageUnavailableError(f"PostgreSQL answered COMMIT with {outcome}")
+
+    async def _execute(self, text: str) -> str:
+        return await self._connection.execute(text, timeout=seconds_until(self._deadline))
 
 
 def statement_of(step: Step) -> tuple[str, Sequence[object]]:
@@ -89,7 +98,7 @@ def statement_of(step: Step) -> tuple[str, Sequence[object]]:
     return sql.TEXTS[step.statement], columns(step.rows)
 
 
-class Database(SqlDatabase):
+class Database(PooledDatabase[Transaction]):
     """A pool of connections: one that the caller gave, which stays open, or its own.
 
     ``timeout`` in seconds bounds an operation, from the wait for a connection to its end;
@@ -97,13 +106,11 @@ class Database(SqlDatabase):
     pooler, where nothing may stay in a connection, prepared statements included.
     """
 
-    has_hot_append = True
-
     def __init__(
         self,
         *,
         dsn: str | None,
-        pool: asyncpg.Pool[asyncpg.Record] | None,
+        pool: Pool | None,
         pool_size: int,
         timeout: float,
         connect_timeout: float | None = None,
@@ -116,7 +123,8 @@ class Database(SqlDatabase):
         self._pool = pool
         self._pool_size = pool_size
         self.timeout = timeout
-        self._connect_timeout = min(timeout, connect_timeout or timeout)
+        self.connect_timeout = min(timeout, connect_timeout or timeout)
+        self.errors = PostgresErrors(pooled=pooled)
         self._pooled = pooled
         self._tidying: set[asyncio.Task[None]] = set()
 
@@ -138,68 +146,10 @@ class Database(SqlDatabase):
             found = self._filled[statement] = filled
         return found
 
-    async def open(self) -> None:
-        """Connect, unless a pool was given; the first connection is made here."""
-        if self._pool is not None:
-            return
-        dsn, tls = (None, None) if self._dsn is None else driver_tls(self._dsn)
-        try:
-            self._pool = await asyncpg.create_pool(
-                dsn,
-                min_size=1,
-                max_size=self._pool_size,
-                timeout=self._connect_timeout,
-                reset=_keep,
-                ssl=tls,
-                **self._session_options(),
-            )
-        except (*DRIVER_ERRORS, ValueError) as error:
-            raise self._no_connection(error, self._connect_timeout) from error
-
     async def close(self, deadline: float | None = None) -> None:
         """Close the pool, if it is this one's own; at the deadline, cut what is still open."""
-        pool, self._pool = self._pool, self._given
-        if pool is None or pool is self._given:
-            return
-        deadline = self.deadline() if deadline is None else deadline
-        try:
-            async with asyncio.timeout(seconds_until(deadline)):
-                await pool.close()
-        except DRIVER_ERRORS:
-            pool.terminate()
-
-    async def run(self, step: Step, *, deadline: float | None = None) -> list[Row]:
-        """Carry out one step by itself, in one round trip."""
-        text, arguments = statement_of(step)
-        return await self.fetch(text, *arguments, deadline=deadline)
-
-    async def fetch(
-        self,
-        text: str,
-        *arguments: object,
-        writes: bool = False,
-        deadline: float | None = None,
-    ) -> list[Row]:
-        """Run one statement by itself, in one round trip once it is prepared.
-
-        One that only reads is ``repeatable``.
-        """
-        deadline = self.deadline() if deadline is None else deadline
-        if writes:
-            return await self._fetch(text, arguments, deadline, writes=True)
-        return await self.repeatable(lambda: self._fetch(text, arguments, deadline, writes=False))
-
-    async def read(
-        self, namespace: str, session_id: str, *, context: bool, window: Window | None
-    ) -> Snapshot | None:
-        """Read one session in one statement, unless it is a very large window or one of names."""
-        if window is not None and (window.max_bytes > PART or window.named is not None):
-            return await super().read(namespace, session_id, context=context, window=window)
-        forward = None if window is None else window.forward
-        bounds = () if window is None else message_bounds(window)[1]
-        text = read_queries.read_session(context=context, forward=forward)
-        rows = await self.fetch(text, namespace, *bounds, session_id)
-        return _snapshot(rows[0], context=context, window=window) if rows else None
+        if self._given is None:
+            await super().close(deadline)
 
     async def append_hot(
         self,
@@ -215,7 +165,7 @@ class Database(SqlDatabase):
         guards, messages = _encode(appends.guards).decode(), _encode(appends.messages).decode()
         wait = str(milliseconds(lock_wait))
         arguments = guards, messages, appends.bodies, wait, sent_at
-        return await self.fetch(text, *arguments, writes=True, deadline=deadline)
+        return await self._run_alone(text, *arguments, writes=True, deadline=deadline)
 
     async def create_sessions(
         self, sessions: Sequence[PlannedCreate], *, lock_wait: float, deadline: float
@@ -223,13 +173,21 @@ class Database(SqlDatabase):
         """Insert new sessions in one statement and one commit."""
         arguments = *create_arguments(sessions), str(milliseconds(lock_wait))
         text = fast_queries.CREATE_SESSIONS
-        rows = await self.fetch(text, *arguments, writes=True, deadline=deadline)
+        rows = await self._run_alone(text, *arguments, writes=True, deadline=deadline)
         return {(namespace, session_id) for namespace, session_id in rows}
 
     @property
     def tails(self) -> Tails:
         """Removals and replacements of a range, in one statement each."""
-        return Tails(self.fetch)
+        return Tails(self._run_alone)
+
+    async def _run_alone(
+        self, text: str, *arguments: object, writes: bool = False, deadline: float
+    ) -> list[Row]:
+        """Run one statement by itself; one that ``writes`` commits."""
+        async with self.connected(deadline) as connection:
+            connection.may_be_done = writes
+            return await connection.fetch(text, *arguments)
 
     @asynccontextmanager
     async def schema_lock(self, deadline: float) -> AsyncIterator[Transaction]:
@@ -248,76 +206,73 @@ class Database(SqlDatabase):
     def _schema(self) -> str | None:
         return None if self._names is None else self._names.schema
 
-    @asynccontextmanager
-    async def transaction(
-        self,
-        *,
-        deadline: float | None = None,
-        lock_wait: float | None = None,
-        one_instant: bool = False,
-    ) -> AsyncIterator[Transaction]:
-        """Run a block in one transaction, committed at its end.
-
-        ``lock_wait`` in seconds is how long it waits for a lock; ``LockedError`` after that. An
-        error in the block means that nothing was written; one of the commit, that it may be.
-        """
+    def _begin(self, lock_wait: float | None, *, one_instant: bool) -> str:
         begin = ONE_INSTANT if one_instant else READ_COMMITTED
-        deadline = self.deadline() if deadline is None else deadline
-        if lock_wait is not None:
-            begin = f"{begin}; SET LOCAL lock_timeout = {milliseconds(lock_wait)}"
-        async with self._connection(deadline) as connection:
-            try:
-                await connection.execute(begin, timeout=seconds_until(deadline))
-                yield Transaction(self, connection, deadline)
-            except DRIVER_ERRORS as error:
-                raise await self._translated(error, may_be_done=False) from error
-            try:
-                outcome = await connection.execute("COMMIT", timeout=seconds_until(deadline))
-            except DRIVER_ERRORS as error:
-                raise await self._translated(error, may_be_done=True) from error
-            if outcome != "COMMIT":
-                raise StorageUnavailableError(f"PostgreSQL answered COMMIT with {outcome}")
+        if lock_wait is None:
+            return begin
+        return f"{begin}; SET LOCAL lock_timeout = {milliseconds(lock_wait)}"
 
-    async def _fetch(
-        self, statement: str, arguments: tuple[object, ...], deadline: float, *, writes: bool
-    ) -> list[Any]:
-        async with self._connection(deadline) as connection:
-            try:
-                return await connection.fetch(
-                    self.filled(statement), *arguments, timeout=seconds_until(deadline)
-                )
-            except DRIVER_ERRORS as error:
-                raise await self._translated(error, may_be_done=writes) from error
+    async def _read_at_once(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool,
+        window: Window | None,
+        deadline: float,
+    ) -> Snapshot | None:
+        forward = None if window is None else window.forward
+        bounds = () if window is None else message_bounds(window)[1]
+        text = read_queries.read_session(context=context, forward=forward)
+        async with self.connected(deadline) as connection:
+            rows = await connection.fetch(text, namespace, *bounds, session_id)
+        return _snapshot(rows[0], context=context, window=window) if rows else None
 
-    @asynccontextmanager
-    async def _connection(self, deadline: float) -> AsyncIterator[Connection]:
-        pool = self._pool
-        if pool is None:
-            raise StorageUnavailableError("the store is not initialized, or shut down")
-        try:
-            connection = await pool.acquire(timeout=seconds_until(deadline))
-        except (*DRIVER_ERRORS, ValueError) as error:
-            raise self._no_connection(error, self.timeout) from error
-        try:
-            yield connection
-        except BaseException as error:
-            tidying = self._tidy_up(pool, connection)
-            if _answered(error):  # then so will the rollback be, and locks are gone by it
-                await asyncio.wait([tidying], timeout=seconds_until(deadline))
-            raise
+    async def _create_pool(self) -> Pool:
+        dsn, tls = (None, None) if self._dsn is None else driver_tls(self._dsn)
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=self._pool_size,
+            timeout=self.connect_timeout,
+            reset=_keep,
+            ssl=tls,
+            **self._session_options(),
+        )
+
+    async def _close_pool(self, pool: Pool) -> None:
+        await pool.close()
+
+    async def _renew(self, pool: Pool) -> None:
+        if pool is not self._given:
+            await pool.expire_connections()
+
+    def _connection(self, driver: Connection, deadline: float) -> Transaction:
+        return Transaction(self, driver, deadline)
+
+    async def _acquire(self, pool: Pool, deadline: float) -> Connection:
+        return await pool.acquire(timeout=seconds_until(deadline))
+
+    async def _release(self, pool: Pool, driver: Connection) -> None:
         with suppress(*DRIVER_ERRORS):  # the work is done; the pool drops a broken connection
-            await pool.release(connection, timeout=self.timeout)
+            await pool.release(driver, timeout=self.timeout)
 
-    def _tidy_up(
-        self, pool: asyncpg.Pool[asyncpg.Record], connection: Connection
-    ) -> asyncio.Task[None]:
+    async def _discard(
+        self, pool: Pool, driver: Connection, error: BaseException, deadline: float
+    ) -> None:
+        """Tidy the connection up in the background; wait for that if the server responds."""
+        tidying = self._tidy_up(pool, driver)
+        if _answered(error):  # then so will the rollback be, and locks are gone by it
+            await asyncio.wait([tidying], timeout=seconds_until(deadline))
+
+    def _tidy_up(self, pool: Pool, connection: Connection) -> asyncio.Task[None]:
         """Roll back and give the connection back, in a task of its own."""
         task = asyncio.get_running_loop().create_task(self._give_back(pool, connection))
         self._tidying.add(task)
         task.add_done_callback(self._tidying.discard)
         return task
 
-    async def _give_back(self, pool: asyncpg.Pool[asyncpg.Record], connection: Connection) -> None:
+    async def _give_back(self, pool: Pool, connection: Connection) -> None:
         try:
             async with asyncio.timeout(self.timeout):
                 if not connection.is_closed() and connection.is_in_transaction():
@@ -327,15 +282,6 @@ class Database(SqlDatabase):
                 connection.terminate()
         with suppress(*DRIVER_ERRORS):
             await pool.release(connection, timeout=self.timeout)
-
-    async def _translated(self, error: Exception, *, may_be_done: bool) -> SessionError:
-        own = None if self._pool is self._given else self._pool
-        if own is not None and isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            await own.expire_connections()  # after a failover, find the new primary
-        return self.counted(statement_error(error, may_be_done=may_be_done))
-
-    def _no_connection(self, error: Exception, seconds: float) -> SessionError:
-        return connection_error(error, pooled=self._pooled, seconds=seconds)
 
     def _session_options(self) -> Mapping[str, Any]:
         if self._pooled:
@@ -362,9 +308,8 @@ def milliseconds(seconds: float) -> int:
 
 def _answered(error: BaseException) -> bool:
     """Whether the server answers this connection, though the work on it failed."""
-    cause = error.__cause__ if error.__cause__ is not None else error
-    return isinstance(cause, asyncpg.PostgresError) or not isinstance(
-        cause, (*DRIVER_ERRORS, asyncio.CancelledError, GeneratorExit)
+    return isinstance(error, asyncpg.PostgresError) or not isinstance(
+        error, (*DRIVER_ERRORS, asyncio.CancelledError, GeneratorExit)
     )
 
 

@@ -29,7 +29,10 @@ SELECT * FROM unnest({arrays_of(*columns)})
 
 
 def _lookup(rows: Rows) -> str:
-    """Return the query for rows by key: an array of session keys, and one of that column."""
+    """Return the query for rows by key: an array of session keys, and one of that column.
+
+    OFFSET 0 has the planner look each row up by its key, however many it expects.
+    """
     return f"""
 SELECT found.* FROM unnest({arrays_of("session_key", rows.column)})
     AS named(session_key, {rows.column})
@@ -50,8 +53,6 @@ def _delete(rows: Rows) -> str:
 DELETE FROM {{schema}}."{{prefix}}{rows.table}" WHERE ctid = ANY(ARRAY({found}))
 """
 
-
-# OFFSET 0 has the planner look each row up by its key, however many it expects.
 
 # ── the generic batch: lock, reach, write ────────────────────────────────────────────────────────
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.tail import TailWrite
 
 Fetch = Callable[..., Awaitable[list[Any]]]
-"""``Database.fetch``: runs one statement by itself."""
+"""Runs one statement by itself, within ``deadline``; ``writes`` says that it does."""
 
 
 class Tails:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.storage.postgres.options import PostgresOptions
+from agent_cores.session.storage.sql.tls import client_context, require_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,27 +45,6 @@ _CHOICES = {
     ),
     "pgbouncer": ("true", "false"),
 }  # fmt: skip
-_ADVICE = {
-    "connection_limit": "say pool_size",
-    "pool_timeout": "say timeout, which bounds the wait for a connection too",
-    "statement_cache_size": "behind a pooler say pooler=transaction",
-    "prepared_statement_cache_size": "behind a pooler say pooler=transaction",
-    "prepared_statements": "behind a pooler say pooler=transaction",
-    "preparethreshold": "behind a pooler say pooler=transaction",
-    "currentschema": "say database_schema",
-    "hostaddr": "give the address as the host",
-    "keepalives": "the driver sets none; tcp_keepalives_idle has the server send them",
-    "keepalives_idle": "the driver sets none; tcp_keepalives_idle has the server send them",
-    "keepalives_interval": "the driver sets none; tcp_keepalives_interval is the server's",
-    "keepalives_count": "the driver sets none; tcp_keepalives_count is the server's",
-    "load_balance_hosts": "the driver tries the hosts in their order",
-    "require_auth": "the driver takes the way of authentication that the server asks for",
-    "sslaccept": "say sslmode=require, or verify-full to check the certificate",
-    "requiressl": "say sslmode=require",
-    "command_timeout": "say timeout",
-}
-"""Options of other drivers and libraries, with their equivalents here."""
-
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
 _ZERO = re.compile(r"0+(\.0*)?")
 _SCHEMES = {
@@ -93,7 +72,8 @@ def split_url(url: str) -> tuple[str, dict[str, Any]]:
                 raise ConfigurationError("the storage URL has two values of sslmode")
             theirs[name] = value
         else:
-            raise ConfigurationError(_unknown(given, query))
+            known = _DRIVER | _SERVER
+            raise ConfigurationError(PostgresOptions.unknown(given, query, known=known))
     _verify_instead_of_binding(theirs)
     base = _with_known_scheme(base)
     return f"{base}?{urlencode(theirs)}" if theirs else base, own
@@ -182,14 +162,6 @@ def _with_known_scheme(base: str) -> str:
     return f"{known}://{rest}"
 
 
-def _unknown(name: str, query: str) -> str:
-    """Return the error message for an option that neither we nor the driver know."""
-    advice = _ADVICE.get(name.lower())
-    if advice is not None:
-        return f"PostgreSQL has no option {name!r}: {advice}"
-    return PostgresOptions.unknown(name, query, known=_DRIVER | _SERVER)
-
-
 def driver_tls(dsn: str) -> tuple[str, ssl.SSLContext | None]:
     """Return the driver's URL, and the TLS context if the driver cannot make it by itself.
 
@@ -198,16 +170,17 @@ def driver_tls(dsn: str) -> tuple[str, ssl.SSLContext | None]:
     """
     base, _, query = dsn.partition("?")
     options = {name: values[-1] for name, values in parse_qs(query).items()}
+    system = options.get("sslrootcert") == "system"
     for name in _FILES:
-        _require_file(name, options.get(name))
-    if options.get("sslrootcert") != "system":
+        if not (system and name == "sslrootcert"):
+            require_file(name, options.get(name))
+    if not system:
         return dsn, None
     if options.setdefault("sslmode", "verify-full") != "verify-full":
         raise ConfigurationError("sslrootcert=system in the storage URL needs sslmode=verify-full")
-    context = ssl.create_default_context()
-    if "sslcert" in options:
-        password = options.get("sslpassword", "")
-        context.load_cert_chain(options["sslcert"], options.get("sslkey"), lambda: password)
+    context = client_context(
+        None, options.get("sslcert"), options.get("sslkey"), options.get("sslpassword", "")
+    )
     if "ssl_min_protocol_version" in options:
         context.minimum_version = _tls_version(options["ssl_min_protocol_version"])
     if "ssl_max_protocol_version" in options:
@@ -222,19 +195,6 @@ _TLS = frozenset(
         "ssl_min_protocol_version", "ssl_max_protocol_version",
     }
 )  # fmt: skip
-
-
-def _require_file(name: str, value: str | None) -> None:
-    if value is None or (name == "sslrootcert" and value == "system"):
-        return
-    try:
-        with Path(value).open("rb"):
-            pass
-    except OSError as error:
-        raise ConfigurationError(
-            f"{name} in the storage URL names {value!r}, which cannot be read "
-            f"({type(error).__name__})"
-        ) from error
 
 
 def _tls_version(text: str) -> ssl.TLSVersion:

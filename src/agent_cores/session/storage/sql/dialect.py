@@ -7,10 +7,12 @@ with ``await``, SQLite does so on its writer thread.
 
 A dialect for a database server consists of
 
-- ``queries.py``: its SQL for each :class:`Statement`, on the tables of ``schema/001_initial.sql``;
-- ``connection.py``: a :class:`~agent_cores.session.storage.sql.database.Database`: connections,
-  transactions, how rows travel (arrays, ``executemany``, multi-row ``VALUES``), and the
-  translation of its driver's errors;
+- ``queries.py``: its SQL for each :class:`Statement`, on the tables of ``schema/001_initial.sql``,
+  with the forms and texts of ``forms.py``;
+- ``connection.py``: a :class:`~agent_cores.session.storage.sql.pool.PooledDatabase`: its driver's
+  pool, and how rows travel (arrays, ``executemany``, multi-row ``VALUES``);
+- ``errors.py``: a :class:`~agent_cores.session.storage.sql.failures.DriverErrors`: what the errors
+  of its driver mean;
 - ``provider.py``: a :class:`~agent_cores.session.storage.sql.server_provider.SqlProvider` with its
   options and its URL.
 

@@ -1,34 +1,179 @@
-"""Errors that every database server can cause, in the words that all dialects use for them."""
+"""Errors that every database server can cause, in the words that all dialects use for them.
+
+A dialect only says what the errors of its driver mean, as ``DriverErrors``.
+"""
 
 from __future__ import annotations
 
-from agent_cores.session.errors import StorageUnavailableError, StoreFormatError
-from agent_cores.session.storage.sql.errors import ConnectionLostError, DeadlockError, LockedError
+import socket
+import ssl
+from abc import ABC, abstractmethod
+from enum import Enum, auto
+from typing import ClassVar, NamedTuple
+
+from agent_cores.session.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    SessionError,
+    StorageUnavailableError,
+    StoreFormatError,
+)
+from agent_cores.session.storage.sql.errors import (
+    ClashError,
+    ConnectionLostError,
+    DeadlockError,
+    LockedError,
+)
 
 _LONGEST_REASON = 200
+_REFUSED = "Connect call failed"  # asyncio's, where a host has several addresses
 
 
-def deadlock() -> DeadlockError:
-    """Return the error of a transaction that the server ended because of a deadlock."""
-    return DeadlockError("the server ended this transaction because of a deadlock")
+class Server(NamedTuple):
+    """What the errors call a kind of server, and the options of its URL that they name."""
+
+    name: str
+    docs: str
+    ca_option: str
+    tls_options: str
+    names_option: str = "SESSION_TABLE_PREFIX"
 
 
-def locked() -> LockedError:
-    """Return the error of a lock that was not granted in time."""
-    return LockedError("another transaction holds a lock that this one needs")
+class Failure(Enum):
+    """What the error of a statement means."""
+
+    DEADLOCK = auto()
+    CLASH = auto()
+    LOCKED = auto()
+    """A lock was not granted in time."""
+    READ_ONLY = auto()
+    BAD_VALUE = auto()
+    NO_TABLES = auto()
+    FOREIGN_TABLES = auto()
+    """Tables of these names lack our columns."""
+    DENIED = auto()
+    REFUSED = auto()
+    """Any other error that the server answers."""
+    NO_RESPONSE = auto()
+    """The connection ended, so perhaps only the response was lost."""
 
 
-def no_tables() -> StoreFormatError:
-    """Return the error of a store that was not created."""
-    return StoreFormatError("the tables do not exist; run: agent-sessions migrate")
+_ERRORS: dict[
+    Failure, tuple[type[ClashError | StorageUnavailableError | StoreFormatError], str]
+] = {
+    Failure.DEADLOCK: (DeadlockError, "the server ended this transaction because of a deadlock"),
+    Failure.CLASH: (ClashError, "a concurrent transaction was in the way ({error})"),
+    Failure.LOCKED: (LockedError, "another transaction holds a lock that this one needs"),
+    Failure.READ_ONLY: (
+        StorageUnavailableError,
+        "the {name} server is read-only: a replica or a standby",
+    ),
+    Failure.NO_TABLES: (
+        StoreFormatError,
+        "the tables do not exist; run: agent-sessions migrate",
+    ),
+    Failure.FOREIGN_TABLES: (
+        StoreFormatError,
+        "the tables of these names belong to another program; name ours with {names_option}",
+    ),
+    Failure.DENIED: (
+        StorageUnavailableError,
+        "{name} denies this user access ({error}); {docs} says what to grant",
+    ),
+    Failure.REFUSED: (StorageUnavailableError, "{name} refuses the statement ({error})"),
+}
 
 
-def no_response(store: str, error: Exception, *, may_be_done: bool) -> StorageUnavailableError:
+class DriverErrors(ABC):
+    """What the errors of one driver mean.
+
+    ``classes`` are those of every error of a statement, ``connecting`` those that only an attempt
+    to connect can raise besides. ``rolls_back``: an error that the server responds with means that
+    nothing was written, also if it is that of a commit.
+    """
+
+    server: ClassVar[Server]
+    classes: ClassVar[tuple[type[Exception], ...]]
+    connecting: ClassVar[tuple[type[Exception], ...]] = ()
+    rolls_back: ClassVar[bool] = False
+
+    @abstractmethod
+    def failure(self, error: Exception) -> Failure:
+        """Return what the error of a statement means."""
+
+    @abstractmethod
+    def name(self, error: Exception) -> str:
+        """Return how messages call the server's error: a class or a number."""
+
+    @abstractmethod
+    def of_connection(self, error: Exception, *, seconds: float) -> SessionError:
+        """Return our error for a failure to connect, which was waited for that many seconds."""
+
+    def of_statement(self, error: Exception, *, may_be_done: bool) -> SessionError:
+        """Return our error for that of a statement; ``may_be_done``: it may have been written."""
+        failure = self.failure(error)
+        if failure is Failure.NO_RESPONSE:
+            return no_response(self.server, error, may_be_done=may_be_done)
+        if failure is Failure.BAD_VALUE:
+            detail = f"{self.server.name} refuses it ({self.name(error)})"
+            return InvalidInputError("value", detail)
+        kind, text = _ERRORS[failure]
+        detail = text.format(error=self.name(error), **self.server._asdict())
+        if failure is Failure.REFUSED:
+            unknown = may_be_done and not self.rolls_back
+            return StorageUnavailableError(detail, outcome_unknown=unknown)
+        return kind(detail)
+
+
+def no_response(server: Server, error: Exception, *, may_be_done: bool) -> StorageUnavailableError:
     """Return the error of a server that did not answer; ``may_be_done``: it may have written."""
-    detail = f"{store} did not answer ({type(error).__name__})"
+    detail = f"{server.name} did not answer ({type(error).__name__})"
     if isinstance(error, TimeoutError):
         return StorageUnavailableError(detail, outcome_unknown=may_be_done)
     return ConnectionLostError(detail, outcome_unknown=may_be_done)
+
+
+def refused_connection(server: Server, reason: object, hint: str = "") -> StorageUnavailableError:
+    """Return the error of a connection that the server refuses, with what to do about it."""
+    refusal = f"{server.name} refuses the connection: {printable(reason)}"
+    return StorageUnavailableError(f"{refusal}; {hint}" if hint else refusal)
+
+
+def no_connection(server: Server, error: Exception, *, seconds: float) -> StorageUnavailableError:
+    """Return the error of a connection that failed after at most so many seconds."""
+    cause = error if isinstance(error, OSError) else error.__cause__ or error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return StorageUnavailableError(
+            f"the certificate of the {server.name} server cannot be verified: "
+            f"{cause.verify_message}; name the file that vouches for it by {server.ca_option}, or "
+            "the host as the certificate does"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return StorageUnavailableError(
+            f"TLS with the {server.name} server failed ({cause.reason or type(cause).__name__}); "
+            f"check {server.tls_options} of the storage URL, and whether the server offers TLS"
+        )
+    if isinstance(cause, TimeoutError):
+        return StorageUnavailableError(
+            f"{server.name} did not answer within {seconds:g} s: the server is silent, or all "
+            "connections of the pool are taken"
+        )
+    if isinstance(cause, socket.gaierror):
+        return StorageUnavailableError("the host of the storage URL is not known (gaierror)")
+    if isinstance(cause, ConnectionRefusedError | FileNotFoundError) or _REFUSED in str(cause):
+        return ConnectionLostError(
+            "nothing accepts connections at the host and port, or the socket, of the storage URL "
+            f"({type(cause).__name__})"
+        )
+    return no_response(server, error, may_be_done=False)
+
+
+def unreadable_url(store: str) -> ConfigurationError:
+    """Return the error of a URL that is none; its own text may repeat a part of the password."""
+    return ConfigurationError(
+        f"{store}: the storage URL cannot be read; in a user name or password write characters "
+        "such as @ : / ? # in percent-encoding, as %40 for @"
+    )
 
 
 def printable(reason: object) -> str:

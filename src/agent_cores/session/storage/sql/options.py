@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping  # noqa: TC003 - the types of options are read at run time
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from agent_cores.session.storage.batching import MAX_QUEUED
 from agent_cores.session.storage.options import (
@@ -15,6 +16,8 @@ from agent_cores.session.storage.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agent_cores.session.settings import SessionSettings
 
 
@@ -24,12 +27,23 @@ class ServerOptions(StoreOptions, frozen=True, kw_only=True):
     ``pool_size`` is at least 2: one connection for the writes of a batch, one for concurrent reads.
     """
 
+    advice: ClassVar[Mapping[str, str]] = {}
+    """Options of other drivers, and what to write in their place."""
+
     pool_size: AtLeastTwo = 10
     timeout: Seconds = 10.0
     connect_timeout: Seconds | None = None
     schema: SchemaMode = "apply"
     table_prefix: TablePrefix | None = None
     max_queued: AtLeastOne = MAX_QUEUED
+
+    @classmethod
+    def unknown(cls, name: str, query: str = "", *, known: Iterable[str] = ()) -> str:
+        """Return the error message for an unknown option, with advice for another driver's."""
+        advice = cls.advice.get(name.lower())
+        if advice is not None:
+            return f"{cls.store} has no option {name!r}: {advice}"
+        return super().unknown(name, query, known=known)
 
 
 def server_options_from(settings: SessionSettings) -> dict[str, Any]:

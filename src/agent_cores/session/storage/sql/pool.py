@@ -1,0 +1,191 @@
+"""``PooledDatabase``: what databases share that are reached through a driver's pool of connections.
+
+It waits for a connection, begins and commits, translates the driver's errors, and discards a
+connection whose work ended badly. A dialect supplies the driver's side of each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
+from agent_cores.session.storage.sql.database import Database
+from agent_cores.session.storage.sql.failures import DriverErrors, Failure
+from agent_cores.session.storage.sql.reading import PART
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent_cores.session.models import Snapshot, Window
+    from agent_cores.session.storage.sql.dialect import Row, Step
+
+
+class PooledConnection(ABC):
+    """A connection while one caller has it. ``may_be_done``: what it was sent may be committed."""
+
+    may_be_done = False
+
+    @abstractmethod
+    async def run(self, step: Step) -> list[Row]:
+        """Execute one step."""
+
+    @abstractmethod
+    async def script(self, text: str) -> None:
+        """Run several statements, with the table names filled in."""
+
+    @abstractmethod
+    async def begin(self, statements: str) -> None:
+        """Begin a transaction by these statements."""
+
+    @abstractmethod
+    async def commit(self) -> None:
+        """Commit; set ``may_be_done`` before that is sent."""
+
+    async def flush(self) -> None:  # noqa: B027 - most connections queue nothing
+        """Send what still waits to be sent."""
+
+
+Connection = TypeVar("Connection", bound=PooledConnection)
+
+
+class PooledDatabase(Database, Generic[Connection]):
+    """A database behind a driver's pool.
+
+    ``connect_timeout`` in seconds is what connecting may take of an operation's ``timeout``. A
+    deadline is a time of the event loop's clock.
+    """
+
+    errors: DriverErrors
+    has_hot_append = True
+    connect_timeout: float
+    _pool: Any = None
+
+    @abstractmethod
+    async def _create_pool(self) -> Any:  # noqa: ANN401 - the driver's own class
+        """Return a new pool."""
+
+    @abstractmethod
+    async def _close_pool(self, pool: Any) -> None:  # noqa: ANN401
+        """Close a pool once nobody has a connection of it."""
+
+    @abstractmethod
+    async def _acquire(self, pool: Any, deadline: float) -> Any:  # noqa: ANN401
+        """Return one of the pool's connections."""
+
+    @abstractmethod
+    async def _release(self, pool: Any, driver: Any) -> None:  # noqa: ANN401
+        """Give a connection back whose work is done."""
+
+    @abstractmethod
+    async def _discard(self, pool: Any, driver: Any, error: BaseException, deadline: float) -> None:  # noqa: ANN401
+        """Roll back, and give a connection back, or close it, whose work failed with that error."""
+
+    @abstractmethod
+    async def _renew(self, pool: Any) -> None:  # noqa: ANN401
+        """Have the pool make new connections: this server was found to be a replica."""
+
+    @abstractmethod
+    def _connection(self, driver: Any, deadline: float) -> Connection:  # noqa: ANN401
+        """Return a connection of the driver's as one of ours."""
+
+    @abstractmethod
+    def _begin(self, lock_wait: float | None, *, one_instant: bool) -> str:
+        """Return the statements that begin a transaction, see ``transaction``."""
+
+    @abstractmethod
+    async def _read_at_once(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool,
+        window: Window | None,
+        deadline: float,
+    ) -> Snapshot | None:
+        """Read one session in one round trip."""
+
+    async def open(self) -> None:
+        """Connect, unless it is open."""
+        if self._pool is None:
+            try:
+                self._pool = await self._create_pool()
+            except ConfigurationError:  # of an option
+                raise
+            except (*self.errors.classes, *self.errors.connecting) as error:
+                raise self.errors.of_connection(error, seconds=self.connect_timeout) from error
+
+    async def close(self, deadline: float | None = None) -> None:
+        """Close the pool; at the deadline, abort connections that are still in use."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout_at(self.deadline() if deadline is None else deadline):
+                await self._close_pool(pool)
+        except self.errors.classes:
+            pool.terminate()
+
+    async def run(self, step: Step, *, deadline: float | None = None) -> list[Row]:
+        """Execute one step by itself, in one round trip."""
+        until = self.deadline() if deadline is None else deadline
+
+        async def attempt() -> list[Row]:
+            async with self.connected(until) as connection:
+                return await connection.run(step)
+
+        return await self.repeatable(attempt)
+
+    async def read(
+        self, namespace: str, session_id: str, *, context: bool, window: Window | None
+    ) -> Snapshot | None:
+        """Read one session in one round trip, unless it is a very large window or one of names."""
+        if window is not None and (window.max_bytes > PART or window.named is not None):
+            return await super().read(namespace, session_id, context=context, window=window)
+        deadline = self.deadline()
+        return await self.repeatable(
+            lambda: self._read_at_once(
+                namespace, session_id, context=context, window=window, deadline=deadline
+            )
+        )
+
+    @asynccontextmanager
+    async def transaction(
+        self,
+        *,
+        deadline: float | None = None,
+        lock_wait: float | None = None,
+        one_instant: bool = False,
+    ) -> AsyncIterator[Connection]:
+        """Run a block in one transaction, committed at its end."""
+        async with self.connected(self.deadline() if deadline is None else deadline) as connection:
+            await connection.begin(self._begin(lock_wait, one_instant=one_instant))
+            yield connection
+            await connection.commit()
+
+    @asynccontextmanager
+    async def connected(self, deadline: float) -> AsyncIterator[Connection]:
+        """Run a block on a connection; translate the driver's errors in it."""
+        pool = self._pool
+        if pool is None:
+            raise StorageUnavailableError("the store is not initialized, or shut down")
+        try:
+            driver = await self._acquire(pool, deadline)
+        except (*self.errors.classes, *self.errors.connecting) as error:
+            raise self.errors.of_connection(error, seconds=self.timeout) from error
+        connection = self._connection(driver, deadline)
+        try:
+            yield connection
+            await connection.flush()
+        except self.errors.classes as error:
+            await self._discard(pool, driver, error, deadline)
+            if self.errors.failure(error) is Failure.READ_ONLY:
+                await self._renew(pool)  # after a failover, find the new primary
+            failed = self.errors.of_statement(error, may_be_done=connection.may_be_done)
+            raise self.counted(failed) from error
+        except BaseException as error:
+            await self._discard(pool, driver, error, deadline)
+            raise
+        await self._release(pool, driver)
