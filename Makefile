@@ -42,7 +42,7 @@ check: $(VENV)/.dev  ## format, lint, types, spelling and the direction of impor
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy $(TYPED)
-	$(VENV)/bin/codespell $(shell git ls-files)
+	@echo "Checking the spelling of every file"; git ls-files -z | xargs -0 $(VENV)/bin/codespell
 	$(VENV)/bin/lint-imports --no-logo
 
 format: $(VENV)/.dev  ## put the code into shape, and fix what can be fixed by itself
