@@ -73,7 +73,8 @@ class Record(msgspec.Struct):
 
     def write(self, applied: Applied) -> None:
         """Write the messages and context entries of an applied change, but not its header."""
-        self._remove(applied.removed)
+        if applied.removed:
+            self._remove(applied.removed)
         if applied.updated is not None:
             self.messages[self._index(applied.updated.seq)] = applied.updated
         for message in applied.added:
