@@ -70,7 +70,7 @@ def statements() -> Iterator[tuple[str, str]]:
 
 
 ALL = dict(statements())
-SMALL = {"next deleted", "count", "store time"}
+SMALL = {"next deleted", "count", "namespaces", "store time"}
 """The first rows of a queue, and a row for each namespace: these may read a table from its
 beginning. What counts one namespace is held to its indexes below."""
 INSERTS = {"insert headers", "insert messages", "add owned", "add shared", "set context"}
