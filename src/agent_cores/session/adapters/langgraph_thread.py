@@ -3,8 +3,9 @@
 A checkpoint is put after its new values. The other values that it names are its parent's, so they
 are there as long as the parent is. The log says whether it is: whoever removes checkpoints first
 adds a message to it, and a put expects the last seq that it knew. A put that finds its parent
-removed, or a removal under way, announces its checkpoint first, as pending, and restores every
-value. A removal never removes what a checkpoint names, pending or not: see ``langgraph_removal``.
+removed, a removal under way, or others who are faster, first announces its checkpoint, as pending:
+a removal never removes what one names, pending or not (see ``langgraph_removal``). Then it restores
+the values that the parent has not kept, and shows the checkpoint.
 """
 
 from __future__ import annotations
