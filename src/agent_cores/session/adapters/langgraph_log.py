@@ -126,19 +126,24 @@ class Log(Messages):
             return None
         return session if session.owner_id == user_id else None
 
-    async def is_greatest(self, record: Record, tail: Tail) -> bool:
-        """Return whether no checkpoint of the namespace has a greater id than this one."""
+    async def is_greatest(self, record: Record, tail: Tail, seq: int | None = None) -> bool:
+        """Return whether no checkpoint of the namespace before a seq has a greater id.
+
+        Without a seq, none of the whole log.
+        """
         if (record.parent_id or "") > record.checkpoint_id:
             return False
+        end = tail.last_seq + 1 if seq is None else seq
         found = [record_of(each) for each in tail.messages if is_checkpoint(each, pending=True)]
-        same = [each for each in found if each.namespace == record.namespace]
+        same = [each for each in found if each.namespace == record.namespace and each.seq < end]
         if any(each.checkpoint_id > record.checkpoint_id for each in same):
             return False
         if same and same[-1].seq > tail.unordered:
             return True
-        if not same and record.parent_id is None:  # the first of its namespace
-            return True
-        async with aclosing(self.records(record.namespace, few=True, pending=True)) as records:
+        if not same and record.parent_id is None and tail.first_seq < end:
+            return True  # the first of its namespace
+        earlier = self.records(record.namespace, few=True, before_seq=seq, pending=True)
+        async with aclosing(earlier) as records:
             async for greatest in records:
                 return greatest.checkpoint_id <= record.checkpoint_id
         return True

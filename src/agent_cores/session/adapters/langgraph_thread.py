@@ -3,8 +3,9 @@
 A checkpoint is put after its new values. The other values that it names are its parent's, so they
 are there as long as the parent is. The log says whether it is: whoever removes checkpoints first
 adds a message to it, and a put expects the last seq that it knew. A put that finds its parent
-removed, or a removal under way, announces its checkpoint first, as pending, and restores every
-value. A removal never removes what a checkpoint names, pending or not: see ``langgraph_removal``.
+removed, a removal under way, or others who are faster, first announces its checkpoint, as pending:
+a removal never removes what one names, pending or not (see ``langgraph_removal``). Then it restores
+the values that the parent has not kept, and shows the checkpoint.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from agent_cores.session.adapters.langgraph_log import Tail
     from agent_cores.session.adapters.owner import Acting
 
+_TRIES = 3
+"""How often a put is tried before it is announced."""
 Value = tuple[str, str, Typed]
 """A channel, its version, and its value."""
 
@@ -159,74 +162,81 @@ class Thread:
     async def _put_after_reading(
         self, put: Put, head: Draft, more: Sequence[Draft], *, is_new: bool
     ) -> None:
-        """Put a checkpoint at the end of the log as it is; again if others come first."""
+        """Put a checkpoint at the end of the log as it is; if others come first, announce it."""
         pauses = backoff()
-        while True:
+        for _ in range(_TRIES if is_new else 0):
             tail = await self.log.tail()
             if tail is None:
                 raise SessionNotFoundError
-            is_simple = is_new and not tail.removes and await self._has_parent(put.record, tail)
+            if tail.removes or not await self._has_parent(put.record, tail):
+                break
             try:
-                draft = head if is_simple else pending(head)
-                seq = await self._add_head(put.record, draft, tail)
-            except ConflictError:
-                stored = (await self.log.fetch([head["id"]])).get(head["id"])
-                if stored is not None:
-                    await self._replace(put, head, more)
+                if await self._add_after(tail, put.record, head):
                     return
-                if not await pauses.pause():
-                    raise
-                continue
-            if not is_simple:
-                await self._complete(put, head, more, seq)
-            return
+                break
+            except ConflictError:
+                await pauses.pause()
+        await self._announce(put, head, more, is_new=is_new)
 
-    async def _add_head(self, record: Record, draft: Draft, tail: Tail) -> int:
-        """Add the message of a checkpoint right after the tail that was read; return its seq."""
-        name = self.log.session_id
-        is_greatest = await self.log.is_greatest(record, tail)
-        if not is_greatest and not await self.log.fetch([draft["id"]]):
-            await self.log.note_unordered(tail.last_seq + 1)
-        [stored] = await self.log.add([draft], expected_last_seq=tail.last_seq)
-        if is_greatest and stored.seq == tail.last_seq + 1:
-            self._known.put(name, record, stored.seq)
-        else:
-            self._known.forget_log(name)
-        return stored.seq
+    async def _add_after(self, tail: Tail, record: Record, head: Draft) -> bool:
+        """Add a checkpoint right after the tail that was read, if it is the greatest."""
+        if not await self.log.is_greatest(record, tail):
+            return False
+        [stored] = await self.log.add([head], expected_last_seq=tail.last_seq)
+        if stored.seq == tail.last_seq + 1:
+            self._known.put(self.log.session_id, record, stored.seq)
+        return True
 
-    async def _has_parent(self, record: Record, tail: Tail) -> bool:
-        """Return whether the parent is there, and will be until something is added to the log."""
-        if record.parent is None or tail.has(record.parent):
+    async def _has_parent(self, record: Record, tail: Tail | None = None) -> bool:
+        """Return whether the parent is there, if there is one."""
+        if record.parent is None or (tail is not None and tail.has(record.parent)):
             return True
         return await self.log.record(record.namespace, record.parent_id or "") is not None
 
-    async def _complete(self, put: Put, head: Draft, more: Sequence[Draft], seq: int) -> None:
-        """Store all that a pending checkpoint names, then show it."""
+    async def _announce(
+        self, put: Put, head: Draft, more: Sequence[Draft], *, is_new: bool
+    ) -> None:
+        """Put a checkpoint as pending; then see to its order and its values, and show it."""
         verbs, user_id = self.acting
-        name = self.log.session_id
-        if not await self._has_needed(put):
-            await self.log.delete([head["id"]])
-            self._known.forget_log(name)
-            raise ConflictError(_PARENT_REMOVED)
-        await self._restore(put, more)
+        record, name = put.record, self.log.session_id
+        self._known.forget_log(name)
         try:
-            await verbs.update_message(name, user_id, seq, metadata_removals=NOT_PENDING)
+            [stored] = await self.log.add([pending(head)])
+        except ConflictError:
+            if head["id"] not in await self.log.fetch([head["id"]]):
+                raise
+            await self._replace(put, head, more)
+            return
+        tail = await self.log.tail()
+        if tail is not None and not await self.log.is_greatest(record, tail, stored.seq):
+            await self.log.note_unordered(stored.seq)
+        try:
+            await self._complete(put, more, is_new=is_new)
+        except ConflictError:
+            await self.log.delete([head["id"]])
+            raise
+        try:
+            await verbs.update_message(name, user_id, stored.seq, metadata_removals=NOT_PENDING)
         except MessageNotFoundError as error:
-            self._known.forget_log(name)
             raise ConflictError(_REMOVED) from error
+
+    async def _complete(self, put: Put, more: Sequence[Draft], *, is_new: bool) -> None:
+        """Restore the values of an announced checkpoint, if its parent has not kept them."""
+        has_parent = await self._has_parent(put.record)
+        if put.needs_parent and not has_parent:
+            raise ConflictError(_PARENT_REMOVED)
+        if not has_parent or not is_new:
+            values = value_messages(put.record.namespace, put.whole())
+            await self.data.restore([*more, *values])
 
     async def _replace(self, put: Put, head: Draft, more: Sequence[Draft]) -> None:
         """Replace a checkpoint that is stored with other content, or show one that is pending."""
         verbs, user_id = self.acting
         announced = pending({**head, "id": secrets.token_hex(12)})
         await self.log.add([announced])
-        self._known.forget_log(self.log.session_id)
-        if not await self._has_needed(put):
-            await self.log.delete([announced["id"]])
-            raise ConflictError(_PARENT_REMOVED)
-        await self._restore(put, more)
-        stored = (await self.log.fetch([head["id"]])).get(head["id"])
         try:
+            await self._complete(put, more, is_new=False)
+            stored = (await self.log.fetch([head["id"]])).get(head["id"])
             if stored is None:
                 raise ConflictError(_REMOVED)
             await verbs.update_message(
@@ -240,17 +250,6 @@ class Thread:
             raise ConflictError(_REMOVED) from error
         finally:
             await self.log.delete([announced["id"]])
-
-    async def _has_needed(self, put: Put) -> bool:
-        """Return whether the parent is there, if values are made of what is stored with it."""
-        record = put.record
-        if not put.needs_parent or record.parent_id is None:
-            return True
-        return await self.log.record(record.namespace, record.parent_id) is not None
-
-    async def _restore(self, put: Put, more: Sequence[Draft]) -> None:
-        values = value_messages(put.record.namespace, put.whole())
-        await self.data.restore([*more, *values])
 
 
 _PARENT_REMOVED = "the parent of this checkpoint was removed, and with it values of its channels"
