@@ -43,8 +43,8 @@ PLAIN = {
 }
 
 
-_NOT_OURS = re.compile(r"\.testing|\.adapters\.|\.examples\.")
-"""Adapters and their examples need frameworks, and have no structs of their own."""
+_NOT_OURS = re.compile(r"\.testing|\.adapters\.|\.examples\.|\.integrations\.django")
+"""These need a framework, or one that is set up, and have no structs of their own."""
 
 
 def structs() -> list[type[msgspec.Struct]]:
