@@ -19,7 +19,9 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
 from agent_cores.session import SessionManager
+from agent_cores.session.adapters import langgraph_thread as thread
 from agent_cores.session.adapters.langgraph import SessionSaver
+from agent_cores.session.adapters.langgraph_log import Log
 from agent_cores.session.errors import ConfigurationError, SessionExistsError
 from agent_cores.session.examples.langgraph_agent import State, graph
 
@@ -207,6 +209,34 @@ async def test_runs_at_once_lose_no_checkpoint(manager: SessionManager) -> None:
     listed = [each async for each in savers[0].alist(THREAD)]
     assert [each.checkpoint["channel_values"]["n"] for each in listed] == [*reversed(range(30))]
     latest = await savers[1].aget_tuple(THREAD)
+    assert latest is not None
+    assert latest.checkpoint["channel_values"] == {"n": 29}
+
+
+async def test_checkpoints_out_of_order_are_noted_whoever_is_still_noting_others(
+    saver: SessionSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [checkpoint(n=n) for n in range(30)]
+    await put(saver, THREAD, made[29])
+    add, note, all_announced = Log.add, Log.note_unordered, asyncio.Event()
+
+    async def adding(log: Log, messages: Any, **options: Any) -> Any:
+        stored = await add(log, messages, **options)
+        if stored[-1].seq == len(made):
+            all_announced.set()
+        return stored
+
+    async def late(log: Log, seq: int) -> None:
+        await all_announced.wait()
+        await note(log, seq)
+
+    monkeypatch.setattr(thread, "_TRIES", 0)
+    monkeypatch.setattr(Log, "add", adding)
+    monkeypatch.setattr(Log, "note_unordered", late)
+    await asyncio.gather(*(put(saver, THREAD, each) for each in made[:29]))
+    listed = [each async for each in saver.alist(THREAD)]
+    assert [each.checkpoint["channel_values"]["n"] for each in listed] == [*reversed(range(30))]
+    latest = await saver.aget_tuple(THREAD)
     assert latest is not None
     assert latest.checkpoint["channel_values"] == {"n": 29}
 

@@ -76,7 +76,6 @@ class Log(Messages):
         *,
         few: bool = False,
         before_seq: int | None = None,
-        pending: bool = False,
     ) -> AsyncGenerator[Record]:
         """Yield the checkpoints of a namespace, or of all; those of each the greatest id first.
 
@@ -92,7 +91,7 @@ class Log(Messages):
             page, seq = await self.before(before_seq, _TAIL)
         held: list[Record] = []
         while page or seq:
-            found = [record_of(each) for each in page if is_checkpoint(each, pending=pending)]
+            found = [record_of(each) for each in page if is_checkpoint(each)]
             for record in sorted(found, key=_by_id, reverse=True):
                 if namespace not in {None, record.namespace}:
                     continue
@@ -129,24 +128,36 @@ class Log(Messages):
     async def is_greatest(self, record: Record, tail: Tail, seq: int | None = None) -> bool:
         """Return whether no checkpoint of the namespace before a seq has a greater id.
 
-        Without a seq, none of the whole log.
+        Without a seq, none of the whole log. One that is shown and came in order is greater than
+        all before it, so nothing before such a one is read. Of one that is pending this is not
+        known: what is out of order may not have been noted yet.
         """
         if (record.parent_id or "") > record.checkpoint_id:
             return False
         end = tail.last_seq + 1 if seq is None else seq
-        found = [record_of(each) for each in tail.messages if is_checkpoint(each, pending=True)]
-        same = [each for each in found if each.namespace == record.namespace and each.seq < end]
-        if any(each.checkpoint_id > record.checkpoint_id for each in same):
-            return False
-        if same and same[-1].seq > tail.unordered:
-            return True
-        if not same and record.parent_id is None and tail.first_seq < end:
+        page, first = [each for each in tail.messages if each.seq < end], tail.first_seq
+        noted = tail.unordered
+        same = self._same(record, page)
+        if not same and record.parent_id is None and first < end:
             return True  # the first of its namespace
-        earlier = self.records(record.namespace, few=True, before_seq=seq, pending=True)
-        async with aclosing(earlier) as records:
-            async for greatest in records:
-                return greatest.checkpoint_id <= record.checkpoint_id
-        return True
+        while True:
+            for each in same:
+                other = record_of(each)
+                if other.checkpoint_id > record.checkpoint_id:
+                    return False
+                if is_checkpoint(each) and each.seq > noted:
+                    return True
+            if first <= 1:
+                return True
+            page, first = await self.before(min(first, end), _TAIL * 10)
+            same = self._same(record, page)
+            session = await self.read(0)  # after the page: what it shows has been noted
+            noted = tail.last_seq if session is None else unordered(session)
+
+    def _same(self, record: Record, page: Sequence[Message]) -> list[Message]:
+        """Return the checkpoints of the record's namespace, pending or not, the latest first."""
+        found = [each for each in reversed(page) if is_checkpoint(each, pending=True)]
+        return [each for each in found if record_of(each).namespace == record.namespace]
 
     async def note_unordered(self, seq: int) -> None:
         """Note that checkpoints up to this seq came out of order."""
