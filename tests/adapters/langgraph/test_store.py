@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langgraph.store.base import (
     GetOp,
@@ -315,6 +315,7 @@ def ticking() -> Iterator[Any]:
         yield now
 
 
+@example([[PutOp(("b",), "x", None), PutOp(("a",), "x", {"n": 0}), PutOp(("b",), "y", {"n": 0})]])
 @given(batches=st.lists(st.lists(OPS, max_size=6), max_size=16))
 @settings(max_examples=50)
 async def test_random_use_is_that_of_its_memory_store(batches: list[list[Any]]) -> None:

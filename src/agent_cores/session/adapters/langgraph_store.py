@@ -38,7 +38,7 @@ from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.any_loop import portal_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from langgraph.store.base import Op, Result, TTLConfig
@@ -150,7 +150,7 @@ class SessionStore(BaseStore):
         now = self._clock()
         results: list[Result] = [None] * len(ops)
         gets: dict[Labels, dict[int, GetOp]] = {}
-        puts: dict[Labels, dict[str, PutOp]] = {}
+        puts: dict[tuple[Labels, str], PutOp] = {}
         others: dict[int, SearchOp | ListNamespacesOp] = {}
         for place, op in enumerate(ops):
             if not isinstance(op, GetOp | PutOp | SearchOp | ListNamespacesOp):
@@ -160,7 +160,7 @@ class SessionStore(BaseStore):
             if isinstance(op, GetOp):
                 gets.setdefault(tuple(op.namespace), {})[place] = op
             elif isinstance(op, PutOp):
-                puts.setdefault(tuple(op.namespace), {})[op.key] = op
+                puts[tuple(op.namespace), op.key] = op
             else:
                 others[place] = op
         found = await _all(self._get(acting, labels, each, now) for labels, each in gets.items())
@@ -170,7 +170,7 @@ class SessionStore(BaseStore):
         answers = await _all(self._answer(acting, op, now) for op in others.values())
         for place, answer in zip(others, answers, strict=True):
             results[place] = answer
-        await _all(self._put(acting, labels, list(each.values())) for labels, each in puts.items())
+        await _all(self._put(acting, labels, each) for labels, each in _by_namespace(puts).items())
         return results
 
     async def _get(
@@ -272,6 +272,14 @@ class SessionStore(BaseStore):
         self, namespace: Namespace, items: Iterable[StoredItem], now: datetime
     ) -> None:
         await namespace.renew([item for item in items if item.is_renewed_by_reading(now)], now)
+
+
+def _by_namespace(puts: Mapping[tuple[Labels, str], PutOp]) -> dict[Labels, list[PutOp]]:
+    """Return the puts of each namespace, in the order of their first items; removals come last."""
+    found: dict[Labels, list[PutOp]] = {}
+    for (labels, _), op in sorted(puts.items(), key=lambda each: each[1].value is None):
+        found.setdefault(labels, []).append(op)
+    return found
 
 
 async def _matching(
