@@ -35,9 +35,14 @@ class OpenAIAgents(Store[OpenAIAgentsSession], abc.ABC):
         await self._manager.shutdown()
 
     async def create(self, user_id: str, count: int) -> list[OpenAIAgentsSession]:
-        return [
+        """Create each session by a first append, which is not timed and is undone."""
+        sessions = [
             OpenAIAgentsSession(uuid4().hex, self._manager, user_id=user_id) for _ in range(count)
         ]
+        for session in sessions:
+            await self.append(session, "first")
+            await session.pop_item()
+        return sessions
 
     async def append(self, session: OpenAIAgentsSession, text: str) -> None:
         await session.add_items([{"role": "user", "content": text}])

@@ -40,7 +40,11 @@ class Checkpoints(Store[Thread], abc.ABC):
     saver: BaseCheckpointSaver[str]
 
     async def create(self, user_id: str, count: int) -> list[Thread]:
-        return [Thread() for _ in range(count)]
+        """Begin threads by a first checkpoint each, which is not timed."""
+        threads = [Thread() for _ in range(count)]
+        for thread in threads:
+            await self.append(thread, "first")
+        return threads
 
     async def append(self, session: Thread, text: str) -> None:
         session.version += 1
