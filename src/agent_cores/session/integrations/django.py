@@ -31,12 +31,13 @@ from agent_cores.session.session_manager import get_session_manager
 from agent_cores.session.sync_manager import SyncSessionManager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterable
+    from typing import Unpack
 
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
 
+    from agent_cores.session.integrations.reply import ReplyOptions
     from agent_cores.session.manager import SessionManager
 
 __all__ = ["SessionErrorMiddleware", "async_sessions", "sessions", "streamed_reply"]
@@ -78,13 +79,7 @@ def streamed_reply(
     session_id: str,
     user_id: str,
     chunks: Iterable[str],
-    *,
-    role: str = "assistant",
-    message_id: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    turn: str | None = None,
-    finish: bool = False,
-    events: bool = False,
+    **options: Unpack[ReplyOptions],
 ) -> StreamingHttpResponse:
     """Return a response that streams a reply and saves it, whole or as far as it came.
 
@@ -92,17 +87,6 @@ def streamed_reply(
     Arguments, events and marks are those of ``fastapi.StreamedReply``. The server notices at the
     next chunk that the client went away.
     """
-    body = saved(
-        sessions(),
-        session_id,
-        user_id,
-        chunks,
-        role=role,
-        message_id=message_id,
-        metadata=metadata,
-        turn=turn,
-        finish=finish,
-        events=events,
-    )
-    kind = EVENT_STREAM if events else "text/plain; charset=utf-8"
+    body = saved(sessions(), session_id, user_id, chunks, **options)
+    kind = EVENT_STREAM if options.get("events") else "text/plain; charset=utf-8"
     return StreamingHttpResponse(body, content_type=kind, headers={"Cache-Control": "no-store"})

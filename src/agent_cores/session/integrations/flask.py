@@ -24,10 +24,12 @@ from agent_cores.session.integrations.wsgi_reply import saved
 from agent_cores.session.sync_manager import SyncSessionManager
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
+    from collections.abc import Iterable
+    from typing import Unpack
 
     from flask import Flask
+
+    from agent_cores.session.integrations.reply import ReplyOptions
 
 __all__ = ["current_sessions", "error_response", "init_app", "streamed_reply"]
 
@@ -58,30 +60,13 @@ def streamed_reply(
     session_id: str,
     user_id: str,
     chunks: Iterable[str],
-    *,
-    role: str = "assistant",
-    message_id: str | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    turn: str | None = None,
-    finish: bool = False,
-    events: bool = False,
+    **options: Unpack[ReplyOptions],
 ) -> Response:
     """Return a response that streams a reply and saves it, whole or as far as it came.
 
     Arguments, events and marks are those of ``fastapi.StreamedReply``. The server notices at the
     next chunk that the client went away.
     """
-    body = saved(
-        current_sessions(),
-        session_id,
-        user_id,
-        chunks,
-        role=role,
-        message_id=message_id,
-        metadata=metadata,
-        turn=turn,
-        finish=finish,
-        events=events,
-    )
-    kind = EVENT_STREAM if events else "text/plain"
+    body = saved(current_sessions(), session_id, user_id, chunks, **options)
+    kind = EVENT_STREAM if options.get("events") else "text/plain"
     return Response(body, mimetype=kind, headers={"Cache-Control": "no-store"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import msgspec
 
@@ -21,6 +21,17 @@ Reason = Literal["disconnected", "failed", "cancelled"]
 """The client went away; the producer raised; the server cancelled the request."""
 
 EVENT_STREAM = "text/event-stream"
+
+
+class ReplyOptions(TypedDict, total=False):
+    """The keywords of a streamed reply, described at ``fastapi.StreamedReply``."""
+
+    role: str
+    message_id: str | None
+    metadata: Mapping[str, Any] | None
+    turn: str | None
+    finish: bool
+    events: bool
 
 
 class Reply:
