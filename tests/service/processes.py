@@ -94,3 +94,22 @@ def get(url: str, headers: dict[str, str] | None = None) -> tuple[int, Any]:
 
 def logged(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log").read_text().splitlines()]
+
+
+def serve_without(module: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run ``serve`` as if a module were not installed."""
+    program = f"""
+import sys
+sys.modules[{module!r}] = None
+from agent_cores.session.cli.main import main
+sys.argv[1:] = ["serve", "--port", "0"]
+main()
+"""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(folder, **settings),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )

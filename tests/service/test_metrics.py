@@ -6,8 +6,6 @@ import asyncio
 import json
 import re
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -25,7 +23,7 @@ from agent_cores.session.service.metrics.definitions import METRICS
 from agent_cores.session.service.metrics.exporting import Exporter
 from agent_cores.session.service.metrics.instruments import measure
 from agent_cores.session.service.metrics.recorder import Recorder
-from tests.service.processes import SECONDS, environment, get, run, serving
+from tests.service.processes import SECONDS, get, run, serve_without, serving
 from tests.service.wire import Wire
 
 SECRET = "hunter2"
@@ -185,21 +183,7 @@ def get_refused(url: str) -> int:
 
 
 def test_without_prometheus_client_the_extra_is_named(tmp_path: Path) -> None:
-    program = """
-import sys
-sys.modules["prometheus_client"] = None
-from agent_cores.session.cli.main import main
-sys.argv[1:] = ["serve", "--port", "0"]
-main()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment(tmp_path, SESSION_SERVICE_METRICS_PORT="9"),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    done = serve_without("prometheus_client", tmp_path, SESSION_SERVICE_METRICS_PORT="9")
     assert done.returncode == 9
     assert "agent-cores-session[metrics]" in done.stderr
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from agent_cores.session.client.session_client import SessionClient
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.service.tracing import start_tracing
-from tests.service.processes import SECONDS, environment
+from tests.service.processes import serve_without
 from tests.service.served import Live
 from tests.service.wire import Wire
 
@@ -133,20 +131,6 @@ async def test_the_client_sends_the_trace_that_it_is_in(
 
 
 def test_without_the_api_the_extra_is_named(tmp_path: Path) -> None:
-    program = """
-import sys
-sys.modules["opentelemetry"] = None
-from agent_cores.session.cli.main import main
-sys.argv[1:] = ["serve", "--port", "0"]
-main()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment(tmp_path, SESSION_SERVICE_TRACING="true"),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    done = serve_without("opentelemetry", tmp_path, SESSION_SERVICE_TRACING="true")
     assert done.returncode == 9
     assert "agent-cores-session[otel]" in done.stderr
