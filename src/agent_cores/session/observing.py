@@ -1,6 +1,6 @@
-"""Who is told of batches and retries: the metrics of a service, in code that knows none.
+"""Listeners for batches and retries, so that storage and engine need not know of metrics.
 
-Nobody is, unless the metrics are on. A listener must be quick and must not raise.
+There are none unless metrics are on. A listener must be quick and must not raise.
 """
 
 from __future__ import annotations

@@ -70,8 +70,8 @@ _STALE = (
     " before appending."
 )
 _FOREIGN_MARKER = (
-    "The session object comes from another service, so nobody knows whether the session has been"
-    " modified in storage since. Please reload the session before appending."
+    "The session object comes from another service, and the session may have been modified in"
+    " storage since. Please reload the session before appending."
 )
 _MARKER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LISTED = 100

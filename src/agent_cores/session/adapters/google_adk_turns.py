@@ -1,7 +1,7 @@
 """One append at a time to each session of ADK, within one event loop.
 
 Agents that run in parallel append to the same session object, which knows what is stored only once
-the append before has returned. Appends of other processes are told apart by the store.
+the append before has returned. The store detects appends of other processes.
 """
 
 from __future__ import annotations

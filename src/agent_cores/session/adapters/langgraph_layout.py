@@ -86,9 +86,9 @@ def record_of(message: Message) -> Record:
 
 
 def is_checkpoint(message: Message, *, pending: bool = False) -> bool:
-    """Return whether a message of the log is a checkpoint; also one whose values are not complete.
+    """Return whether a message of the log is a checkpoint that readers may see.
 
-    Such a one is ``pending``: it is on its way, and seen only by what removes values.
+    With ``pending`` also one that is still being put, whose values may be incomplete.
     """
     return message.role == "checkpoint" and (pending or _PENDING not in message.metadata)
 

@@ -2,7 +2,7 @@
 
 Run it with ``uvicorn agent_cores.session.examples.fastapi_app:app`` after ``pip install uvicorn``
 and the extra ``[fastapi]``. It trusts a header to name the caller: replace that with your own
-authentication. The agent says what it was told: replace that too.
+authentication. The agent only repeats the question: replace that too.
 """
 
 # FastAPI reads the annotations at run time: no `from __future__ import annotations` here.

@@ -64,7 +64,7 @@ async def place(
 
 
 async def _create(store: StorageProvider, first: Part) -> SessionMetadata | None:
-    """Create a session with its first part; return the header of the one that is there instead."""
+    """Create a session with its first part; if its id is taken, return the stored header."""
     header = first.header if first.is_last else _building(first.header)
     change = _change(
         header, create=header, append=first.messages, context_set=first.context, incarnation=None

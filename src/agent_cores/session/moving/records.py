@@ -165,7 +165,7 @@ def _message_of(shape: MessageShape) -> StoredMessage:
 
 
 def _fits(json: bytes) -> bool:
-    """Whether JSON comes back byte for byte from a line that it stands in as it is."""
+    """Whether JSON can be embedded in a line as it is, and read back byte for byte."""
     return b"\n" not in json and b"\r" not in json and json == json.strip()
 
 
