@@ -1,9 +1,9 @@
 """In whose name an adapter acts, and on which manager.
 
-Most interfaces of frameworks name no user. Such an adapter is told once whose sessions it keeps: by
-a user id, by a function of the framework's own context, or as operator. An operator reads and
-writes the sessions of every owner; what it creates belongs to the user of that name, and each call
-is a line in the audit log.
+Most interfaces of frameworks name no user. The adapter then takes one at construction: as a user
+id, as a function of the framework's own context, or as the name of an operator. An operator reads
+and writes the sessions of every owner; what it creates belongs to the user of that name, and each
+call is a line in the audit log.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ async def _storage(
     chosen, reason = choose_storage(storage, settings)
     url = without_schema(str(chosen))
     if url.lower().startswith(("http://", "https://")):
-        told = f"the address of a service ({reason})"
-        return [Finding(about="storage", found=told, mend="run doctor where the service runs")]
+        address = f"the address of a service ({reason})"
+        return [Finding(about="storage", found=address, mend="run doctor where the service runs")]
     checked = SessionSettings.load(schema="check", cleanup_interval=0)
     manager = SessionManager(url, settings=checked)
     provider = manager.runtime.storage

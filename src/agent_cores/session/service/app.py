@@ -68,7 +68,7 @@ _FEWEST_READS = 4
 
 
 class Observer(Protocol):
-    """Is told of every response, and of every refusal by the code of its error."""
+    """Sees every response, and every refusal with the code of its error."""
 
     def answered(self, route: str | None, status: int, seconds: float) -> None:
         """Note a response that was sent; ``route`` is the method and the path template."""
