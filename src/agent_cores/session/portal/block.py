@@ -10,10 +10,13 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from agent_cores.session.portal.hop import own_mailbox
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from agent_cores.session.portal.hop import Mailbox
     from agent_cores.session.portal.lifetime import Lifetime
     from agent_cores.session.portal.thread import PortalThread
 
@@ -30,7 +33,7 @@ class Block(Generic[T]):
         make: Callable[[], AbstractAsyncContextManager[T]],
         thread: PortalThread,
         over: Callable[[], None],
-        caller: asyncio.AbstractEventLoop | None,
+        caller: Mailbox | None,
     ) -> None:
         self.caller = caller
         self._make = make
@@ -139,7 +142,7 @@ class AwaitedBlock(AbstractAsyncContextManager[T], Generic[T]):
         self._make = make
 
     async def __aenter__(self) -> T:
-        caller = asyncio.get_running_loop()
+        caller = own_mailbox()
         self._thread = await self._lifetime.enter_soon(blocks=1)
         self._block = Block(self._make, self._thread, self._lifetime.block_ended, caller)
         try:

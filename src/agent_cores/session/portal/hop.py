@@ -7,12 +7,12 @@ runs, or where the other loop comes from: see :mod:`agent_cores.session.portal.p
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 from agent_cores.session.threads import wait_for
 
@@ -29,16 +29,26 @@ class Mailbox:
     One wake-up serves all queued callbacks, since each is a system call that releases the GIL.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
         self._callbacks: deque[Callable[[], None]] = deque()
         self._woken = False
 
-    def post(self, loop: Loop, callback: Callable[[], None]) -> None:
-        """Schedule a callback in the loop; ``RuntimeError`` if the loop is closed."""
+    def post(self, callback: Callable[[], None]) -> None:
+        """Schedule a callback in the loop; no effect once it is closed."""
+        self.add(callback)
+        self.wake()
+
+    def add(self, callback: Callable[[], None]) -> None:
+        """Queue a callback until ``wake``, or until somebody else wakes the loop."""
         self._callbacks.append(callback)
+
+    def wake(self) -> None:
+        """Have the loop call what is queued; no effect once it is closed."""
         if not self._woken:
             self._woken = True
-            loop.call_soon_threadsafe(self._deliver)
+            with suppress(RuntimeError):  # it is closed
+                self.loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         # This order matters: a callback posted after the flag is cleared wakes the loop again.
@@ -47,15 +57,40 @@ class Mailbox:
             self._callbacks.popleft()()
 
 
-_mailboxes: WeakKeyDictionary[Loop, Mailbox] = WeakKeyDictionary()
-"""Mailboxes that return results to the loops that wait for them."""
+class Replies:
+    """Results on their way to the loops that wait for them, sent from one event loop.
+
+    They are sent once an iteration: a wake-up hands the GIL to the loop that it wakes, and the
+    results that follow would each wait for it and wake that loop again.
+    """
+
+    def __init__(self) -> None:
+        self._mailboxes: set[Mailbox] = set()
+
+    def add(self, mailbox: Mailbox, resume: Callable[[], None]) -> None:
+        """Queue one reply, which is sent in the running loop's next iteration."""
+        mailbox.add(resume)
+        if not self._mailboxes:
+            asyncio.get_running_loop().call_soon(self.send)
+        self._mailboxes.add(mailbox)
+
+    def send(self) -> None:
+        """Wake every loop that has a reply."""
+        mailboxes, self._mailboxes = self._mailboxes, set()
+        for mailbox in mailboxes:
+            mailbox.wake()
 
 
-def _own_mailbox(loop: Loop) -> Mailbox:
-    """Return the running loop's mailbox; only the loop's own thread asks, so no lock is needed."""
-    mailbox = _mailboxes.get(loop)
-    if mailbox is None:
-        mailbox = _mailboxes[loop] = Mailbox()
+_own = threading.local()
+"""``mailbox``: where results return to the event loop that this thread ran last."""
+
+
+def own_mailbox() -> Mailbox:
+    """Return the running loop's mailbox."""
+    loop = asyncio.get_running_loop()
+    mailbox: Mailbox | None = getattr(_own, "mailbox", None)
+    if mailbox is None or mailbox.loop is not loop:
+        mailbox = _own.mailbox = Mailbox(loop)
     return mailbox
 
 
@@ -65,50 +100,54 @@ class Call(Generic[T]):
     ``begin`` and ``cancel`` are called in that loop, and so is ``ended`` when it is over.
     """
 
-    caller: Loop | None = None
-    """The event loop that waits; ``None`` if a thread does."""
+    caller: Mailbox | None
+    """The waiting event loop's; ``None`` if a thread waits."""
+    _task: asyncio.Task[None] | None = None
+    _is_running = False
+    _value: T
+    _error: BaseException | None = None
 
     def __init__(
         self,
         function: Callable[[], Coroutine[Any, Any, T]],
-        post: Callable[[Callable[[], None]], None],
         ended: Callable[[Call[Any]], None],
+        caller: Mailbox | None = None,
     ) -> None:
         self._function = function
-        self._post = post
         self._ended = ended
+        self.caller = caller
         self._context = copy_context()
-        self._task: asyncio.Task[None] | None = None
-        self._value: T
-        self._error: BaseException | None = None
 
     def begin(self) -> None:
         """Start the coroutine in a task of its own."""
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._run(), context=self._context)
-        self._task.add_done_callback(self._end)
 
     def cancel(self) -> None:
         """Cancel the task, which may have ended already."""
-        if self._task is not None:
-            self._task.cancel()
+        task = self._task
+        if task is None or task.done():
+            return
+        task.cancel()
+        if not self._is_running:  # before its first step, which it will not take
+            self._is_running = True
+            self._error = asyncio.CancelledError()
+            self._ended(self)
+
+    def resume(self) -> None:
+        """Continue the caller, now that it is over. Called in the caller's loop, if it has one."""
+        raise NotImplementedError
 
     async def _run(self) -> None:
+        self._is_running = True
         try:
             self._value = await self._function()
         except BaseException as error:  # noqa: BLE001 - raised in the waiting caller
             self._error = error
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():  # before its first step
-            self._error = asyncio.CancelledError()
         self._ended(self)
-        self._notify()
 
-    def _notify(self) -> None:
-        raise NotImplementedError
-
-    def _outcome(self) -> T:
+    def outcome(self) -> T:
+        """Return or raise what the coroutine did."""
         error, self._error = self._error, None
         if error is None:
             return self._value
@@ -121,59 +160,37 @@ class Call(Generic[T]):
 class BlockingCall(Call[T]):
     """A call whose caller blocks its thread until it is over."""
 
-    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - those of Call
-        super().__init__(*arguments)
+    def __init__(
+        self,
+        function: Callable[[], Coroutine[Any, Any, T]],
+        ended: Callable[[Call[Any]], None],
+    ) -> None:
+        super().__init__(function, ended)
         self._over: Future[None] = Future()
 
-    def _notify(self) -> None:
+    def resume(self) -> None:
+        """Wake the waiting thread."""
         self._over.set_result(None)
 
-    def wait(self) -> T:
-        """Return or raise what the coroutine does. An interrupted wait cancels it."""
-        try:
-            wait_for(self._over)
-        except BaseException:
-            self._post(self.cancel)
-            raise
-        return self._outcome()
+    def wait(self) -> None:
+        """Wait until the coroutine is over."""
+        wait_for(self._over)
 
 
 class AwaitedCall(Call[T]):
     """A call that a task of another event loop awaits."""
 
-    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - those of Call
-        super().__init__(*arguments)
-        self.caller = self._loop = asyncio.get_running_loop()
-        self._mailbox = _own_mailbox(self._loop)
-        self._over = False
-        self._waiter: asyncio.Future[None] | None = None
+    caller: Mailbox
+    is_over = False
+    _waiter: asyncio.Future[None] | None = None
 
-    def _notify(self) -> None:
-        with suppress(RuntimeError):  # a closed loop: nobody waits there any more
-            self._mailbox.post(self._loop, self._resume)
+    def next_wait(self) -> asyncio.Future[None]:
+        """Return a future that is done when the coroutine is over. Called in the caller's loop."""
+        self._waiter = self.caller.loop.create_future()
+        return self._waiter
 
-    def _resume(self) -> None:
-        self._over = True
+    def resume(self) -> None:
+        """Wake the waiting task."""
+        self.is_over = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    async def wait(self) -> T:
-        """Return or raise what the coroutine does.
-
-        A caller that is cancelled cancels the coroutine and waits for its end, so that nothing
-        continues on its behalf afterwards. Cancelling the caller again has the same effect.
-        """
-        cancelled: asyncio.CancelledError | None = None
-        while not self._over:
-            self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            except asyncio.CancelledError as error:
-                cancelled = error
-                self._post(self.cancel)
-            except GeneratorExit:  # the caller is being finalized and may not await
-                self._post(self.cancel)
-                raise
-        if cancelled is not None:
-            raise cancelled
-        return self._outcome()

@@ -97,7 +97,7 @@ class Lifetime:
             if self._stops_after_blocks and thread is not None and not thread.blocks:
                 thread.stop()
 
-    def _try_to_enter(self, users: int, blocks: int) -> tuple[PortalThread, bool]:
+    def _try_to_enter(self, users: int = 0, blocks: int = 0) -> tuple[PortalThread, bool]:
         """Return the thread, and whether the call was counted, which a stopping thread refuses."""
         with self._lock:
             thread = self._thread or self._started()

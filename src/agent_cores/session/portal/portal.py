@@ -91,8 +91,12 @@ class Portal(Lifetime):
             await thread.until_ended()
             thread.raise_failure()
 
-    async def await_call(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a verb in the thread for a task of another event loop."""
+    def await_call(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+        """Run a verb in the thread for a task of another event loop, which awaits this at once."""
+        thread, entered = self._try_to_enter()
+        return thread.awaited(verb) if entered else self._await_later(verb)
+
+    async def _await_later(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> T:
         thread = await self.enter_soon()
         return await thread.awaited(verb)
 

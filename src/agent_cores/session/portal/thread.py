@@ -6,11 +6,17 @@ import asyncio
 import math
 import time
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from agent_cores.session.portal.hop import AwaitedCall, BlockingCall, Call, Mailbox
+from agent_cores.session.portal.hop import (
+    AwaitedCall,
+    BlockingCall,
+    Call,
+    Mailbox,
+    Replies,
+    own_mailbox,
+)
 from agent_cores.session.process import keep_in_children, process_id
 from agent_cores.session.threads import start_thread, wait_for
 
@@ -18,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
-Loop = asyncio.AbstractEventLoop
 
 WATCH_SECONDS = 1.0
 """How often to check for callers whose event loop closed before their call ended."""
@@ -37,8 +42,8 @@ class Manager(Protocol):
 class Waiting(Protocol):
     """Work in the thread on behalf of a caller: a call, or a block that is held."""
 
-    caller: Loop | None
-    """The caller's event loop; ``None`` if a thread waits."""
+    caller: Mailbox | None
+    """The waiting event loop's; ``None`` if a thread waits."""
 
     def cancel(self) -> None:
         """Cancel it, since nobody waits for it any more."""
@@ -64,11 +69,11 @@ class PortalThread:
         self._manager = manager
         self._lock = lock
         self._notify = ended
-        self._loop: Loop | None = None
         self._failure: BaseException | None = None
         self._ended: Future[None] = Future()
         self._ended.set_running_or_notify_cancel()  # cancelling a waiter must not cancel it
-        self._mailbox = Mailbox()
+        self._mailbox: Mailbox | None = None
+        self._replies = Replies()
         self._in_flight: set[Call[Any]] = set()
         self._held: set[Waiting] = set()
         self._watching = False
@@ -80,14 +85,14 @@ class PortalThread:
     @property
     def is_here(self) -> bool:
         """Whether the caller runs in this thread's event loop."""
-        loop = self._loop
-        return loop is not None and loop is asyncio._get_running_loop()  # noqa: SLF001 - no error where there is none
+        mailbox = self._mailbox
+        return mailbox is not None and mailbox.loop is asyncio._get_running_loop()  # noqa: SLF001 - no error where there is none
 
     # ── from any thread ──────────────────────────────────────────────────────────────────────────
 
     def wait_until_made(self) -> None:
         """Wait for the loop, which takes the millisecond that a thread needs to start."""
-        if self._loop is None:
+        if self._mailbox is None:
             wait_for(self._made)
 
     def wait_until_ended(self, timeout: float | None = None) -> None:
@@ -106,22 +111,45 @@ class PortalThread:
             raise self._failure
 
     def blocking(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine function for a blocked thread. The call is already counted."""
-        call = BlockingCall[T](function, self.post, self._end)
+        """Run a coroutine function for a blocked thread. The call is already counted.
+
+        An interrupted caller cancels the coroutine.
+        """
+        call: BlockingCall[T] = BlockingCall(function, self._end)
         self.post(partial(self._begin, call))
-        return call.wait()
+        try:
+            call.wait()
+        except BaseException:
+            self.post(call.cancel)
+            raise
+        return call.outcome()
 
     async def awaited(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine function for a task of another loop. The call is already counted."""
-        call = AwaitedCall[T](function, self.post, self._end)
+        """Run a coroutine function for a task of another loop. The call is already counted.
+
+        A caller that is cancelled cancels the coroutine and waits for its end, so that nothing
+        continues on its behalf afterwards. Cancelling the caller again has the same effect.
+        """
+        call: AwaitedCall[T] = AwaitedCall(function, self._end, own_mailbox())
         self.post(partial(self._begin, call))
-        return await call.wait()
+        cancelled: asyncio.CancelledError | None = None
+        while not call.is_over:
+            try:
+                await call.next_wait()
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self.post(call.cancel)
+            except GeneratorExit:  # the caller is being finalized and may not await
+                self.post(call.cancel)
+                raise
+        if cancelled is not None:
+            raise cancelled
+        return call.outcome()
 
     def post(self, callback: Callable[[], None]) -> None:
         """Schedule a call in the loop; no effect once the thread has ended."""
-        if self._loop is not None:
-            with suppress(RuntimeError):
-                self._mailbox.post(self._loop, callback)
+        if self._mailbox is not None:
+            self._mailbox.post(callback)
 
     def stop(self, *, within: float | None = None) -> None:
         """End the thread once no call is in flight, or after that many seconds.
@@ -155,6 +183,10 @@ class PortalThread:
 
     def _end(self, call: Call[Any]) -> None:
         self._in_flight.discard(call)
+        if call.caller is None:
+            call.resume()
+        else:
+            self._replies.add(call.caller, call.resume)
         self.leave()
 
     def leave(self) -> None:
@@ -170,7 +202,7 @@ class PortalThread:
         everything: tuple[Waiting, ...] = (*self._in_flight, *self._held)
         waiting = [one for one in everything if one.caller is not None]
         for one in waiting:
-            if one.caller is not None and one.caller.is_closed():
+            if one.caller is not None and one.caller.loop.is_closed():
                 one.cancel()
         self._watching = bool(waiting)
         if waiting:
@@ -189,23 +221,27 @@ class PortalThread:
             return self.stopping and (not self.calls or time.monotonic() >= self._patience_ends)
 
     async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._woken = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        self._mailbox = Mailbox(loop)
+        self._woken = loop.create_future()
         self.starting = asyncio.Lock()
         self._made.set_result(None)
         try:
             while not self._may_end():
                 await self._woken
-                self._woken = self._loop.create_future()
+                self._woken = loop.create_future()
             await self._manager.shutdown()
         finally:
             with self._lock:
                 self.stopping = self.gone = True
+            for call in tuple(self._in_flight):  # at exit, if its patience has ended
+                call.cancel()
 
     def _work(self) -> None:
         try:
             asyncio.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the thread
             self._failure = error
+        self._replies.send()
         self._notify()
         self._ended.set_result(None)

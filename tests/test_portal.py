@@ -1,0 +1,81 @@
+"""How calls from other event loops reach a portal's thread, and how their results return."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agent_cores.session.portal import Portal
+
+
+class Nothing:
+    """A manager with nothing to start or stop."""
+
+    async def initialize(self) -> None: ...
+
+    async def shutdown(self) -> None: ...
+
+
+@pytest.fixture
+async def portal() -> AsyncIterator[Portal]:
+    portal = Portal(Nothing(), after_fork=lambda: None)
+    await portal.await_initialize()
+    yield portal
+    async with asyncio.timeout(10):
+        await portal.await_shutdown()
+
+
+async def test_results_of_one_iteration_wake_the_waiting_loop_once(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()  # of the portal's loop, where everything waits for it
+    all_wait = threading.Event()
+    running = 0
+
+    async def wait() -> None:
+        nonlocal running
+        running += 1
+        if running == len(calls):
+            all_wait.set()
+        await gate.wait()
+
+    async def open_gate() -> None:
+        asyncio.get_running_loop().call_soon(gate.set)
+
+    loop = asyncio.get_running_loop()
+    calls = [asyncio.create_task(portal.await_call(wait)) for _ in range(100)]
+    await asyncio.to_thread(all_wait.wait, 10)
+    wake, wakes = loop.call_soon_threadsafe, []
+
+    def counted(*args: object) -> object:
+        wakes.append(threading.current_thread())
+        return wake(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    await asyncio.gather(portal.await_call(open_gate), *calls)
+    assert 1 <= len(wakes) <= 2  # for what opened the gate, and for the hundred
+
+
+async def test_a_call_cancelled_before_its_first_step_never_runs(portal: Portal) -> None:
+    released, ran = threading.Event(), []
+
+    async def block_the_loop() -> None:
+        released.wait(10)
+
+    async def run() -> None:
+        ran.append(1)
+
+    blocking = asyncio.create_task(portal.await_call(block_the_loop))
+    await asyncio.sleep(0.05)
+    cancelled = asyncio.create_task(portal.await_call(run))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.sleep(0)
+    released.set()
+    await blocking
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    assert not ran
