@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import AsyncIterator
 
@@ -79,3 +80,21 @@ async def test_a_call_cancelled_before_its_first_step_never_runs(portal: Portal)
     with pytest.raises(asyncio.CancelledError):
         await cancelled
     assert not ran
+
+
+def test_a_thread_that_cannot_make_its_loop_says_so_and_the_next_call_starts_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    portal = Portal(Nothing(), after_fork=lambda: None)
+
+    def none_left() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as full:
+        full.setattr(asyncio, "new_event_loop", none_left)
+        full.setattr(asyncio.events, "new_event_loop", none_left)
+        with pytest.raises(OSError, match="Too many open files"):
+            portal.initialize()
+    portal.initialize()
+    portal.shutdown()
+    assert portal.is_over

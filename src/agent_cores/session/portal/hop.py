@@ -24,65 +24,52 @@ Loop = asyncio.AbstractEventLoop
 
 
 class Mailbox:
-    """Passes callbacks from any thread to one event loop, which calls them in order.
+    """Passes callbacks between event loops: those for one loop, and those that it sends to others.
 
-    One wake-up serves all queued callbacks, since each is a system call that releases the GIL.
+    A wake-up is a system call that hands the GIL to the loop that it wakes. One serves all queued
+    callbacks, and a loop wakes another at most once in each of its iterations.
     """
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self._callbacks: deque[Callable[[], None]] = deque()
-        self._woken = False
+        self._is_woken = False
+        self._to_wake: set[Mailbox] = set()
 
     def post(self, callback: Callable[[], None]) -> None:
-        """Schedule a callback in the loop; no effect once it is closed."""
-        self.add(callback)
+        """Have the loop call this soon; no effect once it is closed. Called in any thread."""
+        self._callbacks.append(callback)
         self.wake()
 
-    def add(self, callback: Callable[[], None]) -> None:
-        """Queue a callback until ``wake``, or until somebody else wakes the loop."""
-        self._callbacks.append(callback)
+    def send(self, callback: Callable[[], None], to: Mailbox) -> None:
+        """Have another loop call this, after this loop's iteration. Called in this loop."""
+        to._callbacks.append(callback)
+        if not self._to_wake:
+            self.loop.call_soon(self.flush)
+        self._to_wake.add(to)
+
+    def flush(self) -> None:
+        """Wake the loops that something was sent to."""
+        mailboxes, self._to_wake = self._to_wake, set()
+        for mailbox in mailboxes:
+            mailbox.wake()
 
     def wake(self) -> None:
         """Have the loop call what is queued; no effect once it is closed."""
-        if not self._woken:
-            self._woken = True
+        if not self._is_woken:
+            self._is_woken = True
             with suppress(RuntimeError):  # it is closed
                 self.loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         # This order matters: a callback posted after the flag is cleared wakes the loop again.
-        self._woken = False
+        self._is_woken = False
         for _ in range(len(self._callbacks)):
             self._callbacks.popleft()()
 
 
-class Replies:
-    """Results on their way to the loops that wait for them, sent from one event loop.
-
-    They are sent once an iteration: a wake-up hands the GIL to the loop that it wakes, and the
-    results that follow would each wait for it and wake that loop again.
-    """
-
-    def __init__(self) -> None:
-        self._mailboxes: set[Mailbox] = set()
-
-    def add(self, mailbox: Mailbox, resume: Callable[[], None]) -> None:
-        """Queue one reply, which is sent in the running loop's next iteration."""
-        mailbox.add(resume)
-        if not self._mailboxes:
-            asyncio.get_running_loop().call_soon(self.send)
-        self._mailboxes.add(mailbox)
-
-    def send(self) -> None:
-        """Wake every loop that has a reply."""
-        mailboxes, self._mailboxes = self._mailboxes, set()
-        for mailbox in mailboxes:
-            mailbox.wake()
-
-
 _own = threading.local()
-"""``mailbox``: where results return to the event loop that this thread ran last."""
+"""``mailbox``: that of the event loop that this thread ran last."""
 
 
 def own_mailbox() -> Mailbox:

@@ -108,7 +108,12 @@ class Lifetime:
                 self._users += users
                 if users:
                     self._stops_after_blocks = False
-        thread.wait_until_made()
+        try:
+            thread.wait_until_made()
+        except BaseException:
+            with self._lock:
+                self._users -= users
+            raise
         return thread, entered
 
     def _started(self) -> PortalThread:

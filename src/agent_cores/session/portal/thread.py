@@ -14,7 +14,6 @@ from agent_cores.session.portal.hop import (
     BlockingCall,
     Call,
     Mailbox,
-    Replies,
     own_mailbox,
 )
 from agent_cores.session.process import keep_in_children, process_id
@@ -64,7 +63,7 @@ class PortalThread:
     ) -> None:
         self.process_id: int = process_id()
         self.calls = self.blocks = 0
-        self.stopping = self.gone = self.initialized = False
+        self.is_made = self.stopping = self.gone = self.initialized = False
         self.starting: asyncio.Lock
         self._manager = manager
         self._lock = lock
@@ -72,8 +71,8 @@ class PortalThread:
         self._failure: BaseException | None = None
         self._ended: Future[None] = Future()
         self._ended.set_running_or_notify_cancel()  # cancelling a waiter must not cancel it
-        self._mailbox: Mailbox | None = None
-        self._replies = Replies()
+        self._mailbox: Mailbox
+        self._woken: asyncio.Future[None]
         self._in_flight: set[Call[Any]] = set()
         self._held: set[Waiting] = set()
         self._watching = False
@@ -85,14 +84,16 @@ class PortalThread:
     @property
     def is_here(self) -> bool:
         """Whether the caller runs in this thread's event loop."""
-        mailbox = self._mailbox
-        return mailbox is not None and mailbox.loop is asyncio._get_running_loop()  # noqa: SLF001 - no error where there is none
+        return self.is_made and self._mailbox.loop is asyncio._get_running_loop()  # noqa: SLF001 - no error where there is none
 
     # ── from any thread ──────────────────────────────────────────────────────────────────────────
 
     def wait_until_made(self) -> None:
-        """Wait for the loop, which takes the millisecond that a thread needs to start."""
-        if self._mailbox is None:
+        """Wait for the loop, which takes the millisecond that a thread needs to start.
+
+        Raises what kept it from starting, such as ``OSError`` if too many files are open.
+        """
+        if not self.is_made:
             wait_for(self._made)
 
     def wait_until_ended(self, timeout: float | None = None) -> None:
@@ -130,8 +131,9 @@ class PortalThread:
         A caller that is cancelled cancels the coroutine and waits for its end, so that nothing
         continues on its behalf afterwards. Cancelling the caller again has the same effect.
         """
-        call: AwaitedCall[T] = AwaitedCall(function, self._end, own_mailbox())
-        self.post(partial(self._begin, call))
+        mailbox = own_mailbox()
+        call: AwaitedCall[T] = AwaitedCall(function, self._end, mailbox)
+        mailbox.send(partial(self._begin, call), to=self._mailbox)
         cancelled: asyncio.CancelledError | None = None
         while not call.is_over:
             try:
@@ -148,7 +150,7 @@ class PortalThread:
 
     def post(self, callback: Callable[[], None]) -> None:
         """Schedule a call in the loop; no effect once the thread has ended."""
-        if self._mailbox is not None:
+        if self.is_made:
             self._mailbox.post(callback)
 
     def stop(self, *, within: float | None = None) -> None:
@@ -186,7 +188,7 @@ class PortalThread:
         if call.caller is None:
             call.resume()
         else:
-            self._replies.add(call.caller, call.resume)
+            self._mailbox.send(call.resume, to=call.caller)
         self.leave()
 
     def leave(self) -> None:
@@ -221,10 +223,11 @@ class PortalThread:
             return self.stopping and (not self.calls or time.monotonic() >= self._patience_ends)
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()  # made here: gevent's sockets belong to one thread
         self._mailbox = Mailbox(loop)
         self._woken = loop.create_future()
         self.starting = asyncio.Lock()
+        self.is_made = True
         self._made.set_result(None)
         try:
             while not self._may_end():
@@ -239,9 +242,14 @@ class PortalThread:
 
     def _work(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner() as runner:
+                runner.get_loop()  # fails before there is a coroutine
+                runner.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the thread
             self._failure = error
-        self._replies.send()
+        if self.is_made:
+            self._mailbox.flush()
         self._notify()
+        if not self.is_made:
+            self._made.set_exception(self._failure or RuntimeError("the thread did not start"))
         self._ended.set_result(None)
