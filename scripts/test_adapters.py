@@ -80,7 +80,7 @@ def _run(name: str, arguments: list[str]) -> bool:
 
 
 def _made(name: str) -> tuple[Path, str]:
-    """Return the environment's Python, and what pip said if it could not be made."""
+    """Return the environment's Python, and what went wrong if it could not be made."""
     folder = ENVIRONMENTS / name
     python, stamp = folder / "bin" / "python", folder / "made"
     requirements = REQUIREMENTS / f"{name}.txt"
@@ -89,17 +89,26 @@ def _made(name: str) -> tuple[Path, str]:
     if stamp.is_file() and stamp.read_text() == wanted:
         return python, ""
     shutil.rmtree(folder, ignore_errors=True)
-    install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    run = [sys.executable, "-m"]
+    problem = _make(folder, requirements, [*run, "uv", "pip", "install", "--python", str(python)])
+    if problem:  # uv reads no settings of pip, such as its index
+        problem = _make(folder, requirements, [*run, "pip", "--python", str(python), "install"])
+    if not problem:
+        stamp.write_text(wanted)
+    return python, problem
+
+
+def _make(folder: Path, requirements: Path, install: list[str]) -> str:
+    """Make an environment; return what went wrong, if anything."""
     for command in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [*install, "--requirement", str(requirements)],
-        [*install, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)],
+        [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)],
+        [*install, "--quiet", "--requirement", str(requirements)],
+        [*install, "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            return python, done.stderr or done.stdout
-    stamp.write_text(wanted)
-    return python, ""
+            return done.stderr or done.stdout
+    return ""
 
 
 if __name__ == "__main__":
