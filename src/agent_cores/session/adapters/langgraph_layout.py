@@ -156,12 +156,12 @@ def checkpoint_messages(record: Record, carried: Carried) -> list[Draft]:
     return [head, *more, *rest]
 
 
-def value_messages(namespace: str, values: Iterable[Value]) -> list[Draft]:
+def value_messages(namespace: str, values: Sequence[Value]) -> list[Draft]:
     """Return the messages of values: channel, version and value of each.
 
     They carry a mark of their own, so that adding a value that is stored is a conflict.
     """
-    mark = secrets.token_hex(6)
+    mark = secrets.token_hex(6) if values else ""
     messages: list[Draft] = []
     for channel, version, value in values:
         name = value_id(namespace, channel, version)
