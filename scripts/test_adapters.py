@@ -3,9 +3,9 @@
     python scripts/test_adapters.py [ENVIRONMENT …] [-- ARGUMENTS OF PYTEST]
 
 A file ``requirements/adapters/NAME.txt`` is an environment: everything that is installed there, at
-exact versions. It runs ``tests/adapters/NAME``; so does ``NAME-oldest.txt``, with the oldest
-release of the framework that is supported. The environments are in ``.venv-adapters`` and are made
-again when their file changes.
+exact versions. It runs ``tests/adapters/NAME`` on every store; ``NAME-oldest.txt``, with the oldest
+release of the framework that is supported, on those that need no server. The environments are in
+``.venv-adapters`` and are made again when their file changes.
 """
 
 from __future__ import annotations
@@ -66,9 +66,11 @@ def _run(name: str, arguments: list[str]) -> bool:
         print(f"── {name}: cannot be made\n{problem}", flush=True)
         return False
     tests = f"tests/adapters/{name.removesuffix('-oldest')}"
+    stores = {"ADAPTER_STORES": "memory,sqlite"} if name.endswith("-oldest") else {}
     done = subprocess.run(
         [str(python), "-m", "pytest", tests, *arguments],
         cwd=ROOT,
+        env={**os.environ, **stores},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -80,7 +82,7 @@ def _run(name: str, arguments: list[str]) -> bool:
 
 
 def _made(name: str) -> tuple[Path, str]:
-    """Return the environment's Python, and what pip said if it could not be made."""
+    """Return the environment's Python, and what went wrong if it could not be made."""
     folder = ENVIRONMENTS / name
     python, stamp = folder / "bin" / "python", folder / "made"
     requirements = REQUIREMENTS / f"{name}.txt"
@@ -89,17 +91,26 @@ def _made(name: str) -> tuple[Path, str]:
     if stamp.is_file() and stamp.read_text() == wanted:
         return python, ""
     shutil.rmtree(folder, ignore_errors=True)
-    install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    run = [sys.executable, "-m"]
+    problem = _make(folder, requirements, [*run, "uv", "pip", "install", "--python", str(python)])
+    if problem:  # uv reads no settings of pip, such as its index
+        problem = _make(folder, requirements, [*run, "pip", "--python", str(python), "install"])
+    if not problem:
+        stamp.write_text(wanted)
+    return python, problem
+
+
+def _make(folder: Path, requirements: Path, install: list[str]) -> str:
+    """Make an environment; return what went wrong, if anything."""
     for command in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [*install, "--requirement", str(requirements)],
-        [*install, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)],
+        [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)],
+        [*install, "--quiet", "--requirement", str(requirements)],
+        [*install, "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            return python, done.stderr or done.stdout
-    stamp.write_text(wanted)
-    return python, ""
+            return done.stderr or done.stdout
+    return ""
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """What the tests of every adapter share: the stores, each empty.
 
 ``make test-adapters`` runs each folder in an environment of its own, with its framework. Elsewhere
-a folder whose framework is not installed is left out.
+a folder whose framework is not installed is left out. ``ADAPTER_STORES`` names the stores to test.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent_cores.session import SessionManager, SessionSettings
-from tests.servers import postgres, redis
+from tests.servers import mariadb, postgres, redis
 
 FRAMEWORKS = {
     "claude_agent_sdk": "claude_agent_sdk",
@@ -35,7 +36,7 @@ def _is_missing(module: str) -> bool:
 
 collect_ignore = [folder for folder, module in FRAMEWORKS.items() if _is_missing(module)]
 
-STORES = ("memory", "sqlite", "valkey", "postgres")
+STORES = os.environ.get("ADAPTER_STORES", "memory,sqlite,valkey,postgres,mariadb").split(",")
 
 
 @pytest.fixture(params=STORES)
@@ -52,6 +53,9 @@ def url_of(store: str, folder: Path) -> str:
         return f"sqlite:///{folder / 'sessions.db'}"
     if store == "valkey":
         return redis.empty_store(redis.shared_valkey().url)
+    if store == "mariadb":
+        return mariadb.reused_store()
+    assert store == "postgres", f"ADAPTER_STORES names {store}"
     return postgres.reused_store(postgres.shared_server().url())
 
 

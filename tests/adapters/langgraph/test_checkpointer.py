@@ -259,16 +259,17 @@ async def test_what_nobody_refers_to_is_removed(
     saver: SessionSaver, manager: SessionManager, store_url: str
 ) -> None:
     count = 1_050 if store_url.startswith(("memory", "sqlite")) else 110  # more than a page
-    config = THREAD
+    config, made = THREAD, checkpoint()
     for n in range(count):
-        config = await put(saver, config, checkpoint(n=n), run_id=f"run-{n % 2}")
+        made = checkpoint(n="x" * 1_000 + str(n), small=n)
+        config = await put(saver, config, made, run_id=f"run-{n % 2}")
         if n % 100 == 0:
             await saver.aput_writes(config, [("a", n)], "task")
     await saver.adelete_for_runs(["run-0"])
     assert len([each async for each in saver.alist(THREAD)]) == count // 2
     await saver.aprune(["talk"])
     [left] = [each async for each in saver.alist(THREAD)]
-    assert left.checkpoint["channel_values"] == {"n": count - 1}
+    assert left.checkpoint["channel_values"] == made["channel_values"]
     stored = await manager.get_session_messages("langgraph-data:ann:talk", "ann", 1000)
     assert len(stored) == 1
     await saver.adelete_thread("talk")
@@ -294,7 +295,7 @@ async def test_a_thread_that_somebody_else_made_is_neither_read_nor_written(
     saver: SessionSaver, manager: SessionManager
 ) -> None:
     other = SessionSaver(manager, user_id="eve")
-    await put(other, THREAD, checkpoint(forged=True))
+    await put(other, THREAD, checkpoint(forged="x" * 2_000))
     stored: Any = []
     for kind in ("langgraph-data", "langgraph"):
         name = f"{kind}:ann:talk"
@@ -363,7 +364,7 @@ async def _step(saver: Any, step: tuple[Any, ...], parent: str | None) -> None:
         config: Any = {"configurable": {"thread_id": "talk", "checkpoint_ns": namespace}}
         if parent:
             config["configurable"]["checkpoint_id"] = parent
-        made = checkpoint(name, v=value)
+        made = checkpoint(name, v=str(value) * (2_000 if value % 2 else 1))
         made["ts"], made["channel_versions"] = "", {"v": f"{value}.0"}
         await put(saver, config, made, step=value)
     elif kind == "writes":

@@ -19,6 +19,11 @@ from tests.adapters.langgraph.stepped import interleaved
 THREAD: Any = {"configurable": {"thread_id": "talk", "checkpoint_ns": ""}}
 
 
+def value(number: int, large: bool) -> Any:
+    """Return one that comes with its checkpoint, or one that does not."""
+    return [number, "x" * 2_000] if large else number
+
+
 async def put(
     saver: SessionSaver, parent: Any, run: str = "run", deltas: Any = None, **new: Any
 ) -> Any:
@@ -56,7 +61,7 @@ async def has_ancestors(saver: SessionSaver, config: Any) -> bool:
     return True
 
 
-async def run_from(saver: SessionSaver, config: Any, deltas: dict[str, Any]) -> Any:
+async def run_from(saver: SessionSaver, config: Any, deltas: dict[str, Any], *, large: bool) -> Any:
     """Put two checkpoints after one; return the config of the last, ``None`` if there is none."""
     read = await saver.aget_tuple(config)
     if read is None:
@@ -66,7 +71,7 @@ async def run_from(saver: SessionSaver, config: Any, deltas: dict[str, Any]) -> 
     for n in range(10, 12):
         made = empty_checkpoint()
         made["id"] = str(uuid6())
-        values["c"], versions["c"] = n, f"c.{made['id']}"
+        values["c"], versions["c"] = value(n, large), f"c.{made['id']}"
         made["channel_values"], made["channel_versions"] = dict(values), dict(versions)
         metadata: Any = {"run_id": "new", "counters_since_delta_snapshot": deltas}
         config = await saver.aput(config, made, metadata, {"c": versions["c"]})
@@ -88,24 +93,29 @@ def in_turns(turns: list[int]) -> list[int]:
 TURNS = st.lists(st.integers(1, 12), max_size=5)
 
 
-@given(turns=TURNS, fork=st.integers(0, 2), prunes=st.booleans(), has_delta=st.booleans())
+@given(
+    turns=TURNS,
+    fork=st.integers(0, 2),
+    prunes=st.booleans(),
+    has_delta=st.booleans(),
+    large=st.lists(st.booleans(), min_size=3, max_size=3),
+)
 @settings(max_examples=60)
 async def test_no_order_of_calls_loses_a_value(
-    turns: list[int],
-    fork: int,
-    prunes: bool,
-    has_delta: bool,
+    turns: list[int], fork: int, prunes: bool, has_delta: bool, large: list[bool]
 ) -> None:
     async with SessionManager("memory://") as manager:
         saver = SessionSaver(manager, user_id="ann")
         deltas: Any = {"d": (1, 1)} if has_delta else {}
-        parents = [await put(saver, THREAD, "old", deltas, a=1, b=1)]
+        parents = [
+            await put(saver, THREAD, "old", deltas, a=value(1, large[0]), b=value(1, large[1]))
+        ]
         for n in range(2, 4):
-            parents.append(await put(saver, parents[-1], "old", deltas, a=n))
+            parents.append(await put(saver, parents[-1], "old", deltas, a=value(n, large[0])))
         last, removed = await interleaved(
             manager,
             in_turns(turns),
-            lambda other: run_from(other, parents[fork], deltas),
+            lambda other: run_from(other, parents[fork], deltas, large=large[2]),
             lambda other: remove(other, prunes=prunes),
         )
         assert removed is None

@@ -15,7 +15,7 @@ from langgraph.checkpoint.base.id import uuid6
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.langgraph import SessionSaver
 from tests.adapters.langgraph.stepped import interleaved
-from tests.adapters.langgraph.test_removal import THREAD, all_values, put
+from tests.adapters.langgraph.test_removal import THREAD, all_values, put, value
 
 COPY: Any = {"configurable": {"thread_id": "copy", "checkpoint_ns": ""}}
 
@@ -144,19 +144,21 @@ async def test_what_an_editor_adds_is_no_checkpoint(
     assert len([each async for each in saver.alist(THREAD)]) == 1
 
 
-@given(turns=st.lists(st.integers(1, 10), max_size=4), deletes=st.booleans())
+@given(turns=st.lists(st.integers(1, 10), max_size=4), deletes=st.booleans(), large=st.booleans())
 @settings(max_examples=40)
-async def test_no_order_of_calls_leaves_half_a_checkpoint(turns: list[int], deletes: bool) -> None:
+async def test_no_order_of_calls_leaves_half_a_checkpoint(
+    turns: list[int], deletes: bool, large: bool
+) -> None:
     async with SessionManager("memory://") as manager:
         saver = SessionSaver(manager, user_id="ann")
-        parent = await put(saver, THREAD, a=1, b=1)
+        parent = await put(saver, THREAD, a=value(1, large), b=1)
 
         async def run(other: SessionSaver) -> None:
             found = await other.aget_tuple(parent)
             if found is not None:
                 made: Any = {**found.checkpoint, "id": str(uuid6())}
                 made["channel_versions"] = {**made["channel_versions"], "c": "1"}
-                made["channel_values"] = {**made["channel_values"], "c": 1}
+                made["channel_values"] = {**made["channel_values"], "c": value(1, large)}
                 config = await other.aput(parent, made, {}, {"c": "1"})
                 await other.aput_writes(config, [("a", 1)], "task")
 

@@ -29,7 +29,9 @@ def id_of(text: str) -> str:
 
 def id_of_parts(*parts: str) -> str:
     """Return one id for several texts, in their order, joined by colons."""
-    return _shortened(":".join(_escaped(part, _PART) for part in parts))
+    if _PART.search("".join(parts)) is None:
+        return _shortened(":".join([part or _EMPTY for part in parts]))
+    return _shortened(":".join([_escaped(part, _PART) for part in parts]))
 
 
 def user_id_of(text: str) -> str:

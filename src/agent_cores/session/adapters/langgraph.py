@@ -23,9 +23,9 @@ from agent_cores.session.adapters.langgraph_copy import copy_thread
 from agent_cores.session.adapters.langgraph_data import MissingPieceError, Wanted
 from agent_cores.session.adapters.langgraph_delta import delta_history
 from agent_cores.session.adapters.langgraph_known import Known
-from agent_cores.session.adapters.langgraph_layout import EMPTY, TAG, Record, Version, Write
+from agent_cores.session.adapters.langgraph_layout import EMPTY, TAG, Record, Value, Version, Write
 from agent_cores.session.adapters.langgraph_removal import Entry, Removal, entry_of
-from agent_cores.session.adapters.langgraph_thread import Put, Thread, Value
+from agent_cores.session.adapters.langgraph_thread import Put, Thread
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.session_manager import get_session_manager
 
@@ -119,7 +119,7 @@ class SessionSaver(BlockingMethods):
 
         deltas = metadata.get("counters_since_delta_snapshot") or {}
         needs_parent = any(channel not in values for channel in deltas)
-        put = Put(record, stored(new_versions), whole, needs_parent)
+        put = Put(record, _versions(checkpoint), stored(new_versions), whole, needs_parent)
         await self._thread(config).put(put)
         return _config(thread_id, namespace, checkpoint["id"])
 
@@ -319,7 +319,7 @@ class SessionSaver(BlockingMethods):
         except MissingPieceError:
             await thread.check_removed(record)
             return None
-        if not found.is_whole and not await thread.log.has(record):
+        if not found.is_sure and not await thread.log.has(record):
             return None
         checkpoint["channel_values"] = {
             channel: self.serde.loads_typed(value) for channel, value in found.values.items()
@@ -374,7 +374,7 @@ async def _one(record: Record | None) -> AsyncGenerator[Record]:
         yield record
 
 
-def _versions(checkpoint: dict[str, Any]) -> list[Version]:
+def _versions(checkpoint: Mapping[str, Any]) -> list[Version]:
     return [(channel, str(version)) for channel, version in checkpoint["channel_versions"].items()]
 
 

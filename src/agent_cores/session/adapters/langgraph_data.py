@@ -6,6 +6,7 @@ changed. A reader asks for the slots of a window, and for the doors that say whe
 
 from __future__ import annotations
 
+import base64
 import random
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +19,7 @@ from agent_cores.session.adapters.langgraph_layout import (
     Typed,
     Version,
     Write,
+    carried_in,
     door_id,
     parts,
     pieces_of,
@@ -33,7 +35,7 @@ from agent_cores.session.adapters.langgraph_messages import Messages, backoff
 from agent_cores.session.errors import ConflictError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent_cores.session.adapters.langgraph_known import Known
     from agent_cores.session.models.message import Message
@@ -49,13 +51,23 @@ class Wanted(NamedTuple):
     record: Record
     versions: Sequence[Version]
 
+    @property
+    def names(self) -> Mapping[Version, str]:
+        """The ids of the values that the checkpoint does not carry itself."""
+        carried = carried_in(self.record.checkpoint)
+        return {
+            version: value_id(self.record.namespace, *version)
+            for version in self.versions
+            if version not in carried
+        }
+
 
 class Found(NamedTuple):
-    """What is stored of it; ``is_whole`` if every version has a value."""
+    """What is stored of it; ``is_sure`` if nothing of it can have been removed meanwhile."""
 
     values: Mapping[str, Typed]
     writes: Sequence[Write]
-    is_whole: bool
+    is_sure: bool
 
 
 class MissingPieceError(Exception):
@@ -90,26 +102,25 @@ class Data(Messages):
 
     async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
         """Return what checkpoints refer to: one round trip, more if there are many writes."""
-        names = {
-            name
-            for each in wanted
-            for name in (
-                *(value_id(each.record.namespace, *version) for version in each.versions),
-                *_first_names(each.record.id),
-            )
-        }
+        ids = [each.names for each in wanted]
+        names = {name for each in ids for name in each.values()}
+        names.update(name for each in wanted for name in _first_names(each.record.id))
         stored = await self.fetch(names)
         calls = [
             sorted((await self._slots(each.record.id, stored)).values(), key=lambda call: call.seq)
             for each in wanted
         ]
         heads: list[Message] = []
-        for each, made in zip(wanted, calls, strict=True):
-            heads += [stored[name] for name in _value_ids(each) if name in stored]
+        for each, made in zip(ids, calls, strict=True):
+            heads += [stored[name] for name in each.values() if name in stored]
             heads += made
         contents: list[Any] = [each.content for each in heads]
-        typed = iter(await self.typed(contents))
-        return [_found(each, stored, made, typed) for each, made in zip(wanted, calls, strict=True)]
+        typed = await self.typed(contents)
+        found = {message.id: value for message, value in zip(heads, typed, strict=True)}
+        return [
+            _found(each, names, made, found)
+            for each, names, made in zip(wanted, ids, calls, strict=True)
+        ]
 
     async def typed(self, contents: Sequence[Mapping[str, Any]]) -> list[Typed]:
         """Return values, those in several pieces put together; ``MissingPieceError``."""
@@ -160,21 +171,22 @@ def _doors(of: str, slot: int) -> list[Draft]:
     ]
 
 
-def _value_ids(wanted: Wanted) -> list[str]:
-    return [value_id(wanted.record.namespace, *version) for version in wanted.versions]
-
-
 def _found(
-    wanted: Wanted, stored: Mapping[str, Message], calls: Sequence[Message], typed: Iterator[Typed]
+    wanted: Wanted, names: Mapping[Version, str], calls: Sequence[Message], stored: dict[str, Typed]
 ) -> Found:
-    values: dict[str, Typed] = {}
-    is_whole = True
-    for (channel, _), name in zip(wanted.versions, _value_ids(wanted), strict=True):
-        if name not in stored:
-            is_whole = False
-            continue
-        value: Typed = next(typed)
-        if value[0] != EMPTY:
-            values[channel] = value
+    versions = {
+        version: (kind, base64.b64decode(text))
+        for version, (kind, text) in carried_in(wanted.record.checkpoint).items()
+    }
+    versions.update((version, stored[name]) for version, name in names.items() if name in stored)
+    values = {
+        version[0]: versions[version]
+        for version in wanted.versions
+        if version in versions and versions[version][0] != EMPTY
+    }
     contents: list[Any] = [each.content for each in calls]
-    return Found(values, writes_of((each["replace"], next(typed)) for each in contents), is_whole)
+    writes = writes_of(
+        (content["replace"], stored[each.id]) for each, content in zip(calls, contents, strict=True)
+    )
+    is_whole = all(version in versions for version in wanted.versions)
+    return Found(values, writes, is_sure=is_whole and bool(names or writes))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from agent_cores.session.adapters.langgraph_layout import Record
+    from agent_cores.session.adapters.langgraph_layout import Carried, Record
 
 _MOST = 10_000
 _MOST_NAMESPACES = 1_000
+
+
+class Tip(NamedTuple):
+    """The greatest checkpoint of a namespace, and the values that it carries."""
+
+    checkpoint_id: str
+    carried: Carried
 
 
 class _Log:
@@ -17,7 +24,7 @@ class _Log:
     def __init__(self, seq: int) -> None:
         self.last_seq = seq
         self.is_whole = seq == 1
-        self.tips: dict[str, str] = {}
+        self.tips: dict[str, Tip] = {}
 
 
 class Known:
@@ -26,6 +33,7 @@ class Known:
     def __init__(self) -> None:
         self._opened: set[str] = set()
         self._logs: dict[str, _Log] = {}
+        self._tips = 0
         self._slots: dict[str, int] = {}
 
     def is_open(self, session_id: str) -> bool:
@@ -38,28 +46,34 @@ class Known:
             self._opened.clear()
         self._opened.add(session_id)
 
-    def followed_by(self, log: str, record: Record) -> int | None:
-        """Return the last seq of a log, if only this saver has put into it since the parent.
+    def followed_by(self, log: str, record: Record) -> tuple[int, Carried] | None:
+        """Return the last seq of a log, and what the parent carries.
 
-        The parent must also be the greatest of its namespace; ``None`` if that is not known.
+        Only this saver must have put into it since the parent, and the parent must be the greatest
+        of its namespace; ``None`` if that is not known.
         """
         known = self._logs.get(log)
         if known is None:
             return None
         tip = known.tips.get(record.namespace)
         if tip is None:
-            return known.last_seq if known.is_whole and record.parent_id is None else None
-        return known.last_seq if tip == record.parent_id and tip < record.checkpoint_id else None
+            return (known.last_seq, {}) if known.is_whole and record.parent_id is None else None
+        if tip.checkpoint_id == record.parent_id and record.parent_id < record.checkpoint_id:
+            return known.last_seq, tip.carried
+        return None
 
-    def put(self, log: str, record: Record, seq: int) -> None:
+    def put(self, log: str, record: Record, carried: Carried, seq: int) -> None:
         """Note a checkpoint of this saver that is the greatest of its namespace."""
         known = self._logs.get(log)
         if known is None or known.last_seq != seq - 1 or len(known.tips) >= _MOST_NAMESPACES:
-            if len(self._logs) >= _MOST:
-                self._logs.clear()
+            self.forget_log(log)
             known = self._logs[log] = _Log(seq)
         known.last_seq = seq
-        known.tips[record.namespace] = record.checkpoint_id
+        self._tips += record.namespace not in known.tips
+        known.tips[record.namespace] = Tip(record.checkpoint_id, carried)
+        if self._tips > _MOST:
+            self._logs.clear()
+            self._tips = 0
 
     def slot(self, of: str) -> int:
         """Return a slot of a checkpoint after those that this saver has used."""
@@ -73,10 +87,11 @@ class Known:
 
     def forget_log(self, log: str) -> None:
         """Forget what was put into a log."""
-        self._logs.pop(log, None)
+        known = self._logs.pop(log, None)
+        self._tips -= len(known.tips) if known is not None else 0
 
     def forget(self, *session_ids: str) -> None:
         """Forget a thread that is gone."""
         self._opened.difference_update(session_ids)
         for session_id in session_ids:
-            self._logs.pop(session_id, None)
+            self.forget_log(session_id)

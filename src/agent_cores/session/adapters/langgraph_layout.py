@@ -1,8 +1,9 @@
 """How the parts of a LangGraph thread become messages: ids, pieces, sizes. Pure functions.
 
-A thread is two sessions. The log holds a message for each checkpoint. The data holds what they
-refer to: a value for each version of a channel, and the pending writes of tasks. All are found by
-their ids. What is longer than a message holds continues in others, which the first one names.
+A thread is two sessions. The log holds a message for each checkpoint, which carries small values of
+its channels. The data holds what checkpoints refer to: a value for each other version of a channel,
+and the pending writes of tasks. All are found by their ids. What is longer than a message holds
+continues in others, which the first one names.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ WINDOWS = (0, 8, 64, 512)
 _PIECE = 900_000
 """Characters of base64 in one message: content may hold 1 MiB."""
 _PENDING = "pending"
+_CARRIED = 1_024
+"""The most characters of a value, with its name, that the message of a checkpoint carries."""
+_MOST_CARRIED = 4_096
+"""The most characters of all that it carries."""
 
 
 class Write(NamedTuple):
@@ -72,6 +77,10 @@ class Record(NamedTuple):
 
 Version = tuple[str, str]
 """A channel and its version."""
+Value = tuple[str, str, Typed]
+"""A channel, its version, and its value."""
+Carried = dict[Version, tuple[str, str]]
+"""Values in the message of a checkpoint: their types, and their bytes as base64."""
 
 _encode_writes = msgspec.msgpack.Encoder().encode
 _decode_writes = msgspec.msgpack.Decoder(list[Write]).decode
@@ -102,15 +111,44 @@ NOT_PENDING: Sequence[str] = (_PENDING,)
 """The keys of the metadata of a message that make it pending."""
 
 
-def checkpoint_messages(record: Record) -> list[Draft]:
+def carried_in(content: Mapping[str, Any]) -> Carried:
+    """Return the values that the message of a checkpoint carries."""
+    values = content.get("values", ())
+    return {(channel, version): (kind, text) for channel, version, kind, text in values}
+
+
+def carry(new: Iterable[Value], kept: Carried) -> tuple[Carried, list[Value]]:
+    """Return what a checkpoint carries: ``kept`` and small new values; and the other new values."""
+    carried, rest = dict(kept), []
+    room = _MOST_CARRIED - sum(_carried_size(*each) for each in kept.items())
+    for value in new:
+        channel, version, (kind, data) = value
+        if len(data) <= _CARRIED:
+            text = base64.b64encode(data).decode()
+            size = _carried_size((channel, version), (kind, text))
+            if size <= min(room, _CARRIED):
+                carried[channel, version] = kind, text
+                room -= size
+                continue
+        rest.append(value)
+    return carried, rest
+
+
+def _carried_size(version: Version, value: tuple[str, str]) -> int:
+    return sum(map(len, version)) + sum(map(len, value))
+
+
+def checkpoint_messages(record: Record, carried: Carried) -> list[Draft]:
     """Return the message of a checkpoint, and those with further pieces of it."""
     name = record.id
-    about = {
+    about: dict[str, Any] = {
         "of": name,
         "ns": record.namespace,
         "id": record.checkpoint_id,
         "parent": record.parent_id,
     }
+    if carried:
+        about["values"] = [[*version, *value] for version, value in carried.items()]
     head, *more = _messages("checkpoint", name, record.checkpoint, about)
     room = _PIECE - len(head["content"]["data"])
     meta, *rest = _messages("metadata", "", record.metadata, {"of": name}, room=room)
@@ -118,12 +156,12 @@ def checkpoint_messages(record: Record) -> list[Draft]:
     return [head, *more, *rest]
 
 
-def value_messages(namespace: str, values: Iterable[tuple[str, str, Typed]]) -> list[Draft]:
+def value_messages(namespace: str, values: Sequence[Value]) -> list[Draft]:
     """Return the messages of values: channel, version and value of each.
 
     They carry a mark of their own, so that adding a value that is stored is a conflict.
     """
-    mark = secrets.token_hex(6)
+    mark = secrets.token_hex(6) if values else ""
     messages: list[Draft] = []
     for channel, version, value in values:
         name = value_id(namespace, channel, version)
@@ -225,7 +263,7 @@ def size_of(message: Draft) -> int:
     content: Any = message["content"]
     size = 200 + len(content.get("data", ""))
     if "metadata" in content:
-        size += len(content["metadata"]["data"])
+        size += len(content["metadata"]["data"]) + _MOST_CARRIED
     return size
 
 

@@ -16,6 +16,7 @@ from agent_cores.session.adapters.langgraph_layout import (
     EMPTY,
     PAGE,
     Record,
+    carried_in,
     is_checkpoint,
     record_of,
     value_id,
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
 class Entry(NamedTuple):
     """A checkpoint with what decides about it.
 
-    ``deltas`` are the channels whose values are made of writes since an earlier checkpoint.
+    ``deltas`` are the channels whose values are made of writes since an earlier checkpoint,
+    ``carried`` those whose values are in its message.
     """
 
     record: Record
     versions: dict[str, str]
     deltas: frozenset[str]
+    carried: frozenset[str]
     run_id: str | None
 
     @property
@@ -155,7 +158,7 @@ class Removal:
         return {
             channel
             for channel, version in entry.versions.items()
-            if value_id(namespace, channel, version) in self._filled
+            if channel in entry.carried or value_id(namespace, channel, version) in self._filled
         }
 
     async def _read_log(self) -> None:
@@ -190,9 +193,11 @@ class Removal:
 
 def entry_of(record: Record, versions: dict[str, Any], metadata: dict[str, Any]) -> Entry:
     """Return an entry for a checkpoint, from its versions and metadata."""
+    carried = carried_in(record.checkpoint).items()
     return Entry(
         record._replace(checkpoint=None, metadata=None),
         {channel: str(version) for channel, version in versions.items()},
         frozenset(metadata.get("counters_since_delta_snapshot") or ()),
+        frozenset(channel for (channel, _), (kind, _) in carried if kind != EMPTY),
         metadata.get("run_id"),
     )

@@ -18,10 +18,15 @@ from agent_cores.session.adapters.langgraph_data import Data, MissingPieceError
 from agent_cores.session.adapters.langgraph_layout import (
     NOT_PENDING,
     TAG,
+    Carried,
     Draft,
     Record,
     Typed,
+    Value,
+    Version,
     Write,
+    carried_in,
+    carry,
     checkpoint_id,
     checkpoint_messages,
     parts,
@@ -46,18 +51,18 @@ if TYPE_CHECKING:
 
 _TRIES = 3
 """How often a put is tried before it is announced."""
-Value = tuple[str, str, Typed]
-"""A channel, its version, and its value."""
 
 
 class Put(NamedTuple):
     """A checkpoint to store.
 
-    ``new`` are the values that it adds; ``whole`` returns all that it names. ``needs_parent`` if
-    the parent cannot be missing, since values are made of what is stored with it.
+    ``new`` are the values that it adds, ``versions`` those that it names; ``whole`` returns these.
+    ``needs_parent`` if the parent cannot be missing, since values are made of what is stored with
+    it.
     """
 
     record: Record
+    versions: Sequence[Version]
     new: Sequence[Value]
     whole: Callable[[], Sequence[Value]]
     needs_parent: bool
@@ -134,18 +139,28 @@ class Thread:
             await write()
 
     async def _put(self, put: Put) -> None:
-        head, *more = checkpoint_messages(put.record)
-        last_seq = self._known.followed_by(self.log.session_id, put.record)
-        is_new = await self._add_new([*more, *value_messages(put.record.namespace, put.new)])
-        if is_new and last_seq is not None:
+        known = self._known.followed_by(self.log.session_id, put.record)
+        kept = await self._carried_by_parent(put.record) if known is None else known[1]
+        carried, rest = carry(put.new, _named(kept or {}, put.versions))
+        head, *more = checkpoint_messages(put.record, carried)
+        is_new = await self._add_new([*more, *value_messages(put.record.namespace, rest)])
+        is_new = is_new and kept is not None
+        if is_new and known is not None:
             try:
-                [stored] = await self.log.add([head], expected_last_seq=last_seq)
+                [stored] = await self.log.add([head], expected_last_seq=known[0])
             except ConflictError:
                 pass
             else:
-                self._known.put(self.log.session_id, put.record, stored.seq)
+                self._known.put(self.log.session_id, put.record, carried, stored.seq)
                 return
         await self._put_after_reading(put, head, more, is_new=is_new)
+
+    async def _carried_by_parent(self, record: Record) -> Carried | None:
+        """Return the values that the parent carries; ``None`` if it is missing."""
+        if record.parent_id is None:
+            return {}
+        parent = await self.log.record(record.namespace, record.parent_id)
+        return None if parent is None else carried_in(parent.checkpoint)
 
     async def _add_new(self, messages: Sequence[Draft]) -> bool:
         """Add messages; return whether none of them was stored before."""
@@ -184,7 +199,7 @@ class Thread:
             return False
         [stored] = await self.log.add([head], expected_last_seq=tail.last_seq)
         if stored.seq == tail.last_seq + 1:
-            self._known.put(self.log.session_id, record, stored.seq)
+            self._known.put(self.log.session_id, record, carried_in(head["content"]), stored.seq)
         return True
 
     async def _has_parent(self, record: Record, tail: Tail | None = None) -> bool:
@@ -250,6 +265,10 @@ class Thread:
             raise ConflictError(_REMOVED) from error
         finally:
             await self.log.delete([announced["id"]])
+
+
+def _named(carried: Carried, versions: Sequence[Version]) -> Carried:
+    return {version: carried[version] for version in versions if version in carried}
 
 
 _PARENT_REMOVED = "the parent of this checkpoint was removed, and with it values of its channels"

@@ -48,9 +48,12 @@ class Owner:
         if operator is not None:
             self.verbs = manager.as_operator(user_id_of(operator))
         self._user_id: UserId | None = user_id if operator is None else operator
+        self._encoded = user_id_of(self._user_id) if isinstance(self._user_id, str) else None
 
     def acting(self, context: object = None) -> Acting:
         """Return the verbs and the user id for a context of the framework."""
+        if self._encoded is not None:
+            return Acting(self.verbs, self._encoded)
         user_id = self._user_id(context) if callable(self._user_id) else self._user_id
         if not isinstance(user_id, str):
             raise ConfigurationError(f"user_id must be text, not {type(user_id).__name__}")

@@ -1,0 +1,51 @@
+"""Small values are in the message of their checkpoint, and of those that come after it."""
+# ruff: noqa: ANN401 - LangGraph's values
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.base.id import uuid6
+
+from agent_cores.session import SessionManager
+from agent_cores.session.adapters.langgraph import SessionSaver
+from tests.adapters.langgraph.test_checkpointer import THREAD, checkpoint, put
+
+
+@pytest.fixture
+def saver(manager: SessionManager) -> SessionSaver:
+    return SessionSaver(manager, user_id="ann")
+
+
+async def test_small_values_come_with_their_checkpoint(
+    saver: SessionSaver, manager: SessionManager
+) -> None:
+    config, made = THREAD, checkpoint(**{str(size): "x" * size for size in range(0, 1_500, 10)})
+    new = dict(made["channel_versions"])
+    savers = [saver, SessionSaver(manager, user_id="ann")]
+    for n in range(1, 8):
+        config = await savers[n % 3 % 2].aput(config, made, {}, new)
+        found = await saver.aget_tuple(config)
+        assert found is not None
+        assert found.checkpoint["channel_values"] == made["channel_values"]
+        new = dict.fromkeys(list(new)[n % 2 :: 2], f"later {n}")
+        values = {**made["channel_values"], **{channel: [n, channel] for channel in new}}
+        versions = {**made["channel_versions"], **new}
+        made = {**made, "id": str(uuid6()), "channel_values": values, "channel_versions": versions}
+
+
+async def test_a_put_of_small_values_is_one_write(
+    saver: SessionSaver, manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = await put(saver, THREAD, checkpoint(a=1, b=2))
+    writes: list[Any] = []
+    add = manager.add_messages
+
+    def counted(*args: Any, **options: Any) -> Any:
+        writes.append(args)
+        return add(*args, **options)
+
+    monkeypatch.setattr(manager, "add_messages", counted)
+    await put(saver, config, checkpoint(a=3, b=2))
+    assert len(writes) == 1
