@@ -42,6 +42,7 @@ check: $(VENV)/.dev  ## format, lint, types, spelling and the direction of impor
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy $(TYPED)
+	$(RUN) scripts/check_types.py
 	@echo "Checking the spelling of every file"; git ls-files -z | xargs -0 $(VENV)/bin/codespell
 	$(VENV)/bin/lint-imports --no-logo
 

@@ -143,7 +143,8 @@ class AwaitedCall(Call[T]):
 
     def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - those of Call
         super().__init__(*arguments)
-        self.caller = self._loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
+        self.caller: Loop | None = self._loop
         self._mailbox = _own_mailbox(self._loop)
         self._over = False
         self._waiter: asyncio.Future[None] | None = None
