@@ -3,7 +3,7 @@
 #   make test ARGS="-k append"        make test PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-adapters check format fuzz bench docs sync clean
+.PHONY: help demo test test-quick test-adapters check format fuzz bench docs reference sync clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -60,6 +60,9 @@ bench: $(VENV)/.dev  ## measure; ARGS go to the benchmarks
 docs: $(VENV)/.dev  ## check the links between the documents, and build the site in build/site
 	$(RUN) scripts/check_docs.py
 	$(RUN) -m scripts.build_site
+
+reference: $(VENV)/.dev  ## write the tables of the reference from the code: settings, metrics, errors
+	$(RUN) -m scripts.generate_reference
 
 sync: $(VENV)/.dev  ## generate the synchronous manager anew from the asynchronous one
 	$(RUN) scripts/generate_sync_manager.py

@@ -15,7 +15,6 @@ import pytest
 from agent_cores.session.service.document.examples import EXAMPLES
 from agent_cores.session.service.document.openapi import document, shape_of
 from agent_cores.session.service.routes import ROUTES
-from agent_cores.session.wire.errors import ERRORS
 from tests.service.wire import Wire
 
 TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
@@ -99,26 +98,9 @@ def test_a_shape_has_the_fields_that_the_page_gives_it(name: str) -> None:
     assert fields(given[1]) == schema_fields({"$ref": name})
 
 
-def test_the_errors_have_the_codes_that_the_service_has() -> None:
-    table = {
-        code: int(row[0]) for row in rows("Errors") for code in re.findall(r"`([a-z_]+)`", row[1])
-    }
-    assert table == {row.code: row.status for row in ERRORS.values()}
-
-
 def test_content_is_one_component() -> None:
     for name in ("Message", "NewMessage"):
         assert SCHEMAS[name]["properties"]["content"] == {"$ref": "#/components/schemas/Content"}
-
-
-def test_the_limits_are_the_settings_with_their_defaults() -> None:
-    from agent_cores.session.service import ServiceSettings
-
-    settings = ServiceSettings()
-    for row in rows("Limits"):
-        name = re.search(r"`([A-Z_]+)`", row[0])
-        assert name is not None
-        assert getattr(settings, name[1].lower()) == float(row[1])
 
 
 async def test_the_document_and_its_page_are_open_and_load_nothing(wire: Wire) -> None:
