@@ -14,7 +14,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 SERVE = [sys.executable, "-m", "agent_cores.session.cli", "serve", "--port", "0"]
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
@@ -65,20 +68,19 @@ def address_and_key(service: subprocess.Popen[str]) -> tuple[str, str]:
     raise SystemExit(printed)
 
 
-def watch(page: Any, address: str, found: list[str]) -> None:
+def watch(page: Page, address: str, found: list[str]) -> None:
     """Note errors, what the content policy blocks, and requests to anywhere else."""
-    page.on("console", lambda message: found.append(message.text))
-    page.on("pageerror", lambda error: found.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            request.url.startswith((f"{address}/", "data:"))
-            or found.append(f"a request to {request.url}")
-        ),
-    )
+    page.on("console", lambda message: found.extend([message.text]))
+    page.on("pageerror", lambda error: found.extend([str(error)]))
+    page.on("request", lambda request: found.extend(elsewhere(request.url, address)))
 
 
-def try_it(page: Any, key: str, picture: Path) -> None:
+def elsewhere(url: str, address: str) -> list[str]:
+    """Return what is wrong with a request to this URL."""
+    return [] if url.startswith((f"{address}/", "data:")) else [f"a request to {url}"]
+
+
+def try_it(page: Page, key: str, picture: Path) -> None:
     """Authorize, create a session, and take a picture of each step."""
     page.wait_for_selector(OPERATION)
     page.screenshot(path=f"{picture}-1.png")
@@ -93,13 +95,15 @@ def try_it(page: Any, key: str, picture: Path) -> None:
     page.click(f"{OPERATION} .opblock-summary-control")
     page.wait_for_selector(f"{OPERATION} button.execute")
     page.locator(OPERATION).scroll_into_view_if_needed()
-    page.locator(OPERATION).screenshot(path=f"{picture}-3.png")
+    page.screenshot(path=f"{picture}-3.png")
     page.click(f"{OPERATION} button.execute")
     status = page.wait_for_selector(
         f"{OPERATION} .live-responses-table tbody td.response-col_status"
     )
     assert status.inner_text().startswith("201"), status.inner_text()
-    page.locator(f"{OPERATION} .responses-wrapper").screenshot(path=f"{picture}-4.png")
+    page.locator(f"{OPERATION} .request-url").scroll_into_view_if_needed()
+    page.screenshot(path=f"{picture}-4.png")
+    page.locator(f"{OPERATION} .responses-wrapper").screenshot(path=f"{picture}-5.png")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
 "use strict";
 
 const place = new URL("v1/openapi.json", document.baseURI);
-const callerHeaders = {
-  "X-User-Id": "For whom the key acts, if it has the right act-as.",
-  "X-User-Groups": "The groups of that user, separated by commas.",
-  "X-Operator": "The name under which a key with the right operator acts.",
-};
+const caller = "X-User-Id";
 
 /** Let the reader say once who is calling, instead of in every operation. */
 function askOnceWhoCalls(description) {
-  const schemes = description.components.securitySchemes;
-  for (const [name, about] of Object.entries(callerHeaders)) {
-    schemes[name] = { type: "apiKey", in: "header", name, description: about };
-  }
-  const together = Object.fromEntries(Object.keys(schemes).map((name) => [name, []]));
-  description.security = [together];
+  description.components.securitySchemes[caller] = {
+    type: "apiKey",
+    in: "header",
+    name: caller,
+    description: "The user for whom the key acts, if it has the right `act-as`.",
+  };
+  description.security = [{ bearer: [], [caller]: [] }];
   for (const operations of Object.values(description.paths)) {
     for (const operation of Object.values(operations)) {
-      operation.parameters = operation.parameters.filter(({ name }) => !(name in callerHeaders));
+      operation.parameters = operation.parameters.filter(({ name }) => name !== caller);
     }
   }
 }
