@@ -3,7 +3,7 @@
 #   make test ARGS="-k append"        make test PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-adapters check format fuzz bench docs sync clean
+.PHONY: help demo test test-quick test-adapters check format fuzz bench docs reference sync clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -42,6 +42,7 @@ check: $(VENV)/.dev  ## format, lint, types, spelling and the direction of impor
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy $(TYPED)
+	$(RUN) scripts/check_types.py
 	@echo "Checking the spelling of every file"; git ls-files -z | xargs -0 $(VENV)/bin/codespell
 	$(VENV)/bin/lint-imports --no-logo
 
@@ -59,6 +60,10 @@ bench: $(VENV)/.dev  ## measure; ARGS go to the benchmarks
 docs: $(VENV)/.dev  ## check the links between the documents, and build the site in build/site
 	$(RUN) scripts/check_docs.py
 	$(RUN) -m scripts.build_site
+
+reference: $(VENV)/.dev  ## write the generated parts of the documents again
+	$(RUN) -m scripts.generate_reference
+	$(RUN) -m tests.service.http_examples
 
 sync: $(VENV)/.dev  ## generate the synchronous manager anew from the asynchronous one
 	$(RUN) scripts/generate_sync_manager.py

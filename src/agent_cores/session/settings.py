@@ -71,32 +71,66 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings. Times are in seconds, sizes in bytes. Errors name the setting and its range."""
 
     storage_url: str | None = None
+    """The store: ``sqlite://``, ``redis://``, ``postgresql://``, ``mysql://``, ``memory://``.
+    ``get_session_manager`` also takes the address of a service here, ``https://…``."""
     redis_url: str | None = None
+    """The store, if ``SESSION_STORAGE_URL`` is not set or is just ``redis``."""
     key_prefix: str = "session:"
+    """The prefix of all key names in Redis."""
     default_expiry: float = 86_400.0
+    """Idle seconds of a session created without ``ttl_hours``; 0 is never."""
     cleanup_interval: float = 60.0
+    """Seconds between background sweeps; 0 is never."""
     pool_size: int = 10
+    """Connections, or reader threads, of a manager."""
     timeout: float = 10.0
+    """Seconds that an operation may take, retries included."""
     schema: str = "apply"
+    """``apply`` alters tables at start where needed; ``check`` only checks them, and
+    ``agent-sessions migrate`` alters them."""
     table_prefix: str | None = None
+    """The prefix of SQL table names: letters, digits, ``_``. If left out, that of the store that is
+    found; a new store gets ``agent_cores_`` on PostgreSQL, MySQL and MariaDB, none on SQLite."""
     database_schema: str = "public"
+    """The PostgreSQL schema that holds the tables."""
     max_clock_skew: float = 5.0
+    """Seconds by which this clock may differ from the store's before the log warns; also by how
+    much the store's clock may jump before nothing is swept or replaced for ten minutes. ``inf``:
+    the process's clock is used uncorrected, for tests that set it by hand."""
     max_cached_headers: int = 10_000
+    """Headers that a manager caches."""
     max_cached_header_bytes: int = 33_554_432
+    """Estimated bytes that the grants in cached headers may take; the rest of a header takes about
+    2 KB more."""
     max_queued_writes: int = 10_000
+    """Writes that may wait; past it ``OverloadedError``."""
     max_name_bytes: int = 255
+    """Bytes of an id, subject, tag, role or context key."""
     max_tags: int = 64
+    """Tags of a session."""
     max_groups: int = 256
+    """Groups of a caller: from ``groups_of``, a token or ``X-User-Groups``; a listing of what is
+    shared with them reads that many lists."""
     max_grants: int = 1_000
+    """Grants of a session."""
     max_content_bytes: int = 1_048_576
+    """Bytes of a message's content, as JSON."""
     max_metadata_bytes: int = 65_536
+    """Bytes of a session's or message's metadata, as JSON."""
     max_context_bytes: int = 1_048_576
+    """Bytes of a session's context, keys and values."""
     max_context_keys: int = 1_000
+    """Context keys in one change."""
     max_append_messages: int = 1_000
+    """Messages in one append."""
     max_append_bytes: int = 8_388_608
+    """Bytes of one append."""
     max_page_items: int = 1_000
+    """The largest ``limit``."""
     max_page_bytes: int = 4_194_304
+    """Bytes at which a page of messages or sessions ends; it has at least one."""
     max_json_depth: int = 100
+    """Nesting of a JSON value."""
 
     def __post_init__(self) -> None:
         """Raise ``ConfigurationError`` for a value out of range."""

@@ -103,7 +103,7 @@ class Namespace:
     def __init__(self, acting: Acting, labels: Labels, opened: dict[str, bool]) -> None:
         self._acting = acting
         self.labels = labels
-        self.session_id = id_of_parts(TAG, acting.user_id, *labels)
+        self.session_id: str = id_of_parts(TAG, acting.user_id, *labels)
         self._opened = opened
 
     async def items(self, keys: Iterable[str], now: datetime) -> dict[str, StoredItem]:

@@ -78,8 +78,8 @@ class Thread:
         self.thread_id = thread_id
         self._ttl_hours = ttl_hours
         self._known = known
-        self.log = Log(acting, id_of_parts(TAG, acting.user_id, thread_id))
-        self.data = Data(acting, id_of_parts(f"{TAG}-data", acting.user_id, thread_id))
+        self.log: Log = Log(acting, id_of_parts(TAG, acting.user_id, thread_id))
+        self.data: Data = Data(acting, id_of_parts(f"{TAG}-data", acting.user_id, thread_id))
 
     async def put(self, put: Put) -> None:
         """Store a checkpoint, after the values that it adds."""

@@ -22,7 +22,7 @@ from agent_cores.session.cli.status import Status, status_of
 from agent_cores.session.cli.upkeep import clean, erase, stats
 from agent_cores.session.errors import SessionError
 
-app = App(
+app: App = App(
     name="agent-sessions",
     help="Sessions for AI agents, over HTTP. Settings come from the environment, .env and TOML.",
     version=__version__,
@@ -35,8 +35,8 @@ app.command(import_file, name="import")
 app.command(export)
 app.command(copy)
 app.command(backup)
-for command in (show, send, share, stats, clean, erase, doctor):
-    app.command(command)
+for _command in (show, send, share, stats, clean, erase, doctor):
+    app.command(_command)
 add_completion(app)
 
 

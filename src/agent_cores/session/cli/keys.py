@@ -39,7 +39,7 @@ _MOST_DAYS = 36_600
 _COLUMNS = ("ID", "NAME", "NAMESPACE", "RIGHTS", "USER", "CREATED", "EXPIRES", "LAST USED")
 Json = Annotated[bool, Parameter(name="--json", negative=())]
 T = TypeVar("T")
-keys = App(name="keys", help="Make, list and revoke API keys.")
+keys: App = App(name="keys", help="Make, list and revoke API keys.")
 
 
 @keys.command

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.service.settings import ServiceSettings
 
-logger = logging.getLogger("uvicorn.error")
+logger: logging.Logger = logging.getLogger("uvicorn.error")
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _SETTLED_SECONDS = 60.0
@@ -42,7 +42,7 @@ class Worker(Process):
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
         super().__init__(config, sockets)
-        self.has_answered = False
+        self.has_answered: bool = False
         self._answers_by = math.inf
 
     def start(self) -> None:
@@ -105,7 +105,7 @@ class Supervisor(Multiprocess):
         announce: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config, sockets)
-        self.status = 0
+        self.status: int = 0
         self._announce = announce
         self._has_run = False
         self._seen: set[int] = set()

@@ -71,4 +71,4 @@ def create_app(storage: str | None = None) -> FastAPI:
     return app
 
 
-app = create_app()
+app: FastAPI = create_app()

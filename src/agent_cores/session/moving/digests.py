@@ -47,7 +47,7 @@ class SessionDigest:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self.messages = 0
+        self.messages: int = 0
 
     def add(self, part: Part) -> None:
         """Add the next part."""

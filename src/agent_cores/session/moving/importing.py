@@ -66,8 +66,8 @@ class ExportReader:
         self._line = 0
         self._begun = 0  # messages of the session that is not whole yet
         self._is_open = False
-        self.sessions = 0
-        self.messages = 0
+        self.sessions: int = 0
+        self.messages: int = 0
 
     def records(self) -> Iterator[SessionRecord | MessagesRecord | VoidRecord]:
         """Yield the records between the first and the last."""

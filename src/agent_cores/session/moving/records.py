@@ -21,7 +21,7 @@ from agent_cores.session.models.values import decode_json, encode_json
 from agent_cores.session.moving.walking import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent_cores.session.models.session import SessionMetadata
 
@@ -94,8 +94,8 @@ class Line(msgspec.Struct):
 
 
 _encode = msgspec.json.Encoder().encode
-decode_line = msgspec.json.Decoder(Line).decode
-decode_record = msgspec.json.Decoder(Record).decode
+decode_line: Callable[[bytes], Line] = msgspec.json.Decoder(Line).decode
+decode_record: Callable[[msgspec.Raw], Record] = msgspec.json.Decoder(Record).decode
 
 
 def checksum(record: bytes) -> str:

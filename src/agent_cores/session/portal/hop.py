@@ -90,7 +90,7 @@ class Call(Generic[T]):
     caller: Mailbox | None
     """The waiting event loop's; ``None`` if a thread waits."""
     _task: asyncio.Task[None] | None = None
-    _is_running = False
+    _is_running: bool = False
     _value: T
     _error: BaseException | None = None
 
@@ -168,7 +168,7 @@ class AwaitedCall(Call[T]):
     """A call that a task of another event loop awaits."""
 
     caller: Mailbox
-    is_over = False
+    is_over: bool = False
     _waiter: asyncio.Future[None] | None = None
 
     def next_wait(self) -> asyncio.Future[None]:

@@ -62,8 +62,12 @@ class PortalThread:
         ended: Callable[[], None],
     ) -> None:
         self.process_id: int = process_id()
-        self.calls = self.blocks = 0
-        self.is_made = self.stopping = self.gone = self.initialized = False
+        self.calls: int = 0
+        self.blocks: int = 0
+        self.is_made: bool = False
+        self.stopping: bool = False
+        self.gone: bool = False
+        self.initialized: bool = False
         self.starting: asyncio.Lock
         self._manager = manager
         self._lock = lock

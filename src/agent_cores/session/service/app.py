@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from agent_cores.session.service.auth.api_keys import ApiKey
     from agent_cores.session.settings import SessionSettings
 
-logger = logging.getLogger("agent_cores.session.service")
+logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 _LOG = RequestLog(logger)
@@ -102,8 +102,8 @@ class Service:
     ) -> None:
         self.manager = manager
         self.settings = settings
-        self.draining = False
-        self.budget = Budget(settings.most_buffered)
+        self.draining: bool = False
+        self.budget: Budget = Budget(settings.most_buffered)
         self._reads = asyncio.Semaphore(_reads_at_once(manager, settings))
         self._only_loopback_hosts = only_loopback_hosts
         self._components = Components(manager, settings, tuple(keys), now)

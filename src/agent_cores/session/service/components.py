@@ -18,6 +18,7 @@ from agent_cores.session.service.readiness import Readiness
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent_cores.session.lifecycle.store_clock import StoreClock
     from agent_cores.session.manager import SessionManager
     from agent_cores.session.service.auth.api_keys import ApiKey
     from agent_cores.session.service.settings import ServiceSettings
@@ -34,14 +35,14 @@ class Components:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         runtime = manager.runtime
-        self.clock = runtime.clock
-        self.in_flight = InFlight(settings.max_in_flight)
-        self.callers = CallerLimits(
+        self.clock: StoreClock = runtime.clock
+        self.in_flight: InFlight = InFlight(settings.max_in_flight)
+        self.callers: CallerLimits = CallerLimits(
             settings.max_in_flight_per_caller, settings.requests_per_second, now
         )
         self._key_stores = key_stores(manager, settings, keys)
-        self.keys = KeyCache(self._key_stores, now)
-        self.authentication = Authentication(
+        self.keys: KeyCache = KeyCache(self._key_stores, now)
+        self.authentication: Authentication = Authentication(
             self.keys,
             Issuers(settings.jwt_issuers, self.clock),
             runtime.inputs,
@@ -51,7 +52,7 @@ class Components:
         )
         self._manager = manager
         self._timeout = settings.shutdown_timeout
-        self.is_started = False
+        self.is_started: bool = False
         self._starting = asyncio.Lock()
         self._readiness = Readiness(lambda: runtime.storage)
 

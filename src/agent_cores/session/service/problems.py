@@ -28,7 +28,7 @@ class Refusal(Exception):  # noqa: N818 - a response, which only the service rai
         super().__init__(detail)
         self.code = code
         self.wait = wait
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
 
 
 class ShapeError(InvalidInputError):

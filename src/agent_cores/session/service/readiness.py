@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.storage.base import StorageProvider
 
-logger = logging.getLogger("agent_cores.session.service")
+logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 
 ASK_AGAIN_SECONDS = 2.0
 ANSWER_SECONDS = 2.0

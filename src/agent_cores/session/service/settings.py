@@ -23,68 +23,74 @@ _LARGEST_PORT = 65_535
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Times are in seconds, sizes in bytes. Limits per process apply to each worker.
-
-    ``keys_file``: a file with the keys, instead of the store. ``jwt_issuers``: JSON, or tables in
-    the TOML file. ``client_ids``: whether callers without ``act-as`` may choose session ids.
-    ``docs``: whether ``/docs`` and ``/v1/openapi.json`` are served.
-
-    ``max_in_flight`` (per process) limits the requests in flight to the store.
-    ``max_in_flight_per_caller`` and ``requests_per_second`` (per process; 0 is unlimited) limit
-    those of one caller. ``failed_logins_per_minute`` (per process) limits the failed
-    authentications of one address, or of its /64 for IPv6. That address is the connecting one; if
-    it is in ``trusted_proxies`` (addresses and networks), it is the nearest one in
-    ``X-Forwarded-For`` that is not.
-
-    ``max_url_bytes``, ``max_header_count`` and ``max_header_bytes`` limit a head, and its trailers,
-    while it arrives. ``max_buffered_bytes`` (per process) limits what is held of all bodies and
-    responses beyond the first 64 KiB of each. The default is four times the largest body, at least
-    64 MiB. ``max_connections`` (per process): beyond it an idle one is closed, or the new one
-    refused.
-
-    ``header_timeout`` and ``body_timeout`` are how long a head and a body may take to arrive,
-    ``send_timeout`` how long a caller may take to read each MiB of a response, and ``keep_alive``
-    how long an idle connection stays open. 0 is unlimited; a ``keep_alive`` of 0 allows one request
-    per connection.
-
-    ``cors_origins`` are the origins of the web pages that may call the service.
-
-    ``metrics_port`` is the port, on ``host``, of the listener for Prometheus; ``None`` is no
-    metrics. It responds to anyone who reaches it. ``tracing``: whether requests and calls of the
-    store are spans of OpenTelemetry.
-
-    ``drain_seconds`` is how long ``/readyz`` returns 503 before connections are closed, and
-    ``shutdown_timeout`` how long requests in flight may then take.
-    """
+    """Times are in seconds, sizes in bytes. Limits per process apply to each worker."""
 
     host: str = "127.0.0.1"
+    """Address to listen on. ``::`` is every address, IPv4 included; ``0.0.0.0`` is every IPv4
+    address; a name is every address that it resolves to."""
     port: int = 8080
+    """Port, up to 65535; 0 picks a free one."""
     workers: int = 1
+    """Processes."""
     keys_file: str | None = None
+    """File of keys (hashes), instead of those in the store."""
     jwt_issuers: tuple[Issuer, ...] = ()
+    """Issuers of tokens: a JSON list, in the TOML file tables."""
     jwt_roles: tuple[str, ...] = ("user",)
+    """Message roles that a JWT may append and update, separated by commas."""
     client_ids: bool = False
+    """Whether callers without ``act-as`` may choose session ids."""
     docs: bool = True
+    """Whether ``/docs`` and ``/v1/openapi.json`` are served."""
     max_body_bytes: int = 16 * _MIB
+    """Bytes of a request body, less by route; past it 413."""
     max_header_count: int = 100
+    """Headers of a request; past it 431."""
     max_header_bytes: int = 32_768
+    """Bytes of all headers, path and query included; past it 431."""
     max_url_bytes: int = 8_192
+    """Bytes of path and query; past it 414, and the connection is closed."""
     max_buffered_bytes: int | None = None
+    """Bytes of all bodies and responses that are held, beyond the first 64 KiB of each, per
+    process; if left out, 64 MiB or four of the largest bodies, whichever is more; past it 503."""
     max_connections: int = 2_000
+    """Connections, per process; past it the one that has been idle longest is closed, or the new
+    one refused with 503."""
     header_timeout: float = 20.0
+    """Seconds that a head may take to arrive, then the connection is closed; 0 is no bound."""
     body_timeout: float = 20.0
+    """Seconds that a body may take to arrive, then 503 and the connection is closed; 0 is no bound.
+    """
     send_timeout: float = 20.0
+    """Seconds that a caller may take for each MiB of a response, then the connection is closed; 0
+    is no bound."""
     keep_alive: float = 75.0
+    """Seconds that a connection may be idle; must be longer than the proxy in front keeps one. 0 is
+    one request per connection."""
     max_in_flight: int = 1_000
+    """Requests being served, per process; past it 503."""
     max_in_flight_per_caller: int = 200
+    """Requests of one caller being served, per process; past it 429."""
     requests_per_second: float = 0.0
+    """Requests per second of one caller, per process, then 429; 0 is no bound."""
     failed_logins_per_minute: int = 60
+    """Failed logins per minute of one IPv4 address, or one /64 of IPv6, per process; past it 429,
+    except for keys seen before and valid tokens."""
     trusted_proxies: tuple[str, ...] = ()
+    """Proxies whose ``X-Forwarded-For`` is trusted: addresses and networks, separated by commas."""
     cors_origins: tuple[str, ...] = ()
+    """Origins whose pages browsers let call the service, such as ``https://app.example.com``,
+    separated by commas; never ``*``."""
     metrics_port: int | None = None
+    """Port, on ``SESSION_SERVICE_HOST``, of a listener for Prometheus; whoever reaches it gets a
+    response. If left out, nothing is measured."""
     tracing: bool = False
+    """Whether requests and calls of the store are spans of OpenTelemetry."""
     drain_seconds: float = 0.0
+    """Seconds that ``/readyz`` returns 503 before connections are closed."""
     shutdown_timeout: float = 20.0
+    """Seconds that requests in flight may then take; a caller that reads nothing of its response
+    for a second is not waited for."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range, and issuers that could be mistaken for each other."""

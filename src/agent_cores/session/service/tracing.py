@@ -17,8 +17,8 @@ try:
     from opentelemetry import trace
     from opentelemetry.trace import SpanKind, Status, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ImportError as error:
-    raise MissingDependencyError("opentelemetry-api", "otel") from error
+except ImportError as _error:
+    raise MissingDependencyError("opentelemetry-api", "otel") from _error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models import SessionMetadata
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 _REMEMBERED = 10_000
 """How many unreadable records are remembered, so that each is logged once."""

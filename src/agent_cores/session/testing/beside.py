@@ -31,7 +31,7 @@ class Beside:
 
     def __init__(self, provider: StorageProvider) -> None:
         self.provider = provider
-        self.oracle = Oracle()
+        self.oracle: Oracle = Oracle()
 
     async def apply(self, change: Change) -> Applied:
         """Apply a change to both; return what both return, or raise what both raise."""

@@ -26,7 +26,7 @@ class Contract:
     A subclass may add cases, but not replace or unmark those of the contract.
     """
 
-    pytestmark = pytest.mark.anyio
+    pytestmark: pytest.MarkDecorator = pytest.mark.anyio
 
     def __init_subclass__(cls, **arguments: Any) -> None:  # noqa: ANN401 - the base class's own
         """Reject a subclass that would disable cases."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Snapshot,
         Window,
     )
+    from agent_cores.session.storage.base import Capabilities
 
 
 class WrappingProvider(StorageProvider):
@@ -31,7 +32,7 @@ class WrappingProvider(StorageProvider):
 
     def __init__(self, inner: StorageProvider) -> None:
         self.inner = inner
-        self.capabilities = inner.capabilities  # type: ignore[misc]  # those of what it wraps
+        self.capabilities: Capabilities = inner.capabilities  # type: ignore[misc]  # of the wrapped
 
     async def save_session(self, session: Session) -> None:
         """Delegate."""

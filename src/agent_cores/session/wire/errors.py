@@ -5,6 +5,7 @@ Clients decide by the code, never by the status.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,7 @@ class ErrorRow(msgspec.Struct, frozen=True, kw_only=True):
     ``error_of`` makes the client's exception from a problem; ``None`` if the library has no class
     for it. ``detail``, if set, replaces the error's own message, which is only for the log.
     ``retry_after`` is the number of seconds to wait before a retry, if the error itself has none.
+    ``cause`` and ``cure`` are for readers of the description.
     """
 
     code: str
@@ -32,6 +34,8 @@ class ErrorRow(msgspec.Struct, frozen=True, kw_only=True):
     error_of: Callable[[Problem], _Error] | None = None
     detail: str = ""
     retry_after: int | None = None
+    cause: str = ""
+    cure: str = ""
 
     @property
     def title(self) -> str:
@@ -100,17 +104,11 @@ def _storage_unavailable(problem: Problem) -> _Error:
     return errors.StorageUnavailableError(problem.detail, outcome_unknown=unknown)
 
 
-def _row(
-    code: str,
-    status: int,
-    error_of: Callable[[Problem], _Error] | None = None,
-    *,
-    detail: str = "",
-    retry_after: int | None = None,
-) -> ErrorRow:
-    return ErrorRow(
-        code=code, status=status, error_of=error_of, detail=detail, retry_after=retry_after
-    )
+def cause_and_cure(kind: type[_Error]) -> tuple[str, str]:
+    """Return what a class of error means and what to do about it, from its docstring."""
+    cause, *further = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
+    cure = next((part for part in further if part.startswith("Cure: ")), "")
+    return " ".join(cause.split()), " ".join(cure.removeprefix("Cure: ").split())
 
 
 def _of(
@@ -120,14 +118,29 @@ def _of(
     detail: str = "",
     retry_after: int | None = None,
 ) -> ErrorRow:
-    """Return the row of an error of the library, which knows its code and status."""
-    return _row(kind.code, kind.http_status, error_of, detail=detail, retry_after=retry_after)
+    """Return the row of an error of the library, which knows its code, status, cause and cure."""
+    cause, cure = cause_and_cure(kind)
+    return ErrorRow(
+        code=kind.code,
+        status=kind.http_status,
+        error_of=error_of,
+        detail=detail,
+        retry_after=retry_after,
+        cause=cause,
+        cure=cure,
+    )
 
 
 ERRORS = {
     row.code: row
     for row in (
-        _row("malformed_request", 400, _invalid_request),
+        ErrorRow(
+            code="malformed_request",
+            status=400,
+            error_of=_invalid_request,
+            cause="The request cannot be read: its JSON, a header or a parameter.",
+            cure="correct what ``detail`` names.",
+        ),
         _of(errors.UnauthenticatedError, _worded(errors.UnauthenticatedError)),
         _of(errors.AccessDeniedError, _worded(errors.AccessDeniedError)),
         _of(errors.QuotaExceededError, _worded(errors.QuotaExceededError)),
@@ -137,9 +150,24 @@ ERRORS = {
             lambda _: errors.MessageNotFoundError(0),
             detail="no such message",
         ),
-        _row("not_found", 404),
-        _row("method_not_allowed", 405),
-        _row("not_acceptable", 406),
+        ErrorRow(
+            code="not_found",
+            status=404,
+            cause="There is no such path.",
+            cure="compare the path with the routes, and with the prefix of a proxy.",
+        ),
+        ErrorRow(
+            code="method_not_allowed",
+            status=405,
+            cause="The path has no such method.",
+            cure="use one that the header ``Allow`` names.",
+        ),
+        ErrorRow(
+            code="not_acceptable",
+            status=406,
+            cause="``Accept`` excludes what the route returns.",
+            cure="accept ``application/json``.",
+        ),
         _of(errors.SessionExistsError, _fixed(errors.SessionExistsError)),
         _of(errors.ConflictError, _worded(errors.ConflictError)),
         _of(errors.LastSeqMismatchError, _mismatch(errors.LastSeqMismatchError)),
@@ -148,13 +176,49 @@ ERRORS = {
         _of(errors.TurnLostError, _fixed(errors.TurnLostError)),
         _of(errors.SessionExpiredError, _fixed(errors.SessionExpiredError)),
         _of(errors.RevisionMismatchError, _mismatch(errors.RevisionMismatchError)),
-        _row("payload_too_large", 413, _invalid_request),
-        _row("uri_too_long", 414, _invalid_request),
-        _row("unsupported_media_type", 415),
+        ErrorRow(
+            code="payload_too_large",
+            status=413,
+            error_of=_invalid_request,
+            cause="The body is larger than its route allows.",
+            cure="send less at a time; the bounds are settings.",
+        ),
+        ErrorRow(
+            code="uri_too_long",
+            status=414,
+            error_of=_invalid_request,
+            cause="Path and query are longer than ``SESSION_SERVICE_MAX_URL_BYTES``.",
+            cure="send fewer parameters.",
+        ),
+        ErrorRow(
+            code="unsupported_media_type",
+            status=415,
+            cause="The body is not plain JSON in UTF-8.",
+            cure="send ``Content-Type: application/json``, without ``Content-Encoding``.",
+        ),
         _of(errors.InvalidInputError, _invalid_input),
-        _row("idempotency_mismatch", 422, _worded(errors.ConflictError)),
-        _row("rate_limited", 429, _worded(errors.OverloadedError), retry_after=1),
-        _row("headers_too_large", 431, _invalid_request),
+        ErrorRow(
+            code="idempotency_mismatch",
+            status=422,
+            error_of=_worded(errors.ConflictError),
+            cause="The ``Idempotency-Key`` was used for another request.",
+            cure="use a new key for each request, and repeat a request as it was.",
+        ),
+        ErrorRow(
+            code="rate_limited",
+            status=429,
+            error_of=_worded(errors.OverloadedError),
+            retry_after=1,
+            cause="A caller, or an address that fails to log in, exceeds its limit.",
+            cure="wait as long as ``Retry-After`` says; the audit log shows failed logins.",
+        ),
+        ErrorRow(
+            code="headers_too_large",
+            status=431,
+            error_of=_invalid_request,
+            cause="The headers are more, or larger, than allowed.",
+            cure="send fewer; the bounds are settings.",
+        ),
         _of(
             errors.SessionError,
             None,

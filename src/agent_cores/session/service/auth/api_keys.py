@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.storage.base import StorageProvider
 
-logger = logging.getLogger("agent_cores.session.service")
+logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 
 NAMESPACE = "_keys"
 PREFIX = "ask_"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.service.auth.issuer import Issuer
 
-logger = logging.getLogger("agent_cores.session.service")
+logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 
 FRESH_SECONDS = 600.0
 """How long keys from a URL are used before they are fetched again."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.service.auth.api_keys import Keys
 
-logger = logging.getLogger("agent_cores.session.service")
+logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 
 REFRESH_SECONDS = 2.0
 """The age at which a key is read again in the background while the cached one is still used."""

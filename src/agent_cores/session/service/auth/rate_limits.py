@@ -153,7 +153,7 @@ class InFlight:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.count = 0
+        self.count: int = 0
 
     def enter(self) -> None:
         """Count a request; refuse it beyond the limit."""

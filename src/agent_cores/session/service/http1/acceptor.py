@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent_cores.session.service.request.budget import Budget
     from agent_cores.session.service.settings import ServiceSettings
 
-logger = logging.getLogger("agent_cores.session.service")
+logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 _LOG = RequestLog(logger)
 _ORIGIN = re.compile(rb"\r\norigin:([^\r\n]*+)(?=\r\n)", re.IGNORECASE)
 _SHORTEST_LOOK, _LONGEST_LOOK = 0.02, 1.0
@@ -56,16 +56,16 @@ class Acceptor:
         *,
         offers_whole: bool = True,
     ) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.budget = budget
-        self.bounds = Bounds(
+        self.bounds: Bounds = Bounds(
             settings.max_url_bytes, settings.max_header_bytes, settings.max_header_count
         )
-        self.app_state = app_state or {}
+        self.app_state: dict[str, Any] = app_state or {}
         self.offers_whole = offers_whole
-        self.keep_alive_seconds = settings.keep_alive
-        self.head_seconds = settings.header_timeout
-        self.send_seconds = settings.send_timeout
+        self.keep_alive_seconds: float = settings.keep_alive
+        self.head_seconds: float = settings.header_timeout
+        self.send_seconds: float = settings.send_timeout
         self._most = settings.max_connections
         self._cors = Cors(settings.cors_origins)
         self._app = app

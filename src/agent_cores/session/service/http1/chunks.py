@@ -32,8 +32,8 @@ class Chunks:
         self._bounds = bounds
         self._left = 0
         self._place = "size"
-        self.is_over = False
-        self.is_waiting = True
+        self.is_over: bool = False
+        self.is_waiting: bool = True
 
     def read(self, data: bytes | bytearray) -> tuple[list[bytes], int]:
         """Return pieces of the body, and how many bytes were used; refuse malformed chunks.

@@ -18,6 +18,8 @@ from agent_cores.session.service.request.budget import FREE, too_much
 from agent_cores.session.service.responses import WHOLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent_cores.session.service.http1.head import Bounds, Head
     from agent_cores.session.service.problems import Refusal
     from agent_cores.session.service.request.budget import Budget, Share
@@ -70,7 +72,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, acceptor: Shared) -> None:
         self._acceptor = acceptor
         self._loop = acceptor.loop
-        self.budget = acceptor.budget
+        self.budget: Budget = acceptor.budget
+        self.write: Callable[[bytes], None]
         self.came: bytes | bytearray = b""
         self._exchange: Exchange | None = None
         self._share: Share | None = None
@@ -82,8 +85,8 @@ class Connection(asyncio.Protocol):
         self._has_begun = False
         self._unsent_before = -1
         self._looked_at = 0.0
-        self.is_stopping = False
-        self.deadline = NEVER
+        self.is_stopping: bool = False
+        self.deadline: float = NEVER
 
     # Callbacks of the event loop
 

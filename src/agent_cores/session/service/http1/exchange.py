@@ -99,9 +99,11 @@ class Exchange:
         self._is_refused = False
         self._ended = False
         self._chunked_answer = not head.is_1_0
-        self.has_whole_body = length == 0
-        self.keeps_alive = said.keeps_alive
-        self.is_started = self.is_answered = self.is_gone = False
+        self.has_whole_body: bool = length == 0
+        self.keeps_alive: bool = said.keeps_alive
+        self.is_started: bool = False
+        self.is_answered: bool = False
+        self.is_gone: bool = False
 
     # Receiving
 

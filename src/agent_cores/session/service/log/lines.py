@@ -69,7 +69,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
         super().__init__()
         self._lines: list[str | RequestLine] = []
         self._written_at = _NEVER
-        self.writer = LogWriter(_lost_lines)
+        self.writer: LogWriter = LogWriter(_lost_lines)
 
     @property
     def is_gathering(self) -> bool:

@@ -31,7 +31,7 @@ class LogWriter:
         self._waiting: deque[tuple[TextIO, str]] = deque()
         self._lines = 0
         self._to_tell = 0
-        self.dropped = 0
+        self.dropped: int = 0
         self._is_writing = False
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()

@@ -20,8 +20,8 @@ try:
     import prometheus_client
     from prometheus_client import multiprocess
     from prometheus_client.registry import Collector
-except ImportError as error:
-    raise MissingDependencyError("prometheus-client", "metrics") from error
+except ImportError as _error:
+    raise MissingDependencyError("prometheus-client", "metrics") from _error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

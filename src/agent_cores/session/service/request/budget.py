@@ -23,7 +23,7 @@ class Budget:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.held = 0
+        self.held: int = 0
 
     def share(self) -> Share:
         """Return an empty share for one body or response."""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from agent_cores.session.service.settings import ServiceSettings
 
 T = TypeVar("T")
-encode = msgspec.json.Encoder().encode
+encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _MOST_FIELDS = 200
 
@@ -83,13 +83,14 @@ class Call:
         self.most_bytes = most_bytes
         self.request_id = request_id
         self.path = path
-        self.session_id = self.source_id = path[0] if path else ""
+        self.source_id: str = path[0] if path else ""
+        self.session_id: str = self.source_id
         self.headers = headers
         self.principal: Principal
         self.credential: str | None = None
-        self.user_id = ""
-        self.raw = b""
-        self.waited = False
+        self.user_id: str = ""
+        self.raw: bytes = b""
+        self.waited: bool = False
         self.is_repeatable = True
         """Whether the request, sent again after a lost response, has no second effect."""
         self._receive = receive
@@ -131,14 +132,14 @@ class Call:
     def read_headers(self) -> None:
         """Read the headers that the route uses; refuse malformed ones, the same for every id."""
         given = self.headers.values(b"if-match")
-        self.expected = expected(given) if self.route.if_match else {}
-        self.must_exist = [value.strip() for value in given] == [b"*"]
+        self.expected: dict[str, Any] = expected(given) if self.route.if_match else {}
+        self.must_exist: bool = [value.strip() for value in given] == [b"*"]
         if given and not self.route.if_match and self.route.right == "write":
             raise Refusal("malformed_request", "If-Match is not taken here")
         text = None
         if self.route.idempotent:
             text = key_text(self.headers.values(b"idempotency-key"))
-        self.key = (
+        self.key: IdempotencyKey | None = (
             None
             if text is None
             else IdempotencyKey(self.principal, self.route.name, self.session_id, text)

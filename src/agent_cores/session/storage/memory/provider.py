@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -49,7 +49,7 @@ class MemoryProvider(NativeProvider):
     A create past ``max_sessions`` raises ``QuotaExceededError``; ``None`` sets no bound.
     """
 
-    capabilities = Capabilities(flat=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(flat=True)
 
     def __init__(self, *, max_sessions: int | None = None) -> None:
         self._max_sessions = MemoryOptions.check(max_sessions=max_sessions).max_sessions

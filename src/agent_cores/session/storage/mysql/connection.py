@@ -116,12 +116,12 @@ class MysqlConnection(PooledConnection):
 class MysqlDatabase(PooledDatabase[MysqlConnection]):
     """A pool of connections to one database; ``where`` are asyncmy's arguments that name it."""
 
-    errors = MysqlErrors()
+    errors: MysqlErrors = MysqlErrors()
 
     def __init__(self, where: Mapping[str, Any], options: MysqlOptions) -> None:
-        self.timeout = options.timeout
-        self.connect_timeout = options.connect_timeout or options.timeout
-        self.prefix = ""
+        self.timeout: float = options.timeout
+        self.connect_timeout: float = options.connect_timeout or options.timeout
+        self.prefix: str = ""
         self._where = where
         self._options = options
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from asyncmy.constants import ER
 from asyncmy.errors import MySQLError
@@ -52,11 +52,15 @@ _HINTS = {
 class MysqlErrors(DriverErrors):
     """The errors of asyncmy, by the numbers of the server."""
 
-    server = Server(
+    server: ClassVar[Server] = Server(
         "MySQL", "docs/mysql.md", ca_option="ssl_ca", tls_options="ssl_mode, ssl_ca and ssl_cert"
     )
-    classes = (MySQLError, OSError, TimeoutError)
-    connecting = (RuntimeError,)  # of a pool that was closed
+    classes: ClassVar[tuple[type[Exception], ...]] = (
+        MySQLError,
+        OSError,
+        TimeoutError,
+    )
+    connecting: ClassVar[tuple[type[Exception], ...]] = (RuntimeError,)  # of a pool that was closed
 
     def failure(self, error: Exception) -> Failure:
         """Return what the error of a statement means."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from msgspec import Meta
@@ -21,7 +21,7 @@ class MysqlOptions(ServerOptions, frozen=True, kw_only=True):
     """``ssl_mode`` is ``verify_identity`` if ``ssl_ca`` is given, else ``disabled``."""
 
     store = "MySQL"
-    advice = {  # noqa: RUF012 - a ClassVar there
+    advice: ClassVar[dict[str, str]] = {
         **dict.fromkeys(("ssl", "tls", "usessl"), "say ssl_mode=required"),
         "sslaccept": "say ssl_mode=verify_identity",
         "socket": "say unix_socket",

@@ -5,14 +5,14 @@ The SQL core does the work; this module has the options and the URL.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from agent_cores.session.errors import MissingDependencyError
 
 try:
     import asyncmy  # noqa: F401 - reports the missing driver here
-except ImportError as error:
-    raise MissingDependencyError("asyncmy", "mysql") from error
+except ImportError as _error:
+    raise MissingDependencyError("asyncmy", "mysql") from _error
 
 from agent_cores.session.storage.mysql.connection import MysqlDatabase
 from agent_cores.session.storage.mysql.options import MysqlOptions, split_url
@@ -32,7 +32,9 @@ class MysqlProvider(SqlProvider):
     """
 
     dialect = "mysql"
-    backup_command = "mariadb-dump --single-transaction --hex-blob --result-file=FILE DATABASE"
+    backup_command: ClassVar[str] = (
+        "mariadb-dump --single-transaction --hex-blob --result-file=FILE DATABASE"
+    )
     database: MysqlDatabase
 
     def __init__(

@@ -123,8 +123,8 @@ class Database(PooledDatabase[Transaction]):
         self._pool = pool
         self._pool_size = pool_size
         self.timeout = timeout
-        self.connect_timeout = min(timeout, connect_timeout or timeout)
-        self.errors = PostgresErrors(pooled=pooled)
+        self.connect_timeout: float = min(timeout, connect_timeout or timeout)
+        self.errors: PostgresErrors = PostgresErrors(pooled=pooled)
         self._pooled = pooled
         self._tidying: set[asyncio.Task[None]] = set()
 

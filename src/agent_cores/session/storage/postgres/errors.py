@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import asyncpg
 
 from agent_cores.session.errors import ConfigurationError, SessionError, StorageUnavailableError
@@ -60,15 +62,17 @@ _NO_TLS = "rejected SSL upgrade"  # the driver has no class for it
 class PostgresErrors(DriverErrors):
     """The errors of asyncpg, by their classes. ``pooled``: behind a transaction pooler."""
 
-    server = Server(
+    server: ClassVar[Server] = Server(
         "PostgreSQL",
         "docs/postgres.md",
         ca_option="sslrootcert",
         tls_options="sslrootcert, sslcert and sslkey",
         names_option="SESSION_TABLE_PREFIX, or another schema with SESSION_DATABASE_SCHEMA",
     )
-    classes = DRIVER_ERRORS
-    connecting = (ValueError,)  # of a URL that the driver cannot read
+    classes: ClassVar[tuple[type[Exception], ...]] = DRIVER_ERRORS
+    connecting: ClassVar[tuple[type[Exception], ...]] = (
+        ValueError,
+    )  # of a URL that the driver cannot read
     rolls_back = True
 
     def __init__(self, *, pooled: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -13,7 +13,7 @@ class PostgresOptions(ServerOptions, frozen=True, kw_only=True):
     """``database_schema`` is the schema of the tables; ``pooler``, what is before the server."""
 
     store = "PostgreSQL"
-    advice = {  # noqa: RUF012 - a ClassVar there
+    advice: ClassVar[dict[str, str]] = {
         "connection_limit": "say pool_size",
         "pool_timeout": "say timeout, which bounds the wait for a connection too",
         "statement_cache_size": "behind a pooler say pooler=transaction",

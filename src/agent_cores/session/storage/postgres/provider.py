@@ -5,14 +5,14 @@ What it does is the SQL core's work; here are its options and its URL.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from agent_cores.session.errors import ConfigurationError, MissingDependencyError
 
 try:
     import asyncpg  # noqa: TC002 - here it is found missing
-except ImportError as error:
-    raise MissingDependencyError("asyncpg", "postgres") from error
+except ImportError as _error:
+    raise MissingDependencyError("asyncpg", "postgres") from _error
 
 from agent_cores.session.storage.batching import MAX_QUEUED
 from agent_cores.session.storage.postgres.connection import Database
@@ -38,7 +38,7 @@ class PostgresProvider(SqlProvider):
     """
 
     dialect = "postgres"
-    backup_command = "pg_dump --format=custom --file=FILE URL"
+    backup_command: ClassVar[str] = "pg_dump --format=custom --file=FILE URL"
     database: Database
 
     def __init__(

@@ -28,9 +28,9 @@ try:
         ResponseError,
         TryAgainError,
     )
-except ImportError as error:
+except ImportError as _error:
     package = "redis and hiredis"
-    raise MissingDependencyError(package, "redis") from error
+    raise MissingDependencyError(package, "redis") from _error
 
 
 async def is_stale(connection: AbstractConnection) -> bool:

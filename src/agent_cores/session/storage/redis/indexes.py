@@ -54,7 +54,7 @@ class IndexUpdate:
     ) -> None:
         self.before = before
         self.after = after
-        self.token = None if is_new else random_token()
+        self.token: str | None = None if is_new else random_token()
         self.may_remove = False
         self.moving: asyncio.Task[bool] | None = None
         self._began = time.monotonic()

@@ -67,8 +67,8 @@ class Keys:
             detail = "SESSION_KEY_PREFIX contains a brace; braces set the hash tags of a cluster"
             raise ConfigurationError(detail)
         self.prefix = prefix
-        self.namespaces = f"{prefix}due:namespaces".encode()
-        self.checked = f"{prefix}checked".encode()
+        self.namespaces: bytes = f"{prefix}due:namespaces".encode()
+        self.checked: bytes = f"{prefix}checked".encode()
 
     def session(self, namespace: str, session_id: str) -> SessionKeys:
         """Return the keys of a session."""

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from agent_cores.session.deadline import start_task
 from agent_cores.session.errors import StorageError
@@ -64,8 +64,8 @@ class RedisProvider(NativeProvider):
     change reads the session first.
     """
 
-    capabilities = Capabilities(shared=True, durable=True, flat=True)
-    backup_command = "redis-cli -u URL --rdb FILE (of a cluster, for every primary)"
+    capabilities: ClassVar[Capabilities] = Capabilities(shared=True, durable=True, flat=True)
+    backup_command: ClassVar[str] = "redis-cli -u URL --rdb FILE (of a cluster, for every primary)"
 
     def __init__(
         self,

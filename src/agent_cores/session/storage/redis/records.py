@@ -27,7 +27,7 @@ from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.redis.keys import CONTEXT_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from agent_cores.session.models.selection import Removal
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LARGEST = 2**53
 """Lua counts in doubles."""
 
-encode_msgpack = msgspec.msgpack.Encoder().encode
+encode_msgpack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 
 
 @lru_cache(maxsize=1_024)

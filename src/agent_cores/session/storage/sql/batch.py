@@ -49,7 +49,7 @@ class Batch:
         self._loaded: dict[SessionName, Loaded | SessionError] = {}
         self._answers: dict[int, Answer] = {}
         self._counts: Counter[str] = Counter()
-        self.deletes = False
+        self.deletes: bool = False
 
     def plan(self) -> Plan[list[Answer]]:
         """Apply the changes, several to one session in their order; return each one's outcome."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 _SECONDS_BETWEEN_WARNINGS = 60.0
 
@@ -18,7 +18,7 @@ class Deadlocks:
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._last_warning: float | None = None
 
     def add(self) -> None:

@@ -105,8 +105,8 @@ class Append:
     _sent: Guards
 
     def __init__(self, change: Change, basis: SessionMetadata) -> None:
-        self.change = change
-        self.basis = basis
+        self.change: Change = change
+        self.basis: SessionMetadata = basis
 
     @classmethod
     def of(cls, change: Change) -> Append | None:

@@ -40,7 +40,7 @@ class Flight:
     def __init__(self, flights: set[Flight], names: frozenset[SessionName]) -> None:
         self._flights = flights
         self.names = names
-        self.finished = asyncio.Event()
+        self.finished: asyncio.Event = asyncio.Event()
 
     def start(self) -> None:
         """Count as in flight."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.database import Database
     from agent_cores.session.storage.sql.dialect import Plan
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 SESSIONS = 100
 ROWS = 5_000

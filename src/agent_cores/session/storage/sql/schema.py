@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.database import Connection, Database
     from agent_cores.session.storage.sql.names import Names
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 OLDEST_PROGRAM = 1
 """The oldest schema whose programs can still work with the schema of this one."""

@@ -41,7 +41,7 @@ class SqlProvider(NativeProvider):
     ``schema="check"`` never alters tables. ``fast_path=False`` turns the hot append off.
     """
 
-    capabilities = Capabilities(shared=True, durable=True, flat=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(shared=True, durable=True, flat=True)
     dialect: ClassVar[str]
     """The folder of the dialect, whose ``schema/`` creates the tables."""
 

@@ -70,7 +70,7 @@ class Batches:
         self._steps = Steps(connection, queries)
         self._left: dict[SessionName, Loaded] = {}
         self._remembers = remembers
-        self.deletes = False
+        self.deletes: bool = False
         connection.execute(queries.prepare_runs)
         self._lock = lock
         self._margin = _TO_ANSWER * min(timeout, 1.0)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _OF_NO_FILE: Identity = (-1, -1)
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 
 class FileMovedError(Exception):
@@ -54,8 +54,8 @@ class StoreFile:
 
     def __init__(self, path: Path, *, prefix: str, timeout: float, synchronous: str) -> None:
         self.path = path
-        self.generation = 0
-        self.opening = Lock()
+        self.generation: int = 0
+        self.opening: Lock = Lock()
         self.connection: apsw.Connection
         self.close_readers: Callable[[float], bool] = bool
         self._prefix = prefix

@@ -17,8 +17,8 @@ class LockWait:
     """
 
     def __init__(self) -> None:
-        self.end = 0.0
-        self.last = math.inf
+        self.end: float = 0.0
+        self.last: float = math.inf
 
     def __call__(self, tries: int) -> bool:
         """Pause and retry; false if the time is up."""

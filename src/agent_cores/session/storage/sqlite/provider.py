@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import unquote
 
 import msgspec
@@ -88,7 +88,7 @@ class SQLiteProvider(NativeProvider):
     missing or old instead of creating them. ``fast_path=False`` turns the fast path off, for tests.
     """
 
-    capabilities = Capabilities(shared=True, durable=True, flat=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(shared=True, durable=True, flat=True)
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class SQLiteProvider(NativeProvider):
             table_prefix=table_prefix,
         )
         self._is_default = path is None
-        self.path = default_folder() / DEFAULT_FILE if path is None else _file_at(path)
+        self.path: Path = default_folder() / DEFAULT_FILE if path is None else _file_at(path)
         self._synchronous = options.synchronous.upper()
         self._timeout = options.timeout
         self._pool_size = options.pool_size

@@ -200,19 +200,21 @@ class Queries:
                 text = text.replace(f"{{{name}}}", part)
             return text
 
-        self.texts = {statement: filled(text) for statement, text in _TEXTS.items()}
-        self.find_tagged = filled(_FIND_TAGGED)
-        self.purge = {
+        self.texts: dict[Statement, str] = {
+            statement: filled(text) for statement, text in _TEXTS.items()
+        }
+        self.find_tagged: str = filled(_FIND_TAGGED)
+        self.purge: dict[Statement, str] = {
             Statement.PURGE_MESSAGES: filled(_PURGE, table="messages"),
             Statement.PURGE_CONTEXT: filled(_PURGE, table="context"),
         }
-        self.prepare_runs = filled(_RUN)
+        self.prepare_runs: str = filled(_RUN)
         row = f"({', '.join('?' * RUN_COLUMNS)})"
-        self.run = {
+        self.run: dict[int, str] = {
             count: filled('INSERT INTO "{prefix}run" VALUES {rows}', rows=", ".join([row] * count))
             for count in RUN_ROWS
         }
-        self.touch = tuple(  # SQLite skips writing a page that does not change
+        self.touch: tuple[str, ...] = tuple(  # SQLite skips writing a page that does not change
             filled('UPDATE "{prefix}schema" SET version = version + {step}', step=step)
             for step in ("1", "-1")
         )

@@ -50,7 +50,7 @@ _GRACE = 1.0
 LEAST_FREE = 1_048_576
 """Free bytes on the disk below which a check fails, though a write may still fit into the log."""
 
-logger = logging.getLogger("agent_cores.session")
+logger: logging.Logger = logging.getLogger("agent_cores.session")
 
 
 class Writer:

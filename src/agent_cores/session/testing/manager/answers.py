@@ -41,7 +41,7 @@ class FailingProvider(WrappingProvider):
         self.armed = False
         self.refusal: SessionError | None = None
         self.kept: str | None = None
-        self.written = 0
+        self.written: int = 0
         self._removals = 0
 
     async def apply(self, change: Change) -> Applied:

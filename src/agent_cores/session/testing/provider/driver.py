@@ -45,12 +45,12 @@ class Driver(RuleBasedStateMachine):
         fast_path: bool,
     ) -> None:
         super().__init__()
-        self.namespace = f"machine-{next(_NAMESPACES)}"
-        self.beside = Beside(provider)
+        self.namespace: str = f"machine-{next(_NAMESPACES)}"
+        self.beside: Beside = Beside(provider)
         self.clock = clock
         self.run = run
         self.fast_path = fast_path
-        self.incarnations = count(1)
+        self.incarnations: count[int] = count(1)
         self.seen: dict[str, list[SessionMetadata]] = {"one": [], "two": [], "three": []}
         self.creates: dict[str, Change] = {}
 

@@ -19,7 +19,7 @@ from agent_cores.session.testing.samples import change_of, creation, new_header,
 from agent_cores.session.testing.wrapping import WrappingProvider
 
 if TYPE_CHECKING:
-    from agent_cores.session.models import Change, Session, SessionMetadata
+    from agent_cores.session.models import Applied, Change, Session, SessionMetadata, Snapshot
     from agent_cores.session.testing.clock import ManualClock
 
 MOMENT = 0.05
@@ -32,13 +32,25 @@ class LateSaves(WrappingProvider):
     ``calls`` are the saves that are over, and the shutdown.
     """
 
-    read = StorageProvider.read
-    apply = StorageProvider.apply
+    async def read(
+        self,
+        namespace: str,
+        session_id: str,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> Snapshot | None:
+        return await StorageProvider.read(
+            self, namespace, session_id, context=context, window=window
+        )
+
+    async def apply(self, change: Change) -> Applied:
+        return await StorageProvider.apply(self, change)
 
     def __init__(self, inner: StorageProvider) -> None:
         super().__init__(inner)
         self.calls: list[str] = []
-        self.saving = asyncio.Event()
+        self.saving: asyncio.Event = asyncio.Event()
         self._go: asyncio.Event | None = None
 
     def hold_next_save(self) -> asyncio.Event:

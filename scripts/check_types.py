@@ -1,0 +1,60 @@
+"""Check that an editor knows the type of every name that the package exports.
+
+``basedpyright --verifytypes``: pyright, in a wheel that brings its own Node.js.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = "agent_cores.session"
+OF_FRAMEWORKS = {
+    f"{PACKAGE}.{name}"
+    for name in (
+        "adapters.claude_agent_sdk.ClaudeSessionStore",
+        "adapters.google_adk.ADKSessionService",
+        "adapters.google_adk.service_of",
+        "adapters.langgraph.SessionSaver",
+        "adapters.langgraph_blocking.BlockingMethods",
+        "adapters.langgraph_store.SessionStore",
+        "adapters.pydantic_ai.SessionConversationStore",
+        "examples.google_adk_agent.Echo",
+    )
+}
+"""Their base classes belong to agent frameworks, which are in environments of their own."""
+
+
+def main() -> int:
+    """Print each exported name without a known type; return the exit status."""
+    scripts = Path(sys.executable).parent
+    command = [str(scripts / "basedpyright"), "--verifytypes", PACKAGE, "--ignoreexternal"]
+    # It looks for packages beside the python that it finds in PATH; --pythonpath is not heeded.
+    path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
+    ran = subprocess.run(
+        [*command, "--outputjson"],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report = json.loads(ran.stdout)["typeCompleteness"]
+    exported = [symbol for symbol in report["symbols"] if symbol["isExported"]]
+    unknown = {
+        symbol["name"]: symbol["diagnostics"]
+        for symbol in exported
+        if not symbol["isTypeKnown"] or symbol["isTypeAmbiguous"]
+    }
+    for name in sorted(unknown.keys() - OF_FRAMEWORKS):
+        print(f"{name}: {unknown[name][0]['message'] if unknown[name] else 'unknown type'}")
+    for name in sorted(OF_FRAMEWORKS - unknown.keys()):
+        print(f"{name}: its type is known; take it off the list in {Path(__file__).name}")
+    print(f"{len(exported)} exported names, {len(unknown.keys() - OF_FRAMEWORKS)} of unknown type")
+    return int(not exported or unknown.keys() != OF_FRAMEWORKS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
