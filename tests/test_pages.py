@@ -47,8 +47,14 @@ def test_a_program_of_a_page_prints_what_the_page_shows(
 
 def test_the_pages_that_show_output_are_checked() -> None:
     assert {page for page, *_ in PROGRAMS} >= {
+        "compaction.md",
+        "concurrency.md",
+        "edit-and-regenerate.md",
         "expiry.md",
+        "many-agents.md",
+        "model.md",
         "retries.md",
+        "tenants.md",
         "testing-your-app.md",
         "workers.md",
     }
