@@ -45,7 +45,7 @@ def main() -> int:
         return 1
     build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     status = subprocess.run(build, cwd=ROOT, check=False).returncode
-    return status or segment_chinese() or report_assets_from_elsewhere()
+    return status or segment_chinese() or name_the_language() or report_assets_from_elsewhere()
 
 
 def stage(file: Path) -> None:
@@ -77,6 +77,14 @@ def segment_chinese() -> int:
     found = json.loads(index.read_text(encoding="utf-8"))
     found["config"]["lang"] = ["en", "zh"]
     index.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+    return 0
+
+
+def name_the_language() -> int:
+    """Say in the Chinese pages that they are Chinese: browsers choose fonts by it."""
+    for page in (SITE / "README.zh-CN.html", *(SITE / "docs" / "zh").rglob("*.html")):
+        text = page.read_text(encoding="utf-8").replace('<html lang="en"', '<html lang="zh-CN"', 1)
+        page.write_text(text, encoding="utf-8")
     return 0
 
 
