@@ -118,16 +118,18 @@ def text(left: float, top: float, words: str, kind: str) -> str:
     return f'<text x="{left:.1f}" y="{top}" class="{kind}">{escape(words)}</text>'
 
 
-def document(parts: Sequence[str], height: int, theme: Mapping[str, str] = LIGHT) -> str:
+def document(
+    parts: Sequence[str], height: int, theme: Mapping[str, str] = LIGHT, width: int = WIDTH
+) -> str:
     """The SVG of these parts."""
     style = (
         f"text{{font-family:system-ui,sans-serif;font-size:12px;fill:{theme['words']}}}"
         ".title{font-size:18px;font-weight:600}.head{font-size:13px;font-weight:600}"
         f".note{{fill:{theme['notes']}}}.name{{text-anchor:end}}.value{{fill:{theme['notes']}}}"
     )
-    size = f'width="{WIDTH}" height="{height}"'
+    size = f'width="{width}" height="{height}"'
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {WIDTH} {height}" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width} {height}" role="img">'
     )
     ground = f'<rect {size} fill="{theme["ground"]}"/>'
     return "\n".join((head, f"<style>{style}</style>", ground, *parts, "</svg>", ""))

@@ -13,6 +13,7 @@ DOCS = ROOT / "docs"
 CHINESE = DOCS / "zh"
 PAGES = sorted(CHINESE.rglob("*.md"))
 LINE = re.compile(r"^(#+ |```|\| (?=.)|- |\d\. )", re.MULTILINE)
+BROKEN = re.compile(r"[\u3000-\u9fff\uff00-\uffef]\n *[\u4e00-\u9fffA-Za-z`（“\[]")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -43,6 +44,12 @@ def test_both_pages_link_each_other(page: Path) -> None:
     assert f"[English]({up}{name})" in page.read_text("utf-8").splitlines()[2]
     back = "../" * (len(page.relative_to(CHINESE).parts) - 1)
     assert f"[中文]({back}zh/{name})" in english(page).read_text("utf-8").splitlines()[2]
+
+
+@pytest.mark.parametrize("page", [CHINESE_README, *PAGES], ids=lambda page: page.stem)
+def test_a_chinese_paragraph_is_one_line(page: Path) -> None:
+    prose = FENCED.sub("", page.read_text(encoding="utf-8"))
+    assert not BROKEN.findall(prose)  # a browser would show a space there
 
 
 def test_the_chinese_readme_links_chinese_pages_and_says_which_are_english() -> None:

@@ -15,7 +15,7 @@ KEPT = Path(__file__).resolve().parent
 PICTURES = KEPT.parent.parent / "docs" / "pictures"
 TITLES = {
     "length": "Time of an append by the length of the session; less is better",
-    "list": "Time of a page of 10 by the number of the user's sessions; less is better",
+    "list": "Time of a page of 10 by the user's sessions; less is better",
 }
 
 

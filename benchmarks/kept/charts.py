@@ -6,13 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.chart import (
-    BAR_WIDTH,
     COLOURS,
     DARK,
     LIGHT,
     LINE,
     MARGIN,
-    NAME_WIDTH,
     PANEL_HEAD,
     document,
     rectangle,
@@ -22,6 +20,9 @@ from benchmarks.chart import (
 THEMES = {"light": {**LIGHT, "ground": "none"}, "dark": {**DARK, "ground": "none"}}
 """They stand on the page's own ground."""
 HEAD = 60
+WIDTH = 720
+NAME_WIDTH = 235
+BAR_WIDTH = 240
 
 
 def as_svg(kept: Mapping[str, Any], theme: Mapping[str, str]) -> str:
@@ -36,7 +37,7 @@ def as_svg(kept: Mapping[str, Any], theme: Mapping[str, str]) -> str:
             line = top + PANEL_HEAD + index * LINE
             parts.extend(_bar(bar, line, panel["unit"], BAR_WIDTH / largest, theme["words"]))
         top += PANEL_HEAD + LINE * len(panel["bars"])
-    return document(parts, top + MARGIN, theme)
+    return document(parts, top + MARGIN, theme, WIDTH)
 
 
 def _bar(bar: Mapping[str, Any], top: int, unit: str, scale: float, colour: str) -> Iterator[str]:
