@@ -5,7 +5,7 @@ Bars start at zero and are linear within their panel. This module only draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from xml.sax.saxutils import escape
 
@@ -21,6 +21,8 @@ LINE = 22
 PANEL_HEAD = 40
 MARGIN = 20
 COLOURS = {"ours": "#1f6feb", "limit": "#8b949e", "peer": "#d1861f", "adapter": "#8250df"}
+LIGHT = {"ground": "#ffffff", "words": "#1f2328", "notes": "#59636e"}
+DARK = {"ground": "#0d1117", "words": "#f0f6fc", "notes": "#9198a1"}
 LEGEND = {
     "ours": "agent_cores",
     "limit": "the limit, by hand",
@@ -31,14 +33,14 @@ LEGEND = {
 
 def as_svg(results: Results, facts: dict[str, str]) -> str:
     """The whole chart."""
-    parts: list[str] = [_text(MARGIN, 30, "agent_cores.session, side by side", "title")]
-    parts.append(_text(MARGIN, 50, _caption(facts), "note"))
+    parts: list[str] = [text(MARGIN, 30, "agent_cores.session, side by side", "title")]
+    parts.append(text(MARGIN, 50, _caption(facts), "note"))
     parts.extend(_legend(70))
     top = 90
     for rows in _panels(condensed(results.measurements)):
         parts.extend(_panel(rows, top))
         top += PANEL_HEAD + LINE * len(rows)
-    return _document(parts, top + MARGIN)
+    return document(parts, top + MARGIN)
 
 
 def _caption(facts: dict[str, str]) -> str:
@@ -67,7 +69,7 @@ def _panel(rows: Sequence[Row], top: int) -> list[str]:
     unit = first.measurement.sample.unit
     head = f"{title}: {unit}, {better} is better"
     largest = max(row.measurement.sample.value for row in rows)
-    parts = [_text(MARGIN, top + 26, head, "head")]
+    parts = [text(MARGIN, top + 26, head, "head")]
     for index, row in enumerate(rows):
         parts.extend(_bar(row, top + PANEL_HEAD + index * LINE, largest))
     return parts
@@ -80,9 +82,9 @@ def _bar(row: Row, top: int, largest: float) -> list[str]:
     name = f"{measured.contender}, {sample.case}"
     label = " · ".join(filter(None, (number(sample.value), _ratio(row), _callers(row))))
     return [
-        _text(MARGIN + NAME_WIDTH - 8, top + 14, name, "name"),
-        _rectangle(MARGIN + NAME_WIDTH, top + 3, width, LINE - 7, COLOURS[measured.role]),
-        _text(MARGIN + NAME_WIDTH + width + 6, top + 14, label, "value"),
+        text(MARGIN + NAME_WIDTH - 8, top + 14, name, "name"),
+        rectangle(MARGIN + NAME_WIDTH, top + 3, width, LINE - 7, COLOURS[measured.role]),
+        text(MARGIN + NAME_WIDTH + width + 6, top + 14, label, "value"),
     ]
 
 
@@ -100,29 +102,34 @@ def _legend(top: int) -> list[str]:
     parts = []
     for index, (role, words) in enumerate(LEGEND.items()):
         left = MARGIN + index * 160
-        parts.append(_rectangle(left, top, 12, 12, COLOURS[role]))
-        parts.append(_text(left + 18, top + 10, words, "note"))
+        parts.append(rectangle(left, top, 12, 12, COLOURS[role]))
+        parts.append(text(left + 18, top + 10, words, "note"))
     return parts
 
 
-def _rectangle(left: int, top: int, width: float, height: int, colour: str) -> str:
+def rectangle(left: float, top: float, width: float, height: int, colour: str) -> str:
+    """A bar with rounded corners."""
     size = f'width="{width:.1f}" height="{height}"'
     return f'<rect x="{left}" y="{top}" {size} rx="2" fill="{colour}"/>'
 
 
-def _text(left: float, top: float, words: str, kind: str) -> str:
+def text(left: float, top: float, words: str, kind: str) -> str:
+    """A line of text; `kind` is a class of the style sheet in `document`."""
     return f'<text x="{left:.1f}" y="{top}" class="{kind}">{escape(words)}</text>'
 
 
-def _document(parts: Sequence[str], height: int) -> str:
+def document(
+    parts: Sequence[str], height: int, theme: Mapping[str, str] = LIGHT, width: int = WIDTH
+) -> str:
+    """The SVG of these parts."""
     style = (
-        "text{font-family:system-ui,sans-serif;font-size:12px;fill:#1f2328}"
+        f"text{{font-family:system-ui,sans-serif;font-size:12px;fill:{theme['words']}}}"
         ".title{font-size:18px;font-weight:600}.head{font-size:13px;font-weight:600}"
-        ".note{fill:#59636e}.name{text-anchor:end}.value{fill:#59636e}"
+        f".note{{fill:{theme['notes']}}}.name{{text-anchor:end}}.value{{fill:{theme['notes']}}}"
     )
-    size = f'width="{WIDTH}" height="{height}"'
+    size = f'width="{width}" height="{height}"'
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {WIDTH} {height}" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width} {height}" role="img">'
     )
-    ground = f'<rect {size} fill="#ffffff"/>'
+    ground = f'<rect {size} fill="{theme["ground"]}"/>'
     return "\n".join((head, f"<style>{style}</style>", ground, *parts, "</svg>", ""))

@@ -21,6 +21,10 @@ SITE = ROOT / "build" / "site"
 CONFIGURATION = ROOT / "mkdocs.yml"
 LEFT_OUT = "docs/decisions/0"
 """Decisions are reached from their own list."""
+PICTURE = re.compile(
+    r"""<picture>\s*<source[^>]*\bsrcset="(?P<dark>[^"]+)"[^>]*>"""
+    r"""\s*(?P<img><img[^>]*\bsrc="(?P<light>[^"]+)"[^>]*>)\s*</picture>""",
+)
 FROM_ELSEWHERE = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc(?:set)?=["']?(?:https?:)?//[^\s"'>]+"""
     r"""|<link\b[^>]*\bhref=["']?(?:https?:)?//[^\s"'>]+"""
@@ -45,7 +49,11 @@ def main() -> int:
         return 1
     build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     status = subprocess.run(build, cwd=ROOT, check=False).returncode
-    return status or segment_chinese() or report_assets_from_elsewhere()
+    if status:
+        return status
+    segment_chinese()
+    finish_pages()
+    return report_assets_from_elsewhere()
 
 
 def stage(file: Path) -> None:
@@ -68,7 +76,7 @@ def faults_of_the_navigation() -> list[str]:
     ]
 
 
-def segment_chinese() -> int:
+def segment_chinese() -> None:
     """Let the search find words in Chinese pages, which have no spaces between them.
 
     The search looks at the languages of its index, in which the builder enters the site's alone.
@@ -77,7 +85,25 @@ def segment_chinese() -> int:
     found = json.loads(index.read_text(encoding="utf-8"))
     found["config"]["lang"] = ["en", "zh"]
     index.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
-    return 0
+
+
+def finish_pages() -> None:
+    """Do for each page what Markdown, or the builder, has no words for."""
+    for page in SITE.rglob("*.html"):
+        text = PICTURE.sub(by_theme, page.read_text(encoding="utf-8"))
+        if "docs/zh/" in page.as_posix() or page.name == "README.zh-CN.html":
+            text = text.replace('<html lang="en"', '<html lang="zh-CN"', 1)  # chooses the font
+        page.write_text(text, encoding="utf-8")
+
+
+def by_theme(picture: re.Match[str]) -> str:
+    """Return the images of a picture: the theme that the reader chose shows one of them.
+
+    A forge shows the one that suits the system, and that is all ``<picture>`` can say.
+    """
+    light = picture["img"].replace(picture["light"], f"{picture['light']}#only-light")
+    dark = picture["img"].replace(picture["light"], f"{picture['dark']}#only-dark")
+    return light + dark
 
 
 def report_assets_from_elsewhere() -> int:

@@ -30,7 +30,7 @@ TARGETS = (
     re.compile(r"\]\(\s*(<[^>]*>|(?:[^()\s]|\([^()\s]*\))+)(?:\s+[\"'(][^)]*)?\s*\)"),
     # [name]: target
     re.compile(r"^ {0,3}\[[^\]^][^\]]*\]:\s*(<[^>]*>|\S+)"),
-    re.compile(r"""<[^>]*\b(?:href|src)=["']([^"']+)["']"""),
+    re.compile(r"""<[^>]*\b(?:href|src|srcset)=["']([^"']+)["']"""),
 )
 SCHEME = re.compile(r"^(?:[a-z][a-z0-9+.-]*:|//)", re.IGNORECASE)
 LINE_ANCHOR = re.compile(r"^L\d+(?:-L\d+)?$")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent_cores.session.settings import SessionSettings
+from benchmarks.kept.__main__ import drawn
 from scripts import generate_reference
 
 ROOT = Path(__file__).parent.parent
@@ -69,6 +71,22 @@ def test_the_pictures_are_rendered_from_their_sources() -> None:
             assert not re.findall(r"""(?:href|src)=["']https?:|url\(["']?https?:""", rendered)
 
 
+def test_the_charts_are_drawn_from_the_kept_results() -> None:
+    charts = dict(drawn())
+    assert charts
+    for name, svg in charts.items():
+        assert (ROOT / "docs" / "pictures" / name).read_text("utf-8") == svg, name
+
+
+@pytest.mark.parametrize("page", [README, CHINESE_README])
+def test_the_figures_of_a_readme_are_kept(page: Path) -> None:
+    figures = re.findall(r"([\d,]+)[ （(]+([\d,]+) (?:to|至) ([\d,]+)", page.read_text("utf-8"))
+    shown = {tuple(int(number.replace(",", "")) for number in figure) for figure in figures}
+    kept = json.loads((ROOT / "benchmarks" / "kept" / "appends-sqlite.json").read_text("utf-8"))
+    bars = [bar for panel in kept["panels"] for bar in panel["bars"]]
+    assert shown == {(bar["value"], bar["low"], bar["high"]) for bar in bars}
+
+
 def test_both_readmes_show_the_same_code() -> None:
     assert blocks(README) == blocks(CHINESE_README)
 
@@ -119,3 +137,13 @@ def test_the_page_of_guarantees_names_tests_that_there_are() -> None:
         assert f"def {name}(" in text or not name, f"{file}::{name}"
         checked += bool(file or name)
     assert checked >= 35
+
+
+def test_each_promise_names_its_stores_and_a_test() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("|")]
+    promises = [row for row in rows if len(row) == 3 and row[2].strip() not in {"shown by", "--"}]
+    assert len(promises) >= 35
+    for promise, stores, shown_by in promises:
+        assert stores.strip(), promise
+        assert "`tests/" in shown_by or "`test_" in shown_by, promise

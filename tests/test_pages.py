@@ -47,8 +47,14 @@ def test_a_program_of_a_page_prints_what_the_page_shows(
 
 def test_the_pages_that_show_output_are_checked() -> None:
     assert {page for page, *_ in PROGRAMS} >= {
+        "compaction.md",
+        "concurrency.md",
+        "edit-and-regenerate.md",
         "expiry.md",
+        "many-agents.md",
+        "model.md",
         "retries.md",
+        "tenants.md",
         "testing-your-app.md",
         "workers.md",
     }
@@ -56,7 +62,7 @@ def test_the_pages_that_show_output_are_checked() -> None:
 
 def test_the_application_of_the_tutorial_does_what_the_tutorial_says(tmp_path: Path) -> None:
     (tmp_path / "chat.py").write_text("\n".join(blocks(TUTORIAL, "python")), encoding="utf-8")
-    [lines] = blocks(TUTORIAL, "sh")
+    lines = "\n".join(blocks(TUTORIAL, "sh"))
     port = free_port()
     serving = subprocess.Popen(
         [sys.executable, "-m", "uvicorn", "chat:app", "--port", str(port), "--log-level=error"],
@@ -73,12 +79,21 @@ def test_the_application_of_the_tutorial_does_what_the_tutorial_says(tmp_path: P
     finally:
         serving.terminate()
         serving.wait(30)
-    reply, rest = done.stdout.split("{", 1)
-    read, refused = (json.loads(text) for text in re.split(r"(?<=})(?={)", "{" + rest))
+    shown = re.split(r"(\{.*?\})(?=[^,\]}])", done.stdout + "\n")
+    reply, read, refused, cut, again = shown[0], *(part for part in shown[1:] if part.strip())
     assert reply == "You asked: Hotels in Rome?"
-    said = [(message["author_id"], message["content"]) for message in read["data"]]
-    assert said == [("ann", "Hotels in Rome?"), ("ann", "You asked: Hotels in Rome?")]
-    assert (refused["status"], refused["code"]) == (404, "session_not_found")
+    assert said_in(read) == [("ann", "Hotels in Rome?"), ("ann", "You asked: Hotels in Rome?")]
+    problem = json.loads(refused)
+    assert (problem["status"], problem["code"]) == (404, "session_not_found")
+    assert cut.endswith(" …gone\n")
+    whole = "You asked: And which trains go there on Monday morning?"
+    assert whole not in cut
+    assert said_in(again) == [("ann", whole)]
+
+
+def said_in(page: str) -> list[tuple[str, str]]:
+    """Return who wrote each message of a page, and what."""
+    return [(message["author_id"], message["content"]) for message in json.loads(page)["data"]]
 
 
 def wait_for(port: int) -> str:

@@ -1,0 +1,61 @@
+"""The Chinese pages mirror the English ones: the same code, the same tables, the same headings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.test_documents import CHINESE_README, ROOT, blocks
+
+DOCS = ROOT / "docs"
+CHINESE = DOCS / "zh"
+PAGES = sorted(CHINESE.rglob("*.md"))
+LINE = re.compile(r"^(#+ |```|\| (?=.)|- |\d\. )", re.MULTILINE)
+BROKEN = re.compile(r"[\u3000-\u9fff\uff00-\uffef]\n *[\u4e00-\u9fffA-Za-z`（“\[]")
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def english(page: Path) -> Path:
+    return DOCS / page.relative_to(CHINESE)
+
+
+def shape(page: Path) -> list[str]:
+    """Return what begins each line outside of code."""
+    marks: list[str] = LINE.findall(FENCED.sub("", page.read_text(encoding="utf-8")))
+    return marks
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_chinese_page_shows_the_code_of_the_english_one(page: Path) -> None:
+    assert blocks(page) == blocks(english(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_chinese_page_has_the_shape_of_the_english_one(page: Path) -> None:
+    assert shape(page) == shape(english(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_both_pages_link_each_other(page: Path) -> None:
+    up = "../" * len(page.relative_to(CHINESE).parts)
+    name = page.relative_to(CHINESE).as_posix()
+    assert f"[English]({up}{name})" in page.read_text("utf-8").splitlines()[2]
+    back = "../" * (len(page.relative_to(CHINESE).parts) - 1)
+    assert f"[中文]({back}zh/{name})" in english(page).read_text("utf-8").splitlines()[2]
+
+
+@pytest.mark.parametrize("page", [CHINESE_README, *PAGES], ids=lambda page: page.stem)
+def test_a_chinese_paragraph_is_one_line(page: Path) -> None:
+    prose = FENCED.sub("", page.read_text(encoding="utf-8"))
+    assert not BROKEN.findall(prose)  # a browser would show a space there
+
+
+def test_the_chinese_readme_links_chinese_pages_and_says_which_are_english() -> None:
+    text = CHINESE_README.read_text(encoding="utf-8")
+    pages = re.findall(r"\]\(([\w/.-]+\.md)\)(（英文）)?", text)
+    assert len(pages) >= 30
+    for page, marked in pages:
+        is_chinese = page.startswith("docs/zh/") or page == "README.md"
+        assert is_chinese != bool(marked), page
