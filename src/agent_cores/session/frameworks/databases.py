@@ -84,8 +84,8 @@ def _quoted(names: Sequence[str]) -> str:
 @asynccontextmanager
 async def open_database(source: str) -> AsyncIterator[Database]:
     """Open a database by path or URL. Raises ``StorageUnavailableError``."""
-    scheme = source.partition("://")[0].partition("+")[0] if "://" in source else "sqlite"
-    if scheme == "sqlite":
+    scheme = source.partition("://")[0].partition("+")[0]
+    if is_sqlite(source):
         opened = _open_sqlite(source)
     elif scheme in {"postgresql", "postgres"}:
         opened = _open_postgres(source)
@@ -97,6 +97,11 @@ async def open_database(source: str) -> AsyncIterator[Database]:
         )
     async with opened as database:
         yield database
+
+
+def is_sqlite(source: str) -> bool:
+    """Whether a source is a file, not a server."""
+    return "://" not in source or re.match(r"sqlite(\+\w+)?://", source) is not None
 
 
 class _SQLite:
@@ -227,12 +232,15 @@ async def _open_mysql(source: str) -> AsyncIterator[Database]:
             password=unquote(url.password or ""),
             db=unquote(url.path.lstrip("/")),
             charset="utf8mb4",
-            init_command="SET SESSION sql_mode = 'ANSI_QUOTES', SESSION TRANSACTION READ ONLY",
+            autocommit=True,
+            init_command="SET SESSION sql_mode = 'ANSI_QUOTES'",
         )
     except (OSError, MySQLError) as error:
         raise StorageUnavailableError(f"the source cannot be reached: {error}") from error
     try:
-        yield _MySQL(connection)
+        database = _MySQL(connection)
+        await database.rows("SET SESSION TRANSACTION READ ONLY")
+        yield database
     except MySQLError as error:
         raise StoreFormatError(f"the source cannot be read: {error}") from error
     finally:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FRAMEWORKS = {
     "openai-agents": "openai_agents",
+    "google-adk": "google_adk",
 }
 """The modules that read the stores of frameworks."""
 
