@@ -102,8 +102,11 @@ NOT_PENDING: Sequence[str] = (_PENDING,)
 """The keys of the metadata of a message that make it pending."""
 
 
-def checkpoint_messages(record: Record) -> list[Draft]:
-    """Return the message of a checkpoint, and those with further pieces of it."""
+def checkpoint_messages(record: Record, *, mark: str | None = None) -> list[Draft]:
+    """Return the message of a checkpoint, and those with further pieces of it.
+
+    ``mark``, here and below, is part of the ids of pieces; drawn if it is left out.
+    """
     name = record.id
     about = {
         "of": name,
@@ -111,31 +114,36 @@ def checkpoint_messages(record: Record) -> list[Draft]:
         "id": record.checkpoint_id,
         "parent": record.parent_id,
     }
-    head, *more = _messages("checkpoint", name, record.checkpoint, about)
+    head, *more = _messages("checkpoint", name, record.checkpoint, about, mark=mark)
     room = _PIECE - len(head["content"]["data"])
-    meta, *rest = _messages("metadata", "", record.metadata, {"of": name}, room=room)
+    meta, *rest = _messages("metadata", "", record.metadata, {"of": name}, room=room, mark=mark)
     head["content"]["metadata"] = meta["content"]
     return [head, *more, *rest]
 
 
-def value_messages(namespace: str, values: Iterable[tuple[str, str, Typed]]) -> list[Draft]:
+def value_messages(
+    namespace: str, values: Iterable[tuple[str, str, Typed]], *, mark: str | None = None
+) -> list[Draft]:
     """Return the messages of values: channel, version and value of each.
 
     They carry a mark of their own, so that adding a value that is stored is a conflict.
     """
-    mark = secrets.token_hex(6)
+    by = secrets.token_hex(6) if mark is None else mark
     messages: list[Draft] = []
     for channel, version, value in values:
         name = value_id(namespace, channel, version)
-        head, *more = _messages("value", name, value, {"of": name})
-        messages += [*more, {**head, "metadata": {"by": mark}}]
+        of_value = None if mark is None else f"{mark}.{name}"
+        head, *more = _messages("value", name, value, {"of": name}, mark=of_value)
+        messages += [*more, {**head, "metadata": {"by": by}}]
     return messages
 
 
-def writes_messages(of: str, writes: Sequence[Write], *, replace: bool) -> list[Draft]:
+def writes_messages(
+    of: str, writes: Sequence[Write], *, replace: bool, mark: str | None = None
+) -> list[Draft]:
     """Return messages of one call's pending writes; the last needs the id of a slot."""
     about = {"of": of, "replace": replace}
-    head, *more = _messages("writes", "", ("writes", _encode_writes(writes)), about)
+    head, *more = _messages("writes", "", ("writes", _encode_writes(writes)), about, mark=mark)
     return [*more, head]
 
 
@@ -230,7 +238,13 @@ def size_of(message: Draft) -> int:
 
 
 def _messages(
-    role: str, message_id: str, value: Typed, about: dict[str, Any], *, room: int = _PIECE
+    role: str,
+    message_id: str,
+    value: Typed,
+    about: dict[str, Any],
+    *,
+    room: int = _PIECE,
+    mark: str | None = None,
 ) -> list[Draft]:
     """Return the message that holds a value, and those with further pieces of it.
 
@@ -242,7 +256,7 @@ def _messages(
         content = {**about, "type": kind, "data": text}
         return [{"id": message_id, "role": role, "content": content}]
     pieces = [text[:room], *(text[i : i + _PIECE] for i in range(room, len(text), _PIECE))]
-    mark = secrets.token_hex(12)
+    mark = secrets.token_hex(12) if mark is None else f"{role}.{mark}"
     more = [id_of_parts("+", mark, str(number)) for number in range(1, len(pieces))]
     content = {**about, "type": kind, "data": pieces[0], "more": more}
     of = {"of": about["of"]}

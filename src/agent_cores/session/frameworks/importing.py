@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FRAMEWORKS = {
     "openai-agents": "openai_agents",
     "google-adk": "google_adk",
+    "langgraph": "langgraph",
 }
 """The modules that read the stores of frameworks."""
 

@@ -96,6 +96,8 @@ class SessionWriter:
         except InvalidInputError as error:
             self.tally.left_out.note(LeftOut(f"session {found.session_id}", str(error)))
             return
+        if part is None:
+            return
         self._waiting.append(_Measured(found, part))
         self._size += part.size
         if not part.is_last or len(self._waiting) >= _TOGETHER or self._size >= _TOGETHER_BYTES:
@@ -126,8 +128,12 @@ class SessionWriter:
         self.tally.sessions += 1
         self.tally.messages += header.message_count
 
-    async def _measured(self, found: FoundSession) -> Part:
-        """Read a session to its end, and return its first part, with the header of all of it."""
+    async def _measured(self, found: FoundSession) -> Part | None:
+        """Read a session to its end, and return its first part, with the header of all of it.
+
+        ``None`` for one of which nothing can be read.
+        """
+        known_damage = self.tally.left_out.count
         digest = hashlib.sha256()
         first: list[StoredMessage] = []
         size = count = 0
@@ -138,6 +144,8 @@ class SessionWriter:
             if len(first) == count - 1 and len(first) < PART_MESSAGES and size < PART_BYTES:
                 first.append(message)
                 size += len(message.body)
+        if not count and self.tally.left_out.count > known_damage:
+            return None
         context = {
             key: encode_value(to_json(value, "context", depth=_DEPTH, at_most=_MOST_BYTES))
             for key, value in found.context.items()
