@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.frameworks.importing import import_from
+from agent_cores.session.frameworks.importing import Framework, import_from
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 async def imported(
     manager: SessionManager,
-    framework: str,
+    framework: Framework,
     source: str | Path,
     **options: Any,  # noqa: ANN401 - see ``import_from``
 ) -> ImportTally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.frameworks.found import Given
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     from agent_cores.session.frameworks.found import Reader
     from agent_cores.session.storage.base import StorageProvider
 
-FRAMEWORKS = {
+Framework = Literal[
+    "openai-agents",
+    "google-adk",
+    "langgraph",
+]
+_MODULES: dict[Framework, str] = {
     "openai-agents": "openai_agents",
     "google-adk": "google_adk",
     "langgraph": "langgraph",
 }
-"""The modules that read the stores of frameworks."""
 
 
 async def import_from(
-    framework: str,
+    framework: Framework,
     source: str,
     store: StorageProvider,
     *,
@@ -57,10 +61,10 @@ async def import_from(
     return writer.tally
 
 
-def _opened(framework: str, given: Given) -> AbstractAsyncContextManager[Reader]:
-    if framework not in FRAMEWORKS:
-        known = ", ".join(FRAMEWORKS)
+def _opened(framework: Framework, given: Given) -> AbstractAsyncContextManager[Reader]:
+    if framework not in _MODULES:
+        known = ", ".join(_MODULES)
         raise ConfigurationError(f"{framework!r} is not one of {known}")
-    module: Any = import_module(f"agent_cores.session.frameworks.{FRAMEWORKS[framework]}")
+    module: Any = import_module(f"agent_cores.session.frameworks.{_MODULES[framework]}")
     opened: AbstractAsyncContextManager[Reader] = module.open_reader(given)
     return opened
