@@ -102,11 +102,8 @@ NOT_PENDING: Sequence[str] = (_PENDING,)
 """The keys of the metadata of a message that make it pending."""
 
 
-def checkpoint_messages(record: Record, *, mark: str | None = None) -> list[Draft]:
-    """Return the message of a checkpoint, and those with further pieces of it.
-
-    ``mark``, here and below, is part of the ids of pieces; drawn if it is left out.
-    """
+def checkpoint_messages(record: Record) -> list[Draft]:
+    """Return the message of a checkpoint, and those with further pieces of it."""
     name = record.id
     about = {
         "of": name,
@@ -114,36 +111,31 @@ def checkpoint_messages(record: Record, *, mark: str | None = None) -> list[Draf
         "id": record.checkpoint_id,
         "parent": record.parent_id,
     }
-    head, *more = _messages("checkpoint", name, record.checkpoint, about, mark=mark)
+    head, *more = _messages("checkpoint", name, record.checkpoint, about)
     room = _PIECE - len(head["content"]["data"])
-    meta, *rest = _messages("metadata", "", record.metadata, {"of": name}, room=room, mark=mark)
+    meta, *rest = _messages("metadata", "", record.metadata, {"of": name}, room=room)
     head["content"]["metadata"] = meta["content"]
     return [head, *more, *rest]
 
 
-def value_messages(
-    namespace: str, values: Iterable[tuple[str, str, Typed]], *, mark: str | None = None
-) -> list[Draft]:
+def value_messages(namespace: str, values: Iterable[tuple[str, str, Typed]]) -> list[Draft]:
     """Return the messages of values: channel, version and value of each.
 
     They carry a mark of their own, so that adding a value that is stored is a conflict.
     """
-    by = secrets.token_hex(6) if mark is None else mark
+    mark = secrets.token_hex(6)
     messages: list[Draft] = []
     for channel, version, value in values:
         name = value_id(namespace, channel, version)
-        of_value = None if mark is None else f"{mark}.{name}"
-        head, *more = _messages("value", name, value, {"of": name}, mark=of_value)
-        messages += [*more, {**head, "metadata": {"by": by}}]
+        head, *more = _messages("value", name, value, {"of": name})
+        messages += [*more, {**head, "metadata": {"by": mark}}]
     return messages
 
 
-def writes_messages(
-    of: str, writes: Sequence[Write], *, replace: bool, mark: str | None = None
-) -> list[Draft]:
+def writes_messages(of: str, writes: Sequence[Write], *, replace: bool) -> list[Draft]:
     """Return messages of one call's pending writes; the last needs the id of a slot."""
     about = {"of": of, "replace": replace}
-    head, *more = _messages("writes", "", ("writes", _encode_writes(writes)), about, mark=mark)
+    head, *more = _messages("writes", "", ("writes", _encode_writes(writes)), about)
     return [*more, head]
 
 
@@ -238,13 +230,7 @@ def size_of(message: Draft) -> int:
 
 
 def _messages(
-    role: str,
-    message_id: str,
-    value: Typed,
-    about: dict[str, Any],
-    *,
-    room: int = _PIECE,
-    mark: str | None = None,
+    role: str, message_id: str, value: Typed, about: dict[str, Any], *, room: int = _PIECE
 ) -> list[Draft]:
     """Return the message that holds a value, and those with further pieces of it.
 
@@ -256,7 +242,7 @@ def _messages(
         content = {**about, "type": kind, "data": text}
         return [{"id": message_id, "role": role, "content": content}]
     pieces = [text[:room], *(text[i : i + _PIECE] for i in range(room, len(text), _PIECE))]
-    mark = secrets.token_hex(12) if mark is None else f"{role}.{mark}"
+    mark = secrets.token_hex(12)
     more = [id_of_parts("+", mark, str(number)) for number in range(1, len(pieces))]
     content = {**about, "type": kind, "data": pieces[0], "more": more}
     of = {"of": about["of"]}

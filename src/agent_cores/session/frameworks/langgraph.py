@@ -20,6 +20,7 @@ from agent_cores.session.adapters.langgraph_layout import (
     Record,
     Typed,
     Write,
+    checkpoint_id,
     checkpoint_messages,
     slot_id,
     value_id,
@@ -119,7 +120,7 @@ class LangGraphReader:
             except DamagedError as error:
                 yield LeftOut(f"checkpoint {key[2]}", str(error))
                 continue
-            head, *_ = checkpoint_messages(_record(key, stored), mark=_mark(key))
+            head, *_ = _checkpoint(key, stored)
             yield _found(head, stored.checkpoint.at)
 
     async def _data(self, thread_id: str) -> AsyncIterator[FoundMessage | LeftOut]:
@@ -139,14 +140,12 @@ class LangGraphReader:
                     new.append(version)
             beside = await self._tables.values(key, new)
             values = {**checkpoint.values, **beside}
-            drafts = value_messages(
-                namespace,
-                ((*version, values.get(version[0], (EMPTY, b""))) for version in new),
-                mark=_MARK,
-            )
-            drafts += checkpoint_messages(_record(key, stored), mark=_mark(key))[1:]
-            drafts += _writes(key, await self._tables.writes(key))
-            for draft in drafts:
+            found = [(*version, values.get(version[0], (EMPTY, b""))) for version in new]
+            drafts = [
+                *value_messages(namespace, found),
+                *_writes(key, await self._tables.writes(key)),
+            ]
+            for draft in (*_checkpoint(key, stored)[1:], *_repeatable(drafts, "v", *key[1:])):
                 yield _found(draft, checkpoint.at)
 
     async def _keys(self, thread_id: str) -> list[Key]:
@@ -238,22 +237,44 @@ async def _read_writes(
     ]
 
 
+def _checkpoint(key: Key, stored: Stored) -> list[Draft]:
+    """Return the message of a checkpoint, and those with further pieces of it."""
+    checkpoint, metadata = stored.checkpoint.typed, stored.metadata
+    record = Record(key[1], key[2], stored.parent_id or None, checkpoint, metadata, 0)
+    return _repeatable(checkpoint_messages(record), "c", *key[1:])
+
+
 def _writes(key: Key, writes: list[Write]) -> list[Draft]:
     """Return the messages of all writes of a checkpoint: they are in its first slot."""
     if not writes:
         return []
-    record_id = id_of_parts("c", *key[1:])
-    *pieces, head = writes_messages(record_id, writes, replace=False, mark=_mark(key))
-    return [*pieces, {**head, "id": slot_id(record_id, 0)}]
+    of = checkpoint_id(*key[1:])
+    *pieces, head = writes_messages(of, writes, replace=False)
+    return [*pieces, {**head, "id": slot_id(of, 0)}]
 
 
-def _record(key: Key, stored: Stored) -> Record:
-    checkpoint, metadata = stored.checkpoint.typed, stored.metadata
-    return Record(key[1], key[2], stored.parent_id or None, checkpoint, metadata, 0)
+def _repeatable(drafts: list[Draft], *names: str) -> list[Draft]:
+    """Return messages with names in place of what was drawn, so that they are equal each time."""
+    drawn = [draft["id"] for draft in drafts if draft["role"] == "piece"]
+    ids = {each: id_of_parts("+", _MARK, *names, str(n)) for n, each in enumerate(drawn)}
 
+    def renamed(content: dict[str, Any]) -> dict[str, Any]:
+        found = dict(content)
+        if "metadata" in found:
+            found["metadata"] = renamed(found["metadata"])
+        if "more" in found:
+            found["more"] = [ids[each] for each in found["more"]]
+        return found
 
-def _mark(key: Key) -> str:
-    return id_of_parts(_MARK, *key[1:])
+    return [
+        {
+            **draft,
+            "id": ids.get(draft["id"], draft["id"]),
+            "content": renamed(draft["content"]),
+            "metadata": {"by": _MARK} if "metadata" in draft else {},
+        }
+        for draft in drafts
+    ]
 
 
 def _found(draft: Draft, at: datetime | None) -> FoundMessage:
@@ -261,6 +282,6 @@ def _found(draft: Draft, at: datetime | None) -> FoundMessage:
         id=draft["id"],
         role=draft["role"],
         content=draft["content"],
-        metadata=draft.get("metadata", {}),
+        metadata=draft["metadata"],
         created_at=at,
     )
