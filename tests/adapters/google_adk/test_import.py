@@ -19,7 +19,7 @@ from agent_cores.session.adapters.google_adk import ADKSessionService
 from agent_cores.session.errors import StoreFormatError
 from tests.adapters.conftest import url_of
 from tests.adapters.google_adk.conftest import event
-from tests.adapters.imports import files, imported
+from tests.adapters.importing import files, imported
 from tests.servers import mariadb
 
 USERS = ("ann", "bob")

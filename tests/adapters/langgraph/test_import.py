@@ -23,7 +23,7 @@ from agent_cores.session import SessionManager
 from agent_cores.session.adapters.langgraph import SessionSaver
 from agent_cores.session.errors import StoreFormatError
 from tests.adapters.conftest import url_of
-from tests.adapters.imports import files, imported
+from tests.adapters.importing import files, imported
 
 THREADS = ("talk", "odd/:%☂", "")
 

@@ -16,16 +16,16 @@ from agent_cores.session import SessionManager
 from agent_cores.session.adapters.openai_agents import OpenAIAgentsSession
 from agent_cores.session.errors import ConfigurationError, StoreFormatError
 from agent_cores.session.frameworks.writing import ImportTally
-from tests.adapters import imports
+from tests.adapters import importing
 from tests.adapters.conftest import url_of
-from tests.adapters.imports import files
+from tests.adapters.importing import files
 from tests.adapters.openai_agents.test_openai_agents_session import ODD_ITEMS, user
 
 NAMES = ("chat", "with/slash", "", "x" * 300)
 
 
 async def imported(target: SessionManager, source: str | Path, **options: Any) -> ImportTally:  # noqa: ANN401
-    return await imports.imported(target, "openai-agents", source, user="ann", **options)
+    return await importing.imported(target, "openai-agents", source, user="ann", **options)
 
 
 def ours(target: SessionManager, name: str) -> OpenAIAgentsSession:

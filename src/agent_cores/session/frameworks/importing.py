@@ -21,11 +21,13 @@ Framework = Literal[
     "openai-agents",
     "google-adk",
     "langgraph",
+    "claude",
 ]
 _MODULES: dict[Framework, str] = {
     "openai-agents": "openai_agents",
     "google-adk": "google_adk",
     "langgraph": "langgraph",
+    "claude": "claude",
 }
 
 
