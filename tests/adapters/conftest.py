@@ -64,3 +64,11 @@ async def manager(store_url: str) -> AsyncIterator[SessionManager]:
     """Return a manager for any event loop, on an empty store."""
     async with SessionManager(store_url, settings=SessionSettings(), any_loop=True) as manager:
         yield manager
+
+
+@pytest.fixture(params=["sqlite"])
+async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SessionManager]:
+    """Return a manager whose storage can be called from the test's loop, on an empty store."""
+    url = url_of(request.param, tmp_path)
+    async with SessionManager(url, settings=SessionSettings()) as manager:
+        yield manager

@@ -6,8 +6,10 @@ import asyncio
 import io
 import json
 import re
+import sqlite3
 import stat
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -167,6 +169,42 @@ async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path:
         missing = "are not stored" in expected
         assert done.returncode == (Status.NOT_FOUND if missing else Status.WRONG_USE)
         assert expected in lines(done.stderr)[-1]
+
+
+async def test_a_framework_s_store_is_imported(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, url = tmp_path / "agents.db", f"sqlite:///{tmp_path / 'sessions.db'}"
+    with closing(sqlite3.connect(source)) as database, database:
+        database.execute("CREATE TABLE agent_messages (id, session_id, message_data, created_at)")
+        for number, text in enumerate(('{"role": "user", "content": "hello"}', "\x1b[2J"), 1):
+            row = number, "talk", text, "2024-02-03 04:05:06"
+            database.execute("INSERT INTO agent_messages VALUES (?, ?, ?, ?)", row)
+    arguments = ("import", "--from", "openai-agents", str(source), "--storage", url, *OPERATOR)
+    done = await run(*arguments, "--user", "ann")
+    assert (done.returncode, lines(done.stdout)) == (
+        1,
+        ["1 sessions with 1 messages are imported."],
+    )
+    audited, left_out = lines(done.stderr)
+    assert "operator 'ops' in default: import_sessions" in audited
+    assert left_out == "agent-sessions: 1 left out: session talk: item 2: is not valid JSON"
+    async with SessionManager(url, settings=SessionSettings()) as manager:
+        [message] = await manager.get_session_messages("talk", "ann")
+    assert (message.role, message.content) == ("user", {"role": "user", "content": "hello"})
+    again = json.loads((await run(*arguments, "--user", "ann", "--json")).stdout)
+    assert (again["present"], again["sessions"], again["left_out"]["count"]) == (1, 0, 1)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    for changed, status, expected in (
+        ({}, Status.WRONG_USE, "this store names no user: give --user ID"),
+        ({str(source): "nowhere"}, Status.WRONG_USE, "nowhere is not a file"),
+        ({str(source): "mongodb://db"}, Status.WRONG_USE, "mongodb:// is not read"),
+        ({"openai-agents": "google-adk"}, Status.FORMAT, "has no table of ADK's events"),
+        ({str(source): "postgresql://db"}, Status.MISSING_PACKAGE, "agent-cores-session[postgres]"),
+        ({"openai-agents": "other"}, Status.WRONG_USE, "openai-agents"),
+    ):
+        done = await run(*(changed.get(each, each) for each in arguments))
+        assert (done.returncode, expected in lines(done.stderr)[-1]) == (status, True)
 
 
 async def test_sessions_are_written_as_markdown(

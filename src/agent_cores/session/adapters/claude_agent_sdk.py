@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from claude_agent_sdk import SessionStore, fold_session_summary
 
-from agent_cores.session.adapters.ids import id_of, id_of_parts
+from agent_cores.session.adapters.claude_agent_sdk_layout import (
+    ROLE,
+    SUMMARY,
+    metadata_of,
+    project_tag,
+    session_id_of,
+    subpath_tag,
+)
+from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.adapters.owner import Owner, Store
 from agent_cores.session.adapters.reading import messages_after
 from agent_cores.session.backoff import Backoff
@@ -37,7 +45,6 @@ if TYPE_CHECKING:
 _PART_ITEMS = 500
 _PART_BYTES = 4 * 1024 * 1024
 _PAGE = 100
-_SUMMARY = "summary"
 _READ_TOGETHER = 8
 _MOST_KNOWN = 1_000
 """Transcripts whose summaries a store remembers."""
@@ -104,7 +111,7 @@ class ClaudeSessionStore(SessionStore):
         """Return the main transcripts of a project, without reading their messages."""
         return [
             {"session_id": name, "mtime": _mtime(session)}
-            async for session in self._listed(_project_tag(project_key))
+            async for session in self._listed(project_tag(project_key))
             if isinstance(name := session.metadata.attributes.get("claude_session"), str)
         ]
 
@@ -112,8 +119,8 @@ class ClaudeSessionStore(SessionStore):
         """Return the summaries of a project's main transcripts. Each costs one read."""
         return [
             {**summary, "mtime": _mtime(session)}
-            async for session in self._read_each(_project_tag(project_key))
-            if (summary := (session.context or {}).get(_SUMMARY))
+            async for session in self._read_each(project_tag(project_key))
+            if (summary := (session.context or {}).get(SUMMARY))
         ]
 
     async def delete(self, key: SessionKey) -> None:
@@ -121,7 +128,7 @@ class ClaudeSessionStore(SessionStore):
         verbs, user_id = self._acting
         ids = [self._id(key)]
         if not key.get("subpath"):
-            tag = _subpath_tag(key)
+            tag = subpath_tag(key)
             ids = [listed.metadata.session_id async for listed in self._listed(tag)] + ids
         for session_id in ids:
             try:
@@ -133,7 +140,7 @@ class ClaudeSessionStore(SessionStore):
         """Return the subpaths of a main transcript."""
         return [
             subpath
-            async for session in self._listed(_subpath_tag(key))
+            async for session in self._listed(subpath_tag(key))
             if isinstance(subpath := session.metadata.attributes.get("claude_subpath"), str)
         ]
 
@@ -171,7 +178,7 @@ class ClaudeSessionStore(SessionStore):
             return _Known(None)
         if session.metadata.owner_id != user_id:
             raise SessionExistsError
-        summary = (session.context or {}).get(_SUMMARY)
+        summary = (session.context or {}).get(SUMMARY)
         return _Known(summary, session.metadata.version)
 
     def _remember(self, session_id: str, known: _Known) -> None:
@@ -189,8 +196,8 @@ class ClaudeSessionStore(SessionStore):
         verbs, user_id = self._acting
         create: Any = False
         if version == NO_SESSION:
-            create = {"metadata": _metadata(key), "ttl_hours": self._ttl_hours}
-        updates = None if summary is None else {_SUMMARY: summary}
+            create = {"metadata": metadata_of(key), "ttl_hours": self._ttl_hours}
+        updates = None if summary is None else {SUMMARY: summary}
         await verbs.add_messages(
             self._id(key),
             user_id,
@@ -201,9 +208,7 @@ class ClaudeSessionStore(SessionStore):
         )
 
     def _id(self, key: SessionKey) -> str:
-        subpath = key.get("subpath")
-        names = (key["project_key"], key["session_id"], *([subpath] if subpath else []))
-        return id_of_parts("claude", self._acting.user_id, *names)
+        return session_id_of(self._acting.user_id, key)
 
     async def _read_each(self, tag: str) -> AsyncIterator[Session]:
         """Yield the sessions of a tag with their contexts, without messages, some at a time."""
@@ -246,7 +251,7 @@ def _parts(entries: list[SessionStoreEntry]) -> Iterator[Part]:
     size = 0
     for entry in entries:
         content = msgspec.Raw(msgspec.json.encode(entry))
-        message: dict[str, Any] = {"role": "entry", "content": content}
+        message: dict[str, Any] = {"role": ROLE, "content": content}
         uuid = entry.get("uuid")
         if isinstance(uuid, str):
             if uuid in known:
@@ -271,24 +276,6 @@ def _changed(
     """Return the summary after these entries, ``None`` if they leave it as it is."""
     folded = fold_session_summary(known, key, entries)
     return None if known is not None and folded["data"] == known["data"] else folded
-
-
-def _metadata(key: SessionKey) -> dict[str, Any]:
-    subpath = key.get("subpath")
-    return {
-        "tags": [_subpath_tag(key) if subpath else _project_tag(key["project_key"])],
-        "claude_project": key["project_key"],
-        "claude_session": key["session_id"],
-        **({"claude_subpath": subpath} if subpath else {}),
-    }
-
-
-def _project_tag(project_key: str) -> str:
-    return id_of_parts("claude", project_key)
-
-
-def _subpath_tag(key: SessionKey | SessionListSubkeysKey) -> str:
-    return id_of_parts("claude", key["project_key"], key["session_id"])
 
 
 def _mtime(session: Session) -> int:

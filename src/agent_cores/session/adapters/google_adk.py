@@ -23,7 +23,6 @@ from google.adk.sessions.base_session_service import (
 from agent_cores.session.adapters.google_adk_events import (
     STEP,
     adk_session,
-    app_tag,
     is_adk_session,
     last_event_id,
     last_update_time,
@@ -31,10 +30,10 @@ from agent_cores.session.adapters.google_adk_events import (
     message_of,
     metadata_of,
     of_a_taken_id,
-    session_id_of,
     shows_state,
     without_temporary_state,
 )
+from agent_cores.session.adapters.google_adk_layout import app_tag, session_id_of
 from agent_cores.session.adapters.google_adk_state import (
     KnownIds,
     SharedState,

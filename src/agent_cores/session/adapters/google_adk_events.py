@@ -14,7 +14,14 @@ from google.adk.events.event import Event
 from google.adk.sessions.session import Session as AdkSession
 from google.adk.sessions.state import State
 
-from agent_cores.session.adapters.google_adk_state import KIND, values_of
+from agent_cores.session.adapters.google_adk_layout import (
+    NAMES,
+    app_tag,
+    names_of,
+    role_of,
+    session_id_of,
+)
+from agent_cores.session.adapters.google_adk_state import values_of
 from agent_cores.session.adapters.ids import id_of, id_of_parts, user_id_of
 from agent_cores.session.adapters.reading import latest_messages
 
@@ -28,30 +35,16 @@ if TYPE_CHECKING:
 STEP = 100
 """How many messages are read at a time where it is not known how many are needed."""
 _PAGE = 1_000
-_NAMES = ("adk_app", "adk_user", "adk_session")
-
-
-def session_id_of(app_name: str, user_id: str, name: str) -> str:
-    """Return the id of the session that keeps one of ADK's."""
-    return id_of_parts(KIND, app_name, user_id, name.strip())
-
-
-def app_tag(app_name: str) -> str:
-    """Return the tag of the sessions of an app."""
-    return id_of_parts(KIND, app_name)
 
 
 def metadata_of(app_name: str, user_id: str, name: str) -> dict[str, Any]:
     """Return the metadata of the session that keeps one of ADK's."""
-    return {
-        "tags": [app_tag(app_name)],
-        **dict(zip(_NAMES, (app_name, user_id, name), strict=True)),
-    }
+    return {"tags": [app_tag(app_name)], **names_of(app_name, user_id, name)}
 
 
 def is_adk_session(header: SessionMetadata) -> bool:
     """Whether the session is the one of ADK that its metadata names, and belongs to that user."""
-    app_name, user_id, name = (header.attributes.get(key) for key in _NAMES)
+    app_name, user_id, name = (header.attributes.get(key) for key in NAMES)
     if not (isinstance(app_name, str) and isinstance(user_id, str) and isinstance(name, str)):
         return False
     return (header.session_id, header.owner_id) == (
@@ -62,7 +55,7 @@ def is_adk_session(header: SessionMetadata) -> bool:
 
 def adk_session(found: Session, shared: Mapping[str, Any]) -> AdkSession:
     """Return ADK's session without events; the time of its last event is that of the session."""
-    app_name, user_id, name = (found.metadata.attributes[key] for key in _NAMES)
+    app_name, user_id, name = (found.metadata.attributes[key] for key in NAMES)
     session = AdkSession(
         app_name=app_name,
         user_id=user_id,
@@ -105,7 +98,7 @@ def without_temporary_state(event: Event) -> Event:
 def message_of(event: Event) -> dict[str, Any]:
     """Return an event as a message to append. Equal events give equal messages."""
     content = event.model_dump_json(exclude_none=True).encode()
-    role = id_of(event.author or "event")
+    role = role_of(event.author)
     return {"message_id": id_of(event.id), "role": role, "content": msgspec.Raw(content)}
 
 

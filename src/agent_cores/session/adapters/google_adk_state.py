@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.adk.sessions.state import State
 from pydantic_core import to_jsonable_python
 
-from agent_cores.session.adapters.ids import id_of, id_of_parts, user_id_of
+from agent_cores.session.adapters.google_adk_layout import (
+    APP_OWNER,
+    MARK,
+    app_state_id,
+    entries_of,
+    user_state_id,
+)
+from agent_cores.session.adapters.ids import user_id_of
 from agent_cores.session.errors import SessionExistsError, SessionNotFoundError
 
 if TYPE_CHECKING:
@@ -23,11 +30,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import Session
     from agent_cores.session.session_manager import SessionManager
 
-KIND = "adk"
-APP_OWNER = "%google-adk"
-"""Who owns the state of apps. No user of ADK: ``user_id_of`` writes ``%`` as ``%25``."""
 _MOST_KNOWN = 10_000
-_MARK: dict[str, Any] = {"id": "mark", "role": "adk-state", "content": None}
 
 
 class Delta(NamedTuple):
@@ -73,11 +76,11 @@ class SharedState:
 
     async def of_app(self, app_name: str) -> dict[str, Any]:
         """Return what the app shares, without prefix."""
-        return await self._values(_app_id(app_name), APP_OWNER)
+        return await self._values(app_state_id(app_name), APP_OWNER)
 
     async def of_user(self, app_name: str, user_id: str) -> dict[str, Any]:
         """Return what the sessions of a user in an app share, without prefix."""
-        return await self._values(_user_state_id(app_name, user_id), user_id_of(user_id))
+        return await self._values(user_state_id(app_name, user_id), user_id_of(user_id))
 
     async def open(self, app_name: str, user_id: str, delta: Delta) -> None:
         """Make the sessions that a delta needs, where they are missing.
@@ -111,7 +114,7 @@ class SharedState:
         if await self._read(session_id, owner) is None:
             try:
                 await self._manager.create_session(
-                    owner, session_id=session_id, ttl_hours=None, messages=[_MARK]
+                    owner, session_id=session_id, ttl_hours=None, messages=[MARK]
                 )
             except SessionExistsError as error:
                 # a concurrent call made it, or somebody else
@@ -132,7 +135,7 @@ class SharedState:
         marks = [
             message
             for message in found.messages or ()
-            if (message.seq, message.role, message.author_id) == (1, _MARK["role"], owner)
+            if (message.seq, message.role, message.author_id) == (1, MARK["role"], owner)
         ]
         return found if marks and found.metadata.owner_id == owner else None
 
@@ -157,12 +160,12 @@ def with_prefixes(app: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, 
 
 
 def context_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return state as context; keys of state may be longer, or empty.
+    """Return state as context.
 
     Values become JSON as in ADK's events: bytes base64, NaN and infinities null, the rest text.
     """
     values = to_jsonable_python(dict(state), fallback=str, bytes_mode="base64", inf_nan_mode="null")
-    return {id_of(key): {"key": key, "value": value} for key, value in values.items()}
+    return entries_of(values)
 
 
 def values_of(context: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -184,17 +187,9 @@ def _parts(
 ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Yield for each shared part its session, the owner and the values."""
     if delta.app:
-        yield _app_id(app_name), APP_OWNER, delta.app
+        yield app_state_id(app_name), APP_OWNER, delta.app
     if delta.user:
-        yield _user_state_id(app_name, user_id), user_id_of(user_id), delta.user
-
-
-def _user_state_id(app_name: str, user_id: str) -> str:
-    return id_of_parts(f"{KIND}-user", app_name, user_id)
-
-
-def _app_id(app_name: str) -> str:
-    return id_of_parts(f"{KIND}-app", app_name)
+        yield user_state_id(app_name, user_id), user_id_of(user_id), delta.user
 
 
 def _foreign(session_id: str) -> str:

@@ -14,7 +14,7 @@ from agent_cores.session.cli.completion import add_completion
 from agent_cores.session.cli.doctor import doctor
 from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
-from agent_cores.session.cli.moving import copy, export, import_file
+from agent_cores.session.cli.moving import copy, export, import_sessions_of
 from agent_cores.session.cli.output import fail, leave_quietly
 from agent_cores.session.cli.serve import serve
 from agent_cores.session.cli.sessions import list_sessions, send, share, show
@@ -31,7 +31,7 @@ app.command(serve)
 app.command(keys)
 app.command(migrate)
 app.command(list_sessions, name="list")
-app.command(import_file, name="import")
+app.command(import_sessions_of, name="import")
 app.command(export)
 app.command(copy)
 app.command(backup)

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
@@ -23,6 +24,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StorageUnavailableError,
 )
+from agent_cores.session.frameworks.importing import Framework, import_from
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.moving.copying import Comparison, compare_stores, copy_sessions
@@ -39,6 +41,7 @@ from agent_cores.session.storage.factory import StorageFactory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent_cores.session.frameworks.writing import ImportTally
     from agent_cores.session.moving.tally import Names, Tally
     from agent_cores.session.storage.base import StorageProvider
 
@@ -100,21 +103,28 @@ def _export_markdown(session_ids: tuple[str, ...], where: Where, output: str | N
         with_sessions(where, lambda opened: write_markdown(opened, session_ids, file))
 
 
-def import_file(
+def import_sessions_of(
     path: str | None = None,
     *,
     where: Where | None = None,
+    framework: Annotated[Framework | None, Parameter(name="--from")] = None,
     replace: Flag = False,
     partial: Flag = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Bring the sessions of an export into a store. Running it again adds nothing.
+    """Bring the sessions of an export, or of a framework's store, into a store of ours.
+
+    Running it again adds nothing. Of a framework's store that names no user, --user will own the
+    sessions.
 
     Parameters
     ----------
     path
         The file. Left out, standard input, which is not checked before sessions are written.
+        With --from the path or URL of the store to read.
+    framework
+        The agent framework that wrote the store.
     replace
         Replace sessions that are stored in another state. Asks first.
     partial
@@ -129,7 +139,41 @@ def import_file(
         raise ConfigurationError("only an operator can import: give --as-operator NAME")
     if replace:
         confirm("Replace the sessions that are stored in another state?", yes=yes)
+    if framework is not None:
+        if path is None or partial:
+            raise ConfigurationError("--from needs the path or URL of a store, and no --partial")
+        tally: Tally = _import_from(framework, path, where, replace=replace)
+    else:
+        tally = _import_file(path, where, replace=replace, partial=partial)
+    _report(tally, "imported", as_json=as_json)
+    _finish(tally)
 
+
+def _import_from(framework: Framework, source: str, where: Where, *, replace: bool) -> ImportTally:
+    namespace = where.namespace or DEFAULT_NAMESPACE
+
+    async def use(store: StorageProvider) -> ImportTally:
+        with progress_bar("import", None) as progress:
+            return await import_from(
+                framework,
+                source,
+                store,
+                user=where.user,
+                namespace=namespace,
+                replace=replace,
+                progress=progress,
+            )
+
+    tally = with_store(replaced(where, namespace=namespace), "import_sessions", use)
+    if tally.left_out.count:
+        listed = "; ".join(map(shown, tally.left_out.names))
+        more = tally.left_out.count - len(tally.left_out.names)
+        others = f"; and {more} more" if more else ""
+        note(f"agent-sessions: {tally.left_out.count} left out: {listed}{others}")
+    return tally
+
+
+def _import_file(path: str | None, where: Where, *, replace: bool, partial: bool) -> Tally:
     async def use(store: StorageProvider, file: BinaryIO, total: int | None) -> Tally:
         with progress_bar("import", total) as progress:
             return await import_sessions(
@@ -138,9 +182,7 @@ def import_file(
 
     with sys.stdin.buffer if path is None else Path(path).open("rb") as file:
         total = None if path is None else _checked(file, partial=partial)
-        tally = with_store(where, "import_sessions", lambda store: use(store, file, total))
-    _report(tally, "imported", as_json=as_json)
-    _finish(tally)
+        return with_store(where, "import_sessions", lambda store: use(store, file, total))
 
 
 def copy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from rich.cells import cell_len
@@ -16,7 +16,7 @@ from agent_cores.session.cli.status import Status
 from agent_cores.session.errors import SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _GAP = "  "
 
@@ -80,8 +80,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     ]
 
 
+class ShowProgress(Protocol):
+    """Tells a bar how many are done, and of how many, once that is known."""
+
+    def __call__(self, done: int, total: int | None = None) -> None:
+        """Show it."""
+
+
 @contextmanager
-def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None] | None]:
+def progress_bar(what: str, total: int | None) -> Iterator[ShowProgress | None]:
     """Show a bar on standard error if that is a terminal; yield what tells it how many are done."""
     if not sys.stderr.isatty():
         yield None
@@ -90,7 +97,7 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
     console = Console(stderr=True)
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, total=None: bar.update(task, completed=done, total=total)
 
 
 def _json_escaped(character: str) -> str:

@@ -1,0 +1,254 @@
+"""``open_database``: a framework's SQL database, to be read and nothing else.
+
+SQLite, PostgreSQL, MySQL and MariaDB, by the same URLs as SQLAlchemy has; ``sqlite`` may be a path.
+A page is read at a time, so no lock is held in between.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from agent_cores.session.errors import (
+    ConfigurationError,
+    MissingDependencyError,
+    StorageUnavailableError,
+    StoreFormatError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+Row = tuple[Any, ...]
+_WAL = 2
+"""What bytes 18 and 19 of an SQLite database in WAL mode are."""
+EVERYWHERE: Mapping[str, object] = {}
+_COLUMNS = """
+    SELECT table_name, column_name FROM information_schema.columns
+    WHERE table_schema = {schema}() ORDER BY table_name
+"""
+
+
+class Database(Protocol):
+    """Reads rows. In SQL a parameter is ``?``, and names are in double quotes."""
+
+    async def rows(self, sql: str, *values: object) -> Sequence[Row]:
+        """Return the rows of one page."""
+
+    async def columns(self) -> dict[str, set[str]]:
+        """Return the columns of each table."""
+
+
+async def walk(
+    database: Database,
+    table: str,
+    key: Sequence[str],
+    columns: Sequence[str] = (),
+    *,
+    where: Mapping[str, object] = EVERYWHERE,
+    size: int = 100,
+) -> AsyncIterator[Row]:
+    """Yield the rows of a table in the order of a key: the key's columns, then the others.
+
+    ``where`` says what columns are equal to; ``size`` rows are read at a time. Without other
+    columns each key comes once.
+    """
+    keys, chosen = _quoted(key), _quoted([*key, *columns])
+    equal = [f'"{column}" = ?' for column in where]
+    distinct = "" if columns else "DISTINCT "
+    after: Row = ()
+    while True:
+        marks = ", ".join("?" for _ in after)
+        conditions = " AND ".join([*equal, f"({keys}) > ({marks})"] if after else equal)
+        rows = await database.rows(
+            f'SELECT {distinct}{chosen} FROM "{table}"'  # noqa: S608 - names of the schema
+            f"{conditions and ' WHERE '}{conditions} ORDER BY {keys} LIMIT {size}",
+            *where.values(),
+            *after,
+        )
+        for row in rows:
+            yield row
+        if len(rows) < size:
+            return
+        after = rows[-1][: len(key)]
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+@asynccontextmanager
+async def open_database(source: str) -> AsyncIterator[Database]:
+    """Open a database by path or URL. Raises ``StorageUnavailableError``."""
+    scheme = source.partition("://")[0].partition("+")[0]
+    if is_sqlite(source):
+        opened = _open_sqlite(source)
+    elif scheme in {"postgresql", "postgres"}:
+        opened = _open_postgres(source)
+    elif scheme in {"mysql", "mariadb"}:
+        opened = _open_mysql(source)
+    else:
+        raise ConfigurationError(
+            f"{scheme}:// is not read; give a file, or sqlite://, postgresql:// or mysql://"
+        )
+    async with opened as database:
+        yield database
+
+
+def is_sqlite(source: str) -> bool:
+    """Whether a source is a file, not a server."""
+    return "://" not in source or re.match(r"sqlite(\+\w+)?://", source) is not None
+
+
+class _SQLite:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def rows(self, sql: str, *values: object) -> Sequence[Row]:
+        bound = [_bound(value) for value in values]
+        marks = iter("CAST(? AS TEXT)" if isinstance(value, bytes) else "?" for value in bound)
+        sql = re.sub(r"\?", lambda _: next(marks), sql)
+        try:
+            return self._connection.execute(sql, bound).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise StoreFormatError(f"the source cannot be read: {error}") from error
+
+    async def columns(self) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for (table,) in await self.rows("SELECT name FROM sqlite_schema WHERE type = 'table'"):
+            rows = await self.rows("SELECT name FROM pragma_table_info(?)", table)
+            found[table] = {name for (name,) in rows}
+        return found
+
+
+@asynccontextmanager
+async def _open_sqlite(source: str) -> AsyncIterator[Database]:
+    path = sqlite_path(source)
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?{_mode(path)}", uri=True)
+    except (sqlite3.Error, OSError) as error:
+        raise StorageUnavailableError(f"{path} cannot be read: {error}") from error
+    # Damaged text is found when it is decoded, row by row.
+    connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+    try:
+        yield _SQLite(connection)
+    finally:
+        connection.close()
+
+
+def _bound(value: object) -> Any:  # noqa: ANN401 - what sqlite3 takes
+    """Return a value to bind: damaged text as its bytes."""
+    if not isinstance(value, str):
+        return value
+    encoded = value.encode("utf-8", "surrogateescape")
+    return encoded if any("\ud800" <= character <= "\udfff" for character in value) else value
+
+
+def sqlite_path(source: str) -> Path:
+    """Return the file of an SQLite URL, ``sqlite:///relative`` or ``sqlite:////absolute``."""
+    if "://" in source:
+        source = unquote(source.partition("://")[2].partition("?")[0].removeprefix("/"))
+    path = Path(source).expanduser().absolute()
+    if not path.is_file():
+        raise ConfigurationError(f"{path} is not a file")
+    return path
+
+
+def _mode(path: Path) -> str:
+    """Return how to open a file so that nothing is written, not even next to it.
+
+    One in WAL mode without a log is closed; opening it ``ro`` would make a log, and leave it there.
+    """
+    with path.open("rb") as file:
+        head = file.read(20)
+    is_closed = head[18:20] == bytes([_WAL, _WAL]) and not Path(f"{path}-wal").exists()
+    return "immutable=1" if is_closed else "mode=ro"
+
+
+class _Postgres:
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - asyncpg's
+        self._connection = connection
+
+    async def rows(self, sql: str, *values: object) -> Sequence[Row]:
+        numbers = iter(range(1, len(values) + 1))
+        numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
+        return [tuple(row) for row in await self._connection.fetch(numbered, *values)]
+
+    async def columns(self) -> dict[str, set[str]]:
+        return _by_table(await self.rows(_COLUMNS.format(schema="current_schema")))
+
+
+@asynccontextmanager
+async def _open_postgres(source: str) -> AsyncIterator[Database]:
+    try:
+        import asyncpg  # noqa: PLC0415 - needs an extra
+    except ImportError as error:
+        raise MissingDependencyError("asyncpg", "postgres") from error
+    url = re.sub(r"^\w+(\+\w+)?://", "postgresql://", source)
+    read_only = {"default_transaction_read_only": "on"}
+    try:
+        connection = await asyncpg.connect(url, server_settings=read_only)
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StorageUnavailableError(f"the source cannot be reached: {error}") from error
+    try:
+        yield _Postgres(connection)
+    except asyncpg.PostgresError as error:
+        raise StoreFormatError(f"the source cannot be read: {error}") from error
+    finally:
+        await connection.close()
+
+
+class _MySQL:
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - asyncmy's
+        self._connection = connection
+
+    async def rows(self, sql: str, *values: object) -> Sequence[Row]:
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(sql.replace("?", "%s"), values)
+            rows: Sequence[Row] = await cursor.fetchall()
+            return rows
+
+    async def columns(self) -> dict[str, set[str]]:
+        return _by_table(await self.rows(_COLUMNS.format(schema="database")))
+
+
+@asynccontextmanager
+async def _open_mysql(source: str) -> AsyncIterator[Database]:
+    try:
+        import asyncmy  # noqa: PLC0415 - needs an extra
+        from asyncmy.errors import MySQLError  # noqa: PLC0415 - needs an extra
+    except ImportError as error:
+        raise MissingDependencyError("asyncmy", "mysql") from error
+    url = urlsplit(source)
+    try:
+        connection = await asyncmy.connect(
+            host=url.hostname or "localhost",
+            port=url.port or 3306,
+            user=unquote(url.username or ""),
+            password=unquote(url.password or ""),
+            db=unquote(url.path.lstrip("/")),
+            charset="utf8mb4",
+            autocommit=True,
+            init_command="SET SESSION sql_mode = 'ANSI_QUOTES'",
+        )
+    except (OSError, MySQLError) as error:
+        raise StorageUnavailableError(f"the source cannot be reached: {error}") from error
+    try:
+        database = _MySQL(connection)
+        await database.rows("SET SESSION TRANSACTION READ ONLY")
+        yield database
+    except MySQLError as error:
+        raise StoreFormatError(f"the source cannot be read: {error}") from error
+    finally:
+        connection.close()
+
+
+def _by_table(rows: Sequence[Row]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for table, column in rows:
+        found.setdefault(table, set()).add(column)
+    return found

@@ -1,0 +1,81 @@
+"""Sessions of OpenAI's Agents SDK: ``SQLiteSession``, ``SQLAlchemySession`` and their relatives.
+
+A table with ``session_id`` and ``message_data`` holds items, whatever its name. Sessions are as
+``OpenAIAgentsSession`` stores them. Of an ``AdvancedSQLiteSession`` with branches, the items of all
+branches are in one table; which belong to a branch, and usage, are not imported.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent_cores.session.adapters.ids import id_of
+from agent_cores.session.adapters.openai_agents_items import role_of
+from agent_cores.session.errors import StoreFormatError
+from agent_cores.session.frameworks.databases import Database, open_database, walk
+from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut
+from agent_cores.session.frameworks.values import DamagedError, object_of, time_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_COLUMNS = {"id", "session_id", "message_data", "created_at"}
+_SESSIONS = 200
+
+
+@asynccontextmanager
+async def open_reader(given: Given) -> AsyncIterator[OpenAIAgentsReader]:
+    """Open a store."""
+    async with open_database(given.source) as database:
+        columns = await database.columns()
+        tables = sorted(name for name, held in columns.items() if held >= _COLUMNS)
+        if not tables:
+            raise StoreFormatError("the source has no table of the Agents SDK's items")
+        yield OpenAIAgentsReader(database, tables, given.owner)
+
+
+class OpenAIAgentsReader:
+    """Reads the items of each session in the order of their rows."""
+
+    def __init__(self, database: Database, tables: list[str], owner: str) -> None:
+        self._database = database
+        self._tables = tables
+        self._owner = owner
+
+    async def total(self) -> int:
+        """Return how many sessions have items."""
+        count = 0
+        for table in self._tables:
+            sql = f'SELECT COUNT(DISTINCT session_id) FROM "{table}"'  # noqa: S608 - of the schema
+            [(found,)] = await self._database.rows(sql)
+            count += found
+        return count
+
+    async def sessions(self) -> AsyncIterator[FoundSession | LeftOut]:
+        """Yield the sessions that have items."""
+        for table in self._tables:
+            names = walk(self._database, table, ["session_id"], size=_SESSIONS)
+            async for (name,) in names:
+                yield FoundSession(
+                    session_id=id_of(name),
+                    owner_id=self._owner,
+                    messages=partial(self._messages, table, name),
+                )
+
+    async def _messages(self, table: str, name: str) -> AsyncIterator[FoundMessage | LeftOut]:
+        columns = "message_data", "created_at"
+        rows = walk(self._database, table, ["id"], columns, where={"session_id": name})
+        async for number, data, created_at in rows:
+            try:
+                item = object_of(data)
+            except DamagedError as error:
+                yield LeftOut(f"item {number}", str(error))
+                continue
+            yield FoundMessage(
+                id=f"imported:{number}",
+                role=role_of(item),
+                content=item,
+                created_at=time_of(created_at),
+            )
