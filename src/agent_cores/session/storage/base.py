@@ -195,8 +195,11 @@ class StorageProvider(ABC):
     async def check(self) -> None:
         """Return if the store can be read and written now; raise a ``SessionError`` if not.
 
-        The service's readiness check calls this every few seconds. By default it reads. A store
-        that can be full or read-only should write something that no caller sees.
+        The service's readiness check calls this about once a second. By default it reads. A store
+        that can be full or read-only should write something that no caller sees, and one that can
+        be replaced should keep an identity: see ``StoreIdentity``. ``/readyz`` names the reason
+        after the error: ``QuotaExceededError``, ``StoreFormatError``, and the ``why`` of
+        ``StorageUnavailableError``.
         """
         await self.read(_CHECK_NAMESPACE, "check")
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from agent_cores.session.service.request.time_slices import TimeSlices
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
+    from agent_cores.session.wire.shapes import NotReady
 
 T = TypeVar("T")
 encode = msgspec.json.Encoder().encode
@@ -69,7 +70,7 @@ class Call:
         *,
         manager: SessionManager,
         settings: ServiceSettings,
-        is_ready: Callable[[], Awaitable[bool]],
+        why_not_ready: Callable[[], Awaitable[NotReady | None]],
         slices: TimeSlices,
         most_bytes: int,
         request_id: str,
@@ -78,7 +79,7 @@ class Call:
         self.route = route
         self.manager = manager
         self.settings = settings
-        self.is_ready = is_ready
+        self.why_not_ready = why_not_ready
         self.slices = slices
         self.most_bytes = most_bytes
         self.request_id = request_id
