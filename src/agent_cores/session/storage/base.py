@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.snapshot import Snapshot, Window
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage.findings import Finding
+    from agent_cores.session.storage.pool_use import PoolUse
 
 _CHECK_NAMESPACE = "_check"
 """A namespace that no caller can name."""
@@ -202,6 +203,10 @@ class StorageProvider(ABC):
         ``StorageUnavailableError``.
         """
         await self.read(_CHECK_NAMESPACE, "check")
+
+    def pool_use(self) -> PoolUse | None:
+        """Return how many connections, or threads, are in use now; ``None`` if it has no pool."""
+        return None
 
     async def inspect(self) -> list[Finding]:
         """Return what an operator should know of this store; ``agent-sessions doctor`` shows it.

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.snapshot import Snapshot, Window
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage.findings import Finding
+    from agent_cores.session.storage.pool_use import PoolUse
     from agent_cores.session.storage.redis.driver import Redis, RedisCluster
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -169,6 +170,9 @@ class RedisProvider(NativeProvider):
         self._wire.note_time(key, asked_at, answer)
         seconds, micros = answer
         return from_millis(int(seconds) * 1000 + int(micros) // 1000)
+
+    def pool_use(self) -> PoolUse:
+        return self._wire.pool_use()
 
     async def inspect(self) -> list[Finding]:
         answers = await self._wire.call_primaries(Command.read("INFO"))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_cores.session.models import Applied, Change, Ended, Found, Query, Snapshot, Window
+    from agent_cores.session.storage.pool_use import PoolUse
     from agent_cores.session.storage.sql.database import Database
     from agent_cores.session.storage.sql.names import Names
 
@@ -114,6 +115,9 @@ class SqlProvider(NativeProvider):
 
     async def store_time(self) -> datetime:
         return from_millis(await self._clock.measure())
+
+    def pool_use(self) -> PoolUse:
+        return self.database.pool_use()
 
     async def inspect(self) -> list[Finding]:
         [(server,)] = await self.database.run(Step(Statement.SERVER_VERSION))
