@@ -56,8 +56,8 @@ class CallerGoneError(Exception):
 class Call:
     """One request. The route's handler reads it and returns a ``Response``.
 
-    ``path`` contains the path parameters; ``source_id`` is the first of them, and ``session_id``
-    too, unless the request makes a session, whose id it then is.
+    ``path`` contains the path parameters; ``session_id`` is the first of them, unless the request
+    makes a session, whose id it then is.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Call:
         self.most_bytes = most_bytes
         self.request_id = request_id
         self.path = path
-        self.session_id = self.source_id = path[0] if path else ""
+        self.session_id = path[0] if path else ""
         self.headers = headers
         self.principal: Principal
         self.credential: str | None = None
