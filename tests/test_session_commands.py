@@ -203,12 +203,20 @@ def test_the_commands_work_through_a_service(run: Run, url: str) -> None:
             assert shown(run("show", "talk", *server, user="ann", **more))[0] == "talk  active"
             listed = run("list", "--as-operator", "ops", *server, **more)
             assert shown(listed)[1].split()[:2] == ["talk", "ann"]
+            bench = ("bench", *server, "--seconds", "0.05", "--callers", "2", "--json")
+            measured = json.loads(shown(run(*bench, **more))[0])
+            assert (measured["store"], measured["library_micros"]) == ("service", None)
+            assert len(measured["rates"]) == 3
+            assert json.loads(shown(run("stats", "--json"))[0])["sessions"] == 1
+            more = {"AGENT_SESSIONS_KEY": shown_key(run, "read", "act-as")}
+            denied = run(*bench, **more)
+            assert denied.returncode == 4
+            assert "write" in refused(denied)
         finally:
             service.terminate()
 
 
-def shown_key(run: Run) -> str:
-    rights = [
-        part for right in ("read", "write", "act-as", "operator") for part in ("--right", right)
-    ]
-    return run("keys", "create", "test", *rights).stdout.strip()
+def shown_key(run: Run, *rights: str) -> str:
+    wanted = rights or ("read", "write", "act-as", "operator")
+    options = [part for right in wanted for part in ("--right", right)]
+    return run("keys", "create", "test", *options).stdout.strip()

@@ -1,5 +1,7 @@
 """``export``, ``import`` and ``copy`` as an operator uses them."""
 
+# ruff: noqa: SLF001 - tests look behind the command
+
 from __future__ import annotations
 
 import asyncio
@@ -16,14 +18,17 @@ from typing import NamedTuple, Protocol
 import pytest
 
 from agent_cores.session import SessionManager, SessionSettings
-from agent_cores.session.cli import commands, markdown
+from agent_cores.session.cli import commands, copying, markdown
 from agent_cores.session.cli.markdown import message_lines, write_markdown
 from agent_cores.session.cli.opening import Opened, Where
 from agent_cores.session.cli.output import progress_bar
 from agent_cores.session.cli.status import Status
 from agent_cores.session.models import Message
+from agent_cores.session.moving.tally import Tally, merged
+from agent_cores.session.moving.walking import Share
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from tests.moving.sessions import NOW, everything, long_session
+from tests.servers.redis import empty_store, shared_valkey
 
 OPERATOR = ("--as-operator", "ops")
 
@@ -152,6 +157,34 @@ async def test_a_store_is_copied_and_compared(run: Run, url: str, tmp_path: Path
     assert await same(url, copied)
 
 
+async def test_processes_divide_a_copy_and_report_as_one(run: Run, url: str) -> None:
+    copied = empty_store(shared_valkey().url)
+    done = await run("copy", "--from", url, "--to", copied, "--processes", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["equal"]
+    assert (found["copied"]["sessions"], found["copied"]["messages"]) == (2, 2)
+    assert found["compared"]["sessions"] == 2
+
+
+def test_an_error_in_another_process_comes_back_as_status_and_text(tmp_path: Path) -> None:
+    job = copying._Job(f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}", None, replace=False)
+    failure = copying._in_process(job, Share(1, 2))
+    assert isinstance(failure, copying._Failure)
+    assert failure.status is Status.WRONG_USE
+    assert "a folder" in failure.text
+
+
+def test_what_is_counted_in_parts_is_added_up() -> None:
+    one, other = Tally(sessions=1, messages=2, ended=1), Tally(sessions=3, present=4)
+    for number in range(70):
+        one.different.add("default", f"a{number}")
+        other.different.add("default", f"b{number}")
+    total = merged([one, other])
+    assert (total.sessions, total.messages, total.present, total.ended) == (4, 2, 4, 1)
+    assert (total.different.count, len(total.different.names)) == (140, 100)
+
+
 async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path: Path) -> None:
     (tmp_path / "e").write_bytes(b"hello\n")
     for arguments, expected in (
@@ -163,6 +196,7 @@ async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path:
         (("import", "e", "--storage", url, *OPERATOR), "is not an export of agent-sessions"),
         (("copy", "--from", url, "--to", url), "are the same store"),
         (("copy", "--from", url, "--to", "memory://"), "forgets with its process"),
+        (("copy", "--from", url, "--to", "sqlite:///o.db", "--processes", "0"), "processes"),
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--part", "3/2"), "is like 1/2 or 2/2"),
     ):
         done = await run(*arguments)

@@ -142,8 +142,9 @@ async def test_a_replica_answers_reads_and_says_that_it_takes_no_writes(url: str
         server.sql("SET GLOBAL read_only = 1")
         with pytest.raises(StorageUnavailableError, match="read-only"):
             await provider.apply(append(header, "m"))
-        with pytest.raises(StorageUnavailableError, match="read-only"):
+        with pytest.raises(StorageUnavailableError, match="read-only") as caught:
             await provider.check()
+        assert caught.value.why == "unwritable"
         assert await message_ids(provider) == []
         server.sql("SET GLOBAL read_only = 0")
         await provider.check()

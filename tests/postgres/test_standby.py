@@ -54,6 +54,9 @@ async def test_a_standby_reads_and_refuses_writes_until_it_is_promoted(
             with pytest.raises(StorageUnavailableError, match="standby") as caught:
                 await reader.apply(write)
             assert not caught.value.outcome_unknown
+        with pytest.raises(StorageUnavailableError, match="standby") as caught:
+            await reader.check()
+        assert caught.value.why == "unwritable"
         standby.sql("SELECT pg_promote()")
         await reader.apply(append(look.header, "n"))
         assert await message_ids(reader) == ["m", "n"]

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent_cores.session.header_cache import HeaderCache
 from agent_cores.session.service.log.lines import JsonFormatter
 from agent_cores.session.verbs.audit import FIELDS
 from tests.service.wire import Wire
@@ -98,6 +99,19 @@ async def test_reads_of_somebody_elses_session_are_recorded_and_ones_own_are_not
         for verb in ("get_session", "get_session_messages", "get_message", "fork_session")
     ]
     assert SECRET not in str(lines(log))
+
+
+async def test_whose_session_was_read_is_known_without_cached_headers(
+    wire: Wire, log: pytest.LogCaptureFixture
+) -> None:
+    wire.manager.runtime.engine.headers = HeaderCache(0, 0)
+    ann, bob = await wire.caller("ann"), await wire.caller("bob")
+    session_id = await ann.new_session()
+    await ann("PUT", f"{S}/{session_id}/visibility", {"visibility": "public"})
+    log.clear()
+    for caller in (ann, bob):
+        assert (await caller("GET", f"{S}/{session_id}/messages")).status == 200
+    assert told(log) == [("bob", "get_session_messages", "done")]
 
 
 async def test_a_failed_login_is_recorded_without_the_credential(

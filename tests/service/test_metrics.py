@@ -9,6 +9,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import prometheus_client
@@ -17,16 +18,20 @@ import pytest
 from agent_cores.session import SessionManager, SessionSettings, observing
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.models.change import Applied, Change
+from agent_cores.session.models.snapshot import Window
 from agent_cores.session.service import Service, ServiceSettings
 from agent_cores.session.service.metrics import definitions as metrics
 from agent_cores.session.service.metrics.definitions import METRICS
 from agent_cores.session.service.metrics.exporting import Exporter
-from agent_cores.session.service.metrics.instruments import measure
+from agent_cores.session.service.metrics.instruments import measure, note_pool
 from agent_cores.session.service.metrics.recorder import Recorder
+from agent_cores.session.storage.base import Counts
+from tests.servers import mariadb, postgres, redis
 from tests.service.processes import SECONDS, get, run, serve_without, serving
 from tests.service.wire import Wire
 
 SECRET = "hunter2"
+POOL = metrics.POOL_SIZE, metrics.POOL_IN_USE, metrics.POOL_WAITING
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +138,29 @@ async def test_sweeps_their_lag_and_what_they_removed_are_counted(wire: Wire) ->
     assert value(text, "agent_sessions_sweep_lag_seconds") == 90
 
 
+async def test_sessions_are_counted_after_a_sweep_and_after_a_slow_count_not_soon_again(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = wire.manager.runtime.storage.count
+
+    async def slow(namespace: str | None, at: datetime) -> Counts:
+        await asyncio.sleep(0.1)  # the next one may then begin in 10 seconds
+        return await count(namespace, at)
+
+    monkeypatch.setattr(wire.manager.runtime.storage, "count", slow)
+    recorder = measure(wire.service)
+    await wire.manager.create_session("ann", ttl_hours=1)
+    wire.clock.advance(3600 + 90)
+    await wire.manager.create_session("ann")
+    await wire.manager.clean_expired_sessions()
+    text = exposed(recorder)
+    assert value(text, "agent_sessions_stored_sessions") == 1
+    assert value(text, "agent_sessions_due_sessions") == 0
+    await wire.manager.create_session("ann")
+    await wire.manager.clean_expired_sessions()
+    assert value(exposed(recorder), "agent_sessions_stored_sessions") == 1
+
+
 async def test_batches_and_what_waits_behind_them_are_counted(tmp_path: Path) -> None:
     settings = SessionSettings(cleanup_interval=0)
     async with SessionManager(f"sqlite:///{tmp_path}/sessions.db", settings=settings) as manager:
@@ -145,6 +173,36 @@ async def test_batches_and_what_waits_behind_them_are_counted(tmp_path: Path) ->
     assert value(text, "agent_sessions_batch_items_sum") == 201
     assert 2 <= value(text, "agent_sessions_batch_items_count") < 100
     assert value(text, "agent_sessions_queued_items") > 0
+
+
+@pytest.mark.parametrize("store", ["sqlite", "valkey", "postgres", "mariadb"])
+async def test_the_use_of_each_pool_is_shown_and_ends_with_the_calls(
+    store: str, tmp_path: Path
+) -> None:
+    url = {
+        "sqlite": lambda: f"sqlite:///{tmp_path}/sessions.db?pool_size=2",
+        "valkey": lambda: f"{redis.empty_store(redis.shared_valkey().url)}&pool_size=2",
+        "postgres": lambda: f"{postgres.reused_store(postgres.shared_server().url())}&pool_size=2",
+        "mariadb": lambda: f"{mariadb.reused_store()}?pool_size=2",
+    }[store]()
+    settings = SessionSettings(cleanup_interval=0)
+    async with SessionManager(url, settings=settings) as manager:
+        recorder, storage = Recorder(), manager.runtime.storage
+        large = Window(limit=500, max_bytes=1 << 30)
+        reads = [asyncio.create_task(storage.read("n", "s", window=large)) for _ in range(9)]
+        most = []
+        while not all(read.done() for read in reads):
+            await asyncio.sleep(0)
+            note_pool(storage, recorder)
+            most.append(tuple(recorder.gauges[one.name] for one in POOL))
+        assert {size for size, _, _ in most} == {2}
+        assert 1 <= max(in_use for _, in_use, _ in most) <= 2
+        if store != "valkey":  # which sends all nine in one flight
+            assert max(waiting for _, _, waiting in most) >= 1
+        async with asyncio.timeout(SECONDS):  # the store itself may still read something
+            while recorder.gauges[metrics.POOL_IN_USE.name]:
+                await asyncio.sleep(0)
+                note_pool(storage, recorder)
 
 
 def free_port() -> int:

@@ -46,18 +46,18 @@ async def test_all_who_ask_at_once_share_one_check() -> None:
     asking.pop().cancel()
     await asyncio.sleep(0)
     storage.hold.set()
-    assert await asyncio.gather(*asking) == [True] * 9
-    assert await ready.ask()
+    assert await asyncio.gather(*asking) == [None] * 9
+    assert await ready.ask() is None
     assert storage.checks == 1
-    now.now += 2
+    now.now += 1
     storage.fails = True
-    assert not await ready.ask()
-    now.now += 1.9
-    assert not await ready.ask()
+    assert await ready.ask() == "no_response"
+    now.now += 0.9
+    assert await ready.ask() == "no_response"
     assert storage.checks == 2
     storage.fails = False
     now.now += 0.1
-    assert await ready.ask()
+    assert await ready.ask() is None
 
 
 async def test_a_store_that_hangs_is_not_ready(
@@ -69,8 +69,8 @@ async def test_a_store_that_hangs_is_not_ready(
     storage.hold.clear()
     ready = Readiness(lambda: storage, now)
     for _ in range(3):
-        assert not await ready.ask()
-        now.now += 2
+        assert await ready.ask() == "no_response"
+        now.now += 1
     assert len(caplog.records) == 1, "told once, not at every check"
 
 
@@ -79,9 +79,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sessions.db"
 
 
-async def answers(service: Service) -> int:
+async def answers(service: Service) -> tuple[int, object]:
     service._components._readiness._checked_at = float("-inf")
-    return (await request(service, "GET", "/readyz")).status
+    reply = await request(service, "GET", "/readyz")
+    return reply.status, reply.json()
+
+
+OK = 200, {"status": "ok"}
+
+
+def refused(reason: str) -> tuple[int, object]:
+    return 503, {"status": "unavailable", "reason": reason}
 
 
 async def service_on(path: Path) -> Service:
@@ -99,7 +107,7 @@ def remove_all(folder: Path) -> None:
 async def test_a_file_that_was_unlinked_is_not_ready(path: Path) -> None:
     service = await service_on(path)
     remove_all(path.parent)
-    assert await answers(service) == 503
+    assert await answers(service) == refused("replaced")
     await service.aclose()
 
 
@@ -114,9 +122,9 @@ async def test_a_full_disk_is_not_ready(path: Path, monkeypatch: pytest.MonkeyPa
             vars(self).update(fields | {"f_bfree": 10, "f_bavail": 0})
 
     monkeypatch.setattr("os.statvfs", lambda _: Full())
-    assert await answers(service) == 503
+    assert await answers(service) == refused("full")
     monkeypatch.undo()
-    assert await answers(service) == 200
+    assert await answers(service) == OK
     await service.aclose()
 
 

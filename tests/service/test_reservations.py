@@ -59,7 +59,7 @@ async def test_a_request_counts_until_its_answer_is_taken() -> None:
 async def test_reads_for_whose_answer_there_is_no_room_are_refused_and_writes_are_not() -> None:
     wire, request = await filled(max_body_bytes=1_000_000, max_buffered_bytes=1_000_000)
     who = await wire.caller("ann")
-    assert await wire.service.is_ready()
+    assert await wire.service.why_not_ready() is None
     refused = await who("GET", FULL)
     assert (refused.status, refused.code) == (503, "overloaded")
     assert refused.headers["retry-after"] == "1"

@@ -247,11 +247,12 @@ async def test_me_statistics_and_erasure(wire: Wire) -> None:
     assert (await admin("GET", S)).code == "access_denied"
 
 
-async def test_health_and_readiness_say_no_more_than_their_status(wire: Wire) -> None:
+async def test_health_and_readiness_say_no_more_than_status_and_reason(wire: Wire) -> None:
     for path in ("/healthz", "/readyz"):
         reply = await wire.request("GET", path)
         assert (reply.status, reply.json()) == (200, {"status": "ok"})
     wire.service.draining = True
     reply = await wire.request("GET", "/readyz")
-    assert (reply.status, reply.json()) == (503, {"status": "unavailable"})
+    assert reply.status == 503
+    assert reply.json() == {"status": "unavailable", "reason": "stopping"}
     assert (await wire.request("GET", "/healthz")).status == 200

@@ -66,6 +66,17 @@ def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
+@contextmanager
+def counting_down(seconds: float) -> Iterator[None]:
+    """Have :func:`time_left` count down from so many seconds in the block; nothing is cancelled."""
+    task = cast("Task", current_task())
+    _ends[task] = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _ends.pop(task, None)
+
+
 def _forget(task: Task) -> None:
     _ends.pop(task, None)
 

@@ -38,7 +38,7 @@ never hold message text, context values, tokens or passwords.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -381,15 +381,25 @@ class StorageUnavailableError(StorageError):
     before you repeat it. The manager has already retried creates, deletes, turns and appends, an
     append only if no message can have been removed since.
 
+    ``why`` is ``unwritable`` if the store refuses every write, such as a replica or a file that is
+    read-only, ``replaced`` if another store is in its place, and ``None`` for all else.
+
     Cure: look at the store; run ``agent-sessions doctor``. Callers may retry.
     """
 
     code = "storage_unavailable"
     http_status = 503
 
-    def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome_unknown: bool = False,
+        why: Literal["unwritable", "replaced"] | None = None,
+    ) -> None:
         super().__init__(message)
         self.outcome_unknown = outcome_unknown
+        self.why = why
 
 
 class StoreFormatError(StorageError):

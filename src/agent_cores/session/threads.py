@@ -88,6 +88,16 @@ class Workers:
         self._threads: list[_Thread] = []
         self._pending = 0
 
+    @property
+    def count(self) -> int:
+        """The most threads there may be."""
+        return self._count
+
+    @property
+    def pending(self) -> int:
+        """How many jobs run, or wait for a thread."""
+        return self._pending
+
     async def run(self, job: Callable[[], T]) -> T:
         """Run ``job`` in one of the threads; return its result or raise its error.
 

@@ -10,12 +10,15 @@ from cyclopts.exceptions import CycloptsError
 
 from agent_cores.session import __version__
 from agent_cores.session.cli.backup import backup
+from agent_cores.session.cli.bench import bench
 from agent_cores.session.cli.completion import add_completion
+from agent_cores.session.cli.copying import copy
 from agent_cores.session.cli.doctor import doctor
 from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
-from agent_cores.session.cli.moving import copy, export, import_sessions_of
+from agent_cores.session.cli.moving import export, import_sessions_of
 from agent_cores.session.cli.output import fail, leave_quietly
+from agent_cores.session.cli.plan import plan
 from agent_cores.session.cli.serve import serve
 from agent_cores.session.cli.sessions import list_sessions, send, share, show
 from agent_cores.session.cli.status import Status, status_of
@@ -35,7 +38,7 @@ app.command(import_sessions_of, name="import")
 app.command(export)
 app.command(copy)
 app.command(backup)
-for _command in (show, send, share, stats, clean, erase, doctor):
+for _command in (show, send, share, stats, clean, erase, doctor, bench, plan):
     app.command(_command)
 add_completion(app)
 

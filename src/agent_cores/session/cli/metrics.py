@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agent_cores.session.service.metrics.definitions import IN_FLIGHT
-from agent_cores.session.service.metrics.instruments import measure
+from agent_cores.session.service.metrics.instruments import measure, note_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,11 +76,12 @@ def record(app: Service, exporter: Exporter | None) -> None:
 
 
 async def _hand_over(app: Service, exporter: Exporter) -> None:
-    recorder = measure(app)
+    recorder, storage = measure(app), app.manager.runtime.storage
     try:
         while True:
             await asyncio.sleep(_SECONDS)
             recorder.gauges[IN_FLIGHT.name] = app.in_flight
+            note_pool(storage, recorder)
             exporter.take(recorder)
     finally:
         exporter.take(recorder)

@@ -1,10 +1,8 @@
-"""``agent-sessions export``, ``import`` and ``copy``: whole sessions, exactly as they are."""
+"""``agent-sessions export`` and ``import``: whole sessions, exactly as they are."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import re
 import sys
 from contextlib import contextmanager
 from dataclasses import replace as replaced
@@ -20,23 +18,18 @@ from agent_cores.session.cli.output import note, progress_bar, say, say_json, sh
 from agent_cores.session.cli.upkeep import confirm
 from agent_cores.session.errors import (
     ConfigurationError,
-    InvalidInputError,
     SessionNotFoundError,
     StorageUnavailableError,
 )
 from agent_cores.session.frameworks.importing import Framework, import_from
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.moving.copying import Comparison, compare_stores, copy_sessions
 from agent_cores.session.moving.export import export_sessions
 from agent_cores.session.moving.importing import (
     DamagedExportError,
     check_export,
     import_sessions,
 )
-from agent_cores.session.moving.walking import EVERYTHING, Share
-from agent_cores.session.settings import SessionSettings
-from agent_cores.session.storage.factory import StorageFactory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +86,7 @@ def export(
             missing = len(set(session_ids)) - tally.done
             raise SessionNotFoundError(f"{missing} of these sessions are not stored, or not theirs")
     note(f"{tally.sessions} sessions with {tally.messages} messages are exported.")
-    _finish(tally)
+    finish(tally)
 
 
 def _export_markdown(session_ids: tuple[str, ...], where: Where, output: str | None) -> None:
@@ -145,8 +138,8 @@ def import_sessions_of(
         tally: Tally = _import_from(framework, path, where, replace=replace)
     else:
         tally = _import_file(path, where, replace=replace, partial=partial)
-    _report(tally, "imported", as_json=as_json)
-    _finish(tally)
+    report(tally, "imported", as_json=as_json)
+    finish(tally)
 
 
 def _import_from(framework: Framework, source: str, where: Where, *, replace: bool) -> ImportTally:
@@ -183,94 +176,6 @@ def _import_file(path: str | None, where: Where, *, replace: bool, partial: bool
     with sys.stdin.buffer if path is None else Path(path).open("rb") as file:
         total = None if path is None else _checked(file, partial=partial)
         return with_store(where, "import_sessions", lambda store: use(store, file, total))
-
-
-def copy(
-    *,
-    source: Annotated[str, Parameter(name="--from")],
-    target: Annotated[str, Parameter(name="--to")],
-    namespace: str | None = None,
-    part: str | None = None,
-    replace: Flag = False,
-    yes: Yes = False,
-    as_json: Json = False,
-) -> None:
-    """Copy every session of a store that nobody writes to into another store, and compare both.
-
-    Running it again adds nothing, and ends what was interrupted.
-
-    Parameters
-    ----------
-    source
-        The storage URL of the store to read.
-    target
-        The storage URL of the store to write.
-    namespace
-        Only the sessions of this namespace.
-    part
-        Such as 1/2: only this half of the sessions, so that two processes can divide them.
-    replace
-        Replace sessions that the target holds in another state. Asks first.
-    yes
-        Do not ask.
-    as_json
-        Print one line of JSON.
-    """
-    if source == target:
-        raise ConfigurationError("--from and --to are the same store")
-    if replace:
-        confirm("Replace the sessions that the target holds in another state?", yes=yes)
-    share = EVERYTHING if part is None else _share(part)
-    tally, compared = asyncio.run(_copy(source, target, namespace, share, replace=replace))
-    if as_json:
-        say_json({"copied": tally, "compared": compared, "equal": compared.is_equal})
-    else:
-        _report(tally, "copied", as_json=False)
-        if compared.is_equal:
-            held = f"{compared.sessions} sessions with {compared.messages} messages"
-            say(f"Both stores hold {held}: sha256 {compared.source}")
-    _name("the target holds them in another state, or not at all", compared.differing)
-    _finish(tally, failed=not compared.is_equal)
-
-
-async def _copy(
-    source: str, target: str, namespace: str | None, share: Share, *, replace: bool
-) -> tuple[Tally, Comparison]:
-    settings = SessionSettings.load(cleanup_interval=0)
-    stores = [StorageFactory.create(url, settings=settings) for url in (source, target)]
-    for store in stores:
-        if not store.capabilities.durable:
-            raise ConfigurationError(f"{store.describe()} forgets with its process")
-    held, copied = stores
-    await held.initialize()
-    try:
-        await copied.initialize()
-        try:
-            total = (await held.count(namespace, utc_now())).sessions // share.of
-            with progress_bar("copy", total) as progress:
-                tally = await copy_sessions(
-                    held,
-                    copied,
-                    namespace=namespace,
-                    share=share,
-                    replace=replace,
-                    progress=progress,
-                )
-            with progress_bar("compare", total) as progress:
-                return tally, await compare_stores(
-                    held, copied, namespace=namespace, share=share, progress=progress
-                )
-        finally:
-            await copied.shutdown()
-    finally:
-        await held.shutdown()
-
-
-def _share(part: str) -> Share:
-    found = re.fullmatch(r"([1-9]\d{0,2})/([1-9]\d{0,2})", part)
-    if found is None or int(found[1]) > int(found[2]):
-        raise InvalidInputError("part", "is like 1/2 or 2/2: which part, and of how many")
-    return Share(int(found[1]), int(found[2]))
 
 
 def _checked(file: BinaryIO, *, partial: bool) -> int | None:
@@ -313,7 +218,8 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, _PRIVATE)
 
 
-def _report(tally: Tally, done: str, *, as_json: bool) -> None:
+def report(tally: Tally, done: str, *, as_json: bool) -> None:
+    """Say what has moved."""
     if as_json:
         say_json(msgspec.structs.asdict(tally))
         return
@@ -321,18 +227,19 @@ def _report(tally: Tally, done: str, *, as_json: bool) -> None:
     say(f"{tally.sessions} sessions with {tally.messages} messages are {done}{there}.")
 
 
-def _finish(tally: Tally, *, failed: bool = False) -> None:
+def finish(tally: Tally, *, failed: bool = False) -> None:
     """Say what did not move, and exit with 1 if that is not as it should be."""
     if tally.ended:
         note(f"{tally.ended} sessions have expired or are not finished; they do not move.")
-    _name("they are stored in another state and were left as they are", tally.different)
-    _name("they cannot be read", tally.unreadable)
-    _name("they changed again and again while they were read", tally.changing)
+    name_them("they are stored in another state and were left as they are", tally.different)
+    name_them("they cannot be read", tally.unreadable)
+    name_them("they changed again and again while they were read", tally.changing)
     if failed or not tally.is_complete:
         sys.exit(1)
 
 
-def _name(why: str, names: Names) -> None:
+def name_them(why: str, names: Names) -> None:
+    """Name sessions that did not move, and say why."""
     if names.count:
         more = names.count - len(names.names)
         listed = ", ".join(map(shown, names.names)) + (f" and {more} more" if more else "")

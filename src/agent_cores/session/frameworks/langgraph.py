@@ -241,7 +241,7 @@ def _checkpoint(key: Key, stored: Stored) -> list[Draft]:
     """Return the message of a checkpoint, and those with further pieces of it."""
     checkpoint, metadata = stored.checkpoint.typed, stored.metadata
     record = Record(key[1], key[2], stored.parent_id or None, checkpoint, metadata, 0)
-    return _repeatable(checkpoint_messages(record), "c", *key[1:])
+    return _repeatable(checkpoint_messages(record, {}), "c", *key[1:])
 
 
 def _writes(key: Key, writes: list[Write]) -> list[Draft]:

@@ -23,7 +23,7 @@ from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.times import utc_now, whole_millis
 from agent_cores.session.models.values import encode_json, sorted_json, to_json
 from agent_cores.session.moving.placing import Placed, place
-from agent_cores.session.moving.tally import Names, Tally
+from agent_cores.session.moving.tally import Tally
 from agent_cores.session.moving.walking import (
     PART_BYTES,
     PART_MESSAGES,
@@ -46,8 +46,11 @@ _DEPTH = DEFAULT_LIMITS.json_depth
 _NAMED = 100
 
 
-class Reasons(Names):
+class Reasons(msgspec.Struct):
     """What was left out: how much, and of the first hundred where and why."""
+
+    count: int = 0
+    names: list[str] = []
 
     def note(self, left_out: LeftOut) -> None:
         """Add something."""
@@ -78,7 +81,7 @@ class SessionWriter:
     """Writes sessions into one namespace, those of one part together, long ones alone."""
 
     def __init__(self, store: StorageProvider, namespace: str, *, replace: bool) -> None:
-        self.tally = ImportTally()
+        self.tally: ImportTally = ImportTally()
         self._store = store
         self._namespace = namespace
         self._replace = replace

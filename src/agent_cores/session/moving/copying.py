@@ -29,7 +29,7 @@ from agent_cores.session.moving.walking import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from hashlib import _Hash as Sum
 
     from agent_cores.session.models.session import SessionMetadata
@@ -56,6 +56,19 @@ class Comparison(msgspec.Struct):
     def is_equal(self) -> bool:
         """Whether the target holds every session exactly as the source does."""
         return self.source == self.target
+
+
+def merged_comparison(parts: Iterable[Comparison]) -> Comparison:
+    """Return the comparison that was done in parts: its sums are SHA-256 of those of the parts."""
+    total, sums = Comparison(0, 0, "", "", Names()), (hashlib.sha256(), hashlib.sha256())
+    for part in parts:
+        total.sessions += part.sessions
+        total.messages += part.messages
+        total.differing.add_all(part.differing)
+        for each, value in zip(sums, (part.source, part.target), strict=True):
+            each.update(value.encode())
+    total.source, total.target = (each.hexdigest() for each in sums)
+    return total
 
 
 async def copy_sessions(

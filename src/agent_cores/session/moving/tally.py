@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _NAMED = 100
 """How many sessions of a kind are named; the others are only counted."""
@@ -19,6 +24,11 @@ class Names(msgspec.Struct):
         self.count += 1
         if len(self.names) < _NAMED:
             self.names.append(f"{namespace}/{session_id}")
+
+    def add_all(self, other: Names) -> None:
+        """Add the sessions of another part of the move."""
+        self.count += other.count
+        self.names += other.names[: _NAMED - len(self.names)]
 
 
 class Tally(msgspec.Struct):
@@ -48,3 +58,14 @@ class Tally(msgspec.Struct):
         """How many sessions have been dealt with."""
         left = self.different.count + self.unreadable.count + self.changing.count
         return self.sessions + self.present + self.ended + left
+
+
+def merged(tallies: Iterable[Tally]) -> Tally:
+    """Return the result of a move that was done in parts."""
+    total = Tally()
+    for tally in tallies:
+        for name in ("sessions", "messages", "present", "ended"):
+            setattr(total, name, getattr(total, name) + getattr(tally, name))
+        for name in ("different", "unreadable", "changing"):
+            getattr(total, name).add_all(getattr(tally, name))
+    return total

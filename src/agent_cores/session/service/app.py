@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.service.auth.api_keys import ApiKey
     from agent_cores.session.settings import SessionSettings
+    from agent_cores.session.wire.shapes import NotReady
 
 logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 
@@ -152,9 +153,9 @@ class Service:
         """How many requests are being served."""
         return self._components.callers.count
 
-    async def is_ready(self) -> bool:
-        """Whether the service is ready for requests."""
-        return not self.draining and await self._components.store_answers()
+    async def why_not_ready(self) -> NotReady | None:
+        """Return why the service is not ready for requests; ``None`` if it is."""
+        return "stopping" if self.draining else await self._components.why_not_ready()
 
     async def _server_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -195,7 +196,7 @@ class Service:
                     headers,
                     manager=self.manager,
                     settings=self.settings,
-                    is_ready=self.is_ready,
+                    why_not_ready=self.why_not_ready,
                     slices=self._slices,
                     most_bytes=self._most_bytes[id(route)],
                     request_id=request_id.decode("latin-1"),

@@ -13,7 +13,7 @@ from agent_cores.session.service.auth.jwt_issuers import Issuers
 from agent_cores.session.service.auth.key_cache import KeyCache
 from agent_cores.session.service.auth.key_file import KeyFile
 from agent_cores.session.service.auth.rate_limits import CallerLimits, FailedLogins, InFlight
-from agent_cores.session.service.readiness import Readiness
+from agent_cores.session.service.readiness import Readiness, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent_cores.session.manager import SessionManager
     from agent_cores.session.service.auth.api_keys import ApiKey
     from agent_cores.session.service.settings import ServiceSettings
+    from agent_cores.session.wire.shapes import NotReady
 
 
 class Components:
@@ -83,13 +84,13 @@ class Components:
         await self._readiness.close()
         await self._manager.shutdown()
 
-    async def store_answers(self) -> bool:
-        """Whether the store can be read and written."""
+    async def why_not_ready(self) -> NotReady | None:
+        """Return why the store cannot be read and written; ``None`` if it can."""
         if not self.is_started:
             try:
                 await self.start()
-            except (SessionError, OSError):
-                return False
+            except (SessionError, OSError) as error:
+                return reason_of(error)
         return await self._readiness.ask()
 
 

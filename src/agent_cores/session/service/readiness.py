@@ -1,4 +1,4 @@
-"""``Readiness``: whether the store can be written; concurrent callers share a check."""
+"""``Readiness``: whether the store can be used, and why not; concurrent callers share a check."""
 
 from __future__ import annotations
 
@@ -8,22 +8,41 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agent_cores.session.errors import SessionError
+from agent_cores.session.deadline import counting_down
+from agent_cores.session.errors import (
+    QuotaExceededError,
+    SessionError,
+    StorageUnavailableError,
+    StoreFormatError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent_cores.session.storage.base import StorageProvider
+    from agent_cores.session.wire.shapes import NotReady
 
 logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 
-ASK_AGAIN_SECONDS = 2.0
+ASK_AGAIN_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 """How long the store may take to respond."""
+_RETRIES = 0.75
+"""The part of that for which a provider retries, so that it can say why it gave up."""
+
+
+def reason_of(error: Exception) -> NotReady:
+    """Return the name of what keeps the store from being used."""
+    if isinstance(error, QuotaExceededError):
+        return "full"
+    if isinstance(error, StoreFormatError):
+        return "unusable"
+    why = error.why if isinstance(error, StorageUnavailableError) else None
+    return why or "no_response"
 
 
 class Readiness:
-    """The result of the last check of the store, at most 2 seconds old."""
+    """The result of the last check of the store, at most a second old."""
 
     def __init__(
         self, storage: Callable[[], StorageProvider], now: Callable[[], float] = time.monotonic
@@ -31,16 +50,16 @@ class Readiness:
         self._storage = storage
         self._now = now
         self._checked_at = float("-inf")
-        self._is_ready: bool | None = None
+        self._reason: NotReady | None = None
         self._checking: asyncio.Task[None] | None = None
 
-    async def ask(self) -> bool:
-        """Whether the store can be read and written."""
+    async def ask(self) -> NotReady | None:
+        """Return why the store cannot be read and written; ``None`` if it can."""
         if self._checking is None and self._now() - self._checked_at >= ASK_AGAIN_SECONDS:
             self._checking = asyncio.create_task(self._check())
         if self._checking is not None:
             await asyncio.shield(self._checking)
-        return self._is_ready is True
+        return self._reason
 
     async def close(self) -> None:
         """Cancel a check in flight."""
@@ -50,15 +69,17 @@ class Readiness:
                 await self._checking
 
     async def _check(self) -> None:
-        before = self._is_ready
+        before, self._reason = self._reason, "no_response"
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self._storage().check()
-            self._is_ready = True
+                with counting_down(ANSWER_SECONDS * _RETRIES):
+                    await self._storage().check()
+            self._reason = None
         except (SessionError, OSError) as error:  # includes time-outs
-            self._is_ready = False
-            if before is not False:
-                logger.warning("not ready, the store cannot be used: %s", type(error).__name__)
+            self._reason = reason_of(error)
+            if before != self._reason:
+                kind = type(error).__name__
+                logger.warning("not ready, the store cannot be used: %s (%s)", self._reason, kind)
         finally:
             self._checked_at = self._now()
             self._checking = None

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.snapshot import Snapshot, Window
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage.findings import Finding
+    from agent_cores.session.storage.pool_use import PoolUse
 
 _CHECK_NAMESPACE = "_check"
 """A namespace that no caller can name."""
@@ -195,10 +196,17 @@ class StorageProvider(ABC):
     async def check(self) -> None:
         """Return if the store can be read and written now; raise a ``SessionError`` if not.
 
-        The service's readiness check calls this every few seconds. By default it reads. A store
-        that can be full or read-only should write something that no caller sees.
+        The service's readiness check calls this about once a second. By default it reads. A store
+        that can be full or read-only should write something that no caller sees, and one that can
+        be replaced should keep an identity: see ``StoreIdentity``. ``/readyz`` names the reason
+        after the error: ``QuotaExceededError``, ``StoreFormatError``, and the ``why`` of
+        ``StorageUnavailableError``.
         """
         await self.read(_CHECK_NAMESPACE, "check")
+
+    def pool_use(self) -> PoolUse | None:
+        """Return how many connections, or threads, are in use now; ``None`` if it has no pool."""
+        return None
 
     async def inspect(self) -> list[Finding]:
         """Return what an operator should know of this store; ``agent-sessions doctor`` shows it.

@@ -200,9 +200,19 @@ class Statistics(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether the service is alive or ready."""
+    """The service is alive, or ready."""
 
-    status: Literal["ok", "unavailable"]
+    status: Literal["ok"] = "ok"
+
+
+NotReady = Literal["stopping", "full", "unwritable", "replaced", "unusable", "no_response"]
+
+
+class Unavailable(msgspec.Struct, frozen=True):
+    """The service is not ready, and why."""
+
+    reason: NotReady
+    status: Literal["unavailable"] = "unavailable"
 
 
 class Empty(Request):

@@ -97,6 +97,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Erased": {"sessions": 3, "messages": 41, "grants": 1, "complete": True, "failed": []},
     "Statistics": {"sessions": 12, "due": 0},
     "Health": {"status": "ok"},
+    "Unavailable": {"reason": "full", "status": "unavailable"},
     "Empty": {},
     "NewMessage": {"role": "user", "content": "What is the weather in Oslo?"},
     "CreateSession": {

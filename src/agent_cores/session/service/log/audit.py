@@ -48,16 +48,11 @@ def is_always_recorded(call: Call) -> bool:
 
 
 def read_anothers(call: Call) -> bool:
-    """Whether this request, which succeeded, has read a session of which the caller is no owner.
-
-    The header that it was decided on is cached. If it was evicted since, the read is recorded.
-    """
+    """Whether this request, which succeeded, has read a session of which the caller is no owner."""
     if call.route.handler.__name__ not in READS:
         return False
-    principal = call.principal
-    headers = call.manager.runtime.engine.headers
-    header = headers.get((principal.namespace, call.source_id))
-    return header is None or header.owner_id != principal.user_id
+    owner_id = call.view.read_owner_id
+    return owner_id is not None and owner_id != call.principal.user_id
 
 
 def record_call(call: Call, failure: BaseException | None) -> None:

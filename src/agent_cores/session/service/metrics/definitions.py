@@ -21,6 +21,8 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     combined: Literal["livesum", "livemax"] = "livesum"
+    lasts: bool = False
+    """A gauge that keeps its value until it is set again, instead of falling to 0."""
 
     @property
     def exposed(self) -> tuple[str, ...]:
@@ -99,6 +101,36 @@ SWEEP_LAG = Metric(
     kind="gauge",
     text="How long the last sweep's oldest session had been expired when it was removed.",
     combined="livemax",
+    lasts=True,
+)
+STORED = Metric(
+    name="agent_sessions_stored_sessions",
+    kind="gauge",
+    text="Sessions in the store, of all namespaces, counted after a sweep.",
+    combined="livemax",
+    lasts=True,
+)
+DUE = Metric(
+    name="agent_sessions_due_sessions",
+    kind="gauge",
+    text="Those of them that have expired, or that the sweeper must look at.",
+    combined="livemax",
+    lasts=True,
+)
+POOL_SIZE = Metric(
+    name="agent_sessions_pool_connections",
+    kind="gauge",
+    text="The most connections to the store, or threads that read from SQLite.",
+)
+POOL_IN_USE = Metric(
+    name="agent_sessions_pool_in_use",
+    kind="gauge",
+    text="Connections of the pool that are in use.",
+)
+POOL_WAITING = Metric(
+    name="agent_sessions_pool_waiting",
+    kind="gauge",
+    text="Calls that wait for a connection of the pool.",
 )
 METRICS = (
     REQUESTS,
@@ -113,4 +145,9 @@ METRICS = (
     SWEEPS,
     SWEPT,
     SWEEP_LAG,
+    STORED,
+    DUE,
+    POOL_SIZE,
+    POOL_IN_USE,
+    POOL_WAITING,
 )

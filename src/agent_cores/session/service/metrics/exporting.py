@@ -14,7 +14,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.errors import ConfigurationError, MissingDependencyError
-from agent_cores.session.service.metrics.definitions import METRICS, SWEEP_LAG, Metric
+from agent_cores.session.service.metrics.definitions import METRICS, Metric
 
 try:
     import prometheus_client
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names the folder of a service with several workers."""
+_LASTING = frozenset(metric.name for metric in METRICS if metric.lasts)
 _LIVE = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
 
 
@@ -44,7 +45,7 @@ class Exporter:
         self._made = {metric.name: _made(metric, registry) for metric in wanted}
 
     def take(self, recorder: Recorder) -> None:
-        """Take over what was recorded since the last time; gauges begin again at 0."""
+        """Take over what was recorded since the last time; most gauges begin again at 0."""
         for (name, labels), tally in recorder.tallies.items():
             counts, total = tally.take()
             if any(counts):
@@ -53,7 +54,7 @@ class Exporter:
             self._labelled(name, labels).inc(count.take())
         for name, value in recorder.gauges.items():
             self._made[name].set(value)
-            if name != SWEEP_LAG.name:  # the last sweep's stays until the next
+            if name not in _LASTING:
                 recorder.gauges[name] = 0.0
 
     def _labelled(self, name: str, labels: tuple[str, ...]) -> Any:  # noqa: ANN401 - of three kinds

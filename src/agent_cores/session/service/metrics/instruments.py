@@ -5,6 +5,7 @@ Everything is attached to objects that exist, so that a service without metrics 
 
 from __future__ import annotations
 
+import logging
 from functools import wraps
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from agent_cores.session.service.app import Service
     from agent_cores.session.storage.base import StorageProvider
 
+logger: logging.Logger = logging.getLogger("agent_cores.session.service")
+
+_REST = 100
+"""After a count, none for so many times as long as it took: at most a hundredth of the time."""
 OPERATIONS = ("read", "apply", "find", "due", "count")
 _NO_ROUTE = "none"
 
@@ -51,6 +56,7 @@ def measure(service: Service) -> Recorder:
     _measure_storage(runtime.storage, recorder)
     _count_headers(runtime.engine.headers, recorder)
     _measure_sweeps(runtime.lifecycle, runtime.clock, recorder)
+    _count_after_sweeps(runtime.lifecycle, runtime.storage, runtime.clock, recorder)
     batches = recorder.tally(metrics.BATCHES)
     retries = recorder.count(metrics.RETRIES)
 
@@ -64,6 +70,15 @@ def measure(service: Service) -> Recorder:
     observing.on_batch.append(note_batch)
     observing.on_retry.append(note_retry)
     return recorder
+
+
+def note_pool(storage: StorageProvider, recorder: Recorder) -> None:
+    """Note how the store's connections are used now."""
+    use = storage.pool_use()
+    if use is not None:
+        recorder.gauges[metrics.POOL_SIZE.name] = use.size
+        recorder.gauges[metrics.POOL_IN_USE.name] = use.in_use
+        recorder.gauges[metrics.POOL_WAITING.name] = use.waiting
 
 
 def _measure_storage(storage: StorageProvider, recorder: Recorder) -> None:
@@ -125,3 +140,35 @@ def _measure_sweeps(
         return removed
 
     lifecycle.sweep = measured  # type: ignore[method-assign]
+
+
+def _count_after_sweeps(
+    lifecycle: LifecycleManager,
+    storage: StorageProvider,
+    clock: Callable[[], datetime],
+    recorder: Recorder,
+) -> None:
+    """Count the sessions after a sweep: what has expired is gone, so that few are due.
+
+    Stores keep how many they hold, for each namespace; sessions by status they could only scan.
+    """
+    sweep = lifecycle.sweep
+    next_at = 0.0
+
+    async def counted() -> list[Ended]:
+        nonlocal next_at
+        removed = await sweep()
+        started = perf_counter()
+        if started < next_at:
+            return removed
+        try:
+            counts = await storage.count(None, clock())
+        except SessionError as error:
+            logger.debug("the sessions could not be counted: %s", error)
+        else:
+            recorder.gauges[metrics.STORED.name] = counts.sessions
+            recorder.gauges[metrics.DUE.name] = counts.due
+        next_at = perf_counter() + _REST * (perf_counter() - started)
+        return removed
+
+    lifecycle.sweep = counted  # type: ignore[method-assign]

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from agent_cores.session.service.request.time_slices import TimeSlices
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
+    from agent_cores.session.wire.shapes import NotReady
 
 T = TypeVar("T")
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
@@ -55,8 +56,8 @@ class CallerGoneError(Exception):
 class Call:
     """One request. The route's handler reads it and returns a ``Response``.
 
-    ``path`` contains the path parameters; ``source_id`` is the first of them, and ``session_id``
-    too, unless the request makes a session, whose id it then is.
+    ``path`` contains the path parameters; ``session_id`` is the first of them, unless the request
+    makes a session, whose id it then is.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Call:
         *,
         manager: SessionManager,
         settings: ServiceSettings,
-        is_ready: Callable[[], Awaitable[bool]],
+        why_not_ready: Callable[[], Awaitable[NotReady | None]],
         slices: TimeSlices,
         most_bytes: int,
         request_id: str,
@@ -78,13 +79,12 @@ class Call:
         self.route = route
         self.manager = manager
         self.settings = settings
-        self.is_ready = is_ready
+        self.why_not_ready = why_not_ready
         self.slices = slices
         self.most_bytes = most_bytes
         self.request_id = request_id
         self.path = path
-        self.source_id: str = path[0] if path else ""
-        self.session_id: str = self.source_id
+        self.session_id: str = path[0] if path else ""
         self.headers = headers
         self.principal: Principal
         self.credential: str | None = None

@@ -87,7 +87,10 @@ class RequestView(OperatorVerbs):
     """The verbs, in the caller's namespace and with only the credential's groups.
 
     Content, metadata and context are encoded JSON, which goes into the response unchanged.
+    ``read_owner_id`` is the owner of the session that was last read; ``None`` if none was.
     """
+
+    read_owner_id: str | None = None
 
     @classmethod
     def of(
@@ -105,6 +108,11 @@ class RequestView(OperatorVerbs):
         if until is None and len(groups) <= _FEW_GROUPS:
             return cls(manager.runtime, _kept_scope(namespace, groups))
         return cls(manager.runtime, _scope(namespace, groups, until))
+
+    async def _read_session(self, *arguments: Any, **options: Any) -> ReadResult:
+        read = await super()._read_session(*arguments, **options)
+        self.read_owner_id = read.snapshot.header.owner_id
+        return read
 
     async def create(
         self, user_id: str, *arguments: Any, request_digest: str | None, **options: Any

@@ -49,14 +49,15 @@ async def get_statistics(call: Call) -> Response:
 
 async def healthz(call: Call) -> Response:
     """Return 200 while the process is running."""
-    return call.json(shapes.Health("ok"))
+    return call.json(shapes.Health())
 
 
 async def readyz(call: Call) -> Response:
     """Report whether the service is ready: started, not stopping, and the store available."""
-    if await call.is_ready():
-        return call.json(shapes.Health("ok"))
-    return call.json(shapes.Health("unavailable"), 503)
+    reason = await call.why_not_ready()
+    if reason is None:
+        return call.json(shapes.Health())
+    return call.json(shapes.Unavailable(reason), 503)
 
 
 ROUTES = (
@@ -99,6 +100,6 @@ ROUTES = (
         handler=readyz,
         right="open",
         summary="Whether requests may be sent here",
-        responses={200: shapes.Health, 503: shapes.Health},
+        responses={200: shapes.Health, 503: shapes.Unavailable},
     ),
 )

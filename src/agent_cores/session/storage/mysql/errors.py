@@ -32,6 +32,7 @@ _FAILURES = {
     **dict.fromkeys((ER.DUP_ENTRY, ER.CHECKREAD), Failure.CLASH),
     **dict.fromkeys((ER.LOCK_WAIT_TIMEOUT, 3572), Failure.LOCKED),
     **dict.fromkeys((ER.OPTION_PREVENTS_STATEMENT, 1792, 1836), Failure.READ_ONLY),
+    **dict.fromkeys((ER.DISK_FULL, ER.RECORD_FILE_FULL), Failure.FULL),
     ER.DATA_TOO_LONG: Failure.BAD_VALUE,
     ER.WARN_DATA_OUT_OF_RANGE: Failure.BAD_VALUE,
     ER.NET_PACKET_TOO_LARGE: Failure.BAD_VALUE,

@@ -18,6 +18,7 @@ from agent_cores.session.storage.sql.dialect import Statement as S  # noqa: N817
 from agent_cores.session.storage.sql.dialect import Step
 from agent_cores.session.storage.sql.forms import (
     DELETES,
+    IDENTITY,
     INSERTS,
     LISTINGS,
     LOOKUPS,
@@ -172,7 +173,9 @@ TEMPLATES: dict[S, str | tuple[str, str]] = {
         ORDER BY session_key, `key` LIMIT {1}; SELECT ROW_COUNT()""",
     S.FORGET_DELETED: "DELETE FROM `{prefix}deleted` WHERE session_key IN ({keys})",
     S.STORE_TIME: "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)",
-    S.CHECK: "DELETE FROM `{prefix}deleted` WHERE session_key = -1",  # a replica refuses it
+    S.CHECK: f"""INSERT INTO `{{prefix}}context` (session_key, `key`, value)
+        VALUES ({IDENTITY}, {{0}}) ON DUPLICATE KEY UPDATE value = value;
+        SELECT value FROM `{{prefix}}context` WHERE (session_key, `key`) = ({IDENTITY})""",
     S.SERVER_VERSION: "SELECT VERSION()",
     S.COLUMNS: """SELECT column_name FROM information_schema.columns
         WHERE table_schema = COALESCE({0}, DATABASE()) AND table_name = {1}""",

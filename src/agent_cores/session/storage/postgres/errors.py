@@ -32,6 +32,7 @@ _ENDED_BY_SERVER = (  # the connection went with it
 )
 _FAILURES: tuple[tuple[type[Exception], Failure], ...] = (
     (asyncpg.ReadOnlySQLTransactionError, Failure.READ_ONLY),
+    (asyncpg.DiskFullError, Failure.FULL),
     (asyncpg.LockNotAvailableError, Failure.LOCKED),
     (asyncpg.DeadlockDetectedError, Failure.DEADLOCK),
     (asyncpg.UniqueViolationError, Failure.CLASH),

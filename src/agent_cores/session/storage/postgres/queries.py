@@ -13,7 +13,7 @@ from agent_cores.session.storage.postgres import read_queries
 from agent_cores.session.storage.postgres.columns import arrays_of
 from agent_cores.session.storage.sql import forms
 from agent_cores.session.storage.sql.dialect import Statement
-from agent_cores.session.storage.sql.forms import VERSIONS, Rows, header_of, written
+from agent_cores.session.storage.sql.forms import IDENTITY, VERSIONS, Rows, header_of, written
 
 
 def _written(text: str) -> str:
@@ -146,8 +146,12 @@ FORGET_DELETED = 'DELETE FROM {schema}."{prefix}deleted" WHERE session_key = ANY
 
 # ── the server and the schema ────────────────────────────────────────────────────────────────────
 
-CHECK = "SELECT txid_current()"
-"""It takes a transaction id, which only a server that can be written to gives."""
+CHECK = f"""
+INSERT INTO {{schema}}."{{prefix}}context" AS held (session_key, key, value)
+VALUES ({IDENTITY}, $1) ON CONFLICT (session_key, key) DO UPDATE SET value = held.value
+RETURNING value
+"""
+"""It writes each time, so it waits for the disk and for synchronous replicas, as an append does."""
 
 STORE_TIME = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now"
 

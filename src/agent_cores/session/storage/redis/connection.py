@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.storage.batching import Coalescer
+from agent_cores.session.storage.pool_use import PoolUse
 from agent_cores.session.storage.redis.driver import (
     AbstractConnection,
     RedisClusterException,
@@ -53,6 +54,8 @@ class Node:
         self._timeout = timeout
         self._closed = False
         self._free = asyncio.Semaphore(pool_size)
+        self._pool_size = pool_size
+        self._flights = 0
         self._writes: Coalescer[Command, Any] = Coalescer(
             self._exchange, lanes=2, max_queued=max_queued
         )
@@ -86,6 +89,10 @@ class Node:
         queue = self._read_groups if commands[0].reads else self._write_groups
         return await queue.submit(commands, sum([len(command.packed) for command in commands]))
 
+    def pool_use(self) -> PoolUse:
+        """Return how many connections are in use, and how many flights wait for one."""
+        return PoolUse.of(self._pool_size, self._flights)
+
     async def drain(self) -> None:
         """Accept no more commands, and return once all have a reply."""
         for queue in self._queues():
@@ -111,6 +118,7 @@ class Node:
             detail = "the store is shut down"
             raise NotSentError(detail)
         flight = _Flight(commands)
+        self._flights += 1
         try:
             async with asyncio.timeout(self._timeout), self._free:
                 connection = await self._topology.acquire(self._address)
@@ -120,6 +128,8 @@ class Node:
                     await self._topology.release(self._address, connection)
         except (*BROKEN, RedisClusterException) as error:
             return flight.broken_off(error)
+        finally:
+            self._flights -= 1
         return flight.answers
 
 

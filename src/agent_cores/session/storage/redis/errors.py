@@ -50,7 +50,8 @@ _TRANSIENT = (
     ClusterDownError,
     ReadOnlyError,
 )
-_TRANSIENT_WORDS = ("BUSY ", "NOREPLICAS ")  # redis-py has no classes for these
+_TOO_FEW_REPLICAS = "NOREPLICAS "
+_TRANSIENT_WORDS = ("BUSY ", _TOO_FEW_REPLICAS)  # redis-py has no classes for these
 
 
 def is_transient(error: Exception) -> bool:
@@ -65,6 +66,8 @@ def translated(error: Exception) -> SessionError:
         return QuotaExceededError(f"Redis is full: {text}")
     if text.startswith("WRONGTYPE"):
         return StoreFormatError(f"a key holds another type of value: {text}")
+    if isinstance(error, ReadOnlyError) or text.startswith(_TOO_FEW_REPLICAS):
+        return StorageUnavailableError(f"Redis refuses writes: {text}", why="unwritable")
     silent = isinstance(error, NotSentError | LostAnswerError)
     return StorageUnavailableError(f"Redis {'does not answer' if silent else 'refuses'}: {text}")
 

@@ -14,6 +14,7 @@ r"""Which keys hold what: one layout on every topology.
                                                           archived ones, as an owner's
     session:due:namespaces                                set: the namespaces that have due queues
     session:checked                                       written by a health check, for a minute
+    session:identity                                      what tells this store from another one
     <list>:claim:<member>                                 hash: the last claim of an entry
 
 A stream takes no entry in its middle: a message that is updated leaves it for the sorted set.
@@ -69,6 +70,7 @@ class Keys:
         self.prefix = prefix
         self.namespaces: bytes = f"{prefix}due:namespaces".encode()
         self.checked: bytes = f"{prefix}checked".encode()
+        self.identity: bytes = f"{prefix}identity".encode()
 
     def session(self, namespace: str, session_id: str) -> SessionKeys:
         """Return the keys of a session."""

@@ -20,6 +20,7 @@ from agent_cores.session.errors import StorageError
 from agent_cores.session.models.change import Applied
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.base import Capabilities, Counts
+from agent_cores.session.storage.identity import StoreIdentity, new_identity
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.redis.background import Background
 from agent_cores.session.storage.redis.changes import Changes
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.snapshot import Snapshot, Window
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage.findings import Finding
+    from agent_cores.session.storage.pool_use import PoolUse
     from agent_cores.session.storage.redis.driver import Redis, RedisCluster
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -97,6 +99,7 @@ class RedisProvider(NativeProvider):
         self._creates = Creates(
             self._keys, self._wire, self._indexes, self._background, max_queued=max_queued
         )
+        self._identity = StoreIdentity()
         self._timeout = timeout
         self._fast_path = fast_path
         self._running: set[asyncio.Task[Any]] = set()
@@ -121,6 +124,7 @@ class RedisProvider(NativeProvider):
 
     async def initialize(self) -> None:
         await self._wire.open()
+        self._identity.forget()
         self._creates.open()
         try:
             async with asyncio.timeout(self._timeout):
@@ -149,8 +153,15 @@ class RedisProvider(NativeProvider):
         await self._wire.drain()
 
     async def check(self) -> None:
-        key = self._keys.checked
-        await self._wire.call(Command.write("SET", key, 1, "PX", _CHECK_STAYS, key=key))
+        checked, key = self._keys.checked, self._keys.identity
+        identity = Command.read("GET", key, key=key)
+        fresh = None
+        if not self._identity.is_known:
+            fresh = new_identity()
+            identity = Command.write("SET", key, fresh, "NX", "GET", key=key)
+        write = Command.write("SET", checked, 1, "PX", _CHECK_STAYS, key=checked)
+        _, found = await self._wire.call_all([write, identity])
+        self._identity.confirm(found or fresh)
 
     async def store_time(self) -> datetime | None:
         key = self._keys.namespaces
@@ -159,6 +170,9 @@ class RedisProvider(NativeProvider):
         self._wire.note_time(key, asked_at, answer)
         seconds, micros = answer
         return from_millis(int(seconds) * 1000 + int(micros) // 1000)
+
+    def pool_use(self) -> PoolUse:
+        return self._wire.pool_use()
 
     async def inspect(self) -> list[Finding]:
         answers = await self._wire.call_primaries(Command.read("INFO"))

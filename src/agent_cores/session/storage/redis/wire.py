@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from agent_cores.session.backoff import Backoff
 from agent_cores.session.deadline import time_left
 from agent_cores.session.errors import SessionError, StorageUnavailableError, StoreFormatError
+from agent_cores.session.storage.pool_use import PoolUse
 from agent_cores.session.storage.redis.commands import Command
 from agent_cores.session.storage.redis.connection import (
     GROUP,
@@ -94,6 +95,11 @@ class Wire:
         except (*BROKEN, RedisClusterException) as error:
             return error
         return None
+
+    def pool_use(self) -> PoolUse:
+        """Return the use of the connections to all nodes together."""
+        uses = [node.pool_use() for node in self._nodes.values()]
+        return sum(uses, PoolUse(0)) if uses else PoolUse(self._pool_size)
 
     async def drain(self) -> None:
         """Accept no more commands, and return once all have a reply."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.errors import SessionError
     from agent_cores.session.models import Snapshot, Window
+    from agent_cores.session.storage.pool_use import PoolUse
     from agent_cores.session.storage.sql.creates import PlannedCreate
     from agent_cores.session.storage.sql.dialect import Row, Rows, Step
     from agent_cores.session.storage.sql.hot import HotAppends
@@ -67,6 +68,10 @@ class Database(ABC):
     @abstractmethod
     def pool_size(self) -> int:
         """The maximum number of connections; at least 2."""
+
+    @abstractmethod
+    def pool_use(self) -> PoolUse:
+        """Return how many connections are in use, and how many callers wait for one."""
 
     @abstractmethod
     def use(self, names: Names) -> None:

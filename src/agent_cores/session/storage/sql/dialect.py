@@ -165,7 +165,8 @@ class Statement(Enum):
     STORE_TIME = "store time"
     """One empty row -> (now,): the clock of the server, not the time of the transaction."""
     CHECK = "check"
-    """One empty row: raises if the server cannot be written to now. It writes nothing lasting."""
+    """One row (identity,) -> (identity of the store,): writes what is given if there is none yet.
+    Raises if the server cannot be written to now."""
 
     SERVER_VERSION = "server version"
     """One empty row -> (text,): what the server says that it is."""

@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 from agent_cores.session.errors import (
     ConfigurationError,
     InvalidInputError,
+    QuotaExceededError,
     SessionError,
     StorageUnavailableError,
     StoreFormatError,
@@ -46,6 +47,8 @@ class Failure(Enum):
     CLASH = auto()
     LOCKED = auto()
     """A lock was not granted in time."""
+    FULL = auto()
+    """Its disk, or what the user may use of it."""
     READ_ONLY = auto()
     BAD_VALUE = auto()
     NO_TABLES = auto()
@@ -59,8 +62,10 @@ class Failure(Enum):
 
 
 _ERRORS: dict[
-    Failure, tuple[type[ClashError | StorageUnavailableError | StoreFormatError], str]
+    Failure,
+    tuple[type[ClashError | QuotaExceededError | StorageUnavailableError | StoreFormatError], str],
 ] = {
+    Failure.FULL: (QuotaExceededError, "{name} is full ({error})"),
     Failure.DEADLOCK: (DeadlockError, "the server ended this transaction because of a deadlock"),
     Failure.CLASH: (ClashError, "a concurrent transaction was in the way ({error})"),
     Failure.LOCKED: (LockedError, "another transaction holds a lock that this one needs"),
@@ -82,6 +87,7 @@ _ERRORS: dict[
     ),
     Failure.REFUSED: (StorageUnavailableError, "{name} refuses the statement ({error})"),
 }
+_UNWRITABLE = frozenset({Failure.READ_ONLY, Failure.DENIED})
 
 
 class DriverErrors(ABC):
@@ -122,6 +128,8 @@ class DriverErrors(ABC):
         if failure is Failure.REFUSED:
             unknown = may_be_done and not self.rolls_back
             return StorageUnavailableError(detail, outcome_unknown=unknown)
+        if failure in _UNWRITABLE:
+            return StorageUnavailableError(detail, why="unwritable")
         return kind(detail)
 
 

@@ -98,6 +98,9 @@ TEXTS = {
 }
 """Statements of one row. ``{0}``, ``{1}`` … are its values, ``{header}`` the columns of ``s``."""
 
+IDENTITY = "0, 'store'"
+"""Session key and key of the context entry that is the store's identity: no session has key 0."""
+
 VERSIONS = """
 CREATE TABLE IF NOT EXISTS {schema} (version integer NOT NULL, oldest_program integer NOT NULL)
 """

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
+from agent_cores.session.storage.pool_use import PoolUse
 from agent_cores.session.storage.sql.database import Database
 from agent_cores.session.storage.sql.failures import DriverErrors, Failure
 from agent_cores.session.storage.sql.reading import PART
@@ -62,6 +63,7 @@ class PooledDatabase(Database, Generic[Connection]):
     has_hot_append = True
     connect_timeout: float
     _pool: Any = None
+    _callers = 0
 
     @abstractmethod
     async def _create_pool(self) -> Any:  # noqa: ANN401 - the driver's own class
@@ -106,6 +108,10 @@ class PooledDatabase(Database, Generic[Connection]):
         deadline: float,
     ) -> Snapshot | None:
         """Read one session in one round trip."""
+
+    def pool_use(self) -> PoolUse:
+        """Return how many connections are in use, and how many callers wait for one."""
+        return PoolUse.of(self.pool_size, self._callers)
 
     async def open(self) -> None:
         """Connect, unless it is open."""
@@ -171,10 +177,15 @@ class PooledDatabase(Database, Generic[Connection]):
         pool = self._pool
         if pool is None:
             raise StorageUnavailableError("the store is not initialized, or shut down")
+        self._callers += 1
         try:
             driver = await self._acquire(pool, deadline)
         except (*self.errors.classes, *self.errors.connecting) as error:
+            self._callers -= 1
             raise self.errors.of_connection(error, seconds=self.timeout) from error
+        except BaseException:
+            self._callers -= 1
+            raise
         connection = self._connection(driver, deadline)
         try:
             yield connection
@@ -188,4 +199,7 @@ class PooledDatabase(Database, Generic[Connection]):
         except BaseException as error:
             await self._discard(pool, driver, error, deadline)
             raise
-        await self._release(pool, driver)
+        else:
+            await self._release(pool, driver)
+        finally:
+            self._callers -= 1

@@ -11,6 +11,7 @@ from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED
 from agent_cores.session.storage.findings import Finding
 from agent_cores.session.storage.headers import HeaderReader
+from agent_cores.session.storage.identity import StoreIdentity, new_identity
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.sql.clock import ServerClock
 from agent_cores.session.storage.sql.dialect import Statement, Step, carry_out
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_cores.session.models import Applied, Change, Ended, Found, Query, Snapshot, Window
+    from agent_cores.session.storage.pool_use import PoolUse
     from agent_cores.session.storage.sql.database import Database
     from agent_cores.session.storage.sql.names import Names
 
@@ -66,6 +68,7 @@ class SqlProvider(NativeProvider):
         self._headers = HeaderReader()
         self._purger = Purger(database)
         self._clock = ServerClock(database)
+        self._identity = StoreIdentity()
         self._writer = Writer(
             database,
             clock=self._clock,
@@ -94,6 +97,7 @@ class SqlProvider(NativeProvider):
         except BaseException:
             await self.database.close()
             raise
+        self._identity.forget()
         self._writer.reopen()
         self._purger.reopen()
         self._purger.wake()
@@ -106,10 +110,14 @@ class SqlProvider(NativeProvider):
         await self.database.close(deadline)
 
     async def check(self) -> None:
-        await self.database.run(Step(Statement.CHECK))
+        [(found,)] = await self.database.run(Step(Statement.CHECK, [(new_identity(),)]))
+        self._identity.confirm(found)
 
     async def store_time(self) -> datetime:
         return from_millis(await self._clock.measure())
+
+    def pool_use(self) -> PoolUse:
+        return self.database.pool_use()
 
     async def inspect(self) -> list[Finding]:
         [(server,)] = await self.database.run(Step(Statement.SERVER_VERSION))

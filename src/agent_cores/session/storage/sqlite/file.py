@@ -225,7 +225,7 @@ class StoreFile:
         self.connection.close()
 
     def _refused(self, what: str) -> StorageUnavailableError:
-        return StorageUnavailableError(f"{self.path} {what}")
+        return StorageUnavailableError(f"{self.path} {what}", why="replaced")
 
 
 class Content(msgspec.Struct, frozen=True):

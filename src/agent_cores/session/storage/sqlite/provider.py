@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models import Change, Ended, Found, Query, Snapshot, Window
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage.findings import Finding
+    from agent_cores.session.storage.pool_use import PoolUse
 
 DEFAULT_FILE = "sessions.db"
 _FILE_MODE = 0o600
@@ -216,6 +217,9 @@ class SQLiteProvider(NativeProvider):
 
     async def check(self) -> None:
         await self._use().writer.check()
+
+    def pool_use(self) -> PoolUse | None:
+        return None if self._opened is None else self._opened.readers.use()
 
     async def inspect(self) -> list[Finding]:
         look = partial(findings_of, self.path, self._prefix, self._timeout)

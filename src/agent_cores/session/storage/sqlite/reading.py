@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from agent_cores.session.errors import SessionError, StorageUnavailableError
+from agent_cores.session.storage.pool_use import PoolUse
 from agent_cores.session.storage.sql.dialect import carry_out_now
 from agent_cores.session.storage.sqlite.connection import Steps, open_reader
 from agent_cores.session.storage.sqlite.errors import translating
@@ -54,6 +55,10 @@ class Readers:
         self._open: set[apsw.Connection] = set()
         self._idle: list[tuple[int, apsw.Connection]] = []
         file.close_readers = self._close_within
+
+    def use(self) -> PoolUse:
+        """Return how many of the threads read, and how many reads wait for one."""
+        return PoolUse.of(self._threads.count, self._threads.pending)
 
     async def close(self, end: float) -> None:
         """Finish the accepted reads, at most until ``end``, and close."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,7 +16,12 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from agent_cores.session.deadline import time_left
-from agent_cores.session.errors import SessionError, StorageUnavailableError
+from agent_cores.session.errors import (
+    QuotaExceededError,
+    SessionError,
+    StorageUnavailableError,
+)
+from agent_cores.session.storage.identity import StoreIdentity
 from agent_cores.session.storage.sql.dialect import carry_out_now
 from agent_cores.session.storage.sql.purge import purge_plan
 from agent_cores.session.storage.sql.reading import due_plan
@@ -49,6 +55,8 @@ _GRACE = 1.0
 
 LEAST_FREE = 1_048_576
 """Free bytes on the disk below which a check fails, though a write may still fit into the log."""
+_LARGEST_IDENTITY = 2**31 - 1
+"""The identity is the ``user_version`` in the file's header, a number of 32 bits with a sign."""
 
 logger: logging.Logger = logging.getLogger("agent_cores.session")
 
@@ -76,6 +84,7 @@ class Writer:
         self._steps: Steps
         self._batches: Batches
         self._lock = LockWait()
+        self._identity = StoreIdentity()
         self._in_doubt = False
         self._is_open = False
         self._closed_by_fork = False
@@ -170,14 +179,19 @@ class Writer:
         await self._run(partial(self._check, time.monotonic() + time_left(self._timeout)))
 
     def _check(self, end: float) -> None:
+        if not self._file.holds(self._connection):
+            self._follow()
         with self._transaction(end):
             for statement in self._queries.touch:
                 self._connection.execute(statement)
-        if not self._file.holds(self._connection):
-            self._follow()
+            found = self._connection.pragma("user_version")
+            if not (found or self._identity.is_known):
+                found = 1 + secrets.randbelow(_LARGEST_IDENTITY)
+                self._connection.pragma("user_version", found)
+        self._identity.confirm(found)
         free = free_bytes(self._path)
         if free < LEAST_FREE:
-            raise StorageUnavailableError(f"{self._path}: its disk has {free:.0f} bytes left")
+            raise QuotaExceededError(f"{self._path}: its disk has {free:.0f} bytes left")
 
     async def _run(self, job: Callable[[], T]) -> T:
         return await self._thread.run(partial(self._translated, job))
@@ -256,7 +270,7 @@ class Writer:
         if not self._file.holds(self._connection):
             self._in_doubt = True
             detail = f"{self._path} was moved, removed or replaced meanwhile"
-            raise StorageUnavailableError(detail, outcome_unknown=True)
+            raise StorageUnavailableError(detail, outcome_unknown=True, why="replaced")
 
     def _take_due(
         self, at: datetime, limit: int, lease_seconds: float, end: float

@@ -1,0 +1,256 @@
+"""``agent-sessions copy``: a store into another one, by as many processes as there are cores."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from concurrent.futures import ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from cyclopts import Parameter
+
+from agent_cores.session.cli.moving import Flag, finish, name_them, report
+from agent_cores.session.cli.opening import Json, Yes  # noqa: TC001 - cyclopts reads it
+from agent_cores.session.cli.output import fail, progress_bar, say, say_json
+from agent_cores.session.cli.status import Status, status_of
+from agent_cores.session.cli.upkeep import confirm
+from agent_cores.session.errors import ConfigurationError, InvalidInputError, SessionError
+from agent_cores.session.inputs import whole_number
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.moving.copying import (
+    Comparison,
+    compare_stores,
+    copy_sessions,
+    merged_comparison,
+)
+from agent_cores.session.moving.tally import Tally, merged
+from agent_cores.session.moving.walking import EVERYTHING, Share
+from agent_cores.session.settings import SessionSettings
+from agent_cores.session.storage.factory import StorageFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableSequence
+
+    from agent_cores.session.storage.base import StorageProvider
+
+FEW = 2_000
+"""Up to so many sessions one process is done before another has started."""
+_MOST_PROCESSES = 64
+_LOOK_SECONDS = 0.2
+Done = tuple[Tally, Comparison]
+_BAR = "copy and compare"
+
+
+class _Job(NamedTuple):
+    """What to copy."""
+
+    source: str
+    target: str
+    namespace: str | None
+    replace: bool
+
+
+class _Failure(NamedTuple):
+    """An error of another process: its exit status and its text."""
+
+    status: Status
+    text: str
+
+
+def copy(
+    *,
+    source: Annotated[str, Parameter(name="--from")],
+    target: Annotated[str, Parameter(name="--to")],
+    namespace: str | None = None,
+    part: str | None = None,
+    processes: int | None = None,
+    replace: Flag = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Copy every session of a store that nobody writes to into another store, and compare both.
+
+    Running it again adds nothing, and ends what was interrupted.
+
+    Parameters
+    ----------
+    source
+        The storage URL of the store to read.
+    target
+        The storage URL of the store to write.
+    namespace
+        Only the sessions of this namespace.
+    part
+        Such as 1/2: only this half of the sessions, so that two machines can divide them.
+    processes
+        How many processes divide the sessions. Default: one for each core; one for few sessions,
+        and for a target in SQLite, which one process writes at a time.
+    replace
+        Replace sessions that the target holds in another state. Asks first.
+    yes
+        Do not ask.
+    as_json
+        Print one line of JSON.
+    """
+    if source == target:
+        raise ConfigurationError("--from and --to are the same store")
+    if replace:
+        confirm("Replace the sessions that the target holds in another state?", yes=yes)
+    job = _Job(source, target, namespace, replace)
+    tally, compared = _copied(job, part, processes)
+    if as_json:
+        say_json({"copied": tally, "compared": compared, "equal": compared.is_equal})
+    else:
+        report(tally, "copied", as_json=False)
+        if compared.is_equal:
+            held = f"{compared.sessions} sessions with {compared.messages} messages"
+            say(f"Both stores hold {held}: sha256 {compared.source}")
+    name_them("the target holds them in another state, or not at all", compared.differing)
+    finish(tally, failed=not compared.is_equal)
+
+
+def _copied(job: _Job, part: str | None, processes: int | None) -> Done:
+    if part is not None:
+        if processes not in {None, 1}:
+            raise ConfigurationError("give --part or --processes, not both")
+        share = _share(part)
+        total = asyncio.run(_prepared(job)) // share.of
+        return _here(job, share, total)
+    if processes is not None:
+        whole_number(processes, "processes", 1, _MOST_PROCESSES)
+    total = asyncio.run(_prepared(job))
+    if processes is None:
+        alone = total <= FEW or job.target.startswith("sqlite:")
+        processes = 1 if alone else min(_cores(), _MOST_PROCESSES)
+    return _here(job, EVERYTHING, total) if processes == 1 else _divided(job, processes, total)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+async def _prepared(job: _Job) -> int:
+    """Open both stores, which prepares the target's tables; return how many sessions there are."""
+    held, copied = _stores(job)
+    await held.initialize()
+    try:
+        await copied.initialize()
+        await copied.shutdown()
+        counted = await held.count(job.namespace, utc_now())
+        return counted.sessions
+    finally:
+        await held.shutdown()
+
+
+def _here(job: _Job, share: Share, total: int) -> Done:
+    """Copy and compare in this process."""
+    with progress_bar(_BAR, 2 * total) as progress:
+        return asyncio.run(_copy(job, share, _Progress([0, 0], 0, 1, progress)))
+
+
+def _divided(job: _Job, processes: int, total: int) -> Done:
+    """Copy and compare in several processes, each with its share of the sessions."""
+    context = get_context("spawn")
+    counts = context.Array("q", 2 * processes)
+    with (
+        progress_bar(_BAR, 2 * total) as progress,
+        ProcessPoolExecutor(processes, context, _share_counts, (counts,)) as pool,
+    ):
+        shares = [Share(number, processes) for number in range(1, processes + 1)]
+        futures = [pool.submit(_in_process, job, share) for share in shares]
+        pending = set(futures)
+        while pending:
+            _, pending = wait(pending, timeout=_LOOK_SECONDS)
+            if progress is not None:
+                progress(sum(counts[:]))
+        outcomes = [future.result() for future in futures]
+    done: list[Done] = []
+    for outcome in outcomes:
+        if isinstance(outcome, _Failure):
+            fail(outcome.text, outcome.status)
+        else:
+            done.append(outcome)
+    return merged(tally for tally, _ in done), merged_comparison(each for _, each in done)
+
+
+_counts: Any = None
+"""In a process of several: how many sessions each has copied, then how many it has compared."""
+
+
+def _share_counts(counts: Any) -> None:  # noqa: ANN401 - multiprocessing's
+    global _counts  # noqa: PLW0603 - the way into a process of a pool
+    _counts = counts
+
+
+def _in_process(job: _Job, share: Share) -> Done | _Failure:
+    try:
+        return asyncio.run(_copy(job, share, _Progress(_counts, share.number - 1, share.of)))
+    except (SessionError, OSError) as error:
+        return _Failure(status_of(error), str(error))
+
+
+class _Progress(NamedTuple):
+    """Where one process notes how many sessions it has copied and compared."""
+
+    counts: MutableSequence[int]
+    place: int
+    processes: int
+    show: Callable[[int], None] | None = None
+
+    def copied(self, done: int) -> None:
+        self._note(self.place, done)
+
+    def compared(self, done: int) -> None:
+        self._note(self.processes + self.place, done)
+
+    def _note(self, place: int, done: int) -> None:
+        self.counts[place] = done
+        if self.show is not None:
+            self.show(sum(self.counts))
+
+
+async def _copy(job: _Job, share: Share, progress: _Progress) -> Done:
+    held, copied = _stores(job)
+    await held.initialize()
+    try:
+        await copied.initialize()
+        try:
+            tally = await copy_sessions(
+                held,
+                copied,
+                namespace=job.namespace,
+                share=share,
+                replace=job.replace,
+                progress=progress.copied,
+            )
+            return tally, await compare_stores(
+                held,
+                copied,
+                namespace=job.namespace,
+                share=share,
+                progress=progress.compared,
+            )
+        finally:
+            await copied.shutdown()
+    finally:
+        await held.shutdown()
+
+
+def _stores(job: _Job) -> list[StorageProvider]:
+    settings = SessionSettings.load(cleanup_interval=0)
+    stores = [StorageFactory.create(url, settings=settings) for url in (job.source, job.target)]
+    for store in stores:
+        if not store.capabilities.durable:
+            raise ConfigurationError(f"{store.describe()} forgets with its process")
+    return stores
+
+
+def _share(part: str) -> Share:
+    found = re.fullmatch(r"([1-9]\d{0,2})/([1-9]\d{0,2})", part)
+    if found is None or int(found[1]) > int(found[2]):
+        raise InvalidInputError("part", "is like 1/2 or 2/2: which part, and of how many")
+    return Share(int(found[1]), int(found[2]))

@@ -1,0 +1,131 @@
+"""``/readyz`` names why a store cannot be used: full, unwritable, replaced, without its tables."""
+
+# ruff: noqa: SLF001 - one test looks behind the provider
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent_cores.session.errors import QuotaExceededError
+from agent_cores.session.models.times import utc_now
+from agent_cores.session.service.readiness import Readiness
+from agent_cores.session.storage.base import StorageProvider
+from agent_cores.session.storage.mysql.provider import MysqlProvider
+from agent_cores.session.storage.postgres.provider import PostgresProvider
+from agent_cores.session.storage.redis.provider import RedisProvider
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
+from agent_cores.session.testing.samples import creation, new_header, new_message
+from tests.servers import mariadb, postgres
+from tests.servers.redis import RedisServer
+
+Ask = Callable[[], Awaitable[str | None]]
+
+
+@asynccontextmanager
+async def asking(provider: StorageProvider) -> AsyncIterator[Ask]:
+    """Check a store that is ready; each call asks it anew."""
+
+    async def ask() -> str | None:
+        now.append(now[-1] + 10)
+        return await ready.ask()
+
+    now = [0.0]
+    ready = Readiness(lambda: provider, lambda: now[-1])
+    await provider.initialize()
+    assert await ask() is None
+    yield ask
+    await provider.shutdown()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.db"
+
+
+def no_store(path: Path) -> Path:
+    empty = path.with_name("empty.db")
+    empty.touch()
+    return empty
+
+
+async def new_store(path: Path) -> None:
+    async with asking(SQLiteProvider(path)):
+        pass
+
+
+async def test_an_sqlite_file_is_ready_if_a_backup_takes_its_place_and_not_if_another_store_does(
+    path: Path, tmp_path: Path
+) -> None:
+    provider, other, backup = SQLiteProvider(path), tmp_path / "other.db", tmp_path / "backup.db"
+    await new_store(other)
+    async with asking(provider) as ask:
+        await provider.back_up(backup)
+        for there, expected in ((other, "replaced"), (backup, None), (no_store(path), "replaced")):
+            os.replace(there, path)  # noqa: PTH105 - in an async test
+            assert await ask() == expected
+
+
+async def test_an_sqlite_file_that_no_write_reaches_is_unwritable(path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with asking(SQLiteProvider(path)) as ask:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+        try:
+            assert await ask() == "unwritable"
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert await ask() is None
+
+
+async def test_a_write_to_an_sqlite_file_that_may_not_grow_says_that_it_is_full(path: Path) -> None:
+    provider = SQLiteProvider(path)
+    async with asking(provider):
+        assert provider._opened is not None
+        connection = provider._opened.writer._file.connection
+        connection.pragma("max_page_count", connection.pragma("page_count"))
+        header = new_header("talk", at=utc_now())
+        message = new_message("m", "x" * 100_000, at=utc_now())
+        with pytest.raises(QuotaExceededError, match="full"):
+            await provider.apply(creation(header, append=(message,)))
+
+
+async def test_valkey_is_full_unwritable_or_replaced() -> None:
+    with RedisServer() as server, RedisServer() as other:
+        async with asking(RedisProvider(url=server.url)) as ask:
+            server.command("CONFIG", "SET", "maxmemory", "1")
+            assert await ask() == "full"
+            server.command("CONFIG", "SET", "maxmemory", "0")
+            assert await ask() is None
+            server.command("REPLICAOF", "127.0.0.1", other.port)
+            assert await ask() == "unwritable"
+            server.command("REPLICAOF", "NO", "ONE")
+            server.command("FLUSHALL")
+            assert await ask() == "replaced"
+            assert await ask() == "replaced", "it does not take the new store for its own"
+
+
+async def test_postgres_without_its_tables_is_unusable_and_with_new_ones_replaced() -> None:
+    server = postgres.shared_server()
+    url = postgres.empty_store(server.url())
+    schema = url.rpartition("=")[2]
+    async with asking(PostgresProvider.from_url(url)) as ask:
+        server.sql(f"DROP SCHEMA {schema} CASCADE")
+        assert await ask() == "unusable"
+        async with asking(PostgresProvider.from_url(url)):
+            assert await ask() == "replaced"
+
+
+async def test_mariadb_without_its_tables_is_unusable_and_with_new_ones_replaced() -> None:
+    server = mariadb.shared_server()
+    database = server.new_database()
+    url = server.url(database)
+    async with asking(MysqlProvider.from_url(url)) as ask:
+        server.sql(f"DROP DATABASE {database}; CREATE DATABASE {database}")
+        assert await ask() == "unusable"
+        async with asking(MysqlProvider.from_url(url)):
+            assert await ask() == "replaced"
