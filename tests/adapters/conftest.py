@@ -64,3 +64,14 @@ async def manager(store_url: str) -> AsyncIterator[SessionManager]:
     """Return a manager for any event loop, on an empty store."""
     async with SessionManager(store_url, settings=SessionSettings(), any_loop=True) as manager:
         yield manager
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[SessionManager]:
+    """Return a client for any event loop, of a service on an empty store."""
+    from agent_cores.session.client import SessionClient
+    from tests.adapters.serving import serving
+
+    with serving("memory://") as (address, key, _):
+        async with SessionClient(address, key, any_loop=True) as client:
+            yield client
