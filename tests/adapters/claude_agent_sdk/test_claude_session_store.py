@@ -167,19 +167,6 @@ async def test_each_append_moves_the_time_of_a_transcript(manager: SessionManage
     assert times == sorted(set(times))
 
 
-async def test_transcripts_of_one_millisecond_are_listed_the_latest_first(
-    manager: SessionManager,
-) -> None:
-    store = ClaudeSessionStore(manager, user_id="ann")
-    for name in "abca":
-        await store.append({**KEY, "session_id": name}, [{"type": "title"}])
-    for found in (
-        await store.list_sessions("project"),
-        await store.list_session_summaries("project"),
-    ):
-        assert [each["session_id"] for each in found] == ["a", "c", "b"]
-
-
 async def test_many_subpaths_go_with_their_transcript(manager: SessionManager) -> None:
     store = ClaudeSessionStore(manager, user_id="ann")
     await store.append(KEY, entries("a", 1))

@@ -101,18 +101,18 @@ class ClaudeSessionStore(SessionStore):
         return entries or None
 
     async def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
-        """Return the main transcripts of a project, the latest first; no messages are read."""
+        """Return the main transcripts of a project, without reading their messages."""
         return [
             {"session_id": name, "mtime": _mtime(session)}
-            for session in await _latest_first(self._listed(_project_tag(project_key)))
+            async for session in self._listed(_project_tag(project_key))
             if isinstance(name := session.metadata.attributes.get("claude_session"), str)
         ]
 
     async def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
-        """Return the summaries of main transcripts, the latest first. Each costs one read."""
+        """Return the summaries of a project's main transcripts. Each costs one read."""
         return [
             {**summary, "mtime": _mtime(session)}
-            for session in await _latest_first(self._read_each(_project_tag(project_key)))
+            async for session in self._read_each(_project_tag(project_key))
             if (summary := (session.context or {}).get(_SUMMARY))
         ]
 
@@ -289,12 +289,6 @@ def _project_tag(project_key: str) -> str:
 
 def _subpath_tag(key: SessionKey | SessionListSubkeysKey) -> str:
     return id_of_parts("claude", key["project_key"], key["session_id"])
-
-
-async def _latest_first(sessions: AsyncIterator[Session]) -> list[Session]:
-    """Return sessions by their latest write, which the SDK compares in whole milliseconds only."""
-    found = [session async for session in sessions]
-    return sorted(found, key=lambda each: each.metadata.last_active_at, reverse=True)
 
 
 def _mtime(session: Session) -> int:
