@@ -374,18 +374,26 @@ async def test_a_caller_cancelled_between_parts_leaves_all_or_nothing(
     session = session_of(manager)
     await session.add_items([user("first")])
     add, calls = manager.add_messages, 0
+    in_flight: list[asyncio.Future[Any]] = []
 
-    async def cancelled(session_id: str, user_id: str, messages: Any, **options: Any) -> Any:  # noqa: ANN401
+    async def late(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+        await asyncio.sleep(0.05)
+        return await add(*args, **options)
+
+    async def cancelled(*args: Any, **options: Any) -> Any:  # noqa: ANN401
         nonlocal calls
         calls += 1
-        if calls > part:
-            asyncio.get_running_loop().call_soon(task.cancel)
-        return await add(session_id, user_id, messages, **options)
+        if calls <= part:
+            return await add(*args, **options)
+        asyncio.get_running_loop().call_soon(task.cancel)
+        in_flight.append(asyncio.ensure_future(late(*args, **options)))
+        return await asyncio.shield(in_flight[-1])  # it goes on without its caller
 
     monkeypatch.setattr(manager, "add_messages", cancelled)
     task = asyncio.create_task(session.add_items([user(str(n)) for n in range(2_500)]))
     with pytest.raises(asyncio.CancelledError):
         await task
+    await asyncio.wait(in_flight)
     assert texts(await session.get_items()) == ["first"]
 
 
