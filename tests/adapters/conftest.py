@@ -72,3 +72,14 @@ async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     url = url_of(request.param, tmp_path)
     async with SessionManager(url, settings=SessionSettings()) as manager:
         yield manager
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[SessionManager]:
+    """Return a client for any event loop, of a service on an empty store."""
+    from agent_cores.session.client import SessionClient
+    from tests.adapters.serving import serving
+
+    with serving("memory://") as (address, key, _):
+        async with SessionClient(address, key, any_loop=True) as client:
+            yield client

@@ -1,23 +1,32 @@
-"""A service on each store, in a thread of its own, so that blocking clients can call it too."""
+"""A service on each store, and OpenAI's clients for it.
+
+The environment of the oldest client has neither the Agents SDK nor Node's packages: what needs them
+is left out there.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
-import httpx2
 import pytest
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, DefaultHttpxClient, OpenAI
 
-from agent_cores.session import SessionManager, SessionSettings
 from agent_cores.session.client import SessionClient
-from agent_cores.session.models.times import utc_now
-from agent_cores.session.service import Service, ServiceSettings
-from agent_cores.session.service.auth.api_keys import ApiKey, hashed, key_text, new_secret
-from tests.service.served import Live
+from tests.adapters.serving import serving
+
+HTTP: Any = import_module(DefaultHttpxClient.__base__.__module__.partition(".")[0])
+"""``httpx2``, or the ``httpx`` of clients before 3.0."""
+
+if find_spec("agents") is None:
+    collect_ignore = [
+        "test_agents_session.py",
+        "test_node.py",
+        "test_openai_agents_adapter.py",
+        "test_page.py",
+    ]
 
 
 class Served(NamedTuple):
@@ -32,7 +41,7 @@ class Served(NamedTuple):
         """What OpenAI's clients call."""
         return f"{self.address}/v1"
 
-    def client(self, user_id: str = "ann", http_client: httpx2.Client | None = None) -> OpenAI:
+    def client(self, user_id: str = "ann", http_client: Any = None) -> OpenAI:  # noqa: ANN401
         """Return a blocking client of one user."""
         return OpenAI(
             base_url=self.base_url,
@@ -48,43 +57,11 @@ class Served(NamedTuple):
         )
 
 
-@contextmanager
-def serving(store_url: str) -> Iterator[Served]:
-    """Serve a store from another thread."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    full, reads = (_key(*rights, "act-as") for rights in (("read", "write"), ("read",)))
-    manager = SessionManager(store_url, settings=SessionSettings())
-    live = Live(Service(manager, ServiceSettings(), keys=[full[0], reads[0]]))
-    try:
-        address = asyncio.run_coroutine_threadsafe(live.start(), loop).result(30)
-        yield Served(address, full[1], reads[1])
-        asyncio.run_coroutine_threadsafe(live.stop(), loop).result(30)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-def _key(*rights: str) -> tuple[ApiKey, str]:
-    key_id, secret = new_secret()
-    key = ApiKey(
-        id=key_id,
-        name="test",
-        namespace="default",
-        secret_hash=hashed(secret),
-        rights=rights,
-        created_at=utc_now(),
-    )
-    return key, key_text(key_id, secret)
-
-
 @pytest.fixture
 def served(store_url: str) -> Iterator[Served]:
     """Serve each of the stores."""
-    with serving(store_url) as served:
-        yield served
+    with serving(store_url) as found:
+        yield Served(*found)
 
 
 @pytest.fixture

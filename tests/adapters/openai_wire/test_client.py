@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
@@ -17,7 +16,7 @@ from openai.types.conversations import (
 from openai.types.responses import ResponseReasoningItem
 
 from agent_cores.session.client import SessionClient
-from tests.adapters.openai_wire.conftest import Served
+from tests.adapters.openai_wire.conftest import HTTP, Served
 
 HELLO = {"role": "user", "content": "hello"}
 CALL = {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"}
@@ -178,8 +177,8 @@ def test_errors_are_those_of_the_client(client: OpenAI, served: Served) -> None:
 
 
 def test_a_conflict_is_not_retried(served: Served) -> None:
-    sent: list[httpx2.Request] = []
-    http = httpx2.Client(event_hooks={"request": [sent.append]})
+    sent: list[Any] = []
+    http = HTTP.Client(event_hooks={"request": [sent.append]})
     with served.client(http_client=http) as client:
         made = client.conversations.create(items=cast("Any", [{**CALL, "id": "fc_1"}]))
         sent.clear()
@@ -189,24 +188,24 @@ def test_a_conflict_is_not_retried(served: Served) -> None:
         assert len(sent) == 1
 
 
-class LosesResponses(httpx2.HTTPTransport):
+class LosesResponses(HTTP.HTTPTransport):
     """Loses the responses to the next requests, which the service has carried out."""
 
     losing = 0
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+    def handle_request(self, request: Any) -> Any:  # noqa: ANN401
         response = super().handle_request(request)
         if self.losing:
             self.losing -= 1
             response.close()
-            raise httpx2.ReadError("the response was lost", request=request)
+            raise HTTP.ReadError("the response was lost", request=request)
         return response
 
 
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_lost_response_doubles_nothing_that_has_ids_or_a_key(served: Served, lost: int) -> None:
     transport = LosesResponses()
-    with served.client(http_client=httpx2.Client(transport=transport)) as client:
+    with served.client(http_client=HTTP.Client(transport=transport)) as client:
         made = client.conversations.create()
         items = client.conversations.items
         transport.losing = lost

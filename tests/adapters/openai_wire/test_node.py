@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.openai_wire.conftest import serving
+from tests.adapters.serving import serving
 
 JS = Path(__file__).parent / "js"
 MADE = Path(__file__).parents[3] / ".venv-adapters" / "openai_wire-js"
@@ -48,9 +48,9 @@ def folder() -> Path:
 
 @pytest.mark.parametrize("client", CLIENTS)
 def test_every_operation_of_conversations_works(folder: Path, client: str, tmp_path: Path) -> None:
-    with serving(f"sqlite:///{tmp_path / 'sessions.db'}") as served:
+    with serving(f"sqlite:///{tmp_path / 'sessions.db'}") as (address, key, _):
         ended = subprocess.run(
-            ["node", "conversations.mjs", client, served.base_url, served.key],
+            ["node", "conversations.mjs", client, f"{address}/v1", key],
             cwd=folder,
             capture_output=True,
             text=True,

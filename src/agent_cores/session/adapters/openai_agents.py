@@ -6,11 +6,13 @@ message, and the type of any other: so the session reads as a conversation elsew
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 from anyio import CancelScope
+from msgspec.structs import replace
 
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.adapters.openai_agents_compaction import CompactionHooks, History
@@ -28,12 +30,12 @@ from agent_cores.session.inputs import new_id
 from agent_cores.session.models.version import NO_SESSION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from agents import RunContextWrapper, TResponseInputItem
     from agents.memory import SessionSettings
 
-    from agent_cores.session.models.message import Message
+    from agent_cores.session.models.message import Message, NewMessage
 
 _PAGE = 1_000
 _ALL = 2**63
@@ -168,32 +170,32 @@ class OpenAIAgentsSession(CompactionHooks):
         return History(messages, header.last_seq, header.version, complete=is_complete)
 
     async def _append_all(
-        self, acting: Acting, parts: Sequence[list[dict[str, Any]]]
+        self, acting: Acting, parts: Sequence[list[NewMessage]]
     ) -> list[list[Message]]:
         """Append each part. If one fails, remove what was written, and what may have been."""
-        if len(parts) > 1:
-            parts = [[{**message, "id": new_id()} for message in part] for part in parts]
-        begun: list[list[dict[str, Any]]] = []
+        if len(parts) == 1:
+            return [await self._append(acting, parts[0])]
+        parts = [[replace(message, id=new_id()) for message in part] for part in parts]
+        begun: list[list[NewMessage]] = []
         stored: list[list[Message]] = []
         try:
             for part in parts:
                 begun.append(part)
-                stored.append(await self._append(acting, part))
+                stored.append(await _to_its_end(self._append(acting, part)))
         except BaseException:
-            if len(parts) > 1:
-                with CancelScope(shield=True):
-                    await self._remove(acting, begun)
+            with CancelScope(shield=True):
+                await self._remove(acting, begun)
             raise
         return stored
 
-    async def _remove(self, acting: Acting, parts: Sequence[list[dict[str, Any]]]) -> None:
+    async def _remove(self, acting: Acting, parts: Sequence[list[NewMessage]]) -> None:
         verbs, user_id = acting
         for part in reversed(parts):
-            ids = [message["id"] for message in part]
+            ids = [message.id for message in part if message.id]
             with suppress(SessionNotFoundError):
                 await verbs.delete_messages(self._stored_id, user_id, ids=ids)
 
-    async def _append(self, acting: Acting, messages: Sequence[dict[str, Any]]) -> list[Message]:
+    async def _append(self, acting: Acting, messages: Sequence[NewMessage]) -> list[Message]:
         verbs, user_id = acting
         session_id = self._stored_id
         if self._seen != (user_id, False) and await self._exists(acting):
@@ -250,3 +252,14 @@ class OpenAIAgentsSession(CompactionHooks):
         if not self._any_owner and owner_id != user_id:
             raise SessionExistsError
         self._seen = _Seen(user_id, exists=True)
+
+
+async def _to_its_end(append: Coroutine[Any, Any, list[Message]]) -> list[Message]:
+    """Await an append; if the caller is cancelled, wait until it can no longer be applied."""
+    task = asyncio.ensure_future(append)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with CancelScope(shield=True):
+            await asyncio.gather(task, return_exceptions=True)
+        raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.models.limits import DEFAULT_LIMITS, MIB
+from agent_cores.session.models.message import NewMessage
 from agent_cores.session.models.values import encode_json, to_json
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ def _are_parts(content: object) -> bool:
     )
 
 
-def message_of(item: Any, index: int) -> dict[str, Any]:  # noqa: ANN401 - whatever was given
+def message_of(item: Any, index: int) -> NewMessage:  # noqa: ANN401 - whatever was given
     """Return the message that holds an item."""
     if not isinstance(item, dict):
         raise InvalidInputError(f"items/{index}", f"must be a dict, not {type(item).__name__}")
-    return {"role": role_of(item), "content": item}
+    return NewMessage(role_of(item), item)
 
 
-def parts_of(messages: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+def parts_of(messages: list[NewMessage]) -> Iterator[list[NewMessage]]:
     """Yield the messages in parts that each fit into one append.
 
     What is not JSON raises ``InvalidInputError``, before a first part of several.
@@ -74,10 +75,10 @@ def parts_of(messages: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
             yield messages
         return
     sizes = [
-        len(to_json(message["content"], f"items/{n}", depth=_DEPTH, at_most=_PART_BYTES))
+        len(to_json(message.content, f"items/{n}", depth=_DEPTH, at_most=_PART_BYTES))
         for n, message in enumerate(messages)
     ]
-    part: list[dict[str, Any]] = []
+    part: list[NewMessage] = []
     size = 0
     for message, length in zip(messages, sizes, strict=True):
         if part and (len(part) == _PART_ITEMS or size + length > _PART_BYTES):
