@@ -19,6 +19,7 @@ from tests.servers import mariadb, postgres, redis
 FRAMEWORKS = {
     "claude_agent_sdk": "claude_agent_sdk",
     "google_adk": "google.adk",
+    "imports": "strands",
     "langgraph": "langgraph",
     "openai_agents": "agents",
     "openai_wire": "openai",

@@ -14,7 +14,12 @@ from agents.memory import Session
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.openai_agents import OpenAIAgentsSession
-from agent_cores.session.errors import ConfigurationError, StoreFormatError
+from agent_cores.session.errors import (
+    ConfigurationError,
+    StorageUnavailableError,
+    StoreFormatError,
+)
+from agent_cores.session.frameworks import databases
 from agent_cores.session.frameworks.writing import ImportTally
 from tests.adapters import importing
 from tests.adapters.conftest import url_of
@@ -109,7 +114,9 @@ async def test_the_items_of_an_sqlalchemy_session(store: str, tmp_path: Path) ->
     await theirs.engine.dispose()
 
 
-async def test_what_is_no_such_store_is_refused(target: SessionManager, tmp_path: Path) -> None:
+async def test_what_is_no_such_store_is_refused(
+    target: SessionManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "text").write_text("no database, " * 99)
     sqlite3.connect(tmp_path / "empty").close()
     for name, error in (
@@ -119,3 +126,8 @@ async def test_what_is_no_such_store_is_refused(target: SessionManager, tmp_path
     ):
         with pytest.raises(error):
             await imported(target, tmp_path / name)
+    monkeypatch.setattr(databases, "PATIENCE", 0.01)
+    with closing(sqlite3.connect(tmp_path / "empty")) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageUnavailableError):
+            await imported(target, tmp_path / "empty")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,7 +20,6 @@ from agent_cores.session.adapters.claude_agent_sdk_layout import (
 )
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.errors import (
-    ConfigurationError,
     MissingDependencyError,
     StoreFormatError,
 )
@@ -30,6 +28,7 @@ from agent_cores.session.frameworks.values import DamagedError, object_of, time_
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
 _SUFFIX = ".jsonl"
 _FOLDED = 500
@@ -43,7 +42,7 @@ async def open_reader(given: Given) -> AsyncIterator[ClaudeReader]:
         from claude_agent_sdk import fold_session_summary  # noqa: PLC0415 - needs an extra
     except ImportError as error:
         raise MissingDependencyError("claude-agent-sdk", "claude-agent-sdk") from error
-    projects = _projects(Path(given.source))
+    projects = _projects(given.folder)
     if not any(True for project in projects for _ in _transcripts(project)):
         raise StoreFormatError("the source has no transcripts of Claude")
     yield ClaudeReader(projects, given.owner, fold_session_summary)
@@ -85,11 +84,8 @@ class ClaudeReader:
         return self._fold(summary, key, some)
 
 
-def _projects(source: Path) -> list[Path]:
+def _projects(folder: Path) -> list[Path]:
     """Return the folders of projects."""
-    folder = source.expanduser().absolute()
-    if not folder.is_dir():
-        raise ConfigurationError(f"{folder} is not a folder")
     if (folder / "projects").is_dir():
         folder /= "projects"
     if any(folder.glob(f"*{_SUFFIX}")):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
 Row = tuple[Any, ...]
+PATIENCE = 5.0
+"""Seconds to wait for whoever writes to an SQLite file."""
 _WAL = 2
 """What bytes 18 and 19 of an SQLite database in WAL mode are."""
 EVERYWHERE: Mapping[str, object] = {}
@@ -115,6 +117,8 @@ class _SQLite:
         try:
             return self._connection.execute(sql, bound).fetchall()
         except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise StorageUnavailableError("the source is being written to") from error
             raise StoreFormatError(f"the source cannot be read: {error}") from error
 
     async def columns(self) -> dict[str, set[str]]:
@@ -129,7 +133,8 @@ class _SQLite:
 async def _open_sqlite(source: str) -> AsyncIterator[Database]:
     path = sqlite_path(source)
     try:
-        connection = sqlite3.connect(f"{path.as_uri()}?{_mode(path)}", uri=True)
+        url = f"{path.as_uri()}?{_mode(path)}"
+        connection = sqlite3.connect(url, uri=True, timeout=PATIENCE)
     except (sqlite3.Error, OSError) as error:
         raise StorageUnavailableError(f"{path} cannot be read: {error}") from error
     # Damaged text is found when it is decoded, row by row.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -70,6 +71,14 @@ class Given(msgspec.Struct, frozen=True):
 
     source: str
     user: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The source, where it must be a folder."""
+        folder = Path(self.source).expanduser().absolute()
+        if not folder.is_dir():
+            raise ConfigurationError(f"{folder} is not a folder")
+        return folder
 
     @property
     def owner(self) -> str:

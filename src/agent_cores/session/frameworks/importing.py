@@ -22,12 +22,18 @@ Framework = Literal[
     "google-adk",
     "langgraph",
     "claude",
+    "langchain-redis",
+    "strands",
+    "llama-index",
 ]
 _MODULES: dict[Framework, str] = {
     "openai-agents": "openai_agents",
     "google-adk": "google_adk",
     "langgraph": "langgraph",
     "claude": "claude",
+    "langchain-redis": "langchain_redis",
+    "strands": "strands",
+    "llama-index": "llama_index",
 }
 
 
