@@ -20,7 +20,7 @@ FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 def english(page: Path) -> Path:
     here = DOCS / page.relative_to(CHINESE)
-    return here if here.exists() else ROOT / page.name
+    return here if here.exists() else ROOT / page.relative_to(CHINESE)
 
 
 def shape(page: Path) -> list[str]:
