@@ -19,6 +19,7 @@ from agent_cores.session.storage.base import StorageProvider
 from agent_cores.session.storage.mysql.provider import MysqlProvider
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.redis.provider import RedisProvider
+from agent_cores.session.storage.sql import server_provider
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import creation, new_header, new_message
 from tests.servers import mariadb, postgres
@@ -39,8 +40,10 @@ async def asking(provider: StorageProvider) -> AsyncIterator[Ask]:
     ready = Readiness(lambda: provider, lambda: now[-1])
     await provider.initialize()
     assert await ask() is None
-    yield ask
-    await provider.shutdown()
+    try:
+        yield ask
+    finally:
+        await provider.shutdown()
 
 
 @pytest.fixture
@@ -109,22 +112,54 @@ async def test_valkey_is_full_unwritable_or_replaced() -> None:
             assert await ask() == "replaced", "it does not take the new store for its own"
 
 
-async def test_postgres_without_its_tables_is_unusable_and_with_new_ones_replaced() -> None:
+async def fill(provider: StorageProvider) -> None:
+    """Send a write that the server refuses as a full one does."""
+    change = creation(new_header("talk", at=utc_now()), append=(new_message("m", at=utc_now()),))
+    with pytest.raises(QuotaExceededError, match="is full"):
+        await provider.apply(change)
+
+
+async def test_postgres_is_full_without_its_tables_unusable_and_with_new_ones_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     server = postgres.shared_server()
     url = postgres.empty_store(server.url())
     schema = url.rpartition("=")[2]
-    async with asking(PostgresProvider.from_url(url)) as ask:
+    provider = PostgresProvider.from_url(url)
+    async with asking(provider) as ask:
+        server.sql(
+            f"SET client_min_messages = error; CREATE FUNCTION {schema}.no_room() RETURNS trigger"
+            " LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION USING ERRCODE = '53100'; END$$;"
+            f"CREATE TRIGGER no_room BEFORE INSERT ON {schema}.agent_cores_messages"
+            f" EXECUTE FUNCTION {schema}.no_room()"
+        )
+        await fill(provider)
+        assert await ask() == "full"
+        monkeypatch.setattr(server_provider, "FULL_SECONDS", 0)
+        assert await ask() is None
         server.sql(f"DROP SCHEMA {schema} CASCADE")
         assert await ask() == "unusable"
         async with asking(PostgresProvider.from_url(url)):
             assert await ask() == "replaced"
 
 
-async def test_mariadb_without_its_tables_is_unusable_and_with_new_ones_replaced() -> None:
+async def test_mariadb_is_full_without_its_tables_unusable_and_with_new_ones_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     server = mariadb.shared_server()
     database = server.new_database()
     url = server.url(database)
-    async with asking(MysqlProvider.from_url(url)) as ask:
+    provider = MysqlProvider.from_url(url)
+    async with asking(provider) as ask:
+        server.sql(
+            f"CREATE TRIGGER {database}.no_room BEFORE INSERT ON agent_cores_messages"
+            " FOR EACH ROW SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1114",
+            database,
+        )
+        await fill(provider)
+        assert await ask() == "full"
+        monkeypatch.setattr(server_provider, "FULL_SECONDS", 0)
+        assert await ask() is None
         server.sql(f"DROP DATABASE {database}; CREATE DATABASE {database}")
         assert await ask() == "unusable"
         async with asking(MysqlProvider.from_url(url)):

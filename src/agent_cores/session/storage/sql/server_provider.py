@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
+from agent_cores.session.errors import (
+    ConfigurationError,
+    QuotaExceededError,
+    StorageUnavailableError,
+)
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.batching import MAX_QUEUED
@@ -34,6 +40,10 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.pool_use import PoolUse
     from agent_cores.session.storage.sql.database import Database
     from agent_cores.session.storage.sql.names import Names
+
+
+FULL_SECONDS = 10.0
+"""How long the server counts as full after it has refused a write for lack of room."""
 
 
 class SqlProvider(NativeProvider):
@@ -69,6 +79,7 @@ class SqlProvider(NativeProvider):
         self._purger = Purger(database)
         self._clock = ServerClock(database)
         self._identity = StoreIdentity()
+        self._full_at = -math.inf
         self._writer = Writer(
             database,
             clock=self._clock,
@@ -110,6 +121,12 @@ class SqlProvider(NativeProvider):
         await self.database.close(deadline)
 
     async def check(self) -> None:
+        """Write the store's own row; also fail if the server refused a write as full just now.
+
+        The row itself is rewritten in its page, which takes no room.
+        """
+        if time.monotonic() - self._full_at < FULL_SECONDS:
+            raise QuotaExceededError(f"{self.describe()} has no room: it has just refused a write")
         [(found,)] = await self.database.run(Step(Statement.CHECK, [(new_identity(),)]))
         self._identity.confirm(found)
 
@@ -139,7 +156,11 @@ class SqlProvider(NativeProvider):
         return await self.database.read(namespace, session_id, context=context, window=window)
 
     async def apply(self, change: Change) -> Applied:
-        return await self._writer.apply(change)
+        try:
+            return await self._writer.apply(change)
+        except QuotaExceededError:
+            self._full_at = time.monotonic()
+            raise
 
     async def find(self, query: Query) -> Found:
         deadline = self.database.deadline()
