@@ -232,7 +232,9 @@ def _body(message: FoundMessage, owner_id: str) -> bytes:
     given = message.content
     if isinstance(given, msgspec.Raw):
         content = checked_content(given, "content", depth=_DEPTH, at_most=_MOST_BYTES)
-    else:
+    elif given is None or isinstance(given, str | list | dict):
         content = to_json(given, "content", depth=_DEPTH, at_most=_MOST_BYTES)
+    else:
+        raise InvalidInputError("content", "must be text, a list, an object or null")
     metadata = to_json(message.metadata, "metadata", depth=_DEPTH, at_most=_MOST_BYTES)
     return encode_body(message.role, content, message.author_id or owner_id, metadata)
