@@ -150,6 +150,7 @@ class SessionWriter:
             key: encode_value(to_json(value, "context", depth=_DEPTH, at_most=_MOST_BYTES))
             for key, value in found.context.items()
         }
+        to_json(found.attributes, "metadata", depth=_DEPTH, at_most=_MOST_BYTES)
         given = [found.session_id, found.owner_id, found.created_at, found.title, found.tags]
         held = {key: value.decode() for key, value in sorted(context.items())}
         digest.update(sorted_json([*given, found.attributes, held]))
