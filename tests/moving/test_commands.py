@@ -214,16 +214,17 @@ async def test_a_framework_s_store_is_imported(
         for number, text in enumerate(('{"role": "user", "content": "hello"}', "\x1b[2J"), 1):
             row = number, "talk", text, "2024-02-03 04:05:06"
             database.execute("INSERT INTO agent_messages VALUES (?, ?, ?, ?)", row)
-    arguments = ("import", "--from", "openai-agents", str(source), "--storage", url, *OPERATOR)
+    where = ("--storage", url, "--namespace", "team", *OPERATOR)
+    arguments = ("import", "--from", "openai-agents", str(source), *where)
     done = await run(*arguments, "--user", "ann")
     assert (done.returncode, lines(done.stdout)) == (
         1,
         ["1 sessions with 1 messages are imported."],
     )
     audited, left_out = lines(done.stderr)
-    assert "operator 'ops' in default: import_sessions" in audited
+    assert "operator 'ops' in team: import_sessions" in audited
     assert left_out == "agent-sessions: 1 left out: session talk: item 2: is not valid JSON"
-    async with SessionManager(url, settings=SessionSettings()) as manager:
+    async with SessionManager(url, settings=SessionSettings(), namespace="team") as manager:
         [message] = await manager.get_session_messages("talk", "ann")
     assert (message.role, message.content) == ("user", {"role": "user", "content": "hello"})
     again = json.loads((await run(*arguments, "--user", "ann", "--json")).stdout)

@@ -97,6 +97,9 @@ async def test_damaged_rows_are_left_out(target: SessionManager, tmp_path: Path)
     with closing(sqlite3.connect(source)) as database, database:
         database.execute("UPDATE sessions SET state = '[1' WHERE user_id = 'bob'")
         database.execute("UPDATE events SET event_data = '7' WHERE invocation_id = 'i'")
+        database.execute(
+            """UPDATE events SET event_data = '{"author": 7}' WHERE timestamp < 17e8 + 1"""
+        )
         database.execute("UPDATE user_states SET state = 'NaN' WHERE user_id = 'ann'")
     tally = await imported(target, "google-adk", source)
     assert (tally.sessions, tally.messages, tally.is_complete) == (3, 4, False)

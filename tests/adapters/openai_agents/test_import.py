@@ -84,8 +84,10 @@ async def test_times_are_kept_and_damage_is_reported(
         database.execute(
             "UPDATE agent_messages SET message_data = CAST(x'ff' AS TEXT) WHERE id = 3"
         )
+        row = "INSERT INTO agent_messages SELECT 9, CAST(x'ff' AS TEXT), '{}', created_at"
+        database.execute(f"{row} FROM agent_messages WHERE id = 1")
     tally = await imported(target, source)
-    assert (tally.sessions, tally.is_complete, tally.left_out.count) == (1, False, 2)
+    assert (tally.sessions, tally.is_complete, tally.left_out.count) == (2, False, 2)
     assert tally.left_out.names[0] == "session chat: item 2: is not valid JSON"
     stored = await target.get_session("chat", "ann")
     assert [str(message.created_at) for message in stored.messages or ()] == [

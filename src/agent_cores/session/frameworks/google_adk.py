@@ -112,9 +112,9 @@ class ADKReader:
             event = {**event, "id": name, "invocation_id": invocation_id}
             if "timestamp" not in event and at is not None:
                 event["timestamp"] = at.timestamp()
-            yield FoundMessage(
-                id=id_of(name), role=role_of(event.get("author")), content=event, created_at=at
-            )
+            author = event.get("author")
+            role = role_of(author if isinstance(author, str) else None)
+            yield FoundMessage(id=id_of(name), role=role, content=event, created_at=at)
 
 
 def _shared(

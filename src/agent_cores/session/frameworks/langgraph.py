@@ -140,11 +140,13 @@ class LangGraphReader:
                     new.append(version)
             beside = await self._tables.values(key, new)
             values = {**checkpoint.values, **beside}
+            try:
+                writes = await self._tables.writes(key)
+            except DamagedError as error:
+                yield LeftOut(f"writes of checkpoint {key[2]}", str(error))
+                writes = []
             found = [(*version, values.get(version[0], (EMPTY, b""))) for version in new]
-            drafts = [
-                *value_messages(namespace, found),
-                *_writes(key, await self._tables.writes(key)),
-            ]
+            drafts = [*value_messages(namespace, found), *_writes(key, writes)]
             for draft in (*_checkpoint(key, stored)[1:], *_repeatable(drafts, "v", *key[1:])):
                 yield _found(draft, checkpoint.at)
 
@@ -231,10 +233,13 @@ async def _read_writes(
     where = dict(zip(_KEY, key, strict=True))
     chosen = ["channel", "type", value, *path]
     rows = walk(database, table, ["task_id", "idx"], chosen, where=where, size=20)
-    return [
-        Write(task_id, path[0] if path else "", place, channel, (kind, bytes(data or b"")))
-        async for task_id, place, channel, kind, data, *path in rows
-    ]
+    found: list[Write] = []
+    async for task_id, place, channel, kind, data, *path in rows:
+        if not isinstance(data, bytes | None) or not isinstance(kind, str):
+            raise DamagedError("cannot be read")
+        typed = kind, data or b""
+        found.append(Write(task_id, path[0] if path else "", place, channel, typed))
+    return found
 
 
 def _checkpoint(key: Key, stored: Stored) -> list[Draft]:

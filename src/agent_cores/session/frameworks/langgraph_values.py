@@ -66,7 +66,10 @@ def checkpoint_of_json(value: object) -> Checkpoint:
 
 def typed_of_json(value: object) -> Typed:
     """Return JSON as the serializer would write it."""
-    return _NULL if value is None else ("msgpack", msgspec.msgpack.encode(value))
+    try:
+        return _NULL if value is None else ("msgpack", msgspec.msgpack.encode(value))
+    except (OverflowError, UnicodeEncodeError, RecursionError) as error:
+        raise DamagedError("cannot be encoded") from error
 
 
 def _texts(versions: dict[str, Any]) -> Versions:

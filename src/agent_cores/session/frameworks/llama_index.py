@@ -88,7 +88,8 @@ class TableReader:
         columns = ["status", "data"]
         rows = walk(self._database, table, ["timestamp", "id"], columns, where={"key": key})
         async for at, number, status, data in rows:
-            yield _message(number, data, time_of(at / _NANOSECONDS), status)
+            seconds = at / _NANOSECONDS if isinstance(at, int) else None
+            yield _message(number, data, time_of(seconds), status)
 
 
 class FileReader:

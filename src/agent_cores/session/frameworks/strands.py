@@ -82,7 +82,7 @@ class StrandsReader:
                 yield LeftOut(f"agent {names[1]} of session {names[0]}", _why(error))
                 continue
             agent = {**data, "updated_at": snapshot.get("created_at")}
-            yield self._session(names, agent, partial(_kept, data.get("messages") or []))
+            yield self._session(names, agent, partial(_kept, data.get("messages")))
 
     def _session(
         self, names: tuple[str, str], agent: dict[str, Any], messages: Messages
@@ -118,9 +118,9 @@ def _numbers(folder: Path) -> list[int]:
     return sorted(int(match[1]) for match in found if match is not None)
 
 
-async def _kept(messages: list[Any]) -> AsyncIterator[FoundMessage | LeftOut]:
+async def _kept(messages: object) -> AsyncIterator[FoundMessage | LeftOut]:
     """Yield the messages of an agent that has one file."""
-    for number, said in enumerate(messages):
+    for number, said in enumerate(messages if isinstance(messages, list) else ()):
         if isinstance(said, dict):
             yield _message(number, said, None)
         else:

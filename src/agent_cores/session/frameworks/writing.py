@@ -153,6 +153,7 @@ class SessionWriter:
             key: encode_value(to_json(value, "context", depth=_DEPTH, at_most=_MOST_BYTES))
             for key, value in found.context.items()
         }
+        to_json(found.attributes, "metadata", depth=_DEPTH, at_most=_MOST_BYTES)
         given = [found.session_id, found.owner_id, found.created_at, found.title, found.tags]
         held = {key: value.decode() for key, value in sorted(context.items())}
         digest.update(sorted_json([*given, found.attributes, held]))
@@ -235,7 +236,9 @@ def _body(message: FoundMessage, owner_id: str) -> bytes:
     given = message.content
     if isinstance(given, msgspec.Raw):
         content = checked_content(given, "content", depth=_DEPTH, at_most=_MOST_BYTES)
-    else:
+    elif given is None or isinstance(given, str | list | dict):
         content = to_json(given, "content", depth=_DEPTH, at_most=_MOST_BYTES)
+    else:
+        raise InvalidInputError("content", "must be text, a list, an object or null")
     metadata = to_json(message.metadata, "metadata", depth=_DEPTH, at_most=_MOST_BYTES)
     return encode_body(message.role, content, message.author_id or owner_id, metadata)
