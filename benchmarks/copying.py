@@ -57,14 +57,7 @@ def _copied(source: str, sessions: int, processes: int, folder: str) -> str:
         command = ["copy", "--from", source, "--to", target.url, "--json"]
         command += ["--processes", str(processes)]
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "agent_cores.session.cli",
-                *command,
-                "--processes",
-                str(processes),
-            ],
+            [sys.executable, "-m", "agent_cores.session.cli", *command],
             env=clean_environment({}),
             cwd=folder,
             capture_output=True,

@@ -150,7 +150,7 @@ def _notes(
     acknowledged = sum(map(len, load.acknowledged.values()))
     statuses = ", ".join(f"{count:,} x {status}" for status, count in sorted(load.statuses.items()))
     sizes = [
-        f"{name} {early:.0f} -> {late:.0f}"
+        f"{name} {early:.0f} -> {late:.0f}" if late else f"{name}: too short a run to say"
         for name in MOST_GROWTH
         for early, late in [_early_and_late(run, name)]
     ]

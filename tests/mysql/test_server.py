@@ -164,4 +164,5 @@ async def test_the_rights_that_the_docs_grant_are_enough(url: str) -> None:
     header = await create(serving)
     await serving.apply(append(header, "m"))
     assert await message_ids(serving) == ["m"]
+    await serving.check()
     await serving.shutdown()

@@ -67,6 +67,7 @@ async def test_the_documented_grants_are_enough_for_every_kind_of_write(
         assert await manager.clean_expired_sessions() == 1
         while (await row_counts(url))["deleted"]:
             pass
+        await provider.check()
 
 
 async def test_a_role_without_them_is_told_where_they_stand(

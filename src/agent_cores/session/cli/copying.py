@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 FEW = 2_000
 """Up to so many sessions one process is done before another has started."""
 _MOST_PROCESSES = 64
-_COLLECTIONS = 50_000, 20, 100
+_COLLECTIONS = 50_000, 10, 10
 """Thresholds of the garbage collector: the usual ones cost an eighth of the time of a copy."""
 _LOOK_SECONDS = 0.2
 _BAR = "copy and compare"

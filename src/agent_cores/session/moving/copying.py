@@ -1,7 +1,7 @@
 """``copy_sessions``: every session from one store into another; ``compare_stores``: are they equal.
 
 For a source that is not written to in the meantime. Copying again adds nothing, and ends what an
-interrupted copy began. Two hundred parts of sessions, at most, are in memory at a time.
+interrupted copy began. Four hundred parts of sessions, at most, are in memory at a time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import SessionMetadata
     from agent_cores.session.storage.base import StorageProvider
 
-_TOGETHER, _CHUNKS = 50, 4
+_TOGETHER, _CHUNKS = 100, 4
 """Sessions that are read with one call, and how many such chunks are in memory at a time."""
 
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.service.auth.api_keys import ApiKey
     from agent_cores.session.settings import SessionSettings
-    from agent_cores.session.wire.shapes import NotReady
+    from agent_cores.session.wire.health import NotReady
 
 logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 

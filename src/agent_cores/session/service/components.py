@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent_cores.session.manager import SessionManager
     from agent_cores.session.service.auth.api_keys import ApiKey
     from agent_cores.session.service.settings import ServiceSettings
-    from agent_cores.session.wire.shapes import NotReady
+    from agent_cores.session.wire.health import NotReady
 
 
 class Components:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent_cores.session.storage.base import StorageProvider
-    from agent_cores.session.wire.shapes import NotReady
+    from agent_cores.session.wire.health import NotReady
 
 logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 

@@ -199,22 +199,6 @@ class Statistics(msgspec.Struct, frozen=True):
     due: int
 
 
-class Health(msgspec.Struct, frozen=True):
-    """The service is alive, or ready."""
-
-    status: Literal["ok"] = "ok"
-
-
-NotReady = Literal["stopping", "full", "unwritable", "replaced", "unusable", "no_response"]
-
-
-class Unavailable(msgspec.Struct, frozen=True):
-    """The service is not ready, and why."""
-
-    reason: NotReady
-    status: Literal["unavailable"] = "unavailable"
-
-
 class Empty(Request):
     """No fields."""
 

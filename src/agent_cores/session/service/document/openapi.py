@@ -24,13 +24,14 @@ from agent_cores.session.service.document.problems import (
 from agent_cores.session.service.openai.errors import STATUS, is_conversation_path
 from agent_cores.session.verbs.operators import INCLUDED
 from agent_cores.session.version import distribution_version
-from agent_cores.session.wire import openai, shapes
+from agent_cores.session.wire import health, openai, shapes
+from agent_cores.session.wire.errors import ERRORS
 
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits
     from agent_cores.session.service.routing import Route
 
-_SHAPES = (shapes, openai, query)
+_SHAPES = (shapes, health, openai, query)
 """The modules of the types whose schemas the document has."""
 _REF = "#/components/schemas/{name}"
 _JSON = "application/json"

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from agent_cores.session.service.request.time_slices import TimeSlices
     from agent_cores.session.service.routing import Route
     from agent_cores.session.service.settings import ServiceSettings
-    from agent_cores.session.wire.shapes import NotReady
+    from agent_cores.session.wire.health import NotReady
 
 T = TypeVar("T")
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode

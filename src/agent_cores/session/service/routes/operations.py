@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent_cores.session.service.routing import Route
-from agent_cores.session.wire import shapes
+from agent_cores.session.wire import health, shapes
 
 if TYPE_CHECKING:
     from agent_cores.session.service.request.call import Call
@@ -49,15 +49,15 @@ async def get_statistics(call: Call) -> Response:
 
 async def healthz(call: Call) -> Response:
     """Return 200 while the process is running."""
-    return call.json(shapes.Health())
+    return call.json(health.Health())
 
 
 async def readyz(call: Call) -> Response:
     """Report whether the service is ready: started, not stopping, and the store available."""
     reason = await call.why_not_ready()
     if reason is None:
-        return call.json(shapes.Health())
-    return call.json(shapes.Unavailable(reason), 503)
+        return call.json(health.Health())
+    return call.json(health.Unavailable(reason), 503)
 
 
 ROUTES = (
@@ -92,7 +92,7 @@ ROUTES = (
         handler=healthz,
         right="open",
         summary="Whether the process answers",
-        responses={200: shapes.Health},
+        responses={200: health.Health},
     ),
     Route(
         method="GET",
@@ -100,6 +100,6 @@ ROUTES = (
         handler=readyz,
         right="open",
         summary="Whether requests may be sent here",
-        responses={200: shapes.Health, 503: shapes.Unavailable},
+        responses={200: health.Health, 503: health.Unavailable},
     ),
 )
