@@ -25,7 +25,6 @@ from agent_cores.session.service.openai.errors import STATUS, is_conversation_pa
 from agent_cores.session.verbs.operators import INCLUDED
 from agent_cores.session.version import distribution_version
 from agent_cores.session.wire import health, openai, shapes
-from agent_cores.session.wire.errors import ERRORS
 
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits
