@@ -64,13 +64,12 @@ def _copied(source: str, sessions: int, processes: int, folder: str) -> str:
             text=True,
             check=True,
         )
-        server = processor_time(target.pid)
+        client, server = _spent() - before, processor_time(target.pid)
     found = json.loads(done.stdout)
     assert found["equal"]
     assert found["copied"]["sessions"] == sessions
     seconds = found["seconds"]
     both = seconds["copying"] + seconds["comparing"]
-    client = _spent() - before
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return (
         f"{processes} processes: {sessions / seconds['copying']:,.0f} sessions/s copied,"
