@@ -41,7 +41,7 @@ class Ready(msgspec.Struct, frozen=True):
     def path(self, session_id: str, *, seq: object = 1, turn: str = "t") -> str:
         """Return the path for a session."""
         path = self.route.path.replace("{id}", session_id)
-        path = path.replace("{item_id}", FIRST_ID)
+        path = path.replace("{item_id}", FIRST_ID).replace("{file}", "page.js")
         return path.replace("{seq}", str(seq)).replace("{turn}", turn)
 
     @property

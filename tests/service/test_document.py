@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ import pytest
 
 from agent_cores.session.service.document.examples import EXAMPLES
 from agent_cores.session.service.document.openapi import document, shape_of
+from agent_cores.session.service.document.page import FILES
 from agent_cores.session.service.routes import ROUTES
+from agent_cores.session.wire.errors import ERRORS
+from agent_cores.session.wire.shapes import Problem
 from tests.service.wire import Wire
 
 TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
@@ -88,7 +92,7 @@ def _is_answer(response: dict[str, Any]) -> bool:
     content = response.get("content", {})
     schema = content.get("application/json", {}).get("schema", {})
     is_openai_error = schema.get("$ref", "").endswith("/OpenAIError")
-    return not is_openai_error and "application/problem+json" not in content
+    return not is_openai_error and "$ref" not in response
 
 
 @pytest.mark.parametrize("name", ["Session", "NewMessage", "Message", "Grant", "Problem"])
@@ -103,19 +107,55 @@ def test_content_is_one_component() -> None:
         assert SCHEMAS[name]["properties"]["content"] == {"$ref": "#/components/schemas/Content"}
 
 
-async def test_the_document_and_its_page_are_open_and_load_nothing(wire: Wire) -> None:
+async def test_the_document_is_open(wire: Wire) -> None:
     reply = await wire.request("GET", "/v1/openapi.json")
     assert (reply.status, reply.json()["openapi"]) == (200, "3.1.0")
+
+
+async def test_the_page_loads_its_own_files_and_nothing_else(wire: Wire) -> None:
     page = await wire.request("GET", "/docs")
     assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"].split("; ")
+    assert policy[0] == "default-src 'none'"
+    assert not re.search(r"unsafe|https?:|\*| style=|<style| on\w+=", f"{policy}{page.body!r}")
     text = page.body.decode()
-    assert re.findall(r'href="([^"]*)"', text) == ["v1/openapi.json"]
-    assert not re.search(r"://|src=|url\(|@import|<(?:script|link|iframe|img|object)", text)
+    loaded = re.findall(r'<(?:script src|link rel="stylesheet" href)="([^"]*)"', text)
+    assert len(loaded) == text.count("<script") + text.count("<link") == len(FILES)
+    assert not re.search(r"://|url\(|@import|<(?:iframe|img|object)", text)
+    for name in loaded:
+        kind = FILES[name.removeprefix("docs/")].decode()
+        file = await wire.request("GET", f"/{name}", headers={"Accept-Encoding": "gzip, br"})
+        plain = await wire.request("GET", f"/{name}")
+        assert (file.status, file.headers["content-type"]) == (200, kind)
+        assert "content-encoding" not in plain.headers
+        if file.headers.get("content-encoding") == "gzip":
+            assert gzip.decompress(file.body) == plain.body
+        else:
+            assert file.body == plain.body
+        assert not re.search(r"url\([\"']?(?:https?:)?//|@import", plain.body.decode())
+    assert (await wire.request("GET", "/docs/page.html")).status == 404
+
+
+def test_every_error_of_the_document_says_what_happened_and_has_an_example() -> None:
+    responses = DOCUMENT["components"]["responses"]
+    shown = {}
+    for response in responses.values():
+        examples = response["content"]["application/problem+json"]["examples"]
+        for code, example in examples.items():
+            assert re.search(rf"^`{code}`: \S.*\.$", response["description"], re.MULTILINE)
+            msgspec.convert(example["value"], Problem)
+            shown[code] = example["value"]["status"]
+    assert shown == {row.code: row.status for row in ERRORS.values()}
+    for operations in DOCUMENT["paths"].values():
+        for one in operations.values():
+            for response in one["responses"].values():
+                name = response.get("$ref", "").rpartition("/")[2]
+                assert not name or name in responses
 
 
 async def test_the_document_can_be_closed(wire: Wire) -> None:
     service = wire.another(docs=False)
-    for path in ("/v1/openapi.json", "/docs"):
+    for path in ("/v1/openapi.json", "/docs", "/docs/page.js"):
         assert (await wire.request("GET", path, service=service)).status == 404
 
 

@@ -58,8 +58,12 @@ _POLICY = (
     b"content-security-policy",
     b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
 )
-_PAGE_POLICY = (_POLICY[0], _POLICY[1] + b"; style-src 'unsafe-inline'")
-"""The only page has inline styles, and contains nothing from the caller."""
+_PAGE_POLICY = (
+    _POLICY[0],
+    _POLICY[1] + b"; form-action 'none'; script-src 'self'; style-src 'self'; connect-src 'self'"
+    b"; img-src data:",
+)
+"""The only page: scripts, styles and requests from and to this service, pictures in its styles."""
 _SAME = b"".join(b"%b: %b\r\n" % header for header in (*_EVERY, _POLICY))
 _PAGE = b"".join(b"%b: %b\r\n" % header for header in (*_EVERY, _PAGE_POLICY))
 _LINES = _SAME + b"x-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n"

@@ -15,11 +15,16 @@ from agent_cores.session.models.limits import DEFAULT_LIMITS
 from agent_cores.session.service.document.bounds import set_bounds
 from agent_cores.session.service.document.examples import EXAMPLES
 from agent_cores.session.service.document.items import describe_items
+from agent_cores.session.service.document.page import FILES
+from agent_cores.session.service.document.problems import (
+    errors_of,
+    problem_name,
+    problem_responses,
+)
 from agent_cores.session.service.openai.errors import STATUS, is_conversation_path
 from agent_cores.session.verbs.operators import INCLUDED
 from agent_cores.session.version import distribution_version
 from agent_cores.session.wire import openai, shapes
-from agent_cores.session.wire.errors import ERRORS
 
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits
@@ -29,7 +34,6 @@ _SHAPES = (shapes, openai, query)
 """The modules of the types whose schemas the document has."""
 _REF = "#/components/schemas/{name}"
 _JSON = "application/json"
-_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _OPENAI_ERROR = {_JSON: {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
 _KINDS: dict[str, dict[str, Any]] = {
     "integer": {"type": "integer", "format": "int64"},
@@ -65,6 +69,15 @@ _PATH = {
     "seq": {"type": "integer", "format": "int64", "minimum": 1, "maximum": LARGEST_NUMBER},
     "turn": {"type": "string", "minLength": 1},
     "item_id": {"type": "string", "minLength": 1},
+    "file": {"type": "string", "enum": [*FILES]},
+}
+_ABOUT = {
+    "If-Match": "The ETag of the session, or its revision in quotes: write only if it still holds.",
+    "Idempotency-Key": "A UUID: the request may then be repeated after a lost response.",
+    "X-User-Id": "The user for whom a key with the right `act-as` acts, percent-encoded.",
+    "X-User-Groups": "The groups of that user, separated by commas.",
+    "X-Operator": "The name of an operator, of a key with the right `operator`.",
+    "X-Owner-Id": "Only sessions of this owner.",
 }
 _ENCODED = "([A-Za-z0-9._~@:|+=!'()*-]|%[2-6][0-9A-Fa-f]|%7[0-9A-Ea-e])"
 _USER = {"type": "string", "pattern": f"^{_ENCODED}{{1,255}}$"}
@@ -137,6 +150,7 @@ def document(routes: tuple[Route, ...], limits: Limits = DEFAULT_LIMITS) -> byte
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "responses": problem_responses(),
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
@@ -181,11 +195,6 @@ def _mend(schema: Any) -> None:  # noqa: ANN401 - JSON
         words = msgspec.json.encode(default).decode()
         said = schema.get("description", "")
         schema["description"] = f"{said} Left out, it is {words}.".strip()
-
-
-def codes_of(status: int) -> list[str]:
-    """Return the problem codes of a status."""
-    return [row.code for row in ERRORS.values() if row.status == status]
 
 
 def _kinds(routes: tuple[Route, ...]) -> list[Any]:
@@ -258,6 +267,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         ]
     if route.right == "operator":
         parameters.append({"name": "X-Owner-Id", "in": "header", "schema": _USER})
+    for parameter in parameters:
+        if parameter["name"] in _ABOUT:
+            parameter["description"] = _ABOUT[parameter["name"]]
     return parameters
 
 
@@ -267,6 +279,10 @@ def _responses(route: Route) -> dict[str, Any]:
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if kind is str:
             response["content"] = {"text/html": {"schema": {"type": "string"}}}
+        elif kind is bytes:
+            response["content"] = {
+                name: {"schema": {"type": "string"}} for name in ("text/css", "text/javascript")
+            }
         elif kind is dict:
             response["content"] = {
                 _JSON: {"schema": {"type": "object", "additionalProperties": True}}
@@ -278,16 +294,16 @@ def _responses(route: Route) -> dict[str, Any]:
     if is_conversation_path(route.path):
         return responses | _openai_errors(route)
     for status in _problems(route):
-        codes = ", ".join(codes_of(status))
-        responses.setdefault(str(status), {"description": codes, "content": _PROBLEM})
+        reference = {"$ref": f"#/components/responses/{problem_name(status)}"}
+        responses.setdefault(str(status), reference)
     return responses
 
 
 def _openai_errors(route: Route) -> dict[str, Any]:
     codes: dict[int, list[str]] = {}
     for status in _problems(route):
-        for code in codes_of(status):
-            codes.setdefault(STATUS.get(code, status), []).append(code)
+        for row in errors_of(status):
+            codes.setdefault(STATUS.get(row.code, status), []).append(row.code)
     return {
         str(status): {"description": ", ".join(found), "content": _OPENAI_ERROR}
         for status, found in sorted(codes.items())

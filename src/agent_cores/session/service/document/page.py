@@ -1,51 +1,43 @@
-"""The description as one HTML page: no script, nothing loaded from elsewhere."""
+"""The page that shows the description, on which one can try it: Swagger UI, all of it from here."""
 
 from __future__ import annotations
 
-from html import escape
-from typing import TYPE_CHECKING
+import gzip
+from importlib.resources import files
+from typing import NamedTuple
 
-import msgspec
-
-if TYPE_CHECKING:
-    from agent_cores.session.service.routing import Route
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#222}
-table{border-collapse:collapse;width:100%}
-td,th{border-bottom:1px solid #ddd;padding:.4rem .6rem;text-align:left;vertical-align:top}
-code{font:13px ui-monospace,monospace}
-"""
+_FOLDER = files(__package__) / "swagger_ui"
+FILES = {
+    "page.css": b"text/css; charset=utf-8",
+    "page.js": b"text/javascript; charset=utf-8",
+    "swagger-ui.css": b"text/css; charset=utf-8",
+    "swagger-ui.js": b"text/javascript; charset=utf-8",
+}
+"""What the page loads, with its type."""
 
 
-def page(routes: tuple[Route, ...]) -> bytes:
+class PageFile(NamedTuple):
+    """A file of the page; ``is_compressed`` by gzip."""
+
+    body: bytes
+    content_type: bytes
+    is_compressed: bool
+
+
+def page() -> bytes:
     """Return the page."""
-    rows = "".join(map(_row, routes))
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>agent-sessions</title>
-<style>{_STYLE}</style></head><body>
-<h1>agent-sessions</h1>
-<p>Send <code>Authorization: Bearer &lt;API key or JWT&gt;</code>.
-The whole description is <a href="v1/openapi.json">OpenAPI 3.1</a>.</p>
-<table><thead><tr><th>request</th><th>right; role</th><th>takes</th><th>answers</th></tr></thead>
-<tbody>{rows}</tbody></table></body></html>
-""".encode()
+    return (_FOLDER / "page.html").read_bytes()
 
 
-def _row(route: Route) -> str:
-    needs = "; ".join(filter(None, (route.right, route.role)))
-    takes = [*route.query]
-    if route.request is not None:
-        takes += [
-            field.encode_name + ("" if field.required else "?")
-            for field in msgspec.structs.fields(route.request)
-        ]
-    answers = ", ".join(
-        f"{status} {getattr(kind, '__name__', '')}".strip()
-        for status, kind in route.responses.items()
-    )
-    return (
-        f"<tr><td><code>{escape(route.name)}</code><br>{escape(route.summary)}</td>"
-        f"<td>{escape(needs)}</td><td><code>{escape(', '.join(takes))}</code></td>"
-        f"<td>{escape(answers)}</td></tr>\n"
-    )
+def page_file(name: str, *, compressed: bool) -> PageFile | None:
+    """Return a file that the page loads, compressed if it may be and is; ``None`` if none is."""
+    kind = FILES.get(name)
+    if kind is None:
+        return None
+    plain = _FOLDER / name
+    if plain.is_file():
+        return PageFile(plain.read_bytes(), kind, is_compressed=False)
+    body = (_FOLDER / f"{name}.gz").read_bytes()
+    if compressed:
+        return PageFile(body, kind, is_compressed=True)
+    return PageFile(gzip.decompress(body), kind, is_compressed=False)

@@ -1,4 +1,4 @@
-"""The description of the interface: OpenAPI for programs, an HTML page for people."""
+"""The description of the interface: OpenAPI for programs, a page for people to try it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from agent_cores.session.service.routing import Route
 
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits
+    from agent_cores.session.service.document.page import PageFile
     from agent_cores.session.service.request.call import Call
 
 
@@ -23,21 +24,10 @@ def described(routes: tuple[Route, ...]) -> tuple[Route, ...]:
 
         return document(every, limits)
 
-    @cache
-    def page_of_all() -> bytes:
-        from agent_cores.session.service.document.page import page  # noqa: PLC0415 - on demand
-
-        return page(every)
-
     async def openapi(call: Call) -> Response:
         """Return the OpenAPI document."""
         _check_enabled(call)
         return Response(200, document_of(call.manager.runtime.limits))
-
-    async def docs(call: Call) -> Response:
-        """Return the HTML page; it loads nothing from elsewhere."""
-        _check_enabled(call)
-        return Response(200, page_of_all(), content_type=b"text/html; charset=utf-8")
 
     every = (
         *routes,
@@ -54,11 +44,49 @@ def described(routes: tuple[Route, ...]) -> tuple[Route, ...]:
             path="/docs",
             handler=docs,
             right="open",
-            summary="This description, as a page",
+            summary="A page that shows this description, on which you can try it",
             responses={200: str},
+        ),
+        Route(
+            method="GET",
+            path="/docs/{file}",
+            handler=docs_file,
+            right="open",
+            summary="A script or style of that page",
+            responses={200: bytes},
         ),
     )
     return every
+
+
+async def docs(call: Call) -> Response:
+    """Return the page; it loads nothing from elsewhere."""
+    _check_enabled(call)
+    return Response(200, _page(), content_type=b"text/html; charset=utf-8")
+
+
+async def docs_file(call: Call) -> Response:
+    """Return a script or a style of the page."""
+    _check_enabled(call)
+    accepted = b",".join(call.headers.values(b"accept-encoding"))
+    found = _page_file(call.path[0], compressed=b"gzip" in accepted)
+    if found is None:
+        raise Refusal("not_found", "no such path")
+    headers = [(b"content-encoding", b"gzip")] if found.is_compressed else []
+    return Response(200, found.body, headers, found.content_type)
+
+
+@cache
+def _page() -> bytes:
+    from agent_cores.session.service.document.page import page  # noqa: PLC0415 - on demand
+
+    return page()
+
+
+def _page_file(name: str, *, compressed: bool) -> PageFile | None:
+    from agent_cores.session.service.document.page import page_file  # noqa: PLC0415 - on demand
+
+    return page_file(name, compressed=compressed)
 
 
 def _check_enabled(call: Call) -> None:
