@@ -61,8 +61,9 @@ docs: $(VENV)/.dev  ## check the links between the documents, and build the site
 	$(RUN) scripts/check_docs.py
 	$(RUN) -m scripts.build_site
 
-reference: $(VENV)/.dev  ## write the tables of the reference from the code: settings, metrics, errors
+reference: $(VENV)/.dev  ## write the generated parts of the documents again
 	$(RUN) -m scripts.generate_reference
+	$(RUN) -m tests.service.http_examples
 
 sync: $(VENV)/.dev  ## generate the synchronous manager anew from the asynchronous one
 	$(RUN) scripts/generate_sync_manager.py
