@@ -1,7 +1,8 @@
 """Build the documentation as a site: ``build/site``, from ``mkdocs.yml``.
 
 The pages keep their places in the repository, so that the same links work here, on a forge and in
-the site. They are staged in ``build/site-source`` together with every file that they link.
+the site. They are staged in ``build/site-source`` together with every file that they link, and with
+the API reference, which is made from the docstrings.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+from scripts import api_pages
 from scripts.check_docs import ROOT, links, pages
 
 STAGED = ROOT / "build" / "site-source"
@@ -40,7 +42,7 @@ def main() -> int:
             file = (page.parent / path).resolve() if path else page
             if file.is_file():
                 stage(file)
-    if faults := faults_of_the_navigation():
+    if faults := [*api_pages.write(STAGED), *faults_of_the_navigation()]:
         print("\n".join(faults))
         return 1
     build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
@@ -60,7 +62,7 @@ def faults_of_the_navigation() -> list[str]:
     named = set(
         re.findall(r"^ *- (?:[^#\n]+: )?(\S+\.md)$", CONFIGURATION.read_text("utf-8"), re.MULTILINE)
     )
-    there = {page.relative_to(ROOT).as_posix() for page in pages()}
+    there = {page.relative_to(ROOT).as_posix() for page in pages()} | api_pages.names()
     listed = {name for name in there if name not in named and not name.startswith(LEFT_OUT)}
     return [
         *(f"mkdocs.yml: {name} is not there" for name in sorted(named - there)),

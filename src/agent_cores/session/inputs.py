@@ -40,6 +40,7 @@ class DefaultTtl(float):
 
 
 DEFAULT_TTL_HOURS = DefaultTtl(24)
+"""The default of ``ttl_hours``: ``SESSION_DEFAULT_EXPIRY`` holds. A 24 that is given is exact."""
 
 
 _drawn: list[str] = []

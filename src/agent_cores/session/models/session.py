@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_NAMESPACE = "default"
+"""The namespace of a manager that is given none."""
 GROUP_PREFIX = "group:"
 
 
