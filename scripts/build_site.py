@@ -21,6 +21,7 @@ from scripts.check_docs import ROOT, links, pages
 STAGED = ROOT / "build" / "site-source"
 SITE = ROOT / "build" / "site"
 CONFIGURATION = ROOT / "mkdocs.yml"
+STYLE = ROOT / "scripts" / "site.css"
 LEFT_OUT = "docs/decisions/0"
 """Decisions are reached from their own list."""
 FROM_ELSEWHERE = re.compile(
@@ -42,6 +43,7 @@ def main() -> int:
             file = (page.parent / path).resolve() if path else page
             if file.is_file():
                 stage(file)
+    stage(STYLE)
     if faults := [*api_pages.write(STAGED), *faults_of_the_navigation()]:
         print("\n".join(faults))
         return 1

@@ -6,8 +6,11 @@ A page has a line ``<!-- table: NAME -->`` where a table begins and ``<!-- end -
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import griffe
@@ -21,7 +24,6 @@ from scripts.check_docs import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     Settings = settings.SessionSettings | service_settings.ServiceSettings
 
@@ -65,9 +67,12 @@ def shown(value: object) -> str:
     return f"`{value}`"
 
 
+@cache
 def settings_of(kind: type[Settings], name_of: Callable[[str], str]) -> str:
     """Return the table of a class of settings; the meaning is in the docstring of each field."""
-    described = griffe.load(kind.__module__)[kind.__name__]
+    source = Path(inspect.getfile(kind))
+    module = griffe.visit(kind.__module__, filepath=source, code=source.read_text("utf-8"))
+    described = module[kind.__name__]
     defaults = kind()
     rows = []
     for field in kind.__struct_fields__:
@@ -120,11 +125,11 @@ def every_error() -> str:
         (code, kind, f"{kind.http_status} `internal`", *cause_and_cure(kind))
         for code, kind in classes.items()
     ]
-    titles = ("code", "Python class", "status", "what happened", "what to do")
+    titles = ("code, Python class", "status", "what happened", "what to do")
     return table(
         titles,
         (
-            (f"`{code}`", f"`{kind.__name__}`", status, markdown(cause), capital(markdown(cure)))
+            (f"`{code}`<br>`{kind.__name__}`", status, markdown(cause), capital(markdown(cure)))
             for code, kind, status, cause, cure in rows
         ),
     )
