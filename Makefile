@@ -3,7 +3,7 @@
 #   make test ARGS="-k append"        make test PYTHON=python3.12
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-adapters check format fuzz bench docs reference sync clean
+.PHONY: help demo test test-quick test-adapters coverage check format fuzz bench docs reference sync clean
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -25,7 +25,7 @@ demo: $(VENV)/.base  ## see it work, with the base dependencies alone
 	@$(RUN) -m agent_cores.session.examples.demo $(ARGS)
 
 # The tests start hundreds of Python processes: compile a module once, not in each of them.
-test test-quick test-adapters: export PYTHONDONTWRITEBYTECODE =
+test test-quick test-adapters coverage: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/.dev  ## run every test, on real servers, on all cores; ARGS go to pytest
 	@echo "Running every test on all cores. Each test process starts the servers it needs."
@@ -37,6 +37,12 @@ test-quick: $(VENV)/.dev  ## run the tests on memory and SQLite, which need no s
 
 test-adapters: $(VENV)/.dev  ## run the adapters' tests, each beside its framework in an environment of its own
 	$(RUN) scripts/test_adapters.py $(ARGS)
+
+coverage: $(VENV)/.dev  ## run every test and report the coverage, which has a floor in pyproject.toml
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest --numprocesses auto --dist worksteal $(ARGS)
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report
 
 check: $(VENV)/.dev  ## format, lint, types, spelling and the direction of imports; changes nothing
 	$(RUN) -m ruff format --check .
