@@ -24,8 +24,8 @@ Positive = Annotated[int, Meta(ge=1, le=LARGEST_NUMBER)]
 Seconds = Annotated[int, Meta(ge=1, le=3_162_240_000)]
 Lease = Annotated[int, Meta(ge=1, le=300)]
 Instant = Annotated[datetime, Meta(tz=True)]
-NAME_SCHEMA = {"maxLength": 255, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$"}
-ID_SCHEMA = {"maxLength": 255, "pattern": r"^[^\u0000-\u001f\u007f-\u009f/\\]+$"}
+NAME_SCHEMA: dict[str, Any] = {"maxLength": 255, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$"}
+ID_SCHEMA: dict[str, Any] = {"maxLength": 255, "pattern": r"^[^\u0000-\u001f\u007f-\u009f/\\]+$"}
 Name = Annotated[str, Meta(min_length=1, extra_json_schema=NAME_SCHEMA)]
 Id = Annotated[str, Meta(min_length=1, extra_json_schema=ID_SCHEMA)]
 Context = Annotated[
