@@ -63,7 +63,8 @@ fuzz: $(VENV)/.dev  ## call the service by its own OpenAPI document, and send it
 bench: $(VENV)/.dev  ## measure; ARGS go to the benchmarks
 	$(RUN) -m benchmarks $(ARGS)
 
-docs: $(VENV)/.dev  ## check the links between the documents, and build the site in build/site
+docs: $(VENV)/.dev  ## check the links and tables of the documents, and build the site in build/site
+	$(RUN) -m scripts.generate_reference --check
 	$(RUN) scripts/check_docs.py
 	$(RUN) -m scripts.build_site
 
