@@ -27,7 +27,7 @@ class Mailbox:
     """Passes callbacks between event loops: those for one loop, and those that it sends to others.
 
     A wake-up is a system call that hands the GIL to the loop that it wakes. One serves all queued
-    callbacks, and a loop wakes another at most once in each of its iterations.
+    callbacks, and what a loop sends in one of its iterations wakes another loop once.
     """
 
     def __init__(self, loop: Loop) -> None:

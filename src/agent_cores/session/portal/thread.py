@@ -135,9 +135,8 @@ class PortalThread:
         A caller that is cancelled cancels the coroutine and waits for its end, so that nothing
         continues on its behalf afterwards. Cancelling the caller again has the same effect.
         """
-        mailbox = own_mailbox()
-        call: AwaitedCall[T] = AwaitedCall(function, self._end, mailbox)
-        mailbox.send(partial(self._begin, call), to=self._mailbox)
+        call: AwaitedCall[T] = AwaitedCall(function, self._end, own_mailbox())
+        self.post(partial(self._begin, call))
         cancelled: asyncio.CancelledError | None = None
         while not call.is_over:
             try:
@@ -193,6 +192,8 @@ class PortalThread:
             call.resume()
         else:
             self._mailbox.send(call.resume, to=call.caller)
+            if not self._in_flight:
+                self._mailbox.flush()  # there is nothing that could go with it
         self.leave()
 
     def leave(self) -> None:
