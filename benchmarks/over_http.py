@@ -106,7 +106,7 @@ class HttpStore(Store[str], abc.ABC):
 
     async def open(self, directory: Path) -> None:
         self._log = directory / "service.log"
-        port = _free_port()
+        port = free_port()
         self._start(directory, port)
         await self._until_it_listens(port)
         loop = asyncio.get_running_loop()
@@ -172,7 +172,8 @@ class HttpStore(Store[str], abc.ABC):
         raise AssertionError(f"the service did not start: {self._log.read_text()[-500:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

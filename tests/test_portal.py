@@ -82,6 +82,18 @@ async def test_a_call_cancelled_before_its_first_step_never_runs(portal: Portal)
     assert not ran
 
 
+async def test_managers_that_do_not_start_leave_no_thread() -> None:
+    class Broken(Nothing):
+        async def initialize(self) -> None:
+            raise ConnectionError
+
+    before = threading.active_count()
+    for _ in range(20):
+        with pytest.raises(ConnectionError):
+            await Portal(Broken(), after_fork=lambda: None).await_initialize()
+    assert threading.active_count() == before
+
+
 def test_a_thread_that_cannot_make_its_loop_says_so_and_the_next_call_starts_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -188,13 +188,13 @@ class PortalThread:
 
     def _end(self, call: Call[Any]) -> None:
         self._in_flight.discard(call)
+        self.leave()  # before the caller goes on, which may stop a thread without calls
         if call.caller is None:
             call.resume()
-        else:
-            self._mailbox.send(call.resume, to=call.caller)
-            if not self._in_flight:
-                self._mailbox.flush()  # there is nothing that could go with it
-        self.leave()
+            return
+        self._mailbox.send(call.resume, to=call.caller)
+        if not self._in_flight:
+            self._mailbox.flush()  # there is nothing that could go with it
 
     def leave(self) -> None:
         """Count one call less."""

@@ -1,0 +1,101 @@
+"""What metrics cost an append: `python -m benchmarks.observed`.
+
+Two services on SQLite, one with metrics and one without, take turns: 32 callers each, and an equal
+number of appends in each block. The audit log is on in both, as it always is. Printed are the
+medians of the service's processor time for an append and of the appends per second, and the ratio
+of each pair of blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import NamedTuple
+
+import psutil
+
+from benchmarks.ours_over_http import ServiceOnSqlite
+from benchmarks.over_http import CONNECTIONS, free_port
+
+SESSIONS = 200
+APPENDS = 200
+"""Of each caller in a block."""
+TEXT = "how do I get there? " * 10
+
+
+class Plain(ServiceOnSqlite):
+    """Without metrics."""
+
+    def processor_time(self) -> float:
+        """Seconds of all processes of the service."""
+        first = psutil.Process(self._process.pid)
+        times = [each.cpu_times() for each in (first, *first.children(recursive=True))]
+        return float(sum(each.user + each.system for each in times))
+
+
+class Observed(Plain):
+    """With metrics, at a listener of their own."""
+
+    def environment(self) -> dict[str, str]:
+        return {"SESSION_SERVICE_METRICS_PORT": str(free_port())}
+
+
+class Block(NamedTuple):
+    """One block: seconds of the processor and of the clock for an append."""
+
+    processor: float
+    clock: float
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.observed", description=__doc__)
+    parser.add_argument("--blocks", type=int, default=30)
+    arguments = parser.parse_args()
+    with asyncio.Runner(loop_factory=Plain.new_loop) as runner:
+        runner.run(_measured(arguments.blocks))
+
+
+async def _measured(blocks: int) -> None:
+    services = [Plain(), Observed()]
+    sessions = []
+    for service in services:
+        await service.open(Path(tempfile.mkdtemp(prefix="observed-")))
+        sessions.append(await service.create("user", SESSIONS))
+    found: list[list[Block]] = [[], []]
+    for number in range(blocks + 1):
+        order = (0, 1) if number % 2 else (1, 0)
+        for which in order:
+            block = await _block(services[which], sessions[which])
+            if number:  # the first warms up
+                found[which].append(block)
+    for service in services:
+        await service.close()
+    for name, field in (("processor time", "processor"), ("time", "clock")):
+        plain, observed = ([getattr(each, field) for each in some] for some in found)
+        ratios = [with_ / without for with_, without in zip(observed, plain, strict=True)]
+        low, middle, high = quantiles(ratios, n=4)
+        print(
+            f"{name} of an append: {median(plain) * 1e6:.1f} us, with metrics"
+            f" {median(observed) * 1e6:.1f} us; ratio {middle:.3f} ({low:.3f} to {high:.3f})"
+        )
+
+
+async def _block(service: Plain, sessions: list[str]) -> Block:
+    async def caller(first: int) -> None:
+        for number in range(APPENDS):
+            await service.append(sessions[(first + number) % SESSIONS], TEXT)
+
+    spent, started = service.processor_time(), perf_counter()
+    await asyncio.gather(*map(caller, range(CONNECTIONS)))
+    count = CONNECTIONS * APPENDS
+    taken = perf_counter() - started
+    return Block((service.processor_time() - spent) / count, taken / count)
+
+
+if __name__ == "__main__":
+    main()
