@@ -195,7 +195,9 @@ def matches(header: SessionMetadata, query: Query) -> bool:
         return False
     if query.active_after is not None and header.last_active_at <= query.active_after:
         return False
-    return set(query.tags).issubset(header.tags) and _has_attributes(header, query.attributes)
+    if query.tags and not set(query.tags).issubset(header.tags):
+        return False
+    return not query.attributes or _has_attributes(header, query.attributes)
 
 
 def _has_attributes(header: SessionMetadata, wanted: Mapping[str, bytes]) -> bool:
