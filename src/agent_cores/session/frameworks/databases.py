@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import asynccontextmanager
+from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -21,13 +22,15 @@ from agent_cores.session.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 Row = tuple[Any, ...]
 PATIENCE = 5.0
 """Seconds to wait for whoever writes to an SQLite file."""
 _WAL = 2
 """What bytes 18 and 19 of an SQLite database in WAL mode are."""
+_PRIMARY = 0xFF
+"""The bits of SQLite's error codes that say which error it is, without its kind."""
 EVERYWHERE: Mapping[str, object] = {}
 _COLUMNS = """
     SELECT table_name, column_name FROM information_schema.columns
@@ -59,28 +62,38 @@ async def walk(
     ``where`` says what columns are equal to; ``size`` rows are read at a time. Without other
     columns each key comes once.
     """
-    keys, chosen = _quoted(key), _quoted([*key, *columns])
-    equal = [f'"{column}" = ?' for column in where]
+    keys, chosen = quoted(*key), quoted(*key, *columns)
+    equal = [f"{quoted(column)} = ?" for column in where]
     distinct = "" if columns else "DISTINCT "
     after: Row = ()
     while True:
         marks = ", ".join("?" for _ in after)
         conditions = " AND ".join([*equal, f"({keys}) > ({marks})"] if after else equal)
         rows = await database.rows(
-            f'SELECT {distinct}{chosen} FROM "{table}"'  # noqa: S608 - names of the schema
+            f"SELECT {distinct}{chosen} FROM {quoted(table)}"  # noqa: S608 - names of the schema
             f"{conditions and ' WHERE '}{conditions} ORDER BY {keys} LIMIT {size}",
             *where.values(),
             *after,
         )
         for row in rows:
+            if any(value is None or isinstance(value, bytes) for value in row[: len(key)]):
+                named = " or ".join(key)
+                raise StoreFormatError(f"{table} has a row in which {named} is missing or binary")
             yield row
         if len(rows) < size:
             return
         after = rows[-1][: len(key)]
 
 
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
+def quoted(*names: str) -> str:
+    """Return names as SQL has them. Those of a schema may be any text."""
+    doubled = [name.replace('"', '""') for name in names]
+    return ", ".join(f'"{name}"' for name in doubled)
+
+
+def _marked(sql: str, marks: Iterator[str]) -> str:
+    """Return SQL with a driver's marks for ``?``, except in names."""
+    return re.sub(r'"[^"]*"|\?', lambda found: next(marks) if found[0] == "?" else found[0], sql)
 
 
 @asynccontextmanager
@@ -113,11 +126,10 @@ class _SQLite:
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
         bound = [_bound(value) for value in values]
         marks = iter("CAST(? AS TEXT)" if isinstance(value, bytes) else "?" for value in bound)
-        sql = re.sub(r"\?", lambda _: next(marks), sql)
         try:
-            return self._connection.execute(sql, bound).fetchall()
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            return self._connection.execute(_marked(sql, marks), bound).fetchall()
+        except (sqlite3.Error, UnicodeError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY:
                 raise StorageUnavailableError("the source is being written to") from error
             raise StoreFormatError(f"the source cannot be read: {error}") from error
 
@@ -179,8 +191,7 @@ class _Postgres:
         self._connection = connection
 
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
-        numbers = iter(range(1, len(values) + 1))
-        numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
+        numbered = _marked(sql, map("${}".format, count(1)))
         return [tuple(row) for row in await self._connection.fetch(numbered, *values)]
 
     async def columns(self) -> dict[str, set[str]]:
@@ -201,7 +212,7 @@ async def _open_postgres(source: str) -> AsyncIterator[Database]:
         raise StorageUnavailableError(f"the source cannot be reached: {error}") from error
     try:
         yield _Postgres(connection)
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StoreFormatError(f"the source cannot be read: {error}") from error
     finally:
         await connection.close()
@@ -213,7 +224,7 @@ class _MySQL:
 
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
         async with self._connection.cursor() as cursor:
-            await cursor.execute(sql.replace("?", "%s"), values)
+            await cursor.execute(_marked(sql.replace("%", "%%"), repeat("%s")), values)
             rows: Sequence[Row] = await cursor.fetchall()
             return rows
 
@@ -240,7 +251,7 @@ async def _open_mysql(source: str) -> AsyncIterator[Database]:
             autocommit=True,
             init_command="SET SESSION sql_mode = 'ANSI_QUOTES'",
         )
-    except (OSError, MySQLError) as error:
+    except (OSError, ValueError, MySQLError) as error:
         raise StorageUnavailableError(f"the source cannot be reached: {error}") from error
     try:
         database = _MySQL(connection)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.adapters.openai_agents_items import role_of
 from agent_cores.session.errors import StoreFormatError
-from agent_cores.session.frameworks.databases import Database, open_database, walk
+from agent_cores.session.frameworks.databases import Database, open_database, quoted, walk
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut
 from agent_cores.session.frameworks.values import DamagedError, object_of, time_of
 
@@ -48,7 +48,7 @@ class OpenAIAgentsReader:
         """Return how many sessions have items."""
         count = 0
         for table in self._tables:
-            sql = f'SELECT COUNT(DISTINCT session_id) FROM "{table}"'  # noqa: S608 - of the schema
+            sql = f"SELECT COUNT(DISTINCT session_id) FROM {quoted(table)}"  # noqa: S608 - of the schema
             [(found,)] = await self._database.rows(sql)
             count += found
         return count
