@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_cores.session.errors import StorageUnavailableError, StoreFormatError
+from agent_cores.session.errors import ConfigurationError, StoreFormatError
 from agent_cores.session.frameworks.claude import ClaudeReader
 from agent_cores.session.frameworks.found import LeftOut
-from agent_cores.session.frameworks.importing import import_from
+from agent_cores.session.frameworks.importing import Framework, import_from
 from agent_cores.session.frameworks.writing import SessionWriter
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from tests.moving.sessions import everything
@@ -99,10 +99,16 @@ async def test_a_checkpoint_whose_values_are_no_object_is_left_out(
     assert tally.left_out.names[0].startswith("session langgraph:ann:t: checkpoint 1: ")
 
 
-async def test_a_port_that_is_no_number_is_named(store: SQLiteProvider) -> None:
-    for scheme in ("mysql", "postgresql"):
-        with pytest.raises(StorageUnavailableError):
-            await import_from("google-adk", f"{scheme}://ann@localhost:x/app", store)
+async def test_no_error_repeats_a_password(store: SQLiteProvider) -> None:
+    sources: tuple[tuple[Framework, str], ...] = (
+        ("google-adk", "mysql"),
+        ("google-adk", "postgresql"),
+        ("langchain-redis", "redis"),
+    )
+    for framework, scheme in sources:
+        with pytest.raises(ConfigurationError) as caught:
+            await import_from(framework, f"{scheme}://ann:secret/@localhost/app", store, user="ann")
+        assert "secret" not in str(caught.value)
 
 
 async def test_a_number_of_two_files_is_read_once(store: SQLiteProvider, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ _WAL = 2
 """What bytes 18 and 19 of an SQLite database in WAL mode are."""
 _PRIMARY = 0xFF
 """The bits of SQLite's error codes that say which error it is, without its kind."""
+_NO_URL = "the URL of the source is not valid; signs in its password may need percent-encoding"
 EVERYWHERE: Mapping[str, object] = {}
 _COLUMNS = """
     SELECT table_name, column_name FROM information_schema.columns
@@ -208,8 +209,10 @@ async def _open_postgres(source: str) -> AsyncIterator[Database]:
     read_only = {"default_transaction_read_only": "on"}
     try:
         connection = await asyncpg.connect(url, server_settings=read_only)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StorageUnavailableError(f"the source cannot be reached: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(_NO_URL) from error
     try:
         yield _Postgres(connection)
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -251,8 +254,10 @@ async def _open_mysql(source: str) -> AsyncIterator[Database]:
             autocommit=True,
             init_command="SET SESSION sql_mode = 'ANSI_QUOTES'",
         )
-    except (OSError, ValueError, MySQLError) as error:
+    except (OSError, MySQLError) as error:
         raise StorageUnavailableError(f"the source cannot be reached: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(_NO_URL) from error
     try:
         database = _MySQL(connection)
         await database.rows("SET SESSION TRANSACTION READ ONLY")

@@ -51,7 +51,7 @@ async def open_reader(given: Given) -> AsyncIterator[LangChainRedisReader]:
     try:
         client = Redis.from_url(given.source, decode_responses=True, encoding_errors="replace")
     except ValueError as error:
-        raise ConfigurationError(f"the source must be a redis:// URL: {error}") from error
+        raise ConfigurationError("the source must be a redis:// URL that is valid") from error
     try:
         with closing(sqlite3.connect("")) as index:  # a temporary file
             reader = LangChainRedisReader(client, index, given.owner)
