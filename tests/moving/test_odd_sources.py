@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agent_cores.session.errors import ConfigurationError, StoreFormatError
+from agent_cores.session.frameworks import databases
 from agent_cores.session.frameworks.claude import ClaudeReader
 from agent_cores.session.frameworks.found import LeftOut
 from agent_cores.session.frameworks.importing import Framework, import_from
@@ -52,6 +53,27 @@ async def test_a_table_may_have_any_name(store: SQLiteProvider, tmp_path: Path, 
         "openai-agents", source, store, user="ann", progress=lambda *done: told.append(done)
     )
     assert (tally.sessions, told[-1]) == (1, (1, 1))
+
+
+async def test_pages_of_large_rows_are_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = "INSERT INTO items VALUES ({}, 'x', '{}', '');"
+    rows = [row.format(number, "x" * (400 if number < 20 else 1)) for number in range(90)]
+    source = made(tmp_path / "source.db", ITEMS.format("items") + ";" + "".join(rows))
+    monkeypatch.setattr(databases, "_PAGE_BYTES", 1_000)
+    sizes = []
+    async with databases.open_database(source) as database:
+        read = database.rows
+
+        async def counted(sql: str, *values: object) -> Sequence[databases.Row]:
+            sizes.append(len(found := await read(sql, *values)))
+            return found
+
+        monkeypatch.setattr(database, "rows", counted)
+        walked = databases.walk(database, "items", ["id"], ["message_data"], size=16)
+        assert [number async for number, _ in walked] == list(range(90))
+    assert sizes == [10, 5, 2, 4, 2, 4, 8, 16, 16, 16, 7]
 
 
 @pytest.mark.parametrize("name", ["NULL", "x'ff'"])

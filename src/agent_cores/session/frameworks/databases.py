@@ -31,6 +31,8 @@ _WAL = 2
 """What bytes 18 and 19 of an SQLite database in WAL mode are."""
 _PRIMARY = 0xFF
 """The bits of SQLite's error codes that say which error it is, without its kind."""
+_FIRST, _PAGE_BYTES = 10, 1 << 20
+"""Rows of the first page; bytes of a page from which the next one has fewer rows."""
 _NO_URL = "the URL of the source is not valid; signs in its password may need percent-encoding"
 EVERYWHERE: Mapping[str, object] = {}
 _COLUMNS = """
@@ -60,19 +62,20 @@ async def walk(
 ) -> AsyncIterator[Row]:
     """Yield the rows of a table in the order of a key: the key's columns, then the others.
 
-    ``where`` says what columns are equal to; ``size`` rows are read at a time. Without other
-    columns each key comes once.
+    ``where`` says what columns are equal to. At most ``size`` rows are read at a time, fewer of
+    large ones. Without other columns each key comes once.
     """
     keys, chosen = quoted(*key), quoted(*key, *columns)
     equal = [f"{quoted(column)} = ?" for column in where]
     distinct = "" if columns else "DISTINCT "
     after: Row = ()
+    limit = min(size, _FIRST)
     while True:
         marks = ", ".join("?" for _ in after)
         conditions = " AND ".join([*equal, f"({keys}) > ({marks})"] if after else equal)
         rows = await database.rows(
             f"SELECT {distinct}{chosen} FROM {quoted(table)}"  # noqa: S608 - names of the schema
-            f"{conditions and ' WHERE '}{conditions} ORDER BY {keys} LIMIT {size}",
+            f"{conditions and ' WHERE '}{conditions} ORDER BY {keys} LIMIT {limit}",
             *where.values(),
             *after,
         )
@@ -81,9 +84,11 @@ async def walk(
                 named = " or ".join(key)
                 raise StoreFormatError(f"{table} has a row in which {named} is missing or binary")
             yield row
-        if len(rows) < size:
+        if len(rows) < limit:
             return
         after = rows[-1][: len(key)]
+        held = sum(len(value) for row in rows for value in row if isinstance(value, str | bytes))
+        limit = min(size, 2 * limit) if held < _PAGE_BYTES else max(1, limit // 2)
 
 
 def quoted(*names: str) -> str:
