@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 
+from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, LeftOut
 from agent_cores.session.frameworks.writing import SessionWriter
+from agent_cores.session.models.change import Change
+from agent_cores.session.models.state import Applied
 from agent_cores.session.storage.memory.provider import MemoryProvider
 from tests.moving.sessions import NOW, everything
 
@@ -27,6 +32,10 @@ def found(messages: Callable[[], AsyncIterator[FoundMessage | LeftOut]]) -> Foun
 
 def said(number: int, at: datetime | None = None, content: object = "hi") -> FoundMessage:
     return FoundMessage(id=f"m{number}", role="user", content=content, created_at=at)  # type: ignore[arg-type]
+
+
+async def one() -> AsyncIterator[FoundMessage | LeftOut]:
+    yield said(1)
 
 
 async def test_a_source_that_shrinks_or_fails_leaves_nothing(store: MemoryProvider) -> None:
@@ -52,6 +61,54 @@ async def test_a_source_that_shrinks_or_fails_leaves_nothing(store: MemoryProvid
     with pytest.raises(BlockingIOError):
         await writer.write(found(failing))
     assert await everything(store) == {}
+
+
+async def test_a_source_that_changes_between_its_readings_leaves_nothing(
+    store: MemoryProvider,
+) -> None:
+    readings = iter([range(2_500), range(1, 2_501)])
+
+    async def moving() -> AsyncIterator[FoundMessage | LeftOut]:
+        for number in next(readings):
+            yield said(number)
+
+    writer = SessionWriter(store, "default", replace=False)
+    await writer.write(found(moving))
+    assert writer.tally.changing.names == ["default/talk"]
+    assert await everything(store) == {}
+
+
+async def test_when_one_write_fails_the_others_have_ended(
+    store: MemoryProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = store.apply
+
+    async def failing(change: Change) -> Applied:
+        if change.session_id == "first":
+            raise StorageUnavailableError("gone")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return await apply(change)
+
+    monkeypatch.setattr(store, "apply", failing)
+    writer = SessionWriter(store, "default", replace=False)
+    for name in ("first", "second"):
+        await writer.write(msgspec.structs.replace(found(one), session_id=name))
+    with pytest.raises(StorageUnavailableError):
+        await writer.flush()
+    assert [name for _, name in await everything(store)] == ["second"]
+
+
+async def test_of_two_sessions_with_one_id_the_first_stays(store: MemoryProvider) -> None:
+    for again in (False, True):
+        writer = SessionWriter(store, "default", replace=True)
+        for owner in ("ann", "bob"):
+            await writer.write(msgspec.structs.replace(found(one), owner_id=owner))
+        await writer.flush()
+        assert (writer.tally.sessions, writer.tally.present) == (not again, again)
+        assert writer.tally.different.names == ["default/talk"]
+        [session] = (await everything(store)).values()
+        assert session.header.owner_id == "ann"
 
 
 async def test_times_are_never_in_the_future_and_what_cannot_be_stored_is_left_out(

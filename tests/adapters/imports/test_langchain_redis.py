@@ -70,8 +70,12 @@ async def test_chats_come_in_the_order_of_time(
     client.set("chat:other", "text")
     client.json().set("chat:foreign", "$", {"session_id": "a:b"})
     before = held(client)
-    tally = await imported(target, "langchain-redis", URL, user="ann")
+    told: list[tuple[int, int]] = []
+    tally = await imported(
+        target, "langchain-redis", URL, user="ann", progress=lambda *done: told.append(done)
+    )
     assert (tally.sessions, tally.messages, tally.left_out.names) == (2, 10, [])
+    assert told[-1] == (2, 2)
     assert held(client) == before
     text = {"type": "text", "text": "How much is ☂?"}
     result = {"type": "tool_result", "tool_use_id": "call", "content": "7", "is_error": True}
@@ -105,3 +109,19 @@ async def test_damaged_documents_are_left_out(
     client.json().set(key, "$.data", 7)
     tally = await imported(target, "langchain-redis", URL, user="ann")
     assert (tally.messages, tally.left_out.count) == (1, 1)
+
+
+async def test_odd_documents_stop_nothing(
+    target: SessionManager, server: fakeredis.FakeServer
+) -> None:
+    history(server, "talk").add_messages(MESSAGES[:1])
+    client = fakeredis.FakeRedis(server=server)
+    [key] = client.keys()
+    document = client.json().get(key)
+    client.json().set("chat:copy", "$", document)
+    client.json().set("chat:empty", "$", {**document, "session_id": ""})
+    client.json().set("chat:foreign", "$", {"session_id": "talk", "timestamp": 10**400})
+    tally = await imported(target, "langchain-redis", URL, user="ann")
+    assert (tally.sessions, tally.messages, tally.left_out.names) == (2, 3, [])
+    stored = await target.get_session_messages("talk", "ann")
+    assert len({each.id for each in stored}) == len(stored) == 2

@@ -106,20 +106,23 @@ def _transcripts(project: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any] | DamagedError]]:
     """Yield the entries of a transcript with the numbers of their lines; also what is damaged."""
     number = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield number, object_of(line)
-            except DamagedError as error:
-                yield number, error
     sidecar = path.with_suffix(".meta.json")  # of a sub-agent
-    if sidecar.is_file():
-        try:
-            yield number + 1, {**object_of(sidecar.read_bytes()), "type": "agent_metadata"}
-        except DamagedError as error:
-            yield number + 1, error
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, _entry(line)
+        if sidecar.is_file():
+            yield number + 1, _entry(sidecar.read_bytes(), type="agent_metadata")
+    except OSError:
+        yield number + 1, DamagedError("cannot be read")
+
+
+def _entry(data: bytes, **more: str) -> dict[str, Any] | DamagedError:
+    try:
+        return {**object_of(data), **more}
+    except DamagedError as error:
+        return error
 
 
 async def _messages(path: Path) -> AsyncIterator[FoundMessage | LeftOut]:

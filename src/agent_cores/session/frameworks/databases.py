@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import asynccontextmanager
+from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -21,13 +22,18 @@ from agent_cores.session.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
 Row = tuple[Any, ...]
 PATIENCE = 5.0
 """Seconds to wait for whoever writes to an SQLite file."""
 _WAL = 2
 """What bytes 18 and 19 of an SQLite database in WAL mode are."""
+_PRIMARY = 0xFF
+"""The bits of SQLite's error codes that say which error it is, without its kind."""
+_FIRST, _PAGE_BYTES = 10, 1 << 20
+"""Rows of the first page; bytes of a page from which the next one has fewer rows."""
+_NO_URL = "the URL of the source is not valid; signs in its password may need percent-encoding"
 EVERYWHERE: Mapping[str, object] = {}
 _COLUMNS = """
     SELECT table_name, column_name FROM information_schema.columns
@@ -56,31 +62,44 @@ async def walk(
 ) -> AsyncIterator[Row]:
     """Yield the rows of a table in the order of a key: the key's columns, then the others.
 
-    ``where`` says what columns are equal to; ``size`` rows are read at a time. Without other
-    columns each key comes once.
+    ``where`` says what columns are equal to. At most ``size`` rows are read at a time, fewer of
+    large ones. Without other columns each key comes once.
     """
-    keys, chosen = _quoted(key), _quoted([*key, *columns])
-    equal = [f'"{column}" = ?' for column in where]
+    keys, chosen = quoted(*key), quoted(*key, *columns)
+    equal = [f"{quoted(column)} = ?" for column in where]
     distinct = "" if columns else "DISTINCT "
     after: Row = ()
+    limit = min(size, _FIRST)
     while True:
         marks = ", ".join("?" for _ in after)
         conditions = " AND ".join([*equal, f"({keys}) > ({marks})"] if after else equal)
         rows = await database.rows(
-            f'SELECT {distinct}{chosen} FROM "{table}"'  # noqa: S608 - names of the schema
-            f"{conditions and ' WHERE '}{conditions} ORDER BY {keys} LIMIT {size}",
+            f"SELECT {distinct}{chosen} FROM {quoted(table)}"  # noqa: S608 - names of the schema
+            f"{conditions and ' WHERE '}{conditions} ORDER BY {keys} LIMIT {limit}",
             *where.values(),
             *after,
         )
         for row in rows:
+            if any(value is None or isinstance(value, bytes) for value in row[: len(key)]):
+                named = " or ".join(key)
+                raise StoreFormatError(f"{table} has a row in which {named} is missing or binary")
             yield row
-        if len(rows) < size:
+        if len(rows) < limit:
             return
         after = rows[-1][: len(key)]
+        held = sum(len(value) for row in rows for value in row if isinstance(value, str | bytes))
+        limit = min(size, 2 * limit) if held < _PAGE_BYTES else max(1, limit // 2)
 
 
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
+def quoted(*names: str) -> str:
+    """Return names as SQL has them. Those of a schema may be any text."""
+    doubled = [name.replace('"', '""') for name in names]
+    return ", ".join(f'"{name}"' for name in doubled)
+
+
+def _marked(sql: str, marks: Iterator[str]) -> str:
+    """Return SQL with a driver's marks for ``?``, except in names."""
+    return re.sub(r'"[^"]*"|\?', lambda found: next(marks) if found[0] == "?" else found[0], sql)
 
 
 @asynccontextmanager
@@ -113,11 +132,10 @@ class _SQLite:
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
         bound = [_bound(value) for value in values]
         marks = iter("CAST(? AS TEXT)" if isinstance(value, bytes) else "?" for value in bound)
-        sql = re.sub(r"\?", lambda _: next(marks), sql)
         try:
-            return self._connection.execute(sql, bound).fetchall()
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            return self._connection.execute(_marked(sql, marks), bound).fetchall()
+        except (sqlite3.Error, UnicodeError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & _PRIMARY == sqlite3.SQLITE_BUSY:
                 raise StorageUnavailableError("the source is being written to") from error
             raise StoreFormatError(f"the source cannot be read: {error}") from error
 
@@ -179,8 +197,7 @@ class _Postgres:
         self._connection = connection
 
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
-        numbers = iter(range(1, len(values) + 1))
-        numbered = re.sub(r"\?", lambda _: f"${next(numbers)}", sql)
+        numbered = _marked(sql, map("${}".format, count(1)))
         return [tuple(row) for row in await self._connection.fetch(numbered, *values)]
 
     async def columns(self) -> dict[str, set[str]]:
@@ -197,11 +214,13 @@ async def _open_postgres(source: str) -> AsyncIterator[Database]:
     read_only = {"default_transaction_read_only": "on"}
     try:
         connection = await asyncpg.connect(url, server_settings=read_only)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StorageUnavailableError(f"the source cannot be reached: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(_NO_URL) from error
     try:
         yield _Postgres(connection)
-    except asyncpg.PostgresError as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StoreFormatError(f"the source cannot be read: {error}") from error
     finally:
         await connection.close()
@@ -213,7 +232,7 @@ class _MySQL:
 
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
         async with self._connection.cursor() as cursor:
-            await cursor.execute(sql.replace("?", "%s"), values)
+            await cursor.execute(_marked(sql.replace("%", "%%"), repeat("%s")), values)
             rows: Sequence[Row] = await cursor.fetchall()
             return rows
 
@@ -242,6 +261,8 @@ async def _open_mysql(source: str) -> AsyncIterator[Database]:
         )
     except (OSError, MySQLError) as error:
         raise StorageUnavailableError(f"the source cannot be reached: {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(_NO_URL) from error
     try:
         database = _MySQL(connection)
         await database.rows("SET SESSION TRANSACTION READ ONLY")

@@ -12,6 +12,8 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.errors import (
     ConfigurationError,
@@ -49,10 +51,11 @@ async def open_reader(given: Given) -> AsyncIterator[LangChainRedisReader]:
     try:
         client = Redis.from_url(given.source, decode_responses=True, encoding_errors="replace")
     except ValueError as error:
-        raise ConfigurationError(f"the source must be a redis:// URL: {error}") from error
+        raise ConfigurationError("the source must be a redis:// URL that is valid") from error
     try:
         with closing(sqlite3.connect("")) as index:  # a temporary file
             reader = LangChainRedisReader(client, index, given.owner)
+            await reader.find()
             if not await reader.total():
                 raise StoreFormatError("the source has no documents of langchain-redis")
             yield reader
@@ -70,8 +73,8 @@ class LangChainRedisReader:
         self._index = index
         self._owner = owner
 
-    async def total(self) -> int:
-        """Return how many chats there are, after finding all documents."""
+    async def find(self) -> None:
+        """Find all documents, once."""
         sql = "CREATE TABLE found (chat TEXT, at REAL, key TEXT, PRIMARY KEY (chat, at, key))"
         self._index.execute(sql + " WITHOUT ROWID")
         pages = self._client.scan_iter(count=_SCANNED)
@@ -82,14 +85,14 @@ class LangChainRedisReader:
                 await self._note(keys)
                 keys = []
         await self._note(keys)
+
+    async def total(self) -> int:
+        """Return how many chats were found."""
         return int(self._index.execute("SELECT COUNT(DISTINCT chat) FROM found").fetchone()[0])
 
     async def sessions(self) -> AsyncIterator[FoundSession | LeftOut]:
         """Yield a session for each chat."""
-        chat = ""
-        sql = "SELECT DISTINCT chat FROM found WHERE chat > ? ORDER BY chat LIMIT 1"
-        while row := self._index.execute(sql, [chat]).fetchone():
-            (chat,) = row
+        for (chat,) in self._index.execute("SELECT DISTINCT chat FROM found ORDER BY chat"):
             messages = partial(self._messages, chat)
             yield FoundSession(session_id=id_of(chat), owner_id=self._owner, messages=messages)
 
@@ -100,10 +103,10 @@ class LangChainRedisReader:
             try:
                 fields = object_of(text)
                 [[chat], [at]] = [fields[name] for name in _FIELDS]
-            except (DamagedError, KeyError, TypeError, ValueError):
+                row = (chat, float(at), key)
+            except (DamagedError, KeyError, TypeError, ValueError, OverflowError):
                 continue  # of something else
-            if isinstance(chat, str) and isinstance(at, int | float):
-                row = (chat, at, key)
+            if isinstance(chat, str) and not isinstance(at, str):
                 self._index.execute("INSERT OR IGNORE INTO found VALUES (?, ?, ?)", row)
 
     async def _documents(self, keys: list[str], *fields: str) -> list[Any]:
@@ -122,22 +125,29 @@ class LangChainRedisReader:
             ORDER BY at, key LIMIT ?
         """
         after, numbers = (float("-inf"), ""), count(1)
+        known: set[str] = set()
         while rows := self._index.execute(sql, [chat, *after, _READ]).fetchall():
             after = rows[-1]
             documents = await self._documents([key for _, key in rows], ".")
             for (at, key), text in zip(rows, documents, strict=True):
                 number = next(numbers)
                 try:
-                    yield _message(number, at, object_of(text))
+                    message = _message(number, at, object_of(text))
                 except DamagedError as error:
                     yield LeftOut(f"document {key}", str(error))
+                    continue
+                if message.id in known:  # a copy of a document
+                    message = msgspec.structs.replace(message, id=f"imported:{number}")
+                known.add(message.id)
+                yield message
 
 
 def _message(number: int, at: float, document: dict[str, Any]) -> FoundMessage:
     data = object_of(document.get("data"))
     extra = data.get("additional_kwargs")
     role = role_of(document.get("type"))
-    parts = [*_parts(data.get("content")), *openai_tool_calls(extra)]
+    parts = _parts(data.get("content"))
+    parts += [*openai_tool_calls(extra, parts)]
     if role == "tool":
         result = tool_result(data.get("tool_call_id"), content_of(parts))
         parts = [{**result, "is_error": True} if data.get("status") == "error" else result]

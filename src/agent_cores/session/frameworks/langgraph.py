@@ -235,7 +235,7 @@ async def _read_writes(
     rows = walk(database, table, ["task_id", "idx"], chosen, where=where, size=20)
     found: list[Write] = []
     async for task_id, place, channel, kind, data, *path in rows:
-        if not isinstance(data, bytes | None) or not isinstance(kind, str):
+        if not isinstance(data, bytes | None) or {type(kind), type(channel)} != {str}:
             raise DamagedError("cannot be read")
         typed = kind, data or b""
         found.append(Write(task_id, path[0] if path else "", place, channel, typed))

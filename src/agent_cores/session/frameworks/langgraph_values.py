@@ -58,8 +58,8 @@ def checkpoint_of_json(value: object) -> Checkpoint:
     """Take a checkpoint apart that PostgreSQL holds as JSON, with simple values in it."""
     fields = object_of(value)
     values, versions = fields.pop("channel_values", None), fields.get("channel_versions")
-    if not isinstance(versions, dict):
-        raise DamagedError("has no versions of channels")
+    if not isinstance(versions, dict) or not isinstance(values, dict | None):
+        raise DamagedError("has no versions or no values of channels")
     found = {channel: typed_of_json(each) for channel, each in (values or {}).items()}
     return Checkpoint(typed_of_json(fields), _texts(versions), found, time_of(fields.get("ts")))
 

@@ -17,6 +17,7 @@ from agent_cores.session.frameworks.databases import (
     Database,
     is_sqlite,
     open_database,
+    quoted,
     sqlite_path,
     walk,
 )
@@ -72,7 +73,7 @@ class TableReader:
         """Return how many chats there are."""
         count = 0
         for table in self._tables:
-            sql = f'SELECT COUNT(DISTINCT "key") FROM "{table}"'  # noqa: S608 - of the schema
+            sql = f'SELECT COUNT(DISTINCT "key") FROM {quoted(table)}'  # noqa: S608 - of the schema
             [(found,)] = await self._database.rows(sql)
             count += found
         return count
@@ -129,7 +130,8 @@ def _message(number: int, data: object, at: Any, status: str) -> FoundMessage | 
     blocks, extra = said.get("blocks"), said.get("additional_kwargs") or {}
     if not isinstance(blocks, list):  # before 0.12
         blocks = [{"block_type": "text", "text": said.get("content")}]
-    parts = [*map(_part, blocks), *openai_tool_calls(extra)]
+    parts = [*map(_part, blocks)]
+    parts += [*openai_tool_calls(extra, parts)]
     if role_of(said.get("role")) == "tool" and isinstance(extra, dict):
         parts = [tool_result(extra.get("tool_call_id"), content_of(parts))]
     metadata = {"original": said} if extra else {}

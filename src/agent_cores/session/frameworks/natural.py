@@ -51,13 +51,15 @@ def tool_result(call_id: object, content: object) -> Part:
     return {"type": "tool_result", "tool_use_id": call_id, "content": content}
 
 
-def openai_tool_calls(extra: object) -> Iterator[Part]:
-    """Yield the calls that additional arguments of a message hold in OpenAI's form."""
+def openai_tool_calls(extra: object, parts: list[Part]) -> Iterator[Part]:
+    """Yield the calls that additional arguments hold in OpenAI's form and the parts do not."""
     calls = extra.get("tool_calls") if isinstance(extra, dict) else None
     for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
-            yield tool_use(call.get("id"), function.get("name"), function.get("arguments"))
+            used = tool_use(call.get("id"), function.get("name"), function.get("arguments"))
+            if used not in parts:
+                yield used
 
 
 def content_of(parts: list[Part]) -> str | list[Part]:

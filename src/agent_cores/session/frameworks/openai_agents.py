@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.adapters.openai_agents_items import role_of
 from agent_cores.session.errors import StoreFormatError
-from agent_cores.session.frameworks.databases import Database, open_database, walk
+from agent_cores.session.frameworks.databases import (
+    Database,
+    is_sqlite,
+    open_database,
+    quoted,
+    walk,
+)
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut
 from agent_cores.session.frameworks.values import DamagedError, object_of, time_of
 
@@ -33,22 +39,24 @@ async def open_reader(given: Given) -> AsyncIterator[OpenAIAgentsReader]:
         tables = sorted(name for name, held in columns.items() if held >= _COLUMNS)
         if not tables:
             raise StoreFormatError("the source has no table of the Agents SDK's items")
-        yield OpenAIAgentsReader(database, tables, given.owner)
+        order = ["id"] if is_sqlite(given.source) else ["created_at", "id"]
+        yield OpenAIAgentsReader(database, tables, given.owner, order)
 
 
 class OpenAIAgentsReader:
-    """Reads the items of each session in the order of their rows."""
+    """Reads the items of each session in the order that the SDK has."""
 
-    def __init__(self, database: Database, tables: list[str], owner: str) -> None:
+    def __init__(self, database: Database, tables: list[str], owner: str, order: list[str]) -> None:
         self._database = database
         self._tables = tables
         self._owner = owner
+        self._order = order
 
     async def total(self) -> int:
         """Return how many sessions have items."""
         count = 0
         for table in self._tables:
-            sql = f'SELECT COUNT(DISTINCT session_id) FROM "{table}"'  # noqa: S608 - of the schema
+            sql = f"SELECT COUNT(DISTINCT session_id) FROM {quoted(table)}"  # noqa: S608 - of the schema
             [(found,)] = await self._database.rows(sql)
             count += found
         return count
@@ -65,9 +73,10 @@ class OpenAIAgentsReader:
                 )
 
     async def _messages(self, table: str, name: str) -> AsyncIterator[FoundMessage | LeftOut]:
-        columns = "message_data", "created_at"
-        rows = walk(self._database, table, ["id"], columns, where={"session_id": name})
-        async for number, data, created_at in rows:
+        columns = "id", "message_data", "created_at"
+        rows = walk(self._database, table, self._order, columns, where={"session_id": name})
+        async for row in rows:
+            number, data, created_at = row[-len(columns) :]
             try:
                 item = object_of(data)
             except DamagedError as error:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _AGENTS = "session_*/agents/agent_*"
 _SNAPSHOTS = "**/session/*/scopes/agent/*/snapshots/snapshot_latest.json"
-_MESSAGE = re.compile(r"message_(\d+)\.json")
+_MESSAGE = re.compile(r"message_(0|[1-9][0-9]*)\.json")
 
 
 @asynccontextmanager

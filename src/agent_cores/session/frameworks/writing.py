@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from agent_cores.session.codec import encode_body, encode_value
-from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.errors import ConflictError, InvalidInputError
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, LeftOut
 from agent_cores.session.models.limits import DEFAULT_LIMITS, MIB
 from agent_cores.session.models.message import StoredMessage
@@ -56,7 +56,8 @@ class Reasons(msgspec.Struct):
         """Add something."""
         self.count += 1
         if len(self.names) < _NAMED:
-            self.names.append(f"{left_out.where}: {left_out.why}")
+            name = f"{left_out.where}: {left_out.why}"
+            self.names.append(name.encode(errors="backslashreplace").decode())
 
 
 class ImportTally(Tally):
@@ -71,10 +72,12 @@ class ImportTally(Tally):
 
 
 class _Measured(NamedTuple):
-    """A session with its first part, and what is known of all of it."""
+    """A session: its first part, the digest of all its messages, whether it may replace one."""
 
     found: FoundSession
     part: Part
+    digest: bytes
+    replace: bool
 
 
 class SessionWriter:
@@ -85,6 +88,7 @@ class SessionWriter:
         self._store = store
         self._namespace = namespace
         self._replace = replace
+        self._met: set[int] = set()
         self._now = utc_now()
         self._waiting: list[_Measured] = []
         self._size = 0
@@ -95,13 +99,16 @@ class SessionWriter:
             self.tally.left_out.note(found)
             return
         try:
-            part = await self._measured(found)
+            measured = await self._measured(found)
         except InvalidInputError as error:
             self.tally.left_out.note(LeftOut(f"session {found.session_id}", str(error)))
             return
-        if part is None:
+        if measured is None:
             return
-        self._waiting.append(_Measured(found, part))
+        if self._replace and not measured.replace:
+            await self.flush()  # the first of that id
+        part = measured.part
+        self._waiting.append(measured)
         self._size += part.size
         if not part.is_last or len(self._waiting) >= _TOGETHER or self._size >= _TOGETHER_BYTES:
             await self.flush()
@@ -109,7 +116,11 @@ class SessionWriter:
     async def flush(self) -> None:
         """Write the sessions that wait."""
         waiting, self._waiting, self._size = self._waiting, [], 0
-        await asyncio.gather(*map(self._place, waiting))
+        # All end, whatever becomes of one.
+        ended = await asyncio.gather(*map(self._place, waiting), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
 
     async def _place(self, measured: _Measured) -> None:
         header = measured.part.header
@@ -120,10 +131,13 @@ class SessionWriter:
             return
         try:
             placed = await place(
-                self._store, measured.part, self._later(measured), replace=self._replace
+                self._store, measured.part, self._later(measured), replace=measured.replace
             )
         except ChangedWhileReadError:
             self.tally.changing.add(*name)
+            return
+        except ConflictError as error:  # as when the source has a message id twice
+            self.tally.left_out.note(LeftOut(f"session {header.session_id}", str(error)))
             return
         if placed is Placed.DIFFERENT:
             self.tally.different.add(*name)
@@ -131,7 +145,7 @@ class SessionWriter:
         self.tally.sessions += 1
         self.tally.messages += header.message_count
 
-    async def _measured(self, found: FoundSession) -> Part | None:
+    async def _measured(self, found: FoundSession) -> _Measured | None:
         """Read a session to its end, and return its first part, with the header of all of it.
 
         ``None`` for one of which nothing can be read.
@@ -149,6 +163,7 @@ class SessionWriter:
                 size += len(message.body)
         if not count and self.tally.left_out.count > known_damage:
             return None
+        messages_digest = digest.digest()
         context = {
             key: encode_value(to_json(value, "context", depth=_DEPTH, at_most=_MOST_BYTES))
             for key, value in found.context.items()
@@ -172,16 +187,25 @@ class SessionWriter:
             last_seq=count,
             message_count=count,
         )
-        return Part(
+        part = Part(
             header=header, context=context, messages=tuple(first), is_last=len(first) == count
         )
+        return _Measured(found, part, messages_digest, self._may_replace(found.session_id))
+
+    def _may_replace(self, session_id: str) -> bool:
+        """Whether a stored session gives way; not to the second of an id that the source has."""
+        if not self._replace or hash(session_id) in self._met:
+            return False
+        self._met.add(hash(session_id))
+        return True
 
     async def _later(self, measured: _Measured) -> AsyncIterator[Part]:
         """Yield the other parts of a long session, which is read again."""
         header, done = measured.part.header, len(measured.part.messages)
         messages: list[StoredMessage] = []
         size = 0
-        async with aclosing(self._messages(measured.found, hashlib.sha256(), None)) as found:
+        digest = hashlib.sha256()
+        async with aclosing(self._messages(measured.found, digest, None)) as found:
             async for message in found:
                 if done < message.seq <= header.last_seq:
                     messages.append(message)
@@ -191,8 +215,8 @@ class SessionWriter:
                     messages, size = [], 0
                 if message.seq == header.last_seq:
                     break
-            else:
-                raise ChangedWhileReadError("the source has lost messages while it was read")
+        if digest.digest() != measured.digest:
+            raise ChangedWhileReadError("the source was changed while it was read")
         yield _part(header, messages)
 
     async def _messages(
