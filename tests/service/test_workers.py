@@ -97,6 +97,20 @@ def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
     assert sum(line.startswith("Finished server process") for line in lines) == 2
 
 
+@pytest.mark.usefixtures("key")
+def test_a_stop_does_not_wait_for_the_end_of_a_replacement(tmp_path: Path) -> None:
+    drains = {"SESSION_SERVICE_DRAIN_SECONDS": "3"}
+    with serving(tmp_path, "--workers", "2", first_run=False, **drains) as (process, _, _printed):
+        until(lambda: started(tmp_path) == 2)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "Terminated child process" in (tmp_path / "log").read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+    assert started(tmp_path) == 3, "the second worker is not replaced any more"
+    lines = [line["message"] for line in logged(tmp_path)]
+    assert sum(line.startswith("Finished server process") for line in lines) == 3
+
+
 class Ended:
     """A worker that has ended."""
 
