@@ -7,14 +7,17 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import re
 import sqlite3
 import stat
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import psutil
 import pytest
 
 from agent_cores.session import SessionManager, SessionSettings
@@ -29,6 +32,7 @@ from agent_cores.session.moving.walking import Share
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from tests.moving.sessions import NOW, everything, long_session
 from tests.servers.redis import empty_store, shared_valkey
+from tests.service.processes import SECONDS
 
 OPERATOR = ("--as-operator", "ops")
 
@@ -165,6 +169,42 @@ async def test_processes_divide_a_copy_and_report_as_one(run: Run, url: str) -> 
     assert found["equal"]
     assert (found["copied"]["sessions"], found["copied"]["messages"]) == (2, 2)
     assert found["compared"]["sessions"] == 2
+
+
+def _ends(*_: object) -> None:
+    os._exit(1)
+
+
+def test_a_process_that_is_killed_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(copying, "_in_process", _ends)
+    with pytest.raises(SystemExit):
+        copying._divided(copying._Job("a", "b", None, replace=False), 2, 0)
+    assert "was killed" in capsys.readouterr().err
+
+
+def test_no_process_of_a_copy_outlives_the_first(tmp_path: Path) -> None:
+    program = tmp_path / "first.py"
+    program.write_text(
+        """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from agent_cores.session.cli.copying import _share_counts
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, get_context("spawn"), _share_counts, (None,)) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        time.sleep(600)
+"""
+    )
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        other = psutil.Process(int(first.stdout.readline()))
+        first.kill()
+    gone, _ = psutil.wait_procs([other], SECONDS)
+    assert gone == [other]
 
 
 def test_an_error_in_another_process_comes_back_as_status_and_text(tmp_path: Path) -> None:

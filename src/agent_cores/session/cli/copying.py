@@ -6,8 +6,10 @@ import asyncio
 import gc
 import os
 import re
+import threading
 from concurrent.futures import ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_context, parent_process
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -182,13 +184,15 @@ def _divided(job: _Job, processes: int, total: int) -> Done:
             _, pending = wait(pending, timeout=_LOOK_SECONDS)
             if progress is not None:
                 progress(sum(counts[:]))
-        outcomes = [future.result() for future in futures]
+        try:
+            outcomes = [future.result() for future in futures]
+        except BrokenProcessPool:
+            fail("a process of the copy was killed, perhaps for lack of memory; run it again")
     done: list[Done] = []
     for outcome in outcomes:
         if isinstance(outcome, _Failure):
             fail(outcome.text, outcome.status)
-        else:
-            done.append(outcome)
+        done.append(outcome)
     return Done(
         merged(one.tally for one in done),
         merged_comparison(one.compared for one in done),
@@ -204,6 +208,15 @@ _counts: Any = None
 def _share_counts(counts: Any) -> None:  # noqa: ANN401 - multiprocessing's
     global _counts  # noqa: PLW0603 - the way into a process of a pool
     _counts = counts
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """End this process if the one that started it was killed: nothing else would end it."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _in_process(job: _Job, share: Share) -> Done | _Failure:
