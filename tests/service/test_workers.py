@@ -219,6 +219,32 @@ def test_a_worker_that_failed_makes_the_status_1(supervisor: Supervisor) -> None
     assert supervisor.status == 1
 
 
+class Hanging(Ended):
+    """A worker that serves, and does not stop until it is killed."""
+
+    exitcode = None  # type: ignore[assignment]
+
+    def wait_until_ready(self, *_: object) -> bool:
+        return True
+
+
+def test_a_worker_that_hangs_is_killed_when_it_is_replaced_or_removed(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Worker", Hanging)
+    supervisor._stop_seconds = 0  # noqa: SLF001
+    supervisor.init_processes()
+    supervisor.handle_ttin()
+    before = list(supervisor.processes)
+    supervisor.restart_all()
+    last = supervisor.processes[-1]
+    supervisor.handle_ttou()
+    supervisor.handle_ttou()
+    assert [worker.exitcode for worker in (*before, last)] == [-9, -9, -9]
+    assert len(supervisor.processes) == 1
+    assert supervisor.processes[0].exitcode is None
+
+
 def test_a_port_that_there_is_not_is_refused(tmp_path: Path) -> None:
     refused = run(tmp_path, "serve", "--port", "99999")
     assert refused.returncode == 2

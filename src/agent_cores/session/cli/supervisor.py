@@ -230,16 +230,20 @@ class Supervisor(Multiprocess):
                 self._let_go(after)
                 return
             self.processes[index] = after
-            if self._restart_at.pop(index, None) is not None:
-                continue
-            before.terminate()
-            until = time.monotonic() + self._stop_seconds
-            while before.process.exitcode is None and time.monotonic() < until:
-                if self._stop.is_set():
-                    self._leaving.append(before)
-                    return
-                before.process.join(_POLL_SECONDS)
-            self._join(before, until)
+            if self._restart_at.pop(index, None) is None and not self._retired(before):
+                return
+
+    def _retired(self, worker: Process) -> bool:
+        """End a worker; return false, and leave it to ``join_all``, if all are to stop."""
+        worker.terminate()
+        until = time.monotonic() + self._stop_seconds
+        while worker.process.exitcode is None and time.monotonic() < until:
+            if self._stop.is_set():
+                self._leaving.append(worker)
+                return False
+            worker.process.join(_POLL_SECONDS)
+        self._join(worker, until)
+        return True
 
     def _let_go(self, worker: Worker) -> None:
         """End a new worker that does not serve in time, or that is told to stop before."""
@@ -257,9 +261,12 @@ class Supervisor(Multiprocess):
         self.processes.append(self._started(len(self.processes)))
 
     def handle_ttou(self) -> None:
-        """Remove a worker."""
-        self._restart_at.pop(len(self.processes) - 1, None)
-        super().handle_ttou()
+        """Remove a worker, but not the last one."""
+        if self.processes_num > 1:
+            self.processes_num -= 1
+            worker = self.processes.pop()
+            if self._restart_at.pop(len(self.processes), None) is None:
+                self._retired(worker)
 
 
 def stop_with_the_supervisor(settings: ServiceSettings) -> None:
