@@ -29,6 +29,7 @@ from agent_cores.session.cli.status import Status
 from agent_cores.session.models import Message
 from agent_cores.session.moving.tally import Tally, merged
 from agent_cores.session.moving.walking import Share
+from agent_cores.session.storage.sql.server_provider import SqlProvider
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from tests.moving.sessions import NOW, everything, long_session
 from tests.servers.redis import empty_store, shared_valkey
@@ -171,6 +172,15 @@ async def test_processes_divide_a_copy_and_report_as_one(run: Run, url: str) -> 
     assert found["compared"]["sessions"] == 2
 
 
+@pytest.mark.parametrize(("processes", "size"), [(1, 10), (16, 4), (64, 2)])
+def test_the_processes_of_a_copy_share_what_a_server_allows(processes: int, size: int) -> None:
+    job = copying._Job("postgres://here/a", "mysql://here/a", None, replace=False)
+    source, target = copying._stores(job, Share(1, processes))
+    assert isinstance(source, SqlProvider)
+    assert isinstance(target, SqlProvider)
+    assert (source.database.pool_size, target.database.pool_size) == (size, size)
+
+
 def _ends(*_: object) -> None:
     os._exit(1)
 
@@ -235,6 +245,7 @@ async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path:
         (("import", "e", "--storage", url, "--user", "ann"), "only an operator can import"),
         (("import", "e", "--storage", url, *OPERATOR), "is not an export of agent-sessions"),
         (("copy", "--from", url, "--to", url), "are the same store"),
+        (("copy", "--from", url, "--to", "sqlite:///o.db", "--namespace", ""), "namespace"),
         (("copy", "--from", url, "--to", "memory://"), "forgets with its process"),
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--processes", "0"), "processes"),
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--part", "3/2"), "is like 1/2 or 2/2"),
