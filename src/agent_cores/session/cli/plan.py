@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
-from agent_cores.session.cli.figures import FIGURES, Micros
+from agent_cores.session.cli.figures import FIGURES
 from agent_cores.session.cli.opening import Json  # noqa: TC001 - cyclopts reads it
 from agent_cores.session.cli.output import say, say_json
 from agent_cores.session.cli.planning import (
@@ -35,7 +35,7 @@ class Measured(msgspec.Struct):
     """What ``bench --json`` prints, as far as it is used here."""
 
     store: str
-    library_micros: Micros | None
+    library_micros: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1e9)]] | None
 
 
 def plan(
