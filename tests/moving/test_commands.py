@@ -7,14 +7,17 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import re
 import sqlite3
 import stat
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import psutil
 import pytest
 
 from agent_cores.session import SessionManager, SessionSettings
@@ -26,9 +29,11 @@ from agent_cores.session.cli.status import Status
 from agent_cores.session.models import Message
 from agent_cores.session.moving.tally import Tally, merged
 from agent_cores.session.moving.walking import Share
+from agent_cores.session.storage.sql.server_provider import SqlProvider
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from tests.moving.sessions import NOW, everything, long_session
 from tests.servers.redis import empty_store, shared_valkey
+from tests.service.processes import SECONDS
 
 OPERATOR = ("--as-operator", "ops")
 
@@ -167,6 +172,51 @@ async def test_processes_divide_a_copy_and_report_as_one(run: Run, url: str) -> 
     assert found["compared"]["sessions"] == 2
 
 
+@pytest.mark.parametrize(("processes", "size"), [(1, 10), (16, 4), (64, 2)])
+def test_the_processes_of_a_copy_share_what_a_server_allows(processes: int, size: int) -> None:
+    job = copying._Job("postgres://here/a", "mysql://here/a", None, replace=False)
+    source, target = copying._stores(job, Share(1, processes))
+    assert isinstance(source, SqlProvider)
+    assert isinstance(target, SqlProvider)
+    assert (source.database.pool_size, target.database.pool_size) == (size, size)
+
+
+def _ends(*_: object) -> None:
+    os._exit(1)
+
+
+def test_a_process_that_is_killed_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(copying, "_in_process", _ends)
+    with pytest.raises(SystemExit):
+        copying._divided(copying._Job("a", "b", None, replace=False), 2, 0)
+    assert "was killed" in capsys.readouterr().err
+
+
+def test_no_process_of_a_copy_outlives_the_first(tmp_path: Path) -> None:
+    program = tmp_path / "first.py"
+    program.write_text(
+        """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from agent_cores.session.cli.copying import _share_counts
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, get_context("spawn"), _share_counts, (None,)) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        time.sleep(600)
+"""
+    )
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        other = psutil.Process(int(first.stdout.readline()))
+        first.kill()
+    gone, _ = psutil.wait_procs([other], SECONDS)
+    assert gone == [other]
+
+
 def test_an_error_in_another_process_comes_back_as_status_and_text(tmp_path: Path) -> None:
     job = copying._Job(f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}", None, replace=False)
     failure = copying._in_process(job, Share(1, 2))
@@ -195,6 +245,7 @@ async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path:
         (("import", "e", "--storage", url, "--user", "ann"), "only an operator can import"),
         (("import", "e", "--storage", url, *OPERATOR), "is not an export of agent-sessions"),
         (("copy", "--from", url, "--to", url), "are the same store"),
+        (("copy", "--from", url, "--to", "sqlite:///o.db", "--namespace", ""), "namespace"),
         (("copy", "--from", url, "--to", "memory://"), "forgets with its process"),
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--processes", "0"), "processes"),
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--part", "3/2"), "is like 1/2 or 2/2"),

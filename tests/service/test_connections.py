@@ -425,6 +425,15 @@ async def test_a_server_that_stops_waits_for_the_request_at_work_and_for_no_othe
             writer.close()
 
 
+async def test_a_connection_accepted_as_the_server_stops_may_send_one_request() -> None:
+    async with served(Recorder()) as server:
+        server.acceptor.is_stopping = True
+        answer = await server.said(request())
+        assert statuses(answer) == [200]
+        assert b"connection: close" in answer
+        assert await server.said() == b""
+
+
 async def test_what_waits_on_all_connections_together_is_bounded() -> None:
     app = Gate()
     most = 1_000_000

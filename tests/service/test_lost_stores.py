@@ -14,6 +14,7 @@ import pytest
 
 from agent_cores.session.errors import QuotaExceededError
 from agent_cores.session.models.times import utc_now
+from agent_cores.session.service import readiness
 from agent_cores.session.service.readiness import Readiness
 from agent_cores.session.storage.base import StorageProvider
 from agent_cores.session.storage.mysql.provider import MysqlProvider
@@ -51,6 +52,12 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sessions.db"
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a check take long, for stores that respond at once but for a busy machine."""
+    monkeypatch.setattr(readiness, "ANSWER_SECONDS", 30.0)
+
+
 def no_store(path: Path) -> Path:
     empty = path.with_name("empty.db")
     empty.touch()
@@ -62,6 +69,7 @@ async def new_store(path: Path) -> None:
         pass
 
 
+@pytest.mark.usefixtures("patient")
 async def test_an_sqlite_file_is_ready_if_a_backup_takes_its_place_and_not_if_another_store_does(
     path: Path, tmp_path: Path
 ) -> None:
@@ -74,6 +82,7 @@ async def test_an_sqlite_file_is_ready_if_a_backup_takes_its_place_and_not_if_an
             assert await ask() == expected
 
 
+@pytest.mark.usefixtures("patient")
 async def test_an_sqlite_file_that_no_write_reaches_is_unwritable(path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     async with asking(SQLiteProvider(path)) as ask:
@@ -119,6 +128,7 @@ async def fill(provider: StorageProvider) -> None:
         await provider.apply(change)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_postgres_is_full_without_its_tables_unusable_and_with_new_ones_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -143,6 +153,7 @@ async def test_postgres_is_full_without_its_tables_unusable_and_with_new_ones_re
             assert await ask() == "replaced"
 
 
+@pytest.mark.usefixtures("patient")
 async def test_mariadb_is_full_without_its_tables_unusable_and_with_new_ones_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,13 @@ def test_it_ends_well_with_all_that_it_had_to_say_and_write(tmp_path: Path) -> N
 
 def test_it_is_not_ready_first(tmp_path: Path) -> None:
     with serving(tmp_path, SESSION_SERVICE_DRAIN_SECONDS="1.5") as (process, address, _):
-        assert get(f"{address}/readyz")[0] == 200
+        kept = HTTPConnection(address.removeprefix("http://"), timeout=SECONDS)
+        assert header_of(kept, "/readyz", "connection") is None
         process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + 1
         while get(f"{address}/readyz")[0] == 200:
             assert time.monotonic() < deadline
-        assert get(f"{address}/healthz")[0] == 200
+        assert header_of(kept, "/healthz", "connection") == "close"
         assert process.wait(SECONDS) == 0
     with pytest.raises(OSError):  # noqa: PT011 - whatever the system says
         get(f"{address}/healthz")
@@ -93,6 +95,14 @@ def begun(address: str, key: str, path: str, length: int) -> Iterator[socket.soc
         connection.sendall(head.encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 100")
         yield connection
+
+
+def header_of(connection: HTTPConnection, path: str, name: str) -> str | None:
+    connection.request("GET", path)
+    with connection.getresponse() as response:
+        assert response.status == 200
+        response.read()
+        return response.getheader(name)
 
 
 def all_of(connection: socket.socket) -> bytes:

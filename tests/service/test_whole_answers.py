@@ -13,7 +13,7 @@ from agent_cores.session.service.responses import Response, offered, send_respon
 from tests.service.http1 import request, served
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 pytestmark = pytest.mark.anyio
 LARGE = 1_000_000
@@ -75,6 +75,19 @@ async def test_an_answer_is_the_same_by_either_way(pieces: list[bytes]) -> None:
     assert sorted(answer.split(b"\r\n")) == sorted(expected.split(b"\r\n"))
     assert answer.startswith((b"HTTP/1.1 20", b"HTTP/1.1 100"))
     assert not any(plain.whole)
+
+
+@pytest.mark.parametrize(("version", "said"), [("1.1", 1), ("2", 0)])
+async def test_another_server_is_told_to_close_where_the_protocol_can_say_so(
+    version: str, said: int
+) -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await send_response(Response(200), b"id", {"http_version": version}, send, closes=True)
+    assert sent[0]["headers"].count((b"connection", b"close")) == said
 
 
 async def test_bodies_are_had_whole_if_they_came_with_the_head() -> None:

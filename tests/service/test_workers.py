@@ -97,6 +97,20 @@ def test_workers_do_not_outlive_their_supervisor(tmp_path: Path) -> None:
     assert sum(line.startswith("Finished server process") for line in lines) == 2
 
 
+@pytest.mark.usefixtures("key")
+def test_a_stop_does_not_wait_for_the_end_of_a_replacement(tmp_path: Path) -> None:
+    drains = {"SESSION_SERVICE_DRAIN_SECONDS": "3"}
+    with serving(tmp_path, "--workers", "2", first_run=False, **drains) as (process, _, _printed):
+        until(lambda: started(tmp_path) == 2)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "Terminated child process" in (tmp_path / "log").read_text())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+    assert started(tmp_path) == 3, "the second worker is not replaced any more"
+    lines = [line["message"] for line in logged(tmp_path)]
+    assert sum(line.startswith("Finished server process") for line in lines) == 3
+
+
 class Ended:
     """A worker that has ended."""
 
@@ -203,6 +217,32 @@ def test_a_worker_that_failed_makes_the_status_1(supervisor: Supervisor) -> None
     supervisor.terminate_all()
     supervisor.join_all()
     assert supervisor.status == 1
+
+
+class Hanging(Ended):
+    """A worker that serves, and does not stop until it is killed."""
+
+    exitcode = None  # type: ignore[assignment]
+
+    def wait_until_ready(self, *_: object) -> bool:
+        return True
+
+
+def test_a_worker_that_hangs_is_killed_when_it_is_replaced_or_removed(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Worker", Hanging)
+    supervisor._stop_seconds = 0  # noqa: SLF001
+    supervisor.init_processes()
+    supervisor.handle_ttin()
+    before = list(supervisor.processes)
+    supervisor.restart_all()
+    last = supervisor.processes[-1]
+    supervisor.handle_ttou()
+    supervisor.handle_ttou()
+    assert [worker.exitcode for worker in (*before, last)] == [-9, -9, -9]
+    assert len(supervisor.processes) == 1
+    assert supervisor.processes[0].exitcode is None
 
 
 def test_a_port_that_there_is_not_is_refused(tmp_path: Path) -> None:

@@ -155,9 +155,12 @@ async def _rate(
     latencies: list[float] = []
 
     async def caller(until: float) -> None:
-        while (started := perf_counter()) < until:
+        ended = 0.0
+        while ended < until:
+            started = perf_counter()
             await call()
-            latencies.append(perf_counter() - started)
+            ended = perf_counter()
+            latencies.append(ended - started)
 
     async def load(length: float) -> None:
         until = perf_counter() + length

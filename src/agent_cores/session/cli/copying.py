@@ -6,11 +6,14 @@ import asyncio
 import gc
 import os
 import re
+import threading
 from concurrent.futures import ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_context, parent_process
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+import msgspec
 from cyclopts import Parameter
 
 from agent_cores.session.cli.moving import Flag, finish, name_them, report
@@ -19,7 +22,7 @@ from agent_cores.session.cli.output import fail, progress_bar, say, say_json
 from agent_cores.session.cli.status import Status, status_of
 from agent_cores.session.cli.upkeep import confirm
 from agent_cores.session.errors import ConfigurationError, InvalidInputError, SessionError
-from agent_cores.session.inputs import whole_number
+from agent_cores.session.inputs import checked_namespace, whole_number
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.moving.copying import (
     Comparison,
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 FEW = 2_000
 """Up to so many sessions one process is done before another has started."""
 _MOST_PROCESSES = 64
+_MOST_CONNECTIONS = 64
+"""To each store, of all processes together, if that is two for each: servers often allow 100."""
 _COLLECTIONS = 50_000, 10, 10
 """Thresholds of the garbage collector: the usual ones cost an eighth of the time of a copy."""
 _LOOK_SECONDS = 0.2
@@ -108,6 +113,8 @@ def copy(
     """
     if source == target:
         raise ConfigurationError("--from and --to are the same store")
+    if namespace is not None:
+        checked_namespace(namespace)
     if replace:
         confirm("Replace the sessions that the target holds in another state?", yes=yes)
     job = _Job(source, target, namespace, replace)
@@ -150,7 +157,7 @@ def _cores() -> int:
 
 async def _prepared(job: _Job) -> int:
     """Open both stores, which prepares the target's tables; return how many sessions there are."""
-    held, copied = _stores(job)
+    held, copied = _stores(job, EVERYTHING)
     await held.initialize()
     try:
         await copied.initialize()
@@ -182,13 +189,15 @@ def _divided(job: _Job, processes: int, total: int) -> Done:
             _, pending = wait(pending, timeout=_LOOK_SECONDS)
             if progress is not None:
                 progress(sum(counts[:]))
-        outcomes = [future.result() for future in futures]
+        try:
+            outcomes = [future.result() for future in futures]
+        except BrokenProcessPool:
+            fail("a process of the copy was killed, perhaps for lack of memory; run it again")
     done: list[Done] = []
     for outcome in outcomes:
         if isinstance(outcome, _Failure):
             fail(outcome.text, outcome.status)
-        else:
-            done.append(outcome)
+        done.append(outcome)
     return Done(
         merged(one.tally for one in done),
         merged_comparison(one.compared for one in done),
@@ -204,6 +213,15 @@ _counts: Any = None
 def _share_counts(counts: Any) -> None:  # noqa: ANN401 - multiprocessing's
     global _counts  # noqa: PLW0603 - the way into a process of a pool
     _counts = counts
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """End this process if the one that started it was killed: nothing else would end it."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _in_process(job: _Job, share: Share) -> Done | _Failure:
@@ -243,7 +261,7 @@ def _run(job: _Job, share: Share, progress: _Progress) -> Done:
 
 
 async def _copy(job: _Job, share: Share, progress: _Progress) -> Done:
-    held, copied = _stores(job)
+    held, copied = _stores(job, share)
     await held.initialize()
     try:
         await copied.initialize()
@@ -272,8 +290,10 @@ async def _copy(job: _Job, share: Share, progress: _Progress) -> Done:
         await held.shutdown()
 
 
-def _stores(job: _Job) -> list[StorageProvider]:
+def _stores(job: _Job, share: Share) -> list[StorageProvider]:
     settings = SessionSettings.load(cleanup_interval=0)
+    size = min(settings.pool_size, max(_MOST_CONNECTIONS // share.of, 2))
+    settings = msgspec.structs.replace(settings, pool_size=size)
     stores = [StorageFactory.create(url, settings=settings) for url in (job.source, job.target)]
     for store in stores:
         if not store.capabilities.durable:

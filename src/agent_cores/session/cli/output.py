@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import msgspec
 from rich.cells import cell_len
@@ -48,7 +48,7 @@ def note(text: str) -> None:
     sys.stderr.write(shown(text) + "\n")
 
 
-def fail(text: str, status: Status = Status.FAILED) -> None:
+def fail(text: str, status: Status = Status.FAILED) -> NoReturn:
     """Print one line that says what went wrong, and exit."""
     note(f"agent-sessions: {text}")
     sys.exit(status)

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
-from agent_cores.session.cli.figures import FIGURES, Micros
+from agent_cores.session.cli.figures import FIGURES
 from agent_cores.session.cli.opening import Json  # noqa: TC001 - cyclopts reads it
 from agent_cores.session.cli.output import say, say_json
-from agent_cores.session.cli.planning import GIGABYTE, Load, Node, plan_for
+from agent_cores.session.cli.planning import (
+    GIGABYTE,
+    MEGABYTE,
+    WORKER_MB,
+    Load,
+    Node,
+    plan_for,
+)
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.inputs import whole_number
 
@@ -21,13 +28,14 @@ if TYPE_CHECKING:
 Store = Literal["sqlite", "redis", "postgres", "mysql"]
 Several = Annotated[list[Store] | None, Parameter(negative=(), consume_multiple=True)]
 _MOST = 10**12
+_LEAST_MEMORY = WORKER_MB * MEGABYTE / GIGABYTE
 
 
 class Measured(msgspec.Struct):
     """What ``bench --json`` prints, as far as it is used here."""
 
     store: str
-    library_micros: Micros | None
+    library_micros: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1e9)]] | None
 
 
 def plan(
@@ -73,8 +81,8 @@ def plan(
         Print one line of JSON.
     """
     load = _load(sessions, messages, message_bytes, requests, (appends, reads))
-    if not node_memory > 0:
-        raise InvalidInputError("node_memory", "more than 0")
+    if not _LEAST_MEMORY <= node_memory <= _MOST:
+        raise InvalidInputError("node_memory", f"is at least {_LEAST_MEMORY:g} GB, for a worker")
     node = Node(whole_number(node_cores, "node_cores", 1, _MOST), int(node_memory * GIGABYTE))
     known = dict(FIGURES) if figures is None else _with(_read(figures))
     plans = [plan_for(name, load, node, known[name]) for name in store or known]
@@ -106,7 +114,7 @@ def _load(
         message_bytes=whole_number(message_bytes, "message_bytes", 0, _MOST),
         append=round(requests * appends, 1),
         read=round(requests * reads, 1),
-        list=round(requests * (1 - appends - reads), 1),
+        list=max(0.0, round(requests * (1 - appends - reads), 1)),
     )
 
 

@@ -85,9 +85,8 @@ def plan_for(store: str, load: Load, node: Node, figures: StoreFigures) -> Plan:
     if store == "sqlite":
         _on_one_machine(plan, node)
         return plan
-    memory = workers * WORKER_MB * MEGABYTE
-    nodes = max(ceil(workers / node.cores), ceil(memory / node.memory))
-    plan.service_nodes = max(nodes, 2)
+    on_a_node = min(node.cores, node.memory // (WORKER_MB * MEGABYTE))
+    plan.service_nodes = max(ceil(workers / on_a_node), 2)
     plan.service_workers = max(workers, plan.service_nodes)
     lines.append(
         f"service: {plan.service_workers} workers of {WORKER_MB} MB on {plan.service_nodes} nodes"

@@ -60,6 +60,12 @@ class Server(uvicorn.Server):
         if self._announcement is not None and not self.should_exit and sockets:
             self._announcement.tell(*sockets[0].getsockname()[:2])
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop to listen, and close the connections once their requests are answered."""
+        if self._acceptor is not None:
+            self._acceptor.is_stopping = True
+        await super().shutdown(sockets)
+
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until stopped, and flush the log before the repeated signal ends a worker."""
         try:

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from multiprocessing import connection, parent_process
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
@@ -34,7 +34,26 @@ _START_SECONDS = 60.0
 """How long a worker may import and prepare before it responds to its first health check."""
 _SPARE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
-_STOPPED_BY = {0, -signal.SIGTERM, -signal.SIGINT}
+_STOPS = {signal.SIGTERM, signal.SIGINT}
+_STOPPED_BY = {0, *(-number for number in _STOPS)}
+
+
+class _Stop(Protocol):
+    """What tells to stop, such as an event."""
+
+    def is_set(self) -> bool:
+        """Whether it does."""
+
+
+class _StopSignals:
+    """Signals to stop that are still in the queue, since another one is being dealt with."""
+
+    def __init__(self, queue: list[int]) -> None:
+        self._queue = queue
+
+    def is_set(self) -> bool:
+        """Whether there is one."""
+        return not _STOPS.isdisjoint(self._queue)
 
 
 class Worker(Process):
@@ -70,7 +89,7 @@ class Worker(Process):
         except (OSError, EOFError):
             return False
 
-    def wait_until_ready(self, timeout: float, should_exit: threading.Event | None = None) -> bool:
+    def wait_until_ready(self, timeout: float, should_exit: _Stop | None = None) -> bool:
         """Wait at most ``timeout`` seconds until the process serves; return whether it does."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and not (should_exit and should_exit.is_set()):
@@ -113,6 +132,8 @@ class Supervisor(Multiprocess):
         self._pause = _SHORTEST_PAUSE
         self._restart_at: dict[int, float] = {}
         self._started_at: dict[int, float] = {}
+        self._leaving: list[Process] = []
+        self._stop = _StopSignals(self.signal_queue)
         # The drain, the requests in flight, then the manager: each within its own bound.
         self._stop_seconds = settings.drain_seconds + 2 * settings.shutdown_timeout + _SPARE_SECONDS
 
@@ -188,30 +209,51 @@ class Supervisor(Multiprocess):
     def join_all(self) -> None:
         """Wait for the workers, for a bounded time, then kill the rest."""
         until = time.monotonic() + self._stop_seconds
-        for index, process in enumerate(self.processes):
-            if index in self._restart_at:
-                continue
-            process.process.join(max(0.0, until - time.monotonic()))
-            if process.process.exitcode is None:
-                logger.error("worker [%s] does not stop and is killed", process.pid)
-                process.process.kill()
-                process.process.join()
+        running = [one for n, one in enumerate(self.processes) if n not in self._restart_at]
+        for process in (*self._leaving, *running):
+            self._join(process, until)
             if process.exitcode not in _STOPPED_BY:
                 self.status = 1
 
+    def _join(self, process: Process, until: float) -> None:
+        process.process.join(max(0.0, until - time.monotonic()))
+        if process.process.exitcode is None:
+            logger.error("worker [%s] does not stop and is killed", process.pid)
+            process.process.kill()
+            process.process.join()
+
     def restart_all(self) -> None:
-        """Replace each worker by a new one, once the new one serves."""
+        """Replace each worker by a new one, once the new one serves; end early if told to stop."""
         for index in range(len(self.processes)):
             before, after = self.processes[index], self._started(index)
-            if not after.wait_until_ready(_START_SECONDS, self.should_exit):
-                after.kill()
-                after.join()
-                logger.error("a new worker was not ready in time; those before go on")
+            if not after.wait_until_ready(_START_SECONDS, self._stop):
+                self._let_go(after)
                 return
-            if self._restart_at.pop(index, None) is None:
-                before.terminate()
-                before.join()
             self.processes[index] = after
+            if self._restart_at.pop(index, None) is None and not self._retired(before):
+                return
+
+    def _retired(self, worker: Process) -> bool:
+        """End a worker; return false, and leave it to ``join_all``, if all are to stop."""
+        worker.terminate()
+        until = time.monotonic() + self._stop_seconds
+        while worker.process.exitcode is None and time.monotonic() < until:
+            if self._stop.is_set():
+                self._leaving.append(worker)
+                return False
+            worker.process.join(_POLL_SECONDS)
+        self._join(worker, until)
+        return True
+
+    def _let_go(self, worker: Worker) -> None:
+        """End a new worker that does not serve in time, or that is told to stop before."""
+        if self._stop.is_set():
+            worker.terminate()
+            self._leaving.append(worker)
+            return
+        worker.kill()
+        worker.join()
+        logger.error("a new worker was not ready in time; those before go on")
 
     def handle_ttin(self) -> None:
         """Add a worker."""
@@ -219,9 +261,12 @@ class Supervisor(Multiprocess):
         self.processes.append(self._started(len(self.processes)))
 
     def handle_ttou(self) -> None:
-        """Remove a worker."""
-        self._restart_at.pop(len(self.processes) - 1, None)
-        super().handle_ttou()
+        """Remove a worker, but not the last one."""
+        if self.processes_num > 1:
+            self.processes_num -= 1
+            worker = self.processes.pop()
+            if self._restart_at.pop(len(self.processes), None) is None:
+                self._retired(worker)
 
 
 def stop_with_the_supervisor(settings: ServiceSettings) -> None:

@@ -219,7 +219,7 @@ class Service:
             raise
         self._cors.mark(response, headers)
         try:
-            await send_response(response, request_id, scope, send)
+            await send_response(response, request_id, scope, send, closes=self.draining)
         finally:
             reservation.release()
         for observer in self.observers:

@@ -70,6 +70,8 @@ _LINES = _SAME + b"x-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\
 _PAGE_LINES = _PAGE + b"x-request-id: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
 _LINES_WITHOUT_BODY = _SAME + b"x-request-id: %b\r\n"
 _CLOSE = (b"connection", b"close")
+_WITHOUT_CONNECTION = {"2", "3"}
+"""The versions of HTTP that forbid the header ``Connection``."""
 
 
 @hides("body")
@@ -106,11 +108,16 @@ def head_lines(answer: Response, request_id: bytes) -> bytes:
     return lines
 
 
-async def send_response(answer: Response, request_id: bytes, scope: Scope, send: Send) -> None:
-    """Send a response, and wait until it is read. The request id must be valid in a header."""
+async def send_response(
+    answer: Response, request_id: bytes, scope: Scope, send: Send, *, closes: bool = False
+) -> None:
+    """Send a response, and wait until it is read. The request id must be valid in a header.
+
+    ``closes``: the caller is told to send its next request over another connection.
+    """
+    closes = closes or _CLOSE in answer.headers
     whole = offered(scope)
     if whole is not None:
-        closes = _CLOSE in answer.headers
         body = b"" if answer.status == _NO_CONTENT else answer.body
         waits_for = whole["answer"](
             answer.status, head_lines(answer, request_id), body, closes=closes
@@ -119,7 +126,10 @@ async def send_response(answer: Response, request_id: bytes, scope: Scope, send:
             await waits_for
         return
     policy = _PAGE_POLICY if answer.content_type == _HTML else _POLICY
-    headers = [*_EVERY, policy, (b"x-request-id", request_id), *answer.headers]
+    headers = [*_EVERY, policy, (b"x-request-id", request_id)]
+    headers += [header for header in answer.headers if header != _CLOSE]
+    if closes and scope.get("http_version") not in _WITHOUT_CONNECTION:
+        headers.append(_CLOSE)
     if answer.status != _NO_CONTENT:
         headers += [
             (b"content-type", answer.content_type),

@@ -32,6 +32,7 @@ logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 _LOG = RequestLog(logger)
 _ORIGIN = re.compile(rb"\r\norigin:([^\r\n]*+)(?=\r\n)", re.IGNORECASE)
 _SHORTEST_LOOK, _LONGEST_LOOK = 0.02, 1.0
+_LAST_SECONDS = 1.0
 
 
 class ServerState(Protocol):
@@ -66,6 +67,7 @@ class Acceptor:
         self.keep_alive_seconds: float = settings.keep_alive
         self.head_seconds: float = settings.header_timeout
         self.send_seconds: float = settings.send_timeout
+        self.is_stopping: bool = False
         self._most = settings.max_connections
         self._cors = Cors(settings.cors_origins)
         self._app = app
@@ -82,7 +84,10 @@ class Acceptor:
         return Connection(self)
 
     def enter(self, connection: Connection) -> Refusal | None:
-        """Register a new connection. At the limit, the longest idle one is closed to make room."""
+        """Register a new connection. At the limit, the longest idle one is closed to make room.
+
+        One that was accepted just before the server stopped may still send one request.
+        """
         connections = self._state.connections
         refusal = None
         if len(connections) >= self._most:
@@ -92,6 +97,9 @@ class Acceptor:
             else:
                 refusal = Refusal("overloaded", "too many connections")
         connections.add(connection)
+        if self.is_stopping:
+            connection.is_stopping = True
+            connection.deadline = self.loop.time() + _LAST_SECONDS
         if self._looks is None:
             self._looks = self.loop.call_later(self._look_seconds, self._look)
         return refusal
