@@ -121,8 +121,8 @@ class PortalThread:
         An interrupted caller cancels the coroutine.
         """
         call: BlockingCall[T] = BlockingCall(function, self._end)
-        self.post(partial(self._begin, call))
         try:
+            self.post(partial(self._begin, call))
             call.wait()
         except BaseException:
             self.post(call.cancel)
@@ -247,8 +247,7 @@ class PortalThread:
 
     def _work(self) -> None:
         try:
-            with asyncio.Runner() as runner:
-                runner.get_loop()  # fails before there is a coroutine
+            with asyncio.Runner() as runner:  # fails before there is a coroutine
                 runner.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the thread
             self._failure = error
