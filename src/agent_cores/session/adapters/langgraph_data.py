@@ -63,11 +63,15 @@ class Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is stored of it; ``is_sure`` if nothing of it can have been removed meanwhile."""
+    """What is stored of it.
+
+    ``has_values`` if no value can have been removed before, ``has_writes`` if no pending write.
+    """
 
     values: Mapping[str, Typed]
     writes: Sequence[Write]
-    is_sure: bool
+    has_values: bool
+    has_writes: bool
 
 
 class MissingPieceError(Exception):
@@ -189,4 +193,5 @@ def _found(
         (content["replace"], stored[each.id]) for each, content in zip(calls, contents, strict=True)
     )
     is_whole = all(version in versions for version in wanted.versions)
-    return Found(values, writes, is_sure=is_whole and bool(names or writes))
+    has_values = is_whole and bool(names or writes)
+    return Found(values, writes, has_values, has_writes=is_whole and bool(writes))
