@@ -53,6 +53,23 @@ async def test_a_put_of_small_values_is_one_write(
     assert len(writes) == 1
 
 
+async def test_small_values_of_a_copy_outlast_what_a_saver_knew_of_its_target(
+    saver: SessionSaver, manager: SessionManager
+) -> None:
+    source: Any = {"configurable": {"thread_id": "source", "checkpoint_ns": ""}}
+    copier, name = SessionSaver(manager, user_id="ann"), str(uuid6())
+    old, new = ({**checkpoint(a=n), "id": name, "channel_versions": {"a": str(n)}} for n in (1, 2))
+    await copier.aput(source, new, {}, {"a": "2"})
+    await saver.aput(THREAD, old, {}, {"a": "1"})
+    await copier.acopy_thread("source", "talk")
+    copied = await saver.aget_tuple(THREAD)
+    assert copied is not None
+    later = {**copied.checkpoint, "id": str(uuid6())}
+    found = await saver.aget_tuple(await saver.aput(copied.config, later, {}, {}))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"a": 2}
+
+
 def test_what_a_saver_knows_of_small_values_is_bounded() -> None:
     known = Known()
     carried = {(f"channel {n}", "1"): ("msgpack", "AQ==") for n in range(99)}

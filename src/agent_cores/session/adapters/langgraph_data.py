@@ -6,7 +6,6 @@ changed. A reader asks for the slots of a window, and for the doors that say whe
 
 from __future__ import annotations
 
-import base64
 import random
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +26,7 @@ from agent_cores.session.adapters.langgraph_layout import (
     slots_in,
     typed_of,
     value_id,
+    values_in,
     window_of,
     writes_messages,
     writes_of,
@@ -179,8 +179,7 @@ def _found(
     wanted: Wanted, names: Mapping[Version, str], calls: Sequence[Message], stored: dict[str, Typed]
 ) -> Found:
     versions = {
-        version: (kind, base64.b64decode(text))
-        for version, (kind, text) in carried_in(wanted.record.checkpoint).items()
+        (channel, version): value for channel, version, value in values_in(wanted.record.checkpoint)
     }
     versions.update((version, stored[name]) for version, name in names.items() if name in stored)
     values = {
