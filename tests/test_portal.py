@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent_cores.session.portal import Portal
+from agent_cores.session.portal import Portal, thread
 from agent_cores.session.portal.hop import Mailbox
 from agent_cores.session.portal.thread import PortalThread
 
@@ -130,6 +130,30 @@ def test_a_caller_interrupted_while_the_thread_starts_does_not_keep_it_from_endi
     stopping.start()
     stopping.join(10)
     assert portal.is_over
+
+
+def test_a_call_whose_loop_is_closed_is_cancelled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "WATCH_SECONDS", 0.01)
+    portal = Portal(Nothing(), after_fork=lambda: None)
+    portal.initialize()
+    started, ended = threading.Event(), []
+
+    async def wait() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.1)
+            ended.append(1)
+
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(portal.await_call(wait))
+    assert loop.run_until_complete(loop.run_in_executor(None, started.wait, 10))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    portal.shutdown()
+    assert ended
+    assert not waiting.done()
 
 
 def interrupt(*_: object) -> None:
