@@ -65,7 +65,7 @@ class Wanted(NamedTuple):
 class Found(NamedTuple):
     """What is stored of it.
 
-    ``has_values`` if no value can have been removed before, ``has_writes`` if no pending write.
+    ``has_values``: no value can have been removed before. ``has_writes``: nor any pending write.
     """
 
     values: Mapping[str, Typed]
