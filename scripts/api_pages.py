@@ -144,9 +144,12 @@ def line(function: griffe.Object, name: str) -> str:
     """Return one signature, on several lines if it is long."""
     if not isinstance(function, griffe.Function):
         return name
+    returns = f"{function.returns}" if function.returns and name == function.name else ""
     start = "async " if "async" in function.labels else ""
+    if any(f"{each.value}" == "asynccontextmanager" for each in function.decorators):
+        start, returns = "", returns.replace("AsyncIterator", "AbstractAsyncContextManager", 1)
     parameters = [text for text in written(function) if text not in {"self", "cls"}]
-    end = f" -> {function.returns}" if function.returns and name == function.name else ""
+    end = f" -> {returns}" if returns else ""
     whole = f"{start}{name}({', '.join(parameters)}){end}"
     if len(whole) <= WIDTH:
         return whole

@@ -10,11 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import griffe
 import pytest
 
 from agent_cores.session.settings import SessionSettings
 from benchmarks.kept.__main__ import drawn
-from scripts import generate_reference
+from scripts import api_pages, generate_reference
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -147,3 +148,9 @@ def test_each_promise_names_its_stores_and_a_test() -> None:
     for promise, stores, shown_by in promises:
         assert stores.strip(), promise
         assert "`tests/" in shown_by or "`test_" in shown_by, promise
+
+
+def test_the_reference_shows_what_is_entered_and_not_awaited() -> None:
+    code = "@asynccontextmanager\nasync def turn(self, id: str) -> AsyncIterator[Turn]: ..."
+    turn = griffe.visit("manager", Path("manager.py"), code)["turn"]
+    assert api_pages.line(turn, "turn") == "turn(id: str) -> AbstractAsyncContextManager[Turn]"

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from agent_cores.session.portal import Portal
+from agent_cores.session.portal import Portal, thread
+from agent_cores.session.portal.hop import Mailbox
+from agent_cores.session.portal.thread import PortalThread
 
 
 class Nothing:
@@ -48,7 +50,7 @@ async def test_results_of_one_iteration_wake_the_waiting_loop_once(
 
     loop = asyncio.get_running_loop()
     calls = [asyncio.create_task(portal.await_call(wait)) for _ in range(100)]
-    await asyncio.to_thread(all_wait.wait, 10)
+    assert await asyncio.to_thread(all_wait.wait, 10)
     wake, wakes = loop.call_soon_threadsafe, []
 
     def counted(*args: object) -> object:
@@ -61,16 +63,17 @@ async def test_results_of_one_iteration_wake_the_waiting_loop_once(
 
 
 async def test_a_call_cancelled_before_its_first_step_never_runs(portal: Portal) -> None:
-    released, ran = threading.Event(), []
+    blocked, released, ran = threading.Event(), threading.Event(), []
 
     async def block_the_loop() -> None:
+        blocked.set()
         released.wait(10)
 
     async def run() -> None:
         ran.append(1)
 
     blocking = asyncio.create_task(portal.await_call(block_the_loop))
-    await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(blocked.wait, 10)
     cancelled = asyncio.create_task(portal.await_call(run))
     await asyncio.sleep(0)
     cancelled.cancel()
@@ -110,3 +113,60 @@ def test_a_thread_that_cannot_make_its_loop_says_so_and_the_next_call_starts_ano
     portal.initialize()
     portal.shutdown()
     assert portal.is_over
+
+
+async def test_an_interrupt_while_a_loop_is_woken_loses_no_callback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop, delivered = asyncio.get_running_loop(), list[int]()
+    mailbox = Mailbox(loop)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(loop, "call_soon_threadsafe", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            mailbox.post(lambda: delivered.append(1))
+    mailbox.post(lambda: delivered.append(2))
+    await asyncio.sleep(0)
+    assert delivered == [1, 2]
+
+
+def test_a_caller_interrupted_while_the_thread_starts_does_not_keep_it_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    portal = Portal(Nothing(), after_fork=lambda: None)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(PortalThread, "wait_until_made", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            portal.initialize()
+    portal.initialize()
+    stopping = threading.Thread(target=portal.shutdown, daemon=True)
+    stopping.start()
+    stopping.join(10)
+    assert portal.is_over
+
+
+def test_a_call_whose_loop_is_closed_is_cancelled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread, "WATCH_SECONDS", 0.01)
+    portal = Portal(Nothing(), after_fork=lambda: None)
+    portal.initialize()
+    started, ended = threading.Event(), []
+
+    async def wait() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.1)
+            ended.append(1)
+
+    loop = asyncio.new_event_loop()
+    waiting = loop.create_task(portal.await_call(wait))
+    assert loop.run_until_complete(loop.run_in_executor(None, started.wait, 10))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    portal.shutdown()
+    assert ended
+    assert not waiting.done()
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -15,7 +15,7 @@ import pytest
 
 from agent_cores.session.service.document.examples import EXAMPLES
 from agent_cores.session.service.document.openapi import document, shape_of
-from agent_cores.session.service.document.page import FILES
+from agent_cores.session.service.document.page import FILES, page_file
 from agent_cores.session.service.routes import ROUTES
 from agent_cores.session.wire.errors import ERRORS
 from agent_cores.session.wire.shapes import Problem
@@ -134,6 +134,23 @@ async def test_the_page_loads_its_own_files_and_nothing_else(wire: Wire) -> None
             assert file.body == plain.body
         assert not re.search(r"url\([\"']?(?:https?:)?//|@import", plain.body.decode())
     assert (await wire.request("GET", "/docs/page.html")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_compressed"),
+    [("br, GZIP;q=0.1", True), ("gzip;q=0, identity", False), ("gzip; q=0.00", False)],
+)
+async def test_a_script_is_compressed_only_for_who_accepts_that(
+    wire: Wire, accepted: str, is_compressed: bool
+) -> None:
+    file = await wire.request("GET", "/docs/swagger-ui.js", headers={"Accept-Encoding": accepted})
+    assert (file.headers.get("content-encoding") == "gzip") is is_compressed
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_file_of_the_page_is_read_once(compressed: bool) -> None:
+    files = [page_file("swagger-ui.js", compressed=compressed) for _ in range(2)]
+    assert files[0] is files[1] is not None
 
 
 def test_every_error_of_the_document_says_what_happened_and_has_an_example() -> None:

@@ -148,3 +148,40 @@ async def test_what_is_removed_while_it_is_read_is_not_there(calls: int, size: i
             assert read is None
         elif read is not None:
             assert read.checkpoint["channel_values"] == {"a": b"x" * size, "b": 1}
+
+
+@pytest.mark.parametrize("calls", range(4))
+async def test_what_is_removed_while_it_is_read_does_not_come_without_its_writes(
+    calls: int,
+) -> None:
+    async with SessionManager("memory://") as manager:
+        saver = SessionSaver(manager, user_id="ann")
+        first = await put(saver, THREAD, "old", a=b"x" * 2_000)
+        await saver.aput_writes(first, [("a", 1)], "task")
+        await put(saver, first, "new", b=1)  # has the large value, too
+        read, _ = await interleaved(
+            manager,
+            [0] * calls + [1] * 30,
+            lambda other: other.aget_tuple(first),
+            lambda other: remove(other, prunes=True),
+        )
+        assert read is None or read.pending_writes == [("task", "a", 1)]
+
+
+@pytest.mark.parametrize("calls", range(3, 6))
+async def test_a_history_is_read_while_an_earlier_snapshot_is_removed(calls: int) -> None:
+    async with SessionManager("memory://") as manager:
+        saver = SessionSaver(manager, user_id="ann")
+        config = THREAD
+        for n in b"12":
+            config = await put(saver, config, d=bytes([n]) * 1_000_000)
+        latest = await put(saver, config, deltas={"d": (1, 1)}, a=1)
+        read, removed = await interleaved(
+            manager,
+            [0] * calls + [1] * 30,
+            lambda other: other.aget_delta_channel_history(config=latest, channels=["d"]),
+            lambda other: remove(other, prunes=True),
+        )
+        assert removed is None
+        assert read == {"d": {"writes": [], "seed": b"2" * 1_000_000}}
+        assert len(await all_values(saver)) == 2

@@ -10,6 +10,8 @@ from langgraph.checkpoint.base.id import uuid6
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.langgraph import SessionSaver
+from agent_cores.session.adapters.langgraph_known import Known
+from agent_cores.session.adapters.langgraph_layout import Record
 from tests.adapters.langgraph.test_checkpointer import THREAD, checkpoint, put
 
 
@@ -49,3 +51,36 @@ async def test_a_put_of_small_values_is_one_write(
     monkeypatch.setattr(manager, "add_messages", counted)
     await put(saver, config, checkpoint(a=3, b=2))
     assert len(writes) == 1
+
+
+async def test_small_values_of_a_copy_outlast_what_a_saver_knew_of_its_target(
+    saver: SessionSaver, manager: SessionManager
+) -> None:
+    source: Any = {"configurable": {"thread_id": "source", "checkpoint_ns": ""}}
+    copier, name = SessionSaver(manager, user_id="ann"), str(uuid6())
+    old, new = ({**checkpoint(a=n), "id": name, "channel_versions": {"a": str(n)}} for n in (1, 2))
+    await copier.aput(source, new, {}, {"a": "2"})
+    await saver.aput(THREAD, old, {}, {"a": "1"})
+    await copier.acopy_thread("source", "talk")
+    copied = await saver.aget_tuple(THREAD)
+    assert copied is not None
+    later = {**copied.checkpoint, "id": str(uuid6())}
+    found = await saver.aget_tuple(await saver.aput(copied.config, later, {}, {}))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == {"a": 2}
+
+
+def test_what_a_saver_knows_of_small_values_is_bounded() -> None:
+    known = Known()
+    carried = {(f"channel {n}", "1"): ("msgpack", "AQ==") for n in range(99)}
+    parent, child = (
+        Record("", name, before, {}, {}, 1) for name, before in (("1", None), ("2", "1"))
+    )
+    for _ in range(2):  # what is forgotten, or put again, counts no more
+        for n in range(1_000):
+            known.put(f"log {n}", parent, carried, 1)
+        kept = [n for n in range(1_000) if known.followed_by(f"log {n}", child)]
+        assert kept
+        assert len(kept) <= 200
+        for n in kept:
+            known.forget_log(f"log {n}")

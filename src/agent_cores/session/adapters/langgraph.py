@@ -1,7 +1,7 @@
 """``SessionSaver``: LangGraph's checkpoints, on a ``SessionManager``.
 
-A thread is two sessions of its user: see ``langgraph_thread``. Nothing is written twice: a value of
-a channel is stored once for each of its versions, whatever number of checkpoints refer to it.
+A thread is two sessions of its user: see ``langgraph_thread``. A large value of a channel is stored
+once for each of its versions, whatever number of checkpoints refer to it; each holds small values.
 Agent Server's ``agent_server_checkpointer`` is here, too.
 """
 
@@ -151,12 +151,12 @@ class SessionSaver(BlockingMethods):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return the checkpoint that the config names, or the latest of its thread."""
-        thread = self._thread(config)
+        thread, is_named = self._thread(config), bool(get_checkpoint_id(config))
         while (record := await self._record(thread, config)) is not None:
-            found = await self._tuple(thread, record)
+            found = await self._tuple(thread, record, is_named=is_named)
             if found is not None:
                 return found
-            if get_checkpoint_id(config):  # it was removed while it was read
+            if is_named:  # it was removed while it was read
                 break
         return None
 
@@ -308,7 +308,9 @@ class SessionSaver(BlockingMethods):
             return await thread.log.record(_namespace(config), checkpoint_id)
         return await thread.log.latest(_namespace(config))
 
-    async def _tuple(self, thread: Thread, record: Record) -> CheckpointTuple | None:
+    async def _tuple(
+        self, thread: Thread, record: Record, *, is_named: bool = False
+    ) -> CheckpointTuple | None:
         """Return a checkpoint with what it refers to; ``None`` if it was removed since."""
         typed = await thread.typed(record)
         if typed is None:
@@ -319,7 +321,8 @@ class SessionSaver(BlockingMethods):
         except MissingPieceError:
             await thread.check_removed(record)
             return None
-        if not found.is_sure and not await thread.log.has(record):
+        is_sure = found.has_writes if is_named else found.has_values
+        if not is_sure and not await thread.log.has(record):
             return None
         checkpoint["channel_values"] = {
             channel: self.serde.loads_typed(value) for channel, value in found.values.items()

@@ -6,13 +6,19 @@ must not change while checkpoints are added to it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.adapters.langgraph_layout import Draft, is_checkpoint, parts
+from agent_cores.session.adapters.langgraph_layout import (
+    Draft,
+    is_checkpoint,
+    parts,
+    value_messages,
+    values_in,
+)
 from agent_cores.session.adapters.langgraph_log import unordered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent_cores.session.adapters.langgraph_thread import Thread
     from agent_cores.session.models.message import Message
@@ -39,7 +45,7 @@ async def copy_thread(source: Thread, target: Thread) -> None:
         if any(each.updated_at is not None for each in found):  # completed since, perhaps
             await _copy_data(source, target)
         known = {} if was_empty else await target.log.fetch([each.id for each in found])
-        await target.log.replace([_draft(each) for each in found if each.id in known])
+        await _replace(target, [each for each in found if each.id in known], known)
         new = [each for each in found if each.id not in known]
         sorted_by_readers = [each for each in new if each.seq <= unordered(session)]
         if not was_empty:
@@ -50,6 +56,17 @@ async def copy_thread(source: Thread, target: Thread) -> None:
     if not was_empty:  # values that the copy shares with removed checkpoints may have gone
         await target.data.change()
         await _copy_data(source, target)
+
+
+async def _replace(
+    target: Thread, messages: Sequence[Message], known: Mapping[str, Message]
+) -> None:
+    changed = [each for each in messages if each.content != known[each.id].content]
+    contents: list[Any] = [each.content for each in changed]
+    small = [value for each in contents for value in value_messages(each["ns"], values_in(each))]
+    if small:  # a saver that knows the old checkpoints would not repeat these in the next ones
+        await target.data.restore(small)
+    await target.log.replace([_draft(each) for each in changed])
 
 
 async def _add(target: Thread, messages: Sequence[Message], last_seq: int) -> int:

@@ -6,7 +6,6 @@ changed. A reader asks for the slots of a window, and for the doors that say whe
 
 from __future__ import annotations
 
-import base64
 import random
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +26,7 @@ from agent_cores.session.adapters.langgraph_layout import (
     slots_in,
     typed_of,
     value_id,
+    values_in,
     window_of,
     writes_messages,
     writes_of,
@@ -63,11 +63,15 @@ class Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is stored of it; ``is_sure`` if nothing of it can have been removed meanwhile."""
+    """What is stored of it.
+
+    ``has_values``: no value can have been removed before. ``has_writes``: nor any pending write.
+    """
 
     values: Mapping[str, Typed]
     writes: Sequence[Write]
-    is_sure: bool
+    has_values: bool
+    has_writes: bool
 
 
 class MissingPieceError(Exception):
@@ -175,8 +179,7 @@ def _found(
     wanted: Wanted, names: Mapping[Version, str], calls: Sequence[Message], stored: dict[str, Typed]
 ) -> Found:
     versions = {
-        version: (kind, base64.b64decode(text))
-        for version, (kind, text) in carried_in(wanted.record.checkpoint).items()
+        (channel, version): value for channel, version, value in values_in(wanted.record.checkpoint)
     }
     versions.update((version, stored[name]) for version, name in names.items() if name in stored)
     values = {
@@ -189,4 +192,5 @@ def _found(
         (content["replace"], stored[each.id]) for each, content in zip(calls, contents, strict=True)
     )
     is_whole = all(version in versions for version in wanted.versions)
-    return Found(values, writes, is_sure=is_whole and bool(names or writes))
+    has_values = is_whole and bool(names or writes)
+    return Found(values, writes, has_values, has_writes=is_whole and bool(writes))

@@ -5,10 +5,10 @@ LangGraph's base class reads one checkpoint after the other; this reads many at 
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent_cores.session.adapters.langgraph_data import Wanted
+from agent_cores.session.adapters.langgraph_data import MissingPieceError, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -33,7 +33,23 @@ async def delta_history(
     channels: Sequence[str],
     versions_of: Callable[[Record], Awaitable[Sequence[Version] | None]],
 ) -> dict[str, History]:
-    """Return the history of each channel before a checkpoint."""
+    """Return the history of each channel before a checkpoint.
+
+    ``CorruptRecordError`` if pieces of it are missing.
+    """
+    for _ in range(2):  # the log no longer has an earlier checkpoint that is being removed
+        with suppress(MissingPieceError):
+            return await _read(thread, record, channels, versions_of)
+    await thread.check_removed(record)
+    return {channel: History([], None) for channel in channels}
+
+
+async def _read(
+    thread: Thread,
+    record: Record,
+    channels: Sequence[str],
+    versions_of: Callable[[Record], Awaitable[Sequence[Version] | None]],
+) -> dict[str, History]:
     writes: dict[str, list[Write]] = {channel: [] for channel in channels}
     seeds: dict[str, Typed] = {}
     async with aclosing(_ancestors(thread.log, record)) as groups:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 _MOST = 10_000
 _MOST_NAMESPACES = 1_000
+_MOST_VALUES = 20_000
+"""The most values of checkpoints; each takes about half a KiB. A checkpoint counts as one more."""
 
 
 class Tip(NamedTuple):
@@ -16,6 +18,11 @@ class Tip(NamedTuple):
 
     checkpoint_id: str
     carried: Carried
+
+    @property
+    def size(self) -> int:
+        """How much of what may be known it takes."""
+        return 1 + len(self.carried)
 
 
 class _Log:
@@ -26,6 +33,11 @@ class _Log:
         self.is_whole = seq == 1
         self.tips: dict[str, Tip] = {}
 
+    @property
+    def size(self) -> int:
+        """How much of what may be known it takes."""
+        return sum(tip.size for tip in self.tips.values())
+
 
 class Known:
     """Bounded: what is forgotten is read again. Whatever it says is compared by the store."""
@@ -33,7 +45,7 @@ class Known:
     def __init__(self) -> None:
         self._opened: set[str] = set()
         self._logs: dict[str, _Log] = {}
-        self._tips = 0
+        self._size = 0
         self._slots: dict[str, int] = {}
 
     def is_open(self, session_id: str) -> bool:
@@ -69,11 +81,12 @@ class Known:
             self.forget_log(log)
             known = self._logs[log] = _Log(seq)
         known.last_seq = seq
-        self._tips += record.namespace not in known.tips
-        known.tips[record.namespace] = Tip(record.checkpoint_id, carried)
-        if self._tips > _MOST:
+        before, tip = known.tips.get(record.namespace), Tip(record.checkpoint_id, carried)
+        known.tips[record.namespace] = tip
+        self._size += tip.size - (0 if before is None else before.size)
+        if self._size > _MOST_VALUES:
             self._logs.clear()
-            self._tips = 0
+            self._size = 0
 
     def slot(self, of: str) -> int:
         """Return a slot of a checkpoint after those that this saver has used."""
@@ -88,7 +101,7 @@ class Known:
     def forget_log(self, log: str) -> None:
         """Forget what was put into a log."""
         known = self._logs.pop(log, None)
-        self._tips -= len(known.tips) if known is not None else 0
+        self._size -= known.size if known is not None else 0
 
     def forget(self, *session_ids: str) -> None:
         """Forget a thread that is gone."""

@@ -117,6 +117,14 @@ def carried_in(content: Mapping[str, Any]) -> Carried:
     return {(channel, version): (kind, text) for channel, version, kind, text in values}
 
 
+def values_in(content: Mapping[str, Any]) -> list[Value]:
+    """Return the same values as they are given to ``value_messages``."""
+    return [
+        (channel, version, (kind, base64.b64decode(text)))
+        for (channel, version), (kind, text) in carried_in(content).items()
+    ]
+
+
 def carry(new: Iterable[Value], kept: Carried) -> tuple[Carried, list[Value]]:
     """Return what a checkpoint carries: ``kept`` and small new values; and the other new values."""
     carried, rest = dict(kept), []

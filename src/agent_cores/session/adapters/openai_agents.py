@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from agents.memory.session_settings import coerce_session_settings, resolve_session_limit
 from anyio import CancelScope
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.message import Message, NewMessage
 
+T = TypeVar("T")
 _PAGE = 1_000
 _ALL = 2**63
 
@@ -184,7 +185,7 @@ class OpenAIAgentsSession(CompactionHooks):
                 stored.append(await _to_its_end(self._append(acting, part)))
         except BaseException:
             with CancelScope(shield=True):
-                await self._remove(acting, begun)
+                await _to_its_end(self._remove(acting, begun))
             raise
         return stored
 
@@ -254,12 +255,17 @@ class OpenAIAgentsSession(CompactionHooks):
         self._seen = _Seen(user_id, exists=True)
 
 
-async def _to_its_end(append: Coroutine[Any, Any, list[Message]]) -> list[Message]:
-    """Await an append; if the caller is cancelled, wait until it can no longer be applied."""
-    task = asyncio.ensure_future(append)
+async def _to_its_end(write: Coroutine[Any, Any, T]) -> T:
+    """Await a write; if the caller is cancelled, however often, wait until it is over."""
+    task = asyncio.ensure_future(write)
     try:
-        return await asyncio.shield(task)
+        await asyncio.wait([task])
     except asyncio.CancelledError:
         with CancelScope(shield=True):
-            await asyncio.gather(task, return_exceptions=True)
+            while not task.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # the caller has been cancelled, so nobody else looks at it
         raise
+    return task.result()

@@ -10,7 +10,6 @@ import asyncio
 import threading
 from collections import deque
 from concurrent.futures import Future
-from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -58,8 +57,13 @@ class Mailbox:
         """Have the loop call what is queued; no effect once it is closed."""
         if not self._is_woken:
             self._is_woken = True
-            with suppress(RuntimeError):  # it is closed
+            try:
                 self.loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # it is closed
+                pass
+            except BaseException:  # interrupted: the next callback wakes it
+                self._is_woken = False
+                raise
 
     def _deliver(self) -> None:
         # This order matters: a callback posted after the flag is cleared wakes the loop again.

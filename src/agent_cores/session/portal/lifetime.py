@@ -111,10 +111,19 @@ class Lifetime:
         try:
             thread.wait_until_made()
         except BaseException:
-            with self._lock:
-                self._users -= users
+            if entered:
+                self._uncount(thread, users, blocks)
             raise
         return thread, entered
+
+    def _uncount(self, thread: PortalThread, users: int, blocks: int) -> None:
+        """Undo the count of a call whose caller was interrupted, or whose thread did not start."""
+        with self._lock:
+            self._users = max(self._users - users, 0)
+            thread.calls -= 1
+            thread.blocks -= blocks
+            if thread.stopping:
+                thread.stop()  # this call may have been the last one
 
     def _started(self) -> PortalThread:
         _close_all_at_exit()

@@ -79,6 +79,7 @@ class PortalThread:
         self._woken: asyncio.Future[None]
         self._in_flight: set[Call[Any]] = set()
         self._held: set[Waiting] = set()
+        self._abandoned: set[Waiting] = set()
         self._watching = False
         self._patience_ends = math.inf
         self._made: Future[None] = Future()
@@ -121,8 +122,8 @@ class PortalThread:
         An interrupted caller cancels the coroutine.
         """
         call: BlockingCall[T] = BlockingCall(function, self._end)
-        self.post(partial(self._begin, call))
         try:
+            self.post(partial(self._begin, call))
             call.wait()
         except BaseException:
             self.post(call.cancel)
@@ -177,6 +178,7 @@ class PortalThread:
     def let_go(self, block: Waiting) -> None:
         """Forget a block that has ended; it may never have been held."""
         self._held.discard(block)
+        self._abandoned.discard(block)
         with self._lock:
             self.blocks -= 1
 
@@ -188,6 +190,7 @@ class PortalThread:
 
     def _end(self, call: Call[Any]) -> None:
         self._in_flight.discard(call)
+        self._abandoned.discard(call)
         self.leave()  # before the caller goes on, which may stop a thread without calls
         if call.caller is None:
             call.resume()
@@ -205,11 +208,16 @@ class PortalThread:
             self._wake()
 
     def _watch(self) -> None:
-        """Cancel the calls of event loops that are closed, since nobody waits for them."""
+        """Cancel the calls of event loops that are closed, since nobody waits for them.
+
+        Once each: a second time would interrupt what they do to end.
+        """
         everything: tuple[Waiting, ...] = (*self._in_flight, *self._held)
         waiting = [one for one in everything if one.caller is not None]
         for one in waiting:
-            if one.caller is not None and one.caller.loop.is_closed():
+            is_closed = one.caller is not None and one.caller.loop.is_closed()
+            if is_closed and one not in self._abandoned:
+                self._abandoned.add(one)
                 one.cancel()
         self._watching = bool(waiting)
         if waiting:
@@ -247,8 +255,7 @@ class PortalThread:
 
     def _work(self) -> None:
         try:
-            with asyncio.Runner() as runner:
-                runner.get_loop()  # fails before there is a coroutine
+            with asyncio.Runner() as runner:  # fails before there is a coroutine
                 runner.run(self._serve())
         except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the thread
             self._failure = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -32,8 +33,11 @@ def page() -> bytes:
 def page_file(name: str, *, compressed: bool) -> PageFile | None:
     """Return a file that the page loads, compressed if it may be and is; ``None`` if none is."""
     kind = FILES.get(name)
-    if kind is None:
-        return None
+    return None if kind is None else _file(name, kind, compressed=compressed)
+
+
+@cache  # anybody may ask for it, and decompressing it takes 10 ms
+def _file(name: str, kind: bytes, *, compressed: bool) -> PageFile:
     plain = _FOLDER / name
     if plain.is_file():
         return PageFile(plain.read_bytes(), kind, is_compressed=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from agent_cores.session.service.routing import Route
 if TYPE_CHECKING:
     from agent_cores.session.models.limits import Limits
     from agent_cores.session.service.document.page import PageFile
+    from agent_cores.session.service.headers import Headers
     from agent_cores.session.service.request.call import Call
 
 
@@ -68,12 +70,19 @@ async def docs(call: Call) -> Response:
 async def docs_file(call: Call) -> Response:
     """Return a script or a style of the page."""
     _check_enabled(call)
-    accepted = b",".join(call.headers.values(b"accept-encoding"))
-    found = _page_file(call.path[0], compressed=b"gzip" in accepted)
+    found = _page_file(call.path[0], compressed=_accepts_gzip(call.headers))
     if found is None:
         raise Refusal("not_found", "no such path")
     headers = [(b"content-encoding", b"gzip")] if found.is_compressed else []
     return Response(200, found.body, headers, found.content_type)
+
+
+def _accepts_gzip(headers: Headers) -> bool:
+    for choice in b",".join(headers.values(b"accept-encoding")).lower().split(b","):
+        coding, _, weight = choice.partition(b";")
+        if coding.strip() == b"gzip":
+            return re.fullmatch(rb"\s*q=0(\.0*)?\s*", weight) is None
+    return False
 
 
 @cache
