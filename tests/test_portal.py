@@ -129,12 +129,16 @@ async def test_an_interrupt_while_a_loop_is_woken_loses_no_callback(
     assert delivered == [1, 2]
 
 
-def test_a_caller_interrupted_while_the_thread_starts_does_not_keep_it_from_ending(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [(PortalThread, "wait_until_made"), (thread, "BlockingCall")],
+)
+def test_a_caller_interrupted_before_its_call_begins_does_not_keep_the_thread_from_ending(
+    monkeypatch: pytest.MonkeyPatch, where: object, name: str
 ) -> None:
     portal = Portal(Nothing(), after_fork=lambda: None)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(PortalThread, "wait_until_made", interrupt)
+        interrupted.setattr(where, name, interrupt)
         with pytest.raises(KeyboardInterrupt):
             portal.initialize()
     portal.initialize()

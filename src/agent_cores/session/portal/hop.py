@@ -109,6 +109,11 @@ class Call(Generic[T]):
         self.caller = caller
         self._context = copy_context()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was started."""
+        return self._task is not None
+
     def begin(self) -> None:
         """Start the coroutine in a task of its own."""
         loop = asyncio.get_running_loop()

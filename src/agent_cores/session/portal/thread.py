@@ -121,12 +121,13 @@ class PortalThread:
 
         An interrupted caller cancels the coroutine.
         """
-        call: BlockingCall[T] = BlockingCall(function, self._end)
+        call: BlockingCall[T] | None = None
         try:
+            call = BlockingCall(function, self._end)
             self.post(partial(self._begin, call))
             call.wait()
         except BaseException:
-            self.post(call.cancel)
+            self.post(partial(self._drop, call))
             raise
         return call.outcome()
 
@@ -187,6 +188,13 @@ class PortalThread:
         call.begin()
         if call.caller is not None and not self._watching:
             self._watch()
+
+    def _drop(self, call: Call[Any] | None) -> None:
+        """Cancel an interrupted caller's call; one that will not begin has only been counted."""
+        if call is None or not call.has_begun:
+            self.leave()
+        else:
+            call.cancel()
 
     def _end(self, call: Call[Any]) -> None:
         self._in_flight.discard(call)
