@@ -195,6 +195,7 @@ class Lifetime:
         if self._thread is not None:
             self._thread = None  # kept alive by keep_in_children, and never closed here
             self._users = 0
+            self._stops_after_blocks = False
             self._was_forked = True
 
 
