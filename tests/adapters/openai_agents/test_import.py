@@ -11,7 +11,6 @@ import pytest
 from agents import SQLiteSession
 from agents.extensions.memory import AdvancedSQLiteSession, SQLAlchemySession
 from agents.memory import Session
-from sqlalchemy import text
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.openai_agents import OpenAIAgentsSession
@@ -112,9 +111,9 @@ async def test_the_items_of_an_sqlalchemy_session(store: str, tmp_path: Path) ->
     theirs: Session = SQLAlchemySession.from_url("chat", url=source, create_tables=True)
     await theirs.add_items(ODD_ITEMS)
     if store == "postgres":  # of two that wrote at a time, the one that began first
-        early = text("UPDATE agent_messages SET created_at = '2024-01-01' WHERE id = 2")
+        early = "UPDATE agent_messages SET created_at = '2024-01-01' WHERE id = 2"
         async with theirs.engine.begin() as connection:
-            await connection.execute(early)
+            await connection.exec_driver_sql(early)
     async with SessionManager(f"sqlite:///{tmp_path / 'target.db'}") as target:
         assert (await imported(target, source)).sessions == 1
         assert await ours(target, "chat").get_items() == await theirs.get_items()

@@ -212,7 +212,11 @@ class _Import:
         """Write the sessions that wait."""
         parts, self._waiting, self._size = self._waiting, [], 0
         placing = (place(self._store, part, _none(), replace=self._replace) for part in parts)
-        for part, placed in zip(parts, await asyncio.gather(*placing), strict=True):
+        # All end, whatever becomes of one.
+        ended = await asyncio.gather(*placing, return_exceptions=True)
+        for part, placed in zip(parts, ended, strict=True):
+            if isinstance(placed, BaseException):
+                raise placed
             self._note(part.header, placed, len(part.messages))
 
     async def _long(
