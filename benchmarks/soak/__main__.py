@@ -157,8 +157,9 @@ def _notes(
     return [
         (
             f"{datetime.now(UTC):%Y-%m-%d}, {machine['cores']} cores ({machine['processor']}),"
-            f" Python {machine['Python']}, load from the same machine; {mix}; {CALLERS} connections"
+            f" Python {machine['Python']}, load from the same machine"
         ),
+        f"{mix}; {CALLERS} connections",
         (
             f"peak {run.peak:,.0f} requests/s, load {run.peak * arguments.share:,.0f};"
             f" {WORKERS} workers, replaced {len(run.marks)} times by SIGTERM"

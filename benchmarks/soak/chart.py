@@ -12,7 +12,9 @@ _STYLE = (
     "text{font-family:system-ui,sans-serif;font-size:12px;fill:#1f2328}"
     ".title{font-size:16px;font-weight:600}.note{fill:#59636e}"
     "path{fill:none;stroke:#1f6feb;stroke-width:1.5}"
-    ".mark{stroke:#d0d7de;stroke-width:1}.ground{fill:#f6f8fa}"
+    ".mark{stroke:#d0d7de;stroke-width:1}.ground{fill:#f6f8fa}.page{fill:#ffffff}"
+    "@media (prefers-color-scheme:dark){text{fill:#e6edf3}.note{fill:#9198a1}"
+    "path{stroke:#4493f8}.mark{stroke:#3d444d}.ground{fill:#151b23}.page{fill:#0d1117}}"
 )
 
 
@@ -34,7 +36,7 @@ def as_svg(title: str, notes: Sequence[str], panels: Sequence[Panel], marks: Seq
     size = f'width="{WIDTH + 2 * MARGIN}" height="{top}"'
     box = f'viewBox="0 0 {WIDTH + 2 * MARGIN} {top}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {box} role="img">'
-    ground = f'<rect {size} fill="#ffffff"/>'
+    ground = f'<rect class="page" {size}/>'
     return "\n".join((head, f"<style>{_STYLE}</style>", ground, *parts, "</svg>", ""))
 
 
