@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,11 @@ class ReusedStores:
         atexit.register(self._loop.close)
 
     def take(self) -> str:
-        """Return the name of an empty store. No event loop may run in this thread."""
+        """Return the name of an empty store."""
+        with ThreadPoolExecutor(1) as pool:  # an event loop may run in this thread
+            return pool.submit(self._taken).result()
+
+    def _taken(self) -> str:
         name = self._new() if len(self._names) < KEPT else self._emptied(self._names.popleft())
         self._names.append(name)
         return name

@@ -138,7 +138,8 @@ async def test_threads_with_all_that_belongs_to_them(
         ]
     assert ended[0] == ended[1]
     assert ended[1]["said"] == ["hi", "hi", "inner", "done"]
-    log = await target.list_user_sessions("ann", tags=["langgraph"], limit=1)
+    wanted = {"langgraph_thread": THREADS[1]}
+    log = await target.list_user_sessions("ann", tags=["langgraph"], metadata=wanted)
     first = min([each.checkpoint["ts"] async for each in ours.alist(thread(THREADS[1]))])
     created = log[0].metadata.created_at.isoformat(timespec="milliseconds")
     assert first.startswith(created.partition("+")[0])
