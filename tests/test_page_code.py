@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import asyncpg
+import griffe
 import pytest
 
 from agent_cores.session import SessionManager, get_session_manager
@@ -40,6 +41,11 @@ FRAGMENTS = [
     for page in PAGES
     for number, code in enumerate(blocks(ROOT / "docs" / f"{page}.md", "python"))
 ]
+ADAPTERS = [
+    ROOT / "docs" / "adapters" / f"{name}.md"
+    for name in ("claude_agent_sdk", "google_adk", "langgraph", "openai_agents", "pydantic_ai")
+]
+"""Their frameworks are in environments of their own, so these are read and not run."""
 AUDIT = logging.getLogger("agent_cores.session.audit")
 CONVERSATIONS = """
     CREATE TABLE agent_messages (id INTEGER, session_id TEXT, message_data TEXT, created_at TEXT);
@@ -93,3 +99,25 @@ async def test_a_fragment_of_a_page_runs(code: str, here: Path) -> None:
             "target": target,
         }
         await run(code, names)
+
+
+@pytest.mark.parametrize("page", ADAPTERS, ids=lambda page: page.stem)
+def test_the_page_of_an_adapter_calls_it_as_it_can_be_called(page: Path) -> None:
+    trees = [ast.parse(code) for code in blocks(page, "python")]
+    imported = [node for tree in trees for node in tree.body if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imported if (node.module or "").startswith("agent_cores.")]
+    assert ours
+    for node in ours:
+        file = ROOT / "src" / f"{str(node.module).replace('.', '/')}.py"
+        module = griffe.visit(str(node.module), file, file.read_text("utf-8"))
+        for name in (alias.name for alias in node.names):
+            calls = [call for tree in trees for call in calls_of(name, tree)]
+            parameters = {parameter.name for parameter in module[name].parameters}
+            assert {keyword.arg for call in calls for keyword in call.keywords} <= parameters
+            assert calls, name
+
+
+def calls_of(name: str, tree: ast.AST) -> list[ast.Call]:
+    """Return the calls of a name in a program."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == name]
