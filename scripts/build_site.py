@@ -31,7 +31,8 @@ PICTURE = re.compile(
 FROM_ELSEWHERE = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc(?:set)?=["']?(?:https?:)?//[^\s"'>]+"""
     r"""|<link\b[^>]*\bhref=["']?(?:https?:)?//[^\s"'>]+"""
-    r"""|url\(["']?(?:https?:)?//[^)]+""",
+    r"""|url\(["']?(?:https?:)?//[^)]+"""
+    r"""|\bclass=["'](?:[^"']* )?(?:mermaid|glightbox)\b""",  # drawn by scripts from elsewhere
     re.IGNORECASE,
 )
 
