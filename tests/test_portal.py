@@ -168,7 +168,7 @@ def test_a_call_whose_loop_is_closed_is_cancelled_once(monkeypatch: pytest.Monke
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     portal.shutdown()
-    assert ended
+    assert ended == [1]
     assert not waiting.done()
 
 

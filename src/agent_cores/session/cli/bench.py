@@ -25,6 +25,7 @@ NAMESPACE = "agent-sessions-bench"
 _SESSIONS = 200
 _MESSAGES, _LISTED = 20, 10
 _MOST_CALLERS = 1_000
+_MOST_SECONDS = 600
 _LIFE_HOURS = 1.0
 """If the removal fails, the sweeper removes what is left."""
 _WARM_UP = 0.1
@@ -80,8 +81,8 @@ def bench(
         where = replace(where, namespace=NAMESPACE)
     many = [whole_number(n, "callers", 1, _MOST_CALLERS) for n in callers or (1, 16, 100)]
     text = _text(whole_number(message_bytes, "message_bytes", 1, 100_000))
-    if not 0 < seconds <= 600:  # noqa: PLR2004 - ten minutes
-        raise ConfigurationError("--seconds is more than 0, and at most 600")
+    if not 0 < seconds <= _MOST_SECONDS:
+        raise ConfigurationError(f"--seconds must be more than 0, and at most {_MOST_SECONDS}")
 
     async def use(opened: Opened) -> tuple[str, list[Rate]]:
         local = opened.where.server is None

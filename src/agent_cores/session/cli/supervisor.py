@@ -223,7 +223,7 @@ class Supervisor(Multiprocess):
             process.process.join()
 
     def restart_all(self) -> None:
-        """Replace each worker by a new one, once the new one serves; end early if told to stop."""
+        """Replace each worker by a new one, once the new one is ready; end early on a stop."""
         for index in range(len(self.processes)):
             before, after = self.processes[index], self._started(index)
             if not after.wait_until_ready(_START_SECONDS, self._stop):
@@ -246,7 +246,7 @@ class Supervisor(Multiprocess):
         return True
 
     def _let_go(self, worker: Worker) -> None:
-        """End a new worker that does not serve in time, or that is told to stop before."""
+        """End a new worker that was not ready in time, or before the service was stopped."""
         if self._stop.is_set():
             worker.terminate()
             self._leaving.append(worker)

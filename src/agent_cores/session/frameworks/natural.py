@@ -1,8 +1,8 @@
 """Messages of frameworks without an adapter, as any reader of a session understands them.
 
 Content is text, or a list of parts: ``text``, ``tool_use`` (``id``, ``name``, ``input``),
-``tool_result`` (``tool_use_id``, ``content``), and others as they were. The original stands in the
-message's metadata, under ``original``, where it says more.
+``tool_result`` (``tool_use_id``, ``content``), and others unchanged. If the original holds more, it
+is kept in the message's metadata, under ``original``.
 """
 
 from __future__ import annotations
