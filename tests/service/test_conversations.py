@@ -234,10 +234,11 @@ METADATA: list[dict[str, str]] = [
     {"openai:title": "a", "title": "b", "": "empty"},
     dict.fromkeys(("session_id", "revision", "grants", "created_at", "ttl_seconds"), "v"),
     {f"{i:064}": "é" * 512 for i in range(16)},
+    {f"{i:02}".rjust(64, "🙂"): "🙂" * 512 for i in range(16)},
 ]
 
 
-@pytest.mark.parametrize("metadata", METADATA, ids=str)
+@pytest.mark.parametrize("metadata", METADATA, ids=lambda value: str(value)[:20])
 async def test_any_metadata_comes_back_and_is_replaced(
     ann: Caller, place: str, metadata: dict[str, str]
 ) -> None:
