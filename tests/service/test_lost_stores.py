@@ -23,6 +23,7 @@ from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.storage.sql import server_provider
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import creation, new_header, new_message
+from agent_cores.session.wire.problems import problem_of
 from tests.servers import mariadb, postgres
 from tests.servers.redis import RedisServer
 
@@ -102,8 +103,10 @@ async def test_a_write_to_an_sqlite_file_that_may_not_grow_says_that_it_is_full(
         connection.pragma("max_page_count", connection.pragma("page_count"))
         header = new_header("talk", at=utc_now())
         message = new_message("m", "x" * 100_000, at=utc_now())
-        with pytest.raises(QuotaExceededError, match="full"):
+        with pytest.raises(QuotaExceededError, match="full") as caught:
             await provider.apply(creation(header, append=(message,)))
+    assert str(path) in str(caught.value)  # for those who run the store, not for those who call
+    assert str(path) not in problem_of(caught.value, utc_now())[2].detail
 
 
 async def test_valkey_is_full_unwritable_or_replaced() -> None:
