@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from agent_cores.session.service.request.budget import Budget, Share
 
 NEVER = float("inf")
-_MIB = 1_048_576
+_MIB, _UNSENT_BYTES = 1_048_576, 65_536
+LAST_SECONDS = 1.0
+"""How long a stopping server waits for the first request of a connection it has accepted."""
 _LINGER_SECONDS = 2.0
 _STALLED_SECONDS = 1.0
 """A stopping server does not wait longer than this for a caller who reads nothing."""
-_UNSENT_BYTES = 65_536
 
 
 class Shared(Protocol):
@@ -78,11 +79,9 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._share: Share | None = None
         self._is_reading = True
-        self._is_unsent = False
+        self._is_unsent = self._has_ended = self._is_lingering = self._has_begun = False
         self._waiters: list[asyncio.Future[None]] = []
-        self._has_ended = False
-        self._is_lingering = False
-        self._has_begun = False
+        self._is_new = True
         self._unsent_before = -1
         self._looked_at = 0.0
         self.is_stopping: bool = False
@@ -141,8 +140,7 @@ class Connection(asyncio.Protocol):
         """Note that the caller is not reading, and set the deadline for that."""
         self._is_unsent = True
         size = self._transport.get_write_buffer_size()
-        seconds = self._acceptor.send_seconds * (1 + size // _MIB)
-        self._end_in(seconds)
+        self._end_in(self._acceptor.send_seconds * (1 + size // _MIB))
 
     def resume_writing(self) -> None:
         """Continue: the caller has read most of the response."""
@@ -202,7 +200,7 @@ class Connection(asyncio.Protocol):
                 self._has_begun = True
                 self._end_in(self._acceptor.head_seconds)
             return False
-        self._has_begun = False
+        self._has_begun = self._is_new = False
         head, end = found
         self.came = self.came[end:] if end < len(self.came) else b""
         exchange = self._exchange = Exchange(self, head, self._acceptor.bounds)
@@ -358,8 +356,9 @@ class Connection(asyncio.Protocol):
         self.is_stopping = True
         if self._exchange is not None or self._is_lingering:
             return
-        if self.came:
-            self.deadline = min(self.deadline, self._loop.time() + _LINGER_SECONDS)
+        if self.came or self._is_new:
+            seconds = _LINGER_SECONDS if self.came else LAST_SECONDS
+            self.deadline = min(self.deadline, self._loop.time() + seconds)
         elif not self._has_something_to_read():
             self._hang_up(lingers=False)
 
@@ -374,18 +373,16 @@ class Connection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """Close the connection if it is past its deadline, or delays a stopping server."""
+        size = self._transport.get_write_buffer_size()
         if now >= self.deadline:
-            if self._transport.get_write_buffer_size() or self._is_lingering:
+            if size or self._is_lingering:
                 self._transport.abort()
             elif not self.is_idle or not self._has_something_to_read():
                 self._buffer.close()
         elif self.is_stopping and now - self._looked_at >= _STALLED_SECONDS:
             self._looked_at = now
-            before, self._unsent_before = (
-                self._unsent_before,
-                self._transport.get_write_buffer_size(),
-            )
-            if before == self._unsent_before > 0:
+            before, self._unsent_before = self._unsent_before, size
+            if before == size > 0:
                 self._transport.abort()
 
     def close_if_idle(self) -> None:
