@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,7 +26,7 @@ from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import creation, new_header, new_message
 from agent_cores.session.wire.problems import problem_of
 from tests.servers import mariadb, postgres
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisServer, redis_program, valkey_program
 
 Ask = Callable[[], Awaitable[str | None]]
 
@@ -122,6 +123,27 @@ async def test_valkey_is_full_unwritable_or_replaced() -> None:
             server.command("FLUSHALL")
             assert await ask() == "replaced"
             assert await ask() == "replaced", "it does not take the new store for its own"
+
+
+@pytest.mark.parametrize("program", [redis_program, valkey_program])
+async def test_redis_without_a_right_or_a_working_snapshot_is_unwritable(
+    program: Callable[[], str], tmp_path: Path
+) -> None:
+    with RedisServer("--enable-protected-configs", "yes", program=program()) as server:
+        async with asking(RedisProvider(url=server.url)) as ask:
+            server.command("ACL", "SETUSER", "default", "-set")
+            assert await ask() == "unwritable"
+            server.command("ACL", "SETUSER", "default", "+@all")
+            assert await ask() is None
+            gone = tmp_path / "gone"
+            gone.mkdir()
+            server.command("CONFIG", "SET", "save", "3600 1", "dir", str(gone))
+            gone.rmdir()
+            server.command("BGSAVE")
+            async with asyncio.timeout(30):
+                while await ask() is None:  # noqa: ASYNC110 - the snapshot fails in the background
+                    await asyncio.sleep(0.05)
+            assert await ask() == "unwritable"
 
 
 async def fill(provider: StorageProvider) -> None:
