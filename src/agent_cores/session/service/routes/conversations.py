@@ -131,7 +131,7 @@ async def create_conversation_items(call: Call) -> Response:
         if call.key is not None and type(error) is ConflictError:
             raise mismatch() from error
         raise
-    answer = call.json(_list_of([item.fields for item in items], [item.id for item in items]))
+    answer = call.json(_list_of([item.shown() for item in items], [item.id for item in items]))
     if done.replayed and call.key is not None:
         answer.headers.append((b"idempotent-replayed", b"true"))
     return answer
