@@ -474,7 +474,7 @@ async def test_what_waits_on_all_connections_together_is_bounded() -> None:
                 await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("ending", ["idle", "stopping"])
+@pytest.mark.parametrize("ending", ["idle", "full", "stopping"])
 async def test_a_request_that_crosses_the_end_of_an_idle_connection_is_answered(
     ending: str,
 ) -> None:
@@ -488,6 +488,8 @@ async def test_a_request_that_crosses_the_end_of_an_idle_connection_is_answered(
         writer.write(request())  # it is with the system now, and the loop has not seen it
         if ending == "idle":
             connection.check(connection.deadline)
+        elif ending == "full":
+            connection.close_if_idle()
         else:
             connection.shutdown()
         answer = await asyncio.wait_for(reader.readuntil(b"{}"), 5)

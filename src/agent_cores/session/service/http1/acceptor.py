@@ -90,10 +90,8 @@ class Acceptor:
         connections = self._state.connections
         refusal = None
         if len(connections) >= self._most:
-            idle = [other for other in connections if other.is_idle]
-            if idle:
-                min(idle, key=_deadline).close_if_idle()
-            else:
+            idle = sorted((other for other in connections if other.is_idle), key=_deadline)
+            if not any(other.close_if_idle() for other in idle):
                 refusal = Refusal("overloaded", "too many connections")
         connections.add(connection)
         if self.is_stopping:

@@ -26,11 +26,9 @@ if TYPE_CHECKING:
 
 NEVER = float("inf")
 _MIB, _UNSENT_BYTES = 1_048_576, 65_536
-LAST_SECONDS = 1.0
-"""How long a stopping server waits for the first request of a connection it has accepted."""
+LAST_SECONDS = 1.0  # for the first request of a connection that a stopping server has accepted
 _LINGER_SECONDS = 2.0
-_STALLED_SECONDS = 1.0
-"""A stopping server does not wait longer than this for a caller who reads nothing."""
+_STALLED_SECONDS = 1.0  # a stopping server waits no longer for a caller who reads nothing
 
 
 class Shared(Protocol):
@@ -330,7 +328,7 @@ class Connection(asyncio.Protocol):
         """Close once everything is sent.
 
         Closing at once would reset the connection of a caller who is still sending, and lose the
-        response. So what arrives is read and dropped for a moment.
+        response: what arrives is dropped for a moment.
         """
         self._buffer.flush()
         self.came = b""
@@ -359,17 +357,16 @@ class Connection(asyncio.Protocol):
         if self.came or self._is_new:
             seconds = _LINGER_SECONDS if self.came else LAST_SECONDS
             self.deadline = min(self.deadline, self._loop.time() + seconds)
-        elif not self._has_something_to_read():
-            self._hang_up(lingers=False)
+        else:
+            self.close_if_idle()
 
     # Deadlines
 
     @property
     def is_idle(self) -> bool:
         """Whether no request has begun and no response is being sent."""
-        if self._exchange is not None or self.came or self._is_unsent:
-            return False
-        return not self._transport.is_closing()
+        is_busy = self._exchange is not None or self.came or self._is_unsent
+        return not is_busy and not self._transport.is_closing()
 
     def check(self, now: float) -> None:
         """Close the connection if it is past its deadline, or delays a stopping server."""
@@ -385,9 +382,12 @@ class Connection(asyncio.Protocol):
             if before == size > 0:
                 self._transport.abort()
 
-    def close_if_idle(self) -> None:
-        """Close, if idle, to make room for another connection."""
+    def close_if_idle(self) -> bool:
+        """Close an idle connection; return false if a request has arrived on it meanwhile."""
+        if self._has_something_to_read():
+            return False
         self._hang_up(lingers=False)
+        return True
 
     def _has_something_to_read(self) -> bool:
         """Whether a request has arrived that the loop has not read yet: it must not be lost."""
