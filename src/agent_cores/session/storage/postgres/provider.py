@@ -58,7 +58,7 @@ class PostgresProvider(SqlProvider):
     ) -> None:
         if (dsn is None) is (pool is None):
             raise ConfigurationError("give either dsn or pool, not both")
-        PostgresOptions.check(
+        options = PostgresOptions.check(
             pool_size=pool_size,
             timeout=timeout,
             connect_timeout=connect_timeout,
@@ -69,16 +69,8 @@ class PostgresProvider(SqlProvider):
             max_queued=max_queued,
         )
         names = Names(table_prefix or "", database_schema)
-        database = Database(
-            dsn=dsn,
-            pool=pool,
-            pool_size=pool_size,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            pooled=pooler is not None,
-        )
         super().__init__(
-            database,
+            Database(dsn, pool, options),
             names.candidates(find=table_prefix is None),
             schema=schema,
             fast_path=fast_path,

@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agent_cores.session.storage.postgres.columns import arrays_of
 from agent_cores.session.storage.sql.dialect import Statement
-from agent_cores.session.storage.sql.forms import LISTINGS, header_of
+from agent_cores.session.storage.sql.forms import header_of
 
-HEADER = f"""
-SELECT {header_of("s")} FROM {{schema}}."{{prefix}}sessions" s
-WHERE s.namespace = $1 AND s.session_id = $2
-"""
+if TYPE_CHECKING:
+    from agent_cores.session.storage.sql.forms import Listing
 
 
 def _messages(key: str, *, forward: bool) -> str:
@@ -39,8 +39,10 @@ WHERE bytes_before <= $4 OR number <= 2
 """
 
 
-MESSAGES_AFTER = _messages("$1", forward=True) + "ORDER BY seq"
-MESSAGES_BEFORE = _messages("$1", forward=False) + "ORDER BY seq DESC"
+def messages(*, forward: bool) -> str:
+    """Return the statement for messages: $1 is the session's key, the others as above."""
+    return f"{_messages('$1', forward=forward)}ORDER BY seq {'ASC' if forward else 'DESC'}"
+
 
 _CONTEXT_OF = """
 LEFT JOIN LATERAL (
@@ -90,9 +92,9 @@ _TABLES = {
 }
 
 
-def listing(statement: Statement) -> str:
+def listing(statement: Statement, listing: Listing) -> str:
     """Return the statement for a listing: an array for each of its keys, the place, and a limit."""
-    keys, time = LISTINGS[statement]
+    keys, time = listing
     columns = arrays_of(*keys, time, "session_id", "limit")
     most = f"(${len(keys) + 3}::bigint[])[1]"
     table = f'{{schema}}."{{prefix}}{_TABLES[statement]}"'
@@ -109,9 +111,3 @@ def listing(statement: Statement) -> str:
     ORDER BY o.{time} DESC, o.session_id DESC LIMIT {most}
 """
     return place if alone else f"SELECT place.{time}, s.* FROM ({place}) place {_OF_PLACE}"
-
-
-HEADERS = f"""
-SELECT {header_of("s")} FROM {{schema}}."{{prefix}}sessions" s
-WHERE s.session_key = ANY($1::bigint[])
-"""
