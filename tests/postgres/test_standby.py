@@ -86,6 +86,7 @@ async def test_a_read_that_recovery_cancels_is_made_again(
         texts = reader.database.queries.texts
         slow = 'SELECT pg_advisory_xact_lock_shared(1) FROM {schema}."{prefix}sessions"'
         monkeypatch.setitem(texts, Statement.ANY_DELETED, slow)
+        reader.database.use(reader.database.names)  # forgets the text that it has filled in
         reading = asyncio.ensure_future(reader.database.run(Step(Statement.ANY_DELETED)))
         while not (first := await gate.fetchval(WAITING_SINCE)):
             pass

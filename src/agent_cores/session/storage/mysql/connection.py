@@ -9,21 +9,21 @@ of the next statement.
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import asyncmy
 
-from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
+from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.storage.mysql.errors import MysqlErrors
 from agent_cores.session.storage.mysql.queries import MysqlQueries
 from agent_cores.session.storage.sql.errors import ClashError
-from agent_cores.session.storage.sql.forms import TEXT_COLUMNS
+from agent_cores.session.storage.sql.failures import require_version
+from agent_cores.session.storage.sql.literal_rows import decoded
 from agent_cores.session.storage.sql.text_connection import TextConnection, TextDatabase
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
 
     from agent_cores.session.storage.mysql.options import MysqlOptions
     from agent_cores.session.storage.sql.dialect import Row
@@ -46,11 +46,6 @@ _SCHEMA_LOCK = "CONCAT('agent-cores-session ', SHA1(DATABASE()))"
 class MysqlConnection(TextConnection):
     """A connection of asyncmy's pool."""
 
-    def __init__(self, database: MysqlDatabase, driver: Any, deadline: float) -> None:
-        super().__init__(database)
-        self._driver = driver
-        self._deadline = deadline
-
     async def execute(self, text: str) -> list[list[Row]]:
         """Send one packet of statements; return the rows of each that reads."""
         found: list[list[Row]] = []
@@ -59,20 +54,22 @@ class MysqlConnection(TextConnection):
             more = True
             while more:
                 if cursor.description is not None:
-                    found.append(_decoded(cursor.description, await cursor.fetchall()))
+                    names = [column[0] for column in cursor.description]
+                    found.append(decoded(names, await cursor.fetchall()))
                 more = await cursor.nextset()
         return found
 
 
 class MysqlDatabase(TextDatabase[MysqlConnection]):
-    """A pool of connections to one database; ``where`` are asyncmy's arguments that name it."""
+    """A pool of connections to one database; ``place`` are asyncmy's arguments that name it."""
 
     queries: MysqlQueries = MysqlQueries()
     errors: MysqlErrors = MysqlErrors()
+    connection = MysqlConnection
 
-    def __init__(self, where: Mapping[str, Any], options: MysqlOptions) -> None:
+    def __init__(self, place: Mapping[str, Any], options: MysqlOptions) -> None:
         super().__init__(options)
-        self._where = where
+        self._place = place
         self._options = options
 
     @asynccontextmanager
@@ -94,8 +91,7 @@ class MysqlDatabase(TextDatabase[MysqlConnection]):
     async def _check_server(self) -> None:
         async with self.connected(self.deadline()) as connection:
             found = await connection.execute("SELECT VERSION(), @@max_allowed_packet")
-        [[(version, packet)]] = found
-        check_server(version, packet)
+        check_server(*found[0][0])
 
     async def _create_pool(self) -> Any:
         return await asyncmy.create_pool(
@@ -107,7 +103,7 @@ class MysqlDatabase(TextDatabase[MysqlConnection]):
             ssl=self._options.tls(),
             autocommit=True,
             init_command=_SESSION,
-            **self._where,
+            **self._place,
         )
 
     async def _close_pool(self, pool: Any) -> None:
@@ -116,9 +112,6 @@ class MysqlDatabase(TextDatabase[MysqlConnection]):
 
     async def _renew(self, pool: Any) -> None:
         await pool.clear()
-
-    def _connection(self, driver: Any, deadline: float) -> MysqlConnection:
-        return MysqlConnection(self, driver, deadline)
 
     async def _discard(self, pool: Any, driver: Any, error: BaseException, deadline: float) -> None:  # noqa: ARG002 - it takes a second at most
         """Roll back, which releases the locks; close the connection if that fails."""
@@ -143,25 +136,9 @@ def _seconds(seconds: float) -> int:
 def check_server(version: str, packet: int) -> None:
     """Raise for a server that is too old, or whose packets are too small."""
     name = "MariaDB" if "MariaDB" in version else "MySQL"
-    numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
-    if numbers < _OLDEST[name]:
-        oldest = ".".join(map(str, _OLDEST[name]))
-        raise StorageUnavailableError(f"the server is {name} {version}; {oldest} is the oldest")
+    require_version(name, version, _OLDEST[name])
     if packet < _LEAST_PACKET:
         raise ConfigurationError(
             f"max_allowed_packet of the {name} server is {packet} bytes; set it to "
             f"{_LEAST_PACKET} or more, and connect again"
         )
-
-
-def _decoded(columns: Sequence[Sequence[Any]], rows: Sequence[Row]) -> list[Row]:
-    """Return rows with text as ``str``; ``columns`` describes each column, its name first."""
-    places = [place for place, column in enumerate(columns) if column[0] in TEXT_COLUMNS]
-    if not places:
-        return list(rows)
-    found = [list(row) for row in rows]
-    for row in found:
-        for place in places:
-            if row[place] is not None:
-                row[place] = row[place].decode()
-    return found

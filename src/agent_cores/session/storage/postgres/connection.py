@@ -57,11 +57,6 @@ _LAST_MOMENT = 0.01
 class Transaction(PooledConnection):
     """A connection of the pool. Tables are named as ``{schema}."{prefix}…"``."""
 
-    def __init__(self, database: Database, connection: Connection, deadline: float) -> None:
-        self._database = database
-        self._connection = connection
-        self._deadline = deadline
-
     async def run(self, step: Step) -> list[Row]:
         """Carry out one step."""
         one_row = step.statement in TAKE_ONE_ROW
@@ -74,7 +69,8 @@ class Transaction(PooledConnection):
 
     async def _fetch(self, text: str, arguments: Sequence[object]) -> list[Row]:
         timeout = seconds_until(self._deadline)
-        return await self._connection.fetch(text, *arguments, timeout=timeout)
+        rows: list[Row] = await self._driver.fetch(text, *arguments, timeout=timeout)
+        return rows
 
     async def script(self, text: str) -> None:
         """Run several statements."""
@@ -92,13 +88,15 @@ class Transaction(PooledConnection):
             raise StorageUnavailableError(f"PostgreSQL answered COMMIT with {outcome}")
 
     async def _execute(self, text: str) -> str:
-        return await self._connection.execute(text, timeout=seconds_until(self._deadline))
+        outcome: str = await self._driver.execute(text, timeout=seconds_until(self._deadline))
+        return outcome
 
 
 class Database(PooledDatabase[Transaction]):
     """A pool of connections: one that the caller gave, which stays open, or one made by ``dsn``."""
 
     queries: PostgresQueries = PostgresQueries()
+    connection = Transaction
 
     def __init__(self, dsn: str | None, pool: Pool | None, options: PostgresOptions) -> None:
         super().__init__(options)
@@ -211,9 +209,6 @@ class Database(PooledDatabase[Transaction]):
     async def _renew(self, pool: Pool) -> None:
         if pool is not self._given:
             await pool.expire_connections()
-
-    def _connection(self, driver: Connection, deadline: float) -> Transaction:
-        return Transaction(self, driver, deadline)
 
     async def _acquire(self, pool: Pool, deadline: float) -> Connection:
         return await pool.acquire(timeout=seconds_until(deadline))

@@ -19,7 +19,6 @@ from agent_cores.session.storage.postgres.connection import Database
 from agent_cores.session.storage.postgres.options import PostgresOptions
 from agent_cores.session.storage.postgres.url import split_url, without_password
 from agent_cores.session.storage.sql.names import Names
-from agent_cores.session.storage.sql.options import server_options_from
 from agent_cores.session.storage.sql.server_provider import SqlProvider
 
 if TYPE_CHECKING:
@@ -72,9 +71,8 @@ class PostgresProvider(SqlProvider):
         super().__init__(
             Database(dsn, pool, options),
             names.candidates(find=table_prefix is None),
-            schema=schema,
+            options,
             fast_path=fast_path,
-            max_queued=max_queued,
         )
         self._dsn = dsn
 
@@ -86,7 +84,7 @@ class PostgresProvider(SqlProvider):
 
     @classmethod
     def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
-        return server_options_from(settings) | {"database_schema": settings.database_schema}
+        return super().options_from(settings) | {"database_schema": settings.database_schema}
 
     def describe(self) -> str:
         if self._dsn is None:

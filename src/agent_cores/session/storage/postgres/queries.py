@@ -55,7 +55,6 @@ SELECT count(*) FROM gone
 class PostgresQueries(Queries):
     """The SQL of PostgreSQL: an array a column, or the values of one row."""
 
-    table: ClassVar[str] = '{schema}."{prefix}*"'
     names: ClassVar[str] = "SELECT * FROM unnest($1::text[], $2::text[])"
     in_keys: ClassVar[str] = "= ANY($1::bigint[])"
 
@@ -102,6 +101,10 @@ WHERE n.nspname = $1 AND t.relname = $2 AND t.relkind IN ('r', 'p')
 """,
     }
 
+    def table(self, name: str) -> str:
+        """Return the name in the database schema."""
+        return f"{{schema}}.{super().table(name)}"
+
     def value(self, number: int) -> str:
         """Return the place of an argument."""
         return f"${number + 1}"
@@ -134,6 +137,8 @@ WHERE {" AND ".join(f"held.{key} = new.{key}" for key in update.keys)}
 
     def listing(self, statement: S, listing: Listing) -> str:
         """Return the query for an array of each key, of the place, and of a limit."""
+        if statement is S.FIND_CREATED_BY_TAG:  # in a table of its own, see the schema
+            listing = listing._replace(table="tagged")
         return read_queries.listing(statement, listing)
 
     def together(self, *parts: str) -> str:

@@ -84,26 +84,18 @@ CROSS JOIN LATERAL (
 ) s
 """
 
-_TABLES = {
-    Statement.FIND_OWNED: "owned",
-    Statement.FIND_CREATED: "sessions",
-    Statement.FIND_CREATED_BY_TAG: "tagged",
-    Statement.FIND_SHARED: "shared",
-}
-
 
 def listing(statement: Statement, listing: Listing) -> str:
     """Return the statement for a listing: an array for each of its keys, the place, and a limit."""
-    keys, time = listing
+    table, _, keys, time = listing
     columns = arrays_of(*keys, time, "session_id", "limit")
     most = f"(${len(keys) + 3}::bigint[])[1]"
-    table = f'{{schema}}."{{prefix}}{_TABLES[statement]}"'
     alone = statement is Statement.FIND_SHARED  # entries without headers, of several subjects
     place = f"""
     SELECT {"DISTINCT" if alone else ""} o.{time}, o.session_id, o.session_key
     FROM unnest({columns}) AS list({", ".join(keys)}, millis, id, most)
     CROSS JOIN LATERAL (
-        SELECT session_key, {time}, session_id FROM {table} entry
+        SELECT session_key, {time}, session_id FROM {{schema}}."{{prefix}}{table}" entry
         WHERE {" AND ".join(f"entry.{key} = list.{key}" for key in keys)}
           AND (entry.{time}, entry.session_id) < (list.millis, list.id)
         ORDER BY {time} DESC, session_id DESC LIMIT {most}

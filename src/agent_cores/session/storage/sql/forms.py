@@ -39,8 +39,13 @@ class Update(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Index entries: ``keys`` name a list, ``time`` and the session id its order, newest first."""
+    """Index entries: ``keys`` name a list, ``time`` and the session id its order, newest first.
 
+    ``index_name`` is the index of the table that has these columns.
+    """
+
+    table: str
+    index_name: str
     keys: tuple[str, ...]
     time: str
 
@@ -76,10 +81,14 @@ UPDATES = {
 }
 """Those whose columns are always the same; ``header_update`` has UPDATE_HEADERS."""
 LISTINGS = {
-    S.FIND_OWNED: Listing(("owner_id", "namespace", "archived", "mark"), "listed_at"),
-    S.FIND_CREATED: Listing(("namespace", "archived"), "created_at"),
-    S.FIND_CREATED_BY_TAG: Listing(("namespace", "archived", "mark"), "created_at"),
-    S.FIND_SHARED: Listing(("namespace", "subject"), "granted_at"),
+    S.FIND_OWNED: Listing(
+        "owned", "listed", ("owner_id", "namespace", "archived", "mark"), "listed_at"
+    ),
+    S.FIND_CREATED: Listing("sessions", "created", ("namespace", "archived"), "created_at"),
+    S.FIND_CREATED_BY_TAG: Listing(
+        "owned", "tagged", ("namespace", "archived", "mark"), "created_at"
+    ),
+    S.FIND_SHARED: Listing("shared", "listed", ("namespace", "subject"), "granted_at"),
 }
 
 

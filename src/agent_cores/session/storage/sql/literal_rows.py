@@ -7,6 +7,8 @@ In a text ``{rows}`` are all rows of a step in parentheses, ``{keys}`` the first
 A text holds bytes of any kind: each of its characters is one byte, as in Latin-1.
 """
 
+# ruff: noqa: S608 - values enter these texts as literals that a dialect escapes
+
 from __future__ import annotations
 
 import re
@@ -14,18 +16,38 @@ from abc import abstractmethod
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from agent_cores.session.codec import HEADER_FIELDS
+from agent_cores.session.storage.sql.dialect import Statement
+from agent_cores.session.storage.sql.forms import TEXT_COLUMNS
 from agent_cores.session.storage.sql.queries import Queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from agent_cores.session.storage.sql.dialect import Row
+    from agent_cores.session.storage.sql.forms import Listing, Rows
 
 _MOST_ROWS = 1_000
 _MOST_CHARACTERS = 1024 * 1024
 """The most rows and characters of one statement; a longer row is sent alone."""
 
+_NAME_AND_INCARNATION = ", ".join(
+    f"{{{HEADER_FIELDS.index(name)}}}" for name in ("namespace", "session_id", "incarnation")
+)
 _EACH = re.compile(r"\[each (.+?) between (.+?)\]", re.DOTALL)
+
+
+def decoded(names: Sequence[str], rows: Sequence[Row]) -> list[Row]:
+    """Return rows of these columns with text as ``str``: it was stored as bytes."""
+    places = [place for place, name in enumerate(names) if name in TEXT_COLUMNS]
+    if not places:
+        return list(rows)
+    found = [list(row) for row in rows]
+    for row in found:
+        for place in places:
+            if row[place] is not None:
+                row[place] = row[place].decode()
+    return found
 
 
 class Verbatim(str):
@@ -35,10 +57,18 @@ class Verbatim(str):
 
 
 class LiteralQueries(Queries):
-    """The statements of a dialect whose rows are literals."""
+    """The statements of a dialect whose rows are literals.
+
+    ``inserted`` follows INSERT_HEADERS where a database has no RETURNING. A header that was not
+    inserted, since its name was taken, has another incarnation than the stored one.
+    """
 
     names: ClassVar[str] = "{rows}"
     in_keys: ClassVar[str] = "IN ({keys})"
+    inserted: ClassVar[str] = f"""
+        SELECT namespace, session_id, session_key FROM {{sessions}} {{index_named}}
+        WHERE (namespace, session_id, incarnation) IN ([each ({_NAME_AND_INCARNATION}) between ,])
+    """
 
     @abstractmethod
     def quoted(self, text: str) -> str:
@@ -47,6 +77,38 @@ class LiteralQueries(Queries):
     def value(self, number: int) -> str:
         """Return the place of a value in the text."""
         return f"{{{number}}}"
+
+    def insert(self, table: str, columns: tuple[str, ...]) -> str:
+        """Return an INSERT of several rows."""
+        return (
+            f"INSERT INTO {{{table}}} ({', '.join(map(self.quoted_name, columns))}) VALUES {{rows}}"
+        )
+
+    def lookup(self, rows: Rows) -> str:
+        """Return a query for pairs."""
+        index = "known" if rows.column == "id" else "primary"
+        return f"""SELECT {rows.result} FROM {{{rows.table}}} held {{index_{index}}}
+            WHERE (held.session_key, held.{rows.column}) IN ({{rows}})"""
+
+    def delete(self, rows: Rows) -> str:
+        """Return a DELETE by pairs, without IN: an optimizer may scan the table for one pair."""
+        column = self.quoted_name(rows.column)
+        return f"""DELETE FROM {{{rows.table}}}
+            WHERE [each session_key = {{0}} AND {column} = {{1}} between OR]"""
+
+    def listing(self, statement: Statement, listing: Listing) -> str:
+        """Return the highest entries of each list below a place."""
+        table, index, keys, time = listing
+        wanted = " AND ".join(f"{name} = {{{number}}}" for number, name in enumerate(keys))
+        at, session_id, limit = (f"{{{len(keys) + number}}}" for number in range(3))
+        entries = f"""[each (SELECT {time}, session_id, session_key
+            FROM {{{table}}} {{index_{index}}}
+            WHERE {wanted} AND ({time} < {at} OR {time} = {at} AND session_id < {session_id})
+            ORDER BY {time} DESC, session_id DESC LIMIT {limit}) between UNION ALL]"""
+        if statement is Statement.FIND_SHARED:
+            return entries
+        return f"""SELECT e.{time}, {{header}} FROM ({entries}) e
+            {{join}} {{sessions}} s ON s.session_key = e.session_key"""
 
     def together(self, *parts: str) -> str:
         """Return the statements one after the other."""

@@ -33,6 +33,11 @@ class PooledConnection(ABC):
 
     may_be_done = False
 
+    def __init__(self, database: Any, driver: Any, deadline: float) -> None:  # noqa: ANN401 - a dialect's own classes
+        self._database = database
+        self._driver = driver
+        self._deadline = deadline
+
     @abstractmethod
     async def run(self, step: Step) -> list[Row]:
         """Execute one step."""
@@ -65,6 +70,7 @@ class PooledDatabase(Database, Generic[Connection]):
 
     queries: Queries
     errors: DriverErrors
+    connection: type[Connection]
     has_hot_append = True
     _pool: Any = None
     _callers = 0
@@ -130,10 +136,6 @@ class PooledDatabase(Database, Generic[Connection]):
     @abstractmethod
     async def _renew(self, pool: Any) -> None:  # noqa: ANN401
         """Have the pool make new connections: this server was found to be a replica."""
-
-    @abstractmethod
-    def _connection(self, driver: Any, deadline: float) -> Connection:  # noqa: ANN401
-        """Return a connection of the driver's as one of ours."""
 
     @abstractmethod
     def _begin(self, lock_wait: float | None, *, one_instant: bool) -> str:
@@ -234,7 +236,7 @@ class PooledDatabase(Database, Generic[Connection]):
         except BaseException:
             self._callers -= 1
             raise
-        connection = self._connection(driver, deadline)
+        connection = self.connection(self, driver, deadline)
         try:
             yield connection
             await connection.flush()

@@ -44,8 +44,8 @@ class Queries(ABC):
     attributes. Other braces are left to the dialect.
     """
 
-    table: ClassVar[str]
-    """The name of a table, quoted; ``*`` stands for it."""
+    quote: ClassVar[str] = '"'
+    """What is before and after a name that is quoted."""
     names: ClassVar[str]
     """All rows of a step, as what follows ``(namespace, session_id) IN``, in parentheses there."""
     in_keys: ClassVar[str]
@@ -59,6 +59,14 @@ class Queries(ABC):
 
     own: ClassVar[Mapping[Statement, str]]
     """Statements that no form covers, or that this dialect writes in another way."""
+
+    def quoted_name(self, name: str) -> str:
+        """Return a name in quotes: that of the column ``key`` is a reserved word in some."""
+        return f"{self.quote}{name}{self.quote}"
+
+    def table(self, name: str) -> str:
+        """Return the name of a table, quoted."""
+        return self.quoted_name(f"{{prefix}}{name}")
 
     @abstractmethod
     def value(self, number: int) -> str:
@@ -122,7 +130,7 @@ class Queries(ABC):
             if name.isdigit():
                 return self.value(int(name))
             if name in _TABLES:
-                return self.table.replace("*", _TABLES[name])
+                return self.table(_TABLES[name])
             if name == "insert" and statement is not None:
                 return self.written(self.insert(*forms.INSERTS[statement]))
             if name.startswith("index_"):

@@ -28,8 +28,8 @@ _PIECE = 4 * 1024 * 1024
 class TextConnection(PooledConnection):
     """A connection inside a transaction; its writes travel with its next read."""
 
-    def __init__(self, database: TextDatabase[Any]) -> None:
-        self._database = database
+    def __init__(self, database: TextDatabase[Any], driver: Any, deadline: float) -> None:  # noqa: ANN401 - a driver's own class
+        super().__init__(database, driver, deadline)
         self._waiting: list[str] = []
         self._size = 0
 
