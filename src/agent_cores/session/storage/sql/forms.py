@@ -188,6 +188,12 @@ SEVERAL = {
 }
 """Statements that run together and do not depend on each other."""
 
+OWN = frozenset(
+    {S.INSERT_HEADERS, S.SET_CONTEXT, S.COUNT_SESSIONS, S.PURGE_MESSAGES, S.PURGE_CONTEXT}
+    | {S.STORE_TIME, S.CHECK, S.SERVER_VERSION, S.COLUMNS}
+)
+"""The statements that every dialect writes by itself; the first two begin with ``{insert}``."""
+
 RETURN_NOTHING = frozenset(
     {*INSERTS, *DELETES, *UPDATES, *SEVERAL, S.UPDATE_HEADERS, S.COUNT_SESSIONS, S.FORGET_DELETED}
     - {S.INSERT_HEADERS}

@@ -58,7 +58,7 @@ class Queries(ABC):
     """A hint to use an index, after the alias of a table; ``*`` stands for its name."""
 
     own: ClassVar[Mapping[Statement, str]]
-    """Statements that no form covers, or that this dialect writes in another way."""
+    """Those of ``forms.OWN``, and statements that this dialect writes in another way."""
 
     def quoted_name(self, name: str) -> str:
         """Return a name in quotes: that of the column ``key`` is a reserved word in some."""
@@ -112,7 +112,7 @@ class Queries(ABC):
         found = {
             **forms.ONE_ROW,
             **forms.MANY_ROWS,
-            **dict.fromkeys(forms.INSERTS, "{insert}"),
+            **dict.fromkeys(forms.INSERTS.keys() - forms.OWN, "{insert}"),
             **{each: self.update(update) for each, update in forms.UPDATES.items()},
             **{each: self.lookup(rows) for each, rows in forms.LOOKUPS.items()},
             **{each: self.delete(rows) for each, rows in forms.DELETES.items()},
@@ -120,6 +120,9 @@ class Queries(ABC):
             **{each: self.together(*parts) for each, parts in forms.SEVERAL.items()},
             **self.own,
         }
+        missing = [each.name for each in forms.OWN if each not in found]
+        if missing:
+            raise NotImplementedError(f"{type(self).__name__} has no text for {missing[0]}")
         return {statement: self.written(text, statement) for statement, text in found.items()}
 
     def written(self, text: str, statement: Statement | None = None) -> str:
