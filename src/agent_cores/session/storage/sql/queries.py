@@ -47,11 +47,11 @@ class Queries(ABC):
     quote: ClassVar[str] = '"'
     """What is before and after a name that is quoted."""
     names: ClassVar[str]
-    """All rows of a step, as what follows ``(namespace, session_id) IN``, in parentheses there."""
+    """All names of a step, as they are in the parentheses of ``(namespace, session_id) IN (…)``."""
     in_keys: ClassVar[str]
-    """What follows ``session_key``: a condition that it is the first value of a row."""
+    """What follows ``session_key`` where it must be one of a step's keys, such as ``IN (…)``."""
     in_order: ClassVar[str] = "ORDER BY s.session_key"
-    """What has rows locked in one order."""
+    """What has sessions locked in one order; empty where the index does that."""
     join: ClassVar[str] = "JOIN"
     """A join that reads the table on its left first."""
     index: ClassVar[str] = ""
@@ -61,7 +61,7 @@ class Queries(ABC):
     """Those of ``forms.OWN``, and statements that this dialect writes in another way."""
 
     def quoted_name(self, name: str) -> str:
-        """Return a name in quotes: that of the column ``key`` is a reserved word in some."""
+        """Return a name in quotes; ``key`` is a reserved word in some databases."""
         return f"{self.quote}{name}{self.quote}"
 
     def table(self, name: str) -> str:
