@@ -19,7 +19,7 @@ class Rows(NamedTuple):
     """Rows of a table, by their key: a session key and ``column``.
 
     ``result`` are the columns to read. The table's alias is ``held``: with it, ``held.key`` needs
-    no quotes, though ``key`` is a reserved word of MySQL.
+    no quotes, though ``key`` is a reserved word in some databases.
     """
 
     table: str
