@@ -64,6 +64,22 @@ def test_the_application_answers_as_the_page_shows(page: str, tmp_path: Path) ->
     assert done.stdout == shown.rstrip("\n")
 
 
+def test_the_test_on_the_page_about_testing_passes(tmp_path: Path) -> None:
+    (tmp_path / "chat.py").write_text(blocks(DOCS / "fastapi.md", "python")[0], encoding="utf-8")
+    code = blocks(DOCS / "testing-your-app.md", "python")[-1]
+    (tmp_path / "test_chat.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "1 passed" in done.stdout, done.stdout
+
+
 def test_the_project_of_the_page_about_django_does_what_the_page_says(tmp_path: Path) -> None:
     def run(*arguments: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
