@@ -87,7 +87,7 @@ class Lifetime:
             return False
         with self._lock:
             if not thread.gone:
-                thread.calls += 1
+                thread.entered += 1
             return not thread.gone
 
     def block_ended(self) -> None:
@@ -103,7 +103,7 @@ class Lifetime:
             thread = self._thread or self._started()
             entered = not thread.stopping
             if entered:
-                thread.calls += 1
+                thread.entered += 1
                 thread.blocks += blocks
                 self._users += users
                 if users:
@@ -120,7 +120,7 @@ class Lifetime:
         """Undo the count of a call whose caller was interrupted, or whose thread did not start."""
         with self._lock:
             self._users = max(self._users - users, 0)
-            thread.calls -= 1
+            thread.entered -= 1
             thread.blocks -= blocks
             if thread.stopping:
                 thread.stop()  # this call may have been the last one

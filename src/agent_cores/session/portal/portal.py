@@ -13,7 +13,7 @@ from agent_cores.session.portal.block import AwaitedBlock, BlockingBlock
 from agent_cores.session.portal.lifetime import Lifetime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from agent_cores.session.portal.thread import PortalThread
@@ -91,7 +91,7 @@ class Portal(Lifetime):
             await thread.until_ended()
             thread.raise_failure()
 
-    def await_call(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+    def await_call(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> Awaitable[T]:
         """Run a verb in the thread for a task of another event loop, which awaits this at once."""
         thread, entered = self._try_to_enter()
         return thread.awaited(verb) if entered else self._await_later(verb)
