@@ -154,7 +154,7 @@ class AwaitedCall(Call[T]):
             except GeneratorExit:  # the task is being finalized
                 self._host.post(self.stop)
                 raise
-        return self.outcome()
+        return self._value if self._error is None else self.outcome()
 
     def resume(self) -> None:
         """Continue the waiting task."""

@@ -93,8 +93,8 @@ class Portal(Lifetime):
 
     def await_call(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> Awaitable[T]:
         """Run a verb in the thread for a task of another event loop, which awaits this at once."""
-        thread, entered = self._try_to_enter()
-        return thread.awaited(verb) if entered else self._await_later(verb)
+        thread = self.enter_at_once()
+        return self._await_later(verb) if thread is None else thread.awaited(verb)
 
     async def _await_later(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> T:
         thread = await self.enter_soon()

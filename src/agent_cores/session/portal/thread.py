@@ -61,6 +61,7 @@ class PortalThread:
         ended: Callable[[], None],
     ) -> None:
         self.process_id: int = process_id()
+        self.ident: int | None = None
         self.entered: int = 0
         self.blocks: int = 0
         self.is_made: bool = False
@@ -76,7 +77,6 @@ class PortalThread:
         self._ended: Future[None] = Future()
         self._ended.set_running_or_notify_cancel()  # cancelling a waiter must not cancel it
         self.loop: Loop
-        self._ident: int | None = None
         self._mailbox: Mailbox
         self._woken: asyncio.Future[None]
         self._in_flight: set[Call[Any]] = set()
@@ -91,7 +91,7 @@ class PortalThread:
     @property
     def is_here(self) -> bool:
         """Whether the caller runs in this thread."""
-        return self._ident == get_ident()
+        return self.ident == get_ident()
 
     @property
     def calls(self) -> int:
@@ -242,7 +242,7 @@ class PortalThread:
     async def _serve(self) -> None:
         self.loop = loop = asyncio.get_running_loop()  # gevent's sockets belong to one thread
         self._mailbox = own_mailbox()
-        self._ident = get_ident()
+        self.ident = get_ident()
         self._woken = loop.create_future()
         self.starting = asyncio.Lock()
         self.is_made = True
@@ -266,7 +266,7 @@ class PortalThread:
             self._failure = error
         if self.is_made:
             self._mailbox.flush()
-        self._ident = None  # another thread may get it
+        self.ident = None  # another thread may get it
         self._notify()
         if not self.is_made:
             self._made.set_exception(self._failure or RuntimeError("the thread did not start"))
