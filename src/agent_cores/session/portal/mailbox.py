@@ -31,7 +31,7 @@ class Mailbox:
         self._callbacks: deque[Callable[[], None]] = deque()
         self._is_woken = False
         self._to_wake: set[Mailbox] = set()
-        self._descriptor: int | None = _watched(loop, self._answer)
+        self._descriptor: int | None = _watched(loop, self._answer_descriptor)
 
     @property
     def is_empty(self) -> bool:
@@ -70,33 +70,43 @@ class Mailbox:
                 raise
 
     def ring(self) -> None:
-        """Have the loop call ``_deliver``."""
+        """Have the loop call what is queued, or raise ``RuntimeError`` if it is closed."""
         if self._descriptor is None:
-            self.loop.call_soon_threadsafe(self._deliver)
+            self.loop.call_soon_threadsafe(self._answer_call)
         else:
             os.eventfd_write(self._descriptor, 1)
 
-    def _answer(self) -> None:
-        if self._descriptor is not None:
-            with suppress(BlockingIOError):  # read by a loop that runs in a callback of this one
-                os.eventfd_read(self._descriptor)
+    def _answer_call(self) -> None:
+        # This order matters: a callback posted after the flag is cleared wakes the loop again.
+        self._is_woken = False
+        if len(self._callbacks) > 1:  # for a loop that runs in one of them (nest_asyncio)
+            self.loop.call_soon(self._deliver)
         self._deliver()
+
+    def _answer_descriptor(self) -> None:
+        self._deliver()  # a loop that runs in a callback finds the descriptor readable and goes on
+        if self._descriptor is not None:
+            with suppress(BlockingIOError):  # that loop has read it
+                os.eventfd_read(self._descriptor)
+        self._is_woken = False
+        if self._callbacks:  # posted in the meantime, without waking
+            self.wake()
+
+    def _deliver(self) -> None:
+        callbacks = self._callbacks
+        try:
+            for _ in range(len(callbacks)):
+                if callbacks:
+                    callbacks.popleft()()
+        except BaseException:  # the program is interrupted: the rest comes later
+            self._is_woken = False
+            self.wake()
+            raise
 
     def __del__(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:  # a coroutine finalized together with this may still post
             os.close(descriptor)
-
-    def _deliver(self) -> None:
-        # This order matters: a callback posted after the flag is cleared wakes the loop again.
-        self._is_woken = False
-        callbacks = self._callbacks
-        waiting = len(callbacks)
-        if waiting > 1:  # for what is left if a callback raises, or runs the loop itself
-            self.loop.call_soon(self._deliver)
-        while waiting and callbacks:
-            waiting -= 1
-            callbacks.popleft()()
 
 
 def _watched(loop: Loop, answer: Callable[[], None]) -> int | None:
