@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 
 from agent_cores.session.portal import Portal, thread
 from agent_cores.session.portal.mailbox import Mailbox, own_mailbox
@@ -28,6 +33,11 @@ class Nothing:
 async def call(portal: Portal, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine function in the portal's loop."""
     return await portal.await_call(function)
+
+
+@asynccontextmanager
+async def hold_nothing() -> AsyncIterator[None]:
+    yield
 
 
 @pytest.fixture
@@ -179,6 +189,140 @@ def test_a_call_whose_loop_is_closed_is_cancelled_once(monkeypatch: pytest.Monke
     portal.shutdown()
     assert ended == [1]
     assert not waiting.done()
+
+
+async def test_a_callback_that_fails_does_not_keep_the_rest_from_being_called() -> None:
+    mailbox, both = own_mailbox(), asyncio.Event()
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+
+    def fail() -> None:
+        raise LookupError
+
+    mailbox.post(fail)
+    mailbox.post(both.set)
+    async with asyncio.timeout(10):
+        await both.wait()
+    assert isinstance(errors[0]["exception"], LookupError)
+
+
+@pytest.mark.parametrize("kind", ["descriptor", "call"])
+async def test_a_loop_that_runs_in_a_continued_caller_gets_the_results_of_the_rest(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """As ``nest_asyncio`` makes it run, in notebooks."""
+    if kind == "call":
+        monkeypatch.delattr(os, "eventfd", raising=False)
+    loop, both = asyncio.get_running_loop(), asyncio.Event()
+    mailbox, seen = Mailbox(loop), list[bool]()
+
+    def run_loop() -> None:
+        asyncio._set_running_loop(None)  # noqa: SLF001 - see above
+        loop._run_once()  # type: ignore[attr-defined]  # noqa: SLF001
+        asyncio._set_running_loop(loop)  # noqa: SLF001
+        seen.append(both.is_set())
+
+    mailbox.post(run_loop)
+    mailbox.post(both.set)
+    async with asyncio.timeout(10):
+        await both.wait()
+    assert seen == [True]
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
+def test_loops_and_threads_that_have_ended_leave_no_descriptor_open() -> None:
+    portal = Portal(Nothing(), after_fork=lambda: None)
+    asyncio.run(call(portal, Nothing().initialize))
+    before = descriptors()
+    for _ in range(20):
+        asyncio.run(call(portal, Nothing().initialize))
+    assert descriptors() <= before
+    portal.initialize()
+    portal.shutdown()
+    assert descriptors() < before
+
+
+@pytest.mark.parametrize("missing", ["eventfd", "room"])
+def test_loops_that_get_no_descriptor_of_their_own_are_woken_nevertheless(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    started = Portal(Nothing(), after_fork=lambda: None)
+
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def add(number: int) -> int:
+        return number + 1
+
+    async def calls() -> list[int]:
+        return await asyncio.gather(*(call(started, partial(add, one)) for one in range(20)))
+
+    if missing == "room":
+        monkeypatch.setattr(os, "eventfd", none_left, raising=False)
+    else:
+        monkeypatch.delattr(os, "eventfd", raising=False)
+    started.initialize()
+    assert asyncio.run(calls()) == list(range(1, 21))
+    started.shutdown()
+
+
+def test_uvloop_calls_and_is_continued() -> None:
+    started = Portal(Nothing(), after_fork=lambda: None)
+
+    async def add(number: int) -> int:
+        await asyncio.sleep(0)
+        return number + 1
+
+    async def calls() -> list[int]:
+        return await asyncio.gather(*(call(started, partial(add, one)) for one in range(20)))
+
+    started.initialize()
+    for _ in range(3):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            assert runner.run(calls()) == list(range(1, 21))
+    started.shutdown()
+
+
+def test_a_coroutine_that_no_event_loop_runs_is_refused_and_does_not_keep_the_thread() -> None:
+    portal = Portal(Nothing(), after_fork=lambda: None)
+    portal.initialize()
+    for work in (
+        call(portal, Nothing().initialize),
+        portal.await_initialize(),
+        portal.hold_for_task(hold_nothing).__aenter__(),
+    ):
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            work.send(None)
+    stopping = threading.Thread(target=portal.shutdown, daemon=True)
+    stopping.start()
+    stopping.join(10)
+    assert portal.is_over
+
+
+async def test_a_cancelled_caller_gets_its_message_and_may_be_cancelled_again(
+    portal: Portal,
+) -> None:
+    running, refused = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            refused.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(call(portal, work))
+    assert await asyncio.to_thread(running.wait, 10)
+    task.cancel("shut down")
+    assert await asyncio.to_thread(refused.wait, 10)
+    assert not task.done()
+    task.cancel("now")
+    with pytest.raises(asyncio.CancelledError, match="now"):
+        await task
 
 
 def interrupt(*_: object) -> None:

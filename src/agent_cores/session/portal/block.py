@@ -146,7 +146,7 @@ class AwaitedBlock(AbstractAsyncContextManager[T], Generic[T]):
         self._thread = await self._lifetime.enter_soon(blocks=1)
         self._block = Block(self._make, self._thread, self._lifetime.block_ended, caller)
         try:
-            return await self._thread.awaited(self._block.enter)
+            return await self._thread.awaited(self._block.enter, caller)
         except BaseException:
             self._thread.post(self._block.stop)
             raise
@@ -160,10 +160,10 @@ class AwaitedBlock(AbstractAsyncContextManager[T], Generic[T]):
         if kind is GeneratorExit:  # the caller is being finalized and may not await
             self._thread.post(self._block.stop)
             return False
-        raised = (kind, error, traceback)
+        raised, caller = (kind, error, traceback), own_mailbox()
         if not self._lifetime.enter_again(self._thread):
             return False
-        suppressed = await self._thread.awaited(partial(self._block.leave, raised))
+        suppressed = await self._thread.awaited(partial(self._block.leave, raised), caller)
         if self._thread.stopping:
             await self._thread.until_ended()
         return suppressed

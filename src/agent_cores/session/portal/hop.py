@@ -54,6 +54,7 @@ class Call(Generic[T]):
     """The waiting event loop's; ``None`` if a thread waits."""
     _task: asyncio.Task[None] | None = None
     _is_running: bool = False
+    _is_unwanted: bool = False
     _value: T
     _error: BaseException | None = None
 
@@ -74,8 +75,12 @@ class Call(Generic[T]):
         return self._task is not None
 
     def begin(self) -> None:
-        """Start the coroutine in a task of its own."""
+        """Start the coroutine in a task of its own, unless its caller was cancelled by now."""
         self._host.begun(self)
+        if self._is_unwanted:
+            self._error = asyncio.CancelledError()
+            self._host.ended(self)
+            return
         self._task = start_task(self._run(), loop=self._host.loop, context=self._context)
 
     def stop(self) -> None:
@@ -176,6 +181,7 @@ class AwaitedCall(Call[T]):
 
     def cancel(self, msg: object = None) -> bool:
         """Cancel the coroutine, whose end the task still waits for."""
+        self._is_unwanted = True
         self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self._host.post(self.stop)
         return True

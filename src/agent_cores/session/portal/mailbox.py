@@ -31,7 +31,7 @@ class Mailbox:
         self._callbacks: deque[Callable[[], None]] = deque()
         self._is_woken = False
         self._to_wake: set[Mailbox] = set()
-        self._descriptor: int | None = _watched(loop, self._answer_descriptor)
+        self._descriptor: int | None = _watched(loop, self._answer)
 
     @property
     def is_empty(self) -> bool:
@@ -72,36 +72,24 @@ class Mailbox:
     def ring(self) -> None:
         """Have the loop call what is queued, or raise ``RuntimeError`` if it is closed."""
         if self._descriptor is None:
-            self.loop.call_soon_threadsafe(self._answer_call)
+            self.loop.call_soon_threadsafe(self._answer)
         else:
             os.eventfd_write(self._descriptor, 1)
 
-    def _answer_call(self) -> None:
+    def _answer(self) -> None:
+        if self._descriptor is not None:
+            with suppress(BlockingIOError):  # read by a loop that runs in another's callback
+                os.eventfd_read(self._descriptor)
         # This order matters: a callback posted after the flag is cleared wakes the loop again.
         self._is_woken = False
-        if len(self._callbacks) > 1:  # for a loop that runs in one of them (nest_asyncio)
+        if len(self._callbacks) > 1:  # if one raises, or runs the loop, the rest is called there
             self.loop.call_soon(self._deliver)
         self._deliver()
 
-    def _answer_descriptor(self) -> None:
-        self._deliver()  # a loop that runs in a callback finds the descriptor readable and goes on
-        if self._descriptor is not None:
-            with suppress(BlockingIOError):  # that loop has read it
-                os.eventfd_read(self._descriptor)
-        self._is_woken = False
-        if self._callbacks:  # posted in the meantime, without waking
-            self.wake()
-
     def _deliver(self) -> None:
-        callbacks = self._callbacks
-        try:
-            for _ in range(len(callbacks)):
-                if callbacks:
-                    callbacks.popleft()()
-        except BaseException:  # the program is interrupted: the rest comes later
-            self._is_woken = False
-            self.wake()
-            raise
+        for _ in range(len(self._callbacks)):
+            if self._callbacks:
+                self._callbacks.popleft()()
 
     def __del__(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
@@ -122,8 +110,11 @@ def _watched(loop: Loop, answer: Callable[[], None]) -> int | None:
         descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     except OSError:  # too many files are open
         return None
-    # In an empty context: the loop keeps it, and the caller's may hold anything.
-    Context().run(loop.add_reader, descriptor, answer)
+    try:  # in an empty context: the loop keeps it, and the caller's may hold anything
+        Context().run(loop.add_reader, descriptor, answer)
+    except OSError:  # too many are watched
+        os.close(descriptor)
+        return None
     return descriptor
 
 

@@ -138,12 +138,14 @@ class PortalThread:
             raise
         return call.outcome()
 
-    def awaited(self, function: Callable[[], Coroutine[Any, Any, T]]) -> Awaitable[T]:
+    def awaited(
+        self, function: Callable[[], Coroutine[Any, Any, T]], caller: Mailbox
+    ) -> Awaitable[T]:
         """Run a coroutine function for a task of another loop, which awaits this at once.
 
         The call is already counted.
         """
-        call: AwaitedCall[T] = AwaitedCall(function, self, own_mailbox())
+        call: AwaitedCall[T] = AwaitedCall(function, self, caller)
         self._mailbox.post(call.begin)
         return call
 
