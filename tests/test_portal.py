@@ -213,20 +213,21 @@ async def test_a_loop_that_runs_in_a_continued_caller_gets_the_results_of_the_re
     """As ``nest_asyncio`` makes it run, in notebooks."""
     if kind == "call":
         monkeypatch.delattr(os, "eventfd", raising=False)
-    loop, both = asyncio.get_running_loop(), asyncio.Event()
+    loop, both, late = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     mailbox, seen = Mailbox(loop), list[bool]()
 
     def run_loop() -> None:
+        mailbox.post(late.set)
         asyncio._set_running_loop(None)  # noqa: SLF001 - see above
         loop._run_once()  # type: ignore[attr-defined]  # noqa: SLF001
         asyncio._set_running_loop(loop)  # noqa: SLF001
-        seen.append(both.is_set())
+        seen.extend([both.is_set(), late.is_set()])
 
     mailbox.post(run_loop)
     mailbox.post(both.set)
     async with asyncio.timeout(10):
         await both.wait()
-    assert seen == [True]
+    assert seen == [True, True]
 
 
 def descriptors() -> int:

@@ -9,7 +9,6 @@ import asyncio
 import os
 import threading
 from collections import deque
-from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ class Mailbox:
         self.loop = loop
         self._callbacks: deque[Callable[[], None]] = deque()
         self._is_woken = False
+        self._is_answering = False
         self._to_wake: set[Mailbox] = set()
         self._descriptor: int | None = _watched(loop, self._answer)
 
@@ -71,22 +71,29 @@ class Mailbox:
 
     def ring(self) -> None:
         """Have the loop call what is queued, or raise ``RuntimeError`` if it is closed."""
-        if self._descriptor is None:
-            self.loop.call_soon_threadsafe(self._answer)
+        if self._descriptor is None or self._is_answering:
+            self.loop.call_soon_threadsafe(self._deliver)
         else:
             os.eventfd_write(self._descriptor, 1)
 
     def _answer(self) -> None:
-        if self._descriptor is not None:
-            with suppress(BlockingIOError):  # read by a loop that runs in another's callback
+        # A loop that runs in a callback (nest_asyncio) cannot call this again: see ``ring``.
+        self._is_answering = True
+        try:
+            if self._descriptor is not None:
                 os.eventfd_read(self._descriptor)
+            self._deliver()
+        finally:
+            self._is_answering = False
+
+    def _deliver(self) -> None:
         # This order matters: a callback posted after the flag is cleared wakes the loop again.
         self._is_woken = False
         if len(self._callbacks) > 1:  # if one raises, or runs the loop, the rest is called there
-            self.loop.call_soon(self._deliver)
-        self._deliver()
+            self.loop.call_soon(self._call)
+        self._call()
 
-    def _deliver(self) -> None:
+    def _call(self) -> None:
         for _ in range(len(self._callbacks)):
             if self._callbacks:
                 self._callbacks.popleft()()
