@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+import uvloop
 
 from agent_cores.session.portal import Portal, thread
-from agent_cores.session.portal.hop import Mailbox
+from agent_cores.session.portal.mailbox import Mailbox, own_mailbox
 from agent_cores.session.portal.thread import PortalThread
+
+T = TypeVar("T")
 
 
 class Nothing:
@@ -20,6 +28,16 @@ class Nothing:
     async def initialize(self) -> None: ...
 
     async def shutdown(self) -> None: ...
+
+
+async def call(portal: Portal, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine function in the portal's loop."""
+    return await portal.await_call(function)
+
+
+@asynccontextmanager
+async def hold_nothing() -> AsyncIterator[None]:
+    yield
 
 
 @pytest.fixture
@@ -48,18 +66,17 @@ async def test_results_of_one_iteration_wake_the_waiting_loop_once(
     async def open_gate() -> None:
         asyncio.get_running_loop().call_soon(gate.set)
 
-    loop = asyncio.get_running_loop()
-    calls = [asyncio.create_task(portal.await_call(wait)) for _ in range(100)]
+    calls = [asyncio.create_task(call(portal, wait)) for _ in range(100)]
     assert await asyncio.to_thread(all_wait.wait, 10)
-    wake, wakes = loop.call_soon_threadsafe, []
+    ring, rung = Mailbox.ring, list[Mailbox]()
 
-    def counted(*args: object) -> object:
-        wakes.append(threading.current_thread())
-        return wake(*args)  # type: ignore[arg-type]
+    def counted(mailbox: Mailbox) -> None:
+        rung.append(mailbox)
+        ring(mailbox)
 
-    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
-    await asyncio.gather(portal.await_call(open_gate), *calls)
-    assert 1 <= len(wakes) <= 2  # for what opened the gate, and for the hundred
+    monkeypatch.setattr(Mailbox, "ring", counted)
+    await asyncio.gather(call(portal, open_gate), *calls)
+    assert 1 <= rung.count(own_mailbox()) <= 2  # for what opened the gate, and for the hundred
 
 
 async def test_a_call_cancelled_before_its_first_step_never_runs(portal: Portal) -> None:
@@ -72,9 +89,9 @@ async def test_a_call_cancelled_before_its_first_step_never_runs(portal: Portal)
     async def run() -> None:
         ran.append(1)
 
-    blocking = asyncio.create_task(portal.await_call(block_the_loop))
+    blocking = asyncio.create_task(call(portal, block_the_loop))
     assert await asyncio.to_thread(blocked.wait, 10)
-    cancelled = asyncio.create_task(portal.await_call(run))
+    cancelled = asyncio.create_task(call(portal, run))
     await asyncio.sleep(0)
     cancelled.cancel()
     await asyncio.sleep(0)
@@ -118,15 +135,17 @@ def test_a_thread_that_cannot_make_its_loop_says_so_and_the_next_call_starts_ano
 async def test_an_interrupt_while_a_loop_is_woken_loses_no_callback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    loop, delivered = asyncio.get_running_loop(), list[int]()
-    mailbox = Mailbox(loop)
+    delivered = list[int]()
+    mailbox = own_mailbox()
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(loop, "call_soon_threadsafe", interrupt)
+        interrupted.setattr(mailbox, "ring", interrupt)
         with pytest.raises(KeyboardInterrupt):
             mailbox.post(lambda: delivered.append(1))
-    mailbox.post(lambda: delivered.append(2))
-    await asyncio.sleep(0)
-    assert delivered == [1, 2]
+    both = asyncio.Event()
+    mailbox.post(both.set)
+    async with asyncio.timeout(10):
+        await both.wait()
+    assert delivered == [1]
 
 
 @pytest.mark.parametrize(
@@ -163,13 +182,148 @@ def test_a_call_whose_loop_is_closed_is_cancelled_once(monkeypatch: pytest.Monke
             ended.append(1)
 
     loop = asyncio.new_event_loop()
-    waiting = loop.create_task(portal.await_call(wait))
+    waiting = loop.create_task(call(portal, wait))
     assert loop.run_until_complete(loop.run_in_executor(None, started.wait, 10))
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     portal.shutdown()
     assert ended == [1]
     assert not waiting.done()
+
+
+async def test_a_callback_that_fails_does_not_keep_the_rest_from_being_called() -> None:
+    mailbox, both = own_mailbox(), asyncio.Event()
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+
+    def fail() -> None:
+        raise LookupError
+
+    mailbox.post(fail)
+    mailbox.post(both.set)
+    async with asyncio.timeout(10):
+        await both.wait()
+    assert isinstance(errors[0]["exception"], LookupError)
+
+
+@pytest.mark.parametrize("kind", ["descriptor", "call"])
+async def test_a_loop_that_runs_in_a_continued_caller_gets_the_results_of_the_rest(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """As ``nest_asyncio`` makes it run, in notebooks."""
+    if kind == "call":
+        monkeypatch.delattr(os, "eventfd", raising=False)
+    loop, both, late = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    mailbox, seen = Mailbox(loop), list[bool]()
+
+    def run_loop() -> None:
+        mailbox.post(late.set)
+        asyncio._set_running_loop(None)  # noqa: SLF001 - see above
+        loop._run_once()  # type: ignore[attr-defined]  # noqa: SLF001
+        asyncio._set_running_loop(loop)  # noqa: SLF001
+        seen.extend([both.is_set(), late.is_set()])
+
+    mailbox.post(run_loop)
+    mailbox.post(both.set)
+    async with asyncio.timeout(10):
+        await both.wait()
+    assert seen == [True, True]
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
+def test_loops_and_threads_that_have_ended_leave_no_descriptor_open() -> None:
+    portal = Portal(Nothing(), after_fork=lambda: None)
+    asyncio.run(call(portal, Nothing().initialize))
+    before = descriptors()
+    for _ in range(20):
+        asyncio.run(call(portal, Nothing().initialize))
+    assert descriptors() <= before
+    portal.initialize()
+    portal.shutdown()
+    assert descriptors() < before
+
+
+@pytest.mark.parametrize("missing", ["eventfd", "room"])
+def test_loops_that_get_no_descriptor_of_their_own_are_woken_nevertheless(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    started = Portal(Nothing(), after_fork=lambda: None)
+
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def add(number: int) -> int:
+        return number + 1
+
+    async def calls() -> list[int]:
+        return await asyncio.gather(*(call(started, partial(add, one)) for one in range(20)))
+
+    if missing == "room":
+        monkeypatch.setattr(os, "eventfd", none_left, raising=False)
+    else:
+        monkeypatch.delattr(os, "eventfd", raising=False)
+    started.initialize()
+    assert asyncio.run(calls()) == list(range(1, 21))
+    started.shutdown()
+
+
+def test_uvloop_calls_and_is_continued() -> None:
+    started = Portal(Nothing(), after_fork=lambda: None)
+
+    async def add(number: int) -> int:
+        await asyncio.sleep(0)
+        return number + 1
+
+    async def calls() -> list[int]:
+        return await asyncio.gather(*(call(started, partial(add, one)) for one in range(20)))
+
+    started.initialize()
+    for _ in range(3):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            assert runner.run(calls()) == list(range(1, 21))
+    started.shutdown()
+
+
+def test_a_coroutine_that_no_event_loop_runs_is_refused_and_does_not_keep_the_thread() -> None:
+    portal = Portal(Nothing(), after_fork=lambda: None)
+    portal.initialize()
+    for work in (
+        call(portal, Nothing().initialize),
+        portal.await_initialize(),
+        portal.hold_for_task(hold_nothing).__aenter__(),
+    ):
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            work.send(None)
+    stopping = threading.Thread(target=portal.shutdown, daemon=True)
+    stopping.start()
+    stopping.join(10)
+    assert portal.is_over
+
+
+async def test_a_cancelled_caller_gets_its_message_and_may_be_cancelled_again(
+    portal: Portal,
+) -> None:
+    running, refused = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            refused.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(call(portal, work))
+    assert await asyncio.to_thread(running.wait, 10)
+    task.cancel("shut down")
+    assert await asyncio.to_thread(refused.wait, 10)
+    assert not task.done()
+    task.cancel("now")
+    with pytest.raises(asyncio.CancelledError, match="now"):
+        await task
 
 
 def interrupt(*_: object) -> None:

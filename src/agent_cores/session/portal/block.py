@@ -10,14 +10,14 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from agent_cores.session.portal.hop import own_mailbox
+from agent_cores.session.portal.mailbox import own_mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from agent_cores.session.portal.hop import Mailbox
     from agent_cores.session.portal.lifetime import Lifetime
+    from agent_cores.session.portal.mailbox import Mailbox
     from agent_cores.session.portal.thread import PortalThread
 
     Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -43,7 +43,7 @@ class Block(Generic[T]):
         self._task: asyncio.Task[bool | None] | None = None
 
     async def enter(self) -> T:
-        """Enter the context manager and hold it until ``leave`` or ``cancel``."""
+        """Enter the context manager and hold it until ``leave`` or ``stop``."""
         loop = asyncio.get_running_loop()
         self._entered: asyncio.Future[T] = loop.create_future()
         self._leaving: asyncio.Future[Raised] = loop.create_future()
@@ -69,7 +69,7 @@ class Block(Generic[T]):
             self._leaving.set_result(raised)
         return await asyncio.shield(self._task)
 
-    def cancel(self) -> None:
+    def stop(self) -> None:
         """Leave as if the block had been cancelled, with nobody waiting."""
         if self._task is None:
             self._end(None)
@@ -114,7 +114,7 @@ class BlockingBlock(AbstractContextManager[T], Generic[T]):
         try:
             return self._thread.blocking(self._block.enter)
         except BaseException:
-            self._thread.post(self._block.cancel)
+            self._thread.post(self._block.stop)
             raise
 
     def __exit__(
@@ -146,9 +146,9 @@ class AwaitedBlock(AbstractAsyncContextManager[T], Generic[T]):
         self._thread = await self._lifetime.enter_soon(blocks=1)
         self._block = Block(self._make, self._thread, self._lifetime.block_ended, caller)
         try:
-            return await self._thread.awaited(self._block.enter)
+            return await self._thread.awaited(self._block.enter, caller)
         except BaseException:
-            self._thread.post(self._block.cancel)
+            self._thread.post(self._block.stop)
             raise
 
     async def __aexit__(
@@ -158,12 +158,12 @@ class AwaitedBlock(AbstractAsyncContextManager[T], Generic[T]):
         traceback: TracebackType | None,
     ) -> bool | None:
         if kind is GeneratorExit:  # the caller is being finalized and may not await
-            self._thread.post(self._block.cancel)
+            self._thread.post(self._block.stop)
             return False
-        raised = (kind, error, traceback)
+        raised, caller = (kind, error, traceback), own_mailbox()
         if not self._lifetime.enter_again(self._thread):
             return False
-        suppressed = await self._thread.awaited(partial(self._block.leave, raised))
+        suppressed = await self._thread.awaited(partial(self._block.leave, raised), caller)
         if self._thread.stopping:
             await self._thread.until_ended()
         return suppressed

@@ -7,105 +7,65 @@ runs, or where the other loop comes from: see :mod:`agent_cores.session.portal.p
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import deque
+import sys
 from concurrent.futures import Future
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from agent_cores.session.threads import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
+    from contextvars import Context
+
+    from agent_cores.session.portal.mailbox import Loop, Mailbox
 
 T = TypeVar("T")
-Loop = asyncio.AbstractEventLoop
+
+if sys.version_info >= (3, 12):  # at once, not in the loop's next iteration
+    start_task = partial(asyncio.Task, eager_start=True)
+else:
+    start_task = asyncio.Task
 
 
-class Mailbox:
-    """Passes callbacks between event loops: those for one loop, and those that it sends to others.
+class Host(Protocol):
+    """Where calls run."""
 
-    A wake-up is a system call that hands the GIL to the loop that it wakes. One serves all queued
-    callbacks, and what a loop sends in one of its iterations wakes another loop once.
-    """
-
-    def __init__(self, loop: Loop) -> None:
-        self.loop = loop
-        self._callbacks: deque[Callable[[], None]] = deque()
-        self._is_woken = False
-        self._to_wake: set[Mailbox] = set()
+    loop: Loop
 
     def post(self, callback: Callable[[], None]) -> None:
-        """Have the loop call this soon; no effect once it is closed. Called in any thread."""
-        self._callbacks.append(callback)
-        self.wake()
+        """Have the loop call this soon. Called in any thread."""
 
-    def send(self, callback: Callable[[], None], to: Mailbox) -> None:
-        """Have another loop call this, after this loop's iteration. Called in this loop."""
-        to._callbacks.append(callback)
-        if not self._to_wake:
-            self.loop.call_soon(self.flush)
-        self._to_wake.add(to)
+    def begun(self, call: Call[Any]) -> None:
+        """Record a call. Called in the loop."""
 
-    def flush(self) -> None:
-        """Wake the loops that something was sent to."""
-        mailboxes, self._to_wake = self._to_wake, set()
-        for mailbox in mailboxes:
-            mailbox.wake()
-
-    def wake(self) -> None:
-        """Have the loop call what is queued; no effect once it is closed."""
-        if not self._is_woken:
-            self._is_woken = True
-            try:
-                self.loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:  # it is closed
-                pass
-            except BaseException:  # interrupted: the next callback wakes it
-                self._is_woken = False
-                raise
-
-    def _deliver(self) -> None:
-        # This order matters: a callback posted after the flag is cleared wakes the loop again.
-        self._is_woken = False
-        for _ in range(len(self._callbacks)):
-            self._callbacks.popleft()()
-
-
-_own = threading.local()
-"""``mailbox``: that of the event loop that this thread ran last."""
-
-
-def own_mailbox() -> Mailbox:
-    """Return the running loop's mailbox."""
-    loop = asyncio.get_running_loop()
-    mailbox: Mailbox | None = getattr(_own, "mailbox", None)
-    if mailbox is None or mailbox.loop is not loop:
-        mailbox = _own.mailbox = Mailbox(loop)
-    return mailbox
+    def ended(self, call: Call[Any]) -> None:
+        """Forget a call, and have its caller continued. Called in the loop."""
 
 
 class Call(Generic[T]):
-    """One coroutine that runs in another thread's loop, in its caller's context.
+    """One coroutine that runs in its host's loop, in its caller's context.
 
-    ``begin`` and ``cancel`` are called in that loop, and so is ``ended`` when it is over.
+    ``begin`` and ``stop`` are called in that loop.
     """
 
     caller: Mailbox | None
     """The waiting event loop's; ``None`` if a thread waits."""
     _task: asyncio.Task[None] | None = None
     _is_running: bool = False
+    _is_unwanted: bool = False
     _value: T
     _error: BaseException | None = None
 
     def __init__(
         self,
         function: Callable[[], Coroutine[Any, Any, T]],
-        ended: Callable[[Call[Any]], None],
+        host: Host,
         caller: Mailbox | None = None,
     ) -> None:
         self._function = function
-        self._ended = ended
+        self._host = host
         self.caller = caller
         self._context = copy_context()
 
@@ -115,11 +75,15 @@ class Call(Generic[T]):
         return self._task is not None
 
     def begin(self) -> None:
-        """Start the coroutine in a task of its own."""
-        loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._run(), context=self._context)
+        """Start the coroutine in a task of its own, unless its caller was cancelled by now."""
+        self._host.begun(self)
+        if self._is_unwanted:
+            self._error = asyncio.CancelledError()
+            self._host.ended(self)
+            return
+        self._task = start_task(self._run(), loop=self._host.loop, context=self._context)
 
-    def cancel(self) -> None:
+    def stop(self) -> None:
         """Cancel the task, which may have ended already."""
         task = self._task
         if task is None or task.done():
@@ -128,7 +92,7 @@ class Call(Generic[T]):
         if not self._is_running:  # before its first step, which it will not take
             self._is_running = True
             self._error = asyncio.CancelledError()
-            self._ended(self)
+            self._host.ended(self)
 
     def resume(self) -> None:
         """Continue the caller, now that it is over. Called in the caller's loop, if it has one."""
@@ -140,7 +104,7 @@ class Call(Generic[T]):
             self._value = await self._function()
         except BaseException as error:  # noqa: BLE001 - raised in the waiting caller
             self._error = error
-        self._ended(self)
+        self._host.ended(self)
 
     def outcome(self) -> T:
         """Return or raise what the coroutine did."""
@@ -156,12 +120,8 @@ class Call(Generic[T]):
 class BlockingCall(Call[T]):
     """A call whose caller blocks its thread until it is over."""
 
-    def __init__(
-        self,
-        function: Callable[[], Coroutine[Any, Any, T]],
-        ended: Callable[[Call[Any]], None],
-    ) -> None:
-        super().__init__(function, ended)
+    def __init__(self, function: Callable[[], Coroutine[Any, Any, T]], host: Host) -> None:
+        super().__init__(function, host)
         self._over: Future[None] = Future()
 
     def resume(self) -> None:
@@ -174,19 +134,60 @@ class BlockingCall(Call[T]):
 
 
 class AwaitedCall(Call[T]):
-    """A call that a task of another event loop awaits."""
+    """A call that a task of another event loop awaits.
+
+    A task that is cancelled has the coroutine cancelled and waits on for its end, so that nothing
+    continues on its behalf afterwards. Cancelling the task again has the same effect.
+
+    To its task this is a future (asyncio asks for the attribute, not the type). Unlike asyncio's
+    own, it continues the task at once, not in the loop's next iteration, and it does not stop
+    waiting when it is cancelled: `any-loop` measures both.
+    """
 
     caller: Mailbox
-    is_over: bool = False
-    _waiter: asyncio.Future[None] | None = None
+    _asyncio_future_blocking: bool = False
+    _is_over: bool = False
+    _cancelled: asyncio.CancelledError | None = None
+    _wake: Callable[[AwaitedCall[T]], object] | None = None
+    _waiting_in: Context
 
-    def next_wait(self) -> asyncio.Future[None]:
-        """Return a future that is done when the coroutine is over. Called in the caller's loop."""
-        self._waiter = self.caller.loop.create_future()
-        return self._waiter
+    def __await__(self) -> Generator[AwaitedCall[T], None, T]:
+        if not self._is_over:
+            self._asyncio_future_blocking = True
+            try:
+                yield self
+            except GeneratorExit:  # the task is being finalized
+                self._host.post(self.stop)
+                raise
+        return self._value if self._error is None else self.outcome()
 
     def resume(self) -> None:
-        """Wake the waiting task."""
-        self.is_over = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """Continue the waiting task."""
+        self._is_over = True
+        if self._wake is not None:
+            self._waiting_in.run(self._wake, self)
+
+    # ── what a task asks of a future ─────────────────────────────────────────────────────────────
+
+    def get_loop(self) -> Loop:
+        """Return the waiting loop."""
+        return self.caller.loop
+
+    def add_done_callback(
+        self, wake: Callable[[AwaitedCall[T]], object], *, context: Context
+    ) -> None:
+        """Wait for the end."""
+        self._wake, self._waiting_in = wake, context
+
+    def cancel(self, msg: object = None) -> bool:
+        """Cancel the coroutine, whose end the task still waits for."""
+        self._is_unwanted = True
+        self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        self._host.post(self.stop)
+        return True
+
+    def result(self) -> None:
+        """Raise ``CancelledError`` if the task was cancelled; the outcome is another matter."""
+        cancelled, self._cancelled = self._cancelled, None
+        if cancelled is not None:
+            raise cancelled

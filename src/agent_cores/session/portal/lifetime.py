@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from agent_cores.session.errors import WrongContextError
-from agent_cores.session.portal.thread import PortalThread
+from agent_cores.session.portal.thread import PortalThread, get_ident
 from agent_cores.session.process import original, process_id
 
 with suppress(RuntimeError):  # the main thread has ended, so no thread pool can start any more
@@ -54,7 +54,7 @@ class Lifetime:
     def is_here(self) -> bool:
         """Whether the caller runs in the portal's own event loop."""
         thread = self._thread
-        return thread is not None and thread.is_here
+        return thread is not None and thread.ident == get_ident()
 
     @property
     def is_over(self) -> bool:
@@ -81,13 +81,22 @@ class Lifetime:
                 raise WrongContextError(detail)
             await thread.until_ended()
 
+    def enter_at_once(self) -> PortalThread | None:
+        """Count one more call, if that takes no waiting: the thread has started and goes on."""
+        with self._lock:
+            thread = self._thread
+            if thread is None or not thread.is_made or thread.stopping:
+                return None
+            thread.entered += 1
+            return thread
+
     def enter_again(self, thread: PortalThread) -> bool:
         """Count one more call in a thread; ``False`` if it has ended or is another process's."""
         if thread.process_id != process_id():
             return False
         with self._lock:
             if not thread.gone:
-                thread.calls += 1
+                thread.entered += 1
             return not thread.gone
 
     def block_ended(self) -> None:
@@ -103,7 +112,7 @@ class Lifetime:
             thread = self._thread or self._started()
             entered = not thread.stopping
             if entered:
-                thread.calls += 1
+                thread.entered += 1
                 thread.blocks += blocks
                 self._users += users
                 if users:
@@ -120,7 +129,7 @@ class Lifetime:
         """Undo the count of a call whose caller was interrupted, or whose thread did not start."""
         with self._lock:
             self._users = max(self._users - users, 0)
-            thread.calls -= 1
+            thread.entered -= 1
             thread.blocks -= blocks
             if thread.stopping:
                 thread.stop()  # this call may have been the last one

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from agent_cores.session.portal.block import AwaitedBlock, BlockingBlock
 from agent_cores.session.portal.lifetime import Lifetime
+from agent_cores.session.portal.mailbox import own_mailbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
+    from agent_cores.session.portal.mailbox import Mailbox
     from agent_cores.session.portal.thread import PortalThread
 
 P = ParamSpec("P")
@@ -69,6 +71,7 @@ class Portal(Lifetime):
 
     async def await_initialize(self) -> None:
         """Like ``initialize``, for a task; also for a task in the portal's own loop."""
+        caller = own_mailbox()
         thread = await self.enter_soon(users=1)
         try:
             if thread.is_here:
@@ -77,7 +80,7 @@ class Portal(Lifetime):
                 finally:
                     thread.leave()
             else:
-                await thread.awaited(partial(self._start_manager, thread))
+                await thread.awaited(partial(self._start_manager, thread), caller)
         except BaseException as error:
             stopping = self.user_gone(thread)
             if stopping and not isinstance(error, GeneratorExit) and not thread.is_here:
@@ -91,14 +94,17 @@ class Portal(Lifetime):
             await thread.until_ended()
             thread.raise_failure()
 
-    def await_call(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+    def await_call(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> Awaitable[T]:
         """Run a verb in the thread for a task of another event loop, which awaits this at once."""
-        thread, entered = self._try_to_enter()
-        return thread.awaited(verb) if entered else self._await_later(verb)
+        caller = own_mailbox()  # raises where no event loop runs, so before the call is counted
+        thread = self.enter_at_once()
+        if thread is None:
+            return self._await_later(verb, caller)
+        return thread.awaited(verb, caller)
 
-    async def _await_later(self, verb: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _await_later(self, verb: Callable[[], Coroutine[Any, Any, T]], caller: Mailbox) -> T:
         thread = await self.enter_soon()
-        return await thread.awaited(verb)
+        return await thread.awaited(verb, caller)
 
     def hold_for_task(
         self, block: Callable[[], AbstractAsyncContextManager[T]]

@@ -9,20 +9,19 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from agent_cores.session.portal.hop import (
-    AwaitedCall,
-    BlockingCall,
-    Call,
-    Mailbox,
-    own_mailbox,
-)
-from agent_cores.session.process import keep_in_children, process_id
+from agent_cores.session.portal.hop import AwaitedCall, BlockingCall, Call
+from agent_cores.session.portal.mailbox import own_mailbox
+from agent_cores.session.process import keep_in_children, original, process_id
 from agent_cores.session.threads import start_thread, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from agent_cores.session.portal.mailbox import Loop, Mailbox
 
 T = TypeVar("T")
+
+get_ident: Callable[[], int] = original("_thread", "get_ident")
 
 WATCH_SECONDS = 1.0
 """How often to check for callers whose event loop closed before their call ended."""
@@ -44,14 +43,14 @@ class Waiting(Protocol):
     caller: Mailbox | None
     """The waiting event loop's; ``None`` if a thread waits."""
 
-    def cancel(self) -> None:
+    def stop(self) -> None:
         """Cancel it, since nobody waits for it any more."""
 
 
 class PortalThread:
     """A thread with an event loop, and the work in it.
 
-    ``calls``, ``blocks``, ``stopping`` and ``gone`` are guarded by ``lock``, which is held only
+    ``entered``, ``blocks``, ``stopping`` and ``gone`` are guarded by ``lock``, which is held only
     briefly. The thread ends once ``stopping`` is set and no call is in flight.
     """
 
@@ -62,7 +61,8 @@ class PortalThread:
         ended: Callable[[], None],
     ) -> None:
         self.process_id: int = process_id()
-        self.calls: int = 0
+        self.ident: int | None = None
+        self.entered: int = 0
         self.blocks: int = 0
         self.is_made: bool = False
         self.stopping: bool = False
@@ -72,9 +72,11 @@ class PortalThread:
         self._manager = manager
         self._lock = lock
         self._notify = ended
+        self._left = 0  # changed in the loop alone
         self._failure: BaseException | None = None
         self._ended: Future[None] = Future()
         self._ended.set_running_or_notify_cancel()  # cancelling a waiter must not cancel it
+        self.loop: Loop
         self._mailbox: Mailbox
         self._woken: asyncio.Future[None]
         self._in_flight: set[Call[Any]] = set()
@@ -88,8 +90,13 @@ class PortalThread:
 
     @property
     def is_here(self) -> bool:
-        """Whether the caller runs in this thread's event loop."""
-        return self.is_made and self._mailbox.loop is asyncio._get_running_loop()  # noqa: SLF001 - no error where there is none
+        """Whether the caller runs in this thread."""
+        return self.ident == get_ident()
+
+    @property
+    def calls(self) -> int:
+        """How many calls are in flight."""
+        return self.entered - self._left
 
     # ── from any thread ──────────────────────────────────────────────────────────────────────────
 
@@ -123,35 +130,24 @@ class PortalThread:
         """
         call: BlockingCall[T] | None = None
         try:
-            call = BlockingCall(function, self._end)
-            self.post(partial(self._begin, call))
+            call = BlockingCall(function, self)
+            self.post(call.begin)
             call.wait()
         except BaseException:
             self.post(partial(self._drop, call))
             raise
         return call.outcome()
 
-    async def awaited(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine function for a task of another loop. The call is already counted.
+    def awaited(
+        self, function: Callable[[], Coroutine[Any, Any, T]], caller: Mailbox
+    ) -> Awaitable[T]:
+        """Run a coroutine function for a task of another loop, which awaits this at once.
 
-        A caller that is cancelled cancels the coroutine and waits for its end, so that nothing
-        continues on its behalf afterwards. Cancelling the caller again has the same effect.
+        The call is already counted.
         """
-        call: AwaitedCall[T] = AwaitedCall(function, self._end, own_mailbox())
-        self.post(partial(self._begin, call))
-        cancelled: asyncio.CancelledError | None = None
-        while not call.is_over:
-            try:
-                await call.next_wait()
-            except asyncio.CancelledError as error:
-                cancelled = error
-                self.post(call.cancel)
-            except GeneratorExit:  # the caller is being finalized and may not await
-                self.post(call.cancel)
-                raise
-        if cancelled is not None:
-            raise cancelled
-        return call.outcome()
+        call: AwaitedCall[T] = AwaitedCall(function, self, caller)
+        self._mailbox.post(call.begin)
+        return call
 
     def post(self, callback: Callable[[], None]) -> None:
         """Schedule a call in the loop; no effect once the thread has ended."""
@@ -183,10 +179,10 @@ class PortalThread:
         with self._lock:
             self.blocks -= 1
 
-    def _begin(self, call: Call[Any]) -> None:
+    def begun(self, call: Call[Any]) -> None:
+        """Record a call in flight."""
         self._in_flight.add(call)
-        call.begin()
-        if call.caller is not None and not self._watching:
+        if not self._watching and call.caller is not None:
             self._watch()
 
     def _drop(self, call: Call[Any] | None) -> None:
@@ -194,25 +190,27 @@ class PortalThread:
         if call is None or not call.has_begun:
             self.leave()
         else:
-            call.cancel()
+            call.stop()
 
-    def _end(self, call: Call[Any]) -> None:
+    def ended(self, call: Call[Any]) -> None:
+        """Forget a call, and have its caller continued."""
         self._in_flight.discard(call)
-        self._abandoned.discard(call)
+        if self._abandoned:
+            self._abandoned.discard(call)
         self.leave()  # before the caller goes on, which may stop a thread without calls
-        if call.caller is None:
+        caller = call.caller
+        if caller is None:
             call.resume()
-            return
-        self._mailbox.send(call.resume, to=call.caller)
-        if not self._in_flight:
-            self._mailbox.flush()  # there is nothing that could go with it
+        elif self._in_flight or not self._mailbox.is_empty:
+            self._mailbox.send(call.resume, to=caller)
+        else:  # there is nothing that could go with it
+            caller.post(call.resume)
+            self._mailbox.flush()
 
     def leave(self) -> None:
         """Count one call less."""
-        with self._lock:
-            self.calls -= 1
-            idle = self.stopping and not self.calls
-        if idle:
+        self._left += 1
+        if self.stopping:
             self._wake()
 
     def _watch(self) -> None:
@@ -226,7 +224,7 @@ class PortalThread:
             is_closed = one.caller is not None and one.caller.loop.is_closed()
             if is_closed and one not in self._abandoned:
                 self._abandoned.add(one)
-                one.cancel()
+                one.stop()
         self._watching = bool(waiting)
         if waiting:
             asyncio.get_running_loop().call_later(WATCH_SECONDS, self._watch)
@@ -244,8 +242,9 @@ class PortalThread:
             return self.stopping and (not self.calls or time.monotonic() >= self._patience_ends)
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()  # made here: gevent's sockets belong to one thread
-        self._mailbox = Mailbox(loop)
+        self.loop = loop = asyncio.get_running_loop()  # gevent's sockets belong to one thread
+        self._mailbox = own_mailbox()
+        self.ident = get_ident()
         self._woken = loop.create_future()
         self.starting = asyncio.Lock()
         self.is_made = True
@@ -259,7 +258,7 @@ class PortalThread:
             with self._lock:
                 self.stopping = self.gone = True
             for call in tuple(self._in_flight):  # at exit, if its patience has ended
-                call.cancel()
+                call.stop()
 
     def _work(self) -> None:
         try:
@@ -269,6 +268,7 @@ class PortalThread:
             self._failure = error
         if self.is_made:
             self._mailbox.flush()
+        self.ident = None  # another thread may get it
         self._notify()
         if not self.is_made:
             self._made.set_exception(self._failure or RuntimeError("the thread did not start"))
