@@ -153,7 +153,7 @@ def test_a_namespace_is_counted_and_cleaned(run: Run) -> None:
     run("send", "talk", "Hi", "--create", user="ann")
     assert shown(run("stats")) == ["sessions: 1", "due: 0"]
     assert json.loads(shown(run("stats", "--json", "--namespace", "other"))[0])["sessions"] == 0
-    assert shown(run("clean")) == ["0 expired sessions of this namespace are removed."]
+    assert shown(run("clean")) == ["0 expired sessions are removed."]
 
 
 def test_a_user_is_erased_only_after_a_yes(run: Run) -> None:

@@ -49,7 +49,7 @@ def clean(*, where: Where | None = None, as_json: Json = False) -> None:
     if as_json:
         say_json({"removed": removed})
     else:
-        say(f"{removed} expired sessions of this namespace are removed.")
+        say(f"{removed} expired sessions are removed.")
 
 
 def erase(
