@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import msgspec
 from cyclopts import Parameter
 
+from agent_cores.session.cli.cores import usable_cores
 from agent_cores.session.cli.moving import Flag, finish, name_them, report
 from agent_cores.session.cli.opening import Json, Yes  # noqa: TC001 - cyclopts reads it
 from agent_cores.session.cli.output import fail, progress_bar, say, say_json
@@ -102,8 +103,9 @@ def copy(
     part
         Such as 1/2: only this half of the sessions, so that two machines can divide them.
     processes
-        How many processes divide the sessions. Default: one for each core; one for few sessions,
-        and for a target in SQLite, which one process writes at a time.
+        How many processes divide the sessions. Default: one for each core that the affinity
+        and the CPU quota of the container leave; one for few sessions, and for a target in SQLite,
+        which one process writes at a time.
     replace
         Replace sessions that the target holds in another state. Asks first.
     yes
@@ -145,14 +147,8 @@ def _copied(job: _Job, part: str | None, processes: int | None) -> Done:
     total = asyncio.run(_prepared(job))
     if processes is None:
         alone = total <= FEW or job.target.startswith("sqlite:")
-        processes = 1 if alone else min(_cores(), _MOST_PROCESSES)
+        processes = 1 if alone else min(usable_cores(), _MOST_PROCESSES)
     return _here(job, EVERYTHING, total) if processes == 1 else _divided(job, processes, total)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 async def _prepared(job: _Job) -> int:
