@@ -15,7 +15,7 @@ import pytest
 import agent_cores.session as package
 from agent_cores.session import SessionManager, errors
 from agent_cores.session.cli.main import main
-from agent_cores.session.cli.status import Status, status_of
+from agent_cores.session.cli.status import INTERRUPTED, Status, status_of
 
 
 def run(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
@@ -74,8 +74,8 @@ def classes(kind: type[errors.SessionError]) -> Iterator[type[errors.SessionErro
 
 
 def test_the_documented_statuses_are_those_that_there_are() -> None:
-    told = [int(number) for number in re.findall(r"^\| (\d) \|", PAGE, re.MULTILINE)]
-    assert told == list(Status)
+    told = [int(number) for number in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)]
+    assert told == [*Status, INTERRUPTED]
 
 
 def test_every_error_that_a_script_could_act_on_has_a_status_of_its_own_kind() -> None:

@@ -351,8 +351,9 @@ class MissingDependencyError(SessionError, ImportError):
     code = "missing_dependency"
 
     def __init__(self, package: str, extra: str) -> None:
+        are = "are" if " and " in package else "is"
         super().__init__(
-            f"{package} is not installed; run: pip install 'agent-cores-session[{extra}]'"
+            f"{package} {are} not installed; run: pip install 'agent-cores-session[{extra}]'"
         )
 
 

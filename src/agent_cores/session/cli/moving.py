@@ -81,7 +81,9 @@ def export(
             )
 
     with _written(output) as file:
-        tally = with_store(where, "export_sessions", lambda store: use(store, file))
+        tally = with_store(
+            where, "export_sessions", lambda store: use(store, file), only_reads=True
+        )
         if session_ids and tally.done < len(set(session_ids)):
             missing = len(set(session_ids)) - tally.done
             raise SessionNotFoundError(f"{missing} of these sessions are not stored, or not theirs")
