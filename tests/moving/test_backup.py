@@ -232,16 +232,14 @@ async def test_postgresql_is_backed_up_by_its_own_command(tmp_path: Path) -> Non
     run(*command, f"--schema={schema}")
     before = await everything(store)
     await store.shutdown()
-    run(
-        postgres._program("pg_restore"),
-        "--clean",
-        f"--dbname={server.url()}",
-        str(file),
-    )
-    store = StorageFactory.create(url)
-    await store.initialize()
-    assert await everything(store) == before
-    await store.shutdown()
+    for _ in ("over the tables that there are", "where there are none"):
+        restore = ("--clean", "--if-exists", f"--dbname={server.url()}", str(file))
+        run(postgres._program("pg_restore"), *restore)
+        store = StorageFactory.create(url)
+        await store.initialize()
+        assert await everything(store) == before
+        await store.shutdown()
+        server.sql(f"DROP SCHEMA {schema} CASCADE")
 
 
 async def test_mariadb_is_backed_up_by_its_own_command(tmp_path: Path) -> None:

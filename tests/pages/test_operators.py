@@ -60,6 +60,10 @@ BEFORE = {
     ("backup", 0): [
         "agent-sessions send trip Hi --user ann --create --storage sqlite:///sessions.db"
     ],
+    ("backup", 1): [
+        "sqlite3 sessions.db \"UPDATE sessions SET grants = x'00'\"",
+        "! agent-sessions show trip --user ann --storage sqlite:///sessions.db",
+    ],
     ("moving-data", 0): [
         "agent-sessions send trip Hi --user ann --create --storage sqlite:///sessions.db"
     ],
@@ -76,6 +80,7 @@ BEFORE = {
 }
 """What a page takes for granted before a block: other programs have used the store."""
 AFTER = {
+    ("backup", 1): ["agent-sessions show trip --user ann --storage sqlite:///sessions.db"],
     ("postgres", 0): ["agent-sessions doctor"],
     ("mysql", 0): ["agent-sessions doctor"],
     ("sqlite", 0): ["agent-sessions send trip Hi --user ann --create", "test -f sessions.db"],

@@ -278,7 +278,7 @@ class SessionMovedError(SessionError):
 class CorruptRecordError(SessionError):
     """A stored record cannot be read. ``session_id`` names the session.
 
-    Cure: restore the session from a backup, or delete it. All others work.
+    Cure: delete it, and import it from a backup: docs/backup.md says how. All others work.
     """
 
     code = "corrupt_record"
