@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import re
 import shutil
 import sqlite3
@@ -26,6 +28,7 @@ from agent_cores.session.errors import (
     StoreFormatError,
     UnsupportedError,
 )
+from agent_cores.session.files import publish
 from agent_cores.session.moving.copying import compare_stores
 from agent_cores.session.storage.factory import StorageFactory
 from agent_cores.session.storage.memory.provider import MemoryProvider
@@ -35,7 +38,13 @@ from agent_cores.session.testing.samples import creation, new_header, new_messag
 from tests.moving.sessions import NOW, awkward_sessions, everything
 from tests.servers import mariadb, postgres
 from tests.servers.programs import program
-from tests.servers.redis import RedisServer, empty_store, shared_valkey
+from tests.servers.redis import (
+    RedisServer,
+    empty_store,
+    redis_program,
+    shared_valkey,
+    valkey_program,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -126,6 +135,32 @@ async def test_a_damaged_store_makes_no_backup(store: SQLiteProvider, tmp_path: 
     with pytest.raises(StoreFormatError, match="damaged"):
         await store.back_up(tmp_path / "backup.db")
     assert files(tmp_path, "backup") == []
+
+
+async def test_what_a_killed_backup_left_behind_is_replaced(
+    store: SQLiteProvider, tmp_path: Path
+) -> None:
+    for ending in ("", "-journal", "-wal"):
+        (tmp_path / f"backup.db.unfinished{ending}").write_bytes(b"left behind" * 999)
+    assert (await store.back_up(tmp_path / "backup.db")).sessions == 3
+    assert files(tmp_path, "backup") == ["backup.db"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+async def test_a_file_system_without_hard_links_takes_a_backup(
+    store: SQLiteProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    file = tmp_path / "backup.db"
+    assert (await store.back_up(file)).sessions == 3
+    assert files(tmp_path, "backup") == ["backup.db"]
+    (tmp_path / "other").touch()
+    with pytest.raises(FileExistsError):
+        publish(tmp_path / "other", file)
+    assert (tmp_path / "other").exists()
 
 
 async def test_a_backup_that_is_stopped_leaves_no_file(
@@ -266,6 +301,34 @@ async def test_valkey_is_backed_up_by_its_own_command(tmp_path: Path) -> None:
     with server:
         query = urlsplit(url).query
         await restored(store, f"{server.url}?{query}")
+
+
+@pytest.mark.parametrize("server_program", [redis_program, valkey_program])
+def test_a_server_with_an_append_only_file_is_restored_as_the_page_says(
+    tmp_path: Path, server_program: Callable[[], str]
+) -> None:
+    with RedisServer("--appendonly", "yes", program=server_program()) as server:
+        server.command("SET", "kept", "1")
+        file = tmp_path / "dump.rdb"
+        run("redis-cli", "-u", server.url, "--rdb", str(file))
+        server.command("SET", "later", "1")
+        server.stop()
+        shutil.copy(file, server._folder / "dump.rdb")
+        server._arguments = ("--appendonly", "no")
+        server.start()
+        server.command("CONFIG", "SET", "appendonly", "yes")
+        while _is_rewriting(server):
+            pass
+        server.stop()
+        server._arguments = ("--appendonly", "yes")
+        server.start()
+        assert (server.command("GET", "kept"), server.command("GET", "later")) == ("1", None)
+
+
+def _is_rewriting(server: RedisServer) -> bool:
+    with server.client() as client:
+        found = client.info("persistence")
+    return bool(found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"])
 
 
 async def test_after_a_restore_seqs_are_given_again_and_the_erased_are_back(

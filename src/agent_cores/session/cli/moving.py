@@ -21,6 +21,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StorageUnavailableError,
 )
+from agent_cores.session.files import publish
 from agent_cores.session.frameworks.importing import Framework, import_from
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now
@@ -208,7 +209,7 @@ def _written(output: str | None) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.link(unfinished, path)  # unlike rename, never over a file that was made since
+        publish(unfinished, path)
     except OSError as error:
         problem = error.strerror or error
         raise StorageUnavailableError(f"{output} cannot be written: {problem}") from error

@@ -14,6 +14,7 @@ from agent_cores.session.errors import (
     StorageUnavailableError,
     StoreFormatError,
 )
+from agent_cores.session.files import publish
 from agent_cores.session.storage.base import BackedUp
 from agent_cores.session.storage.sqlite.connection import fetch, open_reader
 from agent_cores.session.storage.sqlite.errors import translating
@@ -47,22 +48,26 @@ def back_up(
         raise ConfigurationError(f"{target} exists; name a new file for the backup")
     unfinished = target.with_name(f"{target.name}.unfinished")
     try:
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)  # of a backup that was killed
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, _PRIVATE))
         with _blaming(target):
             held = _copy(source, unfinished, prefix, timeout, is_stopped)
             backed_up = _checked(unfinished, prefix, is_stopped)
         if (backed_up.sessions, backed_up.messages) != held:
             raise StoreFormatError(f"the copy of {source} holds other sessions; nothing was kept")
-        os.link(unfinished, target)  # unlike rename, never over a file that was made since
+        publish(unfinished, target)
         _sync(target.parent)
     except OSError as error:
         problem = error.strerror or error
         raise StorageUnavailableError(f"{target} cannot be written: {problem}") from error
     finally:
-        for ending in ("", "-wal", "-shm", "-journal"):
-            unfinished.with_name(f"{unfinished.name}{ending}").unlink(missing_ok=True)
+        _remove(unfinished)
     return backed_up
+
+
+def _remove(file: Path) -> None:
+    for ending in ("", "-wal", "-shm", "-journal"):
+        file.with_name(f"{file.name}{ending}").unlink(missing_ok=True)
 
 
 @contextmanager
