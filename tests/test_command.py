@@ -14,6 +14,7 @@ import pytest
 
 import agent_cores.session as package
 from agent_cores.session import SessionManager, errors
+from agent_cores.session.cli import commands
 from agent_cores.session.cli.main import main
 from agent_cores.session.cli.status import INTERRUPTED, Status, status_of
 
@@ -49,6 +50,19 @@ def test_without_its_extra_the_command_says_in_one_line_what_to_install(missing:
         f"agent-sessions: {missing} is not installed;"
         " run: pip install 'agent-cores-session[service]'\n"
     )
+
+
+def test_every_command_that_ends_by_itself_prints_json() -> None:
+    names = {name for name in commands.app if not name.startswith("-")}
+    keys = {("keys", name) for name in ("create", "list", "revoke")}
+    tried = keys | {(name,) for name in names - {"keys"}}
+    without = {name for name in tried if "--json" not in run(*name, "--help").stdout}
+    assert without == {("serve",), ("export",), ("completion",)}  # export writes JSON lines
+
+
+def test_a_message_names_packages_in_the_plural() -> None:
+    assert "a and b are not installed" in str(errors.MissingDependencyError("a and b", "redis"))
+    assert "a is not installed" in str(errors.MissingDependencyError("a", "redis"))
 
 
 def test_with_it_the_help_names_the_commands() -> None:

@@ -1,4 +1,4 @@
-"""``publish``: give a file that is finished its name, never over another file."""
+"""``claim`` a file to write, and ``publish`` it under its name, never over another file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+def claim(file: BinaryIO) -> bool:
+    """Lock a file until it is closed or the process ends; false if another process has locked it.
+
+    Without ``flock`` (Windows) it is not locked.
+    """
+    try:
+        import fcntl  # noqa: PLC0415 - not available on every platform
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def publish(unfinished: Path, path: Path) -> None:

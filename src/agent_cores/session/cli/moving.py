@@ -21,7 +21,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StorageUnavailableError,
 )
-from agent_cores.session.files import publish
+from agent_cores.session.files import claim, publish
 from agent_cores.session.frameworks.importing import Framework, import_from
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now
@@ -205,16 +205,20 @@ def _written(output: str | None) -> Iterator[BinaryIO]:
     if path.exists():
         raise ConfigurationError(f"{output} exists; name a new file")
     try:
-        with open(unfinished, "wb", opener=_private) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        publish(unfinished, path)
+        with open(unfinished, "ab", opener=_private) as file:
+            if not claim(file):
+                raise ConfigurationError(f"another export is writing {output}")
+            try:
+                file.truncate(0)  # of what a killed one left
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                publish(unfinished, path)
+            finally:
+                unfinished.unlink(missing_ok=True)
     except OSError as error:
         problem = error.strerror or error
         raise StorageUnavailableError(f"{output} cannot be written: {problem}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:
