@@ -15,6 +15,8 @@ import pytest
 
 from agent_cores.session import SyncSessionManager
 from agent_cores.session.cli.status import INTERRUPTED, Status
+from agent_cores.session.files import claim
+from agent_cores.session.moving.importing import check_export
 from tests.servers.redis import empty_store, shared_valkey
 from tests.service.processes import SECONDS, command
 
@@ -129,6 +131,35 @@ def test_what_is_only_read_is_neither_made_nor_altered(folder: Path) -> None:
             assert b"agent-sessions migrate" in done.stderr
     assert not (folder / "none.db").exists()
     assert (folder / "empty.db").read_bytes() == b""
+
+
+def test_two_exports_to_one_file_do_not_mix_and_a_killed_one_is_replaced(folder: Path) -> None:
+    unfinished = folder / "all.jsonl.unfinished"
+    unfinished.write_bytes(b"left behind")
+    line = "agent-sessions export --as-operator ops --output all.jsonl"
+    with unfinished.open("ab") as other:
+        assert claim(other)
+        refused = in_shell(line)
+        assert (refused.returncode, unfinished.read_bytes()) == (2, b"left behind")
+        assert b"another export is writing all.jsonl" in refused.stderr
+    assert in_shell(line).returncode == 0
+    assert not unfinished.exists()
+    with (folder / "all.jsonl").open("rb") as file:
+        assert check_export(file).sessions == 1
+
+
+@pytest.mark.parametrize(("options", "keys"), [("", 1), ("--namespace default", 0)])
+def test_keys_of_the_service_move_unless_a_namespace_is_named(
+    folder: Path, options: str, keys: int
+) -> None:
+    for line in (
+        "keys create first",
+        "export --as-operator ops --output all.jsonl",
+        f"import all.jsonl --storage sqlite:///other.db --as-operator ops {options}",
+    ):
+        assert in_shell(f"agent-sessions {line}").returncode == 0
+    listed = in_shell("agent-sessions keys list --storage sqlite:///other.db --json")
+    assert len(json.loads(listed.stdout)) == keys
 
 
 # ── Ctrl-C ───────────────────────────────────────────────────────────────────────────────────────

@@ -26,9 +26,7 @@ from agent_cores.session.cli.markdown import message_lines, write_markdown
 from agent_cores.session.cli.opening import Opened, Where
 from agent_cores.session.cli.output import progress_bar
 from agent_cores.session.cli.status import Status
-from agent_cores.session.files import claim
 from agent_cores.session.models import Message
-from agent_cores.session.moving.importing import check_export
 from agent_cores.session.moving.tally import Tally, merged
 from agent_cores.session.moving.walking import Share
 from agent_cores.session.storage.sql.server_provider import SqlProvider
@@ -120,22 +118,6 @@ async def test_a_store_goes_through_a_file_into_another(run: Run, url: str, tmp_
     assert json.loads((await run(*arguments, "--json")).stdout)["present"] == 2
     again = await run("export", "--storage", url, *OPERATOR, "--output", str(file))
     assert (again.returncode, b"name a new file" in again.stderr) == (Status.WRONG_USE, True)
-
-
-async def test_two_exports_to_one_file_do_not_mix_and_a_killed_one_is_replaced(
-    run: Run, url: str, tmp_path: Path
-) -> None:
-    file, unfinished = tmp_path / "export.jsonl", tmp_path / "export.jsonl.unfinished"
-    unfinished.write_bytes(b"left behind")
-    export = ("export", "--storage", url, *OPERATOR, "--output", str(file))
-    with unfinished.open("ab") as other:
-        assert claim(other)
-        refused = await run(*export)
-        assert (refused.returncode, unfinished.read_bytes()) == (2, b"left behind")
-        assert f"another export is writing {file}" in refused.stderr.decode()
-    assert (await run(*export)).returncode == 0
-    assert not unfinished.exists()
-    assert check_export(io.BytesIO(file.read_bytes())).sessions == 2
 
 
 async def test_a_damaged_file_is_imported_only_in_part_and_if_that_is_wanted(
