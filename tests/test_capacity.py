@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from agent_cores.session.cli.bench import NAMESPACE, bench
 from agent_cores.session.cli.figures import FIGURES as STORED
 from agent_cores.session.cli.figures import StoreFigures
+from agent_cores.session.cli.latencies import Latencies
 from agent_cores.session.cli.opening import Where
 from agent_cores.session.cli.plan import plan
 from agent_cores.session.cli.planning import GIGABYTE, Load, Node, plan_for
@@ -57,6 +59,20 @@ def test_a_measurement_has_a_call_of_each_caller_however_short_it_is(
 ) -> None:
     bench(where=Where(storage=url), seconds=1e-9, callers=[2], as_json=True)
     assert len(json.loads(capsys.readouterr().out)["rates"]) == 3
+
+
+def test_percentiles_are_half_a_percent_off_at_most_in_bounded_memory() -> None:
+    chance, latencies = random.Random(1), Latencies()
+    drawn = [chance.lognormvariate(-7, 2) for _ in range(100_000)]
+    for latency in drawn:
+        latencies.add(latency)
+    drawn.sort()
+    for part in (0, 0.5, 0.99, 1):
+        exact = drawn[min(int(len(drawn) * part), len(drawn) - 1)]
+        assert latencies.percentile(part) == pytest.approx(exact, rel=0.0051)
+    assert latencies.count == len(drawn)
+    assert len(latencies._buckets) < 2_500  # noqa: SLF001 - what takes the memory
+    assert Latencies().percentile(0.5) == 0
 
 
 def test_wrong_use_of_bench_is_refused_before_anything_is_opened(url: str, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 import agent_cores.session as package
 from agent_cores.session import SessionManager, errors
+from agent_cores.session.cli import commands
 from agent_cores.session.cli.main import main
-from agent_cores.session.cli.status import Status, status_of
+from agent_cores.session.cli.status import INTERRUPTED, Status, status_of
 
 
 def run(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
@@ -51,6 +52,19 @@ def test_without_its_extra_the_command_says_in_one_line_what_to_install(missing:
     )
 
 
+def test_every_command_that_ends_by_itself_prints_json() -> None:
+    names = {name for name in commands.app if not name.startswith("-")}
+    keys = {("keys", name) for name in ("create", "list", "revoke")}
+    tried = keys | {(name,) for name in names - {"keys"}}
+    without = {name for name in tried if "--json" not in run(*name, "--help").stdout}
+    assert without == {("serve",), ("export",), ("completion",)}  # export writes JSON lines
+
+
+def test_a_message_names_packages_in_the_plural() -> None:
+    assert "a and b are not installed" in str(errors.MissingDependencyError("a and b", "redis"))
+    assert "a is not installed" in str(errors.MissingDependencyError("a", "redis"))
+
+
 def test_with_it_the_help_names_the_commands() -> None:
     shown = run("--help")
     assert shown.returncode == 0
@@ -74,8 +88,8 @@ def classes(kind: type[errors.SessionError]) -> Iterator[type[errors.SessionErro
 
 
 def test_the_documented_statuses_are_those_that_there_are() -> None:
-    told = [int(number) for number in re.findall(r"^\| (\d) \|", PAGE, re.MULTILINE)]
-    assert told == list(Status)
+    told = [int(number) for number in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)]
+    assert told == [*Status, INTERRUPTED]
 
 
 def test_every_error_that_a_script_could_act_on_has_a_status_of_its_own_kind() -> None:

@@ -378,3 +378,12 @@ def test_a_data_folder_that_is_not_absolute_is_passed_over(
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", "/local")
     assert default_folder() == Path("/local/agent-cores-session")
+
+
+async def test_a_file_whose_folder_takes_no_wal_says_what_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    async with opened(path):
+        pass
+    (tmp_path / "sessions.db-wal").mkdir()
+    with pytest.raises(StorageUnavailableError, match="able to write into its folder"):
+        await SQLiteProvider(path).initialize()

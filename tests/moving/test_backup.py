@@ -1,38 +1,53 @@
 """Backups: of SQLite by this program, of other stores by their own commands."""
 
+# ruff: noqa: SLF001 - tests look behind the command
+
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import re
 import shutil
 import sqlite3
 import stat
 import subprocess
+import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import apsw
 import pytest
 
 from agent_cores.session import SessionManager, SessionSettings
 from agent_cores.session.errors import (
     ConfigurationError,
+    SessionError,
     StorageUnavailableError,
     StoreFormatError,
     UnsupportedError,
 )
+from agent_cores.session.files import publish
 from agent_cores.session.moving.copying import compare_stores
 from agent_cores.session.storage.factory import StorageFactory
 from agent_cores.session.storage.memory.provider import MemoryProvider
+from agent_cores.session.storage.sqlite import backup
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import creation, new_header, new_message
 from tests.moving.sessions import NOW, awkward_sessions, everything
 from tests.servers import mariadb, postgres
 from tests.servers.programs import program
-from tests.servers.redis import RedisServer, empty_store, shared_valkey
+from tests.servers.redis import (
+    RedisServer,
+    empty_store,
+    redis_program,
+    shared_valkey,
+    valkey_program,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from agent_cores.session.storage.base import StorageProvider
@@ -122,6 +137,79 @@ async def test_a_damaged_store_makes_no_backup(store: SQLiteProvider, tmp_path: 
     assert files(tmp_path, "backup") == []
 
 
+async def test_what_a_killed_backup_left_behind_is_replaced(
+    store: SQLiteProvider, tmp_path: Path
+) -> None:
+    for ending in ("", "-journal", "-wal"):
+        (tmp_path / f"backup.db.unfinished{ending}").write_bytes(b"left behind" * 999)
+    assert (await store.back_up(tmp_path / "backup.db")).sessions == 3
+    assert files(tmp_path, "backup") == ["backup.db"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+async def test_a_file_system_without_hard_links_takes_a_backup(
+    store: SQLiteProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    file = tmp_path / "backup.db"
+    assert (await store.back_up(file)).sessions == 3
+    assert files(tmp_path, "backup") == ["backup.db"]
+    (tmp_path / "other").touch()
+    with pytest.raises(FileExistsError):
+        publish(tmp_path / "other", file)
+    assert (tmp_path / "other").exists()
+
+
+async def test_a_backup_that_is_stopped_leaves_no_file(
+    store: SQLiteProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "_PAGES", 1)
+    copying, going_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    counts = backup._counts
+
+    def counted(connection: apsw.Connection, prefix: str) -> tuple[int, int]:
+        loop.call_soon_threadsafe(copying.set)
+        assert going_on.wait(20)
+        return counts(connection, prefix)
+
+    monkeypatch.setattr(backup, "_counts", counted)
+    task = asyncio.create_task(store.back_up(tmp_path / "backup.db"))
+    await copying.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    going_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert files(tmp_path, "backup") == []
+
+
+async def test_what_a_backup_cannot_write_is_its_own_file(
+    store: SQLiteProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, target = apsw.FullError("database or disk is full"), tmp_path / "backup.db"
+    unwritable = apsw.IOError("not an error")
+    vars(unwritable)["extendedresult"] = apsw.SQLITE_IOERR_WRITE  # as apsw sets it
+    for error, expected in (
+        (full, f"the disk of {target} is full"),
+        (unwritable, f"{target} cannot be written"),
+    ):
+        monkeypatch.setattr(backup, "_counts", raising(error))
+        with pytest.raises(SessionError, match=f"^{re.escape(expected)}$"):
+            await store.back_up(target)
+        assert files(tmp_path, "backup") == []
+
+
+def raising(error: Exception) -> Callable[..., tuple[int, int]]:
+    def raises(*_: object) -> tuple[int, int]:
+        raise error
+
+    return raises
+
+
 async def test_what_is_no_store_makes_no_backup(tmp_path: Path) -> None:
     missing = SQLiteProvider(tmp_path / "missing.db")
     with pytest.raises(StorageUnavailableError, match="does not exist"):
@@ -175,20 +263,18 @@ async def test_postgresql_is_backed_up_by_its_own_command(tmp_path: Path) -> Non
     store = await filled(url)
     file, schema = tmp_path / "dump", re.findall(r"database_schema=(\w+)", url)[0]
     command = arguments(store, FILE=str(file), URL=server.url())
-    command[0] = postgres._program(command[0])  # noqa: SLF001 - of the server's own version
+    command[0] = postgres._program(command[0])
     run(*command, f"--schema={schema}")
     before = await everything(store)
     await store.shutdown()
-    run(
-        postgres._program("pg_restore"),  # noqa: SLF001 - as above
-        "--clean",
-        f"--dbname={server.url()}",
-        str(file),
-    )
-    store = StorageFactory.create(url)
-    await store.initialize()
-    assert await everything(store) == before
-    await store.shutdown()
+    for _ in ("over the tables that there are", "where there are none"):
+        restore = ("--clean", "--if-exists", f"--dbname={server.url()}", str(file))
+        run(postgres._program("pg_restore"), *restore)
+        store = StorageFactory.create(url)
+        await store.initialize()
+        assert await everything(store) == before
+        await store.shutdown()
+        server.sql(f"DROP SCHEMA {schema} CASCADE")
 
 
 async def test_mariadb_is_backed_up_by_its_own_command(tmp_path: Path) -> None:
@@ -211,10 +297,38 @@ async def test_valkey_is_backed_up_by_its_own_command(tmp_path: Path) -> None:
     command = arguments(store, URL=shared_valkey().url, FILE=str(file))
     run(program(command[0], package="redis-tools"), *command[1:])
     server = RedisServer()
-    shutil.copy(file, server._folder / "dump.rdb")  # noqa: SLF001 - where it reads at its start
+    shutil.copy(file, server._folder / "dump.rdb")
     with server:
         query = urlsplit(url).query
         await restored(store, f"{server.url}?{query}")
+
+
+@pytest.mark.parametrize("server_program", [redis_program, valkey_program])
+def test_a_server_with_an_append_only_file_is_restored_as_the_page_says(
+    tmp_path: Path, server_program: Callable[[], str]
+) -> None:
+    with RedisServer("--appendonly", "yes", program=server_program()) as server:
+        server.command("SET", "kept", "1")
+        file = tmp_path / "dump.rdb"
+        run("redis-cli", "-u", server.url, "--rdb", str(file))
+        server.command("SET", "later", "1")
+        server.stop()
+        shutil.copy(file, server._folder / "dump.rdb")
+        server._arguments = ("--appendonly", "no")
+        server.start()
+        server.command("CONFIG", "SET", "appendonly", "yes")
+        while _is_rewriting(server):
+            pass
+        server.stop()
+        server._arguments = ("--appendonly", "yes")
+        server.start()
+        assert (server.command("GET", "kept"), server.command("GET", "later")) == ("1", None)
+
+
+def _is_rewriting(server: RedisServer) -> bool:
+    with server.client() as client:
+        found = client.info("persistence")
+    return bool(found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"])
 
 
 async def test_after_a_restore_seqs_are_given_again_and_the_erased_are_back(

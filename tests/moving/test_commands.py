@@ -217,9 +217,11 @@ if __name__ == "__main__":
     assert gone == [other]
 
 
-def test_an_error_in_another_process_comes_back_as_status_and_text(tmp_path: Path) -> None:
-    job = copying._Job(f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}", None, replace=False)
-    failure = copying._in_process(job, Share(1, 2))
+async def test_an_error_in_another_process_comes_back_as_status_and_text(
+    url: str, tmp_path: Path
+) -> None:
+    job = copying._Job(url, f"sqlite:///{tmp_path}", None, replace=False)
+    failure = await asyncio.to_thread(copying._in_process, job, Share(1, 2))
     assert isinstance(failure, copying._Failure)
     assert failure.status is Status.WRONG_USE
     assert "a folder" in failure.text

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agent_cores.session.examples.custom_provider import CustomStorageProvider
 from agent_cores.session.models import Change, Hold, MessageUpdate, SessionMetadata
 from agent_cores.session.models.change import Applied
+from agent_cores.session.models.times import to_millis
 from agent_cores.session.moving import walking
 from agent_cores.session.moving.importing import (
     DamagedExportError,
@@ -208,7 +209,8 @@ async def test_no_byte_of_a_file_can_be_changed_or_left_out() -> None:
     await source.apply(long_session("talk", 3, NOW))
     lines, _ = await exported(source)
     for place in range(len(lines)):
-        for other in (b"", b"#", b"0" if lines[place : place + 1] != b"0" else b"1"):
+        flipped = bytes([lines[place] ^ 0x80])  # no UTF-8
+        for other in (b"", b"#", b"0" if lines[place : place + 1] != b"0" else b"1", flipped):
             with pytest.raises(DamagedExportError):
                 check_export(io.BytesIO(lines[:place] + other + lines[place + 1 :]))
 
@@ -345,6 +347,20 @@ async def test_a_record_that_cannot_be_read_is_named_and_hides_no_other() -> Non
     lines, tally = await exported(source)
     assert sorted(tally.unreadable.names) == ["default/bad", "default/garbled"]
     assert check_export(io.BytesIO(lines)).sessions == 1
+
+
+async def test_a_message_that_no_store_could_hold_is_named_and_keeps_no_other_back() -> None:
+    source, target = MemoryProvider(), MemoryProvider()
+    for session_id in ("bad", "good"):
+        await source.apply(long_session(session_id, 1, NOW))
+    lines, _ = await exported(source)
+    every = lines.splitlines(keepends=True)
+    at = b'"created_at":%d,"body"' % to_millis(NOW)
+    late = b'"created_at":%d,"body"' % 10**17
+    every = [_resigned(line, at, late) if b'"bad"' in line else line for line in every]
+    with pytest.raises(DamagedExportError, match="does not fit the lines before it"):
+        await import_sessions(target, io.BytesIO(b"".join(every)))
+    assert [session_id for _, session_id in await everything(target)] == ["good"]
 
 
 async def test_some_sessions_are_chosen() -> None:

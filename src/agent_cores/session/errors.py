@@ -278,7 +278,7 @@ class SessionMovedError(SessionError):
 class CorruptRecordError(SessionError):
     """A stored record cannot be read. ``session_id`` names the session.
 
-    Cure: restore the session from a backup, or delete it. All others work.
+    Cure: delete it, and import it from a backup: docs/backup.md says how. All others work.
     """
 
     code = "corrupt_record"
@@ -351,8 +351,9 @@ class MissingDependencyError(SessionError, ImportError):
     code = "missing_dependency"
 
     def __init__(self, package: str, extra: str) -> None:
+        are = "are" if " and " in package else "is"
         super().__init__(
-            f"{package} is not installed; run: pip install 'agent-cores-session[{extra}]'"
+            f"{package} {are} not installed; run: pip install 'agent-cores-session[{extra}]'"
         )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from cyclopts import Parameter
 
+from agent_cores.session.cli.latencies import Latencies
 from agent_cores.session.cli.opening import Json, Opened, Where, with_sessions
 from agent_cores.session.cli.output import note, say, say_json, table
 from agent_cores.session.errors import ConfigurationError, SessionNotFoundError
@@ -153,7 +154,7 @@ def library_micros(rates: list[Rate]) -> dict[str, float] | None:
 async def _rate(
     operation: str, call: Call, callers: int, seconds: float, *, counts_cpu: bool
 ) -> Rate:
-    latencies: list[float] = []
+    latencies = Latencies()
 
     async def caller(until: float) -> None:
         ended = 0.0
@@ -161,7 +162,7 @@ async def _rate(
             started = perf_counter()
             await call()
             ended = perf_counter()
-            latencies.append(ended - started)
+            latencies.add(ended - started)
 
     async def load(length: float) -> None:
         until = perf_counter() + length
@@ -170,18 +171,17 @@ async def _rate(
                 tasks.create_task(caller(until))
 
     await _unwrapped(load(_WARM_UP))
-    latencies.clear()
+    latencies = Latencies()
     started, spent = perf_counter(), process_time()
     await _unwrapped(load(seconds))
     took, spent = perf_counter() - started, process_time() - spent
-    latencies.sort()
-    count = len(latencies)
+    count = latencies.count
     return Rate(
         operation=operation,
         callers=callers,
         per_second=round(count / took, 1),
-        median_ms=round(latencies[count // 2] * 1e3, 3),
-        p99_ms=round(latencies[count * 99 // 100] * 1e3, 3),
+        median_ms=round(latencies.percentile(0.5) * 1e3, 3),
+        p99_ms=round(latencies.percentile(0.99) * 1e3, 3),
         micros=round(spent / count * 1e6, 1) if counts_cpu else None,
     )
 

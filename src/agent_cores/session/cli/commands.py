@@ -54,5 +54,14 @@ def run() -> None:
         fail(str(error), Status.WRONG_USE)
     except BrokenPipeError:
         leave_quietly()
-    except (SessionError, OSError, UnicodeError) as error:
+    except OSError as error:
+        fail(_told(error), status_of(error))
+    except (SessionError, UnicodeError) as error:
         fail(str(error), status_of(error))
+
+
+def _told(error: OSError) -> str:
+    """Return what the system refused, and for which file, without the number of the error."""
+    if error.strerror is None or isinstance(error, SessionError):
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"

@@ -6,16 +6,19 @@ import asyncio
 import gc
 import os
 import re
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import active_children, connection, get_context, parent_process
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import msgspec
 from cyclopts import Parameter
 
+from agent_cores.session.cli.cores import usable_cores
 from agent_cores.session.cli.moving import Flag, finish, name_them, report
 from agent_cores.session.cli.opening import Json, Yes  # noqa: TC001 - cyclopts reads it
 from agent_cores.session.cli.output import fail, progress_bar, say, say_json
@@ -36,8 +39,10 @@ from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage.factory import StorageFactory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableSequence
+    from collections.abc import Callable, Iterator, MutableSequence
+    from concurrent.futures import Future
 
+    from agent_cores.session.cli.output import ShowProgress
     from agent_cores.session.storage.base import StorageProvider
 
 FEW = 2_000
@@ -102,8 +107,9 @@ def copy(
     part
         Such as 1/2: only this half of the sessions, so that two machines can divide them.
     processes
-        How many processes divide the sessions. Default: one for each core; one for few sessions,
-        and for a target in SQLite, which one process writes at a time.
+        How many processes divide the sessions. Default: one for each core that the affinity
+        and the CPU quota of the container leave; one for few sessions, and for a target in SQLite,
+        which one process writes at a time.
     replace
         Replace sessions that the target holds in another state. Asks first.
     yes
@@ -145,14 +151,8 @@ def _copied(job: _Job, part: str | None, processes: int | None) -> Done:
     total = asyncio.run(_prepared(job))
     if processes is None:
         alone = total <= FEW or job.target.startswith("sqlite:")
-        processes = 1 if alone else min(_cores(), _MOST_PROCESSES)
+        processes = 1 if alone else min(usable_cores(), _MOST_PROCESSES)
     return _here(job, EVERYTHING, total) if processes == 1 else _divided(job, processes, total)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 async def _prepared(job: _Job) -> int:
@@ -183,16 +183,17 @@ def _divided(job: _Job, processes: int, total: int) -> Done:
         ProcessPoolExecutor(processes, context, _share_counts, (counts,)) as pool,
     ):
         shares = [Share(number, processes) for number in range(1, processes + 1)]
-        futures = [pool.submit(_in_process, job, share) for share in shares]
-        pending = set(futures)
-        while pending:
-            _, pending = wait(pending, timeout=_LOOK_SECONDS)
-            if progress is not None:
-                progress(sum(counts[:]))
+        with _interrupts_held():  # the processes begin here, and keep that
+            futures = [pool.submit(_in_process, job, share) for share in shares]
         try:
+            _watch(futures, counts, progress)
             outcomes = [future.result() for future in futures]
         except BrokenProcessPool:
             fail("a process of the copy was killed, perhaps for lack of memory; run it again")
+        except BaseException:
+            for process in active_children():
+                process.terminate()
+            raise
     done: list[Done] = []
     for outcome in outcomes:
         if isinstance(outcome, _Failure):
@@ -204,6 +205,28 @@ def _divided(job: _Job, processes: int, total: int) -> Done:
         max(one.copying for one in done),
         max(one.comparing for one in done),
     )
+
+
+def _watch(futures: list[Future[Done | _Failure]], counts: Any, show: ShowProgress | None) -> None:  # noqa: ANN401 - multiprocessing's
+    """Show how far the processes are, until all have ended."""
+    pending = set(futures)
+    while pending:
+        _, pending = wait(pending, timeout=_LOOK_SECONDS)
+        if show is not None:
+            show(sum(counts[:]))
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back: processes that begin meanwhile never get it, and leave it to this one."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _counts: Any = None
@@ -294,7 +317,11 @@ def _stores(job: _Job, share: Share) -> list[StorageProvider]:
     settings = SessionSettings.load(cleanup_interval=0)
     size = min(settings.pool_size, max(_MOST_CONNECTIONS // share.of, 2))
     settings = msgspec.structs.replace(settings, pool_size=size)
-    stores = [StorageFactory.create(url, settings=settings) for url in (job.source, job.target)]
+    reading = msgspec.structs.replace(settings, schema="check")  # what is read is not altered
+    stores = [
+        StorageFactory.create(job.source, settings=reading),
+        StorageFactory.create(job.target, settings=settings),
+    ]
     for store in stores:
         if not store.capabilities.durable:
             raise ConfigurationError(f"{store.describe()} forgets with its process")

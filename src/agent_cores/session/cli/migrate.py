@@ -6,8 +6,9 @@ For stores whose tables the service itself may not alter (``SESSION_SCHEMA=check
 from __future__ import annotations
 
 import asyncio
-import sys
 
+from agent_cores.session.cli.opening import Json  # noqa: TC001 - cyclopts reads it
+from agent_cores.session.cli.output import say, say_json
 from agent_cores.session.cli.unknown_names import refuse_misspelt
 from agent_cores.session.manager import SessionManager
 from agent_cores.session.settings import SessionSettings
@@ -15,7 +16,7 @@ from agent_cores.session.settings import SessionSettings
 _OPTION = "schema"
 
 
-def migrate(*, check: bool = False, storage: str | None = None) -> None:
+def migrate(*, check: bool = False, storage: str | None = None, as_json: Json = False) -> None:
     """Upgrade the tables to this program's schema; run it as a user who may alter tables.
 
     Parameters
@@ -24,22 +25,30 @@ def migrate(*, check: bool = False, storage: str | None = None) -> None:
         Alter nothing; fail if the tables are missing, too old, or too new for this program.
     storage
         The storage URL, instead of the configured one.
+    as_json
+        Print one line of JSON.
     """
-    asyncio.run(_migrate("check" if check else "apply", storage))
+    store, has_schema = asyncio.run(_migrate("check" if check else "apply", storage))
+    if as_json:
+        say_json({"store": store, "has_schema": has_schema})
+    elif has_schema:
+        say(f"{store}: the schema is the one that this program needs")
+    else:
+        say(f"{store}: there is no schema to migrate")
 
 
-async def _migrate(schema: str, storage: str | None) -> None:
+async def _migrate(schema: str, storage: str | None) -> tuple[str, bool]:
+    """Return which store it is, and whether it has a schema."""
     refuse_misspelt()
     settings = SessionSettings.load(schema=schema)
     url = storage or settings.storage_url
     manager = SessionManager(url and without_schema(url), settings=settings)
     provider = manager.runtime.storage
     if _OPTION not in provider.options_from(settings):
-        _say(f"{provider.describe()}: there is no schema to migrate")
-        return
+        return provider.describe(), False
     await provider.initialize()
     await provider.shutdown()
-    _say(f"{provider.describe()}: the schema is the one that this program needs")
+    return provider.describe(), True
 
 
 def without_schema(url: str) -> str:
@@ -47,7 +56,3 @@ def without_schema(url: str) -> str:
     address, _, query = url.partition("?")
     kept = [each for each in query.split("&") if each.partition("=")[0] not in {"", _OPTION}]
     return "?".join((address, "&".join(kept))) if kept else address
-
-
-def _say(what: str) -> None:
-    sys.stdout.write(what + "\n")

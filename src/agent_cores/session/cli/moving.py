@@ -21,6 +21,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StorageUnavailableError,
 )
+from agent_cores.session.files import claim, publish
 from agent_cores.session.frameworks.importing import Framework, import_from
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now
@@ -81,7 +82,9 @@ def export(
             )
 
     with _written(output) as file:
-        tally = with_store(where, "export_sessions", lambda store: use(store, file))
+        tally = with_store(
+            where, "export_sessions", lambda store: use(store, file), only_reads=True
+        )
         if session_ids and tally.done < len(set(session_ids)):
             missing = len(set(session_ids)) - tally.done
             raise SessionNotFoundError(f"{missing} of these sessions are not stored, or not theirs")
@@ -202,16 +205,20 @@ def _written(output: str | None) -> Iterator[BinaryIO]:
     if path.exists():
         raise ConfigurationError(f"{output} exists; name a new file")
     try:
-        with open(unfinished, "wb", opener=_private) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(unfinished, path)  # unlike rename, never over a file that was made since
+        with open(unfinished, "ab", opener=_private) as file:
+            if not claim(file):
+                raise ConfigurationError(f"another export is writing {output}")
+            try:
+                file.truncate(0)  # of what a killed one left
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                publish(unfinished, path)
+            finally:
+                unfinished.unlink(missing_ok=True)
     except OSError as error:
         problem = error.strerror or error
         raise StorageUnavailableError(f"{output} cannot be written: {problem}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _private(path: str, flags: int) -> int:

@@ -87,25 +87,38 @@ def with_sessions(where: Where | None, use: Callable[[Opened], Awaitable[T]]) ->
     return asyncio.run(_with_sessions(where or Where(), use))
 
 
-def with_store(where: Where, verb: str, use: Callable[[StorageProvider], Awaitable[T]]) -> T:
+def with_store(
+    where: Where,
+    verb: str,
+    use: Callable[[StorageProvider], Awaitable[T]],
+    *,
+    only_reads: bool = False,
+) -> T:
     """Open the storage itself, below the verbs, use it, and close it.
 
-    What an operator does is a line in the audit log, under the name of the verb.
+    What an operator does is a line in the audit log, under the name of the verb. If it is only
+    read, its tables must be there: they are neither made nor altered.
     """
     if where.server is not None:
         raise ConfigurationError(
             "a service does not give everything there is of a session: name its --storage instead"
         )
-    return asyncio.run(_with_store(where, verb, use))
+    return asyncio.run(_with_store(where, verb, use, only_reads=only_reads))
 
 
-async def _with_store(where: Where, verb: str, use: Callable[[StorageProvider], Awaitable[T]]) -> T:
+async def _with_store(
+    where: Where,
+    verb: str,
+    use: Callable[[StorageProvider], Awaitable[T]],
+    *,
+    only_reads: bool,
+) -> T:
     if where.as_operator is None:
-        return await _in_store(where, use)
+        return await _in_store(where, use, only_reads=only_reads)
     failure: BaseException | None = None
     with audit_log_shown():
         try:
-            return await _in_store(where, use)
+            return await _in_store(where, use, only_reads=only_reads)
         except BaseException as error:
             failure = error
             raise
@@ -114,8 +127,10 @@ async def _with_store(where: Where, verb: str, use: Callable[[StorageProvider], 
             audit.record(where.as_operator, namespace, verb, None, failure)
 
 
-async def _in_store(where: Where, use: Callable[[StorageProvider], Awaitable[T]]) -> T:
-    async with manager_for(where) as manager:
+async def _in_store(
+    where: Where, use: Callable[[StorageProvider], Awaitable[T]], *, only_reads: bool
+) -> T:
+    async with manager_for(where, only_reads=only_reads) as manager:
         return await use(manager.runtime.storage)
 
 
@@ -144,12 +159,16 @@ def audit_log_shown() -> Iterator[None]:
         audit.logger.removeHandler(handler)
 
 
-def manager_for(where: Where) -> SessionManager:
-    """Return a client of the service, or a manager that does not sweep in the background."""
+def manager_for(where: Where, *, only_reads: bool = False) -> SessionManager:
+    """Return a client of the service, or a manager that does not sweep in the background.
+
+    With ``only_reads`` it neither makes nor alters the tables of a store.
+    """
     if where.server is not None:
         return _client(where)
     refuse_misspelt()
-    settings = SessionSettings.load(cleanup_interval=0)
+    schema = {"schema": "check"} if only_reads else {}
+    settings = SessionSettings.load(cleanup_interval=0, **schema)
     namespace = where.namespace or DEFAULT_NAMESPACE
     manager = SessionManager(where.storage, settings=settings, namespace=namespace)
     if not manager.runtime.storage.capabilities.durable:

@@ -161,7 +161,7 @@ def send(
     as_json
         Print one line of JSON.
     """
-    content = sys.stdin.read() if text is None else text
+    content = _standard_input() if text is None else text
 
     async def use(opened: Opened) -> Message:
         message: dict[str, Any] = {"role": role, "content": content}
@@ -177,6 +177,14 @@ def send(
         say_json(message_shape(stored))
     else:
         say(f"#{stored.seq} {shown(stored.id)}")
+
+
+def _standard_input() -> str:
+    """Return all of standard input, which is UTF-8 whatever the locale says."""
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError("TEXT", f"is not UTF-8: standard input, {error}") from error
 
 
 def share(

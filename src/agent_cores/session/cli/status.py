@@ -6,6 +6,9 @@ from enum import IntEnum
 
 from agent_cores.session import errors
 
+INTERRUPTED = 130
+"""After Ctrl-C, as shells have it: 128 and the number of the signal."""
+
 
 class Status(IntEnum):
     """What a script can decide by. A new kind of failure gets a new number."""

@@ -100,9 +100,10 @@ class ExportReader:
             raise DamagedExportError(f"is cut off after line {self._line}; {good}")
         self._line += 1
         try:
+            line.decode()  # msgspec does not look into what it need not read
             read = decode_line(line)
             record: Record = decode_record(read.record)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise self._damaged("is damaged") from error
         if checksum(bytes(read.record)) != read.sha256:
             raise self._damaged("is altered: its checksum differs")
@@ -191,6 +192,7 @@ class _Import:
         """Write a session; take the records of its other messages from ``records``."""
         try:
             header = header_of(record)
+            first = part_of(record, header)
         except CorruptRecordError as error:
             self.tally.unreadable.add(error.namespace, error.session_id)
             return
@@ -199,7 +201,6 @@ class _Import:
         if not is_living(header):
             self.tally.ended += 1
             return
-        first = part_of(record, header)
         if not first.is_last:
             await self._long(first, records)
             return

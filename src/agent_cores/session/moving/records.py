@@ -123,8 +123,12 @@ def record_of(part: Part) -> SessionRecord | MessagesRecord:
 
 
 def part_of(record: SessionRecord | MessagesRecord, header: SessionMetadata) -> Part:
-    """Return the part that a record was made of."""
-    messages = tuple(map(_message_of, record.messages))
+    """Return the part that a record was made of; ``CorruptRecordError`` if it cannot be read."""
+    try:
+        messages = tuple(map(_message_of, record.messages))
+    except (OverflowError, ValueError) as error:  # a time out of bounds, a body that is no JSON
+        problem = "a message of the export cannot be read"
+        raise CorruptRecordError(header.namespace, header.session_id, problem) from error
     if isinstance(record, MessagesRecord):
         return Part(header=header, messages=messages, is_first=False, is_last=not record.more)
     context = {key: VERSION + bytes(value) for key, value in record.context.items()}

@@ -7,6 +7,11 @@ from agent_cores.session.storage.findings import Finding, problem
 _NEARLY_FULL = 0.9
 
 Info = dict[str, str]
+UNKNOWN = Finding(
+    about="server",
+    found="this user may not run INFO, so version, eviction, memory and persistence are unknown",
+    mend="allow +info, or make sure yourself that maxmemory-policy is noeviction",
+)
 
 
 def info_of(answer: bytes | str) -> Info:

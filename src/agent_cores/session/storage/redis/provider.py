@@ -26,10 +26,11 @@ from agent_cores.session.storage.redis.background import Background
 from agent_cores.session.storage.redis.changes import Changes
 from agent_cores.session.storage.redis.commands import Command
 from agent_cores.session.storage.redis.creates import Creates
+from agent_cores.session.storage.redis.driver import NoPermissionError
 from agent_cores.session.storage.redis.due import DueQueue
 from agent_cores.session.storage.redis.headers import Headers
 from agent_cores.session.storage.redis.indexes import Indexes
-from agent_cores.session.storage.redis.inspecting import findings_of, info_of
+from agent_cores.session.storage.redis.inspecting import UNKNOWN, findings_of, info_of
 from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.listings import Listings
 from agent_cores.session.storage.redis.options import RedisOptions
@@ -175,7 +176,12 @@ class RedisProvider(NativeProvider):
         return self._wire.pool_use()
 
     async def inspect(self) -> list[Finding]:
-        answers = await self._wire.call_primaries(Command.read("INFO"))
+        try:
+            answers = await self._wire.call_primaries(Command.read("INFO"))
+        except StorageError as error:
+            if not isinstance(error.__cause__, NoPermissionError):
+                raise
+            return [UNKNOWN]
         found = [finding for answer in answers for finding in findings_of(info_of(answer))]
         return list(dict.fromkeys(found))  # what several servers say alike, once
 

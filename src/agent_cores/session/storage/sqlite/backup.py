@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import apsw
 
 from agent_cores.session.errors import (
     ConfigurationError,
+    QuotaExceededError,
     StorageUnavailableError,
     StoreFormatError,
 )
+from agent_cores.session.files import publish
 from agent_cores.session.storage.base import BackedUp
 from agent_cores.session.storage.sqlite.connection import fetch, open_reader
 from agent_cores.session.storage.sqlite.errors import translating
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _PAGES = 2_000
 """Pages that are copied at a time, so that the program can be interrupted in between."""
+_STEPS = 100_000
+"""Of SQLite's machine, some milliseconds, between two questions whether to stop the check."""
 _PRIVATE = 0o600
 
 
-def back_up(source: Path, target: Path, *, prefix: str, timeout: float) -> BackedUp:
-    """Copy a store to a new file and return what it holds.
+def back_up(
+    source: Path,
+    target: Path,
+    *,
+    prefix: str,
+    timeout: float,
+    is_stopped: Callable[[], bool],
+) -> BackedUp:
+    """Copy a store to a new file and return what it holds. Once ``is_stopped``, it leaves no file.
 
     The copy is of one instant; nobody waits for it. It has the name of the target only once
     SQLite's integrity check has passed and it has as many sessions and messages as its original.
@@ -36,24 +48,44 @@ def back_up(source: Path, target: Path, *, prefix: str, timeout: float) -> Backe
         raise ConfigurationError(f"{target} exists; name a new file for the backup")
     unfinished = target.with_name(f"{target.name}.unfinished")
     try:
-        unfinished.unlink(missing_ok=True)
+        _remove(unfinished)  # of a backup that was killed
         os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, _PRIVATE))
-        held = _copy(source, unfinished, prefix, timeout)
-        backed_up = _checked(unfinished, prefix)
+        with _blaming(target):
+            held = _copy(source, unfinished, prefix, timeout, is_stopped)
+            backed_up = _checked(unfinished, prefix, is_stopped)
         if (backed_up.sessions, backed_up.messages) != held:
             raise StoreFormatError(f"the copy of {source} holds other sessions; nothing was kept")
-        os.link(unfinished, target)  # unlike rename, never over a file that was made since
+        publish(unfinished, target)
         _sync(target.parent)
     except OSError as error:
         problem = error.strerror or error
         raise StorageUnavailableError(f"{target} cannot be written: {problem}") from error
     finally:
-        for ending in ("", "-wal", "-shm", "-journal"):
-            unfinished.with_name(f"{unfinished.name}{ending}").unlink(missing_ok=True)
+        _remove(unfinished)
     return backed_up
 
 
-def _copy(source: Path, target: Path, prefix: str, timeout: float) -> tuple[int, int]:
+def _remove(file: Path) -> None:
+    for ending in ("", "-wal", "-shm", "-journal"):
+        file.with_name(f"{file.name}{ending}").unlink(missing_ok=True)
+
+
+@contextmanager
+def _blaming(target: Path) -> Iterator[None]:
+    """Name the target in errors that only who writes can have."""
+    try:
+        yield
+    except QuotaExceededError as error:
+        raise QuotaExceededError(f"the disk of {target} is full") from error
+    except StorageUnavailableError as error:
+        if error.why != "unwritable":
+            raise
+        raise StorageUnavailableError(f"{target} cannot be written", why=error.why) from error
+
+
+def _copy(
+    source: Path, target: Path, prefix: str, timeout: float, is_stopped: Callable[[], bool]
+) -> tuple[int, int]:
     """Copy all pages as of one instant; return how many sessions and messages there are."""
     with (
         translating(source),
@@ -64,13 +96,16 @@ def _copy(source: Path, target: Path, prefix: str, timeout: float) -> tuple[int,
         held = _counts(reader, prefix)  # the first read fixes the instant
         with writer.backup("main", reader, "main") as backup:
             while not backup.done:
+                if is_stopped():
+                    raise StorageUnavailableError("the backup was stopped")
                 backup.step(_PAGES)
         reader.execute("COMMIT")
     return held
 
 
-def _checked(path: Path, prefix: str) -> BackedUp:
+def _checked(path: Path, prefix: str, is_stopped: Callable[[], bool]) -> BackedUp:
     with translating(path), closing(apsw.Connection(str(path))) as connection:
+        connection.set_progress_handler(is_stopped, _STEPS)
         problems = [problem for (problem,) in fetch(connection, "PRAGMA integrity_check")]
         if problems != ["ok"]:
             raise StoreFormatError(f"the store is damaged, and so is its copy: {problems[0]}")

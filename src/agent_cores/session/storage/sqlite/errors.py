@@ -43,6 +43,10 @@ def translated(error: apsw.Error, path: Path, *, outcome_unknown: bool = False) 
         return QuotaExceededError(f"the disk of {path} is full")
     if isinstance(error, BUSY):
         detail = f"{path} stayed locked by another process for the whole SESSION_TIMEOUT"
+    elif isinstance(error, apsw.CantOpenError):
+        detail = (
+            f"{path} cannot be opened: SQLite must be able to write into its folder, to read too"
+        )
     else:
         detail = f"{path}: {type(error).__name__}: {error}"
     refused = (

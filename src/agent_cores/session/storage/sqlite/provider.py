@@ -192,10 +192,10 @@ class SQLiteProvider(NativeProvider):
         with translating(self.path):
             version = stored_version(self.path, self._prefix, self._timeout)
         if version < newest_version() and self._schema == "check":
-            raise StoreFormatError(
-                f"{self.path} has schema {version}, this program needs {newest_version()};"
-                " run: agent-sessions migrate"
-            )
+            found = f"has schema {version}, this program needs {newest_version()}"
+            if not version:
+                found = "holds no store" if self.path.exists() else "does not exist"
+            raise StoreFormatError(f"{self.path} {found}; run: agent-sessions migrate")
         mode = 0o700 if self._is_default else 0o777  # the umask applies too
         try:
             self.path.parent.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -212,8 +212,22 @@ class SQLiteProvider(NativeProvider):
     async def back_up(self, path: Path) -> BackedUp:
         if not self.path.exists():
             raise StorageUnavailableError(f"{self.path} does not exist")
-        copy = partial(back_up, self.path, path, prefix=self._prefix, timeout=self._timeout)
-        return await in_thread(copy, "sqlite-backup")
+        stopped: list[bool] = []
+        copy = partial(
+            back_up,
+            self.path,
+            path,
+            prefix=self._prefix,
+            timeout=self._timeout,
+            is_stopped=lambda: bool(stopped),
+        )
+        copying = asyncio.ensure_future(in_thread(copy, "sqlite-backup"))
+        try:
+            return await asyncio.shield(copying)
+        except asyncio.CancelledError:
+            stopped.append(True)
+            await asyncio.gather(copying, return_exceptions=True)  # it removes its file
+            raise
 
     async def check(self) -> None:
         await self._use().writer.check()
