@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 from urllib.parse import unquote_to_bytes
 
 LONGEST = 255
@@ -61,7 +62,12 @@ def _escaped(text: str, unsafe: re.Pattern[str]) -> str:
 
 
 def _percent(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+    return _percent_encoded(match[0])
+
+
+@cache
+def _percent_encoded(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
 
 
 def _shortened(encoded: str) -> str:

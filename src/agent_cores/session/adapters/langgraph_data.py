@@ -86,10 +86,11 @@ class Data(Messages):
     ) -> None:
         """Store writes of a task; those that are stored stay unless ``replace`` is given."""
         *pieces, head = writes_messages(of, writes, replace=replace)
-        *early, last = parts([*pieces, head])
-        for part in early:
-            await self.add(part)
-        last.pop()
+        last: Sequence[Draft] = ()
+        if pieces:
+            *early, [*last, _] = parts([*pieces, head])
+            for part in early:
+                await self.add(part)
         pauses, slot, spread = backoff(), known.slot(of), 1
         while True:
             known.used(of, slot)

@@ -48,15 +48,15 @@ class Known:
         self._size = 0
         self._slots: dict[str, int] = {}
 
-    def is_open(self, session_id: str) -> bool:
-        """Return whether a session has been opened."""
-        return session_id in self._opened
+    def is_open(self, log: str) -> bool:
+        """Return whether the sessions of a thread have been opened."""
+        return log in self._opened
 
-    def opened(self, session_id: str) -> None:
-        """Note a session that has been opened."""
+    def opened(self, log: str) -> None:
+        """Note a thread whose sessions have been opened."""
         if len(self._opened) >= _MOST:
             self._opened.clear()
-        self._opened.add(session_id)
+        self._opened.add(log)
 
     def followed_by(self, log: str, record: Record) -> tuple[int, Carried] | None:
         """Return the last seq of a log, and what the parent carries.
@@ -103,8 +103,7 @@ class Known:
         known = self._logs.pop(log, None)
         self._size -= known.size if known is not None else 0
 
-    def forget(self, *session_ids: str) -> None:
+    def forget(self, log: str) -> None:
         """Forget a thread that is gone."""
-        self._opened.difference_update(session_ids)
-        for session_id in session_ids:
-            self.forget_log(session_id)
+        self._opened.discard(log)
+        self.forget_log(log)
