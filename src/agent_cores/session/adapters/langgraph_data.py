@@ -63,15 +63,11 @@ class Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is stored of it.
-
-    ``has_values``: no value can have been removed before. ``has_writes``: nor any pending write.
-    """
+    """What is stored of it. ``is_whole``: neither a value nor a pending write was removed before."""
 
     values: Mapping[str, Typed]
     writes: Sequence[Write]
-    has_values: bool
-    has_writes: bool
+    is_whole: bool
 
 
 class MissingPieceError(Exception):
@@ -192,6 +188,5 @@ def _found(
     writes = writes_of(
         (content["replace"], stored[each.id]) for each, content in zip(calls, contents, strict=True)
     )
-    is_whole = all(version in versions for version in wanted.versions)
-    has_values = is_whole and bool(names or writes)
-    return Found(values, writes, has_values, has_writes=is_whole and bool(writes))
+    has_values = all(version in versions for version in wanted.versions)
+    return Found(values, writes, is_whole=has_values and bool(writes))

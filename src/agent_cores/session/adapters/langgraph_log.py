@@ -39,6 +39,7 @@ class Tail(NamedTuple):
     first_seq: int
     last_seq: int
     unordered: int
+    version: str
 
     @property
     def removes(self) -> bool:
@@ -114,6 +115,7 @@ class Log(Messages):
             messages[0].seq if messages else 0,
             session.metadata.last_seq,
             unordered(session),
+            session.version,
         )
 
     async def read(self, limit: int) -> Session | None:

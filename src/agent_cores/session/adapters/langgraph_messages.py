@@ -33,7 +33,11 @@ class Messages:
         self.session_id = session_id
 
     async def add(
-        self, messages: Sequence[Draft], *, expected_last_seq: int | None = None
+        self,
+        messages: Sequence[Draft],
+        *,
+        expected_last_seq: int | None = None,
+        expected_version: str | None = None,
     ) -> list[Message]:
         """Add messages in one write. ``ConflictError`` if one is stored with other content."""
         verbs, user_id = self.acting
@@ -47,11 +51,16 @@ class Messages:
                 message_id=message["id"],
                 metadata=message.get("metadata"),
                 expected_last_seq=expected_last_seq,
+                expected_version=expected_version,
             )
             return [stored]
         new = [{**each, "content": _encoded(each["content"])} for each in messages]
         return await verbs.add_messages(
-            self.session_id, user_id, new, expected_last_seq=expected_last_seq
+            self.session_id,
+            user_id,
+            new,
+            expected_last_seq=expected_last_seq,
+            expected_version=expected_version,
         )
 
     async def insert(self, messages: Sequence[Draft]) -> None:

@@ -141,19 +141,25 @@ class Thread:
             await write()
 
     async def _put(self, put: Put) -> None:
-        known = self._known.followed_by(self.log.session_id, put.record)
-        kept = await self._carried_by_parent(put.record) if known is None else known[1]
+        log_id = self.log.session_id
+        known = self._known.followed_by(log_id, put.record)
+        kept = await self._carried_by_parent(put.record) if known is None else known.carried
         carried, rest = carry(put.new, _named(kept or {}, put.versions))
+        needs_parent = _needs_parent(put, carried, rest)
         head, *more = checkpoint_messages(put.record, carried)
         is_new = await self._add_new([*more, *value_messages(put.record.namespace, rest)])
         is_new = is_new and kept is not None
         if is_new and known is not None:
             try:
-                [stored] = await self.log.add([head], expected_last_seq=known[0])
+                [stored] = await self.log.add(
+                    [head],
+                    expected_last_seq=known.last_seq,
+                    expected_version=known.version if needs_parent else None,
+                )
             except ConflictError:
                 pass
             else:
-                self._known.put(self.log.session_id, put.record, carried, stored.seq)
+                self._known.put(log_id, put.record, carried, stored.seq, known.version)
                 return
         await self._put_after_reading(put, head, more, is_new=is_new)
 
@@ -201,9 +207,12 @@ class Thread:
         """Add a checkpoint right after the tail that was read, if it is the greatest."""
         if not await self.log.is_greatest(record, tail):
             return False
-        [stored] = await self.log.add([head], expected_last_seq=tail.last_seq)
+        [stored] = await self.log.add(
+            [head], expected_last_seq=tail.last_seq, expected_version=tail.version
+        )
         if stored.seq == tail.last_seq + 1:
-            self._known.put(self.log.session_id, record, carried_in(head["content"]), stored.seq)
+            carried = carried_in(head["content"])
+            self._known.put(self.log.session_id, record, carried, stored.seq, tail.version)
         return True
 
     async def _has_parent(self, record: Record, tail: Tail | None = None) -> bool:
@@ -276,6 +285,15 @@ def _session_ids(user_id: str, thread_id: str) -> tuple[str, str]:
     """Return the ids of the log and the data of a thread."""
     log, data = (id_of_parts(tag, user_id, thread_id) for tag in (TAG, f"{TAG}-data"))
     return log, data
+
+
+def _needs_parent(put: Put, carried: Carried, rest: Sequence[Value]) -> bool:
+    """Return whether a checkpoint names values that neither it carries nor its put adds.
+
+    Its parent must then be in this very log, and not in a deleted one of the same length.
+    """
+    added = [(channel, version) for channel, version, _ in rest]
+    return put.needs_parent or bool(set(put.versions).difference(carried, added))
 
 
 def _named(carried: Carried, versions: Sequence[Version]) -> Carried:
