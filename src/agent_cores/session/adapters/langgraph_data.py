@@ -63,7 +63,7 @@ class Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is stored of it. ``is_whole``: neither a value nor a pending write was removed before."""
+    """What is stored of it. ``is_whole``: no value or pending write was removed before."""
 
     values: Mapping[str, Typed]
     writes: Sequence[Write]
