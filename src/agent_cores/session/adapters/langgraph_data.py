@@ -189,4 +189,5 @@ def _found(
         (content["replace"], stored[each.id]) for each, content in zip(calls, contents, strict=True)
     )
     has_values = all(version in versions for version in wanted.versions)
-    return Found(values, writes, is_whole=has_values and bool(writes))
+    has_writes = 0 < len(calls) <= len(slots_in(0))  # more may be removed in several parts
+    return Found(values, writes, is_whole=has_values and has_writes)
