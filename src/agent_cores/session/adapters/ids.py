@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import cache
+from functools import cache, lru_cache
 from urllib.parse import unquote_to_bytes
 
 LONGEST = 255
@@ -57,6 +57,7 @@ def parts_of(encoded: str) -> tuple[str, ...] | None:
     return tuple(text_of(part) or "" for part in encoded.split(":"))
 
 
+@lru_cache(maxsize=100)  # many ids of one call begin with the same part
 def _escaped(text: str, unsafe: re.Pattern[str]) -> str:
     return unsafe.sub(_percent, text) or _EMPTY
 
