@@ -305,7 +305,7 @@ WORKLOADS = (
     Workload(
         "checkpoint",
         "checkpoint",
-        "Read a checkpoint of LangGraph, by the length of the thread",
+        "Read a checkpoint of LangGraph by the length of the thread; put one with writes",
         in_rounds=False,
         groups=(LANGGRAPH, LANGGRAPH_POSTGRES_GROUP),
     ),

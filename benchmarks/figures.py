@@ -87,6 +87,8 @@ RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("append", ADK_ON_POSTGRES, ADK_POSTGRES, 5.0),
     ("append", LANGGRAPH_ON_SQLITE, LANGGRAPH_SQLITE, 5.0),
     ("append", LANGGRAPH_ON_POSTGRES, LANGGRAPH_POSTGRES, 5.0),
+    ("checkpoint", LANGGRAPH_ON_SQLITE, LANGGRAPH_SQLITE, 5.0),
+    ("checkpoint", LANGGRAPH_ON_POSTGRES, LANGGRAPH_POSTGRES, 5.0),
     ("http", SERVICE_MEMORY, LIMIT_HTTP, 0.5),
     ("http", SERVICE_SQLITE, LIMIT_HTTP, 0.35),
     ("http-create", SERVICE_SQLITE, ADK_SERVER, 12.0),
