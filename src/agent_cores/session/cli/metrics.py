@@ -75,6 +75,18 @@ def record(app: Service, exporter: Exporter | None) -> None:
     app.on_start(start)
 
 
+async def stop_recording() -> None:
+    """Hand over what was recorded last.
+
+    A stopped worker needs this: the signal that stopped it ends it before its tasks are cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = [task for task in _tasks if task.get_loop() is loop]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def _hand_over(app: Service, exporter: Exporter) -> None:
     recorder, storage = measure(app), app.manager.runtime.storage
     try:
