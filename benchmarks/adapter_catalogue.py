@@ -9,7 +9,9 @@ from __future__ import annotations
 from benchmarks.entries import Contender
 
 LANGGRAPH = "langgraph"
-_OF_A_STORE = ("append", "read", "length")
+LANGGRAPH_POSTGRES_GROUP = "langgraph-postgres"
+_OF_A_STORE = ("append", "read", "length", "depth")
+_OF_A_SAVER = ("append", "length", "depth", "checkpoint")
 
 OPENAI_ON_SQLITE = Contender(
     "openai-agents on agent_cores, SQLite",
@@ -60,7 +62,7 @@ LANGGRAPH_SQLITE = Contender(
     "peer",
     "benchmarks.peers.langgraph_sqlite:LangGraphSqlite",
     home="peers",
-    only=("append", "length", "checkpoint"),
+    only=_OF_A_SAVER,
 )
 LANGGRAPH_ON_SQLITE = Contender(
     "LangGraph on agent_cores, SQLite",
@@ -68,7 +70,25 @@ LANGGRAPH_ON_SQLITE = Contender(
     "ours",
     "benchmarks.adapters.langgraph:LangGraphOnSqlite",
     home="peers",
-    only=("append", "length", "checkpoint"),
+    only=_OF_A_SAVER,
+)
+LANGGRAPH_POSTGRES = Contender(
+    "LangGraph AsyncPostgresSaver",
+    LANGGRAPH_POSTGRES_GROUP,
+    "peer",
+    "benchmarks.peers.langgraph_postgres:LangGraphPostgres",
+    home="peers",
+    server="postgres",
+    only=_OF_A_SAVER,
+)
+LANGGRAPH_ON_POSTGRES = Contender(
+    "LangGraph on agent_cores, PostgreSQL",
+    LANGGRAPH_POSTGRES_GROUP,
+    "ours",
+    "benchmarks.adapters.langgraph:LangGraphOnPostgres",
+    home="peers",
+    server="postgres",
+    only=_OF_A_SAVER,
 )
 
 ADAPTERS = (
@@ -79,5 +99,7 @@ ADAPTERS = (
     ADK_ON_POSTGRES,
     LANGGRAPH_SQLITE,
     LANGGRAPH_ON_SQLITE,
+    LANGGRAPH_POSTGRES,
+    LANGGRAPH_ON_POSTGRES,
 )
 """With the frameworks' own stores that no other group has."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.adapter_catalogue import ADAPTERS, LANGGRAPH
+from benchmarks.adapter_catalogue import ADAPTERS, LANGGRAPH, LANGGRAPH_POSTGRES_GROUP
 from benchmarks.entries import Contender, Workload
 
 FIRST_MESSAGE = "a session begins with its first message"
@@ -260,6 +260,13 @@ WORKLOADS = (
     Workload("list", "listing", "List a user's newest sessions", in_rounds=False),
     Workload("length", "length", "Append to a session by its length", in_rounds=False),
     Workload(
+        "depth",
+        "depth",
+        "Read the last messages of a session by its length",
+        in_rounds=False,
+        groups=("sqlite", "redis", "postgres", LANGGRAPH, LANGGRAPH_POSTGRES_GROUP),
+    ),
+    Workload(
         "sweep",
         "sweep",
         "Sweep expired sessions",
@@ -298,9 +305,9 @@ WORKLOADS = (
     Workload(
         "checkpoint",
         "checkpoint",
-        "Read a checkpoint of LangGraph, by the length of the thread",
+        "Read a checkpoint of LangGraph by the length of the thread; put one with writes",
         in_rounds=False,
-        groups=(LANGGRAPH,),
+        groups=(LANGGRAPH, LANGGRAPH_POSTGRES_GROUP),
     ),
     Workload(
         "any-loop",

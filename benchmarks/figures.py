@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from benchmarks.adapter_catalogue import (
     ADK_ON_POSTGRES,
     ADK_ON_SQLITE,
+    LANGGRAPH_ON_POSTGRES,
     LANGGRAPH_ON_SQLITE,
+    LANGGRAPH_POSTGRES,
     LANGGRAPH_SQLITE,
     OPENAI_ON_POSTGRES,
     OPENAI_ON_REDIS,
@@ -53,6 +55,7 @@ from benchmarks.over_http import CONNECTIONS
 from benchmarks.records import Settings
 from benchmarks.rounds import Measurement, Results
 from benchmarks.rows import best
+from benchmarks.workloads.depth import case_of as depth_case
 
 MANY = 100
 """The number of callers at which ours is compared with the best of the others."""
@@ -83,6 +86,9 @@ RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
     ("append", ADK_ON_SQLITE, ADK_SQLITE, 5.0),
     ("append", ADK_ON_POSTGRES, ADK_POSTGRES, 5.0),
     ("append", LANGGRAPH_ON_SQLITE, LANGGRAPH_SQLITE, 5.0),
+    ("append", LANGGRAPH_ON_POSTGRES, LANGGRAPH_POSTGRES, 5.0),
+    ("checkpoint", LANGGRAPH_ON_SQLITE, LANGGRAPH_SQLITE, 5.0),
+    ("checkpoint", LANGGRAPH_ON_POSTGRES, LANGGRAPH_POSTGRES, 5.0),
     ("http", SERVICE_MEMORY, LIMIT_HTTP, 0.5),
     ("http", SERVICE_SQLITE, LIMIT_HTTP, 0.35),
     ("http-create", SERVICE_SQLITE, ADK_SERVER, 12.0),
@@ -105,11 +111,13 @@ ADAPTERS = (
     ADK_ON_SQLITE,
     ADK_ON_POSTGRES,
     LANGGRAPH_ON_SQLITE,
+    LANGGRAPH_ON_POSTGRES,
 )
 ADAPTER_GROWTH = 1.3
 """An append through an adapter, at the most that a peer holds, may cost this many times the first.
 
-A checkpoint by its id among 1,000 may cost this many times one among 10.
+So may a read of the last messages. A checkpoint by its id among 1,000 may cost this many times one
+among 10.
 """
 
 BY_ID_GROWTH = 1.3
@@ -150,7 +158,7 @@ def figures(
         *(_rate(results, *entry) for entry in RATES),
         *(figure for entry in GROWTH for figure in _growth(results, settings, *entry)),
         *(figure for each in ADAPTERS for figure in _adapter(results, settings, each)),
-        _checkpoint(results),
+        *(_checkpoint(results, each) for each in (LANGGRAPH_ON_SQLITE, LANGGRAPH_ON_POSTGRES)),
         *(_by_id(results, ours) for ours in BY_ID),
         *(figure for ours in OPERATOR for figure in _operator(results, settings, ours)),
         *(figure for ours in SWEPT for figure in _sweep(results, settings, ours)),
@@ -214,15 +222,22 @@ def _adapter(results: Results, settings: Settings, adapter: Contender) -> Iterat
             _one(results, "length", adapter, f"at {long:,}", callers),
             _one(results, "length", adapter, f"at {short:,}", callers),
         )
+        few, many = depth_case(settings.depths[0]), depth_case(settings.depths[-1])
+        yield _at_most(
+            f"{adapter.name}: read the {few} / {many}, callers: {callers}",
+            ADAPTER_GROWTH,
+            _one(results, "depth", adapter, few, callers),
+            _one(results, "depth", adapter, many, callers),
+        )
 
 
-def _checkpoint(results: Results) -> Figure:
+def _checkpoint(results: Results, saver: Contender) -> Figure:
     few, many = ("by id, of 10", "by id, of 1,000")
     return _at_most(
-        f"{LANGGRAPH_ON_SQLITE.name}: a checkpoint {many} / of 10",
+        f"{saver.name}: a checkpoint {many} / of 10",
         ADAPTER_GROWTH,
-        _one(results, "checkpoint", LANGGRAPH_ON_SQLITE, many, 1),
-        _one(results, "checkpoint", LANGGRAPH_ON_SQLITE, few, 1),
+        _one(results, "checkpoint", saver, many, 1),
+        _one(results, "checkpoint", saver, few, 1),
     )
 
 

@@ -29,8 +29,9 @@ class Settings:
     read_length: int = 1_000
     read_limit: int = 50
     list_limit: int = 10
-    list_sizes: tuple[int, ...] = (10, 1_000, 10_000, 100_000)
+    list_sizes: tuple[int, ...] = (10, 1_000, 3_000, 10_000, 100_000)
     lengths: tuple[int, ...] = (10, 1_000, 10_000, 100_000)
+    depths: tuple[int, ...] = (10, 1_000, 10_000)
     blocks: int = 200
     crowd: int = 1_000_000
     """Messages of others that the store also holds in `list` and `length`, if it supports that."""
@@ -63,7 +64,7 @@ QUICK = Settings(
     read_length=300,
     rounds=1,
     callers=(1, 100),
-    list_sizes=(10, 1_000, 10_000),
+    list_sizes=(10, 1_000, 3_000, 10_000),
     lengths=(10, 1_000, 10_000),
     blocks=30,
     crowd=10_000,

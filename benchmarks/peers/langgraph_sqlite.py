@@ -56,6 +56,11 @@ class Checkpoints(Store[Thread], abc.ABC):
         config = session.config
         session.config = await self.saver.aput(config, checkpoint, metadata, {"text": version})
 
+    async def step(self, session: Thread, text: str) -> None:
+        """Put a checkpoint and the pending writes of a task, as a step of a graph does."""
+        await self.append(session, text)
+        await self.saver.aput_writes(session.config, [("text", text)], "task")
+
     async def read_last(self, session: Thread, limit: int) -> int:
         """Read the latest checkpoint: it holds the whole state, so one is all that is read."""
         found = await self.saver.aget_tuple({"configurable": session.configurable})

@@ -115,6 +115,14 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
         read_queries.read_session(context=False, forward=True),
         ("default", 1, 51, 4_000_000, "s500"),
     ),
+    "named messages": (
+        read_queries.read_session(context=False, forward=True, named=True),
+        ("default", ["id1", "none"], 3, 4_000_000, "s500"),
+    ),
+    "many named messages": (
+        read_queries.read_session(context=False, forward=True, named=True),
+        ("default", [f"id{n}" for n in range(1_000)], 1_001, 4_000_000, "s500"),
+    ),
     "one header": (QUERIES.texts[Statement.HEADER], ("default", "s500")),
     "all context": (QUERIES.texts[Statement.CONTEXT_ALL], (7,)),
     "more messages": (QUERIES.texts[Statement.MESSAGES_AFTER], (7, 1, 51, 4_000_000)),

@@ -95,10 +95,18 @@ async def test_of_two_copies_of_a_session_one_appends(service: ADKSessionService
         [stale] = [each for each in appended if isinstance(each, BaseException)]
         assert isinstance(stale, StaleSessionError)
         assert isinstance(stale, ValueError)
+        assert "modified in storage" in str(stale)
         found = await service.get_session(**APP, session_id="s")
         assert found is not None
         latest = found
     assert texts(latest) == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_service_is_entered_as_that_in_a_database(service: ADKSessionService) -> None:
+    async with service as entered:
+        assert entered is service
+        await service.create_session(**APP, session_id="s")
+    assert await service.get_session(**APP, session_id="s") is not None
 
 
 async def test_those_who_share_state_first_do_so_together(service: ADKSessionService) -> None:

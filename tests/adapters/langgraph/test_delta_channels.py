@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.channels import DeltaChannel
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, empty_checkpoint
+from langgraph.checkpoint.base.id import uuid6
 from langgraph.graph import END, START, StateGraph
 
 from agent_cores.session import SessionManager
@@ -90,3 +91,21 @@ async def test_a_put_whose_parent_is_gone_is_refused(saver: SessionSaver) -> Non
     with pytest.raises(ConflictError, match="parent"):
         await saver.aput(latest.config, made, latest.metadata, {})
     assert await saver.aget_tuple(THREAD) is None
+
+
+async def test_a_put_whose_parent_was_in_a_thread_of_that_name_is_refused(
+    saver: SessionSaver, manager: SessionManager
+) -> None:
+    app = _app(saver)
+    await app.ainvoke({"said": ["first"]}, THREAD)
+    latest = await saver.aget_tuple(THREAD)
+    assert latest is not None
+    length = len([each async for each in saver.alist(THREAD)])
+    other = SessionSaver(manager, user_id="ann")
+    await other.adelete_thread("talk")
+    config: Any = {"configurable": {"thread_id": "talk", "checkpoint_ns": ""}}
+    for _ in range(length):  # up to the same seq
+        config = await other.aput(config, {**empty_checkpoint(), "id": str(uuid6())}, {}, {})
+    made: Any = {**latest.checkpoint, "id": str(uuid6())}
+    with pytest.raises(ConflictError, match="parent"):
+        await saver.aput(latest.config, made, latest.metadata, {})

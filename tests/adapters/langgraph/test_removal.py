@@ -168,6 +168,55 @@ async def test_what_is_removed_while_it_is_read_does_not_come_without_its_writes
         assert read is None or read.pending_writes == [("task", "a", 1)]
 
 
+@pytest.mark.parametrize("calls", range(4))
+async def test_the_latest_that_is_removed_while_it_is_read_does_not_come_without_its_writes(
+    calls: int,
+) -> None:
+    async with SessionManager("memory://") as manager:
+        saver = SessionSaver(manager, user_id="ann")
+        first = await put(saver, THREAD, "old", a=b"x" * 2_000)
+        await saver.aput_writes(first, [("a", 1)], "task")
+
+        async def overtaken(other: SessionSaver) -> None:
+            await put(other, first, "new", b=1)  # has the large value, too
+            await remove(other, prunes=True)
+
+        read, _ = await interleaved(
+            manager,
+            [0] * calls + [1] * 40,
+            lambda other: other.aget_tuple(THREAD),
+            overtaken,
+        )
+        is_first = read.checkpoint["channel_values"].keys() == {"a"}
+        assert read.pending_writes == ([("task", "a", 1)] if is_first else [])
+
+
+async def test_the_writes_of_a_checkpoint_are_removed_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with SessionManager("memory://") as manager:
+        saver = SessionSaver(manager, user_id="ann")
+        config = THREAD
+        for n in range(400):
+            made = {**empty_checkpoint(), "id": str(uuid6())}
+            config = await saver.aput(config, made, {}, {})
+            for task in range(3):
+                await saver.aput_writes(config, [("a", n)], f"task {task}")
+        deleted: list[set[str]] = []
+        delete = manager.delete_messages
+
+        async def noted(session_id: str, user_id: str, **options: Any) -> int:
+            deleted.append({name.rpartition(":")[0] for name in options["ids"] if name[0] == "w"})
+            return await delete(session_id, user_id, **options)
+
+        monkeypatch.setattr(manager, "delete_messages", noted)
+        await saver.aprune(["talk"])
+        checkpoints = [each for part in deleted for each in part]
+        assert len(checkpoints) == 399
+        assert len(set(checkpoints)) == 399
+        assert len([part for part in deleted if part]) == 2
+
+
 @pytest.mark.parametrize("calls", range(3, 6))
 async def test_a_history_is_read_while_an_earlier_snapshot_is_removed(calls: int) -> None:
     async with SessionManager("memory://") as manager:

@@ -12,6 +12,7 @@ from agent_cores.session import SessionManager
 from agent_cores.session.adapters.langgraph import SessionSaver
 from agent_cores.session.adapters.langgraph_known import Known
 from agent_cores.session.adapters.langgraph_layout import Record
+from agent_cores.session.errors import InvalidInputError
 from tests.adapters.langgraph.test_checkpointer import THREAD, checkpoint, put
 
 
@@ -42,15 +43,41 @@ async def test_a_put_of_small_values_is_one_write(
 ) -> None:
     config = await put(saver, THREAD, checkpoint(a=1, b=2))
     writes: list[Any] = []
-    add = manager.add_messages
 
-    def counted(*args: Any, **options: Any) -> Any:
-        writes.append(args)
-        return add(*args, **options)
+    def counted(verb: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            writes.append(args)
+            return verb(*args, **options)
 
-    monkeypatch.setattr(manager, "add_messages", counted)
+        return call
+
+    for name in ("add_message", "add_messages"):
+        monkeypatch.setattr(manager, name, counted(getattr(manager, name)))
     await put(saver, config, checkpoint(a=3, b=2))
     assert len(writes) == 1
+
+
+async def test_a_namespace_with_a_lone_surrogate_is_refused(saver: SessionSaver) -> None:
+    config: Any = {"configurable": {"thread_id": "talk", "checkpoint_ns": "\ud800"}}
+    for value in (1, "x" * 5_000):
+        with pytest.raises(InvalidInputError, match="lone surrogate"):
+            await put(saver, config, checkpoint(a=value))
+
+
+@pytest.mark.parametrize("size", [10, 5_000])
+async def test_a_put_after_a_parent_whose_thread_somebody_made_anew_holds_all_values(
+    saver: SessionSaver, manager: SessionManager, size: int
+) -> None:
+    config = await put(saver, THREAD, made := checkpoint(a="x" * size))
+    other = SessionSaver(manager, user_id="ann")
+    await other.adelete_thread("talk")
+    await put(other, THREAD, checkpoint(b=1))  # at the same seq
+    values = {**made["channel_values"], "c": 3}
+    versions = {**made["channel_versions"], "c": "1"}
+    later = {**checkpoint(**values), "channel_versions": versions}
+    found = await saver.aget_tuple(await saver.aput(config, later, {}, {"c": "1"}))
+    assert found is not None
+    assert found.checkpoint["channel_values"] == values
 
 
 async def test_small_values_of_a_copy_outlast_what_a_saver_knew_of_its_target(
@@ -78,7 +105,7 @@ def test_what_a_saver_knows_of_small_values_is_bounded() -> None:
     )
     for _ in range(2):  # what is forgotten, or put again, counts no more
         for n in range(1_000):
-            known.put(f"log {n}", parent, carried, 1)
+            known.put(f"log {n}", parent, carried, 1, "version")
         kept = [n for n in range(1_000) if known.followed_by(f"log {n}", child)]
         assert kept
         assert len(kept) <= 200

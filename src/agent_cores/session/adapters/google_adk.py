@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from google.adk.errors import StaleSessionError
 from google.adk.errors.already_exists_error import AlreadyExistsError
@@ -230,6 +230,14 @@ class ADKSessionService(BaseSessionService):
 
     async def close(self) -> None:
         """Do nothing: whoever made the manager shuts it down."""
+
+    async def __aenter__(self) -> Self:
+        """Return the service, which ADK's own one in a database also does."""
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        """Close the service."""
+        await self.close()
 
     async def _append_in_turn(self, ours: str, session: AdkSession, event: Event) -> Event:
         stored_event = without_temporary_state(event)

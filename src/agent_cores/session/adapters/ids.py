@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache, lru_cache
 from urllib.parse import unquote_to_bytes
 
 LONGEST = 255
@@ -56,12 +57,18 @@ def parts_of(encoded: str) -> tuple[str, ...] | None:
     return tuple(text_of(part) or "" for part in encoded.split(":"))
 
 
+@lru_cache(maxsize=100)  # many ids of one call begin with the same part
 def _escaped(text: str, unsafe: re.Pattern[str]) -> str:
     return unsafe.sub(_percent, text) or _EMPTY
 
 
 def _percent(match: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
+    return _percent_encoded(match[0])
+
+
+@cache
+def _percent_encoded(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
 
 
 def _shortened(encoded: str) -> str:

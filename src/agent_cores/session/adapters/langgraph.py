@@ -153,7 +153,7 @@ class SessionSaver(BlockingMethods):
         """Return the checkpoint that the config names, or the latest of its thread."""
         thread, is_named = self._thread(config), bool(get_checkpoint_id(config))
         while (record := await self._record(thread, config)) is not None:
-            found = await self._tuple(thread, record, is_named=is_named)
+            found = await self._tuple(thread, record)
             if found is not None:
                 return found
             if is_named:  # it was removed while it was read
@@ -308,9 +308,7 @@ class SessionSaver(BlockingMethods):
             return await thread.log.record(_namespace(config), checkpoint_id)
         return await thread.log.latest(_namespace(config))
 
-    async def _tuple(
-        self, thread: Thread, record: Record, *, is_named: bool = False
-    ) -> CheckpointTuple | None:
+    async def _tuple(self, thread: Thread, record: Record) -> CheckpointTuple | None:
         """Return a checkpoint with what it refers to; ``None`` if it was removed since."""
         typed = await thread.typed(record)
         if typed is None:
@@ -321,8 +319,7 @@ class SessionSaver(BlockingMethods):
         except MissingPieceError:
             await thread.check_removed(record)
             return None
-        is_sure = found.has_writes if is_named else found.has_values
-        if not is_sure and not await thread.log.has(record):
+        if not found.is_whole and not await thread.log.has(record):
             return None
         checkpoint["channel_values"] = {
             channel: self.serde.loads_typed(value) for channel, value in found.values.items()

@@ -63,15 +63,11 @@ class Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What is stored of it.
-
-    ``has_values``: no value can have been removed before. ``has_writes``: nor any pending write.
-    """
+    """What is stored of it. ``is_whole``: no value or pending write was removed before."""
 
     values: Mapping[str, Typed]
     writes: Sequence[Write]
-    has_values: bool
-    has_writes: bool
+    is_whole: bool
 
 
 class MissingPieceError(Exception):
@@ -86,10 +82,11 @@ class Data(Messages):
     ) -> None:
         """Store writes of a task; those that are stored stay unless ``replace`` is given."""
         *pieces, head = writes_messages(of, writes, replace=replace)
-        *early, last = parts([*pieces, head])
-        for part in early:
-            await self.add(part)
-        last.pop()
+        last: Sequence[Draft] = ()
+        if pieces:
+            *early, [*last, _] = parts([*pieces, head])
+            for part in early:
+                await self.add(part)
         pauses, slot, spread = backoff(), known.slot(of), 1
         while True:
             known.used(of, slot)
@@ -191,6 +188,6 @@ def _found(
     writes = writes_of(
         (content["replace"], stored[each.id]) for each, content in zip(calls, contents, strict=True)
     )
-    is_whole = all(version in versions for version in wanted.versions)
-    has_values = is_whole and bool(names or writes)
-    return Found(values, writes, has_values, has_writes=is_whole and bool(writes))
+    has_values = all(version in versions for version in wanted.versions)
+    has_writes = 0 < len(calls) <= len(slots_in(0))  # more may be removed in several parts
+    return Found(values, writes, is_whole=has_values and has_writes)

@@ -25,11 +25,20 @@ class Tip(NamedTuple):
         return 1 + len(self.carried)
 
 
+class Followed(NamedTuple):
+    """What a checkpoint follows: the log's last seq and version, and what its parent carries."""
+
+    last_seq: int
+    version: str
+    carried: Carried
+
+
 class _Log:
     """A stretch of a log in which this saver alone has written."""
 
-    def __init__(self, seq: int) -> None:
+    def __init__(self, seq: int, version: str) -> None:
         self.last_seq = seq
+        self.version = version
         self.is_whole = seq == 1
         self.tips: dict[str, Tip] = {}
 
@@ -48,18 +57,18 @@ class Known:
         self._size = 0
         self._slots: dict[str, int] = {}
 
-    def is_open(self, session_id: str) -> bool:
-        """Return whether a session has been opened."""
-        return session_id in self._opened
+    def is_open(self, log: str) -> bool:
+        """Return whether the sessions of a thread have been opened."""
+        return log in self._opened
 
-    def opened(self, session_id: str) -> None:
-        """Note a session that has been opened."""
+    def opened(self, log: str) -> None:
+        """Note a thread whose sessions have been opened."""
         if len(self._opened) >= _MOST:
             self._opened.clear()
-        self._opened.add(session_id)
+        self._opened.add(log)
 
-    def followed_by(self, log: str, record: Record) -> tuple[int, Carried] | None:
-        """Return the last seq of a log, and what the parent carries.
+    def followed_by(self, log: str, record: Record) -> Followed | None:
+        """Return what a checkpoint comes after.
 
         Only this saver must have put into it since the parent, and the parent must be the greatest
         of its namespace; ``None`` if that is not known.
@@ -69,18 +78,23 @@ class Known:
             return None
         tip = known.tips.get(record.namespace)
         if tip is None:
-            return (known.last_seq, {}) if known.is_whole and record.parent_id is None else None
+            if known.is_whole and record.parent_id is None:
+                return Followed(known.last_seq, known.version, {})
+            return None
         if tip.checkpoint_id == record.parent_id and record.parent_id < record.checkpoint_id:
-            return known.last_seq, tip.carried
+            return Followed(known.last_seq, known.version, tip.carried)
         return None
 
-    def put(self, log: str, record: Record, carried: Carried, seq: int) -> None:
-        """Note a checkpoint of this saver that is the greatest of its namespace."""
+    def put(self, log: str, record: Record, carried: Carried, seq: int, version: str) -> None:
+        """Note a checkpoint of this saver that is the greatest of its namespace.
+
+        The log had that version before, which an append does not change.
+        """
         known = self._logs.get(log)
         if known is None or known.last_seq != seq - 1 or len(known.tips) >= _MOST_NAMESPACES:
             self.forget_log(log)
-            known = self._logs[log] = _Log(seq)
-        known.last_seq = seq
+            known = self._logs[log] = _Log(seq, version)
+        known.last_seq, known.version = seq, version
         before, tip = known.tips.get(record.namespace), Tip(record.checkpoint_id, carried)
         known.tips[record.namespace] = tip
         self._size += tip.size - (0 if before is None else before.size)
@@ -103,8 +117,7 @@ class Known:
         known = self._logs.pop(log, None)
         self._size -= known.size if known is not None else 0
 
-    def forget(self, *session_ids: str) -> None:
+    def forget(self, log: str) -> None:
         """Forget a thread that is gone."""
-        self._opened.difference_update(session_ids)
-        for session_id in session_ids:
-            self.forget_log(session_id)
+        self._opened.discard(log)
+        self.forget_log(log)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _UNORDERED = "unordered"
 _TAIL = 10
+_FEW = 3
+"""The latest checkpoint of a thread is usually the last of all."""
 REMOVAL = "removal"
 """The role of the message that announces a removal. It is removed with what is removed."""
 
@@ -39,6 +41,7 @@ class Tail(NamedTuple):
     first_seq: int
     last_seq: int
     unordered: int
+    version: str
 
     @property
     def removes(self) -> bool:
@@ -82,7 +85,7 @@ class Log(Messages):
         They are read from the latest on, or from those before a seq, and at first ``few`` at a
         time. What came before one that was out of order is read whole before it is yielded.
         """
-        tail = await self.tail()
+        tail = await self.tail(_FEW if few else _TAIL)
         if tail is None:
             return
         page, seq = list(tail.messages), tail.first_seq
@@ -103,9 +106,9 @@ class Log(Messages):
         for record in sorted(held, key=_by_id, reverse=True):
             yield record
 
-    async def tail(self) -> Tail | None:
+    async def tail(self, limit: int = _TAIL) -> Tail | None:
         """Return the end of the log; ``None`` if there is none, or somebody else owns it."""
-        session = await self.read(_TAIL)
+        session = await self.read(limit)
         if session is None:
             return None
         messages = session.messages or []
@@ -114,6 +117,7 @@ class Log(Messages):
             messages[0].seq if messages else 0,
             session.metadata.last_seq,
             unordered(session),
+            session.version,
         )
 
     async def read(self, limit: int) -> Session | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.adapters.langgraph_layout import PAGE, Draft, parts
 from agent_cores.session.backoff import Backoff
 from agent_cores.session.errors import ConflictError, SessionNotFoundError
+from agent_cores.session.models.values import EncodedJson, encode_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -32,12 +33,34 @@ class Messages:
         self.session_id = session_id
 
     async def add(
-        self, messages: Sequence[Draft], *, expected_last_seq: int | None = None
+        self,
+        messages: Sequence[Draft],
+        *,
+        expected_last_seq: int | None = None,
+        expected_version: str | None = None,
     ) -> list[Message]:
         """Add messages in one write. ``ConflictError`` if one is stored with other content."""
         verbs, user_id = self.acting
+        if len(messages) == 1:  # this costs less than a list of one
+            [message] = messages
+            stored = await verbs.add_message(
+                self.session_id,
+                user_id,
+                message["role"],
+                _encoded(message["content"]),
+                message_id=message["id"],
+                metadata=message.get("metadata"),
+                expected_last_seq=expected_last_seq,
+                expected_version=expected_version,
+            )
+            return [stored]
+        new = [{**each, "content": _encoded(each["content"])} for each in messages]
         return await verbs.add_messages(
-            self.session_id, user_id, messages, expected_last_seq=expected_last_seq
+            self.session_id,
+            user_id,
+            new,
+            expected_last_seq=expected_last_seq,
+            expected_version=expected_version,
         )
 
     async def insert(self, messages: Sequence[Draft]) -> None:
@@ -132,3 +155,11 @@ class Messages:
                 read = {each.id for each in page}
                 wanted = [each for each in wanted if each not in read]
         return found
+
+
+def _encoded(content: Any) -> Any:  # noqa: ANN401 - any JSON in, and what the verbs take as such
+    """Return what a message says, encoded: it is made of text and bytes, so it needs no check."""
+    try:
+        return EncodedJson(encode_json(content))
+    except UnicodeEncodeError:  # a lone surrogate: the verb says where
+        return content

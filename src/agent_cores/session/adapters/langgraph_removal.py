@@ -26,7 +26,7 @@ from agent_cores.session.adapters.langgraph_messages import backoff
 from agent_cores.session.errors import ConflictError, SessionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from agent_cores.session.adapters.langgraph_thread import Thread
     from agent_cores.session.backoff import Backoff
@@ -120,10 +120,8 @@ class Removal:
         held = [*self._entries.values(), *self._pending.values()]
         kept = {name for each in held for name in (each.record.id, *each.names)}
         dead = {name for each in self._gone for name in (each.record.id, *each.names)} - kept
-        ids = [message for of in dead for message in self._owned.get(of, ())]
         try:
-            for first in range(0, len(ids), PAGE):
-                part = ids[first : first + PAGE]
+            for part in _together(self._owned.get(of, set()) for of in dead):
                 await self._data.delete(part, expected_last_seq=self._data_seq)
         except ConflictError:
             if not await pauses.pause():
@@ -189,6 +187,25 @@ class Removal:
                 self._owned.setdefault(content["of"], set()).add(message.id)
                 if message.role == "value" and content["type"] != EMPTY:
                     self._filled.add(message.id)
+
+
+def _together(groups: Iterable[set[str]]) -> Iterator[list[str]]:
+    """Yield ids in parts that one call can delete each.
+
+    A group is in one part, unless it is larger than that: whoever reads a checkpoint finds all its
+    pending writes, or none.
+    """
+    part: list[str] = []
+    for group in groups:
+        if part and len(part) + len(group) > PAGE:
+            yield part
+            part = []
+        part += group
+        while len(part) > PAGE:
+            yield part[:PAGE]
+            part = part[PAGE:]
+    if part:
+        yield part
 
 
 def entry_of(record: Record, versions: dict[str, Any], metadata: dict[str, Any]) -> Entry:

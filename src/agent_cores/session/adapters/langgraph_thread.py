@@ -11,6 +11,7 @@ the values that the parent has not kept, and shows the checkpoint.
 from __future__ import annotations
 
 import secrets
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent_cores.session.adapters.ids import id_of_parts
@@ -78,8 +79,9 @@ class Thread:
         self.thread_id = thread_id
         self._ttl_hours = ttl_hours
         self._known = known
-        self.log: Log = Log(acting, id_of_parts(TAG, acting.user_id, thread_id))
-        self.data: Data = Data(acting, id_of_parts(f"{TAG}-data", acting.user_id, thread_id))
+        log_id, data_id = _session_ids(acting.user_id, thread_id)
+        self.log: Log = Log(acting, log_id)
+        self.data: Data = Data(acting, data_id)
 
     async def put(self, put: Put) -> None:
         """Store a checkpoint, after the values that it adds."""
@@ -113,7 +115,7 @@ class Thread:
 
     async def delete(self) -> None:
         """Delete the thread, with what is put at the same time."""
-        self._known.forget(self.log.session_id, self.data.session_id)
+        self._known.forget(self.log.session_id)
         for session in (self.log, self.data, self.log):  # a put may have created the log again
             await session.delete_session()
 
@@ -121,37 +123,43 @@ class Thread:
         """Create the sessions if they are missing; those of somebody else are refused."""
         verbs, user_id = self.acting
         for session_id, tags in ((self.log.session_id, [TAG]), (self.data.session_id, [])):
-            if not self._known.is_open(session_id):
-                metadata = {"tags": tags, "langgraph_thread": self.thread_id}
-                await verbs.open_session(
-                    session_id, user_id, metadata=metadata, ttl_hours=self._ttl_hours
-                )
-                self._known.opened(session_id)
+            metadata = {"tags": tags, "langgraph_thread": self.thread_id}
+            await verbs.open_session(
+                session_id, user_id, metadata=metadata, ttl_hours=self._ttl_hours
+            )
+        self._known.opened(self.log.session_id)
 
     async def _opened_for(self, write: Callable[[], Awaitable[None]]) -> None:
         """Write, after opening the sessions; once more if they have ended since."""
-        await self.open()
+        if not self._known.is_open(self.log.session_id):
+            await self.open()
         try:
             await write()
         except SessionNotFoundError:
-            self._known.forget(self.log.session_id, self.data.session_id)
+            self._known.forget(self.log.session_id)
             await self.open()
             await write()
 
     async def _put(self, put: Put) -> None:
-        known = self._known.followed_by(self.log.session_id, put.record)
-        kept = await self._carried_by_parent(put.record) if known is None else known[1]
+        log_id = self.log.session_id
+        known = self._known.followed_by(log_id, put.record)
+        kept = await self._carried_by_parent(put.record) if known is None else known.carried
         carried, rest = carry(put.new, _named(kept or {}, put.versions))
+        needs_parent = _needs_parent(put, carried, rest)
         head, *more = checkpoint_messages(put.record, carried)
         is_new = await self._add_new([*more, *value_messages(put.record.namespace, rest)])
         is_new = is_new and kept is not None
         if is_new and known is not None:
             try:
-                [stored] = await self.log.add([head], expected_last_seq=known[0])
+                [stored] = await self.log.add(
+                    [head],
+                    expected_last_seq=known.last_seq,
+                    expected_version=known.version if needs_parent else None,
+                )
             except ConflictError:
                 pass
             else:
-                self._known.put(self.log.session_id, put.record, carried, stored.seq)
+                self._known.put(log_id, put.record, carried, stored.seq, known.version)
                 return
         await self._put_after_reading(put, head, more, is_new=is_new)
 
@@ -165,8 +173,10 @@ class Thread:
     async def _add_new(self, messages: Sequence[Draft]) -> bool:
         """Add messages; return whether none of them was stored before."""
         verbs, user_id = self.acting
-        if not messages and self._ttl_hours is not None:  # it must last as long as the log
-            await verbs.renew_session(self.data.session_id, user_id)
+        if not messages:
+            if self._ttl_hours is not None:  # the data must last as long as the log
+                await verbs.renew_session(self.data.session_id, user_id)
+            return True
         try:
             for part in parts(messages):
                 await self.data.add(part)
@@ -197,9 +207,12 @@ class Thread:
         """Add a checkpoint right after the tail that was read, if it is the greatest."""
         if not await self.log.is_greatest(record, tail):
             return False
-        [stored] = await self.log.add([head], expected_last_seq=tail.last_seq)
+        [stored] = await self.log.add(
+            [head], expected_last_seq=tail.last_seq, expected_version=tail.version
+        )
         if stored.seq == tail.last_seq + 1:
-            self._known.put(self.log.session_id, record, carried_in(head["content"]), stored.seq)
+            carried = carried_in(head["content"])
+            self._known.put(self.log.session_id, record, carried, stored.seq, tail.version)
         return True
 
     async def _has_parent(self, record: Record, tail: Tail | None = None) -> bool:
@@ -265,6 +278,22 @@ class Thread:
             raise ConflictError(_REMOVED) from error
         finally:
             await self.log.delete([announced["id"]])
+
+
+@lru_cache(maxsize=10_000)
+def _session_ids(user_id: str, thread_id: str) -> tuple[str, str]:
+    """Return the ids of the log and the data of a thread."""
+    log, data = (id_of_parts(tag, user_id, thread_id) for tag in (TAG, f"{TAG}-data"))
+    return log, data
+
+
+def _needs_parent(put: Put, carried: Carried, rest: Sequence[Value]) -> bool:
+    """Return whether a checkpoint names values that neither it carries nor its put adds.
+
+    Its parent must then be in this very log, and not in a deleted one of the same length.
+    """
+    added = [(channel, version) for channel, version, _ in rest]
+    return put.needs_parent or bool(set(put.versions).difference(carried, added))
 
 
 def _named(carried: Carried, versions: Sequence[Version]) -> Carried:

@@ -175,6 +175,9 @@ class Database(PooledDatabase[Transaction]):
             return begin
         return f"{begin}; SET LOCAL lock_timeout = {milliseconds(lock_wait)}"
 
+    def _reads_at_once(self, window: Window) -> bool:
+        return window.named is None or bool(window.named.ids)
+
     async def _read_at_once(
         self,
         namespace: str,
@@ -185,8 +188,11 @@ class Database(PooledDatabase[Transaction]):
         deadline: float,
     ) -> Snapshot | None:
         forward = None if window is None else window.forward
-        bounds = () if window is None else message_bounds(window)[1]
-        text = read_queries.read_session(context=context, forward=forward)
+        bounds: tuple[Any, ...] = () if window is None else message_bounds(window)[1]
+        named = None if window is None else window.named
+        if named is not None:
+            bounds = (named.ids, *bounds[1:])
+        text = read_queries.read_session(context=context, forward=forward, named=named is not None)
         async with self.connected(deadline) as connection:
             rows = await connection.fetch(text, namespace, *bounds, session_id)
         return _snapshot(rows[0], context=context, window=window) if rows else None

@@ -17,23 +17,46 @@ if TYPE_CHECKING:
 
 
 def _messages(key: str, *, forward: bool) -> str:
-    """Return the query for messages past bound $2, at most $3, ended by the bytes in $4.
+    """Return the query for messages past bound $2, at most $3, ended by the bytes in $4."""
+    beyond, direction = (">", "ASC") if forward else ("<", "DESC")
+    return _page(
+        f"""
+        SELECT m.seq, m.id, m.created_at, m.body
+        FROM {{schema}}."{{prefix}}messages" m
+        WHERE m.session_key = {key} AND m.seq {beyond} $2
+        ORDER BY m.seq {direction} LIMIT $3
+""",
+        direction,
+    )
+
+
+def _named(key: str) -> str:
+    """Return the query for messages with the ids in $2, at most $3, ended by the bytes in $4."""
+    return _page(
+        f"""
+        SELECT m.seq, m.id, m.created_at, m.body
+        FROM unnest($2::text[]) AS named(id)
+        CROSS JOIN LATERAL (
+            SELECT * FROM {{schema}}."{{prefix}}messages"
+            WHERE session_key = {key} AND id = named.id OFFSET 0
+        ) m LIMIT $3
+""",
+        "ASC",
+    )
+
+
+def _page(found: str, direction: str) -> str:
+    """Return the query for what a query finds, ended by the bytes in $4.
 
     It reads one message more than the bytes allow, and two at least, to tell whether more follow.
     """
-    beyond, direction = (">", "ASC") if forward else ("<", "DESC")
     return f"""
 SELECT seq, id, created_at, body
 FROM (
     SELECT nearest.*, row_number() OVER (ORDER BY seq {direction}) AS number,
            sum(octet_length(body)) OVER (ORDER BY seq {direction} ROWS UNBOUNDED PRECEDING)
                - octet_length(body) AS bytes_before
-    FROM (
-        SELECT m.seq, m.id, m.created_at, m.body
-        FROM {{schema}}."{{prefix}}messages" m
-        WHERE m.session_key = {key} AND m.seq {beyond} $2
-        ORDER BY m.seq {direction} LIMIT $3
-    ) nearest
+    FROM ({found}) nearest
 ) page
 WHERE bytes_before <= $4 OR number <= 2
 """
@@ -52,19 +75,22 @@ LEFT JOIN LATERAL (
 """
 
 
-def read_session(*, context: bool, forward: bool | None) -> str:
+def read_session(*, context: bool, forward: bool | None, named: bool = False) -> str:
     """Return the statement that reads one session at once; ``forward=None`` reads no messages.
 
-    $1 is the namespace; $2, $3 and $4 are as for messages; the session id comes last.
+    $1 is the namespace; $2, $3 and $4 are as for messages, where ``named`` says by their ids; the
+    session id comes last.
     """
     columns, parts, name = [header_of("s")], "", "$2"
     if forward is not None:
+        key = "s.session_key"
+        messages = _named(key) if named else _messages(key, forward=forward)
         columns.append("seqs, ids, times, bodies")
         parts += f"""
 LEFT JOIN LATERAL (
     SELECT array_agg(seq) AS seqs, array_agg(id) AS ids,
            array_agg(created_at) AS times, array_agg(body) AS bodies
-    FROM ({_messages("s.session_key", forward=forward)}) page
+    FROM ({messages}) page
 ) messages ON true
 """
         name = "$5"

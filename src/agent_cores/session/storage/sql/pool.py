@@ -198,7 +198,7 @@ class PooledDatabase(Database, Generic[Connection]):
         self, namespace: str, session_id: str, *, context: bool, window: Window | None
     ) -> Snapshot | None:
         """Read one session in one round trip, unless it is a very large window or one of names."""
-        if window is not None and (window.max_bytes > PART or window.named is not None):
+        if window is not None and (window.max_bytes > PART or not self._reads_at_once(window)):
             return await super().read(namespace, session_id, context=context, window=window)
         deadline = self.deadline()
         return await self.repeatable(
@@ -206,6 +206,10 @@ class PooledDatabase(Database, Generic[Connection]):
                 namespace, session_id, context=context, window=window, deadline=deadline
             )
         )
+
+    def _reads_at_once(self, window: Window) -> bool:
+        """Whether one statement reads a session with this window."""
+        return window.named is None
 
     @asynccontextmanager
     async def transaction(
