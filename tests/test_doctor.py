@@ -159,10 +159,12 @@ def test_what_is_switched_on_and_not_installed_is_a_problem(
     made()
     monkeypatch.setattr(examining, "version", lacks)
     monkeypatch.setenv("SESSION_SERVICE_TRACING", "true")
+    monkeypatch.setenv("SESSION_SERVICE_OTEL_METRICS", "true")
     monkeypatch.setenv("SESSION_SERVICE_METRICS_PORT", "9464")
     problems = [one for one in asyncio.run(examine(URL)) if one.is_problem]
     assert [one.mend for one in problems] == [
         "pip install 'agent-cores-session[metrics]'",
+        "pip install 'agent-cores-session[otel]'",
         "pip install 'agent-cores-session[otel]'",
     ]
 

@@ -23,8 +23,8 @@ from agent_cores.session.service import Service, ServiceSettings
 from agent_cores.session.service.metrics import definitions as metrics
 from agent_cores.session.service.metrics.definitions import METRICS
 from agent_cores.session.service.metrics.exporting import Exporter
-from agent_cores.session.service.metrics.instruments import measure, note_pool
-from agent_cores.session.service.metrics.recorder import Recorder
+from agent_cores.session.service.metrics.instruments import Measurement
+from agent_cores.session.service.metrics.recorder import Recorder, hand_over
 from agent_cores.session.storage.base import Counts
 from tests.servers import mariadb, postgres, redis
 from tests.service.processes import SECONDS, get, run, serve_without, serving
@@ -42,10 +42,16 @@ def nobody_listens() -> Iterator[None]:
     observing.on_retry.clear()
 
 
+def measure(service: Service) -> Recorder:
+    recorder = Recorder()
+    Measurement(service, recorder)
+    return recorder
+
+
 def exposed(recorder: Recorder) -> str:
     """Return what Prometheus would read."""
     registry = prometheus_client.CollectorRegistry()
-    Exporter(registry).take(recorder)
+    hand_over(recorder, [Exporter(registry)])
     return prometheus_client.generate_latest(registry).decode()
 
 
@@ -68,8 +74,8 @@ def test_values_that_are_added_together_count_as_if_each_was_observed(
     for each in values:
         observed.observe(each)
         recorder.tally(metric).add(each)
-    exporter.take(recorder)
-    exporter.take(recorder)  # nothing is counted twice
+    hand_over(recorder, [exporter])
+    hand_over(recorder, [exporter])  # nothing is counted twice
 
     def lines(registry: prometheus_client.CollectorRegistry) -> list[str]:
         text = prometheus_client.generate_latest(registry).decode()
@@ -188,21 +194,26 @@ async def test_the_use_of_each_pool_is_shown_and_ends_with_the_calls(
     settings = SessionSettings(cleanup_interval=0)
     async with SessionManager(url, settings=settings) as manager:
         recorder, storage = Recorder(), manager.runtime.storage
+        measured = Measurement(Service(manager, ServiceSettings()), recorder)
+
+        def used() -> list[float]:
+            measured.note_now()
+            gauges = {name: value for (name, _), value in recorder.take().gauges.items()}
+            return [gauges[one.name] for one in POOL]
+
         large = Window(limit=500, max_bytes=1 << 30)
         reads = [asyncio.create_task(storage.read("n", "s", window=large)) for _ in range(9)]
         most = []
         while not all(read.done() for read in reads):
             await asyncio.sleep(0)
-            note_pool(storage, recorder)
-            most.append(tuple(recorder.gauges[one.name] for one in POOL))
+            most.append(used())
         assert {size for size, _, _ in most} == {2}
         assert 1 <= max(in_use for _, in_use, _ in most) <= 2
         if store != "valkey":  # which sends all nine in one flight
             assert max(waiting for _, _, waiting in most) >= 1
         async with asyncio.timeout(SECONDS):  # the store itself may still read something
-            while recorder.gauges[metrics.POOL_IN_USE.name]:
+            while used()[1]:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0)
-                note_pool(storage, recorder)
 
 
 def free_port() -> int:

@@ -51,6 +51,7 @@ SERVICE_SETTINGS = frozenset(
         "MAX_IN_FLIGHT_PER_CALLER",
         "MAX_URL_BYTES",
         "METRICS_PORT",
+        "OTEL_METRICS",
         "PORT",
         "REQUESTS_PER_SECOND",
         "SEND_TIMEOUT",

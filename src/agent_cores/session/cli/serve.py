@@ -68,6 +68,8 @@ def serve(
     refuse_misspelt()
     given = {"host": host, "port": port, "workers": workers}
     settings = ServiceSettings.load(**{k: v for k, v in given.items() if v is not None})
+    if settings.tracing or settings.otel_metrics:  # refused here, and not in each worker
+        import agent_cores.session.service.tracing  # noqa: F401, PLC0415 - needs an extra
     if settings.workers > 1:
         _serve_workers(settings, storage)
         return
@@ -94,7 +96,7 @@ async def _serve(settings: ServiceSettings, storage: str | None, exporter: Expor
         announce_stop(app)
         app.on_start(_calm_the_collector)
         app.on_start(_share_the_gil)
-        record(app, exporter)
+        record(app, settings, exporter)
         _trace(app, settings)
         announcement = Announcement(settings, None if key is None else key_text(key.id, secret))
         server = Server(uvicorn_config(app, settings), announcement)
@@ -145,7 +147,7 @@ def worker() -> Service:
     announce_stop(app)
     app.on_start(_calm_the_collector)
     app.on_start(_share_the_gil)
-    record(app, exporter_of_a_worker(settings))
+    record(app, settings, exporter_of_a_worker(settings))
     _trace(app, settings)
     return app
 

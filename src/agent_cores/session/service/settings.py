@@ -83,9 +83,11 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     separated by commas; never ``*``."""
     metrics_port: int | None = None
     """Port, on ``SESSION_SERVICE_HOST``, of a listener for Prometheus; whoever reaches it gets a
-    response. If left out, nothing is measured."""
+    response. If left out, there is none."""
     tracing: bool = False
     """Whether requests and calls of the store are spans of OpenTelemetry."""
+    otel_metrics: bool = False
+    """Whether the service is measured through OpenTelemetry's API."""
     drain_seconds: float = 0.0
     """Seconds that ``/readyz`` returns 503 before connections are closed."""
     shutdown_timeout: float = 20.0
