@@ -135,6 +135,7 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "headers": (sql.TEXTS[Statement.HEADERS], ([1, 2, 3],)),
     "due": (sql.TEXTS[Statement.DUE], (100, 50)),
     "count": (sql.TEXTS[Statement.COUNT], ("default", 100)),
+    "count archived": (sql.TEXTS[Statement.COUNT_ARCHIVED], ()),
     "purge": (sql.TEXTS[Statement.PURGE_MESSAGES], ([1, 2], [5_000] * 2)),
     "purge a hundred": (sql.TEXTS[Statement.PURGE_MESSAGES], (list(range(100)), [5_000] * 100)),
     "purge context": (sql.TEXTS[Statement.PURGE_CONTEXT], ([1, 2], [5_000] * 2)),

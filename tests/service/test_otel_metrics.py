@@ -60,7 +60,7 @@ class Measured:
         self.meters = Meters(self._provider.get_meter("test"))
         self.registry = prometheus_client.CollectorRegistry()
         self._prometheus = Exporter(self.registry)
-        self._recorder = Recorder(self.meters.listener)
+        self._recorder = Recorder(keeps_values=True)
         self._measurement = Measurement(self.service, self._recorder)
 
     async def _apply_or_lose(self, change: Change) -> Applied:
@@ -82,13 +82,13 @@ class Measured:
         await StoredKeys(self.manager.runtime.storage, self.manager.runtime.clock).add(key)
         return Caller(self.service, user_id, key_text(key_id, secret), {})
 
-    def hand_over(self) -> None:
+    async def hand_over(self) -> None:
         self._measurement.note_now()
-        hand_over(self._recorder, [self._prometheus, self.meters])
+        await hand_over(self._recorder, [self._prometheus, self.meters])
 
-    def found(self) -> dict[str, Any]:
+    async def found(self) -> dict[str, Any]:
         """Return the data of each instrument that has some."""
-        self.hand_over()
+        await self.hand_over()
         data = self.reader.get_metrics_data()
         if data is None:
             return {}
@@ -96,8 +96,8 @@ class Measured:
         [scope] = resource.scope_metrics
         return {metric.name: metric for metric in scope.metrics}
 
-    def points(self, name: str) -> list[tuple[dict[str, Any], Point]]:
-        metric = self.found().get(name)
+    async def points(self, name: str) -> list[tuple[dict[str, Any], Point]]:
+        metric = (await self.found()).get(name)
         points = () if metric is None else metric.data.data_points
         return [(dict(point.attributes), point) for point in points]
 
@@ -149,9 +149,11 @@ async def test_every_instrument_gets_a_value_from_requests(
     batched = {"agent_sessions.batch.size", "agent_sessions.queue.size"}
     only_with_a_queue = {*pools, *batched, "db.client.connection.pending_requests"}
     is_memory = measured.manager.runtime.storage.pool_use() is None
-    assert measured.found().keys() == INSTRUMENTS - (only_with_a_queue if is_memory else set())
+    assert (await measured.found()).keys() == INSTRUMENTS - (
+        only_with_a_queue if is_memory else set()
+    )
     units = {one.otel.name: one.otel.unit for one in METRICS if one.otel is not None}
-    assert {metric.name: metric.unit for metric in measured.found().values()}.items() <= (
+    assert {metric.name: metric.unit for metric in (await measured.found()).values()}.items() <= (
         units.items()
     )
 
@@ -162,7 +164,7 @@ async def test_requests_have_the_attributes_of_the_conventions_and_no_more(
     await everything_once(measured)
     route = "/v1/sessions/{id}/messages"
     appended = {"http.request.method": "POST", "http.route": route, "url.scheme": "http"}
-    points = measured.points("http.server.request.duration")
+    points = await measured.points("http.server.request.duration")
     told = [
         (attributes, point.count)
         for attributes, point in points
@@ -176,7 +178,7 @@ async def test_requests_have_the_attributes_of_the_conventions_and_no_more(
     assert bounds == SECONDS
     active = {
         (one["http.request.method"], one["url.scheme"]): getattr(point, "value", None)
-        for one, point in measured.points("http.server.active_requests")
+        for one, point in await measured.points("http.server.active_requests")
     }
     assert active == {("POST", "http"): 0, ("GET", "http"): 0, ("_OTHER", "https"): 0}
 
@@ -196,18 +198,18 @@ async def test_a_request_that_failed_names_the_code_and_one_being_served_counts(
     monkeypatch.setattr(measured.manager.runtime.storage, "apply", lost)
     asked = asyncio.create_task(ann.say(session_id))
     await held.wait()
-    active = measured.points("http.server.active_requests")
+    active = await measured.points("http.server.active_requests")
     served = {"http.request.method": "POST", "url.scheme": "http"}
     assert [getattr(point, "value", None) for one, point in active if one == served] == [1]
     release.set()
     assert (await asked).status == 503
     failed = [
         one
-        for one, _ in measured.points("http.server.request.duration")
+        for one, _ in await measured.points("http.server.request.duration")
         if one["http.response.status_code"] == 503
     ]
     assert [one["error.type"] for one in failed] == ["storage_unavailable"]
-    refusals = [one for one, _ in measured.points("agent_sessions.http.refusals")]
+    refusals = [one for one, _ in await measured.points("agent_sessions.http.refusals")]
     assert refusals == [{"error.type": "storage_unavailable"}]
 
 
@@ -221,21 +223,21 @@ async def test_calls_of_the_store_and_its_connections_are_told_by_the_convention
     assert (await bob.say(session_id)).status == 404
     is_memory = measured.manager.runtime.storage.pool_use() is None
     system = "memory" if is_memory else "sqlite"
-    calls = [one for one, _ in measured.points("db.client.operation.duration")]
+    calls = [one for one, _ in await measured.points("db.client.operation.duration")]
     assert {"db.system.name": system, "db.operation.name": "apply"} in calls
     assert {"db.system.name": system, "db.operation.name": "read"} in calls
     lost = {"db.system.name": system, "db.operation.name": "apply"}
     assert {**lost, "error.type": "storage_unavailable"} in calls
     if not is_memory:
-        [(attributes, point)] = measured.points("db.client.connection.max")
+        [(attributes, point)] = await measured.points("db.client.connection.max")
         assert attributes == {"db.client.connection.pool.name": "sqlite"}
         assert getattr(point, "value", 0) > 0
-        [(attributes, _)] = measured.points("db.client.connection.count")
+        [(attributes, _)] = await measured.points("db.client.connection.count")
         assert attributes == {
             "db.client.connection.pool.name": "sqlite",
             "db.client.connection.state": "used",
         }
-        [(_, batch)] = measured.points("agent_sessions.batch.size")
+        [(_, batch)] = await measured.points("agent_sessions.batch.size")
         assert tuple(getattr(batch, "explicit_bounds", ())) == ITEMS
         assert getattr(batch, "sum", 0) >= 2
 
@@ -244,7 +246,7 @@ async def test_both_exporters_count_the_same(
     measured: Measured,
 ) -> None:
     await everything_once(measured)
-    requests = measured.points("http.server.request.duration")
+    requests = await measured.points("http.server.request.duration")
 
     def prometheus(name: str, **labels: str) -> float:
         return sum(
@@ -268,11 +270,11 @@ async def test_both_exporters_count_the_same(
         ("agent_sessions.sweep.lag", "agent_sessions_sweep_lag_seconds"),
         ("agent_sessions.stored_sessions", "agent_sessions_stored_sessions"),
     ):
-        [(_, point)] = measured.points(ours)
+        [(_, point)] = await measured.points(ours)
         assert getattr(point, "value", None) == prometheus(theirs) > 0
     failed = [
         getattr(point, "count", 0)
-        for one, point in measured.points("db.client.operation.duration")
+        for one, point in await measured.points("db.client.operation.duration")
         if "error.type" in one
     ]
     assert sum(failed) == prometheus("agent_sessions_storage_errors_total") > 0
@@ -282,7 +284,7 @@ async def test_no_attribute_holds_a_text_or_an_id(
     measured: Measured,
 ) -> None:
     session_id = await everything_once(measured)
-    measured.hand_over()
+    await measured.hand_over()
     data = measured.reader.get_metrics_data()
     assert data is not None
     everything = data.to_json()
@@ -294,7 +296,7 @@ async def test_no_attribute_holds_a_text_or_an_id(
 async def test_no_gauge_is_shown_once_the_service_has_stopped(measured: Measured) -> None:
     ann = await measured.caller("ann")
     await ann.new_session()
-    assert "http.server.active_requests" in measured.found()
+    assert "http.server.active_requests" in (await measured.found())
     measured.meters.close()
     data = measured.reader.get_metrics_data()
     assert data is not None
@@ -304,7 +306,7 @@ async def test_no_gauge_is_shown_once_the_service_has_stopped(measured: Measured
 async def test_what_adds_up_over_processes_is_a_sum_that_may_fall(measured: Measured) -> None:
     ann = await measured.caller("ann")
     await ann.new_session()
-    data = measured.found()["http.server.active_requests"].data
+    data = (await measured.found())["http.server.active_requests"].data
     assert isinstance(data, Sum)
     assert not data.is_monotonic
 
@@ -324,26 +326,31 @@ metrics.set_meter_provider(MeterProvider([reader]))
 """Configures the SDK of each Python process, as ``opentelemetry-instrument`` does."""
 
 
-def answered(folder: Path) -> dict[str, int]:
-    """Return how many requests each process has reported."""
-    counts = {}
+def exported(folder: Path) -> list[dict[str, Any]]:
+    """Return the last metrics of each process that has exported some, by their names."""
+    found = []
     for file in folder.glob("*.json"):
         lines = file.read_text().splitlines()
         last = json.loads(lines[-1]) if lines else {"resource_metrics": []}
-        metrics = [
-            metric
+        metrics = {
+            metric["name"]: metric["data"]["data_points"]
             for resource in last["resource_metrics"]
             for scope in resource["scope_metrics"]
             for metric in scope["metrics"]
-        ]
-        counts[file.stem] = sum(
-            point["count"]
-            for metric in metrics
-            if metric["name"] == "http.server.request.duration"
-            for point in metric["data"]["data_points"]
-            if point["attributes"]["http.route"] == "/v1/me"
-        )
-    return counts
+        }
+        if metrics:
+            found.append(metrics)
+    return found
+
+
+def answered(folder: Path) -> int:
+    """Return how many requests the processes have reported together."""
+    return sum(
+        point["count"]
+        for metrics in exported(folder)
+        for point in metrics.get("http.server.request.duration", ())
+        if point["attributes"]["http.route"] == "/v1/me"
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -359,6 +366,7 @@ def test_each_process_exports_its_own_metrics_and_none_unless_asked(
         "PYTHONPATH": str(site),
         "METRICS_TO": str(told),
         "SESSION_SERVICE_OTEL_METRICS": "true" if on else "",
+        "SESSION_CLEANUP_INTERVAL": "0.2",
     }
     key = run(tmp_path, "keys", "create", "test").stdout.strip()
     asked = 40
@@ -366,11 +374,24 @@ def test_each_process_exports_its_own_metrics_and_none_unless_asked(
         for _ in range(asked):  # a connection each, so that both workers get some
             assert get(f"{address}/v1/me", {"Authorization": f"Bearer {key}"})[0] == 200
         until = time.monotonic() + (processes.SECONDS if on else 2)
-        while sum(answered(told).values()) < asked and time.monotonic() < until:
+        while answered(told) < asked and time.monotonic() < until:
             time.sleep(0.1)
-        counts = [count for count in answered(told).values() if count]
-    assert sum(counts) == (asked if on else 0)
-    assert len(counts) <= workers
+        assert answered(told) == (asked if on else 0)
+        assert len([*told.iterdir()]) >= workers, "the SDK is configured, also if nothing is told"
+        if not on:
+            return
+        while not by_status(told) or len(swept(told)) < workers:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert len(by_status(told)) == 1, "one process counts the archived sessions"
+
+
+def by_status(folder: Path) -> list[Any]:
+    return [one for one in exported(folder) if "agent_sessions.sessions" in one]
+
+
+def swept(folder: Path) -> list[Any]:
+    return [one for one in exported(folder) if "agent_sessions.stored_sessions" in one]
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -10,6 +10,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from agent_cores.session.cli.supervisor import is_first_worker
 from agent_cores.session.service.metrics.instruments import Measurement
 from agent_cores.session.service.metrics.recorder import Recorder, hand_over
 
@@ -66,19 +67,16 @@ def exporter_of_a_worker(settings: ServiceSettings) -> PrometheusExporter | None
 def record(app: Service, settings: ServiceSettings, prometheus: PrometheusExporter | None) -> None:
     """Measure the application from its start on, if anybody is to see the metrics."""
     exporters: list[Exporter] = [] if prometheus is None else [prometheus]
-    listener = None
     if settings.otel_metrics:
         from agent_cores.session.service.metrics.otel import Meters  # noqa: PLC0415 - needs an extra
 
-        meters = Meters()
-        listener = meters.listener
-        exporters.append(meters)
+        exporters.append(Meters())
     if not exporters:
         return
-    recorder = Recorder(listener)
+    recorder = Recorder(keeps_values=settings.otel_metrics)
 
     def start() -> None:
-        measured = Measurement(app, recorder)
+        measured = Measurement(app, recorder, by_status=is_first_worker())
         task = asyncio.get_running_loop().create_task(_hand_over(measured, recorder, exporters))
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
@@ -91,8 +89,8 @@ async def _hand_over(measured: Measurement, recorder: Recorder, exporters: list[
         while True:
             await asyncio.sleep(_SECONDS)
             measured.note_now()
-            hand_over(recorder, exporters)
+            await hand_over(recorder, exporters)
     finally:
-        hand_over(recorder, exporters)
+        await hand_over(recorder, exporters)
         for exporter in exporters:
             exporter.close()

@@ -169,8 +169,21 @@ STORED = Metric(
 DUE = Metric(
     name="agent_sessions_due_sessions",
     kind="gauge",
-    text="Those of them that have expired, or that the sweeper must look at.",
+    text="Stored sessions that have expired, or that the sweeper must look at.",
     otel=Instrument(name="agent_sessions.due_sessions", unit="{session}"),
+    combined="livemax",
+    lasts=True,
+)
+SESSIONS = Metric(
+    name="agent_sessions_sessions",
+    kind="gauge",
+    text="Stored sessions by status: active, archived or expired, counted after a sweep.",
+    otel=Instrument(
+        name="agent_sessions.sessions",
+        unit="{session}",
+        attributes=("agent_sessions.session.status",),
+    ),
+    labels=("status",),
     combined="livemax",
     lasts=True,
 )
@@ -222,6 +235,7 @@ METRICS = (
     SWEEP_LAG,
     STORED,
     DUE,
+    SESSIONS,
     POOL_SIZE,
     POOL_IN_USE,
     POOL_WAITING,

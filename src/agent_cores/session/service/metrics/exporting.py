@@ -45,11 +45,11 @@ class Exporter:
         self._made = {metric.name: _made(metric, registry) for metric in wanted}
         self._labels = {metric.name: len(metric.labels) for metric in wanted}
 
-    def add(self, taken: Taken) -> None:
+    async def add(self, taken: Taken) -> None:
         """Add what was recorded to the values that Prometheus reads."""
-        for (name, labels), (counts, total) in taken.tallies.items():
-            if any(counts):
-                _add(self._labelled(name, labels), counts, total)
+        for (name, labels), tallied in taken.tallies.items():
+            if any(tallied.counts):
+                _add(self._labelled(name, labels), tallied.counts, tallied.total)
         for (name, labels), count in taken.counts.items():
             self._labelled(name, labels).inc(count)
         gauges: defaultdict[Series, float] = defaultdict(float)

@@ -5,6 +5,7 @@ Everything is attached to objects that exist, so that a service without metrics 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from functools import wraps
 from http import HTTPMethod
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_cores.session import observing
 from agent_cores.session.errors import SessionError
+from agent_cores.session.models.session import SessionStatus
 from agent_cores.session.service.metrics import definitions as metrics
 from agent_cores.session.service.store_calls import OPERATIONS, system_of
 
@@ -34,6 +36,8 @@ logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 
 _REST = 100
 """After a count, none for so many times as long as it took: at most a hundredth of the time."""
+_LONGEST_COUNT = 5.0
+"""Seconds after which a count is given up."""
 _NO_ROUTE = "none"
 _METHODS = frozenset(HTTPMethod)
 
@@ -87,9 +91,12 @@ def _kind(scope: Scope) -> tuple[str, str]:
 
 
 class Measurement:
-    """Measures a service and its manager from now on, into a recorder."""
+    """Measures a service and its manager from now on, into a recorder.
 
-    def __init__(self, service: Service, recorder: Recorder) -> None:
+    ``by_status``: whether this process counts the archived sessions.
+    """
+
+    def __init__(self, service: Service, recorder: Recorder, *, by_status: bool = True) -> None:
         runtime = service.manager.runtime
         self._storage = runtime.storage
         self._recorder = recorder
@@ -101,7 +108,7 @@ class Measurement:
         _measure_storage(runtime.storage, recorder)
         _count_headers(runtime.engine.headers, recorder)
         _measure_sweeps(runtime.lifecycle, runtime.clock, recorder)
-        _count_after_sweeps(runtime.lifecycle, runtime.storage, runtime.clock, recorder)
+        _Counts(service, recorder, by_status=by_status)
         observing.on_batch.append(self._note_batch)
         observing.on_retry.append(self._note_retry)
 
@@ -186,33 +193,45 @@ def _measure_sweeps(
     lifecycle.sweep = measured  # type: ignore[method-assign]
 
 
-def _count_after_sweeps(
-    lifecycle: LifecycleManager,
-    storage: StorageProvider,
-    clock: Callable[[], datetime],
-    recorder: Recorder,
-) -> None:
-    """Count the sessions after a sweep: what has expired is gone, so that few are due.
+class _Counts:
+    """Counts the sessions after a sweep: what has expired is gone, so that few are due.
 
-    Stores keep how many they hold, for each namespace; sessions by status they could only scan.
+    A store keeps how many sessions it holds. The archived ones it counts in an index, so of several
+    workers only one asks for them.
     """
-    sweep = lifecycle.sweep
-    next_at = 0.0
 
-    async def counted() -> list[Ended]:
-        nonlocal next_at
-        removed = await sweep()
+    def __init__(self, service: Service, recorder: Recorder, *, by_status: bool) -> None:
+        runtime = service.manager.runtime
+        self._storage = runtime.storage
+        self._clock = runtime.clock
+        self._recorder = recorder
+        self._by_status = by_status
+        self._next_at = 0.0
+        self._sweep = runtime.lifecycle.sweep
+        runtime.lifecycle.sweep = self._counted  # type: ignore[method-assign]
+
+    async def _counted(self) -> list[Ended]:
+        removed = await self._sweep()
         started = perf_counter()
-        if started < next_at:
-            return removed
-        try:
-            counts = await storage.count(None, clock())
-        except SessionError as error:
-            logger.debug("the sessions could not be counted: %s", error)
-        else:
-            recorder.put(metrics.STORED, counts.sessions)
-            recorder.put(metrics.DUE, counts.due)
-        next_at = perf_counter() + _REST * (perf_counter() - started)
+        if started >= self._next_at:
+            try:
+                async with asyncio.timeout(_LONGEST_COUNT):
+                    await self._count()
+            except (SessionError, TimeoutError) as error:
+                logger.debug("the sessions could not be counted: %s", error)
+            self._next_at = perf_counter() + _REST * (perf_counter() - started)
         return removed
 
-    lifecycle.sweep = counted  # type: ignore[method-assign]
+    async def _count(self) -> None:
+        counts = await self._storage.count(None, self._clock())
+        self._recorder.put(metrics.STORED, counts.sessions)
+        self._recorder.put(metrics.DUE, counts.due)
+        archived = await self._storage.count_archived() if self._by_status else None
+        if archived is not None:
+            active = max(counts.sessions - counts.due - archived, 0)
+            for status, number in (
+                (SessionStatus.ACTIVE, active),
+                (SessionStatus.ARCHIVED, archived),
+                (SessionStatus.EXPIRED, counts.due),
+            ):
+                self._recorder.put(metrics.SESSIONS, number, status.value)

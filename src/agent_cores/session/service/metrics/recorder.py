@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from agent_cores.session.service.metrics.definitions import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from agent_cores.session.service.metrics.definitions import Metric
 
@@ -21,10 +21,18 @@ Series = tuple[str, Labels]
 _LASTING = frozenset(metric.name for metric in METRICS if metric.lasts)
 
 
+class Tallied(NamedTuple):
+    """How many values fell into each bucket, their sum and, if they are kept, the values."""
+
+    counts: list[int]
+    total: float
+    values: list[float]
+
+
 class Taken(NamedTuple):
     """What was recorded in about a second."""
 
-    tallies: dict[Series, tuple[list[int], float]]
+    tallies: dict[Series, Tallied]
     counts: dict[Series, int]
     gauges: dict[Series, float]
 
@@ -32,7 +40,7 @@ class Taken(NamedTuple):
 class Exporter(Protocol):
     """Shows what was recorded."""
 
-    def add(self, taken: Taken) -> None:
+    async def add(self, taken: Taken) -> None:
         """Add the counts, and set the gauges."""
 
     def close(self) -> None:
@@ -42,27 +50,26 @@ class Exporter(Protocol):
 class Tally:
     """How many values fell into each bucket, the last one unbounded, and their sum."""
 
-    __slots__ = ("_listener", "bounds", "counts", "total")
+    __slots__ = ("_keeps", "_values", "bounds", "counts", "total")
 
-    def __init__(
-        self, bounds: tuple[float, ...], listener: Callable[[float], None] | None = None
-    ) -> None:
+    def __init__(self, bounds: tuple[float, ...], *, keeps_values: bool = False) -> None:
         self.bounds: tuple[float, ...] = bounds
         self.counts: list[int] = [0] * (len(bounds) + 1)
         self.total: float = 0.0
-        self._listener = listener
+        self._keeps = keeps_values
+        self._values: list[float] = []
 
     def add(self, value: float) -> None:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
-        if self._listener is not None:
-            self._listener(value)
+        if self._keeps:
+            self._values.append(value)
 
-    def take(self) -> tuple[list[int], float]:
-        """Return the counts and the sum, and begin again."""
-        taken = self.counts, self.total
-        self.counts, self.total = [0] * len(self.counts), 0.0
+    def take(self) -> Tallied:
+        """Return what was added, and begin again."""
+        taken = Tallied(self.counts, self.total, self._values)
+        self.counts, self.total, self._values = [0] * len(self.counts), 0.0, []
         return taken
 
 
@@ -83,14 +90,12 @@ class Count:
 class Recorder:
     """What happened since it was last taken. It belongs to one event loop.
 
-    A tally or count stays the same object, so a hot path may keep it. ``listener`` makes, for a
-    series of a histogram, what is called with each of its values.
+    A tally or count stays the same object, so a hot path may keep it. ``keeps_values``: tallies
+    keep each value, for an exporter that cannot add up buckets.
     """
 
-    def __init__(
-        self, listener: Callable[[Metric, Labels], Callable[[float], None]] | None = None
-    ) -> None:
-        self._listener = listener
+    def __init__(self, *, keeps_values: bool = False) -> None:
+        self._keeps_values = keeps_values
         self._tallies: dict[Series, Tally] = {}
         self._counts: dict[Series, Count] = {}
         self._gauges: dict[Series, float] = {}
@@ -100,8 +105,8 @@ class Recorder:
         key = metric.name, labels
         found = self._tallies.get(key)
         if found is None:
-            listener = None if self._listener is None else self._listener(metric, labels)
-            found = self._tallies[key] = Tally(metric.buckets, listener)
+            found = Tally(metric.buckets, keeps_values=self._keeps_values)
+            self._tallies[key] = found
         return found
 
     def count(self, metric: Metric, *labels: str) -> Count:
@@ -134,8 +139,8 @@ class Recorder:
         return taken
 
 
-def hand_over(recorder: Recorder, exporters: Iterable[Exporter]) -> None:
+async def hand_over(recorder: Recorder, exporters: Iterable[Exporter]) -> None:
     """Let each exporter add what was recorded since the last time."""
     taken = recorder.take()
     for exporter in exporters:
-        exporter.add(taken)
+        await exporter.add(taken)

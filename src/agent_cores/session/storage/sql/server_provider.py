@@ -24,6 +24,7 @@ from agent_cores.session.storage.sql.dialect import Statement, Step, carry_out
 from agent_cores.session.storage.sql.errors import ClashError
 from agent_cores.session.storage.sql.purge import Purger
 from agent_cores.session.storage.sql.reading import (
+    archived_plan,
     count_plan,
     due_plan,
     find_plan,
@@ -196,6 +197,9 @@ class SqlProvider(NativeProvider):
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         return await carry_out(count_plan(namespace, at), self.database.run)
+
+    async def count_archived(self) -> int:
+        return await carry_out(archived_plan(), self.database.run)
 
     async def namespaces(self) -> list[str]:
         return await carry_out(namespaces_plan(), self.database.run)
