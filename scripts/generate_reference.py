@@ -33,6 +33,7 @@ KINDS = {
     "float": "number",
     "int": "whole number",
     "int | None": "whole number",
+    "Literal['hashed', 'plain']": "hashed or plain",
     "str": "text",
     "str | None": "text",
     "tuple[str, ...]": "list",

@@ -82,7 +82,12 @@ def test_every_setting_is_listed_with_its_source_and_without_secrets() -> None:
         f"secret = '{SECRET * 5}'\n"
     )
     done = doctor(
-        "--storage", URL, "--json", REDIS_URL=f"redis://:{SECRET}@localhost", SESSION_POOL_SIZE="8"
+        "--storage",
+        URL,
+        "--json",
+        REDIS_URL=f"redis://:{SECRET}@localhost",
+        SESSION_POOL_SIZE="8",
+        SESSION_SERVICE_LOG_KEY=SECRET,
     )
     assert SECRET not in done.stdout
     told = json.loads(done.stdout)

@@ -42,6 +42,8 @@ SERVICE_SETTINGS = frozenset(
         "JWT_ROLES",
         "KEEP_ALIVE",
         "KEYS_FILE",
+        "LOG_KEY",
+        "LOG_USER_IDS",
         "MAX_BODY_BYTES",
         "MAX_BUFFERED_BYTES",
         "MAX_CONNECTIONS",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace as replaced
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
@@ -13,7 +13,7 @@ import msgspec
 from cyclopts import Parameter
 
 from agent_cores.session.cli.markdown import write_markdown
-from agent_cores.session.cli.opening import Json, Where, Yes, with_sessions, with_store
+from agent_cores.session.cli.opening import Json, Where, Yes, recorded, with_sessions, with_store
 from agent_cores.session.cli.output import note, progress_bar, say, say_json, shown
 from agent_cores.session.cli.upkeep import confirm
 from agent_cores.session.errors import (
@@ -66,25 +66,27 @@ def export(
         _export_markdown(session_ids, where, output)
         return
     where.require_user()
-    namespace = where.namespace or (DEFAULT_NAMESPACE if session_ids else None)
+    user, namespace = where.user, where.namespace or (DEFAULT_NAMESPACE if session_ids else None)
 
     async def use(store: StorageProvider, file: BinaryIO) -> Tally:
         total = len(session_ids) or (await store.count(namespace, utc_now())).sessions
         with progress_bar("export", total) as progress:
-            return await export_sessions(
+            tally = await export_sessions(
                 store,
                 file,
                 namespace=namespace,
-                owner_id=where.user,
+                owner_id=user,
                 session_ids=session_ids,
                 progress=progress,
             )
-
-    with _written(output) as file:
-        tally = with_store(where, "export_sessions", lambda store: use(store, file))
         if session_ids and tally.done < len(set(session_ids)):
             missing = len(set(session_ids)) - tally.done
             raise SessionNotFoundError(f"{missing} of these sessions are not stored, or not theirs")
+        return tally
+
+    here = replaced(where, namespace=namespace)
+    with _written(output) as file:
+        tally = with_store(here, "export_sessions", lambda store: use(store, file), session_ids)
     note(f"{tally.sessions} sessions with {tally.messages} messages are exported.")
     finish(tally)
 
@@ -92,7 +94,12 @@ def export(
 def _export_markdown(session_ids: tuple[str, ...], where: Where, output: str | None) -> None:
     if not session_ids:
         raise ConfigurationError("name the sessions to write as Markdown")
-    with _written(output) as file:
+    is_told = (
+        where.server is not None or where.as_operator is not None
+    )  # by the verbs that it calls
+    here = replaced(where, namespace=where.namespace or DEFAULT_NAMESPACE)
+    told = nullcontext() if is_told else recorded(here, "export_sessions", session_ids)
+    with _written(output) as file, told:
         with_sessions(where, lambda opened: write_markdown(opened, session_ids, file))
 
 

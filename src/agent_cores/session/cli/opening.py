@@ -19,7 +19,7 @@ from agent_cores.session.settings import SessionSettings
 from agent_cores.session.verbs import audit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from agent_cores.session.storage.base import StorageProvider
 
@@ -87,31 +87,23 @@ def with_sessions(where: Where | None, use: Callable[[Opened], Awaitable[T]]) ->
     return asyncio.run(_with_sessions(where or Where(), use))
 
 
-def with_store(where: Where, verb: str, use: Callable[[StorageProvider], Awaitable[T]]) -> T:
+def with_store(
+    where: Where,
+    verb: str,
+    use: Callable[[StorageProvider], Awaitable[T]],
+    session_ids: Sequence[str] = (),
+) -> T:
     """Open the storage itself, below the verbs, use it, and close it.
 
-    What an operator does is a line in the audit log, under the name of the verb.
+    That is a line in the audit log, under the name of the verb; a line for each session that is
+    named.
     """
     if where.server is not None:
         raise ConfigurationError(
             "a service does not give everything there is of a session: name its --storage instead"
         )
-    return asyncio.run(_with_store(where, verb, use))
-
-
-async def _with_store(where: Where, verb: str, use: Callable[[StorageProvider], Awaitable[T]]) -> T:
-    if where.as_operator is None:
-        return await _in_store(where, use)
-    failure: BaseException | None = None
-    with audit_log_shown():
-        try:
-            return await _in_store(where, use)
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            namespace = where.namespace or "every namespace"
-            audit.record(where.as_operator, namespace, verb, None, failure)
+    with recorded(where, verb, session_ids):
+        return asyncio.run(_in_store(where, use))
 
 
 async def _in_store(where: Where, use: Callable[[StorageProvider], Awaitable[T]]) -> T:
@@ -130,6 +122,23 @@ async def _in_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T
     async with manager_for(where) as manager:
         verbs = manager if where.as_operator is None else manager.as_operator(where.as_operator)
         return await use(Opened(verbs, where))
+
+
+@contextmanager
+def recorded(where: Where, verb: str, session_ids: Sequence[str]) -> Iterator[None]:
+    """Write a line of the audit log about what the block does, or one for each session."""
+    failure: BaseException | None = None
+    with audit_log_shown():
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            namespace = where.namespace or "every namespace"
+            who = where.as_operator
+            for session_id in session_ids or (None,):
+                audit.record(who, namespace, verb, session_id, failure, user=where.user)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from agent_cores.session.service.app import create_app
 from agent_cores.session.service.auth.api_keys import ApiKey, hashed, key_text, new_secret
 from agent_cores.session.service.components import key_stores
 from agent_cores.session.service.log.lines import log_config
+from agent_cores.session.service.log.users import new_log_key
 from agent_cores.session.service.settings import ServiceSettings, environment_name
 from agent_cores.session.service.shutdown import announce_stop, ignore_repeated_stop
 
@@ -114,6 +115,8 @@ def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
         os.environ["SESSION_STORAGE_URL"] = storage
     for name in ("host", "port", "workers"):
         os.environ[environment_name(name)] = str(getattr(settings, name))
+    if settings.log_key is None:  # one for all workers
+        os.environ[environment_name("log_key")] = new_log_key()
     config = uvicorn_config("agent_cores.session.cli.serve:worker", settings)
     sockets = listening_sockets(settings.host, settings.port)  # early connections wait for a worker
     host, listening_port = sockets[0].getsockname()[:2]

@@ -35,6 +35,7 @@ from agent_cores.session.service.log.audit import (
 )
 from agent_cores.session.service.log.outline import kinds, outline
 from agent_cores.session.service.log.requests import RequestLog
+from agent_cores.session.service.log.users import UserIds
 from agent_cores.session.service.observers import Answered
 from agent_cores.session.service.openai.errors import error_response, is_conversation_path
 from agent_cores.session.service.problems import Refusal, ShapeError
@@ -93,6 +94,7 @@ class Service:
         self._only_loopback_hosts = only_loopback_hosts
         self._components = Components(manager, settings, tuple(keys), now)
         self._slices = TimeSlices()
+        self._users = UserIds(settings)
         self._most_bytes = longest_bodies(ROUTES, manager, settings)
         self._cors = Cors(settings.cors_origins)
         self.observers: list[Observer] = []
@@ -210,6 +212,7 @@ class Service:
             route=None if route is None else route.name,
             status=response.status,
             credential=None if call is None else call.credential,
+            user=None if call is None else self._users.shown(call.admitted),
             started=started,
         )
 
