@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace as replaced
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
@@ -13,7 +13,7 @@ import msgspec
 from cyclopts import Parameter
 
 from agent_cores.session.cli.markdown import write_markdown
-from agent_cores.session.cli.opening import Json, Where, Yes, recorded, with_sessions, with_store
+from agent_cores.session.cli.opening import Json, Where, Yes, with_sessions, with_store
 from agent_cores.session.cli.output import note, progress_bar, say, say_json, shown
 from agent_cores.session.cli.upkeep import confirm
 from agent_cores.session.errors import (
@@ -94,13 +94,13 @@ def export(
 def _export_markdown(session_ids: tuple[str, ...], where: Where, output: str | None) -> None:
     if not session_ids:
         raise ConfigurationError("name the sessions to write as Markdown")
-    is_told = (
-        where.server is not None or where.as_operator is not None
-    )  # by the verbs that it calls
-    here = replaced(where, namespace=where.namespace or DEFAULT_NAMESPACE)
-    told = nullcontext() if is_told else recorded(here, "export_sessions", session_ids)
-    with _written(output) as file, told:
-        with_sessions(where, lambda opened: write_markdown(opened, session_ids, file))
+    with _written(output) as file:
+        with_sessions(
+            where,
+            lambda opened: write_markdown(opened, session_ids, file),
+            "export_sessions",
+            session_ids,
+        )
 
 
 def import_sessions_of(

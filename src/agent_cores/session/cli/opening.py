@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 from cyclopts import Parameter
@@ -82,9 +83,23 @@ class Opened(NamedTuple):
         return self.where.user_id
 
 
-def with_sessions(where: Where | None, use: Callable[[Opened], Awaitable[T]]) -> T:
-    """Open the sessions, use them, and close them."""
-    return asyncio.run(_with_sessions(where or Where(), use))
+def with_sessions(
+    where: Where | None,
+    use: Callable[[Opened], Awaitable[T]],
+    verb: str | None = None,
+    session_ids: Sequence[str] = (),
+) -> T:
+    """Open the sessions, use them, and close them.
+
+    With a verb that is a line in the audit log, as in ``with_store``, unless the service or the
+    view of an operator writes one.
+    """
+    where = where or Where()
+    if verb is None or where.server is not None or where.as_operator is not None:
+        return asyncio.run(_with_sessions(where, use))
+    here = replace(where, namespace=where.namespace or DEFAULT_NAMESPACE)
+    with recorded(here, verb, session_ids):
+        return asyncio.run(_with_sessions(where, use))
 
 
 def with_store(
@@ -136,9 +151,18 @@ def recorded(where: Where, verb: str, session_ids: Sequence[str]) -> Iterator[No
             raise
         finally:
             namespace = where.namespace or "every namespace"
-            who = where.as_operator
+            operator = where.as_operator
+            user = where.user if where.user or operator else machine_user()
             for session_id in session_ids or (None,):
-                audit.record(who, namespace, verb, session_id, failure, user=where.user)
+                audit.record(operator, namespace, verb, session_id, failure, user=user)
+
+
+def machine_user() -> str:
+    """Return the name of this machine's user who runs the command."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for its user
+        return str(os.getuid())
 
 
 @contextmanager
