@@ -11,6 +11,7 @@ from typing import Any
 
 import prometheus_client
 import pytest
+from opentelemetry.metrics import Histogram
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
     HistogramDataPoint,
@@ -30,7 +31,7 @@ from agent_cores.session.service.auth.api_keys import (
     key_text,
     new_secret,
 )
-from agent_cores.session.service.metrics.definitions import ITEMS, METRICS, SECONDS
+from agent_cores.session.service.metrics.definitions import BATCHES, ITEMS, METRICS, SECONDS
 from agent_cores.session.service.metrics.exporting import Exporter
 from agent_cores.session.service.metrics.instruments import Measurement
 from agent_cores.session.service.metrics.otel import Meters
@@ -309,6 +310,23 @@ async def test_what_adds_up_over_processes_is_a_sum_that_may_fall(measured: Meas
     data = (await measured.found())["http.server.active_requests"].data
     assert isinstance(data, Sum)
     assert not data.is_monotonic
+
+
+async def test_an_older_api_takes_no_bounds_of_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader]).get_meter("test")
+    create = meter.create_histogram
+
+    def older(name: str, unit: str = "", description: str = "") -> Histogram:
+        return create(name, unit, description)
+
+    monkeypatch.setattr(meter, "create_histogram", older)
+    recorder = Recorder(keeps_values=True)
+    recorder.tally(BATCHES).add(3)
+    await hand_over(recorder, [Meters(meter)])
+    data = reader.get_metrics_data()
+    assert data is not None
+    assert '"sum": 3' in data.to_json()
 
 
 # ── the command ──────────────────────────────────────────────────────────────────────────────────
