@@ -41,7 +41,7 @@ def test_entries_are_bounded_and_the_least_recently_used_goes_first() -> None:
     cache = HeaderCache(2)
     for name in "ab":
         put(cache, header(name))
-    assert held(cache, "a") == ["a"]
+    put(cache, header("a"))
     put(cache, header("c"))
     assert held(cache, "a", "b", "c") == ["a", "c"]
 

@@ -11,9 +11,9 @@ import pytest
 from agent_cores.session.errors import SessionError
 from agent_cores.session.models import AccessEffect, Change, Window
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.storage.mysql import queries
 from agent_cores.session.storage.mysql.connection import MysqlConnection
 from agent_cores.session.storage.mysql.provider import MysqlProvider
+from agent_cores.session.storage.mysql.queries import MysqlQueries
 from agent_cores.session.storage.sql.dialect import Statement, Step
 from agent_cores.session.testing.samples import creation, new_header, new_message
 from tests.mysql.support import sql
@@ -54,7 +54,9 @@ async def test_the_largest_append_fits_into_the_smallest_packet(provider: MysqlP
 
 def test_a_statement_is_cut_before_it_is_longer_than_a_packet() -> None:
     rows = [(1, seq, f"m{seq}", 1, b"'" * 100_000) for seq in range(20)]
-    texts = list(queries.statements(Step(Statement.INSERT_MESSAGES, rows), ""))
+    queries = MysqlQueries()
+    text = queries.texts[Statement.INSERT_MESSAGES].replace("{prefix}", "")
+    texts = list(queries.statements(text, rows))
     assert len(texts) > 1
     assert max(map(len, texts)) < PACKET / 4
     assert sum(text.count("_binary'm") for text in texts) == 20

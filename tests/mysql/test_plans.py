@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent_cores.session.codec import HEADER_FIELDS
-from agent_cores.session.storage.mysql import queries
 from agent_cores.session.storage.mysql.provider import MysqlProvider
+from agent_cores.session.storage.mysql.queries import MysqlQueries
 from agent_cores.session.storage.sql.dialect import Statement, Step
+from agent_cores.session.storage.sql.names import Names
 from tests.servers.mariadb import MariaDBServer
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ _LOOKUPS = {"const", "eq_ref", "ref", "range", "system"}
 _DERIVED = "<"
 
 
+def statements(step: Step) -> list[str]:
+    """Return the texts of a step, on tables without a prefix."""
+    queries = MysqlQueries()
+    return list(queries.statements(Names("").fill(queries.text(step)), step.rows))
+
+
 @pytest.fixture(scope="module")
 async def filled() -> AsyncIterator[tuple[MariaDBServer, str]]:
     """Return a server with a database of 100,000 sessions."""
@@ -122,7 +129,7 @@ def _check_pages(filled: tuple[MariaDBServer, str]) -> None:
         Statement.FIND_CREATED_BY_TAG,
         Statement.DUE,
     ):
-        [text] = queries.statements(Step(statement, READS[statement]), "")
+        [text] = statements(Step(statement, READS[statement]))
         before, after = (_handler_reads(server, database, sql) for sql in ("DO 0", text))
         assert after - before < 100, statement
 
@@ -133,7 +140,7 @@ def _plan(
     """Return the lines of the plan: select type, table, access, …; derived tables left out."""
     server, database = filled
     lines: list[Sequence[str]] = []
-    for text in queries.statements(step, ""):
+    for text in statements(step):
         parts = text.split(";")
         for part in parts[-1:] if last_only else parts:
             if "ROW_COUNT()" in part or part.lstrip().startswith("INSERT"):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent_cores.session.storage.postgres import fast_queries, read_queries, tail_queries
-from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.provider import PostgresProvider
-from agent_cores.session.storage.sql.dialect import Statement
+from agent_cores.session.storage.postgres.queries import PostgresQueries
+from agent_cores.session.storage.sql.dialect import Statement, Step
 from agent_cores.session.storage.sql.rows import columns
 from tests.postgres.support import connected
 from tests.servers.postgres import empty_store, shared_server
@@ -52,16 +52,18 @@ LAST = 2**62
 AS_READ = (1, 500, 1, None, None, None, 2, 2, 1, 500, 500, 500, 500, 500)
 AFTER = (3, 1, 2, 501, 501, 501, 501, 501)
 
+QUERIES = PostgresQueries()
+UPDATE_REVISION = QUERIES.text(Step(Statement.UPDATE_HEADERS, fields=("revision",)))
 STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "hot append": (
         fast_queries.HOT_APPEND,
         (json.dumps([ITEM]), json.dumps([SENT]), [b"body"], "100", 1),
     ),
-    "lock": (sql.TEXTS[Statement.LOCK], (["default"] * 3, ["s1", "s2", "s3"])),
-    "present": (sql.TEXTS[Statement.PRESENT], (["default"] * 3, ["s1", "s2", "s3"])),
-    "known ids": (sql.TEXTS[Statement.KNOWN], ([1, 2], ["m1", "m9"])),
-    "context": (sql.TEXTS[Statement.CONTEXT], ([1, 2], ["key", "other"])),
-    "removable": (sql.TEXTS[Statement.REMOVABLE], (7, 1, 3, 10)),
+    "lock": (QUERIES.texts[Statement.LOCK], (["default"] * 3, ["s1", "s2", "s3"])),
+    "present": (QUERIES.texts[Statement.PRESENT], (["default"] * 3, ["s1", "s2", "s3"])),
+    "known ids": (QUERIES.texts[Statement.KNOWN], ([1, 2], ["m1", "m9"])),
+    "context": (QUERIES.texts[Statement.CONTEXT], ([1, 2], ["key", "other"])),
+    "removable": (QUERIES.texts[Statement.REMOVABLE], (7, 1, 3, 10)),
     "read an end": (
         tail_queries.READ_TAIL,
         ("default", "s500", 1, LAST, 10, [f"m{n}" for n in range(20)]),
@@ -70,35 +72,41 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
         tail_queries.WRITE_TAIL,
         ("default", "s500", 1, 2, [3], ["m1"], [1], [b"body"], 1, 1, None, 501, *AS_READ, *AFTER),
     ),
-    "oldest messages": (sql.TEXTS[Statement.OLDEST], (7, LAST, 10)),
-    "messages by id": (sql.TEXTS[Statement.BY_ID], ([7] * 1_000, [f"m{n}" for n in range(1_000)])),
-    "messages by seq": (sql.TEXTS[Statement.BY_SEQ], ([7] * 1_000, list(range(1_000)))),
-    "one message by id": (sql.TEXTS[Statement.BY_ID], ([7], ["m1"])),
-    "remove messages": (sql.TEXTS[Statement.DELETE_MESSAGES], ([1, 2], [3, 3])),
+    "oldest messages": (QUERIES.texts[Statement.OLDEST], (7, LAST, 10)),
+    "messages by id": (
+        QUERIES.texts[Statement.BY_ID],
+        ([7] * 1_000, [f"m{n}" for n in range(1_000)]),
+    ),
+    "messages by seq": (QUERIES.texts[Statement.BY_SEQ], ([7] * 1_000, list(range(1_000)))),
+    "one message by id": (QUERIES.texts[Statement.BY_ID], ([7], ["m1"])),
+    "remove messages": (QUERIES.texts[Statement.DELETE_MESSAGES], ([1, 2], [3, 3])),
     "remove many messages": (
-        sql.TEXTS[Statement.DELETE_MESSAGES],
+        QUERIES.texts[Statement.DELETE_MESSAGES],
         ([1] * 10_000, list(range(10_000))),
     ),
-    "drop context": (sql.TEXTS[Statement.DROP_CONTEXT], ([1, 2], ["key", "other"])),
-    "update messages": (sql.TEXTS[Statement.UPDATE_MESSAGES], ([7, 7], [1, 2], [b"new", b"new"])),
+    "drop context": (QUERIES.texts[Statement.DROP_CONTEXT], ([1, 2], ["key", "other"])),
+    "update messages": (
+        QUERIES.texts[Statement.UPDATE_MESSAGES],
+        ([7, 7], [1, 2], [b"new", b"new"]),
+    ),
     "update many messages": (
-        sql.TEXTS[Statement.UPDATE_MESSAGES],
+        QUERIES.texts[Statement.UPDATE_MESSAGES],
         ([1] * 500, list(range(500)), [b"new"] * 500),
     ),
     "drop much context": (
-        sql.TEXTS[Statement.DROP_CONTEXT],
+        QUERIES.texts[Statement.DROP_CONTEXT],
         ([1] * 1_000, [f"key{n}" for n in range(1_000)]),
     ),
-    "leave lists": (sql.TEXTS[Statement.REMOVE_OWNED], ([1, 2], ["", "=x"])),
-    "leave many lists": (sql.TEXTS[Statement.REMOVE_OWNED], (list(range(500)), ["=x"] * 500)),
-    "share no more": (sql.TEXTS[Statement.REMOVE_SHARED], ([1, 2], ["bob", "eve"])),
+    "leave lists": (QUERIES.texts[Statement.REMOVE_OWNED], ([1, 2], ["", "=x"])),
+    "leave many lists": (QUERIES.texts[Statement.REMOVE_OWNED], (list(range(500)), ["=x"] * 500)),
+    "share no more": (QUERIES.texts[Statement.REMOVE_SHARED], ([1, 2], ["bob", "eve"])),
     "share much no more": (
-        sql.TEXTS[Statement.REMOVE_SHARED],
+        QUERIES.texts[Statement.REMOVE_SHARED],
         ([1] * 1_000, [f"user{n}" for n in range(1_000)]),
     ),
-    "update headers": (sql.update_headers(("revision",)), ([1, 2], [3, 4])),
-    "move in lists": (sql.TEXTS[Statement.MOVE_OWNED], ([1, 2], [3, 4])),
-    "delete headers": (sql.TEXTS[Statement.DELETE_HEADERS], ([1, 2],)),
+    "update headers": (UPDATE_REVISION, ([1, 2], [3, 4])),
+    "move in lists": (QUERIES.texts[Statement.MOVE_OWNED], ([1, 2], [3, 4])),
+    "delete headers": (QUERIES.texts[Statement.DELETE_HEADERS], ([1, 2],)),
     "latest messages": (
         read_queries.read_session(context=True, forward=False),
         ("default", LAST, 51, 4_000_000, "s500"),
@@ -107,45 +115,51 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
         read_queries.read_session(context=False, forward=True),
         ("default", 1, 51, 4_000_000, "s500"),
     ),
-    "one header": (sql.TEXTS[Statement.HEADER], ("default", "s500")),
-    "all context": (sql.TEXTS[Statement.CONTEXT_ALL], (7,)),
-    "more messages": (sql.TEXTS[Statement.MESSAGES_AFTER], (7, 1, 51, 4_000_000)),
-    "earlier messages": (sql.TEXTS[Statement.MESSAGES_BEFORE], (7, LAST, 51, 4_000_000)),
-    "list": (sql.TEXTS[Statement.FIND_OWNED], columns([("ann", "default", 0, "", LAST, "", 11)])),
+    "one header": (QUERIES.texts[Statement.HEADER], ("default", "s500")),
+    "all context": (QUERIES.texts[Statement.CONTEXT_ALL], (7,)),
+    "more messages": (QUERIES.texts[Statement.MESSAGES_AFTER], (7, 1, 51, 4_000_000)),
+    "earlier messages": (QUERIES.texts[Statement.MESSAGES_BEFORE], (7, LAST, 51, 4_000_000)),
+    "list": (
+        QUERIES.texts[Statement.FIND_OWNED],
+        columns([("ann", "default", 0, "", LAST, "", 11)]),
+    ),
     "list all": (
-        sql.TEXTS[Statement.FIND_OWNED],
+        QUERIES.texts[Statement.FIND_OWNED],
         columns([("ann", "default", shelf, "", LAST, "", 11) for shelf in (0, 1)]),
     ),
     "list by tag": (
-        sql.TEXTS[Statement.FIND_OWNED],
+        QUERIES.texts[Statement.FIND_OWNED],
         columns([("ann", "default", 0, "=x", 50_000, "s50000", 11)]),
     ),
     "list shared": (
-        sql.TEXTS[Statement.FIND_SHARED],
+        QUERIES.texts[Statement.FIND_SHARED],
         columns([("default", subject, LAST, "", 11) for subject in ("bob", "group:team")]),
     ),
     "list by creation": (
-        sql.TEXTS[Statement.FIND_CREATED],
+        QUERIES.texts[Statement.FIND_CREATED],
         columns([("default", shelf, LAST, "", 11) for shelf in (0, 1)]),
     ),
     "list by creation and tag": (
-        sql.TEXTS[Statement.FIND_CREATED_BY_TAG],
+        QUERIES.texts[Statement.FIND_CREATED_BY_TAG],
         columns([("default", 0, "=x", 50_000, "s50000", 11)]),
     ),
-    "headers": (sql.TEXTS[Statement.HEADERS], ([1, 2, 3],)),
-    "due": (sql.TEXTS[Statement.DUE], (100, 50)),
-    "count": (sql.TEXTS[Statement.COUNT], ("default", 100)),
-    "count archived": (sql.TEXTS[Statement.COUNT_ARCHIVED], ()),
-    "purge": (sql.TEXTS[Statement.PURGE_MESSAGES], ([1, 2], [5_000] * 2)),
-    "purge a hundred": (sql.TEXTS[Statement.PURGE_MESSAGES], (list(range(100)), [5_000] * 100)),
-    "purge context": (sql.TEXTS[Statement.PURGE_CONTEXT], ([1, 2], [5_000] * 2)),
-    "purge next": (sql.TEXTS[Statement.NEXT_DELETED], (100,)),
-    "purge done": (sql.TEXTS[Statement.FORGET_DELETED], (list(range(100)),)),
-    "many known ids": (sql.TEXTS[Statement.KNOWN], (list(range(10_000)), ["m1"] * 10_000)),
-    "much context": (sql.TEXTS[Statement.CONTEXT], (list(range(10_000)), ["key"] * 10_000)),
-    "lock many": (sql.TEXTS[Statement.LOCK], (["default"] * 500, [f"s{n}" for n in range(500)])),
-    "move many": (sql.TEXTS[Statement.MOVE_OWNED], (list(range(500)), [1] * 500)),
-    "update many": (sql.update_headers(("revision",)), (list(range(500)), [1] * 500)),
+    "headers": (QUERIES.texts[Statement.HEADERS], ([1, 2, 3],)),
+    "due": (QUERIES.texts[Statement.DUE], (100, 50)),
+    "count": (QUERIES.texts[Statement.COUNT], ("default", 100)),
+    "count archived": (QUERIES.texts[Statement.COUNT_ARCHIVED], ()),
+    "purge": (QUERIES.texts[Statement.PURGE_MESSAGES], ([1, 2], [5_000] * 2)),
+    "purge a hundred": (QUERIES.texts[Statement.PURGE_MESSAGES], (list(range(100)), [5_000] * 100)),
+    "purge context": (QUERIES.texts[Statement.PURGE_CONTEXT], ([1, 2], [5_000] * 2)),
+    "purge next": (QUERIES.texts[Statement.NEXT_DELETED], (100,)),
+    "purge done": (QUERIES.texts[Statement.FORGET_DELETED], (list(range(100)),)),
+    "many known ids": (QUERIES.texts[Statement.KNOWN], (list(range(10_000)), ["m1"] * 10_000)),
+    "much context": (QUERIES.texts[Statement.CONTEXT], (list(range(10_000)), ["key"] * 10_000)),
+    "lock many": (
+        QUERIES.texts[Statement.LOCK],
+        (["default"] * 500, [f"s{n}" for n in range(500)]),
+    ),
+    "move many": (QUERIES.texts[Statement.MOVE_OWNED], (list(range(500)), [1] * 500)),
+    "update many": (UPDATE_REVISION, (list(range(500)), [1] * 500)),
     "hot append many": (
         fast_queries.HOT_APPEND,
         (

@@ -10,7 +10,6 @@ import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.storage.postgres.provider import PostgresProvider
-from agent_cores.session.storage.postgres.queries import TEXTS
 from agent_cores.session.storage.sql.dialect import Statement, Step
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.postgres import PostgresServer, empty_store
@@ -84,8 +83,10 @@ async def test_a_read_that_recovery_cancels_is_made_again(
         await reader.initialize()
         gate = await asyncpg.connect(standby.url())
         await gate.execute("SELECT pg_advisory_lock(1)")
+        texts = reader.database.queries.texts
         slow = 'SELECT pg_advisory_xact_lock_shared(1) FROM {schema}."{prefix}sessions"'
-        monkeypatch.setitem(TEXTS, Statement.ANY_DELETED, slow)
+        monkeypatch.setitem(texts, Statement.ANY_DELETED, slow)
+        reader.database.use(reader.database.names)  # forgets the text that it has filled in
         reading = asyncio.ensure_future(reader.database.run(Step(Statement.ANY_DELETED)))
         while not (first := await gate.fetchval(WAITING_SINCE)):
             pass

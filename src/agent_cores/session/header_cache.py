@@ -37,11 +37,11 @@ class HeaderCache:
         self._weights: dict[Key, int] = {}  # of the headers with grants
 
     def get(self, key: Key) -> SessionMetadata | None:
-        """Return the header that was read last, which may be stale."""
-        header = self._headers.pop(key, None)
-        if header is not None:
-            self._headers[key] = header
-        return header
+        """Return the header that was read last, which may be stale.
+
+        That is no use of it yet: every read and write that succeeds puts the header again.
+        """
+        return self._headers.get(key)
 
     def put(self, key: Key, header: SessionMetadata) -> SessionMetadata:
         """Remember a header, if it is not too large; return it as it was kept."""

@@ -132,7 +132,8 @@ class AccessController:
         """Whether :meth:`check` would allow the action."""
         if header.expires_at is not None and at >= header.expires_at:
             return False
-        if header.hold is Hold.OPENING or header.hold is Hold.MOVED:
+        hold = header.hold
+        if hold is not None and (hold is Hold.OPENING or hold is Hold.MOVED):
             return False
         if caller.owns(header):
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -32,12 +33,18 @@ def later(first: datetime | None, second: datetime | None) -> datetime | None:
 
 def fresh_end(header: SessionMetadata, at: datetime) -> datetime | None:
     """Return the end of an idle time that starts at ``at``, within the longest lifetime."""
-    if header.hold is Hold.OPENING:
+    if header.hold is not None and header.hold is Hold.OPENING:
         return at + OPENING_TIME
-    idle = None if header.ttl_seconds is None else at + timedelta(seconds=header.ttl_seconds)
+    idle = None if header.ttl_seconds is None else at + _seconds(header.ttl_seconds)
     if header.max_lifetime_seconds is None:
         return idle
-    return earlier(idle, header.created_at + timedelta(seconds=header.max_lifetime_seconds))
+    return earlier(idle, header.created_at + _seconds(header.max_lifetime_seconds))
+
+
+@lru_cache(maxsize=256)
+def _seconds(seconds: float) -> timedelta:
+    """Return so many seconds; each append needs it, and it takes long to make of a float."""
+    return timedelta(seconds=seconds)
 
 
 def renewed_end(header: SessionMetadata, at: datetime) -> datetime | None:

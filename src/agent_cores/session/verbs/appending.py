@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import SessionMetadata
 
 _NO_METADATA: Mapping[str, Any] = {}
-_NOTHING_SET: Mapping[str, bytes] = {}
 _NO_SESSION = 0
 """The incarnation in the version of no session: no stored one has it."""
 
@@ -50,6 +49,19 @@ class AppendOptions(msgspec.Struct, frozen=True):
     expected_version: str | None = None
     expected_last_seq: int | None = None
     turn: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was given, as with most appends."""
+        return (
+            self.context_updates is None
+            and self.context_removals == ()
+            and self.metadata_updates is None
+            and self.expected_revision is None
+            and self.expected_version is None
+            and self.expected_last_seq is None
+            and self.turn is None
+        )
 
     def action(self, action: Action) -> Action:
         """Return the action to decide on: this one, and updating where metadata is changed."""
@@ -67,21 +79,17 @@ class AppendOptions(msgspec.Struct, frozen=True):
 
         Raises ``InvalidInputError``.
         """
-        updates = self.context_updates  # unset options cost a hot append one comparison each
-        context_set = _NOTHING_SET if updates is None else inputs.context(updates)
-        last_seq = self.expected_last_seq
+        if self.is_empty:
+            return decision.change(append=append, whole_append=whole)
+        context_set = inputs.context(self.context_updates)
         return decision.change(
             self._expected(),
             append=append,
             whole_append=whole,
-            metadata=_NO_METADATA if self.metadata_updates is None else self._metadata(inputs),
+            metadata=self._metadata(inputs),
             context_set=context_set,
-            context_drop=()
-            if self.context_removals == ()
-            else inputs.context_removals(self.context_removals, context_set),
-            expected_last_seq=None
-            if last_seq is None
-            else optional_number(last_seq, "expected_last_seq", 0),
+            context_drop=inputs.context_removals(self.context_removals, context_set),
+            expected_last_seq=optional_number(self.expected_last_seq, "expected_last_seq", 0),
             turn=None if self.turn is None else inputs.name(self.turn, "turn"),
         )
 

@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from asyncmy.constants import ER
 from asyncmy.errors import MySQLError
 
-from agent_cores.session.storage.sql.failures import (
-    DriverErrors,
-    Failure,
-    Server,
-    no_connection,
-    refused_connection,
-)
+from agent_cores.session.storage.sql.failures import CodedErrors, Failure, Server
 
 if TYPE_CHECKING:
-    from agent_cores.session.errors import SessionError
+    from collections.abc import Mapping
 
 _CLIENT_CODES = range(2000, 3000)
 _DENIED = (
@@ -27,60 +21,40 @@ _DENIED = (
     ER.SPECIFIC_ACCESS_DENIED_ERROR,
 )
 _ENDED_BY_SERVER = (0, ER.SERVER_SHUTDOWN, ER.NEW_ABORTING_CONNECTION, 1317, 1927, 3169, 4031)
-_FAILURES = {
-    ER.LOCK_DEADLOCK: Failure.DEADLOCK,
-    **dict.fromkeys((ER.DUP_ENTRY, ER.CHECKREAD), Failure.CLASH),
-    **dict.fromkeys((ER.LOCK_WAIT_TIMEOUT, 3572), Failure.LOCKED),
-    **dict.fromkeys((ER.OPTION_PREVENTS_STATEMENT, 1792, 1836), Failure.READ_ONLY),
-    **dict.fromkeys((ER.DISK_FULL, ER.RECORD_FILE_FULL), Failure.FULL),
-    ER.DATA_TOO_LONG: Failure.BAD_VALUE,
-    ER.WARN_DATA_OUT_OF_RANGE: Failure.BAD_VALUE,
-    ER.NET_PACKET_TOO_LARGE: Failure.BAD_VALUE,
-    ER.NO_SUCH_TABLE: Failure.NO_TABLES,
-    **dict.fromkeys((ER.BAD_FIELD_ERROR, ER.TABLE_EXISTS_ERROR), Failure.FOREIGN_TABLES),
-    **dict.fromkeys(_DENIED, Failure.DENIED),
-    **dict.fromkeys(_ENDED_BY_SERVER, Failure.NO_RESPONSE),
-}
-_HINTS = {
-    **dict.fromkeys(
-        (*_DENIED, ER.BAD_DB_ERROR), "check user, password and database of the storage URL"
-    ),
-    ER.CON_COUNT_ERROR: "lower SESSION_POOL_SIZE",
-    ER.TOO_MANY_USER_CONNECTIONS: "lower SESSION_POOL_SIZE",
-}
 
 
-class MysqlErrors(DriverErrors):
+class MysqlErrors(CodedErrors):
     """The errors of asyncmy, by the numbers of the server."""
 
     server: ClassVar[Server] = Server(
         "MySQL", "docs/mysql.md", ca_option="ssl_ca", tls_options="ssl_mode, ssl_ca and ssl_cert"
     )
-    classes: ClassVar[tuple[type[Exception], ...]] = (
-        MySQLError,
-        OSError,
-        TimeoutError,
-    )
+    classes: ClassVar[tuple[type[Exception], ...]] = (MySQLError, OSError, TimeoutError)
     connecting: ClassVar[tuple[type[Exception], ...]] = (RuntimeError,)  # of a pool that was closed
+    failures: ClassVar[Mapping[int, Failure]] = {
+        ER.LOCK_DEADLOCK: Failure.DEADLOCK,
+        **dict.fromkeys((ER.DUP_ENTRY, ER.CHECKREAD), Failure.CLASH),
+        **dict.fromkeys((ER.LOCK_WAIT_TIMEOUT, 3572), Failure.LOCKED),
+        **dict.fromkeys((ER.OPTION_PREVENTS_STATEMENT, 1792, 1836), Failure.READ_ONLY),
+        **dict.fromkeys((ER.DISK_FULL, ER.RECORD_FILE_FULL), Failure.FULL),
+        ER.DATA_TOO_LONG: Failure.BAD_VALUE,
+        ER.WARN_DATA_OUT_OF_RANGE: Failure.BAD_VALUE,
+        ER.NET_PACKET_TOO_LARGE: Failure.BAD_VALUE,
+        ER.NO_SUCH_TABLE: Failure.NO_TABLES,
+        **dict.fromkeys((ER.BAD_FIELD_ERROR, ER.TABLE_EXISTS_ERROR), Failure.FOREIGN_TABLES),
+        **dict.fromkeys(_DENIED, Failure.DENIED),
+        **dict.fromkeys(_ENDED_BY_SERVER, Failure.NO_RESPONSE),
+    }
+    hints: ClassVar[Mapping[int, str]] = {
+        **dict.fromkeys(
+            (*_DENIED, ER.BAD_DB_ERROR), "check user, password and database of the storage URL"
+        ),
+        ER.CON_COUNT_ERROR: "lower SESSION_POOL_SIZE",
+        ER.TOO_MANY_USER_CONNECTIONS: "lower SESSION_POOL_SIZE",
+    }
 
-    def failure(self, error: Exception) -> Failure:
-        """Return what the error of a statement means."""
-        return _FAILURES.get(_code(error), Failure.REFUSED)
-
-    def name(self, error: Exception) -> str:
-        """Return the server's number for the error."""
-        return f"MySQL error {_code(error)}"
-
-    def of_connection(self, error: Exception, *, seconds: float) -> SessionError:
-        """Return our error for a failure to connect."""
-        code = _code(error)
-        if code:
-            return refused_connection(self.server, error.args[-1], _HINTS.get(code, ""))
-        return no_connection(self.server, error, seconds=seconds)
-
-
-def _code(error: BaseException) -> int:
-    """Return the number of a server's error; 0 for any other error."""
-    if not isinstance(error, MySQLError) or not error.args or type(error.args[0]) is not int:
-        return 0
-    return 0 if error.args[0] in _CLIENT_CODES else error.args[0]
+    def code(self, error: Exception) -> int:
+        """Return the number of a server's error; 0 for any other error."""
+        if not isinstance(error, MySQLError) or not error.args or type(error.args[0]) is not int:
+            return 0
+        return 0 if error.args[0] in _CLIENT_CODES else error.args[0]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ssl
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from msgspec import Meta
 
 from agent_cores.session.errors import ConfigurationError
-from agent_cores.session.storage.sql.failures import unreadable_url
-from agent_cores.session.storage.sql.options import ServerOptions
+from agent_cores.session.storage.sql.options import ServerOptions, split_server_url
 from agent_cores.session.storage.sql.tls import client_context, require_file
 
 SslMode = Literal["disabled", "required", "verify_ca", "verify_identity"]
@@ -50,27 +49,11 @@ class MysqlOptions(ServerOptions, frozen=True, kw_only=True):
 
 
 def split_url(url: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return asyncmy's arguments that name the database, and our own options."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise unreadable_url("MySQL") from None
-    database = unquote(parts.path.removeprefix("/"))
-    if not database or "/" in database:
-        raise ConfigurationError("MySQL: name one database in the URL: mysql://host/database")
-    where = {
-        "host": parts.hostname or "localhost",
-        "port": port or 3306,
-        "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "database": database,
-    }
-    return where, _own_options(parts.query)
+    """Return asyncmy's arguments that name the database, and our own options.
 
-
-def _own_options(query: str) -> dict[str, Any]:
-    """Return our options; ``ssl-mode=REQUIRED``, as MySQL's own tools write it, is one of them."""
+    ``ssl-mode=REQUIRED``, as MySQL's own tools write it, is one of ours.
+    """
+    place, query = split_server_url(url, store="MySQL", port=3306)
     pairs = [(name.lower().replace("-", "_"), text) for name, text in parse_qsl(query, True)]  # noqa: FBT003 - the standard library's own signature
     pairs = [(name, text.lower() if name == "ssl_mode" else text) for name, text in pairs]
     own, others = MysqlOptions.split_query(urlencode(pairs))
@@ -78,4 +61,4 @@ def _own_options(query: str) -> dict[str, Any]:
         if name == "charset" and text.lower() in {"utf8mb4", "utf8"}:
             continue  # names and values are sent as bytes in any character set
         raise ConfigurationError(MysqlOptions.unknown(name, query))
-    return own
+    return place, own

@@ -5,7 +5,7 @@ The SQL core does the work; this module has the options and the URL.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from agent_cores.session.errors import MissingDependencyError
 
@@ -17,11 +17,7 @@ except ImportError as _error:
 from agent_cores.session.storage.mysql.connection import MysqlDatabase
 from agent_cores.session.storage.mysql.options import MysqlOptions, split_url
 from agent_cores.session.storage.sql.names import DEFAULT_PREFIX, Names
-from agent_cores.session.storage.sql.options import server_options_from
 from agent_cores.session.storage.sql.server_provider import SqlProvider
-
-if TYPE_CHECKING:
-    from agent_cores.session.settings import SessionSettings
 
 
 class MysqlProvider(SqlProvider):
@@ -50,25 +46,16 @@ class MysqlProvider(SqlProvider):
     ) -> None:
         checked = MysqlOptions.check(**options)
         self._place = f"{checked.unix_socket or f'{host}:{port}'}/{database}"
-        where = {"host": host, "port": port, "database": database, "user": user}
+        place = {"host": host, "port": port, "database": database, "user": user}
+        server = MysqlDatabase({**place, "password": password.encode()}, checked)
         prefix = DEFAULT_PREFIX if checked.table_prefix is None else checked.table_prefix
-        super().__init__(
-            MysqlDatabase({**where, "password": password.encode()}, checked),
-            [Names(prefix)],
-            schema=checked.schema,
-            fast_path=fast_path,
-            max_queued=checked.max_queued,
-        )
+        super().__init__(server, [Names(prefix)], checked, fast_path=fast_path)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:  # noqa: ANN401 - of __init__
         """``mysql://user:password@host:port/database?ssl_mode=verify_identity``."""
-        where, own = split_url(url)
-        return cls(**{**options, **where, **own})
-
-    @classmethod
-    def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
-        return server_options_from(settings)
+        place, own = split_url(url)
+        return cls(**{**options, **place, **own})
 
     def describe(self) -> str:
         return f"MySQL at {self._place}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from agent_cores.session.codec import HEADER_FIELDS
+from agent_cores.session.storage.sql.forms import TEXT_COLUMNS
 
-_TEXT = ("namespace", "session_id", "owner_id", "renew_on", "hold", "request_digest", "turn_token")
 _BYTES = ("title", "tags", "attributes", "grants")
 _FLAGS = ("format", "archived", "public")
 _SECONDS = ("ttl_seconds", "max_lifetime_seconds")
 COLUMN_TYPES = {
     **dict.fromkeys(HEADER_FIELDS, "bigint"),
-    **dict.fromkeys(_TEXT, "text"),
+    **{name: "text" for name in HEADER_FIELDS if name in TEXT_COLUMNS},
     **dict.fromkeys(_BYTES, "bytea"),
     **dict.fromkeys(_FLAGS, "smallint"),
     **dict.fromkeys(_SECONDS, "double precision"),
@@ -20,7 +20,7 @@ COLUMN_TYPES = {
 
 _TYPES = {
     **COLUMN_TYPES,
-    **dict.fromkeys(("id", "key", "mark", "subject"), "text"),
+    **dict.fromkeys(TEXT_COLUMNS, "text"),
     **dict.fromkeys(("body", "value"), "bytea"),
 }
 """The type of each column of any table that is not ``bigint``."""

@@ -19,12 +19,16 @@ from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.models import Snapshot, StoredMessage, Window
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.postgres import fast_queries, read_queries
-from agent_cores.session.storage.postgres import queries as sql
 from agent_cores.session.storage.postgres.creates import create_arguments
 from agent_cores.session.storage.postgres.errors import DRIVER_ERRORS, PostgresErrors
+from agent_cores.session.storage.postgres.queries import (
+    SCHEMA_KNOWN,
+    SCHEMA_LOCK,
+    PostgresQueries,
+)
 from agent_cores.session.storage.postgres.tails import Tails
 from agent_cores.session.storage.postgres.url import driver_tls
-from agent_cores.session.storage.sql.dialect import Statement
+from agent_cores.session.storage.sql.forms import TAKE_ONE_ROW
 from agent_cores.session.storage.sql.pool import PooledConnection, PooledDatabase
 from agent_cores.session.storage.sql.reading import message_bounds
 from agent_cores.session.storage.sql.rows import columns, decode_header
@@ -32,11 +36,11 @@ from agent_cores.session.storage.sql.rows import columns, decode_header
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from agent_cores.session.storage.postgres.options import PostgresOptions
     from agent_cores.session.storage.sql.creates import PlannedCreate
     from agent_cores.session.storage.sql.database import Connection as SqlConnection
     from agent_cores.session.storage.sql.dialect import Row, Step
     from agent_cores.session.storage.sql.hot import HotAppends
-    from agent_cores.session.storage.sql.names import Names
     from agent_cores.session.storage.sql.rows import SessionName
 
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -53,22 +57,20 @@ _LAST_MOMENT = 0.01
 class Transaction(PooledConnection):
     """A connection of the pool. Tables are named as ``{schema}."{prefix}…"``."""
 
-    def __init__(self, database: Database, connection: Connection, deadline: float) -> None:
-        self._database = database
-        self._connection = connection
-        self._deadline = deadline
-
     async def run(self, step: Step) -> list[Row]:
         """Carry out one step."""
-        text, arguments = statement_of(step)
-        return await self.fetch(text, *arguments)
+        one_row = step.statement in TAKE_ONE_ROW
+        arguments = step.rows[0] if one_row else columns(step.rows)
+        return await self._fetch(self._database.text_of(step), arguments)
 
     async def fetch(self, text: str, *arguments: object) -> list[Row]:
         """Run a statement and return its rows."""
+        return await self._fetch(self._database.filled(text), arguments)
+
+    async def _fetch(self, text: str, arguments: Sequence[object]) -> list[Row]:
         timeout = seconds_until(self._deadline)
-        return await self._connection.fetch(
-            self._database.filled(text), *arguments, timeout=timeout
-        )
+        rows: list[Row] = await self._driver.fetch(text, *arguments, timeout=timeout)
+        return rows
 
     async def script(self, text: str) -> None:
         """Run several statements."""
@@ -86,65 +88,29 @@ class Transaction(PooledConnection):
             raise StorageUnavailableError(f"PostgreSQL answered COMMIT with {outcome}")
 
     async def _execute(self, text: str) -> str:
-        return await self._connection.execute(text, timeout=seconds_until(self._deadline))
-
-
-def statement_of(step: Step) -> tuple[str, Sequence[object]]:
-    """Return the text of a step and its arguments: one row, or an array a column."""
-    if step.statement is Statement.UPDATE_HEADERS:
-        return sql.update_headers(step.fields), columns(step.rows)
-    if step.statement in sql.TAKE_ONE_ROW:
-        return sql.TEXTS[step.statement], step.rows[0]
-    return sql.TEXTS[step.statement], columns(step.rows)
+        outcome: str = await self._driver.execute(text, timeout=seconds_until(self._deadline))
+        return outcome
 
 
 class Database(PooledDatabase[Transaction]):
-    """A pool of connections: one that the caller gave, which stays open, or its own.
+    """A pool of connections: one that the caller gave, which stays open, or one made by ``dsn``."""
 
-    ``timeout`` in seconds bounds an operation, from the wait for a connection to its end;
-    ``connect_timeout`` what making a connection may take of that. ``pooled``: behind a transaction
-    pooler, where nothing may stay in a connection, prepared statements included.
-    """
+    queries: PostgresQueries = PostgresQueries()
+    connection = Transaction
 
-    def __init__(
-        self,
-        *,
-        dsn: str | None,
-        pool: Pool | None,
-        pool_size: int,
-        timeout: float,
-        connect_timeout: float | None = None,
-        pooled: bool,
-    ) -> None:
-        self._names: Names | None = None
-        self._filled: dict[str, str] = {}
+    def __init__(self, dsn: str | None, pool: Pool | None, options: PostgresOptions) -> None:
+        super().__init__(options)
         self._dsn = dsn
         self._given = pool
         self._pool = pool
-        self._pool_size = pool_size
-        self.timeout = timeout
-        self.connect_timeout: float = min(timeout, connect_timeout or timeout)
-        self.errors: PostgresErrors = PostgresErrors(pooled=pooled)
-        self._pooled = pooled
+        self._pooled = options.pooler is not None
+        self.errors: PostgresErrors = PostgresErrors(pooled=self._pooled)
         self._tidying: set[asyncio.Task[None]] = set()
 
     @property
     def pool_size(self) -> int:
         """How many connections there are at most."""
         return self._pool_size if self._given is None else self._given.get_max_size()
-
-    def use(self, names: Names) -> None:
-        """Take these names for the tables."""
-        self._names = names
-        self._filled.clear()
-
-    def filled(self, statement: str) -> str:
-        """Return a statement with the names of this store's tables."""
-        found = self._filled.get(statement)
-        if found is None:
-            filled = statement if self._names is None else self._names.fill(statement)
-            found = self._filled[statement] = filled
-        return found
 
     async def close(self, deadline: float | None = None) -> None:
         """Close the pool, if it is this one's own; at the deadline, cut what is still open."""
@@ -193,18 +159,15 @@ class Database(PooledDatabase[Transaction]):
     async def schema_lock(self, deadline: float) -> AsyncIterator[Transaction]:
         """Run a block that makes tables while no other process does, committed at its end."""
         async with self.transaction(deadline=deadline) as transaction:
-            await transaction.fetch(sql.SCHEMA_LOCK, f"agent-cores-session {self._schema()}")
+            await transaction.fetch(SCHEMA_LOCK, f"agent-cores-session {self.names.schema}")
             yield transaction
 
     async def prepare_schema(self, connection: SqlConnection) -> None:
-        """Make the schema and the table of versions where they are missing."""
-        if isinstance(connection, Transaction):
-            if not await connection.fetch(sql.SCHEMA_KNOWN, self._schema()):
-                await connection.script("CREATE SCHEMA {schema}")
-            await connection.script(sql.CREATE_VERSIONS)
-
-    def _schema(self) -> str | None:
-        return None if self._names is None else self._names.schema
+        """Make the schema if it is missing."""
+        if isinstance(connection, Transaction) and not await connection.fetch(
+            SCHEMA_KNOWN, self.names.schema
+        ):
+            await connection.script("CREATE SCHEMA {schema}")
 
     def _begin(self, lock_wait: float | None, *, one_instant: bool) -> str:
         begin = ONE_INSTANT if one_instant else READ_COMMITTED
@@ -246,9 +209,6 @@ class Database(PooledDatabase[Transaction]):
     async def _renew(self, pool: Pool) -> None:
         if pool is not self._given:
             await pool.expire_connections()
-
-    def _connection(self, driver: Connection, deadline: float) -> Transaction:
-        return Transaction(self, driver, deadline)
 
     async def _acquire(self, pool: Pool, deadline: float) -> Connection:
         return await pool.acquire(timeout=seconds_until(deadline))

@@ -19,7 +19,6 @@ from agent_cores.session.storage.postgres.connection import Database
 from agent_cores.session.storage.postgres.options import PostgresOptions
 from agent_cores.session.storage.postgres.url import split_url, without_password
 from agent_cores.session.storage.sql.names import Names
-from agent_cores.session.storage.sql.options import server_options_from
 from agent_cores.session.storage.sql.server_provider import SqlProvider
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class PostgresProvider(SqlProvider):
     ) -> None:
         if (dsn is None) is (pool is None):
             raise ConfigurationError("give either dsn or pool, not both")
-        PostgresOptions.check(
+        options = PostgresOptions.check(
             pool_size=pool_size,
             timeout=timeout,
             connect_timeout=connect_timeout,
@@ -69,20 +68,11 @@ class PostgresProvider(SqlProvider):
             max_queued=max_queued,
         )
         names = Names(table_prefix or "", database_schema)
-        database = Database(
-            dsn=dsn,
-            pool=pool,
-            pool_size=pool_size,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            pooled=pooler is not None,
-        )
         super().__init__(
-            database,
+            Database(dsn, pool, options),
             names.candidates(find=table_prefix is None),
-            schema=schema,
+            options,
             fast_path=fast_path,
-            max_queued=max_queued,
         )
         self._dsn = dsn
 
@@ -94,7 +84,7 @@ class PostgresProvider(SqlProvider):
 
     @classmethod
     def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
-        return server_options_from(settings) | {"database_schema": settings.database_schema}
+        return super().options_from(settings) | {"database_schema": settings.database_schema}
 
     def describe(self) -> str:
         if self._dsn is None:

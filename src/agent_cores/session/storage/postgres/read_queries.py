@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agent_cores.session.storage.postgres.columns import arrays_of
 from agent_cores.session.storage.sql.dialect import Statement
-from agent_cores.session.storage.sql.forms import LISTINGS, header_of
+from agent_cores.session.storage.sql.forms import header_of
 
-HEADER = f"""
-SELECT {header_of("s")} FROM {{schema}}."{{prefix}}sessions" s
-WHERE s.namespace = $1 AND s.session_id = $2
-"""
+if TYPE_CHECKING:
+    from agent_cores.session.storage.sql.forms import Listing
 
 
 def _messages(key: str, *, forward: bool) -> str:
@@ -39,8 +39,10 @@ WHERE bytes_before <= $4 OR number <= 2
 """
 
 
-MESSAGES_AFTER = _messages("$1", forward=True) + "ORDER BY seq"
-MESSAGES_BEFORE = _messages("$1", forward=False) + "ORDER BY seq DESC"
+def messages(*, forward: bool) -> str:
+    """Return the statement for messages: $1 is the session's key, the others as above."""
+    return f"{_messages('$1', forward=forward)}ORDER BY seq {'ASC' if forward else 'DESC'}"
+
 
 _CONTEXT_OF = """
 LEFT JOIN LATERAL (
@@ -82,26 +84,18 @@ CROSS JOIN LATERAL (
 ) s
 """
 
-_TABLES = {
-    Statement.FIND_OWNED: "owned",
-    Statement.FIND_CREATED: "sessions",
-    Statement.FIND_CREATED_BY_TAG: "tagged",
-    Statement.FIND_SHARED: "shared",
-}
 
-
-def listing(statement: Statement) -> str:
+def listing(statement: Statement, listing: Listing) -> str:
     """Return the statement for a listing: an array for each of its keys, the place, and a limit."""
-    keys, time = LISTINGS[statement]
+    table, _, keys, time = listing
     columns = arrays_of(*keys, time, "session_id", "limit")
     most = f"(${len(keys) + 3}::bigint[])[1]"
-    table = f'{{schema}}."{{prefix}}{_TABLES[statement]}"'
     alone = statement is Statement.FIND_SHARED  # entries without headers, of several subjects
     place = f"""
     SELECT {"DISTINCT" if alone else ""} o.{time}, o.session_id, o.session_key
     FROM unnest({columns}) AS list({", ".join(keys)}, millis, id, most)
     CROSS JOIN LATERAL (
-        SELECT session_key, {time}, session_id FROM {table} entry
+        SELECT session_key, {time}, session_id FROM {{schema}}."{{prefix}}{table}" entry
         WHERE {" AND ".join(f"entry.{key} = list.{key}" for key in keys)}
           AND (entry.{time}, entry.session_id) < (list.millis, list.id)
         ORDER BY {time} DESC, session_id DESC LIMIT {most}
@@ -109,9 +103,3 @@ def listing(statement: Statement) -> str:
     ORDER BY o.{time} DESC, o.session_id DESC LIMIT {most}
 """
     return place if alone else f"SELECT place.{time}, s.* FROM ({place}) place {_OF_PLACE}"
-
-
-HEADERS = f"""
-SELECT {header_of("s")} FROM {{schema}}."{{prefix}}sessions" s
-WHERE s.session_key = ANY($1::bigint[])
-"""

@@ -104,9 +104,8 @@ class Database(ABC):
     def schema_lock(self, deadline: float) -> AbstractAsyncContextManager[Connection]:
         """Run a block that creates tables while no other process does, committed at its end."""
 
-    async def prepare_schema(self, connection: Connection) -> None:
-        """Create the database schema, if there is one, and the ``schema`` table if missing."""
-        raise NotImplementedError
+    async def prepare_schema(self, connection: Connection) -> None:  # noqa: B027 - most have none
+        """Create the database schema if it is missing, where a database has schemas."""
 
     async def run(self, step: Step, *, deadline: float | None = None) -> list[Row]:
         """Execute one step by itself. A dialect that can do so in one round trip overrides this."""

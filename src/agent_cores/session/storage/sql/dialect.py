@@ -7,12 +7,15 @@ with ``await``, SQLite does so on its writer thread.
 
 A dialect for a database server consists of
 
-- ``queries.py``: its SQL for each :class:`Statement`, on the tables of ``schema/001_initial.sql``,
-  with the forms and texts of ``forms.py``;
+- ``queries.py``: a :class:`~agent_cores.session.storage.sql.queries.Queries`: the words, forms and
+  statements in which its SQL differs, on the tables of ``schema/001_initial.sql``. Where rows
+  travel as literals, a :class:`~agent_cores.session.storage.sql.literal_rows.LiteralQueries`, which
+  has most forms;
 - ``connection.py``: a :class:`~agent_cores.session.storage.sql.pool.PooledDatabase`: its driver's
-  pool, and how rows travel (arrays, ``executemany``, multi-row ``VALUES``);
-- ``errors.py``: a :class:`~agent_cores.session.storage.sql.failures.DriverErrors`: what the errors
-  of its driver mean;
+  pool, and how rows travel. Where they are literals, a
+  :class:`~agent_cores.session.storage.sql.text_connection.TextDatabase`;
+- ``errors.py``: a :class:`~agent_cores.session.storage.sql.failures.CodedErrors`: what the codes of
+  its server's errors mean; a ``DriverErrors`` if the driver has a class for each instead;
 - ``provider.py``: a :class:`~agent_cores.session.storage.sql.server_provider.SqlProvider` with its
   options and its URL.
 

@@ -5,11 +5,12 @@ A dialect only says what the errors of its driver mean, as ``DriverErrors``.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from abc import ABC, abstractmethod
 from enum import Enum, auto
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from agent_cores.session.errors import (
     ConfigurationError,
@@ -25,6 +26,9 @@ from agent_cores.session.storage.sql.errors import (
     DeadlockError,
     LockedError,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LONGEST_REASON = 200
 _REFUSED = "Connect call failed"  # asyncio's, where a host has several addresses
@@ -133,6 +137,32 @@ class DriverErrors(ABC):
         return kind(detail)
 
 
+class CodedErrors(DriverErrors):
+    """What the errors of a driver mean that gives the server's codes. ``hints``: what to do."""
+
+    failures: ClassVar[Mapping[int, Failure]]
+    hints: ClassVar[Mapping[int, str]]
+
+    @abstractmethod
+    def code(self, error: Exception) -> int:
+        """Return the code of a server's error; 0 for any other error."""
+
+    def failure(self, error: Exception) -> Failure:
+        """Return what the error of a statement means."""
+        return self.failures.get(self.code(error), Failure.REFUSED)
+
+    def name(self, error: Exception) -> str:
+        """Return the code of the error."""
+        return f"{self.server.name} error {self.code(error)}"
+
+    def of_connection(self, error: Exception, *, seconds: float) -> SessionError:
+        """Return our error for a failure to connect."""
+        code = self.code(error)
+        if code:
+            return refused_connection(self.server, error.args[-1], self.hints.get(code, ""))
+        return no_connection(self.server, error, seconds=seconds)
+
+
 def no_response(server: Server, error: Exception, *, may_be_done: bool) -> StorageUnavailableError:
     """Return the error of a server that did not answer; ``may_be_done``: it may have written."""
     detail = f"{server.name} did not answer ({type(error).__name__})"
@@ -174,6 +204,14 @@ def no_connection(server: Server, error: Exception, *, seconds: float) -> Storag
             f"({type(cause).__name__})"
         )
     return no_response(server, error, may_be_done=False)
+
+
+def require_version(name: str, version: str, oldest: tuple[int, ...]) -> None:
+    """Raise for a server that is too old; the first numbers in ``version`` are its version."""
+    numbers = tuple(map(int, re.findall(r"\d+", version)[: len(oldest)]))
+    if numbers < oldest:
+        required = ".".join(map(str, oldest))
+        raise StorageUnavailableError(f"the server is {name} {version}; {required} is the oldest")
 
 
 def unreadable_url(store: str) -> ConfigurationError:

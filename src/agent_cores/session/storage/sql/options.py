@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - the types of options are read at run time
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
+from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.storage.batching import MAX_QUEUED
 from agent_cores.session.storage.options import (
     AtLeastOne,
@@ -14,6 +16,7 @@ from agent_cores.session.storage.options import (
     StoreOptions,
     TablePrefix,
 )
+from agent_cores.session.storage.sql.failures import unreadable_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,6 +47,31 @@ class ServerOptions(StoreOptions, frozen=True, kw_only=True):
         if advice is not None:
             return f"{cls.store} has no option {name!r}: {advice}"
         return super().unknown(name, query, known=known)
+
+
+def split_server_url(url: str, *, store: str, port: int) -> tuple[dict[str, Any], str]:
+    """Return what ``scheme://user:password@host:port/database?query`` names, and its query.
+
+    The former are ``host``, ``port``, ``user``, ``password`` and ``database``; a URL without a port
+    has the given one.
+    """
+    try:
+        parts = urlsplit(url)
+        named_port = parts.port
+    except ValueError:
+        raise unreadable_url(store) from None
+    database = unquote(parts.path.removeprefix("/"))
+    if not database or "/" in database:
+        example = f"{parts.scheme}://host/database"
+        raise ConfigurationError(f"{store}: name one database in the URL: {example}")
+    place = {
+        "host": parts.hostname or "localhost",
+        "port": named_port or port,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": database,
+    }
+    return place, parts.query
 
 
 def server_options_from(settings: SessionSettings) -> dict[str, Any]:

@@ -7,6 +7,7 @@ connection whose work ended badly. A dialect supplies the driver's side of each.
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,19 +16,27 @@ from agent_cores.session.errors import ConfigurationError, StorageUnavailableErr
 from agent_cores.session.storage.pool_use import PoolUse
 from agent_cores.session.storage.sql.database import Database
 from agent_cores.session.storage.sql.failures import DriverErrors, Failure
+from agent_cores.session.storage.sql.names import Names
 from agent_cores.session.storage.sql.reading import PART
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agent_cores.session.models import Snapshot, Window
-    from agent_cores.session.storage.sql.dialect import Row, Step
+    from agent_cores.session.storage.sql.dialect import Row, Statement, Step
+    from agent_cores.session.storage.sql.options import ServerOptions
+    from agent_cores.session.storage.sql.queries import Queries
 
 
 class PooledConnection(ABC):
     """A connection while one caller has it. ``may_be_done``: what it was sent may be committed."""
 
     may_be_done = False
+
+    def __init__(self, database: Any, driver: Any, deadline: float) -> None:  # noqa: ANN401 - a dialect's own classes
+        self._database = database
+        self._driver = driver
+        self._deadline = deadline
 
     @abstractmethod
     async def run(self, step: Step) -> list[Row]:
@@ -59,11 +68,46 @@ class PooledDatabase(Database, Generic[Connection]):
     deadline is a time of the event loop's clock.
     """
 
+    queries: Queries
     errors: DriverErrors
+    connection: type[Connection]
     has_hot_append = True
-    connect_timeout: float
     _pool: Any = None
     _callers = 0
+
+    def __init__(self, options: ServerOptions) -> None:
+        self.timeout: float = options.timeout
+        self.connect_timeout: float = min(options.timeout, options.connect_timeout or math.inf)
+        self.names: Names = Names("")
+        self._pool_size = options.pool_size
+        self._texts: dict[tuple[Statement, tuple[str, ...]], str] = {}
+        self._filled: dict[str, str] = {}
+
+    @property
+    def pool_size(self) -> int:
+        """How many connections there are at most."""
+        return self._pool_size
+
+    def use(self, names: Names) -> None:
+        """Use tables of these names."""
+        self.names = names
+        self._texts.clear()
+        self._filled.clear()
+
+    def text_of(self, step: Step) -> str:
+        """Return the text of a step, with the names of this store's tables."""
+        key = step.statement, step.fields
+        text = self._texts.get(key)
+        if text is None:
+            text = self._texts[key] = self.names.fill(self.queries.text(step))
+        return text
+
+    def filled(self, text: str) -> str:
+        """Return a text with the names of this store's tables."""
+        filled = self._filled.get(text)
+        if filled is None:
+            filled = self._filled[text] = self.names.fill(text)
+        return filled
 
     @abstractmethod
     async def _create_pool(self) -> Any:  # noqa: ANN401 - the driver's own class
@@ -73,13 +117,17 @@ class PooledDatabase(Database, Generic[Connection]):
     async def _close_pool(self, pool: Any) -> None:  # noqa: ANN401
         """Close a pool once nobody has a connection of it."""
 
-    @abstractmethod
+    async def _check_server(self) -> None:
+        """Raise for a server that cannot be used."""
+
     async def _acquire(self, pool: Any, deadline: float) -> Any:  # noqa: ANN401
         """Return one of the pool's connections."""
+        async with asyncio.timeout_at(deadline):
+            return await pool.acquire()
 
-    @abstractmethod
     async def _release(self, pool: Any, driver: Any) -> None:  # noqa: ANN401
         """Give a connection back whose work is done."""
+        await pool.release(driver)
 
     @abstractmethod
     async def _discard(self, pool: Any, driver: Any, error: BaseException, deadline: float) -> None:  # noqa: ANN401
@@ -88,10 +136,6 @@ class PooledDatabase(Database, Generic[Connection]):
     @abstractmethod
     async def _renew(self, pool: Any) -> None:  # noqa: ANN401
         """Have the pool make new connections: this server was found to be a replica."""
-
-    @abstractmethod
-    def _connection(self, driver: Any, deadline: float) -> Connection:  # noqa: ANN401
-        """Return a connection of the driver's as one of ours."""
 
     @abstractmethod
     def _begin(self, lock_wait: float | None, *, one_instant: bool) -> str:
@@ -114,14 +158,20 @@ class PooledDatabase(Database, Generic[Connection]):
         return PoolUse.of(self.pool_size, self._callers)
 
     async def open(self) -> None:
-        """Connect, unless it is open."""
-        if self._pool is None:
-            try:
-                self._pool = await self._create_pool()
-            except ConfigurationError:  # of an option
-                raise
-            except (*self.errors.classes, *self.errors.connecting) as error:
-                raise self.errors.of_connection(error, seconds=self.connect_timeout) from error
+        """Connect, unless it is open; raise for a server that cannot be used."""
+        if self._pool is not None:
+            return
+        try:
+            self._pool = await self._create_pool()
+        except ConfigurationError:  # of an option
+            raise
+        except (*self.errors.classes, *self.errors.connecting) as error:
+            raise self.errors.of_connection(error, seconds=self.connect_timeout) from error
+        try:
+            await self._check_server()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self, deadline: float | None = None) -> None:
         """Close the pool; at the deadline, abort connections that are still in use."""
@@ -186,7 +236,7 @@ class PooledDatabase(Database, Generic[Connection]):
         except BaseException:
             self._callers -= 1
             raise
-        connection = self._connection(driver, deadline)
+        connection = self.connection(self, driver, deadline)
         try:
             yield connection
             await connection.flush()

@@ -5,16 +5,11 @@ from __future__ import annotations
 import math
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from agent_cores.session.errors import (
-    ConfigurationError,
-    QuotaExceededError,
-    StorageUnavailableError,
-)
+from agent_cores.session.errors import QuotaExceededError, StorageUnavailableError
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.base import Capabilities, Counts
-from agent_cores.session.storage.batching import MAX_QUEUED
 from agent_cores.session.storage.findings import Finding
 from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.identity import StoreIdentity, new_identity
@@ -22,6 +17,7 @@ from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.sql.clock import ServerClock
 from agent_cores.session.storage.sql.dialect import Statement, Step, carry_out
 from agent_cores.session.storage.sql.errors import ClashError
+from agent_cores.session.storage.sql.options import server_options_from
 from agent_cores.session.storage.sql.purge import Purger
 from agent_cores.session.storage.sql.reading import (
     archived_plan,
@@ -38,9 +34,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from agent_cores.session.models import Applied, Change, Ended, Found, Query, Snapshot, Window
+    from agent_cores.session.settings import SessionSettings
     from agent_cores.session.storage.pool_use import PoolUse
     from agent_cores.session.storage.sql.database import Database
     from agent_cores.session.storage.sql.names import Names
+    from agent_cores.session.storage.sql.options import ServerOptions
 
 
 FULL_SECONDS = 10.0
@@ -51,7 +49,7 @@ class SqlProvider(NativeProvider):
     """Sessions in a database server. A dialect supplies its ``Database`` and its table names.
 
     ``names`` are those that an existing store may have; a new store gets the first.
-    ``schema="check"`` never alters tables. ``fast_path=False`` turns the hot append off.
+    ``fast_path=False`` turns the hot append off.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(shared=True, durable=True, flat=True)
@@ -62,20 +60,13 @@ class SqlProvider(NativeProvider):
         self,
         database: Database,
         names: Sequence[Names],
+        options: ServerOptions,
         *,
-        schema: Literal["apply", "check"] = "apply",
         fast_path: bool = True,
-        max_queued: int = MAX_QUEUED,
     ) -> None:
-        if schema not in {"apply", "check"}:
-            raise ConfigurationError(
-                "schema must be apply or check; where the tables are is database_schema"
-            )
-        if not database.timeout > 0:
-            raise ConfigurationError("timeout must be more than 0 seconds")
         self.database = database
         self._names = names
-        self._check_only = schema == "check"
+        self._check_only = options.schema == "check"
         self._headers = HeaderReader()
         self._purger = Purger(database)
         self._clock = ServerClock(database)
@@ -85,9 +76,13 @@ class SqlProvider(NativeProvider):
             database,
             clock=self._clock,
             fast_path=fast_path,
-            max_queued=max_queued,
+            max_queued=options.max_queued,
             on_delete=self._purger.wake,
         )
+
+    @classmethod
+    def options_from(cls, settings: SessionSettings) -> dict[str, Any]:
+        return server_options_from(settings)
 
     @property
     def deadlocks(self) -> int:

@@ -149,7 +149,7 @@ class Batches:
         if not self._remembers:
             return {}
         return {
-            name: Remembered(loaded.session_key, loaded.header)
+            name: Remembered.of(loaded.session_key, loaded.header)
             for name, loaded in self._left.items()
         }
 

@@ -49,10 +49,28 @@ _NO_MOVE = (None,) * (RUN_COLUMNS - 5)
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
-    """A session as last written: its key, and its header without the caller's own fields."""
+    """A session as last written: its key, and its header without the caller's own fields.
+
+    ``state`` has what a run compares, as stored: ``access_revision``, ``revision``, ``last_seq``,
+    ``last_active_at``, ``listed_at`` and ``expires_at``.
+    """
 
     session_key: int
     header: SessionMetadata
+    state: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, session_key: int, header: SessionMetadata) -> Remembered:
+        """Return a session as its header shows it."""
+        state = (
+            header.access_revision,
+            header.revision,
+            header.last_seq,
+            to_millis(header.last_active_at),
+            _millis(header.listed_at),
+            _millis(header.expires_at),
+        )
+        return cls(session_key, header, state)
 
 
 class Run(msgspec.Struct):
@@ -131,9 +149,13 @@ class Runs:
         if self._rests:
             self._rests -= 1
         if run.answers:
-            self._write_down(run)
-        for key, header in run.after.items():
-            self._remember(key, Remembered(run.before[key].session_key, header))
+            after = {
+                key: Remembered.of(run.before[key].session_key, header)
+                for key, header in run.after.items()
+            }
+            self._write_down(run, after)
+            for key, known in after.items():
+                self._remember(key, known)
         for key in run.others:
             self._known.pop(key, None)
         self._at_work.update(run.others)
@@ -172,8 +194,8 @@ class Runs:
         run.end_by(change.valid_until)
         return applied
 
-    def _write_down(self, run: Run) -> None:
-        """Build the statement of a run and its bindings."""
+    def _write_down(self, run: Run, after: Mapping[SessionName, Remembered]) -> None:
+        """Build the statement of a run, which leaves sessions so, and its bindings."""
         bindings = run.bindings
         moved: set[SessionName] = set()
         for applied in run.answers.values():
@@ -181,7 +203,7 @@ class Runs:
             known = run.before[key]
             for message in applied.added:
                 bindings.append(known.session_key)
-                bindings += _NO_MOVE if key in moved else _move(known.header, run.after[key])
+                bindings += _NO_MOVE if key in moved else _move(known, after[key])
                 bindings += (message.seq, message.id, to_millis(message.created_at), message.body)
                 moved.add(key)
         count = RUN_ROWS[bisect_left(RUN_ROWS, run.messages)]
@@ -193,7 +215,7 @@ class Runs:
         header = known.header
         if header.attributes or header.tags or header.title is not None:
             header = msgspec.structs.replace(header, attributes={}, tags=(), title=None)
-            known = Remembered(known.session_key, header)
+            known = msgspec.structs.replace(known, header=header)
         self._known.pop(key, None)
         self._known[key] = known
         if len(self._known) > MOST_REMEMBERED:
@@ -225,20 +247,17 @@ def _is_simple(change: Change) -> bool:
     return change.turn is None and may_go_hot(change)
 
 
-def _move(before: SessionMetadata, after: SessionMetadata) -> tuple[int | None, ...]:
+def _move(before: Remembered, after: Remembered) -> tuple[int | None, ...]:
     """Return the expected state of a session, then its new one."""
+    _, _, last_seq, active_at, listed_at, expires_at = after.state
+    moved_to = None if after.header.listed_at is before.header.listed_at else listed_at
     return (
-        before.access_revision,
-        before.revision,
-        before.last_seq,
-        to_millis(before.last_active_at),
-        _millis(before.listed_at),
-        _millis(before.expires_at),
-        after.last_seq,
-        after.message_count,
-        to_millis(after.last_active_at),
-        _millis(after.expires_at),
-        None if after.listed_at is before.listed_at else _millis(after.listed_at),
+        *before.state,
+        last_seq,
+        after.header.message_count,
+        active_at,
+        expires_at,
+        moved_to,
     )
 
 

@@ -4,6 +4,11 @@
 -- MySQL commits after each CREATE TABLE, so a run that was interrupted finds some of them. A table of
 -- another program under one of these names lacks the columns of the SELECT that follows.
 
+CREATE TABLE IF NOT EXISTS `{prefix}schema` (
+    version integer NOT NULL,
+    oldest_program integer NOT NULL
+) ENGINE = InnoDB;
+
 CREATE TABLE IF NOT EXISTS `{prefix}sessions` (
     session_key bigint NOT NULL AUTO_INCREMENT PRIMARY KEY,
     format smallint NOT NULL,

@@ -2,6 +2,11 @@
 -- {schema} and {prefix} are replaced before this runs. Times are milliseconds since 1970 UTC; bytea
 -- holds what callers gave, encoded, NUL included; text holds names, equal only byte for byte.
 
+CREATE TABLE IF NOT EXISTS {schema}."{prefix}schema" (
+    version integer NOT NULL,
+    oldest_program integer NOT NULL
+);
+
 CREATE TABLE {schema}."{prefix}sessions" (
     session_key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     format smallint NOT NULL,
