@@ -1,7 +1,7 @@
 """``Meters``: shows what was recorded through OpenTelemetry's API.
 
 A histogram of the API takes one value at a time. Recorded where they arise, in the midst of other
-work, values cost three times as much as one after another, so they are gathered like the rest. What
+work, values cost about twice as much as one after another, so they are gathered like the rest. What
 becomes of all this is up to the SDK that the process is configured with.
 """
 
