@@ -44,13 +44,14 @@ coverage: $(VENV)/.dev  ## run every test and report the coverage, which has a f
 	$(RUN) -m coverage combine --quiet
 	$(RUN) -m coverage report
 
-check: $(VENV)/.dev  ## format, lint, types, spelling and the direction of imports; changes nothing
+check: $(VENV)/.dev  ## format, lint, types, spelling, the direction of imports, workflows; changes nothing
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy $(TYPED)
 	$(RUN) scripts/check_types.py
 	@echo "Checking the spelling of every file"; git ls-files -z | xargs -0 $(VENV)/bin/codespell
 	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/zizmor --offline --quiet .github
 
 format: $(VENV)/.dev  ## put the code into shape, and fix what can be fixed by itself
 	$(RUN) -m ruff check --fix --exit-zero --quiet .

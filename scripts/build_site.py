@@ -28,6 +28,20 @@ PICTURE = re.compile(
     r"""<picture>\s*<source[^>]*\bsrcset="(?P<dark>[^"]+)"[^>]*>"""
     r"""\s*(?P<img><img[^>]*\bsrc="(?P<light>[^"]+)"[^>]*>)\s*</picture>""",
 )
+CELL = re.compile(r"<td[^>]*>.*?</td>", re.DOTALL)
+LONG_CODE = re.compile(r"(?<=<code>)[^<]{25,}(?=</code>)")
+POLICY = (
+    """<meta http-equiv="Content-Security-Policy" content="default-src 'self' 'unsafe-inline' """
+    """data: blob:">"""
+)
+"""With it no browser asks another host, whatever the theme's scripts try."""
+OTHER_HOST = re.compile(r"""["'(`](?:https?:)?//((?:[\w-]+\.)+[a-z]{2,})""")
+KNOWN_HOSTS = {
+    "api.github.com",  # for a link to a repository, which the site has not
+    "cdn.jsdelivr.net",  # for code that runs in the page
+    "unpkg.com",  # for that, diagrams, zoomed pictures and browsers before 2020
+    "www.w3.org",  # the names of XML, no address
+}
 FROM_ELSEWHERE = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc(?:set)?=["']?(?:https?:)?//[^\s"'>]+"""
     r"""|<link\b[^>]*\bhref=["']?(?:https?:)?//[^\s"'>]+"""
@@ -96,9 +110,15 @@ def finish_pages() -> None:
     """Do for each page what Markdown, or the builder, has no words for."""
     for page in SITE.rglob("*.html"):
         text = PICTURE.sub(by_theme, page.read_text(encoding="utf-8"))
+        text = CELL.sub(with_breaks, text.replace("<head>", f"<head>{POLICY}", 1))
         if "docs/zh/" in page.as_posix() or page.name == "README.zh-CN.html":
             text = text.replace('<html lang="en"', '<html lang="zh-CN"', 1)  # chooses the font
         page.write_text(text, encoding="utf-8")
+
+
+def with_breaks(cell: re.Match[str]) -> str:
+    """Return a cell of a table whose long names may be broken after ``_``, ``/`` and ``::``."""
+    return LONG_CODE.sub(lambda name: re.sub(r"(_|/|::)", r"\1<wbr>", name[0]), cell[0])
 
 
 def by_theme(picture: re.Match[str]) -> str:
@@ -112,15 +132,37 @@ def by_theme(picture: re.Match[str]) -> str:
 
 
 def report_assets_from_elsewhere() -> int:
-    """Print what a browser would fetch from another host; return the exit status."""
-    found = 0
-    for file in sorted({*SITE.rglob("*.html"), *SITE.rglob("*.css")}):
-        for asset in FROM_ELSEWHERE.findall(file.read_text(encoding="utf-8")):
-            print(f"{file.relative_to(SITE)}: {asset}")
-            found += 1
-    built = len(list(SITE.rglob("*.html")))
-    print(f"{built} pages of the site, {found} assets from elsewhere")
-    return 1 if found or not built else 0
+    """Print what a browser could fetch from another host; return the exit status."""
+    pages = sorted(SITE.rglob("*.html"))
+    styles = sorted(SITE.rglob("*.css"))
+    faults = [
+        *(
+            f"{file.relative_to(SITE)}: {asset}"
+            for file in [*pages, *styles]
+            for asset in assets(file)
+        ),
+        *(f"{page.relative_to(SITE)}: no policy" for page in pages if POLICY not in read(page)),
+        *(
+            f"{file.relative_to(SITE)}: {host} is new; can a page of ours make it load that?"
+            for file in [*SITE.rglob("*.js"), *styles]
+            for host in sorted({*OTHER_HOST.findall(read(file))} - KNOWN_HOSTS)
+        ),
+    ]
+    print(
+        "\n".join([*faults, f"{len(pages)} pages of the site, {len(faults)} assets from elsewhere"])
+    )
+    return 1 if faults or not pages else 0
+
+
+def assets(file: Path) -> list[str]:
+    """Return what a page or a style loads from another host."""
+    found: list[str] = FROM_ELSEWHERE.findall(read(file))
+    return found
+
+
+def read(file: Path) -> str:
+    """Return the text of a built file."""
+    return file.read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Check that an editor knows the type of every name that the package exports.
 
-``basedpyright --verifytypes``: pyright, in a wheel that brings its own Node.js.
+``basedpyright --verifytypes``: pyright, in a wheel that brings its own Node.js. It also checks
+``typing_tests``, which mypy checks too: what is refused there has to be refused by both.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "agent_cores.session"
 OF_FRAMEWORKS = {
     f"{PACKAGE}.{name}"
@@ -29,18 +31,28 @@ OF_FRAMEWORKS = {
 
 
 def main() -> int:
-    """Print each exported name without a known type; return the exit status."""
+    """Check the exported names and the typing tests; return the exit status."""
+    tests = _pyright("--project", str(ROOT / "typing_tests"))
+    print(tests.stdout or tests.stderr, end="")
+    return _check_exported_names() or tests.returncode
+
+
+def _pyright(*arguments: str) -> subprocess.CompletedProcess[str]:
     scripts = Path(sys.executable).parent
-    command = [str(scripts / "basedpyright"), "--verifytypes", PACKAGE, "--ignoreexternal"]
     # It looks for packages beside the python that it finds in PATH; --pythonpath is not heeded.
     path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
-    ran = subprocess.run(
-        [*command, "--outputjson"],
+    return subprocess.run(
+        [str(scripts / "basedpyright"), *arguments],
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def _check_exported_names() -> int:
+    """Print each exported name without a known type; return the exit status."""
+    ran = _pyright("--verifytypes", PACKAGE, "--ignoreexternal", "--outputjson")
     report = json.loads(ran.stdout)["typeCompleteness"]
     exported = [symbol for symbol in report["symbols"] if symbol["isExported"]]
     unknown = {

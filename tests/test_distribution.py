@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -13,9 +14,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
+
+from scripts.check_docs import links
+from tests.test_release import installed
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src"
+ADDRESS = "https://git.example.com/our/project"
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +33,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
         capture_output=True,
         timeout=120,
+        env={**os.environ, "PROJECT_ADDRESS": ADDRESS},
     )
     return folder
 
@@ -86,3 +93,42 @@ def test_the_wheel_works_in_an_environment_that_has_nothing_else_of_ours(
         [folder / "agent-sessions", "--help"], check=True, capture_output=True, text=True
     )
     assert "serve" in command.stdout
+
+
+def described(built: Path) -> Metadata:
+    """Return what the wheel says about itself, as the package index reads it."""
+    [wheel] = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return Metadata.from_email(archive.read(name))
+
+
+def test_the_index_accepts_what_is_published(built: Path, tmp_path: Path) -> None:
+    programs = installed(tmp_path, sys.executable, "twine==7.0.0")
+    files = [str(file) for file in built.iterdir()]
+    done = subprocess.run(
+        [str(programs / "twine"), "--no-color", "check", "--strict", *files],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("PASSED") == len(files) == 2
+    assert described(built).metadata_version == "2.4"
+
+
+def test_every_link_on_the_index_leads_to_a_file_of_the_tag(built: Path) -> None:
+    described_as = described(built)
+    text, tag = str(described_as.description), f"v{described_as.version}"
+    linked = re.findall(rf"\]\({ADDRESS}/blob/{tag}/([^)#]+)", text)
+    shown = re.findall(rf'(?:src|srcset)="{ADDRESS}/raw/{tag}/([^"]+)"', text)
+    there = {target.partition("#")[0] for _, target in links(ROOT / "README.md")}
+    assert {*linked, *shown} == there
+    assert all((ROOT / path).is_file() for path in there)
+    assert (described_as.project_urls or {})["Changelog"] == f"{ADDRESS}/blob/{tag}/CHANGELOG.md"
+    assert set(described_as.project_urls or {}) == {
+        "Changelog",
+        "Documentation",
+        "Issues",
+        "Repository",
+    }

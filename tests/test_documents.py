@@ -28,7 +28,9 @@ def blocks(page: Path, language: str | None = None) -> list[str]:
     return [code for name, code in found if language in {None, name}]
 
 
-SHOWN = re.compile(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHOWN = re.compile(
+    r"^```python\n((?:(?!```)[^\n]*\n)*)```\n\n```text\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @pytest.mark.parametrize(("code", "output"), SHOWN.findall(README.read_text("utf-8")))

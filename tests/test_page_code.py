@@ -45,7 +45,7 @@ ADAPTERS = [
     ROOT / "docs" / "adapters" / f"{name}.md"
     for name in ("claude_agent_sdk", "google_adk", "langgraph", "openai_agents", "pydantic_ai")
 ]
-"""Their frameworks are in environments of their own, so these are read and not run."""
+"""Here these are read; ``tests/adapters/*/test_page_of_*.py`` runs them beside their frameworks."""
 AUDIT = logging.getLogger("agent_cores.session.audit")
 CONVERSATIONS = """
     CREATE TABLE agent_messages (id INTEGER, session_id TEXT, message_data TEXT, created_at TEXT);

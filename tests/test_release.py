@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from datetime import date
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from tests.service.processes import SECONDS, environment, key_in
 
@@ -151,3 +153,19 @@ def test_every_supported_python_is_tested_and_named() -> None:
     assert PROJECT["requires-python"] == f">=3.{min(MINORS)}"
     named = [line for line in PROJECT["classifiers"] if "Python :: 3." in line]
     assert named == [f"Programming Language :: Python :: 3.{minor}" for minor in MINORS]
+
+
+def test_the_changelog_has_a_section_for_each_version() -> None:
+    for page, open_end in (("CHANGELOG.md", "unreleased"), ("docs/zh/CHANGELOG.md", "未发布")):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        sections = re.findall(r"^## (.*)$", text, re.MULTILINE)
+        versions = [section.partition(" - ")[0] for section in sections]
+        dates = [section.partition(" - ")[2] for section in sections]
+        assert versions[0] == PROJECT["version"]
+        assert versions == sorted(versions, key=Version, reverse=True)
+        assert versions[-1] == "0.1.0"
+        dated = [day for day in dates if day != open_end]
+        assert len(dates) - len(dated) <= 1
+        assert dates[-len(dated) :] == sorted(map(str, map(date.fromisoformat, dated)))[::-1]
+    kinds = set(re.findall(r"^### (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import django
@@ -99,19 +96,3 @@ def test_a_reply_is_saved_whole_or_as_far_as_it_came(session_id: str) -> None:
     assert Client().get(f"/chats/{session_id}?user=ann").json() == {
         "messages": ["Three hotels.", "Three "]
     }
-
-
-def test_the_views_of_the_page_work(session_id: str) -> None:
-    views = re.findall(r"```python\n(# views.py.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    names: dict[str, Any] = {"agent": lambda question: iter(["You said ", question])}
-    exec(views[0], names)  # noqa: S102 - our own page
-    request = SimpleNamespace(user=SimpleNamespace(pk="ann"), POST={"question": "Hotels?"})
-    assert json.loads(names["create"](request).content).keys() == {"id"}
-    asyncio.run(names["rename"](request, session_id))
-    assert b"".join(names["ask"](request, session_id)) == b"You said Hotels?"
-    session = integration.sessions().get_session(session_id, "ann")
-    assert session.metadata.title == "Rome"
-    assert [message.content for message in session.messages or ()] == [
-        "Hotels?",
-        "You said Hotels?",
-    ]

@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
+from starlette.background import BackgroundTask
 
 from agent_cores.session import Message, SessionManager, SyncSessionManager, Turn
 from agent_cores.session.integrations.fastapi import Sessions, StreamedReply, add_error_handler
@@ -224,18 +225,29 @@ def test_events_carry_the_chunks_and_at_last_the_stored_message() -> None:
 
 
 async def call(
-    reply: StreamedReply, *, spec_version: str = "2.3", send_fails: bool = False
+    reply: StreamedReply,
+    *,
+    spec_version: str = "2.3",
+    send_fails: bool = False,
+    leaves: bool = False,
 ) -> list[Any]:
-    """Run a response as a server of that ASGI version would; the client stays."""
+    """Run a response as a server of that ASGI version would.
+
+    The client stays, is gone at the first chunk (``send_fails``), or leaves after it.
+    """
     sent: list[Any] = []
+    has_left = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
-        await asyncio.Event().wait()
-        raise AssertionError
+        await has_left.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:  # noqa: ANN401 - any ASGI message
-        if send_fails and message["type"] == "http.response.body":
-            raise OSError
+        if message["type"] == "http.response.body":
+            if send_fails or (leaves and spec_version == "2.4"):
+                raise OSError
+            if leaves:
+                has_left.set()
         sent.append(message)
 
     scope = {"type": "http", "asgi": {"spec_version": spec_version}}
@@ -243,14 +255,27 @@ async def call(
     return sent
 
 
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
 async def test_a_server_that_reports_a_lost_client_by_an_error_is_understood(
-    manager: SessionManager, agent: Agent
+    manager: SessionManager, agent: Agent, spec_version: str
 ) -> None:
     reply = StreamedReply(manager, CHAT, "ann", agent.reply())
-    await call(reply, spec_version="2.4", send_fails=True)
+    await call(reply, spec_version=spec_version, send_fails=True)
     [message] = await saved(manager)
     assert message == reply.message
     assert (message.content, message.metadata) == ("Three ", {"incomplete": "disconnected"})
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+async def test_background_tasks_see_the_message_though_the_client_went_away(
+    manager: SessionManager, agent: Agent, spec_version: str
+) -> None:
+    reply = StreamedReply(manager, CHAT, "ann", agent.reply())
+    seen: list[Message | None] = []
+    reply.background = BackgroundTask(lambda: seen.append(reply.message))
+    await call(reply, spec_version=spec_version, leaves=True)
+    assert seen == await manager.get_session_messages(CHAT, "ann")
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("finish", [False, True])
@@ -306,15 +331,18 @@ async def test_nothing_is_saved_where_nothing_was_produced(manager: SessionManag
     assert not await manager.get_session_messages(CHAT, "ann")
 
 
-async def numbers() -> AsyncIterator[Any]:
-    yield "one"
-    yield 2
-
-
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize(
+    ("chunk", "problem"), [(2, "must be text, not int"), ("\ud83d", "lone surrogate")]
+)
 async def test_a_chunk_that_is_not_text_is_a_failure_of_the_producer(
-    manager: SessionManager,
+    manager: SessionManager, chunk: object, problem: str, events: bool
 ) -> None:
-    with pytest.raises(ValueError, match="chunks: must be text, not int"):
-        await call(StreamedReply(manager, CHAT, "ann", numbers()))
+    async def chunks() -> AsyncIterator[Any]:
+        yield "one"
+        yield chunk
+
+    with pytest.raises(ValueError, match=f"chunks: .*{problem}"):
+        await call(StreamedReply(manager, CHAT, "ann", chunks(), events=events))
     [message] = await saved(manager)
     assert (message.content, message.metadata) == ("one", {"incomplete": "failed"})

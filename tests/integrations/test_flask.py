@@ -10,7 +10,8 @@ from flask import Flask, Response, request
 from werkzeug.test import run_wsgi_app
 
 from agent_cores.session import Message, SyncSessionManager
-from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.errors import ConfigurationError, SessionNotFoundError
+from agent_cores.session.integrations import wsgi_reply
 from agent_cores.session.integrations.flask import current_sessions, init_app, streamed_reply
 
 CHAT = "chat"
@@ -136,6 +137,47 @@ def test_a_producer_that_fails_leaves_what_it_produced(
         close(body) if leaves else next(body)
     [message] = saved(sessions)
     assert (message.content, message.metadata) == ("Three ", {"incomplete": "failed"})
+
+
+class Source:
+    """Produces the chunks, and knows whether it was closed."""
+
+    def __init__(self, *chunks: str) -> None:
+        self._chunks = iter(chunks)
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize("events", [False, True])
+def test_a_chunk_that_cannot_be_sent_is_a_failure_of_the_producer(
+    sessions: SyncSessionManager, events: bool
+) -> None:
+    source = Source("one", "\ud83d", "two")
+    with pytest.raises(ValueError, match="chunks: must not hold a lone surrogate"):
+        list(wsgi_reply.saved(sessions, CHAT, "ann", source, events=events))
+    [message] = saved(sessions)
+    assert (message.content, message.metadata) == ("one", {"incomplete": "failed"})
+    assert source.is_closed
+
+
+def test_the_producer_is_closed_though_its_reply_cannot_be_saved(
+    sessions: SyncSessionManager,
+) -> None:
+    source = Source("one")
+    body = wsgi_reply.saved(sessions, CHAT, "ann", source)
+    next(body)
+    sessions.delete_session(CHAT, "ann")
+    with pytest.raises(SessionNotFoundError):
+        next(body)
+    assert source.is_closed
 
 
 def test_events_carry_the_chunks_and_at_last_the_stored_message(app: Flask) -> None:

@@ -434,6 +434,21 @@ async def test_a_connection_accepted_as_the_server_stops_may_send_one_request() 
         assert await server.said() == b""
 
 
+async def test_a_connection_accepted_before_the_server_stops_may_send_one_request() -> None:
+    async with served(Recorder()) as server:
+        reader, writer = await server.open()
+        while not server.state.connections:  # noqa: ASYNC110 - the server is in another task
+            await asyncio.sleep(0)
+        (connection,) = server.state.connections
+        connection.shutdown()
+        await asyncio.sleep(0.05)
+        writer.write(request() * 2)
+        answer = await asyncio.wait_for(reader.read(), 5)
+        assert statuses(answer) == [200]
+        assert b"connection: close" in answer
+        writer.close()
+
+
 async def test_what_waits_on_all_connections_together_is_bounded() -> None:
     app = Gate()
     most = 1_000_000
@@ -459,7 +474,7 @@ async def test_what_waits_on_all_connections_together_is_bounded() -> None:
                 await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("ending", ["idle", "stopping"])
+@pytest.mark.parametrize("ending", ["idle", "full", "stopping"])
 async def test_a_request_that_crosses_the_end_of_an_idle_connection_is_answered(
     ending: str,
 ) -> None:
@@ -473,6 +488,8 @@ async def test_a_request_that_crosses_the_end_of_an_idle_connection_is_answered(
         writer.write(request())  # it is with the system now, and the loop has not seen it
         if ending == "idle":
             connection.check(connection.deadline)
+        elif ending == "full":
+            connection.close_if_idle()
         else:
             connection.shutdown()
         answer = await asyncio.wait_for(reader.readuntil(b"{}"), 5)

@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 import pytest
 
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.service.openai.errors import is_conversation_path
+from agent_cores.session.service.request.view import RequestView
+from agent_cores.session.service.routes import conversations
 from agent_cores.session.testing.wrapping import CountingProvider
 from tests.service.test_conversations import CALL, HELLO, C, add, error, listed
 from tests.service.tokens import ISSUER, token
@@ -33,6 +36,9 @@ WRONG_ITEMS: list[tuple[Any, str]] = [
     ([{"role": "user"}], "items[0].content"),
     ([{"role": "user", "content": 5}], "items[0].content"),
     ([{"role": "user", "content": ["x"]}], "items[0].content"),
+    ([{"role": "user", "content": [{}]}], "items[0].content"),
+    ([{"role": "user", "content": [{"type": None}]}], "items[0].content"),
+    ([{"role": "user", "content": [{}], "long": "x" * 70_000}], "items[0].content"),
     ([{"role": 5, "content": "x"}], "items[0].role"),
     ([{"role": "", "content": "x"}], "items[0].role"),
     ([{**CALL, "id": 5}], "items[0].id"),
@@ -82,7 +88,9 @@ async def test_metadata_past_its_bounds_is_refused(wire: Wire, metadata: Any) ->
         await ann("POST", C, {"metadata": metadata}),
         await ann("POST", place, {"metadata": metadata}),
     ):
-        assert (reply.status, error(reply)["code"]) == (400, "invalid_input")
+        found = error(reply)
+        assert (reply.status, found["code"], found["param"]) == (400, "invalid_input", "metadata")
+        assert "$" not in found["message"]
     assert error(await ann("POST", place, {}))["code"] == "invalid_input"
 
 
@@ -250,10 +258,40 @@ async def test_a_page_costs_the_same_wherever_it_begins(wire: Wire) -> None:
         assert counting.calls["read"] == reads, (query, counting.calls)
 
 
-async def test_replaced_metadata_survives_concurrent_changes(wire: Wire) -> None:
+async def test_replaced_metadata_survives_concurrent_changes(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ann = await wire.caller("ann")
     place = await new_place(ann)
-    given = [{f"k{i}": "v", "who": f"{i}"} for i in range(6)]
+    look_at = RequestView.look_at
+
+    async def slowly(*args: Any) -> Any:  # as a store does, so that all read before one writes
+        found = await look_at(*args)
+        await asyncio.sleep(0.001)
+        return found
+
+    monkeypatch.setattr(RequestView, "look_at", slowly)
+    given = [{f"k{i}": "v", "who": f"{i}"} for i in range(40)]
     replies = await asyncio.gather(*(ann("POST", place, {"metadata": one}) for one in given))
     assert {reply.status for reply in replies} == {200}
     assert (await ann("GET", place)).json()["metadata"] in given
+
+
+async def test_metadata_that_others_keep_changing_may_be_replaced_later(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await wire.caller("ann")
+    place = await new_place(ann)
+    update, numbers = RequestView.update_session, itertools.count()
+
+    async def late(*args: Any, **options: Any) -> Any:
+        others = {"n": next(numbers)}
+        await wire.manager.update_session(place.removeprefix(f"{C}/"), "ann", others)
+        return await update(*args, **options)
+
+    monkeypatch.setattr(RequestView, "update_session", late)
+    monkeypatch.setattr(conversations, "_PATIENCE", 0.02)
+    reply = await ann("POST", place, {"metadata": {"a": "b"}})
+    assert (reply.status, error(reply)["code"]) == (503, "overloaded")
+    assert reply.headers["retry-after"] == "1"
+    assert "x-should-retry" not in reply.headers

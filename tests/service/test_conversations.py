@@ -113,6 +113,15 @@ async def test_the_easy_form_of_a_message_becomes_the_full_one(ann: Caller, plac
     assert (await listed(ann, place))["data"] == [user, assistant]
 
 
+@pytest.mark.parametrize("more", [{}, {"long": "x" * 70_000}], ids=["short", "long"])
+async def test_a_role_that_clients_do_not_know_is_shown_as_it_is_read(
+    ann: Caller, place: str, more: dict[str, str]
+) -> None:
+    data = await add(ann, place, {"role": "planner", "content": "x", **more})
+    assert data[0]["role"] == "unknown"
+    assert (await listed(ann, place))["data"] == data
+
+
 async def test_nothing_but_an_id_is_added_to_what_came_in_full(ann: Caller, place: str) -> None:
     full = {
         "type": "message",
@@ -234,10 +243,11 @@ METADATA: list[dict[str, str]] = [
     {"openai:title": "a", "title": "b", "": "empty"},
     dict.fromkeys(("session_id", "revision", "grants", "created_at", "ttl_seconds"), "v"),
     {f"{i:064}": "é" * 512 for i in range(16)},
+    {f"{i:02}".rjust(64, "🙂"): "🙂" * 512 for i in range(16)},
 ]
 
 
-@pytest.mark.parametrize("metadata", METADATA, ids=str)
+@pytest.mark.parametrize("metadata", METADATA, ids=lambda value: str(value)[:20])
 async def test_any_metadata_comes_back_and_is_replaced(
     ann: Caller, place: str, metadata: dict[str, str]
 ) -> None:

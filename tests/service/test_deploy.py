@@ -8,6 +8,7 @@ import re
 import shutil
 import ssl
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -234,6 +235,18 @@ def test_the_image_runs_without_root_and_is_made_of_what_it_is_given() -> None:
     kept = [line[1:] for line in _ignored() if line.startswith("!")]
     for path in kept:
         assert (DEPLOY.parent / path).exists(), path
+
+
+def test_the_distribution_can_be_built_from_what_the_image_is_given(tmp_path: Path) -> None:
+    for name in (line[1:] for line in _ignored() if line.startswith("!")):
+        source, target = DEPLOY.parent / name, tmp_path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        copy(source, target)
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", str(tmp_path)]
+    done = subprocess.run(build, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((tmp_path / "dist").glob("*.whl"))) == 1
 
 
 def _ignored() -> list[str]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -25,8 +26,9 @@ from agent_cores.session.storage.redis.provider import RedisProvider
 from agent_cores.session.storage.sql import server_provider
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import creation, new_header, new_message
+from agent_cores.session.wire.problems import problem_of
 from tests.servers import mariadb, postgres
-from tests.servers.redis import RedisServer
+from tests.servers.redis import RedisServer, redis_program, valkey_program
 from tests.service.processes import SECONDS, get, run, serving
 
 Ask = Callable[[], Awaitable[str | None]]
@@ -105,8 +107,10 @@ async def test_a_write_to_an_sqlite_file_that_may_not_grow_says_that_it_is_full(
         connection.pragma("max_page_count", connection.pragma("page_count"))
         header = new_header("talk", at=utc_now())
         message = new_message("m", "x" * 100_000, at=utc_now())
-        with pytest.raises(QuotaExceededError, match="full"):
+        with pytest.raises(QuotaExceededError, match="full") as caught:
             await provider.apply(creation(header, append=(message,)))
+    assert str(path) in str(caught.value)  # for those who run the store, not for those who call
+    assert str(path) not in problem_of(caught.value, utc_now())[2].detail
 
 
 async def test_valkey_is_full_unwritable_or_replaced() -> None:
@@ -146,6 +150,27 @@ def test_a_service_goes_on_with_a_new_store_once_its_workers_are_replaced(tmp_pa
             while reasons(address) != {None}:
                 assert time.monotonic() < until
             assert get(f"{address}/v1/me", {"Authorization": f"Bearer {key}"})[0] == 200
+
+
+@pytest.mark.parametrize("program", [redis_program, valkey_program])
+async def test_redis_without_a_right_or_a_working_snapshot_is_unwritable(
+    program: Callable[[], str], tmp_path: Path
+) -> None:
+    with RedisServer("--enable-protected-configs", "yes", program=program()) as server:
+        async with asking(RedisProvider(url=server.url)) as ask:
+            server.command("ACL", "SETUSER", "default", "-set")
+            assert await ask() == "unwritable"
+            server.command("ACL", "SETUSER", "default", "+@all")
+            assert await ask() is None
+            gone = tmp_path / "gone"
+            gone.mkdir()
+            server.command("CONFIG", "SET", "save", "3600 1", "dir", str(gone))
+            gone.rmdir()
+            server.command("BGSAVE")
+            async with asyncio.timeout(30):
+                while await ask() is None:  # noqa: ASYNC110 - the snapshot fails in the background
+                    await asyncio.sleep(0.05)
+            assert await ask() == "unwritable"
 
 
 async def fill(provider: StorageProvider) -> None:

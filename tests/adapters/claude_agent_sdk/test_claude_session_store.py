@@ -99,6 +99,14 @@ async def test_a_transcript_that_others_made_is_neither_read_nor_written(
     assert await manager.get_session_messages(session_id, "eve", after_seq=1) == []
 
 
+async def test_a_message_of_another_role_is_no_entry(manager: SessionManager) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    await store.append(KEY, entries("a", 1))
+    forged: Any = {"type": "assistant", "forged": True}
+    await manager.add_message("claude:ann:project:one", "ann", "user", forged)
+    assert await store.load(KEY) == entries("a", 1)
+
+
 async def test_a_transcript_that_was_made_anew_by_others_gets_nothing(
     manager: SessionManager,
 ) -> None:

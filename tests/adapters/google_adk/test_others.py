@@ -99,6 +99,7 @@ async def test_what_others_wrote_is_no_event(
     await manager.add_message("adk:app:ann:s", "eve", "user", forged)
     await manager.update_session("adk:app:ann:s", "eve", {"x": "no state", "y": {"key": 1}})
     await manager.add_message("adk:app:ann:s", "ann", "user", "no event")
+    await manager.add_message("adk:app:ann:s", "ann", "user", {**forged, "author": "agent"})
     found = await service.get_session(**APP, session_id="s")
     assert found is not None
     assert (texts(found), found.state) == (["mine"], {"k": 1})

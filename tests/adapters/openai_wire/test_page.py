@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from agents import set_tracing_disabled
-from agents.testing import ScriptedModel, assistant_message
 
+from agent_cores.session.client import SyncSessionClient
 from tests.adapters.openai_wire.conftest import Served
 from tests.adapters.openai_wire.test_node import CLIENTS, folder  # noqa: F401 - a fixture
-
-PAGE = Path(__file__).parents[3] / "docs" / "openai-conversations.md"
+from tests.adapters.pages import REPLY, as_openai, blocks, printed_by, scripted
 
 
 def block(language: str, served: Served) -> str:
     """Return the block of the page in a language, for this service."""
-    text = PAGE.read_text(encoding="utf-8")
-    [code] = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return (
-        str(code)
-        .replace("https://sessions.example.com/v1", served.base_url)
-        .replace("ask_…", served.key)
-    )
+    [code] = blocks("openai-conversations.md", language)
+    there = code.replace("https://sessions.example.com/v1", served.base_url)
+    return there.replace("ask_…", served.key)
 
 
 @pytest.mark.parametrize("store_url", ["memory://"])
-async def test_the_python_code_runs(served: Served) -> None:
-    set_tracing_disabled(disabled=True)
-    code = block("python", served).replace('Agent("helper")', 'Agent("helper", model=model)')
-    names: dict[str, Any] = {"model": ScriptedModel([[assistant_message("Rain.")]])}
-    compiled = compile(code, str(PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    done = eval(compiled, names)  # noqa: S307 - the code of our own page
-    assert inspect.isawaitable(done)
-    await done
-    assert names["result"].final_output == "Rain."
-    assert len(await names["session"].get_items()) == 2
-    await names["client"].close()
+def test_the_python_code_runs(served: Served, tmp_path: Path) -> None:
+    with scripted(as_openai) as model:
+        printed = printed_by(
+            block("python", served),
+            tmp_path,
+            OPENAI_BASE_URL=f"{model.address}/v1",
+            OPENAI_API_KEY="none",
+            OPENAI_AGENTS_DISABLE_TRACING="1",
+        )
+    assert printed == f"{REPLY}\n"
+    with SyncSessionClient(served.address, served.key) as client:
+        [session] = client.list_user_sessions("ann")
+        page = client.get_session_messages(session.metadata.session_id, "ann")
+    assert [message.role for message in page] == ["user", "assistant"]
 
 
 @pytest.mark.parametrize("store_url", ["memory://"])

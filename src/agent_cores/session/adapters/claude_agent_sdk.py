@@ -102,7 +102,12 @@ class ClaudeSessionStore(SessionStore):
         try:
             async for page in messages_after(self._acting, self._id(key)):
                 # What others wrote is not the user's: ids can be guessed, and sessions be shared.
-                entries += [message.content for message in page if message.author_id == user_id]
+                # A message of another role is no entry: its author may append only some roles.
+                entries += [
+                    message.content
+                    for message in page
+                    if message.author_id == user_id and message.role == ROLE
+                ]
         except SessionNotFoundError:
             return None
         return entries or None

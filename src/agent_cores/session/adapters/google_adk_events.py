@@ -136,8 +136,15 @@ async def latest_events(
 
 
 def _is_event(message: Message, owner: str) -> bool:
-    """Whether this adapter wrote the message: it writes for the owner, and events have a time."""
-    return message.author_id == owner and _event_time(message) is not None
+    """Whether this adapter wrote the message: it writes for the owner, and events have a time.
+
+    The role is that of the event's author: who may append only some roles forges no other's event.
+    """
+    if message.author_id != owner or _event_time(message) is None:
+        return False
+    content: Any = message.content
+    author = content.get("author")
+    return message.role == role_of(author if isinstance(author, str) else None)
 
 
 def _time(message: Message) -> float:

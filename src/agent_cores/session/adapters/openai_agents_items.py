@@ -40,13 +40,20 @@ def role_of(item: dict[str, Any]) -> str:
 
 
 def item_of(message: Message) -> Any:  # noqa: ANN401 - an item of the SDK, any JSON
-    """Return the item of a message; one that was not written as an item, as a message item."""
+    """Return the item of a message; one that was not written as an item, as a message item.
+
+    The role of the message decides who speaks: the store checks who may append it, while anybody
+    may claim anything in its content.
+    """
     content = message.content
-    if isinstance(content, dict):
-        is_message = "role" in content and "content" in content
-        if "type" in content or is_message or message.role == role_of(content):
-            return content
     role = message.role if message.role in _SPEAKERS else "assistant"
+    if isinstance(content, dict):
+        if message.role == role_of(content):
+            return content
+        if content.get("type", "message") == "message" and {"role", "content"} <= content.keys():
+            return {**content, "role": role}
+        if "type" in content and role != "user":
+            return content
     if isinstance(content, str) or _are_parts(content):
         return {"role": role, "content": content}
     return {"role": role, "content": "" if content is None else encode_json(content).decode()}

@@ -10,7 +10,6 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from agent_cores.session.cli.supervisor import is_first_worker
 from agent_cores.session.service.metrics.instruments import Measurement
 from agent_cores.session.service.metrics.recorder import Recorder, hand_over
 
@@ -64,7 +63,13 @@ def exporter_of_a_worker(settings: ServiceSettings) -> PrometheusExporter | None
     return new_exporter()
 
 
-def record(app: Service, settings: ServiceSettings, prometheus: PrometheusExporter | None) -> None:
+def record(
+    app: Service,
+    settings: ServiceSettings,
+    prometheus: PrometheusExporter | None,
+    *,
+    by_status: bool = True,
+) -> None:
     """Measure the application from its start on, if anybody is to see the metrics."""
     exporters: list[Exporter] = [] if prometheus is None else [prometheus]
     if settings.otel_metrics:
@@ -76,12 +81,24 @@ def record(app: Service, settings: ServiceSettings, prometheus: PrometheusExport
     recorder = Recorder(keeps_values=settings.otel_metrics)
 
     def start() -> None:
-        measured = Measurement(app, recorder, by_status=is_first_worker())
+        measured = Measurement(app, recorder, by_status=by_status)
         task = asyncio.get_running_loop().create_task(_hand_over(measured, recorder, exporters))
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
 
     app.on_start(start)
+
+
+async def stop_recording() -> None:
+    """Hand over what was recorded last.
+
+    A stopped worker needs this: the signal that stopped it ends it before its tasks are cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = [task for task in _tasks if task.get_loop() is loop]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _hand_over(measured: Measurement, recorder: Recorder, exporters: list[Exporter]) -> None:

@@ -25,7 +25,7 @@ from agent_cores.session.cli.server import (
     uvicorn_config,
 )
 from agent_cores.session.cli.sockets import allow_open_files, listening_sockets
-from agent_cores.session.cli.supervisor import Supervisor, stop_with_the_supervisor
+from agent_cores.session.cli.supervisor import Supervisor, is_first_worker, stop_with_the_supervisor
 from agent_cores.session.cli.unknown_names import refuse_misspelt
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.manager import SessionManager
@@ -150,7 +150,7 @@ def worker() -> Service:
     announce_stop(app)
     app.on_start(_calm_the_collector)
     app.on_start(_share_the_gil)
-    record(app, settings, exporter_of_a_worker(settings))
+    record(app, settings, exporter_of_a_worker(settings), by_status=is_first_worker())
     _trace(app, settings)
     return app
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from agent_cores.session.cli.metrics import stop_recording
 from agent_cores.session.service.app import Service
 from agent_cores.session.service.http1.acceptor import Acceptor
 from agent_cores.session.service.log.lines import log_config
@@ -67,10 +68,11 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until stopped, and flush the log before the repeated signal ends a worker."""
+        """Serve until stopped; end metrics and log before the repeated signal ends a worker."""
         try:
             await super()._serve(sockets)
         finally:
+            await stop_recording()
             for handler in logging.getLogger("uvicorn").handlers:
                 handler.flush()
 

@@ -19,6 +19,7 @@ from agent_cores.session.integrations.reply import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Mapping
 
+    from starlette.background import BackgroundTask
     from starlette.types import Receive, Scope, Send
 
     from agent_cores.session.manager import SessionManager
@@ -41,6 +42,8 @@ class StreamedReply(StreamingResponse):
     With ``events`` the response is a stream of server-sent events: ``data`` is a chunk as a JSON
     string, and the last event, ``saved``, has the stored message.
     """
+
+    background: BackgroundTask | None
 
     def __init__(
         self,
@@ -82,18 +85,21 @@ class StreamedReply(StreamingResponse):
         return self._reply.message
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Respond, and save what is not saved when that ends."""
+        """Respond, save what is not saved when that ends, then run the background tasks."""
+        background, self.background = self.background, None
         reason: Reason = "cancelled"
         try:
             await super().__call__(scope, receive, send)
             reason = "disconnected"  # unless the reply is saved, which is the end of the stream
-        except ClientDisconnect:
+        except (ClientDisconnect, OSError):  # how servers report that the client is gone
             if self._failed:  # an OSError of the producer's, which Starlette takes for the client's
                 raise
             reason = "disconnected"
         finally:
             with CancelScope(shield=True):
                 await self._end(reason)
+        if background is not None:
+            await background()
 
     async def listen_for_disconnect(self, receive: Receive) -> None:
         """Return when the client is gone, which ends the response; not if it is to be finished."""

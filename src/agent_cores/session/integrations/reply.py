@@ -65,6 +65,10 @@ class Reply:
         """Add a chunk of the text."""
         if not isinstance(chunk, str):
             raise InvalidInputError("chunks", f"must be text, not {type(chunk).__name__}")
+        try:
+            chunk.encode()
+        except UnicodeEncodeError as error:  # it can be neither sent nor stored
+            raise InvalidInputError("chunks", "must not hold a lone surrogate") from error
         self._parts.append(chunk)
 
     def to_save(self, reason: Reason | None = None) -> dict[str, Any] | None:

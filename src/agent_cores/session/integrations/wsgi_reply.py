@@ -50,11 +50,13 @@ def saved(
             reason = None
         raise
     finally:
-        arguments = reply.to_save(reason)
-        if arguments is not None:
-            reply.message = sessions.add_message(**arguments)
-        close = getattr(produced, "close", None)
-        if close is not None:
-            close()
+        try:
+            arguments = reply.to_save(reason)
+            if arguments is not None:
+                reply.message = sessions.add_message(**arguments)
+        finally:
+            close = getattr(produced, "close", None)
+            if close is not None:
+                close()
     if events:
         yield saved_event(reply.message)

@@ -143,7 +143,11 @@ ERRORS = {
         ),
         _of(errors.UnauthenticatedError, _worded(errors.UnauthenticatedError)),
         _of(errors.AccessDeniedError, _worded(errors.AccessDeniedError)),
-        _of(errors.QuotaExceededError, _worded(errors.QuotaExceededError)),
+        _of(
+            errors.QuotaExceededError,
+            _worded(errors.QuotaExceededError),
+            detail="the store is full, or holds as much as it may",
+        ),
         _of(errors.SessionNotFoundError, _fixed(errors.SessionNotFoundError)),
         _of(
             errors.MessageNotFoundError,

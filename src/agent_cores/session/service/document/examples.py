@@ -62,7 +62,7 @@ _ITEM: dict[str, Any] = {
 }
 _EASY: dict[str, Any] = {"role": "user", "content": "What is the weather in Oslo?"}
 _OPENAI_ERROR: dict[str, Any] = {
-    "message": "items/0/content: text, or a list of objects",
+    "message": "/items/0/content: text, or a list of objects, each with its type",
     "type": "invalid_request_error",
     "param": "items[0].content",
     "code": "invalid_input",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agent_cores.session.models.times import utc_now
 from agent_cores.session.service.cors import Cors
 from agent_cores.session.service.headers import Headers
-from agent_cores.session.service.http1.connection import Connection
+from agent_cores.session.service.http1.connection import LAST_SECONDS, Connection
 from agent_cores.session.service.http1.exchange import STATUS_LINES
 from agent_cores.session.service.http1.head import Bounds
 from agent_cores.session.service.log.outline import outline
@@ -32,7 +32,6 @@ logger: logging.Logger = logging.getLogger("agent_cores.session.service")
 _LOG = RequestLog(logger)
 _ORIGIN = re.compile(rb"\r\norigin:([^\r\n]*+)(?=\r\n)", re.IGNORECASE)
 _SHORTEST_LOOK, _LONGEST_LOOK = 0.02, 1.0
-_LAST_SECONDS = 1.0
 
 
 class ServerState(Protocol):
@@ -91,15 +90,13 @@ class Acceptor:
         connections = self._state.connections
         refusal = None
         if len(connections) >= self._most:
-            idle = [other for other in connections if other.is_idle]
-            if idle:
-                min(idle, key=_deadline).close_if_idle()
-            else:
+            idle = sorted((other for other in connections if other.is_idle), key=_deadline)
+            if not any(other.close_if_idle() for other in idle):
                 refusal = Refusal("overloaded", "too many connections")
         connections.add(connection)
         if self.is_stopping:
             connection.is_stopping = True
-            connection.deadline = self.loop.time() + _LAST_SECONDS
+            connection.deadline = self.loop.time() + LAST_SECONDS
         if self._looks is None:
             self._looks = self.loop.call_later(self._look_seconds, self._look)
         return refusal

@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from agent_cores.session.service.request.budget import Budget, Share
 
 NEVER = float("inf")
-_MIB = 1_048_576
+_MIB, _UNSENT_BYTES = 1_048_576, 65_536
+LAST_SECONDS = 1.0  # for the first request of a connection that a stopping server has accepted
 _LINGER_SECONDS = 2.0
-_STALLED_SECONDS = 1.0
-"""A stopping server does not wait longer than this for a caller who reads nothing."""
-_UNSENT_BYTES = 65_536
+_STALLED_SECONDS = 1.0  # a stopping server waits no longer for a caller who reads nothing
 
 
 class Shared(Protocol):
@@ -78,11 +77,9 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._share: Share | None = None
         self._is_reading = True
-        self._is_unsent = False
+        self._is_unsent = self._has_ended = self._is_lingering = self._has_begun = False
         self._waiters: list[asyncio.Future[None]] = []
-        self._has_ended = False
-        self._is_lingering = False
-        self._has_begun = False
+        self._is_new = True
         self._unsent_before = -1
         self._looked_at = 0.0
         self.is_stopping: bool = False
@@ -141,8 +138,7 @@ class Connection(asyncio.Protocol):
         """Note that the caller is not reading, and set the deadline for that."""
         self._is_unsent = True
         size = self._transport.get_write_buffer_size()
-        seconds = self._acceptor.send_seconds * (1 + size // _MIB)
-        self._end_in(seconds)
+        self._end_in(self._acceptor.send_seconds * (1 + size // _MIB))
 
     def resume_writing(self) -> None:
         """Continue: the caller has read most of the response."""
@@ -202,7 +198,7 @@ class Connection(asyncio.Protocol):
                 self._has_begun = True
                 self._end_in(self._acceptor.head_seconds)
             return False
-        self._has_begun = False
+        self._has_begun = self._is_new = False
         head, end = found
         self.came = self.came[end:] if end < len(self.came) else b""
         exchange = self._exchange = Exchange(self, head, self._acceptor.bounds)
@@ -332,7 +328,7 @@ class Connection(asyncio.Protocol):
         """Close once everything is sent.
 
         Closing at once would reset the connection of a caller who is still sending, and lose the
-        response. So what arrives is read and dropped for a moment.
+        response: what arrives is dropped for a moment.
         """
         self._buffer.flush()
         self.came = b""
@@ -358,39 +354,40 @@ class Connection(asyncio.Protocol):
         self.is_stopping = True
         if self._exchange is not None or self._is_lingering:
             return
-        if self.came:
-            self.deadline = min(self.deadline, self._loop.time() + _LINGER_SECONDS)
-        elif not self._has_something_to_read():
-            self._hang_up(lingers=False)
+        if self.came or self._is_new:
+            seconds = _LINGER_SECONDS if self.came else LAST_SECONDS
+            self.deadline = min(self.deadline, self._loop.time() + seconds)
+        else:
+            self.close_if_idle()
 
     # Deadlines
 
     @property
     def is_idle(self) -> bool:
         """Whether no request has begun and no response is being sent."""
-        if self._exchange is not None or self.came or self._is_unsent:
-            return False
-        return not self._transport.is_closing()
+        is_busy = self._exchange is not None or self.came or self._is_unsent
+        return not is_busy and not self._transport.is_closing()
 
     def check(self, now: float) -> None:
         """Close the connection if it is past its deadline, or delays a stopping server."""
+        size = self._transport.get_write_buffer_size()
         if now >= self.deadline:
-            if self._transport.get_write_buffer_size() or self._is_lingering:
+            if size or self._is_lingering:
                 self._transport.abort()
             elif not self.is_idle or not self._has_something_to_read():
                 self._buffer.close()
         elif self.is_stopping and now - self._looked_at >= _STALLED_SECONDS:
             self._looked_at = now
-            before, self._unsent_before = (
-                self._unsent_before,
-                self._transport.get_write_buffer_size(),
-            )
-            if before == self._unsent_before > 0:
+            before, self._unsent_before = self._unsent_before, size
+            if before == size > 0:
                 self._transport.abort()
 
-    def close_if_idle(self) -> None:
-        """Close, if idle, to make room for another connection."""
+    def close_if_idle(self) -> bool:
+        """Close an idle connection; return false if a request has arrived on it meanwhile."""
+        if self._has_something_to_read():
+            return False
         self._hang_up(lingers=False)
+        return True
 
     def _has_something_to_read(self) -> bool:
         """Whether a request has arrived that the loop has not read yet: it must not be lost."""

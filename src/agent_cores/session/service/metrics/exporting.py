@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from shutil import rmtree
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.errors import ConfigurationError, MissingDependencyError
 from agent_cores.session.service.metrics.definitions import METRICS, Metric
+from agent_cores.session.service.metrics.listening import listening
 
 try:
     import prometheus_client
@@ -108,7 +109,8 @@ class _OfWorkers(Collector):
         for file in os.listdir(self._folder):  # noqa: PTH208 - names are all that is needed
             match = _LIVE.fullmatch(file)
             if match is not None and not _runs(int(match[1])):
-                multiprocess.mark_process_dead(int(match[1]), self._folder)  # type: ignore[no-untyped-call]
+                with suppress(FileNotFoundError):  # another scrape was faster
+                    multiprocess.mark_process_dead(int(match[1]), self._folder)  # type: ignore[no-untyped-call]
         found: Iterable[Family] = self._collector.collect()  # type: ignore[no-untyped-call]
         return found
 
@@ -147,14 +149,10 @@ def listener(host: str, port: int, folder: str | None) -> Iterator[Exporter | No
         exporter = Exporter(registry)
     else:
         registry.register(_OfWorkers(folder))
-    try:
-        server, thread = prometheus_client.start_http_server(port, host, registry)
-    except OSError as error:
-        detail = f"SESSION_SERVICE_METRICS_PORT: cannot listen on {host}, port {port}: {error}"
-        raise ConfigurationError(detail) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(listening(host, port, prometheus_client.make_wsgi_app(registry)))
+        except OSError as error:
+            detail = f"SESSION_SERVICE_METRICS_PORT: cannot listen on {host}, port {port}: {error}"
+            raise ConfigurationError(detail) from error
         yield exporter
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -65,7 +65,7 @@ ROLES = frozenset(
 """The roles that OpenAI's clients know."""
 _TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _LONGEST_NAME = 2_048
-_QUOTE, _LIST, _OBJECT = b'"', b"[", b"{"
+_QUOTE, _OBJECT = b'"', b"{"
 _entries = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode = msgspec.json.Decoder().decode
 
@@ -76,12 +76,7 @@ class _Part(msgspec.Struct, gc=False):
     type: str
 
 
-class _Object(msgspec.Struct, gc=False):
-    """Any object."""
-
-
 _parts = msgspec.json.Decoder(list[_Part]).decode
-_objects = msgspec.json.Decoder(list[_Object]).decode
 
 
 @hides("fields")
@@ -98,6 +93,10 @@ class NewItem(msgspec.Struct, frozen=True):
         """Return the message that holds the item."""
         content: Any = EncodedJson(encode_json(self.fields)) if self.is_long else self.fields
         return NewMessage(self.role, content, self.id)
+
+    def shown(self) -> dict[str, Any]:
+        """Return the item as it is read."""
+        return self.fields if self.role in ROLES else {**self.fields, "role": "unknown"}
 
 
 def new_items(
@@ -142,8 +141,8 @@ def _full_message(fields: dict[str, Any], place: str) -> tuple[str, dict[str, An
         raise ShapeError(f"{place}/role", "the role of the message, as text")
     if _is_text(content):
         content = _text_parts(content, role)
-    elif not _is_list_of_objects(content):
-        raise ShapeError(f"{place}/content", "text, or a list of objects")
+    elif not _are_parts(content):
+        raise ShapeError(f"{place}/content", "text, or a list of objects, each with its type")
     added = {"type": "message", "status": "completed"}
     return role, {**added, **fields, "content": content}
 
@@ -176,12 +175,8 @@ def _shown_parts(content: Raw, role: str) -> Any:  # noqa: ANN401 - JSON
         return []
     if text[:1] == _QUOTE:
         return _text_parts(content, role)
-    try:
-        if text[:1] == _LIST:
-            _parts(text)
-            return content
-    except (msgspec.MsgspecError, RecursionError):
-        pass
+    if _are_parts(content):
+        return content
     return _text_parts(text.decode(), role)
 
 
@@ -197,14 +192,16 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_list_of_objects(value: object) -> bool:
+def _are_parts(value: object) -> bool:
     if isinstance(value, Raw):
         try:
-            _objects(value)
+            _parts(value)
         except (msgspec.MsgspecError, RecursionError):
             return False
         return True
-    return isinstance(value, list) and all(isinstance(part, dict) for part in value)
+    return isinstance(value, list) and all(
+        isinstance(part, dict) and isinstance(part.get("type"), str) for part in value
+    )
 
 
 def _plain(value: object) -> object:

@@ -97,6 +97,8 @@ def _long_bytes(kind: Any, limits: Limits) -> int:  # noqa: ANN401 - a type
         return limits.metadata_bytes + limits.context_bytes
     if kind is shapes.UpdateMessage:
         return limits.content_bytes + 2 * limits.metadata_bytes
+    if kind is openai.UpdateConversation:
+        return limits.metadata_bytes
     if kind is shapes.DeleteMessages:
         return limits.page_items * (limits.name_bytes + _QUOTES)
     return 2 * limits.metadata_bytes if kind is shapes.ForkSession else 0

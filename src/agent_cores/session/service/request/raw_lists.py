@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.limits import Limits
 
-_PLACE = re.compile(r"^(.*?)(?: - at `(?:key in )?\$(.*)`)?$", re.DOTALL)
+_PLACE = re.compile(r"^(.*?)(?: - at `(?:key` in `)?\$(.*)`)?$", re.DOTALL)
 _counted = threading.local()
 
 

@@ -6,14 +6,17 @@ long a session lives and what a write means are the same as on all other routes.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.access.access_control import Action
+from agent_cores.session.backoff import Backoff
 from agent_cores.session.errors import (
     AccessDeniedError,
     ConflictError,
     InvalidInputError,
     MessageNotFoundError,
+    OverloadedError,
     RevisionMismatchError,
     SessionExistsError,
 )
@@ -40,8 +43,8 @@ if TYPE_CHECKING:
 C = f"{PATH}/{{id}}"
 _PREFIX = "conv_"
 _MOST_LISTED = 100
-_ATTEMPTS = 8
-"""How often a replacement of metadata is attempted while others change the session."""
+_PATIENCE = 5.0
+"""For how many seconds a replacement of metadata is attempted while others change the session."""
 
 
 async def create_conversation(call: Call) -> Response:
@@ -80,7 +83,7 @@ async def get_conversation(call: Call) -> Response:
 async def update_conversation(call: Call) -> Response:
     """Replace a conversation's metadata."""
     body: openai.UpdateConversation = call.body()
-    view, attempts = call.view, 0
+    view, backoff = call.view, Backoff(until=time.monotonic() + _PATIENCE)
     while True:
         look = await view.look_at(call.session_id, call.user_id, Action.UPDATE)
         header = look.snapshot.header
@@ -91,10 +94,9 @@ async def update_conversation(call: Call) -> Response:
                 metadata_updates=replacing(header.attributes, body.metadata),
                 expected_version=header.version,
             )
-        except RevisionMismatchError:
-            attempts += 1
-            if attempts == _ATTEMPTS:
-                raise
+        except RevisionMismatchError as error:
+            if not await backoff.pause():
+                raise OverloadedError("others keep changing this conversation") from error
         else:
             return call.json(_conversation(session.metadata))
 
@@ -129,7 +131,7 @@ async def create_conversation_items(call: Call) -> Response:
         if call.key is not None and type(error) is ConflictError:
             raise mismatch() from error
         raise
-    answer = call.json(_list_of([item.fields for item in items], [item.id for item in items]))
+    answer = call.json(_list_of([item.shown() for item in items], [item.id for item in items]))
     if done.replayed and call.key is not None:
         answer.headers.append((b"idempotent-replayed", b"true"))
     return answer

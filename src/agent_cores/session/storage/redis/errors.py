@@ -17,6 +17,7 @@ from agent_cores.session.storage.redis.driver import (
     AuthorizationError,
     BusyLoadingError,
     ClusterDownError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -51,6 +52,7 @@ _TRANSIENT = (
     ReadOnlyError,
 )
 _TOO_FEW_REPLICAS = "NOREPLICAS "
+_REFUSES_WRITES = (_TOO_FEW_REPLICAS, "MISCONF ", "ACL failure in script")
 _TRANSIENT_WORDS = ("BUSY ", _TOO_FEW_REPLICAS)  # redis-py has no classes for these
 
 
@@ -66,7 +68,7 @@ def translated(error: Exception) -> SessionError:
         return QuotaExceededError(f"Redis is full: {text}")
     if text.startswith("WRONGTYPE"):
         return StoreFormatError(f"a key holds another type of value: {text}")
-    if isinstance(error, ReadOnlyError) or text.startswith(_TOO_FEW_REPLICAS):
+    if isinstance(error, ReadOnlyError | NoPermissionError) or text.startswith(_REFUSES_WRITES):
         return StorageUnavailableError(f"Redis refuses writes: {text}", why="unwritable")
     silent = isinstance(error, NotSentError | LostAnswerError)
     return StorageUnavailableError(f"Redis {'does not answer' if silent else 'refuses'}: {text}")
