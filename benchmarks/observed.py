@@ -1,9 +1,9 @@
 """What metrics cost an append: `python -m benchmarks.observed`.
 
-Two services on SQLite, one with metrics and one without, take turns: 32 callers each, and an equal
-number of appends in each block. The audit log is on in both, as it always is. Printed are the
-medians of the service's processor time for an append and of the appends per second, and the ratio
-of each pair of blocks.
+Services on SQLite take turns: one without metrics, one for Prometheus, one for OpenTelemetry, whose
+SDK exports to nowhere. 32 callers each, and an equal number of appends in each block. The audit log
+is on in all, as it always is. Printed are the medians of the service's processor time for an append
+and of the time of an append, and the ratio of each pair of blocks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ from benchmarks.over_http import CONNECTIONS, free_port
 SESSIONS = 200
 APPENDS = 200
 """Of each caller in a block."""
+SDK = """
+import os
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, PeriodicExportingMetricReader
+exporter = ConsoleMetricExporter(out=open(os.devnull, "w"))
+metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(exporter)]))
+"""
 TEXT = "how do I get there? " * 10
 
 
@@ -37,11 +45,20 @@ class Plain(ServiceOnSqlite):
         return float(sum(each.user + each.system for each in times))
 
 
-class Observed(Plain):
+class ForPrometheus(Plain):
     """With metrics, at a listener of their own."""
 
     def environment(self) -> dict[str, str]:
         return {"SESSION_SERVICE_METRICS_PORT": str(free_port())}
+
+
+class ForOpenTelemetry(Plain):
+    """With metrics, in a process that has configured the SDK."""
+
+    def environment(self) -> dict[str, str]:
+        site = Path(tempfile.mkdtemp(prefix="observed-"))
+        (site / "sitecustomize.py").write_text(SDK, encoding="utf-8")
+        return {"SESSION_SERVICE_OTEL_METRICS": "true", "PYTHONPATH": str(site)}
 
 
 class Block(NamedTuple):
@@ -61,26 +78,32 @@ def main() -> None:
 
 
 async def _measured(blocks: int) -> None:
-    services = [Plain(), Observed()]
+    services = [Plain(), ForPrometheus(), ForOpenTelemetry()]
     sessions = []
     for service in services:
         await service.open(Path(tempfile.mkdtemp(prefix="observed-")))
         sessions.append(await service.create("user", SESSIONS))
-    found: list[list[Block]] = [[], []]
+    found: list[list[Block]] = [[] for _ in services]
+    order = [*range(len(services))]
     for number in range(blocks + 1):
-        order = (0, 1) if number % 2 else (1, 0)
+        order.reverse()
         for which in order:
             block = await _block(services[which], sessions[which])
             if number:  # the first warms up
                 found[which].append(block)
     for service in services:
         await service.close()
-    for name, field in (("processor time", "processor"), ("time", "clock")):
-        plain, observed = ([getattr(each, field) for each in some] for some in found)
-        ratios = [with_ / without for with_, without in zip(observed, plain, strict=True)]
+    for service, blocks_of in zip(services[1:], found[1:], strict=True):
+        _print(type(service).__name__, found[0], blocks_of)
+
+
+def _print(name: str, without: list[Block], with_: list[Block]) -> None:
+    for what, field in (("processor time", "processor"), ("time", "clock")):
+        plain, observed = ([getattr(each, field) for each in some] for some in (without, with_))
+        ratios = [more / less for more, less in zip(observed, plain, strict=True)]
         low, middle, high = quantiles(ratios, n=4)
         print(
-            f"{name} of an append: {median(plain) * 1e6:.1f} us, with metrics"
+            f"{name}: {what} of an append {median(plain) * 1e6:.1f} us, with metrics"
             f" {median(observed) * 1e6:.1f} us; ratio {middle:.3f} ({low:.3f} to {high:.3f})"
         )
 

@@ -33,6 +33,7 @@ KINDS = {
     "float": "number",
     "int": "whole number",
     "int | None": "whole number",
+    "Literal['hashed', 'plain']": "hashed or plain",
     "str": "text",
     "str | None": "text",
     "tuple[str, ...]": "list",
@@ -107,6 +108,17 @@ def metrics() -> str:
     return table(("metric", "type", "labels", "meaning"), rows)
 
 
+def otel_metrics() -> str:
+    """Return the table of OpenTelemetry's instruments."""
+    rows = []
+    for one in METRICS:
+        if one.otel is not None:
+            kind = "up-down counter" if one.otel.sums else one.kind
+            attributes = ", ".join(f"`{name}`" for name in one.otel.attributes if name)
+            rows.append((f"`{one.otel.name}`", kind, one.otel.unit, attributes, f"`{one.name}`"))
+    return table(("instrument", "type", "unit", "attributes", "for Prometheus"), rows)
+
+
 def _all(kind: type[errors.SessionError]) -> Iterator[type[errors.SessionError]]:
     yield kind
     for below in kind.__subclasses__():
@@ -152,6 +164,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": library_settings,
     "service_settings": settings_of_the_service,
     "metrics": metrics,
+    "otel_metrics": otel_metrics,
     "errors": every_error,
 }
 

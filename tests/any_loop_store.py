@@ -26,6 +26,7 @@ USED_BY_THE_MANAGER = (
     "due",
     "repair_lists",
     "count",
+    "count_archived",
 )
 
 

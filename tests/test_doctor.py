@@ -82,7 +82,12 @@ def test_every_setting_is_listed_with_its_source_and_without_secrets() -> None:
         f"secret = '{SECRET * 5}'\n"
     )
     done = doctor(
-        "--storage", URL, "--json", REDIS_URL=f"redis://:{SECRET}@localhost", SESSION_POOL_SIZE="8"
+        "--storage",
+        URL,
+        "--json",
+        REDIS_URL=f"redis://:{SECRET}@localhost",
+        SESSION_POOL_SIZE="8",
+        SESSION_SERVICE_LOG_KEY=SECRET,
     )
     assert SECRET not in done.stdout
     told = json.loads(done.stdout)
@@ -159,10 +164,12 @@ def test_what_is_switched_on_and_not_installed_is_a_problem(
     made()
     monkeypatch.setattr(examining, "version", lacks)
     monkeypatch.setenv("SESSION_SERVICE_TRACING", "true")
+    monkeypatch.setenv("SESSION_SERVICE_OTEL_METRICS", "true")
     monkeypatch.setenv("SESSION_SERVICE_METRICS_PORT", "9464")
     problems = [one for one in asyncio.run(examine(URL)) if one.is_problem]
     assert [one.mend for one in problems] == [
         "pip install 'agent-cores-session[metrics]'",
+        "pip install 'agent-cores-session[otel]'",
         "pip install 'agent-cores-session[otel]'",
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import re
@@ -47,6 +48,12 @@ def run(nothing_set: Path, url: str) -> Run:
 
 def shown(done: Ran) -> list[str]:
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def done_and_audited(done: Ran) -> list[str]:
+    [audited] = done.stderr.splitlines()
+    assert (done.returncode, audited.endswith(": done")) == (0, True)
     return done.stdout.splitlines()
 
 
@@ -112,6 +119,21 @@ def test_stored_text_cannot_control_the_terminal(run: Run) -> None:
     assert "\x1b" not in run("show", "talk", user="ann").stdout
 
 
+def test_who_shares_or_erases_is_in_the_audit_log(run: Run) -> None:
+    run("send", "talk", "Hi", "--create", user="ann")
+    user = getpass.getuser()
+    for arguments, line in (
+        (("share", "talk", "bob", "--user", "ann"), "user 'ann' in default: share_session"),
+        (("share", "talk", "bob", "--revoke", "--user", "ann"), "'ann' in default: revoke_access"),
+        (("erase", "ann", "--yes"), f"user {user!r} in default: erase_user"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 0, done.stderr
+        [audited] = done.stderr.splitlines()
+        assert line in audited
+        assert audited.endswith(": done")
+
+
 def test_an_operator_sees_the_sessions_of_all(run: Run) -> None:
     for user in ("ann", "bob"):
         run("send", f"of-{user}", "Hi", "--create", user=user)
@@ -140,11 +162,12 @@ def test_a_list_goes_on_with_its_cursor(run: Run) -> None:
 
 def test_a_role_is_given_and_taken_away(run: Run) -> None:
     run("send", "talk", "Hi", "--create", user="ann")
-    assert shown(run("share", "talk", "bob", user="ann")) == ["bob is viewer."]
+    assert done_and_audited(run("share", "talk", "bob", user="ann")) == ["bob is viewer."]
     assert shown(run("show", "talk", user="bob"))[0] == "talk  active"
     [listed] = shown(run("list", "--shared", user="bob"))[1:]
     assert listed.startswith("talk")
-    assert shown(run("share", "talk", "bob", "--revoke", user="ann")) == ["The role is taken away."]
+    revoked = run("share", "talk", "bob", "--revoke", user="ann")
+    assert done_and_audited(revoked) == ["The role is taken away."]
     assert "session not found" in refused(run("show", "talk", user="bob"))
     assert "days" in refused(run("share", "talk", "bob", "--days", "0", user="ann"))
 
@@ -160,7 +183,7 @@ def test_a_user_is_erased_only_after_a_yes(run: Run) -> None:
     run("send", "talk", "Hi", "--create", user="ann")
     assert "--yes" in refused(run("erase", "ann"))
     assert shown(run("stats"))[0] == "sessions: 1"
-    [line] = shown(run("erase", "ann", "--yes"))
+    [line] = done_and_audited(run("erase", "ann", "--yes"))
     assert line == "1 sessions with 1 messages and 0 grants are removed."
     assert shown(run("stats"))[0] == "sessions: 0"
 

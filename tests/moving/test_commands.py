@@ -120,6 +120,19 @@ async def test_a_store_goes_through_a_file_into_another(run: Run, url: str, tmp_
     assert (again.returncode, b"name a new file" in again.stderr) == (Status.WRONG_USE, True)
 
 
+@pytest.mark.parametrize("format_", ["jsonl", "markdown"])
+async def test_an_export_of_ones_own_sessions_is_in_the_audit_log_too(
+    run: Run, url: str, format_: str
+) -> None:
+    arguments = ("export", "of-ann", "--storage", url, "--format", format_)
+    done = await run(*arguments, "--user", "ann")
+    assert done.returncode == 0
+    line = "user 'ann' in default: export_sessions, session 'of-ann': done"
+    assert lines(done.stderr)[0] == line
+    refused = await run(*arguments, "--user", "eve")
+    assert "export_sessions, session 'of-ann': session_not_found" in refused.stderr.decode()
+
+
 async def test_a_damaged_file_is_imported_only_in_part_and_if_that_is_wanted(
     run: Run, url: str, tmp_path: Path
 ) -> None:

@@ -66,6 +66,7 @@ READS: dict[Statement, Sequence[tuple[Any, ...]]] = {
     Statement.FIND_CREATED_BY_TAG: [("default", n, "=x", 50_000, "s", 11) for n in (0, 1)],
     Statement.HEADERS: [(n,) for n in MANY],
     Statement.DUE: [(50, 100)],
+    Statement.COUNT_ARCHIVED: [()],
     Statement.NEXT_DELETED: [(100,)],
     Statement.PURGE_MESSAGES: [(n, 5_000) for n in MANY],
     Statement.PURGE_CONTEXT: [(n, 5_000) for n in MANY],
@@ -151,7 +152,8 @@ def _plan(
 
 
 def _is_lookup(line: Sequence[str]) -> bool:
-    return line[3] in _LOOKUPS or (line[2] == "deleted" and line[3] == "index")
+    is_small = line[2] in {"counters", "deleted"} and line[3] == "index"
+    return line[3] in _LOOKUPS or is_small
 
 
 def _handler_reads(server: MariaDBServer, database: str, text: str) -> int:

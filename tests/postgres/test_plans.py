@@ -154,6 +154,7 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     "headers": (QUERIES.texts[Statement.HEADERS], ([1, 2, 3],)),
     "due": (QUERIES.texts[Statement.DUE], (100, 50)),
     "count": (QUERIES.texts[Statement.COUNT], ("default", 100)),
+    "count archived": (QUERIES.texts[Statement.COUNT_ARCHIVED], ()),
     "purge": (QUERIES.texts[Statement.PURGE_MESSAGES], ([1, 2], [5_000] * 2)),
     "purge a hundred": (QUERIES.texts[Statement.PURGE_MESSAGES], (list(range(100)), [5_000] * 100)),
     "purge context": (QUERIES.texts[Statement.PURGE_CONTEXT], ([1, 2], [5_000] * 2)),

@@ -91,14 +91,48 @@ async def test_reads_of_somebody_elses_session_are_recorded_and_ones_own_are_not
     await ann("PUT", f"{S}/{session_id}/grants", {"subject": "bob", "role": "viewer"})
     log.clear()
     for caller in (ann, bob):
-        for path in ("", "/messages", "/messages/1"):
+        for path in ("", "/messages", "/messages/1", "/grants"):
             assert (await caller("GET", f"{S}/{session_id}{path}")).status == 200
         assert (await caller("POST", f"{S}/{session_id}/fork", {})).status == 201
     assert told(log) == [
         ("bob", verb, "done")
-        for verb in ("get_session", "get_session_messages", "get_message", "fork_session")
+        for verb in (
+            "get_session",
+            "get_session_messages",
+            "get_message",
+            "list_grants",
+            "fork_session",
+        )
     ]
     assert SECRET not in str(lines(log))
+
+
+async def test_a_list_of_somebody_elses_sessions_is_one_line_and_one_of_ones_own_is_none(
+    wire: Wire, log: pytest.LogCaptureFixture
+) -> None:
+    ann, bob = await wire.caller("ann"), await wire.caller("bob")
+    for _ in range(2):
+        session_id = await ann.new_session()
+        await ann("PUT", f"{S}/{session_id}/grants", {"subject": "bob", "role": "viewer"})
+    log.clear()
+    for caller in (ann, bob):
+        for query in ("", "?shared=true"):
+            assert (await caller("GET", f"{S}{query}")).status == 200
+    assert told(log) == [("bob", "list_user_sessions", "done")]
+
+
+async def test_opening_somebody_elses_session_is_a_read(
+    wire: Wire, log: pytest.LogCaptureFixture
+) -> None:
+    ann, bob = await wire.caller("ann"), await wire.caller("bob")
+    session_id = await ann.new_session(id="trip")
+    await ann("PUT", f"{S}/{session_id}/grants", {"subject": "bob", "role": "editor"})
+    log.clear()
+    for caller in (ann, bob):
+        body = {"id": session_id, "if_exists": "return_shared"}
+        assert (await caller("POST", S, body)).status == 200
+    [line] = lines(log)
+    assert (line["user"], line["verb"], line["session_id"]) == ("bob", "create_session", "trip")
 
 
 async def test_whose_session_was_read_is_known_without_cached_headers(

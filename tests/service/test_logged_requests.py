@@ -8,7 +8,9 @@ import asyncio
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +18,10 @@ import pytest
 from agent_cores.session.errors import CorruptRecordError, StorageUnavailableError
 from agent_cores.session.models import Applied, Change
 from agent_cores.session.service.log.lines import JsonFormatter
+from agent_cores.session.service.log.users import hashed_user
 from agent_cores.session.testing.wrapping import WrappingProvider
-from tests.service.wire import Wire
+from tests.service.processes import get, logged, run, serving
+from tests.service.wire import Wire, request
 
 S = "/v1/sessions"
 SAID, NAME, USER = "what-was-said", "session-name", "user-name"
@@ -102,6 +106,31 @@ async def test_a_request_that_lacks_a_right_is_logged_with_its_key(
     assert (line["status"], bool(line["credential"])) == (403, True)
 
 
+async def test_a_line_names_its_user_by_a_keyed_hash_or_plainly(
+    wire: Wire, log: io.StringIO
+) -> None:
+    key = await wire.key()
+
+    async def shown(user_id: str | None, **settings: str) -> object:
+        service = wire.another(**settings)
+        headers = {} if user_id is None else {"X-User-Id": user_id}
+        await request(service, "GET", S, headers={"Authorization": f"Bearer {key}", **headers})
+        return json.loads(log.getvalue().splitlines()[-1])["user"]
+
+    kept = await shown(USER, log_key=SAID)
+    assert kept == await shown(USER, log_key=SAID) == hashed_user(SAID, "default", USER)
+    assert isinstance(kept, str)
+    assert re.fullmatch("[0-9a-f]{16}", kept)
+    others = [
+        await shown("another", log_key=SAID),
+        await shown(USER, log_key="b"),
+        await shown(USER),
+    ]
+    assert len({kept, *others, hashed_user(SAID, "team-a", USER)}) == 5
+    assert await shown(USER, log_user_ids="plain") == USER
+    assert await shown(None, log_key=SAID) is None
+
+
 @pytest.mark.parametrize(
     "error", [ConnectionResetError(SAID), BrokenPipeError(SAID), asyncio.CancelledError(SAID)]
 )
@@ -149,3 +178,21 @@ async def test_a_request_that_the_server_gives_up_is_not_answered(wire: Wire) ->
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_the_hash_of_a_user_in_the_log_of_several_workers_can_be_asked_for(tmp_path: Path) -> None:
+    key = run(tmp_path, "keys", "create", "test").stdout.strip()
+    headers = {"Authorization": f"Bearer {key}", "X-User-Id": USER}
+    kept = {"SESSION_SERVICE_LOG_KEY": SAID}
+    for more in ({}, kept):
+        with serving(tmp_path, "--workers", "2", first_run=False, **more) as (_, address, _):
+            for _ in range(20):  # a connection each, so that both workers get some
+                assert get(f"{address}/v1/me", headers)[0] == 200
+        users = {line["user"] for line in logged(tmp_path) if "status" in line}
+        assert len(users) == 1, "one key for all workers"
+        asked = run(tmp_path, "log-id", USER, **more)
+        if more:
+            assert {asked.stdout.strip()} == users
+        else:
+            assert asked.returncode == 2
+            assert "set SESSION_SERVICE_LOG_KEY" in asked.stderr

@@ -93,7 +93,7 @@ async def lines_of_a_request(
     logger: logging.Logger, handler: GatheringHandler
 ) -> dict[str, object]:
     RequestLog(logger).tell(
-        b"r1", method="GET", route="GET /v1/me", status=200, credential="k", started=0.0
+        b"r1", method="GET", route="GET /v1/me", status=200, credential="k", user="u", started=0.0
     )
     await asyncio.sleep(GATHERED_SECONDS * 2)
     stream = handler.stream
@@ -113,14 +113,16 @@ async def test_a_line_of_a_request_is_the_same_with_and_without_a_record(
     handler.setStream(io.StringIO())
     logger.addHandler(logging.NullHandler())  # now that somebody else listens, by a record
     assert await lines_of_a_request(logger, handler) == made
-    names = ["level", "logger", "message", "request_id", "route", "status", "credential"]
+    names = ["level", "logger", "message", "request_id", "route", "status", "credential", "user"]
     assert list(made) == names
     assert made["message"] == "GET /v1/me 200"
 
 
 async def test_a_logger_that_is_quiet_is_told_nothing(handler: GatheringHandler) -> None:
     logger = told_by(handler, logging.WARNING)
-    RequestLog(logger).tell(b"r1", method="GET", route=None, status=404, credential=None, started=0)
+    RequestLog(logger).tell(
+        b"r1", method="GET", route=None, status=404, credential=None, user=None, started=0
+    )
     handler.flush()
     assert logged(handler) == []
 
@@ -128,7 +130,9 @@ async def test_a_logger_that_is_quiet_is_told_nothing(handler: GatheringHandler)
 async def test_what_filters_records_is_asked(handler: GatheringHandler) -> None:
     logger = told_by(handler, logging.INFO)
     logger.addFilter(lambda record: record.getMessage() != "GET 404")
-    RequestLog(logger).tell(b"r1", method="GET", route=None, status=404, credential=None, started=0)
+    RequestLog(logger).tell(
+        b"r1", method="GET", route=None, status=404, credential=None, user=None, started=0
+    )
     handler.flush()
     assert logged(handler) == []
 
@@ -145,7 +149,7 @@ async def test_a_log_that_cannot_be_written_harms_no_request(handler: GatheringH
         handler.setStream(closed)
         logger = told_by(handler, logging.INFO)
         RequestLog(logger).tell(
-            b"r1", method="GET", route=None, status=200, credential=None, started=0
+            b"r1", method="GET", route=None, status=200, credential=None, user=None, started=0
         )
         logger.error("trouble")
         handler.flush()
@@ -161,7 +165,7 @@ async def test_a_handler_whose_loop_ended_is_looked_for_again(
 ) -> None:
     logger = told_by(handler, logging.INFO)
     log = RequestLog(logger)
-    log.tell(b"r1", method="GET", route=None, status=200, credential=None, started=0)
+    log.tell(b"r1", method="GET", route=None, status=200, credential=None, user=None, started=0)
     assert handler.is_gathering
     late = time.monotonic() + GATHERED_SECONDS * 2
     monkeypatch.setattr(time, "monotonic", lambda: late)
@@ -169,7 +173,7 @@ async def test_a_handler_whose_loop_ended_is_looked_for_again(
     other = GatheringHandler()
     other.setFormatter(JsonFormatter())
     logger.handlers[:] = [other]
-    log.tell(b"r2", method="GET", route=None, status=200, credential=None, started=0)
+    log.tell(b"r2", method="GET", route=None, status=200, credential=None, user=None, started=0)
     assert other.is_gathering
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +29,7 @@ from agent_cores.session.testing.samples import creation, new_header, new_messag
 from agent_cores.session.wire.problems import problem_of
 from tests.servers import mariadb, postgres
 from tests.servers.redis import RedisServer, redis_program, valkey_program
+from tests.service.processes import SECONDS, get, run, serving
 
 Ask = Callable[[], Awaitable[str | None]]
 
@@ -123,6 +126,30 @@ async def test_valkey_is_full_unwritable_or_replaced() -> None:
             server.command("FLUSHALL")
             assert await ask() == "replaced"
             assert await ask() == "replaced", "it does not take the new store for its own"
+
+
+def test_a_service_goes_on_with_a_new_store_once_its_workers_are_replaced(tmp_path: Path) -> None:
+    """As docs/operations.md tells."""
+
+    def reasons(address: str) -> set[str | None]:
+        """Return what several connections are told, so that each worker is asked."""
+        return {get(f"{address}/readyz")[1].get("reason") for _ in range(12)}
+
+    with RedisServer() as server:
+        url = {"SESSION_STORAGE_URL": server.url}
+        run(tmp_path, "keys", "create", "before", **url)
+        with serving(tmp_path, "--workers", "2", first_run=False, **url) as (process, address, _):
+            assert reasons(address) == {None}
+            server.command("FLUSHALL")
+            time.sleep(readiness.ASK_AGAIN_SECONDS)
+            assert reasons(address) == {"replaced"}
+            key = run(tmp_path, "keys", "create", "after", **url).stdout.strip()
+            assert reasons(address) == {"replaced"}
+            process.send_signal(signal.SIGHUP)
+            until = time.monotonic() + SECONDS
+            while reasons(address) != {None}:
+                assert time.monotonic() < until
+            assert get(f"{address}/v1/me", {"Authorization": f"Bearer {key}"})[0] == 200
 
 
 @pytest.mark.parametrize("program", [redis_program, valkey_program])

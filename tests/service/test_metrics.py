@@ -18,13 +18,15 @@ import pytest
 from agent_cores.session import SessionManager, SessionSettings, observing
 from agent_cores.session.errors import StorageUnavailableError
 from agent_cores.session.models.change import Applied, Change
+from agent_cores.session.models.query import Ended
 from agent_cores.session.models.snapshot import Window
 from agent_cores.session.service import Service, ServiceSettings
 from agent_cores.session.service.metrics import definitions as metrics
+from agent_cores.session.service.metrics import instruments
 from agent_cores.session.service.metrics.definitions import METRICS
 from agent_cores.session.service.metrics.exporting import Exporter
-from agent_cores.session.service.metrics.instruments import measure, note_pool
-from agent_cores.session.service.metrics.recorder import Recorder
+from agent_cores.session.service.metrics.instruments import Measurement
+from agent_cores.session.service.metrics.recorder import Recorder, hand_over
 from agent_cores.session.storage.base import Counts
 from tests.servers import mariadb, postgres, redis
 from tests.service.processes import SECONDS, get, run, serve_without, serving
@@ -42,10 +44,16 @@ def nobody_listens() -> Iterator[None]:
     observing.on_retry.clear()
 
 
-def exposed(recorder: Recorder) -> str:
+def measure(service: Service) -> Recorder:
+    recorder = Recorder()
+    Measurement(service, recorder)
+    return recorder
+
+
+async def exposed(recorder: Recorder) -> str:
     """Return what Prometheus would read."""
     registry = prometheus_client.CollectorRegistry()
-    Exporter(registry).take(recorder)
+    await hand_over(recorder, [Exporter(registry)])
     return prometheus_client.generate_latest(registry).decode()
 
 
@@ -56,7 +64,7 @@ def value(text: str, series: str) -> float:
 
 
 @pytest.mark.parametrize("bounds", [(1.0, 2.0), metrics.SECONDS, metrics.ITEMS])
-def test_values_that_are_added_together_count_as_if_each_was_observed(
+async def test_values_that_are_added_together_count_as_if_each_was_observed(
     bounds: tuple[float, ...],
 ) -> None:
     values = [0.0, bounds[0], bounds[0] * 1.5, bounds[-1], bounds[-1] * 2, bounds[1]]
@@ -68,8 +76,8 @@ def test_values_that_are_added_together_count_as_if_each_was_observed(
     for each in values:
         observed.observe(each)
         recorder.tally(metric).add(each)
-    exporter.take(recorder)
-    exporter.take(recorder)  # nothing is counted twice
+    await hand_over(recorder, [exporter])
+    await hand_over(recorder, [exporter])  # nothing is counted twice
 
     def lines(registry: prometheus_client.CollectorRegistry) -> list[str]:
         text = prometheus_client.generate_latest(registry).decode()
@@ -88,7 +96,7 @@ async def test_requests_and_calls_of_the_store_are_counted_by_template_and_opera
         assert (await ann.say(session_id, SECRET)).status == 201
     assert (await bob.say(session_id, SECRET)).status == 404
     assert (await ann("GET", f"/nowhere/{SECRET}")).status == 404
-    text = exposed(recorder)
+    text = await exposed(recorder)
     appended = 'route="POST /v1/sessions/{id}/messages",status="201"'
     assert value(text, f"agent_sessions_http_request_seconds_count{{{appended}}}") == 3
     unrouted = 'route="none",status="404"'
@@ -121,7 +129,7 @@ async def test_failed_calls_of_the_store_and_retries_are_counted(
     recorder = measure(wire.service)
     session_id = await wire.manager.create_session("ann")
     await wire.manager.add_message(session_id, "ann", "user", "Hi")
-    text = exposed(recorder)
+    text = await exposed(recorder)
     errors = 'agent_sessions_storage_errors_total{code="storage_unavailable",operation="apply"}'
     assert value(text, errors) == 3
     assert value(text, "agent_sessions_retries_total") == 3
@@ -132,7 +140,7 @@ async def test_sweeps_their_lag_and_what_they_removed_are_counted(wire: Wire) ->
     await wire.manager.create_session("ann", ttl_hours=1)
     wire.clock.advance(3600 + 90)
     await wire.manager.clean_expired_sessions()
-    text = exposed(recorder)
+    text = await exposed(recorder)
     assert value(text, "agent_sessions_sweep_seconds_count") == 1
     assert value(text, "agent_sessions_swept_sessions_total") == 1
     assert value(text, "agent_sessions_sweep_lag_seconds") == 90
@@ -153,12 +161,67 @@ async def test_sessions_are_counted_after_a_sweep_and_after_a_slow_count_not_soo
     wire.clock.advance(3600 + 90)
     await wire.manager.create_session("ann")
     await wire.manager.clean_expired_sessions()
-    text = exposed(recorder)
+    text = await exposed(recorder)
     assert value(text, "agent_sessions_stored_sessions") == 1
     assert value(text, "agent_sessions_due_sessions") == 0
     await wire.manager.create_session("ann")
     await wire.manager.clean_expired_sessions()
-    assert value(exposed(recorder), "agent_sessions_stored_sessions") == 1
+    assert value(await exposed(recorder), "agent_sessions_stored_sessions") == 1
+
+
+async def test_sessions_are_counted_by_status_and_by_one_process_only(wire: Wire) -> None:
+    first, other = Recorder(), Recorder()
+    Measurement(wire.service, first)
+    for number in range(5):
+        await wire.manager.create_session("ann", session_id=f"s{number}")
+    for session_id in ("s0", "s1"):
+        await wire.manager.archive_session(session_id, "ann")
+    await wire.manager.create_session("ann", ttl_hours=1)
+    await wire.manager.clean_expired_sessions()
+    assert by_status(await exposed(first)) == {"active": 4, "archived": 2, "expired": 0}
+    Measurement(wire.another(), other, by_status=False)
+    await wire.manager.clean_expired_sessions()
+    text = await exposed(other)
+    assert value(text, "agent_sessions_stored_sessions") == 6
+    assert by_status(text) == {}
+
+
+def by_status(text: str) -> dict[str, float]:
+    found = re.findall(r'^agent_sessions_sessions{status="(\w+)"} (\S+)$', text, re.MULTILINE)
+    return {status: float(number) for status, number in found}
+
+
+async def test_what_expired_after_the_sweep_is_no_active_session(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = measure(wire.service)
+    await wire.manager.create_session("ann")
+    await wire.manager.create_session("ann", ttl_hours=1)
+
+    async def nothing(at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
+        return []
+
+    monkeypatch.setattr(wire.manager.runtime.storage, "due", nothing)
+    wire.clock.advance(3600)
+    await wire.manager.clean_expired_sessions()
+    assert by_status(await exposed(recorder)) == {"active": 1, "archived": 0, "expired": 1}
+
+
+async def test_a_count_that_takes_too_long_is_given_up(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    monkeypatch.setattr(instruments, "_LONGEST_COUNT", 0.01)
+    monkeypatch.setattr(wire.manager.runtime.storage, "count_archived", never)
+    recorder = measure(wire.service)
+    await wire.manager.create_session("ann")
+    await wire.manager.clean_expired_sessions()
+    text = await exposed(recorder)
+    assert value(text, "agent_sessions_stored_sessions") == 1
+    assert by_status(text) == {}
 
 
 async def test_batches_and_what_waits_behind_them_are_counted(tmp_path: Path) -> None:
@@ -169,7 +232,7 @@ async def test_batches_and_what_waits_behind_them_are_counted(tmp_path: Path) ->
         await asyncio.gather(
             *(manager.add_message(session_id, "ann", "user", "Hi") for _ in range(200))
         )
-        text = exposed(recorder)
+        text = await exposed(recorder)
     assert value(text, "agent_sessions_batch_items_sum") == 201
     assert 2 <= value(text, "agent_sessions_batch_items_count") < 100
     assert value(text, "agent_sessions_queued_items") > 0
@@ -188,21 +251,26 @@ async def test_the_use_of_each_pool_is_shown_and_ends_with_the_calls(
     settings = SessionSettings(cleanup_interval=0)
     async with SessionManager(url, settings=settings) as manager:
         recorder, storage = Recorder(), manager.runtime.storage
+        measured = Measurement(Service(manager, ServiceSettings()), recorder)
+
+        def used() -> list[float]:
+            measured.note_now()
+            gauges = {name: value for (name, _), value in recorder.take().gauges.items()}
+            return [gauges[one.name] for one in POOL]
+
         large = Window(limit=500, max_bytes=1 << 30)
         reads = [asyncio.create_task(storage.read("n", "s", window=large)) for _ in range(9)]
         most = []
         while not all(read.done() for read in reads):
             await asyncio.sleep(0)
-            note_pool(storage, recorder)
-            most.append(tuple(recorder.gauges[one.name] for one in POOL))
+            most.append(used())
         assert {size for size, _, _ in most} == {2}
         assert 1 <= max(in_use for _, in_use, _ in most) <= 2
         if store != "valkey":  # which sends all nine in one flight
             assert max(waiting for _, _, waiting in most) >= 1
         async with asyncio.timeout(SECONDS):  # the store itself may still read something
-            while recorder.gauges[metrics.POOL_IN_USE.name]:
+            while used()[1]:  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(0)
-                note_pool(storage, recorder)
 
 
 def free_port() -> int:

@@ -23,6 +23,7 @@ from agent_cores.session.cli.serve import serve
 from agent_cores.session.cli.sessions import list_sessions, send, share, show
 from agent_cores.session.cli.status import Status, status_of
 from agent_cores.session.cli.upkeep import clean, erase, stats
+from agent_cores.session.cli.users import log_id
 from agent_cores.session.errors import SessionError
 
 app: App = App(
@@ -38,7 +39,7 @@ app.command(import_sessions_of, name="import")
 app.command(export)
 app.command(copy)
 app.command(backup)
-for _command in (show, send, share, stats, clean, erase, doctor, bench, plan):
+for _command in (show, send, share, stats, clean, erase, doctor, bench, plan, log_id):
     app.command(_command)
 add_completion(app)
 

@@ -90,5 +90,6 @@ def _settings() -> list[Setting]:
 
 def _of_the_service(settings: ServiceSettings) -> dict[str, Any]:
     values = {service_name(name): getattr(settings, name) for name in settings.__struct_fields__}
+    values[service_name("log_key")] = settings.log_key and "…"
     values[service_name("jwt_issuers")] = [one.issuer for one in settings.jwt_issuers]
     return values

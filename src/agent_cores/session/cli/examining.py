@@ -86,6 +86,7 @@ def _missing_for(service: ServiceSettings) -> Iterator[Finding]:
     for wanted, setting, package, extra in (
         (service.metrics_port is not None, "METRICS_PORT", "prometheus-client", "metrics"),
         (service.tracing, "TRACING", "opentelemetry-api", "otel"),
+        (service.otel_metrics, "OTEL_METRICS", "opentelemetry-api", "otel"),
     ):
         if wanted and not _is_installed(package):
             found = f"SESSION_SERVICE_{setting} is set, and {package} is not installed"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from cyclopts import App, Parameter
 
-from agent_cores.session.cli.opening import audit_log_shown
+from agent_cores.session.cli.opening import audit_log_shown, machine_user
 from agent_cores.session.cli.output import OutputError, fail, note, say, say_json, table
 from agent_cores.session.cli.status import Status
 from agent_cores.session.cli.unknown_names import refuse_misspelt
@@ -159,12 +157,8 @@ def revoke(key_id: str, *, storage: str | None = None, as_json: Json = False) ->
 
 def _record_in_audit_log(verb: str, namespace: str | None, key_id: str) -> None:
     """Record what was done to a key, and by which user of this machine."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container without a name for its user
-        user = str(os.getuid())
     with audit_log_shown():
-        audit.record(None, namespace, verb, None, None, key=key_id, user=user)
+        audit.record(None, namespace, verb, None, None, key=key_id, user=machine_user())
 
 
 def with_keys(

@@ -10,14 +10,15 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from agent_cores.session.service.metrics.definitions import IN_FLIGHT
-from agent_cores.session.service.metrics.instruments import measure, note_pool
+from agent_cores.session.service.metrics.instruments import Measurement
+from agent_cores.session.service.metrics.recorder import Recorder, hand_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent_cores.session.service.app import Service
-    from agent_cores.session.service.metrics.exporting import Exporter
+    from agent_cores.session.service.metrics.exporting import Exporter as PrometheusExporter
+    from agent_cores.session.service.metrics.recorder import Exporter
     from agent_cores.session.service.settings import ServiceSettings
 
 _SECONDS = 1.0
@@ -27,7 +28,7 @@ _tasks: set[asyncio.Task[None]] = set()
 
 
 @contextmanager
-def metrics_of_this_process(settings: ServiceSettings) -> Iterator[Exporter | None]:
+def metrics_of_this_process(settings: ServiceSettings) -> Iterator[PrometheusExporter | None]:
     """Serve the metrics of one process during the block, if they are on."""
     if settings.metrics_port is None:
         yield None
@@ -53,7 +54,7 @@ def metrics_of_workers(settings: ServiceSettings) -> Iterator[None]:
         yield
 
 
-def exporter_of_a_worker(settings: ServiceSettings) -> Exporter | None:
+def exporter_of_a_worker(settings: ServiceSettings) -> PrometheusExporter | None:
     """Return what writes the metrics of this worker, if they are on."""
     if settings.metrics_port is None:
         return None
@@ -62,13 +63,26 @@ def exporter_of_a_worker(settings: ServiceSettings) -> Exporter | None:
     return new_exporter()
 
 
-def record(app: Service, exporter: Exporter | None) -> None:
-    """Measure the application from its start on; without an exporter, do nothing."""
-    if exporter is None:
+def record(
+    app: Service,
+    settings: ServiceSettings,
+    prometheus: PrometheusExporter | None,
+    *,
+    by_status: bool = True,
+) -> None:
+    """Measure the application from its start on, if anybody is to see the metrics."""
+    exporters: list[Exporter] = [] if prometheus is None else [prometheus]
+    if settings.otel_metrics:
+        from agent_cores.session.service.metrics.otel import Meters  # noqa: PLC0415 - needs an extra
+
+        exporters.append(Meters())
+    if not exporters:
         return
+    recorder = Recorder(keeps_values=settings.otel_metrics)
 
     def start() -> None:
-        task = asyncio.get_running_loop().create_task(_hand_over(app, exporter))
+        measured = Measurement(app, recorder, by_status=by_status)
+        task = asyncio.get_running_loop().create_task(_hand_over(measured, recorder, exporters))
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
 
@@ -87,13 +101,13 @@ async def stop_recording() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _hand_over(app: Service, exporter: Exporter) -> None:
-    recorder, storage = measure(app), app.manager.runtime.storage
+async def _hand_over(measured: Measurement, recorder: Recorder, exporters: list[Exporter]) -> None:
     try:
         while True:
             await asyncio.sleep(_SECONDS)
-            recorder.gauges[IN_FLIGHT.name] = app.in_flight
-            note_pool(storage, recorder)
-            exporter.take(recorder)
+            measured.note_now()
+            await hand_over(recorder, exporters)
     finally:
-        exporter.take(recorder)
+        await hand_over(recorder, exporters)
+        for exporter in exporters:
+            exporter.close()

@@ -67,27 +67,33 @@ def export(
         _export_markdown(session_ids, where, output)
         return
     where.require_user()
-    namespace = where.namespace or (DEFAULT_NAMESPACE if session_ids else None)
+    user, namespace = where.user, where.namespace or (DEFAULT_NAMESPACE if session_ids else None)
 
     async def use(store: StorageProvider, file: BinaryIO) -> Tally:
         total = len(session_ids) or (await store.count(namespace, utc_now())).sessions
         with progress_bar("export", total) as progress:
-            return await export_sessions(
+            tally = await export_sessions(
                 store,
                 file,
                 namespace=namespace,
-                owner_id=where.user,
+                owner_id=user,
                 session_ids=session_ids,
                 progress=progress,
             )
-
-    with _written(output) as file:
-        tally = with_store(
-            where, "export_sessions", lambda store: use(store, file), only_reads=True
-        )
         if session_ids and tally.done < len(set(session_ids)):
             missing = len(set(session_ids)) - tally.done
             raise SessionNotFoundError(f"{missing} of these sessions are not stored, or not theirs")
+        return tally
+
+    here = replaced(where, namespace=namespace)
+    with _written(output) as file:
+        tally = with_store(
+            here,
+            "export_sessions",
+            lambda store: use(store, file),
+            session_ids=session_ids,
+            only_reads=True,
+        )
     note(f"{tally.sessions} sessions with {tally.messages} messages are exported.")
     finish(tally)
 
@@ -96,7 +102,12 @@ def _export_markdown(session_ids: tuple[str, ...], where: Where, output: str | N
     if not session_ids:
         raise ConfigurationError("name the sessions to write as Markdown")
     with _written(output) as file:
-        with_sessions(where, lambda opened: write_markdown(opened, session_ids, file))
+        with_sessions(
+            where,
+            lambda opened: write_markdown(opened, session_ids, file),
+            "export_sessions",
+            session_ids,
+        )
 
 
 def import_sessions_of(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import logging
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 from cyclopts import Parameter
@@ -19,7 +20,7 @@ from agent_cores.session.settings import SessionSettings
 from agent_cores.session.verbs import audit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from agent_cores.session.storage.base import StorageProvider
 
@@ -82,9 +83,23 @@ class Opened(NamedTuple):
         return self.where.user_id
 
 
-def with_sessions(where: Where | None, use: Callable[[Opened], Awaitable[T]]) -> T:
-    """Open the sessions, use them, and close them."""
-    return asyncio.run(_with_sessions(where or Where(), use))
+def with_sessions(
+    where: Where | None,
+    use: Callable[[Opened], Awaitable[T]],
+    verb: str | None = None,
+    session_ids: Sequence[str] = (),
+) -> T:
+    """Open the sessions, use them, and close them.
+
+    With a verb that is a line in the audit log, as in ``with_store``, unless the service or the
+    view of an operator writes one.
+    """
+    where = where or Where()
+    if verb is None or where.server is not None or where.as_operator is not None:
+        return asyncio.run(_with_sessions(where, use))
+    here = replace(where, namespace=where.namespace or DEFAULT_NAMESPACE)
+    with recorded(here, verb, session_ids):
+        return asyncio.run(_with_sessions(where, use))
 
 
 def with_store(
@@ -92,39 +107,20 @@ def with_store(
     verb: str,
     use: Callable[[StorageProvider], Awaitable[T]],
     *,
+    session_ids: Sequence[str] = (),
     only_reads: bool = False,
 ) -> T:
     """Open the storage itself, below the verbs, use it, and close it.
 
-    What an operator does is a line in the audit log, under the name of the verb. If it is only
-    read, its tables must be there: they are neither made nor altered.
+    That is a line in the audit log, under the name of the verb; a line for each session that is
+    named. If the storage is only read, its tables must be there: they are neither made nor altered.
     """
     if where.server is not None:
         raise ConfigurationError(
             "a service does not give everything there is of a session: name its --storage instead"
         )
-    return asyncio.run(_with_store(where, verb, use, only_reads=only_reads))
-
-
-async def _with_store(
-    where: Where,
-    verb: str,
-    use: Callable[[StorageProvider], Awaitable[T]],
-    *,
-    only_reads: bool,
-) -> T:
-    if where.as_operator is None:
-        return await _in_store(where, use, only_reads=only_reads)
-    failure: BaseException | None = None
-    with audit_log_shown():
-        try:
-            return await _in_store(where, use, only_reads=only_reads)
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            namespace = where.namespace or "every namespace"
-            audit.record(where.as_operator, namespace, verb, None, failure)
+    with recorded(where, verb, session_ids):
+        return asyncio.run(_in_store(where, use, only_reads=only_reads))
 
 
 async def _in_store(
@@ -145,6 +141,32 @@ async def _in_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T
     async with manager_for(where) as manager:
         verbs = manager if where.as_operator is None else manager.as_operator(where.as_operator)
         return await use(Opened(verbs, where))
+
+
+@contextmanager
+def recorded(where: Where, verb: str, session_ids: Sequence[str]) -> Iterator[None]:
+    """Write a line of the audit log about what the block does, or one for each session."""
+    failure: BaseException | None = None
+    with audit_log_shown():
+        try:
+            yield
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            namespace = where.namespace or "every namespace"
+            operator = where.as_operator
+            user = where.user if where.user or operator else machine_user()
+            for session_id in session_ids or (None,):
+                audit.record(operator, namespace, verb, session_id, failure, user=user)
+
+
+def machine_user() -> str:
+    """Return the name of this machine's user who runs the command."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for its user
+        return str(os.getuid())
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from agent_cores.session.cli.server import (
     uvicorn_config,
 )
 from agent_cores.session.cli.sockets import allow_open_files, listening_sockets
-from agent_cores.session.cli.supervisor import Supervisor, stop_with_the_supervisor
+from agent_cores.session.cli.supervisor import Supervisor, is_first_worker, stop_with_the_supervisor
 from agent_cores.session.cli.unknown_names import refuse_misspelt
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.manager import SessionManager
@@ -34,6 +34,7 @@ from agent_cores.session.service.app import create_app
 from agent_cores.session.service.auth.api_keys import ApiKey, hashed, key_text, new_secret
 from agent_cores.session.service.components import key_stores
 from agent_cores.session.service.log.lines import log_config
+from agent_cores.session.service.log.users import new_log_key
 from agent_cores.session.service.settings import ServiceSettings, environment_name
 from agent_cores.session.service.shutdown import announce_stop, ignore_repeated_stop
 
@@ -68,6 +69,8 @@ def serve(
     refuse_misspelt()
     given = {"host": host, "port": port, "workers": workers}
     settings = ServiceSettings.load(**{k: v for k, v in given.items() if v is not None})
+    if settings.tracing or settings.otel_metrics:  # refused here, and not in each worker
+        import agent_cores.session.service.tracing  # noqa: F401, PLC0415 - needs an extra
     if settings.workers > 1:
         _serve_workers(settings, storage)
         return
@@ -94,7 +97,7 @@ async def _serve(settings: ServiceSettings, storage: str | None, exporter: Expor
         announce_stop(app)
         app.on_start(_calm_the_collector)
         app.on_start(_share_the_gil)
-        record(app, exporter)
+        record(app, settings, exporter)
         _trace(app, settings)
         announcement = Announcement(settings, None if key is None else key_text(key.id, secret))
         server = Server(uvicorn_config(app, settings), announcement)
@@ -112,6 +115,8 @@ def _serve_workers(settings: ServiceSettings, storage: str | None) -> None:
         os.environ["SESSION_STORAGE_URL"] = storage
     for name in ("host", "port", "workers"):
         os.environ[environment_name(name)] = str(getattr(settings, name))
+    if settings.log_key is None:  # one for all workers
+        os.environ[environment_name("log_key")] = new_log_key()
     config = uvicorn_config("agent_cores.session.cli.serve:worker", settings)
     sockets = listening_sockets(settings.host, settings.port)  # early connections wait for a worker
     host, listening_port = sockets[0].getsockname()[:2]
@@ -145,7 +150,7 @@ def worker() -> Service:
     announce_stop(app)
     app.on_start(_calm_the_collector)
     app.on_start(_share_the_gil)
-    record(app, exporter_of_a_worker(settings))
+    record(app, settings, exporter_of_a_worker(settings), by_status=is_first_worker())
     _trace(app, settings)
     return app
 

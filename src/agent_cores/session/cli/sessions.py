@@ -224,7 +224,8 @@ def share(
         end = None if days is None else utc_now() + timedelta(days=days)
         return await verbs.share_session(session_id, user_id, subject, role=role, expires_at=end)
 
-    done = with_sessions(where, use)
+    verb = "revoke_access" if revoke else "share_session"
+    done = with_sessions(where, use, verb, [session_id])
     if as_json:
         say_json({"revoked": done} if isinstance(done, bool) else grant_shape(done))
     elif isinstance(done, bool):

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from multiprocessing import connection, parent_process
+from multiprocessing import connection, current_process, parent_process
 from typing import TYPE_CHECKING, Protocol
 
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
@@ -34,6 +34,7 @@ _START_SECONDS = 60.0
 """How long a worker may import and prepare before it responds to its first health check."""
 _SPARE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
+_FIRST = "worker 0"
 _STOPS = {signal.SIGTERM, signal.SIGINT}
 _STOPPED_BY = {0, *(-number for number in _STOPS)}
 
@@ -144,6 +145,7 @@ class Supervisor(Multiprocess):
 
     def _started(self, index: int) -> Worker:
         worker = Worker(self.config, self.sockets)
+        worker.process.name = _FIRST if index == 0 else f"worker {index}"
         worker.start()
         self._started_at[index] = time.monotonic()
         return worker
@@ -267,6 +269,11 @@ class Supervisor(Multiprocess):
             worker = self.processes.pop()
             if self._restart_at.pop(len(self.processes), None) is None:
                 self._retired(worker)
+
+
+def is_first_worker() -> bool:
+    """Whether this process is the only one that serves, or the first of several."""
+    return parent_process() is None or current_process().name == _FIRST
 
 
 def stop_with_the_supervisor(settings: ServiceSettings) -> None:

@@ -73,7 +73,7 @@ def erase(
     async def use(opened: Opened) -> ErasureReceipt:
         return await opened.verbs.erase_user(user_id)
 
-    receipt = with_sessions(where, use)
+    receipt = with_sessions(where, use, "erase_user")
     if as_json:
         say_json(receipt)
     else:

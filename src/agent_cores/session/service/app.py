@@ -14,8 +14,7 @@ import random
 import re
 import time
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import (
     ConfigurationError,
@@ -36,6 +35,8 @@ from agent_cores.session.service.log.audit import (
 )
 from agent_cores.session.service.log.outline import kinds, outline
 from agent_cores.session.service.log.requests import RequestLog
+from agent_cores.session.service.log.users import UserIds
+from agent_cores.session.service.observers import Answered
 from agent_cores.session.service.openai.errors import error_response, is_conversation_path
 from agent_cores.session.service.problems import Refusal, ShapeError
 from agent_cores.session.service.request.bodies import longest_bodies
@@ -50,11 +51,12 @@ from agent_cores.session.service.routing import Route, Router, relative_path
 from agent_cores.session.service.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from starlette.types import Receive, Scope, Send
 
     from agent_cores.session.service.auth.api_keys import ApiKey
+    from agent_cores.session.service.observers import Observer, Respond
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.wire.health import NotReady
 
@@ -66,23 +68,6 @@ _ROUTER = Router(ROUTES)
 _READS = ("GET", "HEAD")
 _FEWEST_READS = 4
 """How many reads run at once, even if the budget has no room for as many full pages."""
-
-
-class Observer(Protocol):
-    """Sees every response, and every refusal with the code of its error."""
-
-    def answered(self, route: str | None, status: int, seconds: float) -> None:
-        """Note a response that was sent; ``route`` is the method and the path template."""
-
-    def refused(self, code: str) -> None:
-        """Note a refusal or a failure."""
-
-
-class SpanMaker(Protocol):
-    """Makes a span of each request."""
-
-    async def within_span(self, scope: Scope, respond: Callable[[], Awaitable[None]]) -> None:
-        """Respond within a span."""
 
 
 class Service:
@@ -109,10 +94,11 @@ class Service:
         self._only_loopback_hosts = only_loopback_hosts
         self._components = Components(manager, settings, tuple(keys), now)
         self._slices = TimeSlices()
+        self._users = UserIds(settings)
         self._most_bytes = longest_bodies(ROUTES, manager, settings)
         self._cors = Cors(settings.cors_origins)
         self.observers: list[Observer] = []
-        self.tracing: SpanMaker | None = None
+        self.respond: Respond = self._respond
         self._starters: list[Callable[[], None]] = []
 
     def on_start(self, starter: Callable[[], None]) -> None:
@@ -124,10 +110,7 @@ class Service:
         if scope["type"] == "lifespan":
             await self._server_lifespan(receive, send)
         elif scope["type"] == "http":
-            if self.tracing is None:
-                await self._respond(scope, receive, send)
-            else:
-                await self.tracing.within_span(scope, partial(self._respond, scope, receive, send))
+            await self.respond(scope, receive, send)
         else:  # a web socket, which no route has
             await receive()
             await send({"type": "websocket.close", "code": 1008})
@@ -147,11 +130,6 @@ class Service:
         """Report not ready, finish the requests in flight, and close the manager."""
         self.draining = True
         await self._components.close()
-
-    @property
-    def in_flight(self) -> int:
-        """How many requests are being served."""
-        return self._components.callers.count
 
     async def why_not_ready(self) -> NotReady | None:
         """Return why the service is not ready for requests; ``None`` if it is."""
@@ -179,6 +157,7 @@ class Service:
         request_id = _request_id(headers)
         route: Route | None = None
         call: Call | None = None
+        code: str | None = None
         reservation = Reservation(self._components)
         if offered(scope) is None:
             receive = counted(receive, reservation.count_body(self.budget))
@@ -211,9 +190,9 @@ class Service:
             if _is_given_up():
                 reservation.release()
                 raise
-            response = self._refusal(_UnfinishedError(error), scope, call, request_id)
+            code, response = self._refusal(_UnfinishedError(error), scope, call, request_id)
         except Exception as error:  # noqa: BLE001 - every failure gets a response
-            response = self._refusal(error, scope, call, request_id)
+            code, response = self._refusal(error, scope, call, request_id)
         except BaseException:
             reservation.release()
             raise
@@ -222,15 +201,18 @@ class Service:
             await send_response(response, request_id, scope, send, closes=self.draining)
         finally:
             reservation.release()
-        for observer in self.observers:
-            name = None if route is None else route.name
-            observer.answered(name, response.status, time.perf_counter() - started)
+        if self.observers:
+            seconds = time.perf_counter() - started
+            answer = Answered(scope, route, response.status, code, seconds)
+            for tell in self.observers:
+                tell(answer)
         _LOG.tell(
             request_id,
             method=scope["method"],
             route=None if route is None else route.name,
             status=response.status,
             credential=None if call is None else call.credential,
+            user=None if call is None else self._users.shown(call.admitted),
             started=started,
         )
 
@@ -316,11 +298,10 @@ class Service:
 
     def _refusal(
         self, error: Exception, scope: Scope, call: Call | None, request_id: bytes
-    ) -> Response:
+    ) -> tuple[str, Response]:
+        """Return the code of an error, and the response."""
         names = call.route.names if call is not None else {}
         number, at = request_id.decode("latin-1"), self._components.clock()
-        for observer in self.observers:
-            observer.refused(_code_of(error))
         if is_conversation_path(relative_path(scope)):
             repeatable = call is None or call.is_repeatable
             response = error_response(error, names, at, repeatable=repeatable)
@@ -330,7 +311,7 @@ class Service:
             logger.error("request %s failed: %s", number, outline(error))
         elif response.status >= 500:  # noqa: PLR2004
             logger.error("request %s: %s: %s", number, error.code, kinds(error))
-        return response
+        return _code_of(error), response
 
 
 def _code_of(error: Exception) -> str:

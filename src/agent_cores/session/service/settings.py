@@ -8,11 +8,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.models.representation import hides
 from agent_cores.session.service.auth.issuer import Issuer
 from agent_cores.session.service.cors import check_origins
 from agent_cores.session.settings import SessionSettings, from_files, named
@@ -22,6 +23,7 @@ _MIB = 1_048_576
 _LARGEST_PORT = 65_535
 
 
+@hides("log_key")
 class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Times are in seconds, sizes in bytes. Limits per process apply to each worker."""
 
@@ -83,9 +85,16 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     separated by commas; never ``*``."""
     metrics_port: int | None = None
     """Port, on ``SESSION_SERVICE_HOST``, of a listener for Prometheus; whoever reaches it gets a
-    response. If left out, nothing is measured."""
+    response. If left out, there is none."""
     tracing: bool = False
     """Whether requests and calls of the store are spans of OpenTelemetry."""
+    otel_metrics: bool = False
+    """Whether the service is measured through OpenTelemetry's API."""
+    log_user_ids: Literal["hashed", "plain"] = "hashed"
+    """How the line of a request names its user: ``hashed`` with the key, or ``plain``."""
+    log_key: str | None = None
+    """The secret key of these hashes, which ``agent-sessions log-id`` needs too; if left out, a new
+    one at each start."""
     drain_seconds: float = 0.0
     """Seconds that ``/readyz`` returns 503 before connections are closed."""
     shutdown_timeout: float = 20.0

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.errors import MissingDependencyError, SessionError, StorageError
+from agent_cores.session.service.store_calls import OPERATIONS, system_of
 
 try:
     from opentelemetry import trace
@@ -24,16 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from opentelemetry.context import Context
-    from starlette.types import Scope
+    from starlette.types import Receive, Scope, Send
 
     from agent_cores.session.service.app import Service
+    from agent_cores.session.service.observers import Answered, Respond
     from agent_cores.session.storage.base import StorageProvider
 
-OPERATIONS = ("read", "apply", "find", "due", "count")
-_SYSTEMS = {"postgres": "postgresql"}
-"""Where the name of the convention is not that of our folder."""
 _CONTEXT_HEADERS = (b"traceparent", b"tracestate")
-_SERVER_ERROR = 500
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -43,42 +41,43 @@ class Tracing:
     def __init__(self) -> None:
         self._tracer = trace.get_tracer("agent_cores.session")
 
-    async def within_span(self, scope: Scope, respond: Callable[[], Awaitable[None]]) -> None:
-        """Respond to a request within a span, which ``answered`` completes."""
-        method = scope["method"]
-        attributes = {
-            "http.request.method": method,
-            "url.scheme": scope.get("scheme", "http"),
-            "network.protocol.version": scope.get("http_version", "1.1"),
-        }
-        with self._tracer.start_as_current_span(
-            method,
-            context=_context_of(scope),
-            kind=SpanKind.SERVER,
-            attributes=attributes,
-            record_exception=False,
-            set_status_on_exception=False,
-        ):
-            await respond()
+    def around(self, respond: Respond) -> Respond:
+        """Return what responds within a span, which ``answered`` completes."""
 
-    def answered(self, route: str | None, status: int, seconds: float) -> None:
+        async def respond_within_span(scope: Scope, receive: Receive, send: Send) -> None:
+            method = scope["method"]
+            attributes = {
+                "http.request.method": method,
+                "url.scheme": scope.get("scheme", "http"),
+                "network.protocol.version": scope.get("http_version", "1.1"),
+            }
+            with self._tracer.start_as_current_span(
+                method,
+                context=_context_of(scope),
+                kind=SpanKind.SERVER,
+                attributes=attributes,
+                record_exception=False,
+                set_status_on_exception=False,
+            ):
+                await respond(scope, receive, send)
+
+        return respond_within_span
+
+    def answered(self, answer: Answered) -> None:
         """Complete the span of the request that was answered."""
-        del seconds  # the span has its own
         span = trace.get_current_span()
-        if route is not None:
-            span.update_name(route)
-            span.set_attribute("http.route", route.partition(" ")[2])
-        span.set_attribute("http.response.status_code", status)
-        if status >= _SERVER_ERROR:
+        if answer.route is not None:
+            span.update_name(answer.route.name)
+            span.set_attribute("http.route", answer.route.path)
+        span.set_attribute("http.response.status_code", answer.status)
+        if answer.code is not None:
+            span.set_attribute("error.type", answer.code)
+        if answer.failed:
             span.set_status(Status(StatusCode.ERROR))
-
-    def refused(self, code: str) -> None:
-        """Note the code of a refusal."""
-        trace.get_current_span().set_attribute("error.type", code)
 
     def trace_storage(self, storage: StorageProvider) -> None:
         """Put each call of the store into a span of its own."""
-        system = _system_of(storage)
+        system = system_of(storage)
         for operation in OPERATIONS:
             setattr(
                 storage, operation, self._traced(getattr(storage, operation), operation, system)
@@ -112,8 +111,8 @@ class Tracing:
 def start_tracing(service: Service) -> None:
     """Trace the requests and the store of a service from now on."""
     tracing = Tracing()
-    service.tracing = tracing
-    service.observers.append(tracing)
+    service.respond = tracing.around(service.respond)
+    service.observers.append(tracing.answered)
     tracing.trace_storage(service.manager.runtime.storage)
 
 
@@ -125,9 +124,3 @@ def _context_of(scope: Scope) -> Context | None:
         if name in _CONTEXT_HEADERS
     }
     return _propagator.extract(carrier) if carrier else None
-
-
-def _system_of(storage: StorageProvider) -> str:
-    """Return the name of the database, by the folder of its provider."""
-    folder = type(storage).__module__.split(".")[-2:-1]
-    return _SYSTEMS.get(folder[0], folder[0]) if folder else type(storage).__name__

@@ -8,7 +8,7 @@ A provider for a real store extends :class:`~agent_cores.session.storage.native.
 instead: it implements ``read``, ``apply``, ``find``, ``due`` and ``count``, which read and write
 parts of a session, and gets the seven for nothing. The manager itself calls only these five, and
 ``check``, ``store_time`` and ``repair_lists``. What moves whole stores also calls ``namespaces``,
-``read_several`` and ``back_up``.
+``read_several`` and ``back_up``; metrics also call ``pool_use`` and ``count_archived``.
 
 Rules for every method:
 
@@ -258,6 +258,14 @@ class StorageProvider(ABC):
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         """Count the sessions of a namespace; ``None`` means all namespaces."""
         return Counts(*await self._defaults.count(namespace, at))
+
+    async def count_archived(self) -> int | None:
+        """Count the archived sessions of all namespaces, expired ones included.
+
+        For metrics: an operation may not cost what this may. It reads no session, at most an index
+        entry of each that it counts. A store that cannot do so returns ``None``, as by default.
+        """
+        return None
 
     async def read_several(
         self,

@@ -116,6 +116,10 @@ class WrappingProvider(StorageProvider):
         """Delegate."""
         return await self.inner.count(namespace, at)
 
+    async def count_archived(self) -> int | None:
+        """Delegate."""
+        return await self.inner.count_archived()
+
     async def namespaces(self) -> list[str]:
         """Delegate."""
         return await self.inner.namespaces()

@@ -158,6 +158,7 @@ class Acceptor:
             route=None,
             status=answer.status,
             credential=None,
+            user=None,
             started=started,
         )
         lines = head_lines(answer, request_id)

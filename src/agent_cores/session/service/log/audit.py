@@ -28,6 +28,7 @@ CHANGES = frozenset(
 
 READS = frozenset(
     {
+        "create_session",
         "fork_session",
         "get_conversation",
         "get_conversation_item",
@@ -35,9 +36,14 @@ READS = frozenset(
         "get_session",
         "get_session_messages",
         "list_conversation_items",
+        "list_grants",
+        "list_user_sessions",
     }
 )
-"""Operations that are recorded if they read somebody else's session."""
+"""Operations that are recorded if they read somebody else's session.
+
+A create reads one if it returns the session that exists. A listing is one line for all of them.
+"""
 
 LOGIN = "login"
 

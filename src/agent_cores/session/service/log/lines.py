@@ -18,7 +18,7 @@ from agent_cores.session.verbs import audit
 GATHERED_SECONDS = 0.2
 _encode = msgspec.json.Encoder().encode
 _NEVER = float("-inf")
-FIELDS = ("request_id", "route", "status", "duration_ms", "credential")
+FIELDS = ("request_id", "route", "status", "duration_ms", "credential", "user")
 """Fields that a request's line has besides those of every line."""
 
 
@@ -37,6 +37,7 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     status: int
     duration_ms: float
     credential: str | None
+    user: str | None
 
 
 class JsonFormatter(logging.Formatter):

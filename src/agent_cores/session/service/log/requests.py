@@ -19,7 +19,7 @@ from agent_cores.session.service.log.lines import (
 
 
 class RequestLog:
-    """Logs requests to one logger, without ids of sessions or users and without bodies."""
+    """Logs requests to one logger, without ids of sessions and without bodies."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -33,6 +33,7 @@ class RequestLog:
         route: str | None,
         status: int,
         credential: str | None,
+        user: str | None,
         started: float,
     ) -> None:
         """Log a finished request; ``started`` is by ``time.perf_counter``."""
@@ -49,6 +50,7 @@ class RequestLog:
             status,
             round((time.perf_counter() - started) * 1000, 2),
             credential,
+            user,
         )
         own = self._own
         if own is None or not own.is_gathering:  # look it up once per gathering period

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from contextlib import ExitStack, contextmanager, suppress
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -29,11 +30,10 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric as Family
 
-    from agent_cores.session.service.metrics.recorder import Recorder
+    from agent_cores.session.service.metrics.recorder import Labels, Series, Taken
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names the folder of a service with several workers."""
-_LASTING = frozenset(metric.name for metric in METRICS if metric.lasts)
 _LIVE = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
 
 
@@ -44,23 +44,31 @@ class Exporter:
         self, registry: prometheus_client.CollectorRegistry, wanted: Sequence[Metric] = METRICS
     ) -> None:
         self._made = {metric.name: _made(metric, registry) for metric in wanted}
+        self._labels = {metric.name: len(metric.labels) for metric in wanted}
 
-    def take(self, recorder: Recorder) -> None:
-        """Take over what was recorded since the last time; most gauges begin again at 0."""
-        for (name, labels), tally in recorder.tallies.items():
-            counts, total = tally.take()
-            if any(counts):
-                _add(self._labelled(name, labels), counts, total)
-        for (name, labels), count in recorder.counts.items():
-            self._labelled(name, labels).inc(count.take())
-        for name, value in recorder.gauges.items():
-            self._made[name].set(value)
-            if name not in _LASTING:
-                recorder.gauges[name] = 0.0
+    async def add(self, taken: Taken) -> None:
+        """Add what was recorded to the values that Prometheus reads."""
+        for (name, labels), tallied in taken.tallies.items():
+            if any(tallied.counts):
+                _add(self._labelled(name, labels), tallied.counts, tallied.total)
+        for (name, labels), count in taken.counts.items():
+            self._labelled(name, labels).inc(count)
+        gauges: defaultdict[Series, float] = defaultdict(float)
+        for (name, labels), value in taken.gauges.items():
+            gauges[name, self._shown(name, labels)] += value
+        for (name, labels), value in gauges.items():
+            self._labelled(name, labels).set(value)
+
+    def close(self) -> None:
+        """Do nothing: the gauges of a process end with it."""
 
     def _labelled(self, name: str, labels: tuple[str, ...]) -> Any:  # noqa: ANN401 - of three kinds
-        made = self._made[name]
-        return made.labels(*labels) if labels else made
+        made, shown = self._made[name], self._shown(name, labels)
+        return made.labels(*shown) if shown else made
+
+    def _shown(self, name: str, labels: Labels) -> Labels:
+        """Return the values that are labels: the first ones."""
+        return labels[: self._labels[name]]
 
 
 def new_exporter() -> Exporter:

@@ -87,6 +87,7 @@ class Call:
         self.session_id: str = path[0] if path else ""
         self.headers = headers
         self.principal: Principal
+        self.admitted: Principal | None = None
         self.credential: str | None = None
         self.user_id: str = ""
         self.raw: bytes = b""
@@ -125,7 +126,7 @@ class Call:
 
     def admit(self, principal: Principal) -> None:
         """Record who is calling."""
-        self.principal = principal
+        self.principal = self.admitted = principal
         self.credential = principal.source
         self.user_id = principal.user_id or ""
 

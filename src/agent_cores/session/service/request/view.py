@@ -14,7 +14,7 @@ from agent_cores.session.decision import Scope
 from agent_cores.session.errors import SessionNotFoundError
 from agent_cores.session.inputs import checked_namespace
 from agent_cores.session.models.message import Message, StoredMessage
-from agent_cores.session.models.session import Session
+from agent_cores.session.models.session import Page, Session
 from agent_cores.session.verbs.operators import OperatorVerbs
 
 if TYPE_CHECKING:
@@ -114,6 +114,16 @@ class RequestView(OperatorVerbs):
         self.read_owner_id = read.snapshot.header.owner_id
         return read
 
+    async def list_user_sessions(
+        self, user_id: str, *arguments: Any, **options: Any
+    ) -> Page[Session]:
+        """List sessions, and note whether any belongs to somebody else."""
+        page = await super().list_user_sessions(user_id, *arguments, **options)
+        for session in page:
+            if session.metadata.owner_id != user_id:
+                self.read_owner_id = session.metadata.owner_id
+        return page
+
     async def create(
         self, user_id: str, *arguments: Any, request_digest: str | None, **options: Any
     ) -> CreatedSession:
@@ -126,6 +136,7 @@ class RequestView(OperatorVerbs):
     async def open(self, session_id: str, user_id: str, new: Any, **options: Any) -> OpenedSession:
         """Open a session like ``open_session``; also return whether it is new."""
         session, is_new = await self._open_session(session_id, user_id, new, **options)
+        self.read_owner_id = session.metadata.owner_id
         return OpenedSession(session, is_new)
 
     async def fork(
@@ -159,6 +170,7 @@ class RequestView(OperatorVerbs):
         engine = self.runtime.engine
         caller = await self._scope.with_groups(self._scope.caller(user_id))
         read = await engine.read(self._scope, session_id, caller, Action.READ)
+        self.read_owner_id = read.snapshot.header.owner_id
         await self._renew_by_reading(read)
         session = engine.session(read.snapshot.header, caller, read.decision.at)
         if session is None:

@@ -17,7 +17,7 @@ from agent_cores.session.models.session import SessionStatus
 from agent_cores.session.models.times import to_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from agent_cores.session.models.query import Query
@@ -84,6 +84,10 @@ class Indexes:
         """Count the sessions that came due, one by one; ``None`` means every namespace."""
         came_due = self._lists[_DUE].irange(maximum=(to_millis(at) + 1,), inclusive=(True, False))
         return sum(1 for entry in came_due if namespace in {None, entry[1]})
+
+    def count_archived(self, namespaces: Iterable[str]) -> int:
+        """Count the archived sessions of some namespaces, by the lengths of their lists."""
+        return sum(len(self._lists.get(("created", name, "archived"), ())) for name in namespaces)
 
     def _add(self, name: ListName, entry: Entry) -> None:
         entries = self._lists.get(name)

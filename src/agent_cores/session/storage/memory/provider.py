@@ -140,6 +140,10 @@ class MemoryProvider(NativeProvider):
         sessions = len(self._records) if namespace is None else self._counts.get(namespace, 0)
         return Counts(sessions, self._indexes.count_due(namespace, at))
 
+    async def count_archived(self) -> int:
+        """Count the archived sessions."""
+        return self._indexes.count_archived(self._counts)
+
     async def namespaces(self) -> list[str]:
         """Return the namespaces that held a session."""
         return sorted(self._counts)

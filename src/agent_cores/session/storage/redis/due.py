@@ -170,6 +170,16 @@ class DueQueue:
         )
         return Counts(sum(sizes[: len(shards)]), sum(sizes[len(shards) :]))
 
+    async def count_archived(self) -> int:
+        """Count the archived sessions by the lists of their creation, which may hold stale ones."""
+        shards = [
+            key
+            for name in await self.namespaces()
+            for key in self._keys.created_shards(name, archived=True, tag=None)
+        ]
+        sizes = await self._wire.call_each([Command.read("ZCARD", key, key=key) for key in shards])
+        return sum(_numbers(sizes))
+
     async def lists_every_session(self, namespace: str) -> bool:
         """Whether the lists by creation hold as many sessions as the due queue."""
         created = [

@@ -229,6 +229,9 @@ class RedisProvider(NativeProvider):
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         return await self._due.count(namespace, at)
 
+    async def count_archived(self) -> int:
+        return await self._due.count_archived()
+
     async def namespaces(self) -> list[str]:
         return await self._due.namespaces()
 

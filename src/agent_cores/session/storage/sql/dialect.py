@@ -149,6 +149,8 @@ class Statement(Enum):
     COUNT = "count"
     """One row (namespace or None, now) -> (sessions by the counters, sessions with due_at <= now).
     """
+    COUNT_ARCHIVED = "count archived"
+    """One empty row -> (archived sessions of all namespaces,)."""
     NAMESPACES = "namespaces"
     """One empty row -> (namespace,), each once: those with a counter."""
     ANY_DELETED = "any deleted"

@@ -146,6 +146,12 @@ ONE_ROW = {
             (SELECT COUNT(*) FROM {sessions}
                 WHERE due_at <= {1} AND (namespace = {0} OR {0} IS NULL))
     """,
+    # Each namespace is looked up in the index of sessions by creation.
+    S.COUNT_ARCHIVED: """
+        SELECT COALESCE(SUM(
+            (SELECT COUNT(*) FROM {sessions} s WHERE s.namespace = n.namespace AND s.archived = 1)
+        ), 0) FROM (SELECT DISTINCT namespace FROM {counters}) n
+    """,
     S.NAMESPACES: "SELECT DISTINCT namespace FROM {counters}",
     S.ANY_DELETED: "SELECT session_key FROM {deleted} LIMIT 1",
     S.NEXT_DELETED: """

@@ -243,6 +243,12 @@ def count_plan(namespace: str | None, at: datetime) -> Plan[Counts]:
     return Counts(int(sessions), due)  # a sum may come as a decimal
 
 
+def archived_plan() -> Plan[int]:
+    """Count the archived sessions of all namespaces."""
+    [(archived,)] = yield Step(Statement.COUNT_ARCHIVED)
+    return int(archived)  # a sum may come as a decimal
+
+
 def namespaces_plan() -> Plan[list[str]]:
     """Return the namespaces that ever held a session, sorted."""
     return sorted(name for (name,) in (yield Step(Statement.NAMESPACES)))

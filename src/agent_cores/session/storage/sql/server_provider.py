@@ -20,6 +20,7 @@ from agent_cores.session.storage.sql.errors import ClashError
 from agent_cores.session.storage.sql.options import server_options_from
 from agent_cores.session.storage.sql.purge import Purger
 from agent_cores.session.storage.sql.reading import (
+    archived_plan,
     count_plan,
     due_plan,
     find_plan,
@@ -191,6 +192,9 @@ class SqlProvider(NativeProvider):
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         return await carry_out(count_plan(namespace, at), self.database.run)
+
+    async def count_archived(self) -> int:
+        return await carry_out(archived_plan(), self.database.run)
 
     async def namespaces(self) -> list[str]:
         return await carry_out(namespaces_plan(), self.database.run)

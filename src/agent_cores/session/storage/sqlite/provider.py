@@ -36,6 +36,7 @@ from agent_cores.session.storage.headers import HeaderReader
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.sql.dialect import Plan, Statement, Step
 from agent_cores.session.storage.sql.reading import (
+    archived_plan,
     count_plan,
     find_plan,
     namespaces_plan,
@@ -280,6 +281,9 @@ class SQLiteProvider(NativeProvider):
 
     async def count(self, namespace: str | None, at: datetime) -> Counts:
         return await self._use().readers.run(partial(count_plan, namespace, at))
+
+    async def count_archived(self) -> int:
+        return await self._use().readers.run(archived_plan)
 
     async def namespaces(self) -> list[str]:
         return await self._use().readers.run(namespaces_plan)

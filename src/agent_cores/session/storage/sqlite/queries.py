@@ -158,6 +158,10 @@ _TEXTS = {
             (SELECT count(*) FROM "{prefix}sessions"
              WHERE due_at <= ?2 AND (?1 IS NULL OR namespace = ?1))
     """,
+    Statement.COUNT_ARCHIVED: """
+        SELECT count(*) FROM "{prefix}counters" AS n
+            CROSS JOIN "{prefix}sessions" AS s ON s.namespace = n.namespace AND s.archived = 1
+    """,
     Statement.NAMESPACES: 'SELECT namespace FROM "{prefix}counters"',
     Statement.NEXT_DELETED: """
         SELECT session_key FROM "{prefix}deleted" ORDER BY session_key LIMIT ?

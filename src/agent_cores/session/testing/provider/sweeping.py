@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent_cores.session.errors import SessionNotFoundError, StaleHeaderError
-from agent_cores.session.models import Change, Hold, RenewEffect
+from agent_cores.session.models import AccessEffect, Change, Hold, RenewEffect
 from agent_cores.session.testing.provider.appends import append, created
 from agent_cores.session.testing.provider.cases import ProviderCases
-from agent_cores.session.testing.samples import creation, new_header, new_message
+from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -116,6 +116,27 @@ class SweepingCases(ProviderCases):
         assert (counts.sessions, counts.due) == (4, 2)
         await beside.due(at, 30)
         assert (await count(None, at)).due == 0
+
+    async def test_archived_sessions_are_counted_in_all_namespaces_or_not_at_all(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        headers = [
+            new_header(f"s{number}", at=clock(), namespace=namespace, incarnation=number + 1)
+            for number, namespace in enumerate(("default", "default", "team-a", "team-b"))
+        ]
+        for header in headers:
+            await beside.apply(creation(header))
+        count = beside.provider.count_archived
+        if await count() is None:
+            return
+        archived = []
+        for header in headers[:3]:
+            change = change_of(header, clock(), access=AccessEffect(archived=True))
+            archived.append((await beside.apply(change)).header)
+        assert await count() == 3
+        await beside.apply(change_of(archived[0], clock(), access=AccessEffect(archived=False)))
+        await beside.apply(change_of(archived[2], clock(), delete=True))
+        assert await count() == 1
 
     async def test_a_session_that_came_due_is_counted_until_a_sweep_looked_at_it(
         self, beside: Beside, clock: ManualClock

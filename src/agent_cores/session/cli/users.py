@@ -1,0 +1,31 @@
+"""``agent-sessions log-id``: what the service's log shows for a user."""
+
+from __future__ import annotations
+
+from agent_cores.session.cli.output import say
+from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.inputs import Inputs
+from agent_cores.session.models.session import DEFAULT_NAMESPACE
+from agent_cores.session.service.log.users import hashed_user
+from agent_cores.session.service.settings import ServiceSettings
+from agent_cores.session.settings import SessionSettings
+
+
+def log_id(user: str, *, namespace: str = DEFAULT_NAMESPACE) -> None:
+    """Print what the service's log shows for a user, to find the lines of their requests.
+
+    Parameters
+    ----------
+    user
+        The user's id.
+    namespace
+        The namespace of the user.
+    """
+    Inputs(SessionSettings.load().limits()).user_id(user, "user")
+    key = ServiceSettings.load().log_key
+    if key is None:
+        raise ConfigurationError(
+            "set SESSION_SERVICE_LOG_KEY, here and where the service runs: without it, the service"
+            " makes a new key at each start"
+        )
+    say(hashed_user(key, namespace, user))
