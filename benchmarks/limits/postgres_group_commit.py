@@ -25,7 +25,8 @@ from benchmarks.store import Store, server_address
 APPEND = """
 WITH sent AS MATERIALIZED (
     SELECT *, row_number() OVER (PARTITION BY session_key ORDER BY place) AS nth
-    FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS each(session_key, id, place)
+    FROM unnest($1::bigint[], $2::text[], $5::bytea[])
+        WITH ORDINALITY AS each(session_key, id, body, place)
 ), numbered AS (
     UPDATE sessions s
     SET last_seq = s.last_seq + new.many, message_count = s.message_count + new.many,
@@ -35,7 +36,7 @@ WITH sent AS MATERIALIZED (
     RETURNING s.session_key, s.last_seq - new.many AS before
 ), written AS (
     INSERT INTO messages (session_key, seq, id, created_at, body)
-    SELECT session_key, before + nth, id, $3, $5 FROM sent JOIN numbered USING (session_key)
+    SELECT session_key, before + nth, id, $3, body FROM sent JOIN numbered USING (session_key)
 )
 SELECT before + nth FROM sent JOIN numbered USING (session_key) ORDER BY place
 """
@@ -137,7 +138,8 @@ class PostgresGroupCommit(Store[int]):
             keys = [append.session_key for append in batch]
             ids = [append.message_id for append in batch]
             now = int(time() * 1000)
-            rows = await self._append.fetch(keys, ids, now, now + DAY, self._body)
+            bodies = [self._body] * len(batch)  # each caller's message crosses the wire
+            rows = await self._append.fetch(keys, ids, now, now + DAY, bodies)
             for append, (seq,) in zip(batch, rows, strict=True):
                 append.answer.set_result(seq)
         self._writer = None
