@@ -53,6 +53,12 @@ class Mailbox:
             self.loop.call_soon(self.flush)
         self._to_wake.add(to)
 
+    def send_now(self, callback: Callable[[], None], to: Mailbox) -> None:
+        """Have another loop call this, with all that was sent. Called in this loop."""
+        to._callbacks.append(callback)
+        self._to_wake.add(to)
+        self.flush()
+
     def flush(self) -> None:
         """Wake the loops that something was sent to."""
         mailboxes, self._to_wake = self._to_wake, set()

@@ -207,8 +207,7 @@ class PortalThread:
         elif self._in_flight or not self._mailbox.is_empty:
             self._mailbox.send(call.resume, to=caller)
         else:  # there is nothing that could go with it
-            caller.post(call.resume)
-            self._mailbox.flush()
+            self._mailbox.send_now(call.resume, to=caller)
 
     def leave(self) -> None:
         """Count one call less."""
