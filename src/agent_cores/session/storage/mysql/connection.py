@@ -3,7 +3,6 @@
 A connection whose work was interrupted is closed, because its late response would be taken for that
 of the next statement.
 """
-
 # ruff: noqa: ANN401 - classes of asyncmy, which has no types
 
 from __future__ import annotations
