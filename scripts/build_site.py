@@ -111,8 +111,7 @@ def finish_pages() -> None:
     for page in SITE.rglob("*.html"):
         text = PICTURE.sub(by_theme, page.read_text(encoding="utf-8"))
         text = CELL.sub(with_breaks, text.replace("<head>", f"<head>{POLICY}", 1))
-        if "docs/zh/" in page.as_posix() or page.name == "README.zh-CN.html":
-            text = text.replace('<html lang="en"', '<html lang="zh-CN"', 1)  # chooses the font
+        text = text.replace('<html lang="zh"', '<html lang="zh-CN"', 1)  # chooses the font
         page.write_text(text, encoding="utf-8")
 
 

@@ -95,6 +95,21 @@ def test_the_wheel_works_in_an_environment_that_has_nothing_else_of_ours(
     assert "serve" in command.stdout
 
 
+def test_the_sdist_is_installed_as_the_wheel_is(built: Path, tmp_path: Path) -> None:
+    [sdist] = built.glob("*.tar.gz")
+    programs = installed(tmp_path, sys.executable, f"{sdist}[service]")
+
+    def output_of(program: str, *arguments: str) -> str:
+        command = [str(programs / program), *arguments]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout
+
+    place = output_of("python", "-c", "import agent_cores.session as s; print(s.__file__)")
+    assert Path(place).is_relative_to(tmp_path)
+    shown = output_of("agent-sessions", "--version")
+    assert shown == f"{version('agent-cores-session')}\n"
+
+
 def described(built: Path) -> Metadata:
     """Return what the wheel says about itself, as the package index reads it."""
     [wheel] = built.glob("*.whl")

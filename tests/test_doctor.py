@@ -87,7 +87,7 @@ def test_every_setting_is_listed_with_its_source_and_without_secrets() -> None:
         "--json",
         REDIS_URL=f"redis://:{SECRET}@localhost",
         SESSION_POOL_SIZE="8",
-        SESSION_SERVICE_LOG_KEY=SECRET,
+        SESSION_SERVICE_LOG_KEY=SECRET * 3,
     )
     assert SECRET not in done.stdout
     told = json.loads(done.stdout)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,31 @@ def test_a_long_name_in_a_table_may_be_broken_after_an_underscore(site: Path) ->
     (site / "index.html").write_text(PAGE.format("SESSION_TIMEOUT"))
     build_site.finish_pages()
     assert "SESSION_TIMEOUT" in (site / "index.html").read_text()
+
+
+@pytest.mark.parametrize("page", ["README.zh-CN", "docs/zh/guide"])
+def test_the_labels_of_a_chinese_page_are_chinese(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    theme = re.search(r"^ +custom_dir: (\S+)", build_site.CONFIGURATION.read_text(), re.MULTILINE)
+    assert theme is not None
+    labels = build_site.CONFIGURATION.parent / theme[1]
+    (tmp_path / "mkdocs.yml").write_text(
+        "site_name: s\ndocs_dir: pages\nsite_dir: site\nuse_directory_urls: false\n"
+        f"theme: {{name: material, language: en, custom_dir: {labels}}}\n"
+    )
+    for name in ("README", page):
+        file = tmp_path / "pages" / f"{name}.md"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("# One\n\n## Two\n\n## Three\n")
+    build = [sys.executable, "-m", "zensical", "build", "--strict"]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    monkeypatch.setattr(build_site, "SITE", tmp_path / "site")
+    build_site.finish_pages()
+    english = (tmp_path / "site" / "index.html").read_text("utf-8")
+    chinese = (tmp_path / "site" / f"{page}.html").read_text("utf-8")
+    assert '<html lang="en"' in english
+    assert "On this page" in english
+    assert '<html lang="zh-CN"' in chinese
+    assert "目录" in chinese
+    assert "On this page" not in chinese

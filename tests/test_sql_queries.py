@@ -55,6 +55,15 @@ def test_a_dialect_has_a_text_for_every_statement(queries: Queries) -> None:
     assert texts.keys() == set(Statement)
 
 
+@pytest.mark.parametrize("word", ["names", "in_keys"])
+def test_a_dialect_without_a_word_that_has_no_default_is_refused_by_its_name(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(LiteralQueries, word)
+    with pytest.raises(AttributeError, match=f"'{word}'"):
+        PlainQueries().text(Step(Statement.HEADER))
+
+
 def test_a_dialect_without_a_statement_is_refused_by_its_name() -> None:
     class Half(PlainQueries):
         own: ClassVar[Mapping[Statement, str]] = {

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from starlette.background import BackgroundTask
 
 from agent_cores.session import Message, SessionManager, SyncSessionManager, Turn
+from agent_cores.session.errors import AccessDeniedError, SessionError
 from agent_cores.session.integrations.fastapi import Sessions, StreamedReply, add_error_handler
 
 CHAT = "chat"
@@ -316,6 +317,55 @@ async def test_a_reply_whose_saving_was_cancelled_is_saved_once() -> None:
             await call(reply, spec_version="2.4")
         [message] = await manager.get_session_messages(CHAT, "ann")
     assert (manager.saves, message.content, message.metadata) == (2, "Three hotels.", {})
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_refused_reply_is_an_error_and_runs_no_background_task(
+    manager: SessionManager,
+    agent: Agent,
+    caplog: pytest.LogCaptureFixture,
+    spec_version: str,
+    leaves: bool,
+) -> None:
+    await manager.share_session(CHAT, "ann", "bob", role="viewer")  # no longer an editor
+    agent.go_on.set()
+    reply = StreamedReply(manager, CHAT, "bob", agent.reply())
+    seen: list[Message | None] = []
+    reply.background = BackgroundTask(lambda: seen.append(reply.message))
+    with pytest.raises(AccessDeniedError):
+        await call(reply, spec_version=spec_version, leaves=leaves)
+    assert (seen, reply.message) == ([], None)
+    assert caplog.text.count("was not saved in session 'chat'") == 1
+
+
+@pytest.mark.parametrize("finish", [False, True])
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_reply_that_is_longer_than_a_message_may_be_is_an_error(
+    manager: SessionManager, caplog: pytest.LogCaptureFixture, leaves: bool, finish: bool
+) -> None:
+    async def chunks() -> AsyncIterator[str]:
+        yield "x" * 1_100_000
+
+    reply = StreamedReply(manager, CHAT, "ann", chunks(), finish=finish)
+    with pytest.raises(SessionError, match="content"):
+        await call(reply, leaves=leaves)
+    assert not await manager.get_session_messages(CHAT, "ann")
+    assert caplog.text.count("was not saved in session 'chat'") == 1
+    assert "xxx" not in caplog.text
+
+
+async def test_an_error_of_the_producers_is_not_taken_for_a_client_that_is_gone(
+    manager: SessionManager,
+) -> None:
+    async def chunks() -> AsyncIterator[str]:
+        yield "one"
+        raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        await call(StreamedReply(manager, CHAT, "ann", chunks()), spec_version="2.4")
+    [message] = await saved(manager)
+    assert (message.content, message.metadata) == ("one", {"incomplete": "failed"})
 
 
 async def nothing() -> AsyncIterator[str]:

@@ -168,16 +168,18 @@ def test_a_chunk_that_cannot_be_sent_is_a_failure_of_the_producer(
     assert source.is_closed
 
 
-def test_the_producer_is_closed_though_its_reply_cannot_be_saved(
-    sessions: SyncSessionManager,
+@pytest.mark.parametrize("leaves", [False, True])
+def test_the_producer_is_closed_and_the_error_logged_if_its_reply_cannot_be_saved(
+    sessions: SyncSessionManager, caplog: pytest.LogCaptureFixture, leaves: bool
 ) -> None:
     source = Source("one")
     body = wsgi_reply.saved(sessions, CHAT, "ann", source)
     next(body)
     sessions.delete_session(CHAT, "ann")
     with pytest.raises(SessionNotFoundError):
-        next(body)
+        _ = body.close() if leaves else next(body)  # type: ignore[attr-defined]
     assert source.is_closed
+    assert caplog.text.count("was not saved in session 'chat'") == 1
 
 
 def test_events_carry_the_chunks_and_at_last_the_stored_message(app: Flask) -> None:

@@ -9,7 +9,7 @@ from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.mysql.provider import MysqlProvider
 from agent_cores.session.testing.samples import new_context
 from tests.mysql.support import sql
-from tests.servers.mariadb import shared_server
+from tests.servers.mariadb import MariaDBServer, shared_server
 from tests.sql_stores import append, change, create, message_ids
 
 pytestmark = pytest.mark.anyio
@@ -72,15 +72,46 @@ async def test_a_database_of_any_character_set_keeps_every_byte(charset: str) ->
     await provider.shutdown()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"character_set_client_handshake": "0", "character_set_server": "gbk"},
+        {"init_connect": "SET NAMES gbk"},
+    ],
+)
+async def test_no_character_set_of_the_server_ends_a_literal_early(
+    settings: dict[str, str],
+) -> None:
+    """In GBK the last byte of 中 and a backslash are one character: a quote is not escaped."""
+    texts = ["中'", "中\\", "中\\' OR 1 -- "]
+    with MariaDBServer(**settings) as server:
+        database = server.new_database()
+        # Not for root: init_connect is left out for administrators.
+        server.sql(f"CREATE USER app@'127.0.0.1'; GRANT ALL ON {database}.* TO app@'127.0.0.1'")
+        provider = MysqlProvider.from_url(server.url(database).replace("root@", "app@"))
+        await provider.initialize()
+        for text in texts:
+            header = await create(provider, text, title=text, owner_id=text)
+            await provider.apply(append(header, *texts))
+        for text in texts:
+            snapshot = await provider.read("default", text)
+            assert snapshot is not None
+            assert snapshot.header.title == text
+            assert await message_ids(provider, text) == texts
+        await provider.shutdown()
+
+
 async def test_the_servers_defaults_do_not_reach_a_connection(
     url: str, provider: MysqlProvider
 ) -> None:
     defaults = sql(url, "SELECT @@global.tx_isolation, @@global.character_set_server")
     assert defaults == "REPEATABLE-READ\tlatin1"
     async with provider.database.transaction() as transaction:
-        await transaction.add("SELECT @@tx_isolation, @@sql_mode, @@time_zone")
-        [[(isolation, mode, zone)]] = await transaction.send()
-    assert (isolation, zone) == ("READ-COMMITTED", "+00:00")
+        await transaction.add(
+            "SELECT @@tx_isolation, @@sql_mode, @@time_zone, @@character_set_client"
+        )
+        [[(isolation, mode, zone, charset)]] = await transaction.send()
+    assert (isolation, zone, charset) == ("READ-COMMITTED", "+00:00", "utf8mb4")
     assert "NO_BACKSLASH_ESCAPES" not in mode
     assert "STRICT_ALL_TABLES" in mode
 

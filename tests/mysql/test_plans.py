@@ -10,6 +10,7 @@ from agent_cores.session.codec import HEADER_FIELDS
 from agent_cores.session.storage.mysql.provider import MysqlProvider
 from agent_cores.session.storage.mysql.queries import MysqlQueries
 from agent_cores.session.storage.sql.dialect import Statement, Step
+from agent_cores.session.storage.sql.literal_rows import Verbatim
 from agent_cores.session.storage.sql.names import Names
 from tests.servers.mariadb import MariaDBServer
 
@@ -73,6 +74,11 @@ READS: dict[Statement, Sequence[tuple[Any, ...]]] = {
     Statement.FORGET_DELETED: [(200_000 + n,) for n in MANY],
 }
 """Statements that look rows up, each with many rows; the first row alone is tried as well."""
+PAGES = {
+    Statement.MESSAGES_AFTER: (900, 10, 4_000_000),
+    Statement.MESSAGES_BEFORE: (100, 10, 4_000_000),
+}
+"""Pages far from the end of a session at which their order begins."""
 _LOOKUPS = {"const", "eq_ref", "ref", "range", "system"}
 _DERIVED = "<"
 
@@ -109,6 +115,7 @@ async def test_every_statement_finds_its_rows_by_an_index(
     for number in (1, 50):
         _check_created(filled, number)
     _check_pages(filled)
+    _check_reads_by_name(filled)
 
 
 def _check_created(filled: tuple[MariaDBServer, str], number: int) -> None:
@@ -132,6 +139,20 @@ def _check_pages(filled: tuple[MariaDBServer, str]) -> None:
         [text] = statements(Step(statement, READS[statement]))
         before, after = (_handler_reads(server, database, sql) for sql in ("DO 0", text))
         assert after - before < 100, statement
+
+
+def _check_reads_by_name(filled: tuple[MariaDBServer, str]) -> None:
+    """Check what a read sends: with a subquery as the key, a page still reads its rows alone."""
+    server, database = filled
+    queries = MysqlQueries()
+    [text] = queries.statements(Names("").fill(queries.session_key), [("default", "s7")])
+    key = Verbatim(text)
+    for statement, bounds in (*PAGES.items(), (Statement.CONTEXT_ALL, ())):
+        step = Step(statement, [(key, *bounds)])
+        assert [line for line in _plan(filled, step) if not _is_lookup(line)] == []
+        [text] = statements(step)
+        before, after = (_handler_reads(server, database, sql) for sql in ("DO 0", text))
+        assert after - before < 200, statement
 
 
 def _plan(

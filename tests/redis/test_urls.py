@@ -143,6 +143,19 @@ async def test_a_user_who_may_not_ask_about_memory_can_work() -> None:
             assert (await start(provider)).session_id == "talk"
 
 
+async def test_a_user_who_lacks_a_right_is_told_so() -> None:
+    denied = "denies this user a command"
+    with RedisServer() as server:
+        async with opened(server.url) as provider:
+            header = await start(provider)
+            server.command("ACL", "SETUSER", "default", "-hset")  # called by a script
+            with pytest.raises(StorageUnavailableError, match=denied):
+                await provider.apply(append(header, "m1"))
+            server.command("ACL", "SETUSER", "default", "-hmget")
+            with pytest.raises(StorageUnavailableError, match=denied):
+                await provider.read("default", "talk")
+
+
 async def test_the_rights_that_the_documentation_names_are_enough() -> None:
     rights, _ = _documented_rights()
     with RedisServer() as server:

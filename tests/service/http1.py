@@ -73,6 +73,11 @@ def request(
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+def statuses(answer: bytes) -> list[int]:
+    """Return the status of each response in what was received."""
+    return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]
+
+
 class Recorder:
     """Records each request, and responds with its body or with a given response."""
 

@@ -9,6 +9,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import sysconfig
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ from tests.service.served import Live
 from tests.service.wire import Wire
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+KUBERNETES = ["1.25", "1.37"]
+"""The oldest and the newest release whose schemas kubernetes-validate carries."""
 OURS = re.compile(r"\bSESSION_[A-Z_]+\b")
 AROUND_NGINX = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr;
@@ -222,6 +225,52 @@ def test_the_containers_are_restricted_and_wait_for_their_store(name: str) -> No
     for depended in service["depends_on"]:
         assert depended in composed["services"]
     assert "healthcheck" in composed["services"][name]
+
+
+def test_all_processes_hash_the_users_of_the_log_with_one_secret() -> None:
+    [deployment, _, _] = documents("kubernetes/agent-sessions.yaml")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    [key] = [one for one in container["env"] if one["name"] == "SESSION_SERVICE_LOG_KEY"]
+    assert key["valueFrom"] == {"secretKeyRef": {"name": "agent-sessions", "key": "log-key"}}
+    for name in ("valkey", "postgres"):
+        [composed] = documents(f"docker/{name}.compose.yaml")
+        environment = composed["services"]["service"]["environment"]
+        assert environment["SESSION_SERVICE_LOG_KEY"] == "${SESSION_SERVICE_LOG_KEY:?set it}"
+    assert "SESSION_SERVICE_LOG_KEY=" in (DEPLOY / "systemd/agent-sessions.service").read_text()
+
+
+@pytest.mark.parametrize("release", KUBERNETES)
+def test_the_manifests_follow_the_schemas_of_kubernetes(tmp_path: Path, release: str) -> None:
+    files = [DEPLOY / "kubernetes" / name for name in ("agent-sessions.yaml", "migrate.yaml")]
+    status, printed = validated(release, *files)
+    assert (status, printed.count(" passed ")) == (0, 4), printed  # an unknown kind is a warning
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(changed(files[0].read_text(), ("replicas: 2", "replica: 2")))
+    status, printed = validated(release, wrong)
+    assert status == 1
+    assert "'replica' was unexpected" in printed
+
+
+def validated(release: str, *files: Path) -> tuple[int, str]:
+    """Return the status and the output of a strict validation."""
+    command = [sys.executable, "-m", "kubernetes_validate", "--strict", "-k", release]
+    return ran([*command, *map(str, files)])
+
+
+def ran(command: list[str], given: str = "") -> tuple[int, str]:
+    done = subprocess.run(
+        command, input=given, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_hadolint_finds_nothing_wrong_with_the_image() -> None:
+    command = [str(Path(sysconfig.get_path("scripts")) / "hadolint"), "-"]
+    text = (DEPLOY / "docker/Dockerfile").read_text()
+    assert ran(command, text) == (0, "")
+    status, printed = ran(command, changed(text, ("python:3.13-slim AS build", "python AS build")))
+    assert status == 1
+    assert "DL3006" in printed
 
 
 def test_the_image_runs_without_root_and_is_made_of_what_it_is_given() -> None:

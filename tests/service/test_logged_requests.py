@@ -15,8 +15,13 @@ from typing import Any
 
 import pytest
 
-from agent_cores.session.errors import CorruptRecordError, StorageUnavailableError
+from agent_cores.session.errors import (
+    ConfigurationError,
+    CorruptRecordError,
+    StorageUnavailableError,
+)
 from agent_cores.session.models import Applied, Change
+from agent_cores.session.service import ServiceSettings
 from agent_cores.session.service.log.lines import JsonFormatter
 from agent_cores.session.service.log.users import hashed_user
 from agent_cores.session.testing.wrapping import WrappingProvider
@@ -25,6 +30,7 @@ from tests.service.wire import Wire, request
 
 S = "/v1/sessions"
 SAID, NAME, USER = "what-was-said", "session-name", "user-name"
+LOG_KEY = "a-key-of-the-log"
 
 
 class FailingProvider(WrappingProvider):
@@ -117,18 +123,29 @@ async def test_a_line_names_its_user_by_a_keyed_hash_or_plainly(
         await request(service, "GET", S, headers={"Authorization": f"Bearer {key}", **headers})
         return json.loads(log.getvalue().splitlines()[-1])["user"]
 
-    kept = await shown(USER, log_key=SAID)
-    assert kept == await shown(USER, log_key=SAID) == hashed_user(SAID, "default", USER)
+    kept = await shown(USER, log_key=LOG_KEY)
+    assert kept == await shown(USER, log_key=LOG_KEY) == hashed_user(LOG_KEY, "default", USER)
     assert isinstance(kept, str)
     assert re.fullmatch("[0-9a-f]{16}", kept)
     others = [
-        await shown("another", log_key=SAID),
-        await shown(USER, log_key="b"),
+        await shown("another", log_key=LOG_KEY),
+        await shown(USER, log_key="b" * 16),
         await shown(USER),
     ]
-    assert len({kept, *others, hashed_user(SAID, "team-a", USER)}) == 5
+    assert len({kept, *others, hashed_user(LOG_KEY, "team-a", USER)}) == 5
     assert await shown(USER, log_user_ids="plain") == USER
-    assert await shown(None, log_key=SAID) is None
+    assert await shown(None, log_key=LOG_KEY) is None
+
+
+def test_a_key_that_could_be_tried_out_is_refused() -> None:
+    assert len(LOG_KEY) == 16
+    assert ServiceSettings(log_key=LOG_KEY).log_key == LOG_KEY
+    for short in (LOG_KEY[1:], "a", ""):
+        with pytest.raises(
+            ConfigurationError, match="SESSION_SERVICE_LOG_KEY is at least 16"
+        ) as no:
+            ServiceSettings(log_key=short)
+        assert LOG_KEY[1:] not in str(no.value)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +200,7 @@ async def test_a_request_that_the_server_gives_up_is_not_answered(wire: Wire) ->
 def test_the_hash_of_a_user_in_the_log_of_several_workers_can_be_asked_for(tmp_path: Path) -> None:
     key = run(tmp_path, "keys", "create", "test").stdout.strip()
     headers = {"Authorization": f"Bearer {key}", "X-User-Id": USER}
-    kept = {"SESSION_SERVICE_LOG_KEY": SAID}
+    kept = {"SESSION_SERVICE_LOG_KEY": LOG_KEY}
     for more in ({}, kept):
         with serving(tmp_path, "--workers", "2", first_run=False, **more) as (_, address, _):
             for _ in range(20):  # a connection each, so that both workers get some

@@ -29,7 +29,8 @@ def exported(folder: Path) -> list[dict[str, Any]]:
     """Return the last metrics of each process that has exported some, by their names."""
     found = []
     for file in folder.glob("*.json"):
-        lines = file.read_text().splitlines()
+        whole, _, _ = file.read_text().rpartition("\n")  # the last line may be half written
+        lines = whole.splitlines()
         last = json.loads(lines[-1]) if lines else {"resource_metrics": []}
         metrics = {
             metric["name"]: metric["data"]["data_points"]
@@ -50,6 +51,14 @@ def answered(folder: Path) -> int:
         for point in metrics.get("http.server.request.duration", ())
         if point["attributes"]["http.route"] == "/v1/me"
     )
+
+
+def test_a_line_that_is_half_written_is_not_read(tmp_path: Path) -> None:
+    point = {"name": "n", "data": {"data_points": [1]}}
+    line = json.dumps({"resource_metrics": [{"scope_metrics": [{"metrics": [point]}]}]})
+    for number, text in enumerate((f"{line}\n{line[:20]}", f"{line}\n", line[:20], "")):
+        (tmp_path / f"{number}.json").write_text(text)
+    assert exported(tmp_path) == [{"n": [1]}] * 2
 
 
 @pytest.mark.parametrize("workers", [1, 2])

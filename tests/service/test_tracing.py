@@ -79,6 +79,20 @@ async def test_a_request_is_a_span_that_continues_the_callers_trace(
     }
 
 
+async def test_a_method_that_is_none_of_http_is_not_told(
+    wire: Wire, spans: InMemorySpanExporter
+) -> None:
+    start_tracing(wire.service)
+    ann = await wire.caller("ann")
+    assert (await ann("BREW", "/nowhere")).status == 404
+    [span] = named(spans, "HTTP")
+    assert (span.attributes or {})["http.request.method"] == "_OTHER"
+    assert "BREW" not in span.to_json()
+    assert (await ann("GET", "/nowhere")).status == 404
+    [known] = named(spans, "GET")
+    assert (known.attributes or {})["http.request.method"] == "GET"
+
+
 async def test_no_span_holds_a_text_or_an_id(wire: Wire, spans: InMemorySpanExporter) -> None:
     start_tracing(wire.service)
     ann, bob = await wire.caller("ann"), await wire.caller("bob")

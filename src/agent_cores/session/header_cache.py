@@ -39,7 +39,8 @@ class HeaderCache:
     def get(self, key: Key) -> SessionMetadata | None:
         """Return the header that was read last, which may be stale.
 
-        That is no use of it yet: every read and write that succeeds puts the header again.
+        This does not count as a use of it: a read or write that succeeds puts the header again,
+        and that does.
         """
         return self._headers.get(key)
 

@@ -133,6 +133,7 @@ class AccessController:
         if header.expires_at is not None and at >= header.expires_at:
             return False
         hold = header.hold
+        # Most sessions have no hold, and on Python 3.11 a member of an enum is slow to look up.
         if hold is not None and (hold is Hold.OPENING or hold is Hold.MOVED):
             return False
         if caller.owns(header):

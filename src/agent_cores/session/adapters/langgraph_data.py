@@ -84,9 +84,10 @@ class Data(Messages):
         *pieces, head = writes_messages(of, writes, replace=replace)
         last: Sequence[Draft] = ()
         if pieces:
-            *early, [*last, _] = parts([*pieces, head])
+            *early, final = parts([*pieces, head])
             for part in early:
                 await self.add(part)
+            last = final[:-1]  # the head is added below, with the id of a slot
         pauses, slot, spread = backoff(), known.slot(of), 1
         while True:
             known.used(of, slot)

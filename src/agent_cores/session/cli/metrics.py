@@ -7,6 +7,7 @@ into files for several processes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from agent_cores.session.service.metrics.recorder import Exporter
     from agent_cores.session.service.settings import ServiceSettings
 
+logger: logging.Logger = logging.getLogger("agent_cores.session.service")
+
 _SECONDS = 1.0
 """How often recorded values are handed over."""
 
-_tasks: set[asyncio.Task[None]] = set()
+_tasks: dict[asyncio.Task[None], _HandingOver] = {}
 
 
 @contextmanager
@@ -82,9 +85,10 @@ def record(
 
     def start() -> None:
         measured = Measurement(app, recorder, by_status=by_status)
-        task = asyncio.get_running_loop().create_task(_hand_over(measured, recorder, exporters))
-        _tasks.add(task)
-        task.add_done_callback(_tasks.discard)
+        handing = _HandingOver(measured, recorder, exporters)
+        task = asyncio.get_running_loop().create_task(handing.run())
+        _tasks[task] = handing
+        task.add_done_callback(_tasks.pop)
 
     app.on_start(start)
 
@@ -95,19 +99,55 @@ async def stop_recording() -> None:
     A stopped worker needs this: the signal that stopped it ends it before its tasks are cancelled.
     """
     loop = asyncio.get_running_loop()
-    tasks = [task for task in _tasks if task.get_loop() is loop]
-    for task in tasks:
-        task.cancel()
+    tasks = {task: handing for task, handing in _tasks.items() if task.get_loop() is loop}
+    for handing in tasks.values():
+        handing.stopping.set()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _hand_over(measured: Measurement, recorder: Recorder, exporters: list[Exporter]) -> None:
-    try:
-        while True:
-            await asyncio.sleep(_SECONDS)
-            measured.note_now()
-            await hand_over(recorder, exporters)
-    finally:
-        await hand_over(recorder, exporters)
-        for exporter in exporters:
-            exporter.close()
+class _HandingOver:
+    """Hands over what was recorded, once a second until ``stopping`` is set, and then once more.
+
+    It is not stopped by cancelling it: an exporter that is cancelled loses what it has not added.
+    """
+
+    def __init__(
+        self, measured: Measurement, recorder: Recorder, exporters: list[Exporter]
+    ) -> None:
+        self.stopping = asyncio.Event()
+        self._measured = measured
+        self._recorder = recorder
+        self._exporters = exporters
+        self._is_logged = False
+
+    async def run(self) -> None:
+        try:
+            while not await self._stops_within(_SECONDS):
+                with self._errors_logged_once():
+                    self._measured.note_now()
+                await self._hand_over()
+            await self._hand_over()
+        finally:
+            for exporter in self._exporters:
+                exporter.close()
+
+    async def _stops_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.stopping.wait()
+        except TimeoutError:
+            return False
+
+    async def _hand_over(self) -> None:
+        with self._errors_logged_once():
+            await hand_over(self._recorder, self._exporters)
+
+    @contextmanager
+    def _errors_logged_once(self) -> Iterator[None]:
+        """Log the first error, and go on: a full disk may be cleared while the service runs."""
+        try:
+            yield
+        except Exception:
+            if not self._is_logged:
+                self._is_logged = True
+                logger.exception("metrics are incomplete; their further errors are not logged")

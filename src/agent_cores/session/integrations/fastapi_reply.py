@@ -37,7 +37,7 @@ class StreamedReply(StreamingResponse):
     ``{"incomplete": "disconnected"}`` in the metadata. With ``finish`` it runs to its end all the
     same, and the whole reply is saved. If it raises, what it produced is saved with ``"failed"``;
     if the server cancels the request, with ``"cancelled"``. Both cut the response off. Nothing is
-    saved where nothing was produced.
+    saved where nothing was produced. If saving is refused, the error is logged and raised.
 
     With ``events`` the response is a stream of server-sent events: ``data`` is a chunk as a JSON
     string, and the last event, ``saved``, has the stored message.
@@ -67,6 +67,7 @@ class StreamedReply(StreamingResponse):
         self._finishes = finish
         self._events = events
         self._failed = False
+        self._fault: Exception | None = None
         self._reply = Reply(
             session_id,
             user_id,
@@ -92,8 +93,8 @@ class StreamedReply(StreamingResponse):
             await super().__call__(scope, receive, send)
             reason = "disconnected"  # unless the reply is saved, which is the end of the stream
         except (ClientDisconnect, OSError):  # how servers report that the client is gone
-            if self._failed:  # an OSError of the producer's, which Starlette takes for the client's
-                raise
+            if self._fault is not None:  # an OSError too, which Starlette takes for the client's
+                raise self._fault from self._fault.__cause__
             reason = "disconnected"
         finally:
             with CancelScope(shield=True):
@@ -121,8 +122,9 @@ class StreamedReply(StreamingResponse):
             self._reply.add(chunk)
         except StopAsyncIteration:
             return None
-        except Exception:
+        except Exception as error:
             self._failed = True
+            self._fault = error
             raise
         return chunk
 
@@ -146,9 +148,10 @@ class StreamedReply(StreamingResponse):
             self._reply.is_over = True
             return
         try:
-            with CancelScope(shield=True):
+            with self._reply.failures_logged(), CancelScope(shield=True):
                 self._reply.message = await self._sessions.add_message(**arguments)
-        except Exception:
+        except Exception as error:
             self._reply.is_over = True  # refused: the same again would be too
+            self._fault = error
             raise
         self._reply.is_over = True

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import msgspec
 
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.inputs import new_id
+from agent_cores.session.integrations.problems import logger
 from agent_cores.session.wire.conversion import message_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from agent_cores.session.models.message import Message
 
@@ -93,6 +95,20 @@ class Reply:
             "metadata": metadata,
             "turn": self._turn,
         }
+
+    @contextmanager
+    def failures_logged(self) -> Iterator[None]:
+        """Log an error of saving: some servers take a late ``OSError`` for the client's."""
+        try:
+            yield
+        except Exception as error:
+            logger.error(
+                "reply %r was not saved in session %r",
+                self._message_id,
+                self._session_id,
+                exc_info=error,
+            )
+            raise
 
 
 def text_event(chunk: str) -> bytes:

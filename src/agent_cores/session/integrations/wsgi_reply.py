@@ -53,7 +53,8 @@ def saved(
         try:
             arguments = reply.to_save(reason)
             if arguments is not None:
-                reply.message = sessions.add_message(**arguments)
+                with reply.failures_logged():
+                    reply.message = sessions.add_message(**arguments)
         finally:
             close = getattr(produced, "close", None)
             if close is not None:

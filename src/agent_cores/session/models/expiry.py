@@ -33,6 +33,7 @@ def later(first: datetime | None, second: datetime | None) -> datetime | None:
 
 def fresh_end(header: SessionMetadata, at: datetime) -> datetime | None:
     """Return the end of an idle time that starts at ``at``, within the longest lifetime."""
+    # Most sessions have no hold, and on Python 3.11 a member of an enum is slow to look up.
     if header.hold is not None and header.hold is Hold.OPENING:
         return at + OPENING_TIME
     idle = None if header.ttl_seconds is None else at + _seconds(header.ttl_seconds)

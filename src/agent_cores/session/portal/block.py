@@ -6,7 +6,7 @@ One task both enters and leaves it, as timeouts and task groups inside it requir
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -26,7 +26,10 @@ T = TypeVar("T")
 
 
 class Block(Generic[T]):
-    """The part that runs in the thread: all of its methods are called in its loop."""
+    """The part that runs in the thread: all of its methods are called in its loop.
+
+    ``stop`` ends it even if ``enter`` never began.
+    """
 
     def __init__(
         self,
@@ -50,12 +53,13 @@ class Block(Generic[T]):
         self._task = task = loop.create_task(self._hold())
         either: list[asyncio.Future[Any]] = [task, self._entered]
         task.add_done_callback(self._end)
-        self._thread.hold(self)
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait([task])
+            while not task.done():  # cancelled again: so is what the task does to end
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([task])
             raise
         if not self._entered.done():
             await task  # raises what entering raised
@@ -65,15 +69,19 @@ class Block(Generic[T]):
         """Leave the context manager; return whether it suppressed the block's exception."""
         if self._task is None or self._task.cancelled():
             return False  # cancelled: the caller is gone, or the program ends
-        if not self._leaving.done():
-            self._leaving.set_result(raised)
+        self.begin_to_leave(raised)
         return await asyncio.shield(self._task)
 
+    def begin_to_leave(self, raised: Raised) -> None:
+        """Leave the context manager, which was entered, with nobody waiting."""
+        if not self._leaving.done():
+            self._leaving.set_result(raised)
+
     def stop(self) -> None:
-        """Leave as if the block had been cancelled, with nobody waiting."""
+        """Leave as if the block had been cancelled, with nobody waiting; unless it is leaving."""
         if self._task is None:
             self._end(None)
-        else:
+        elif not self._leaving.done():
             self._task.cancel()
 
     async def _hold(self) -> bool | None:
@@ -126,7 +134,11 @@ class BlockingBlock(AbstractContextManager[T], Generic[T]):
         raised = (kind, error, traceback)
         if not self._lifetime.enter_again(self._thread):
             return False
-        suppressed = self._thread.blocking(partial(self._block.leave, raised))
+        try:
+            suppressed = self._thread.blocking(partial(self._block.leave, raised))
+        except BaseException:  # interrupted, perhaps before ``leave`` began
+            self._thread.post(partial(self._block.begin_to_leave, raised))
+            raise
         if self._thread.stopping:
             self._thread.wait_until_ended()
         return suppressed
@@ -146,6 +158,7 @@ class AwaitedBlock(AbstractAsyncContextManager[T], Generic[T]):
         self._thread = await self._lifetime.enter_soon(blocks=1)
         self._block = Block(self._make, self._thread, self._lifetime.block_ended, caller)
         try:
+            self._thread.hold(self._block)
             return await self._thread.awaited(self._block.enter, caller)
         except BaseException:
             self._thread.post(self._block.stop)
@@ -163,7 +176,11 @@ class AwaitedBlock(AbstractAsyncContextManager[T], Generic[T]):
         raised, caller = (kind, error, traceback), own_mailbox()
         if not self._lifetime.enter_again(self._thread):
             return False
-        suppressed = await self._thread.awaited(partial(self._block.leave, raised), caller)
+        try:
+            suppressed = await self._thread.awaited(partial(self._block.leave, raised), caller)
+        except BaseException:  # cancelled, perhaps before ``leave`` began
+            self._thread.post(partial(self._block.begin_to_leave, raised))
+            raise
         if self._thread.stopping:
             await self._thread.until_ended()
         return suppressed

@@ -52,6 +52,8 @@ class Call(Generic[T]):
 
     caller: Mailbox | None
     """The waiting event loop's; ``None`` if a thread waits."""
+    has_begun: bool = False
+    """Whether ``begin`` was called."""
     _task: asyncio.Task[None] | None = None
     _is_running: bool = False
     _is_unwanted: bool = False
@@ -69,13 +71,9 @@ class Call(Generic[T]):
         self.caller = caller
         self._context = copy_context()
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether it was started."""
-        return self._task is not None
-
     def begin(self) -> None:
-        """Start the coroutine in a task of its own, unless its caller was cancelled by now."""
+        """Start the coroutine in a task of its own, unless nobody wants it any more."""
+        self.has_begun = True
         self._host.begun(self)
         if self._is_unwanted:
             self._error = asyncio.CancelledError()
@@ -84,9 +82,12 @@ class Call(Generic[T]):
         self._task = start_task(self._run(), loop=self._host.loop, context=self._context)
 
     def stop(self) -> None:
-        """Cancel the task, which may have ended already."""
+        """Cancel the task, which may have ended already, or keep it from starting."""
         task = self._task
-        if task is None or task.done():
+        if task is None:
+            self._is_unwanted = True
+            return
+        if task.done():
             return
         task.cancel()
         if not self._is_running:  # before its first step, which it will not take
@@ -187,7 +188,7 @@ class AwaitedCall(Call[T]):
         return True
 
     def result(self) -> None:
-        """Raise ``CancelledError`` if the task was cancelled; the outcome is another matter."""
+        """Raise ``CancelledError`` if the task was cancelled; ``outcome`` has the rest."""
         cancelled, self._cancelled = self._cancelled, None
         if cancelled is not None:
             raise cancelled

@@ -9,8 +9,10 @@ import asyncio
 import os
 import threading
 from collections import deque
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +41,7 @@ class Mailbox:
         return not self._callbacks
 
     def post(self, callback: Callable[[], None]) -> None:
-        """Have the loop call this soon; no effect once it is closed. Called in any thread."""
+        """Have the loop call this soon, if it is not closed. Called in any thread."""
         self._callbacks.append(callback)
         if not self._is_woken:
             self.wake()
@@ -51,6 +53,12 @@ class Mailbox:
             self.loop.call_soon(self.flush)
         self._to_wake.add(to)
 
+    def send_now(self, callback: Callable[[], None], to: Mailbox) -> None:
+        """Have another loop call this, with all that was sent. Called in this loop."""
+        to._callbacks.append(callback)
+        self._to_wake.add(to)
+        self.flush()
+
     def flush(self) -> None:
         """Wake the loops that something was sent to."""
         mailboxes, self._to_wake = self._to_wake, set()
@@ -58,10 +66,10 @@ class Mailbox:
             mailbox.wake()
 
     def wake(self) -> None:
-        """Have the loop call what is queued; no effect once it is closed."""
+        """Have the loop call what is queued, unless a wake-up is pending."""
         if not self._is_woken:
-            self._is_woken = True
             try:
+                self._is_woken = True
                 self.ring()
             except RuntimeError:  # it is closed
                 pass
@@ -70,7 +78,10 @@ class Mailbox:
                 raise
 
     def ring(self) -> None:
-        """Have the loop call what is queued, or raise ``RuntimeError`` if it is closed."""
+        """Have the loop call what is queued.
+
+        If the loop is closed, this has no effect; without a descriptor it raises ``RuntimeError``.
+        """
         if self._descriptor is None or self._is_answering:
             self.loop.call_soon_threadsafe(self._deliver)
         else:
@@ -81,8 +92,12 @@ class Mailbox:
         self._is_answering = True
         try:
             if self._descriptor is not None:
-                os.eventfd_read(self._descriptor)
+                with suppress(BlockingIOError):  # called twice for one write (nest_asyncio, forks)
+                    os.eventfd_read(self._descriptor)
             self._deliver()
+        except BaseException:  # interrupted, perhaps before it delivered
+            self.loop.call_soon(self._deliver)
+            raise
         finally:
             self._is_answering = False
 
@@ -133,11 +148,17 @@ class _Own(threading.local):
 
 _own = _Own()
 
+_mailboxes: WeakValueDictionary[int, Mailbox] = WeakValueDictionary()
+"""By the id of their loop, which keeps those that have a descriptor until it is closed."""
+
 
 def own_mailbox() -> Mailbox:
     """Return the running loop's mailbox."""
     loop = asyncio.get_running_loop()
     mailbox = _own.mailbox
     if mailbox is None or mailbox.loop is not loop:
-        mailbox = _own.mailbox = Mailbox(loop)
+        mailbox = _mailboxes.get(id(loop))
+        if mailbox is None or mailbox.loop is not loop:
+            mailbox = _mailboxes[id(loop)] = Mailbox(loop)
+        _own.mailbox = mailbox
     return mailbox

@@ -145,8 +145,13 @@ class PortalThread:
 
         The call is already counted.
         """
-        call: AwaitedCall[T] = AwaitedCall(function, self, caller)
-        self._mailbox.post(call.begin)
+        call: AwaitedCall[T] | None = None
+        try:
+            call = AwaitedCall(function, self, caller)
+            self._mailbox.post(call.begin)
+        except BaseException:  # interrupted
+            self.post(partial(self._drop, call))
+            raise
         return call
 
     def post(self, callback: Callable[[], None]) -> None:
@@ -164,16 +169,14 @@ class PortalThread:
         if within is not None:
             self.post(lambda: self._wake_later(within))
 
+    def hold(self, block: Waiting) -> None:
+        """Record a block of another event loop, before the call that enters it."""
+        self._held.add(block)
+
     # ── in the loop ──────────────────────────────────────────────────────────────────────────────
 
-    def hold(self, block: Waiting) -> None:
-        """Record a block that is held."""
-        self._held.add(block)
-        if block.caller is not None and not self._watching:
-            self._watch()
-
     def let_go(self, block: Waiting) -> None:
-        """Forget a block that has ended; it may never have been held."""
+        """Forget a block that has ended."""
         self._held.discard(block)
         self._abandoned.discard(block)
         with self._lock:
@@ -204,8 +207,7 @@ class PortalThread:
         elif self._in_flight or not self._mailbox.is_empty:
             self._mailbox.send(call.resume, to=caller)
         else:  # there is nothing that could go with it
-            caller.post(call.resume)
-            self._mailbox.flush()
+            self._mailbox.send_now(call.resume, to=caller)
 
     def leave(self) -> None:
         """Count one call less."""

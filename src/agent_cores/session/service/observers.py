@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPMethod
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 Respond = Callable[["Scope", "Receive", "Send"], Awaitable[None]]
 """Responds to one request."""
+OTHER_METHOD = "_OTHER"
+"""What OpenTelemetry's conventions for HTTP call every method that they do not know."""
+_METHODS = frozenset(HTTPMethod)
 _FAILED = 500
 
 
@@ -32,3 +36,9 @@ class Answered(NamedTuple):
 
 Observer = Callable[[Answered], None]
 """Called after each response; must be quick and must not raise."""
+
+
+def method_of(scope: Scope) -> str:
+    """Return the method of a request, or ``OTHER_METHOD``: callers cannot make up more of them."""
+    method: str = scope["method"]
+    return method if method in _METHODS else OTHER_METHOD

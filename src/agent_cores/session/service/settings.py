@@ -21,6 +21,7 @@ from agent_cores.session.settings import SessionSettings, from_files, named
 _COMMENT = re.compile(r"\s+#.*$")
 _MIB = 1_048_576
 _LARGEST_PORT = 65_535
+_SHORTEST_LOG_KEY = 16
 
 
 @hides("log_key")
@@ -93,8 +94,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_user_ids: Literal["hashed", "plain"] = "hashed"
     """How the line of a request names its user: ``hashed`` with the key, or ``plain``."""
     log_key: str | None = None
-    """The secret key of these hashes, which ``agent-sessions log-id`` needs too; if left out, a new
-    one at each start."""
+    """The secret key of these hashes, at least 16 characters, which ``agent-sessions log-id`` needs
+    too; if left out, a new one at each start."""
     drain_seconds: float = 0.0
     """Seconds that ``/readyz`` returns 503 before connections are closed."""
     shutdown_timeout: float = 20.0
@@ -117,6 +118,11 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError(
                 "SESSION_SERVICE_MAX_BUFFERED_BYTES is at least SESSION_SERVICE_MAX_BODY_BYTES,"
                 f" which is {self.max_body_bytes}"
+            )
+        if self.log_key is not None and len(self.log_key) < _SHORTEST_LOG_KEY:
+            raise ConfigurationError(
+                f"SESSION_SERVICE_LOG_KEY is at least {_SHORTEST_LOG_KEY} characters long:"
+                " a shorter one can be tried out"
             )
         _check_issuers(self.jwt_issuers)
         _check_networks(self.trusted_proxies)

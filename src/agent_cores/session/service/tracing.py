@@ -12,6 +12,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.errors import MissingDependencyError, SessionError, StorageError
+from agent_cores.session.service.observers import OTHER_METHOD, method_of
 from agent_cores.session.service.store_calls import OPERATIONS, system_of
 
 try:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.base import StorageProvider
 
 _CONTEXT_HEADERS = (b"traceparent", b"tracestate")
+_UNKNOWN = "HTTP"
+"""The name of a span whose method the conventions do not know."""
 _propagator = TraceContextTextMapPropagator()
 
 
@@ -45,14 +48,14 @@ class Tracing:
         """Return what responds within a span, which ``answered`` completes."""
 
         async def respond_within_span(scope: Scope, receive: Receive, send: Send) -> None:
-            method = scope["method"]
+            method = method_of(scope)
             attributes = {
                 "http.request.method": method,
                 "url.scheme": scope.get("scheme", "http"),
                 "network.protocol.version": scope.get("http_version", "1.1"),
             }
             with self._tracer.start_as_current_span(
-                method,
+                _UNKNOWN if method == OTHER_METHOD else method,
                 context=_context_of(scope),
                 kind=SpanKind.SERVER,
                 attributes=attributes,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import SessionMetadata
 
 _NO_METADATA: Mapping[str, Any] = {}
+_NO_REMOVALS: Iterable[str] = ()
 _NO_SESSION = 0
 """The incarnation in the version of no session: no stored one has it."""
 
@@ -43,7 +44,7 @@ class AppendOptions(msgspec.Struct, frozen=True):
     """What an append changes besides its messages, and what it expects, as the caller gave it."""
 
     context_updates: Mapping[str, Any] | None = None
-    context_removals: Iterable[str] = ()
+    context_removals: Iterable[str] = _NO_REMOVALS
     metadata_updates: Mapping[str, Any] | None = None
     expected_revision: int | None = None
     expected_version: str | None = None
@@ -55,7 +56,7 @@ class AppendOptions(msgspec.Struct, frozen=True):
         """Whether nothing was given, as with most appends."""
         return (
             self.context_updates is None
-            and self.context_removals == ()
+            and self.context_removals is _NO_REMOVALS
             and self.metadata_updates is None
             and self.expected_revision is None
             and self.expected_version is None

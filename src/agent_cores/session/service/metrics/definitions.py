@@ -177,7 +177,8 @@ DUE = Metric(
 SESSIONS = Metric(
     name="agent_sessions_sessions",
     kind="gauge",
-    text="Stored sessions by status: active, archived or expired, counted after a sweep.",
+    text="Stored sessions by status, counted after a sweep. All due ones count as expired; archived"
+    " ones among them count twice.",
     otel=Instrument(
         name="agent_sessions.sessions",
         unit="{session}",

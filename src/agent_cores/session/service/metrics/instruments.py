@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import wraps
-from http import HTTPMethod
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from agent_cores.session import observing
 from agent_cores.session.errors import SessionError
 from agent_cores.session.models.session import SessionStatus
 from agent_cores.session.service.metrics import definitions as metrics
+from agent_cores.session.service.observers import method_of
 from agent_cores.session.service.store_calls import OPERATIONS, system_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ _REST = 100
 _LONGEST_COUNT = 5.0
 """Seconds after which a count is given up."""
 _NO_ROUTE = "none"
-_METHODS = frozenset(HTTPMethod)
 
 
 class RequestRecorder:
@@ -85,9 +84,7 @@ class RequestRecorder:
 
 
 def _kind(scope: Scope) -> tuple[str, str]:
-    """Return method and scheme; callers cannot make up more of them."""
-    method = scope["method"]
-    return method if method in _METHODS else "_OTHER", scope.get("scheme", "http")
+    return method_of(scope), scope.get("scheme", "http")
 
 
 class Measurement:

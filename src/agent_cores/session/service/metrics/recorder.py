@@ -140,7 +140,16 @@ class Recorder:
 
 
 async def hand_over(recorder: Recorder, exporters: Iterable[Exporter]) -> None:
-    """Let each exporter add what was recorded since the last time."""
+    """Let each exporter add what was recorded since the last time.
+
+    An exporter that fails loses it; the others do not. Raises an ``ExceptionGroup`` of the errors.
+    """
     taken = recorder.take()
+    errors = []
     for exporter in exporters:
-        await exporter.add(taken)
+        try:
+            await exporter.add(taken)
+        except Exception as error:  # noqa: BLE001 - raised once all have been tried
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("metrics could not be handed over", errors) from errors[0]

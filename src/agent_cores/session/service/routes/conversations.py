@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 C = f"{PATH}/{{id}}"
 _PREFIX = "conv_"
 _MOST_LISTED = 100
-_PATIENCE = 5.0
+_RETRY_SECONDS = 5.0
 """For how many seconds a replacement of metadata is attempted while others change the session."""
 
 
@@ -83,7 +83,7 @@ async def get_conversation(call: Call) -> Response:
 async def update_conversation(call: Call) -> Response:
     """Replace a conversation's metadata."""
     body: openai.UpdateConversation = call.body()
-    view, backoff = call.view, Backoff(until=time.monotonic() + _PATIENCE)
+    view, backoff = call.view, Backoff(until=time.monotonic() + _RETRY_SECONDS)
     while True:
         look = await view.look_at(call.session_id, call.user_id, Action.UPDATE)
         header = look.snapshot.header

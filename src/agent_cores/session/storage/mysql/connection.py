@@ -3,7 +3,6 @@
 A connection whose work was interrupted is closed, because its late response would be taken for that
 of the next statement.
 """
-
 # ruff: noqa: ANN401 - classes of asyncmy, which has no types
 
 from __future__ import annotations
@@ -35,9 +34,10 @@ _IDLE = 60
 """Seconds after which the server drops a silent connection, with the locks of its transaction."""
 _LONGEST_ROLLBACK = 1.0
 """Seconds that a rollback may take before the connection is closed instead."""
-_SESSION = f"""SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
+_SESSION = f"""SET NAMES utf8mb4; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET SESSION wait_timeout = {_IDLE}, lock_wait_timeout = {_IDLE}, sql_notes = 0,
         time_zone = '+00:00', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'"""
+"""Runs after the server's ``init_connect``, which may set a character set that breaks escapes."""
 _ONE_INSTANT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;START TRANSACTION READ ONLY"
 _BEGIN = "SET SESSION innodb_lock_wait_timeout = {};START TRANSACTION"
 _SCHEMA_LOCK = "CONCAT('agent-cores-session ', SHA1(DATABASE()))"

@@ -59,6 +59,6 @@ def split_url(url: str) -> tuple[dict[str, Any], dict[str, Any]]:
     own, others = MysqlOptions.split_query(urlencode(pairs))
     for name, text in others:
         if name == "charset" and text.lower() in {"utf8mb4", "utf8"}:
-            continue  # names and values are sent as bytes in any character set
+            continue  # every connection is set to utf8mb4; names and values are kept as bytes
         raise ConfigurationError(MysqlOptions.unknown(name, query))
     return place, own

@@ -53,7 +53,7 @@ class MysqlQueries(LiteralQueries):
     }
 
     def quoted(self, text: str) -> str:
-        """Return a binary string. Backslash and quote are all that the server asks to be escaped.
+        """Return a binary string. In utf8mb4, only backslash and quote need escaping.
 
         The driver escapes more, byte by byte, which took a third of the time of an append.
         """

@@ -52,7 +52,8 @@ _TRANSIENT = (
     ReadOnlyError,
 )
 _TOO_FEW_REPLICAS = "NOREPLICAS "
-_REFUSES_WRITES = (_TOO_FEW_REPLICAS, "MISCONF ", "ACL failure in script")
+_REFUSES_WRITES = (_TOO_FEW_REPLICAS, "MISCONF ")
+_DENIED_IN_SCRIPT = "ACL failure in script"
 _TRANSIENT_WORDS = ("BUSY ", _TOO_FEW_REPLICAS)  # redis-py has no classes for these
 
 
@@ -68,7 +69,10 @@ def translated(error: Exception) -> SessionError:
         return QuotaExceededError(f"Redis is full: {text}")
     if text.startswith("WRONGTYPE"):
         return StoreFormatError(f"a key holds another type of value: {text}")
-    if isinstance(error, ReadOnlyError | NoPermissionError) or text.startswith(_REFUSES_WRITES):
+    if isinstance(error, NoPermissionError) or text.startswith(_DENIED_IN_SCRIPT):
+        detail = f"Redis denies this user a command: {text}"
+        return StorageUnavailableError(detail, why="unwritable")
+    if isinstance(error, ReadOnlyError) or text.startswith(_REFUSES_WRITES):
         return StorageUnavailableError(f"Redis refuses writes: {text}", why="unwritable")
     silent = isinstance(error, NotSentError | LostAnswerError)
     return StorageUnavailableError(f"Redis {'does not answer' if silent else 'refuses'}: {text}")

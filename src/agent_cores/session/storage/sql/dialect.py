@@ -60,8 +60,8 @@ class Statement(Enum):
 
     # A batch of changes, which runs in one transaction.
     LOCK = "lock"
-    """(namespace, session_id) -> headers of those that exist, locked one after the other in the
-    order of their session_key. ``LockedError`` if a lock takes longer than ``lock_wait``."""
+    """(namespace, session_id) -> headers of those that exist, locked one after the other in one
+    order, the same for all callers. ``LockedError`` if a lock takes longer than ``lock_wait``."""
     LOCK_FREE = "lock free"
     """The same, without sessions that another transaction has locked (SKIP LOCKED)."""
     PRESENT = "present"

@@ -198,7 +198,10 @@ OWN = frozenset(
     {S.INSERT_HEADERS, S.SET_CONTEXT, S.COUNT_SESSIONS, S.PURGE_MESSAGES, S.PURGE_CONTEXT}
     | {S.STORE_TIME, S.CHECK, S.SERVER_VERSION, S.COLUMNS}
 )
-"""The statements that every dialect writes by itself; the first two begin with ``{insert}``."""
+"""The statements that every dialect writes by itself.
+
+INSERT_HEADERS and SET_CONTEXT begin with ``{insert}``.
+"""
 
 RETURN_NOTHING = frozenset(
     {*INSERTS, *DELETES, *UPDATES, *SEVERAL, S.UPDATE_HEADERS, S.COUNT_SESSIONS, S.FORGET_DELETED}
