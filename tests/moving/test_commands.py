@@ -269,10 +269,7 @@ async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path:
         (("export", "--format", "markdown", "--user", "ann"), "name the sessions"),
         (("import", "e", "--storage", url, "--user", "ann"), "only an operator can import"),
         (("import", "e", "--storage", url, *OPERATOR), "is not an export of agent-sessions"),
-        (
-            ("import", "none.jsonl", "--storage", url, *OPERATOR),
-            "none.jsonl: No such file or directory",
-        ),
+        (("import", "none.jsonl", "--storage", url, *OPERATOR), "none.jsonl: No such file"),
         (("copy", "--from", url, "--to", url), "are the same store"),
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--namespace", ""), "namespace"),
         (("copy", "--from", url, "--to", "memory://"), "forgets with its process"),
