@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from agent_cores.session import SessionManager, errors
 from agent_cores.session.cli import commands
 from agent_cores.session.cli.main import main
 from agent_cores.session.cli.status import INTERRUPTED, Status, status_of
+from agent_cores.session.cli.users import log_id
 
 
 def run(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
@@ -58,6 +60,16 @@ def test_every_command_that_ends_by_itself_prints_json() -> None:
     tried = keys | {(name,) for name in names - {"keys"}}
     without = {name for name in tried if "--json" not in run(*name, "--help").stdout}
     assert without == {("serve",), ("export",), ("completion",)}  # export writes JSON lines
+
+
+def test_the_log_s_id_of_a_user_is_printed_as_json(
+    nothing_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SESSION_SERVICE_LOG_KEY", "k" * 32)
+    log_id("ann")
+    log_id("ann", as_json=True)
+    text, line = capsys.readouterr().out.splitlines()
+    assert json.loads(line) == {"user": text}
 
 
 def test_a_message_names_packages_in_the_plural() -> None:

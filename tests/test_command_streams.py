@@ -141,7 +141,7 @@ def test_two_exports_to_one_file_do_not_mix_and_a_killed_one_is_replaced(folder:
         assert claim(other)
         refused = in_shell(line)
         assert (refused.returncode, unfinished.read_bytes()) == (2, b"left behind")
-        assert b"another export is writing all.jsonl" in refused.stderr
+        assert b"another process is writing all.jsonl" in refused.stderr
     assert in_shell(line).returncode == 0
     assert not unfinished.exists()
     with (folder / "all.jsonl").open("rb") as file:
@@ -184,7 +184,8 @@ def interrupted(*arguments: str, after: float) -> subprocess.CompletedProcess[by
 def test_an_interrupt_at_the_start_prints_nothing(folder: Path, after: float) -> None:
     done = interrupted("bench", "--callers", "1", after=after)
     # The interpreter's own start, before any line of ours, is not ours to protect.
-    if b"site.py" not in done.stderr and done.returncode != -signal.SIGINT:
+    is_ours = b"agent_cores" in done.stderr
+    if is_ours or (b"site.py" not in done.stderr and done.returncode != -signal.SIGINT):
         assert (done.returncode, done.stdout, done.stderr) == (INTERRUPTED, b"", b"")
 
 
@@ -200,7 +201,8 @@ def test_an_interrupted_copy_leaves_no_process_and_ends_right_when_run_again(
     for after in (0.8, 1.2, 1.6):
         done = interrupted(*copying, after=after)
         assert done.returncode in {INTERRUPTED, 0}
-        assert done.stderr == b""
+        assert all(b": copy_sessions, " in line for line in done.stderr.splitlines())
+        assert len(done.stderr.splitlines()) <= 1
     assert not _copying(psutil.Process())
     again = in_shell("agent-sessions " + " ".join(f"'{word}'" for word in copying))
     found = json.loads(again.stdout)

@@ -123,9 +123,12 @@ def test_who_shares_or_erases_is_in_the_audit_log(run: Run) -> None:
     run("send", "talk", "Hi", "--create", user="ann")
     user = getpass.getuser()
     for arguments, line in (
-        (("share", "talk", "bob", "--user", "ann"), "user 'ann' in default: share_session"),
-        (("share", "talk", "bob", "--revoke", "--user", "ann"), "'ann' in default: revoke_access"),
-        (("erase", "ann", "--yes"), f"user {user!r} in default: erase_user"),
+        (
+            ("share", "talk", "bob", "--user", "ann"),
+            f"user 'ann' (key os-user:{user}) in default: share_session",
+        ),
+        (("share", "talk", "bob", "--revoke", "--user", "ann"), "in default: revoke_access"),
+        (("erase", "ann", "--yes"), "in default: erase_user 'ann', session -"),
     ):
         done = run(*arguments)
         assert done.returncode == 0, done.stderr
@@ -184,7 +187,7 @@ def test_a_user_is_erased_only_after_a_yes(run: Run) -> None:
     assert "--yes" in refused(run("erase", "ann"))
     assert shown(run("stats"))[0] == "sessions: 1"
     [line] = done_and_audited(run("erase", "ann", "--yes"))
-    assert line == "1 sessions with 1 messages and 0 grants are removed."
+    assert line == "1 session with 1 message and 0 grants are removed."
     assert shown(run("stats"))[0] == "sessions: 0"
 
 

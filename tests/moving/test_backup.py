@@ -14,6 +14,7 @@ import sqlite3
 import stat
 import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ from agent_cores.session.errors import (
     StoreFormatError,
     UnsupportedError,
 )
-from agent_cores.session.files import publish
+from agent_cores.session.files import claimed, publish
 from agent_cores.session.moving.copying import compare_stores
 from agent_cores.session.storage.factory import StorageFactory
 from agent_cores.session.storage.memory.provider import MemoryProvider
@@ -45,6 +46,7 @@ from tests.servers.redis import (
     shared_valkey,
     valkey_program,
 )
+from tests.service.processes import SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -142,8 +144,22 @@ async def test_what_a_killed_backup_left_behind_is_replaced(
 ) -> None:
     for ending in ("", "-journal", "-wal"):
         (tmp_path / f"backup.db.unfinished{ending}").write_bytes(b"left behind" * 999)
+    (tmp_path / "backup.db.unfinished.lock").touch()
     assert (await store.back_up(tmp_path / "backup.db")).sessions == 3
     assert files(tmp_path, "backup") == ["backup.db"]
+
+
+async def test_a_second_backup_to_the_same_file_is_refused_and_leaves_the_first_alone(
+    store: SQLiteProvider, tmp_path: Path
+) -> None:
+    target, unfinished = tmp_path / "backup.db", tmp_path / "backup.db.unfinished"
+    unfinished.write_bytes(b"of the first")
+    with (
+        claimed(target, ".unfinished.lock"),
+        pytest.raises(ConfigurationError, match="another process is writing"),
+    ):
+        await store.back_up(target)
+    assert unfinished.read_bytes() == b"of the first"
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
@@ -317,8 +333,10 @@ def test_a_server_with_an_append_only_file_is_restored_as_the_page_says(
         server._arguments = ("--appendonly", "no")
         server.start()
         server.command("CONFIG", "SET", "appendonly", "yes")
+        ends = time.monotonic() + SECONDS
         while _is_rewriting(server):
-            pass
+            assert time.monotonic() < ends, "the file is not rewritten"
+            time.sleep(0.02)
         server.stop()
         server._arguments = ("--appendonly", "yes")
         server.start()

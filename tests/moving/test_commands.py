@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from typing import NamedTuple, Protocol
 import psutil
 import pytest
 
-from agent_cores.session import SessionManager, SessionSettings
+from agent_cores.session import SessionManager, SessionSettings, SyncSessionManager
 from agent_cores.session.cli import commands, copying, markdown
 from agent_cores.session.cli.markdown import message_lines, write_markdown
 from agent_cores.session.cli.opening import Opened, Where
@@ -108,7 +109,8 @@ async def test_a_store_goes_through_a_file_into_another(run: Run, url: str, tmp_
     file, copied = tmp_path / "export.jsonl", f"sqlite:///{tmp_path / 'other.db'}"
     done = await run("export", "--storage", url, *OPERATOR, "--output", str(file))
     audited, said = lines(done.stderr)
-    assert "operator 'ops' in every namespace: export_sessions" in audited
+    assert "in every namespace: export_sessions" in audited
+    assert audited.startswith("operator 'ops' (key os-user:")
     assert said == "2 sessions with 2 messages are exported."
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert not file.with_name("export.jsonl.unfinished").exists()
@@ -127,7 +129,8 @@ async def test_an_export_of_ones_own_sessions_is_in_the_audit_log_too(
     arguments = ("export", "of-ann", "--storage", url, "--format", format_)
     done = await run(*arguments, "--user", "ann")
     assert done.returncode == 0
-    line = "user 'ann' in default: export_sessions, session 'of-ann': done"
+    by = f"os-user:{getpass.getuser()}"
+    line = f"user 'ann' (key {by}) in default: export_sessions, session 'of-ann': done"
     assert lines(done.stderr)[0] == line
     refused = await run(*arguments, "--user", "eve")
     assert "export_sessions, session 'of-ann': session_not_found" in refused.stderr.decode()
@@ -142,13 +145,13 @@ async def test_a_damaged_file_is_imported_only_in_part_and_if_that_is_wanted(
     copied = f"sqlite:///{tmp_path / 'other.db'}"
     refused = await run("import", str(file), "--storage", copied, *OPERATOR)
     [line] = lines(refused.stderr)
-    assert "is cut off after line 2; it is good up to line 2, with 1 whole sessions" in line
+    assert "is cut off after line 2; it is good up to line 2; whole sessions: 1" in line
     assert "Nothing was imported; --partial imports what is good" in line
     assert not (tmp_path / "other.db").exists()
     partial = await run("import", str(file), "--storage", copied, *OPERATOR, "--partial")
     assert partial.returncode == Status.WRONG_USE
     whole = await run("import", "--storage", copied, *OPERATOR, text=exported)
-    said = "1 sessions with 1 messages are imported; 1 were there already."
+    said = "1 session with 1 message is imported; 1 was there already."
     assert lines(whole.stdout) == [said]
     assert await same(url, copied)
 
@@ -169,7 +172,7 @@ async def test_a_store_is_copied_and_compared(run: Run, url: str, tmp_path: Path
     done = await run("copy", "--from", url, "--to", copied, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["equal"] is False
-    assert "were left as they are: default/of-ann" in done.stderr.decode()
+    assert "left unchanged: default/of-ann" in done.stderr.decode()
     assert b"--yes" in (await run("copy", "--from", url, "--to", copied, "--replace")).stderr
     assert (await run("copy", "--from", url, "--to", copied, "--replace", "--yes")).returncode == 0
     assert await same(url, copied)
@@ -199,12 +202,16 @@ def _ends(*_: object) -> None:
 
 
 def test_a_process_that_is_killed_is_said_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    nothing_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with SyncSessionManager("sqlite:///a.db"):
+        pass
     monkeypatch.setattr(copying, "_in_process", _ends)
     with pytest.raises(SystemExit):
-        copying._divided(copying._Job("a", "b", None, replace=False), 2, 0)
-    assert "was killed" in capsys.readouterr().err
+        copying.copy(source="sqlite:///a.db", target="sqlite:///b.db", processes=2)
+    audited, said = capsys.readouterr().err.splitlines()
+    assert "was killed" in said
+    assert audited.endswith("copy_sessions, session -: internal")
 
 
 def test_no_process_of_a_copy_outlives_the_first(tmp_path: Path) -> None:
@@ -254,11 +261,15 @@ async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path:
     (tmp_path / "e").write_bytes(b"hello\n")
     for arguments, expected in (
         (("export", "--storage", url), "--user ID or --as-operator NAME"),
-        (("export", "of-ann", "--user", "bob", "--storage", url), "are not stored, or not theirs"),
+        (
+            ("export", "of-ann", "--user", "bob", "--storage", url),
+            "1 of these sessions is not stored, or not theirs",
+        ),
         (("export", *OPERATOR, "--server", "http://127.0.0.1:9"), "name its --storage instead"),
         (("export", "--format", "markdown", "--user", "ann"), "name the sessions"),
         (("import", "e", "--storage", url, "--user", "ann"), "only an operator can import"),
         (("import", "e", "--storage", url, *OPERATOR), "is not an export of agent-sessions"),
+        (("import", "none.jsonl", "--storage", url, *OPERATOR), "none.jsonl: No such file"),
         (("copy", "--from", url, "--to", url), "are the same store"),
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--namespace", ""), "namespace"),
         (("copy", "--from", url, "--to", "memory://"), "forgets with its process"),
@@ -266,7 +277,7 @@ async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path:
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--part", "3/2"), "is like 1/2 or 2/2"),
     ):
         done = await run(*arguments)
-        missing = "are not stored" in expected
+        missing = "not stored" in expected
         assert done.returncode == (Status.NOT_FOUND if missing else Status.WRONG_USE)
         assert expected in lines(done.stderr)[-1]
 
@@ -285,10 +296,10 @@ async def test_a_framework_s_store_is_imported(
     done = await run(*arguments, "--user", "ann")
     assert (done.returncode, lines(done.stdout)) == (
         1,
-        ["1 sessions with 1 messages are imported."],
+        ["1 session with 1 message is imported."],
     )
     audited, left_out = lines(done.stderr)
-    assert "operator 'ops' in team: import_sessions" in audited
+    assert "in team: import_sessions, session -: incomplete" in audited
     assert left_out == "agent-sessions: 1 left out: session talk: item 2: is not valid JSON"
     async with SessionManager(url, settings=SessionSettings(), namespace="team") as manager:
         [message] = await manager.get_session_messages("talk", "ann")
@@ -356,12 +367,15 @@ async def test_a_long_session_is_exported_from_a_file(run: Run, tmp_path: Path) 
 
 async def test_a_backup_says_what_it_holds(run: Run, url: str, tmp_path: Path) -> None:
     done = await run("backup", str(tmp_path / "backup.db"), "--storage", url)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0
+    [audited] = lines(done.stderr)
+    assert audited.endswith("in every namespace: back_up, session -: done")
     [said] = lines(done.stdout)
     assert re.fullmatch(r"2 sessions with 2 messages: \d+ bytes, checked\.", said)
     assert await same(url, f"sqlite:///{tmp_path / 'backup.db'}")
     other = await run("backup", str(tmp_path / "b"), "--storage", "postgresql://ann:secret@db/app")
-    [line] = lines(other.stderr)
+    audited, line = lines(other.stderr)
+    assert audited.endswith("back_up, session -: unsupported")
     assert other.returncode == 1
     assert "its own command: pg_dump --format=custom --file=FILE URL" in line
     assert "secret" not in line

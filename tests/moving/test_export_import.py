@@ -186,7 +186,10 @@ async def test_a_file_that_was_altered_is_refused_and_says_where() -> None:
         (talk + last, "is not an export of agent-sessions"),
         (first + talk.replace(b"hello", b"jello") + long + more + last, "line 2 is altered"),
         (first + talk + long.replace(b'{"seq"', b'{"seg"', 1) + more + last, "line 3 is damaged"),
-        (first + talk + long + more, "is cut off after line 4; it is good up to line 4, with 2"),
+        (
+            first + talk + long + more,
+            "is cut off after line 4; it is good up to line 4; whole sessions: 2",
+        ),
         (first + talk + long + more + last[:9], "is cut off after line 4"),
         (first + long + more + last, "line 4 does not fit the lines before it"),
         (first + long + more + talk + last, "line 5 does not fit the lines before it"),

@@ -11,6 +11,7 @@ import pytest
 from agent_cores.session.header_cache import HeaderCache
 from agent_cores.session.service.log.lines import JsonFormatter
 from agent_cores.session.verbs.audit import FIELDS
+from agent_cores.session.verbs.upkeep import UpkeepVerbs
 from tests.service.wire import Wire
 
 LOGGER = "agent_cores.session.audit"
@@ -55,6 +56,7 @@ async def test_who_may_see_a_session_is_recorded_with_every_field(
         "namespace": "default",
         "verb": "share_session",
         "session_id": session_id,
+        "erased_user": None,
         "outcome": "done",
         "request_id": "req-1",
     }
@@ -79,6 +81,22 @@ async def test_changes_of_access_and_removals_are_recorded_also_if_refused(
         ("ann", "transfer_ownership", "done"),
         ("ann", "delete_session", "access_denied"),
         ("bob", "delete_session", "done"),
+    ]
+
+
+async def test_an_erasure_names_the_user_and_whether_something_is_left(
+    wire: Wire, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def partly(*_: object) -> bool:
+        return False
+
+    ann = await wire.caller("ann", await wire.key("admin", "act-as"))
+    assert (await ann("POST", "/v1/users/erase", {"user_id": "bob"})).status == 200
+    monkeypatch.setattr(UpkeepVerbs, "_erase_all", partly)
+    assert (await ann("POST", "/v1/users/erase", {"user_id": "bob"})).status == 200
+    assert [(line["erased_user"], line["outcome"]) for line in lines(log)] == [
+        ("bob", "done"),
+        ("bob", "incomplete"),
     ]
 
 

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent_cores.session.cli.opening import Json, Where, manager_for
-from agent_cores.session.cli.output import say, say_json
+from agent_cores.session.cli.opening import Json, Line, Where, manager_for, recorded
+from agent_cores.session.cli.output import amount, say, say_json
 
 if TYPE_CHECKING:
     from agent_cores.session.storage.base import BackedUp
@@ -27,11 +27,13 @@ def backup(path: str, *, storage: str | None = None, as_json: Json = False) -> N
     as_json
         Print one line of JSON.
     """
-    done = asyncio.run(_backup(Path(path), Where(storage=storage)))
+    where = Where(storage=storage)
+    with recorded(where, Line("back_up")):
+        done = asyncio.run(_backup(Path(path), where))
     if as_json:
         say_json(done)
     else:
-        say(f"{done.sessions} sessions with {done.messages} messages: {done.bytes} bytes, checked.")
+        say(f"{amount(done.sessions, done.messages)}: {done.bytes} bytes, checked.")
 
 
 async def _backup(path: Path, where: Where) -> BackedUp:

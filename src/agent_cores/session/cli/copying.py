@@ -20,8 +20,8 @@ from cyclopts import Parameter
 
 from agent_cores.session.cli.cores import usable_cores
 from agent_cores.session.cli.moving import Flag, finish, name_them, report
-from agent_cores.session.cli.opening import Json, Yes  # noqa: TC001 - cyclopts reads it
-from agent_cores.session.cli.output import fail, progress_bar, say, say_json
+from agent_cores.session.cli.opening import Json, Line, Where, Yes, recorded
+from agent_cores.session.cli.output import amount, fail, progress_bar, say, say_json
 from agent_cores.session.cli.status import Status, status_of
 from agent_cores.session.cli.upkeep import confirm
 from agent_cores.session.errors import ConfigurationError, InvalidInputError, SessionError
@@ -37,6 +37,7 @@ from agent_cores.session.moving.tally import Tally, merged
 from agent_cores.session.moving.walking import EVERYTHING, Share
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage.factory import StorageFactory
+from agent_cores.session.verbs import audit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableSequence
@@ -75,10 +76,19 @@ class Done(NamedTuple):
 
 
 class _Failure(NamedTuple):
-    """An error of another process: its exit status and its text."""
+    """An error of another process: its exit status, its text and its code."""
 
     status: Status
     text: str
+    code: str = "internal"
+
+
+class _PartFailedError(SessionError):
+    """Another process of the copy has failed."""
+
+    def __init__(self, failure: _Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
 
 
 def copy(
@@ -123,8 +133,18 @@ def copy(
         checked_namespace(namespace)
     if replace:
         confirm("Replace the sessions that the target holds in another state?", yes=yes)
+    if part is not None and processes not in {None, 1}:
+        raise ConfigurationError("give --part or --processes, not both")
+    if processes is not None:
+        whole_number(processes, "processes", 1, _MOST_PROCESSES)
+    share = None if part is None else _share(part)
     job = _Job(source, target, namespace, replace)
-    done = _copied(job, part, processes)
+    line = Line("copy_sessions")
+    try:
+        with recorded(Where(namespace=namespace), line):
+            done = _audited(job, share, processes, line)
+    except _PartFailedError as error:
+        fail(error.failure.text, error.failure.status)
     tally, compared = done.tally, done.compared
     if as_json:
         seconds = {"copying": round(done.copying, 3), "comparing": round(done.comparing, 3)}
@@ -133,22 +153,26 @@ def copy(
     else:
         report(tally, "copied", as_json=False)
         if compared.is_equal:
-            held = f"{compared.sessions} sessions with {compared.messages} messages"
-            say(f"Both stores hold {held}: sha256 {compared.source}")
-    name_them("the target holds them in another state, or not at all", compared.differing)
+            both = amount(compared.sessions, compared.messages)
+            say(f"Both stores hold {both}: sha256 {compared.source}")
+    name_them("in another state in the target, or missing there", compared.differing)
     finish(tally, failed=not compared.is_equal)
 
 
-def _copied(job: _Job, part: str | None, processes: int | None) -> Done:
-    if part is not None:
-        if processes not in {None, 1}:
-            raise ConfigurationError("give --part or --processes, not both")
-        share = _share(part)
-        total = asyncio.run(_prepared(job)) // share.of
-        return _here(job, share, total)
-    if processes is not None:
-        whole_number(processes, "processes", 1, _MOST_PROCESSES)
+def _audited(job: _Job, share: Share | None, processes: int | None, line: Line) -> Done:
+    try:
+        done = _copied(job, share, processes)
+    except _PartFailedError as error:
+        line.code = error.failure.code
+        raise
+    line.is_complete = done.tally.is_complete and done.compared.is_equal
+    return done
+
+
+def _copied(job: _Job, share: Share | None, processes: int | None) -> Done:
     total = asyncio.run(_prepared(job))
+    if share is not None:
+        return _here(job, share, total // share.of)
     if processes is None:
         alone = total <= FEW or job.target.startswith("sqlite:")
         processes = 1 if alone else min(usable_cores(), _MOST_PROCESSES)
@@ -189,7 +213,8 @@ def _divided(job: _Job, processes: int, total: int) -> Done:
             _watch(futures, counts, progress)
             outcomes = [future.result() for future in futures]
         except BrokenProcessPool:
-            fail("a process of the copy was killed, perhaps for lack of memory; run it again")
+            detail = "a process of the copy was killed, perhaps for lack of memory; run it again"
+            raise _PartFailedError(_Failure(Status.FAILED, detail)) from None
         except BaseException:
             for process in active_children():
                 process.terminate()
@@ -197,7 +222,7 @@ def _divided(job: _Job, processes: int, total: int) -> Done:
     done: list[Done] = []
     for outcome in outcomes:
         if isinstance(outcome, _Failure):
-            fail(outcome.text, outcome.status)
+            raise _PartFailedError(outcome)
         done.append(outcome)
     return Done(
         merged(one.tally for one in done),
@@ -251,7 +276,7 @@ def _in_process(job: _Job, share: Share) -> Done | _Failure:
     try:
         return _run(job, share, _Progress(_counts, share.number - 1, share.of))
     except (SessionError, OSError) as error:
-        return _Failure(status_of(error), str(error))
+        return _Failure(status_of(error), str(error), audit.outcome_of(error))
 
 
 class _Progress(NamedTuple):

@@ -13,15 +13,24 @@ import msgspec
 from cyclopts import Parameter
 
 from agent_cores.session.cli.markdown import write_markdown
-from agent_cores.session.cli.opening import Json, Where, Yes, with_sessions, with_store
-from agent_cores.session.cli.output import note, progress_bar, say, say_json, shown
+from agent_cores.session.cli.opening import Json, Line, Where, Yes, with_sessions, with_store
+from agent_cores.session.cli.output import (
+    amount,
+    counted,
+    note,
+    progress_bar,
+    say,
+    say_json,
+    shown,
+)
 from agent_cores.session.cli.upkeep import confirm
 from agent_cores.session.errors import (
     ConfigurationError,
+    SessionError,
     SessionNotFoundError,
     StorageUnavailableError,
 )
-from agent_cores.session.files import claim, publish
+from agent_cores.session.files import claimed, publish
 from agent_cores.session.frameworks.importing import Framework, import_from
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now
@@ -40,7 +49,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.base import StorageProvider
 
 Flag = Annotated[bool, Parameter(negative=())]
-_PRIVATE = 0o600
+_UNFINISHED = ".unfinished"
 
 
 def export(
@@ -69,6 +78,8 @@ def export(
     where.require_user()
     user, namespace = where.user, where.namespace or (DEFAULT_NAMESPACE if session_ids else None)
 
+    line, found = Line("export_sessions", session_ids), set[str]()
+
     async def use(store: StorageProvider, file: BinaryIO) -> Tally:
         total = len(session_ids) or (await store.count(namespace, utc_now())).sessions
         with progress_bar("export", total) as progress:
@@ -79,35 +90,33 @@ def export(
                 owner_id=user,
                 session_ids=session_ids,
                 progress=progress,
+                found=found.add,
             )
-        if session_ids and tally.done < len(set(session_ids)):
-            missing = len(set(session_ids)) - tally.done
-            raise SessionNotFoundError(f"{missing} of these sessions are not stored, or not theirs")
+        line.is_complete = tally.is_complete
+        line.missing = frozenset(session_ids) - found
+        if line.missing:
+            missing = counted(len(line.missing), "of these sessions is", "of these sessions are")
+            raise SessionNotFoundError(f"{missing} not stored, or not theirs")
         return tally
 
     here = replaced(where, namespace=namespace)
     with _written(output) as file:
         tally = with_store(
             here,
-            "export_sessions",
+            line,
             lambda store: use(store, file),
-            session_ids=session_ids,
             only_reads=True,
         )
-    note(f"{tally.sessions} sessions with {tally.messages} messages are exported.")
+    note(_done(tally, "exported"))
     finish(tally)
 
 
 def _export_markdown(session_ids: tuple[str, ...], where: Where, output: str | None) -> None:
     if not session_ids:
         raise ConfigurationError("name the sessions to write as Markdown")
+    line = Line("export_sessions", session_ids)
     with _written(output) as file:
-        with_sessions(
-            where,
-            lambda opened: write_markdown(opened, session_ids, file),
-            "export_sessions",
-            session_ids,
-        )
+        with_sessions(where, lambda opened: write_markdown(opened, session_ids, file), line)
 
 
 def import_sessions_of(
@@ -157,11 +166,11 @@ def import_sessions_of(
 
 
 def _import_from(framework: Framework, source: str, where: Where, *, replace: bool) -> ImportTally:
-    namespace = where.namespace or DEFAULT_NAMESPACE
+    namespace, line = where.namespace or DEFAULT_NAMESPACE, Line("import_sessions")
 
     async def use(store: StorageProvider) -> ImportTally:
         with progress_bar("import", None) as progress:
-            return await import_from(
+            tally = await import_from(
                 framework,
                 source,
                 store,
@@ -170,8 +179,10 @@ def _import_from(framework: Framework, source: str, where: Where, *, replace: bo
                 replace=replace,
                 progress=progress,
             )
+        line.is_complete = tally.is_complete
+        return tally
 
-    tally = with_store(replaced(where, namespace=namespace), "import_sessions", use)
+    tally = with_store(replaced(where, namespace=namespace), line, use)
     if tally.left_out.count:
         listed = "; ".join(map(shown, tally.left_out.names))
         more = tally.left_out.count - len(tally.left_out.names)
@@ -181,15 +192,26 @@ def _import_from(framework: Framework, source: str, where: Where, *, replace: bo
 
 
 def _import_file(path: str | None, where: Where, *, replace: bool, partial: bool) -> Tally:
+    line = Line("import_sessions")
+
     async def use(store: StorageProvider, file: BinaryIO, total: int | None) -> Tally:
         with progress_bar("import", total) as progress:
-            return await import_sessions(
+            tally = await import_sessions(
                 store, file, namespace=where.namespace, replace=replace, progress=progress
             )
+        line.is_complete = tally.is_complete
+        return tally
 
-    with sys.stdin.buffer if path is None else Path(path).open("rb") as file:
+    with sys.stdin.buffer if path is None else _opened(path) as file:
         total = None if path is None else _checked(file, partial=partial)
-        return with_store(where, "import_sessions", lambda store: use(store, file, total))
+        return with_store(where, line, lambda store: use(store, file, total))
+
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror or error}") from error
 
 
 def _checked(file: BinaryIO, *, partial: bool) -> int | None:
@@ -212,28 +234,21 @@ def _written(output: str | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    path, unfinished = Path(output), Path(f"{output}.unfinished")
+    path = Path(output)
     if path.exists():
         raise ConfigurationError(f"{output} exists; name a new file")
     try:
-        with open(unfinished, "ab", opener=_private) as file:
-            if not claim(file):
-                raise ConfigurationError(f"another export is writing {output}")
-            try:
-                file.truncate(0)  # of what a killed one left
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                publish(unfinished, path)
-            finally:
-                unfinished.unlink(missing_ok=True)
+        with claimed(path, _UNFINISHED) as file:
+            file.truncate(0)  # of what a killed one left
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            publish(path.with_name(path.name + _UNFINISHED), path)
+    except SessionError:  # a refused caller, say, which is an OSError too
+        raise
     except OSError as error:
         problem = error.strerror or error
         raise StorageUnavailableError(f"{output} cannot be written: {problem}") from error
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, _PRIVATE)
 
 
 def report(tally: Tally, done: str, *, as_json: bool) -> None:
@@ -241,17 +256,22 @@ def report(tally: Tally, done: str, *, as_json: bool) -> None:
     if as_json:
         say_json(msgspec.structs.asdict(tally))
         return
-    there = f"; {tally.present} were there already" if tally.present else ""
-    say(f"{tally.sessions} sessions with {tally.messages} messages are {done}{there}.")
+    say(_done(tally, done))
+
+
+def _done(tally: Tally, done: str) -> str:
+    is_or_are = "is" if tally.sessions == 1 else "are"
+    there = f"; {counted(tally.present, 'was', 'were')} there already" if tally.present else ""
+    return f"{amount(tally.sessions, tally.messages)} {is_or_are} {done}{there}."
 
 
 def finish(tally: Tally, *, failed: bool = False) -> None:
     """Say what did not move, and exit with 1 if that is not as it should be."""
     if tally.ended:
-        note(f"{tally.ended} sessions have expired or are not finished; they do not move.")
-    name_them("they are stored in another state and were left as they are", tally.different)
-    name_them("they cannot be read", tally.unreadable)
-    name_them("they changed again and again while they were read", tally.changing)
+        note(f"{counted(tally.ended, 'session')}, expired or not finished: not moved.")
+    name_them("stored in another state, left unchanged", tally.different)
+    name_them("cannot be read", tally.unreadable)
+    name_them("changed again and again during the read", tally.changing)
     if failed or not tally.is_complete:
         sys.exit(1)
 
@@ -261,4 +281,4 @@ def name_them(why: str, names: Names) -> None:
     if names.count:
         more = names.count - len(names.names)
         listed = ", ".join(map(shown, names.names)) + (f" and {more} more" if more else "")
-        note(f"agent-sessions: {names.count} sessions: {why}: {listed}")
+        note(f"agent-sessions: {counted(names.count, 'session')}: {why}: {listed}")

@@ -7,8 +7,8 @@ import getpass
 import logging
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO, TypeVar
 
 from cyclopts import Parameter
 
@@ -71,6 +71,23 @@ class Where:
         _ = self.user_id
 
 
+@dataclass
+class Line:
+    """What the audit log says of a command, in a line for each session, if sessions are named.
+
+    If it fails because of ``missing`` sessions, the others are ``done``. ``is_verb`` says whether
+    the manager has a verb of this name.
+    """
+
+    verb: str
+    session_ids: Sequence[str] = ()
+    is_verb: bool = False
+    erased_user: str | None = None
+    is_complete: bool = True
+    code: str | None = None
+    missing: frozenset[str] = field(default_factory=frozenset)
+
+
 class Opened(NamedTuple):
     """The verbs of a command, and in whose name to call them."""
 
@@ -86,40 +103,39 @@ class Opened(NamedTuple):
 def with_sessions(
     where: Where | None,
     use: Callable[[Opened], Awaitable[T]],
-    verb: str | None = None,
-    session_ids: Sequence[str] = (),
+    line: Line | None = None,
 ) -> T:
     """Open the sessions, use them, and close them.
 
-    With a verb that is a line in the audit log, as in ``with_store``, unless the service or the
-    view of an operator writes one.
+    With a line, it is written to the audit log, as in ``with_store``, unless the service writes
+    one, or the view of an operator, of which this is a verb.
     """
     where = where or Where()
-    if verb is None or where.server is not None or where.as_operator is not None:
+    by_view = where.as_operator is not None and line is not None and line.is_verb
+    if line is None or where.server is not None or by_view:
         return asyncio.run(_with_sessions(where, use))
     here = replace(where, namespace=where.namespace or DEFAULT_NAMESPACE)
-    with recorded(here, verb, session_ids):
+    with recorded(here, line):
         return asyncio.run(_with_sessions(where, use))
 
 
 def with_store(
     where: Where,
-    verb: str,
+    line: Line,
     use: Callable[[StorageProvider], Awaitable[T]],
     *,
-    session_ids: Sequence[str] = (),
     only_reads: bool = False,
 ) -> T:
     """Open the storage itself, below the verbs, use it, and close it.
 
-    That is a line in the audit log, under the name of the verb; a line for each session that is
-    named. If the storage is only read, its tables must be there: they are neither made nor altered.
+    That is a line in the audit log, or one for each session that is named. If the storage is only
+    read, its tables must be there: they are neither made nor altered.
     """
     if where.server is not None:
         raise ConfigurationError(
             "a service does not give everything there is of a session: name its --storage instead"
         )
-    with recorded(where, verb, session_ids):
+    with recorded(where, line):
         return asyncio.run(_in_store(where, use, only_reads=only_reads))
 
 
@@ -144,7 +160,7 @@ async def _in_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T
 
 
 @contextmanager
-def recorded(where: Where, verb: str, session_ids: Sequence[str]) -> Iterator[None]:
+def recorded(where: Where, line: Line) -> Iterator[None]:
     """Write a line of the audit log about what the block does, or one for each session."""
     failure: BaseException | None = None
     with audit_log_shown():
@@ -156,9 +172,21 @@ def recorded(where: Where, verb: str, session_ids: Sequence[str]) -> Iterator[No
         finally:
             namespace = where.namespace or "every namespace"
             operator = where.as_operator
-            user = where.user if where.user or operator else machine_user()
-            for session_id in session_ids or (None,):
-                audit.record(operator, namespace, verb, session_id, failure, user=user)
+            runs = machine_user()
+            for session_id in line.session_ids or (None,):
+                is_here = bool(line.missing) and session_id not in line.missing
+                audit.record(
+                    operator,
+                    namespace,
+                    line.verb,
+                    session_id,
+                    None if is_here else failure,
+                    key=f"os-user:{runs}",
+                    user=where.user if where.user or operator else runs,
+                    erased_user=line.erased_user,
+                    is_complete=line.is_complete,
+                    code=line.code,
+                )
 
 
 def machine_user() -> str:
@@ -169,10 +197,17 @@ def machine_user() -> str:
         return str(os.getuid())
 
 
+class _Shown(logging.StreamHandler[TextIO]):
+    """Writes lines to standard error."""
+
+
 @contextmanager
 def audit_log_shown() -> Iterator[None]:
-    """Write the lines of the audit log to standard error during the block."""
-    handler = logging.StreamHandler()
+    """Write the lines of the audit log to standard error during the block, each once."""
+    if any(isinstance(handler, _Shown) for handler in audit.logger.handlers):
+        yield
+        return
+    handler = _Shown()
     audit.logger.addHandler(handler)
     audit.logger.setLevel(logging.INFO)
     try:

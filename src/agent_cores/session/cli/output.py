@@ -87,6 +87,16 @@ class ShowProgress(Protocol):
         """Show it."""
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number and what there are so many of; ``many`` if that is more than an s added."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
+def amount(sessions: int, messages: int) -> str:
+    """Return how many sessions there are, with how many messages."""
+    return f"{counted(sessions, 'session')} with {counted(messages, 'message')}"
+
+
 @contextmanager
 def progress_bar(what: str, total: int | None) -> Iterator[ShowProgress | None]:
     """Show a bar on standard error if that is a terminal; yield what tells it how many are done."""

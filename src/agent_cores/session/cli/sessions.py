@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from agent_cores.session.cli.opening import Json, Opened, Where, with_sessions
+from agent_cores.session.cli.opening import Json, Line, Opened, Where, with_sessions
 from agent_cores.session.cli.output import note, say, say_json, shown, table
 from agent_cores.session.cli.transcript import header_lines, message_lines, moment
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
@@ -225,7 +225,7 @@ def share(
         return await verbs.share_session(session_id, user_id, subject, role=role, expires_at=end)
 
     verb = "revoke_access" if revoke else "share_session"
-    done = with_sessions(where, use, verb, [session_id])
+    done = with_sessions(where, use, Line(verb, [session_id], is_verb=True))
     if as_json:
         say_json({"revoked": done} if isinstance(done, bool) else grant_shape(done))
     elif isinstance(done, bool):

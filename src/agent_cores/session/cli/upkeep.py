@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.cli.opening import Json, Opened, Where, Yes, with_sessions
-from agent_cores.session.cli.output import note, say, say_json, shown
+from agent_cores.session.cli.opening import Json, Line, Opened, Where, Yes, with_sessions
+from agent_cores.session.cli.output import amount, counted, note, say, say_json, shown
 from agent_cores.session.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def clean(*, where: Where | None = None, as_json: Json = False) -> None:
     if as_json:
         say_json({"removed": removed})
     else:
-        say(f"{removed} expired sessions are removed.")
+        say(f"{counted(removed, 'expired session is', 'expired sessions are')} removed.")
 
 
 def erase(
@@ -70,17 +70,19 @@ def erase(
     """
     confirm(f"Remove all sessions and grants of {shown(user_id)}?", yes=yes)
 
-    async def use(opened: Opened) -> ErasureReceipt:
-        return await opened.verbs.erase_user(user_id)
+    line = Line("erase_user", is_verb=True, erased_user=user_id)
 
-    receipt = with_sessions(where, use, "erase_user")
+    async def use(opened: Opened) -> ErasureReceipt:
+        receipt = await opened.verbs.erase_user(user_id)
+        line.is_complete = receipt.complete
+        return receipt
+
+    receipt = with_sessions(where, use, line)
     if as_json:
         say_json(receipt)
     else:
-        say(
-            f"{receipt.sessions} sessions with {receipt.messages} messages"
-            f" and {receipt.grants} grants are removed."
-        )
+        grants = counted(receipt.grants, "grant")
+        say(f"{amount(receipt.sessions, receipt.messages)} and {grants} are removed.")
     if not receipt.complete:
         failed = f": {', '.join(map(shown, receipt.failed))}" if receipt.failed else ""
         note(f"agent-sessions: not everything could be removed; run it again{failed}")

@@ -18,6 +18,7 @@ from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.errors import (
     ConfigurationError,
     MissingDependencyError,
+    SessionError,
     StorageUnavailableError,
     StoreFormatError,
 )
@@ -59,6 +60,8 @@ async def open_reader(given: Given) -> AsyncIterator[LangChainRedisReader]:
             if not await reader.total():
                 raise StoreFormatError("the source has no documents of langchain-redis")
             yield reader
+    except SessionError:  # a store's refusal may be an OSError too
+        raise
     except (RedisError, OSError) as error:
         raise StorageUnavailableError(f"the source cannot be read: {error}") from error
     finally:

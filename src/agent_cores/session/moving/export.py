@@ -81,11 +81,13 @@ async def export_sessions(
     owner_id: str | None = None,
     session_ids: Sequence[str] = (),
     progress: Callable[[int], None] | None = None,
+    found: Callable[[str], None] | None = None,
 ) -> Tally:
     """Write the sessions of a store to a file; return what was written and what was left out.
 
     All of them, or those of a namespace, of an owner, or with these ids, for which ``namespace``
-    is needed. ``progress`` is called with how many sessions are done. The store may be in use:
+    is needed. ``progress`` is called with how many sessions are done, ``found`` with the id of each
+    that is there. The store may be in use:
     each session is written as of one instant.
     """
     writer, tally = ExportWriter(file), Tally()
@@ -94,7 +96,7 @@ async def export_sessions(
     async for page in pages:
         wanted = [header for header in page if owner_id in {None, header.owner_id}]
         for first in range(0, len(wanted), _TOGETHER):
-            await _export(store, writer, wanted[first : first + _TOGETHER], tally)
+            await _export(store, writer, wanted[first : first + _TOGETHER], tally, found)
             if progress is not None:
                 progress(tally.done)
     for name in walk.unreadable:
@@ -113,15 +115,22 @@ async def _named(
 
 
 async def _export(
-    store: StorageProvider, writer: ExportWriter, headers: list[SessionMetadata], tally: Tally
+    store: StorageProvider,
+    writer: ExportWriter,
+    headers: list[SessionMetadata],
+    tally: Tally,
+    found: Callable[[str], None] | None,
 ) -> None:
     for header, first in zip(headers, await first_parts(store, headers), strict=True):
+        before = tally.done
         if isinstance(first, CorruptRecordError):
             tally.unreadable.add(header.namespace, header.session_id)
         elif first is not None and not is_living(first.header):
             tally.ended += 1
         elif first is not None:
             await _export_one(store, writer, first, tally)
+        if found is not None and tally.done > before:
+            found(header.session_id)
 
 
 async def _export_one(

@@ -137,7 +137,7 @@ class ExportReader:
 
     def _good(self, line: int | None = None) -> str:
         last = self._line if line is None else line
-        return f"it is good up to line {last}, with {self.sessions} whole sessions"
+        return f"it is good up to line {last}; whole sessions: {self.sessions}"
 
 
 def check_export(file: BinaryIO) -> ExportReader:

@@ -26,11 +26,17 @@ FIELDS = (
     "namespace",
     "verb",
     "session_id",
+    "erased_user",
     "outcome",
     "request_id",
 )
-"""``key`` is the id of the API key or the issuer of the token, ``address`` the caller's."""
+"""``key`` is the id of the API key or the issuer of the token, ``address`` the caller's;
+on the command line, ``key`` is the user of the machine, after ``os-user:``."""
 
+INCOMPLETE = "incomplete"
+"""The outcome of what succeeded in part and is to be called again."""
+
+ERASE = "erase_user"
 T = TypeVar("T")
 _NO_CALLS = frozenset({"initialize", "shutdown"})
 
@@ -46,19 +52,24 @@ def record(
     user: str | None = None,
     address: str | None = None,
     request_id: str | None = None,
+    erased_user: str | None = None,
+    is_complete: bool = True,
+    code: str | None = None,
 ) -> None:
     """Write the line of one call; ``failure`` is what it raised.
 
-    What callers choose is quoted, so that it cannot pass for another part of the line.
+    ``erased_user`` is whom it erases, ``code`` that of a failure in another process. What callers
+    choose is quoted, so that it cannot pass for another part of the line.
     """
-    outcome = outcome_of(failure)
+    outcome = INCOMPLETE if failure is None and not is_complete else code or outcome_of(failure)
     about = None if session_id is None else str(session_id)
     who = f"operator {operator!a}" if operator is not None else f"user {user!a}"
     logger.info(
-        "%s in %s: %s, session %s: %s",
+        "%s in %s: %s%s, session %s: %s",
         who if key is None else f"{who} (key {key})",
         namespace or "-",
         verb,
+        "" if erased_user is None else f" {erased_user!a}",
         "-" if about is None else ascii(about),
         outcome,
         extra={
@@ -69,6 +80,7 @@ def record(
             "namespace": namespace,
             "verb": verb,
             "session_id": about,
+            "erased_user": erased_user,
             "outcome": outcome,
             "request_id": request_id,
         },
@@ -79,7 +91,7 @@ def outcome_of(failure: BaseException | None) -> str:
     """Return ``done``, the code of the refusal, or ``cancelled``."""
     if failure is None:
         return "done"
-    if isinstance(failure, asyncio.CancelledError):
+    if isinstance(failure, asyncio.CancelledError | KeyboardInterrupt):
         return "cancelled"
     return failure.code if isinstance(failure, SessionError) else "internal"
 
@@ -99,16 +111,22 @@ def _audited(name: str, verb: Verb) -> Verb:
     @wraps(verb)
     async def call(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the verb's own
         session_id, failure = None, None
+        more: dict[str, Any] = {}
         try:
-            session_id = signature.bind(self, *args, **kwargs).arguments.get("session_id")
+            given = signature.bind(self, *args, **kwargs).arguments
+            session_id = given.get("session_id")
+            if name == ERASE:
+                more["erased_user"] = given.get("user_id")
             result = await verb(self, *args, **kwargs)
             if name == "create_session":
                 session_id = result
+            if name == ERASE:
+                more["is_complete"] = result.complete
         except BaseException as error:
             failure = error
             raise
         finally:
-            record(self.operator, self._scope.namespace, name, session_id, failure)
+            record(self.operator, self._scope.namespace, name, session_id, failure, **more)
         return result
 
     return call

@@ -74,6 +74,8 @@ def record_call(call: Call, failure: BaseException | None) -> None:
         user=who.user_id,
         address=call.address or None,
         request_id=call.request_id,
+        erased_user=call.erased_user,
+        is_complete=call.is_complete,
     )
 
 

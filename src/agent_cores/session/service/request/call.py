@@ -94,6 +94,9 @@ class Call:
         self.waited: bool = False
         self.is_repeatable = True
         """Whether the request, sent again after a lost response, has no second effect."""
+        self.erased_user: str | None = None
+        self.is_complete = True
+        """Whether the call has done all of its work, for the audit log."""
         self._receive = receive
         self._read: Any = None
         """A long body after decoding, or its ``ShapeError``."""

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from agent_cores.session.service.request.call import Call
     from agent_cores.session.service.responses import Response
 
+_MOST_RECORDED = 1_000
+"""Characters of a user id in the audit log: one that will be refused may be as long as a body."""
+
 
 async def me(call: Call) -> Response:
     """Return who the caller is, according to the credential."""
@@ -29,7 +32,9 @@ async def me(call: Call) -> Response:
 async def erase_user(call: Call) -> Response:
     """Erase the sessions that a user owns, and the user's grants."""
     body: shapes.EraseUser = call.body()
+    call.erased_user = body.user_id[:_MOST_RECORDED]
     receipt = await call.view.erase_user(body.user_id)
+    call.is_complete = receipt.complete
     return call.json(
         shapes.Erased(
             receipt.sessions,

@@ -11,10 +11,11 @@ import apsw
 from agent_cores.session.errors import (
     ConfigurationError,
     QuotaExceededError,
+    SessionError,
     StorageUnavailableError,
     StoreFormatError,
 )
-from agent_cores.session.files import publish
+from agent_cores.session.files import claimed, publish
 from agent_cores.session.storage.base import BackedUp
 from agent_cores.session.storage.sqlite.connection import fetch, open_reader
 from agent_cores.session.storage.sqlite.errors import translating
@@ -42,27 +43,37 @@ def back_up(
 
     The copy is of one instant; nobody waits for it. It has the name of the target only once
     SQLite's integrity check has passed and it has as many sessions and messages as its original.
-    Raises ``ConfigurationError`` if the target exists.
+    Raises ``ConfigurationError`` if the target exists or another process makes it.
     """
     if target.exists():
         raise ConfigurationError(f"{target} exists; name a new file for the backup")
     unfinished = target.with_name(f"{target.name}.unfinished")
     try:
-        _remove(unfinished)  # of a backup that was killed
-        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, _PRIVATE))
-        with _blaming(target):
+        with claimed(target, ".unfinished.lock"), _removed(unfinished), _blaming(target):
+            os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, _PRIVATE))
             held = _copy(source, unfinished, prefix, timeout, is_stopped)
             backed_up = _checked(unfinished, prefix, is_stopped)
-        if (backed_up.sessions, backed_up.messages) != held:
-            raise StoreFormatError(f"the copy of {source} holds other sessions; nothing was kept")
-        publish(unfinished, target)
-        _sync(target.parent)
+            if (backed_up.sessions, backed_up.messages) != held:
+                detail = f"the copy of {source} holds other sessions; nothing was kept"
+                raise StoreFormatError(detail)
+            publish(unfinished, target)
+            _sync(target.parent)
+    except SessionError:
+        raise
     except OSError as error:
         problem = error.strerror or error
         raise StorageUnavailableError(f"{target} cannot be written: {problem}") from error
+    return backed_up
+
+
+@contextmanager
+def _removed(unfinished: Path) -> Iterator[None]:
+    """Remove what a killed backup left, and afterwards what this one leaves."""
+    _remove(unfinished)
+    try:
+        yield
     finally:
         _remove(unfinished)
-    return backed_up
 
 
 def _remove(file: Path) -> None:
