@@ -39,6 +39,7 @@ PLAIN = {
     "Session.metadata",  # a header, which hides its own
     "SessionMetadata.turn",  # a lease, which hides its token
     "Problem.title",  # of a kind of error
+    "Instrument.attributes",  # the names of a metric's attributes
     "ReadRequest.context",  # whether it is asked for
 }
 

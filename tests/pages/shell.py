@@ -21,10 +21,11 @@ _VARIES = (
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+Z)?"), "TIME"),
     (re.compile(r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Z])[\w-]{22}(?![\w-])"), "ID"),
     (re.compile(r"(ok +extras) .*"), r"\1"),
+    (re.compile(r"\b(\d[\d,.]*) (session|message)s?\b"), r"\1 \2s"),
     (re.compile(r"\d[\d,.]*"), "N"),
     (re.compile(r" +"), " "),
 )
-"""What differs from run to run: sums, times, ids, what is installed, numbers, widths."""
+"""What differs from run to run: sums, times, ids, what is installed, numbers, plurals, widths."""
 
 
 class Shell:

@@ -50,6 +50,7 @@ class Place(NamedTuple):
             ("127.0.0.1:8080", f"127.0.0.1:{self.port}"),
             ("9464", str(self.metrics_port)),
             ("bench --storage", "bench --seconds 0.05 --storage"),
+            ("LOG_KEY=…", f"LOG_KEY={'k' * 32}"),
             ("revoke ID", "revoke \"$(agent-sessions keys list | awk 'END { print $1 }')\""),
             ("/etc/agent-sessions", here),
             ("/var/lib/agents", here),

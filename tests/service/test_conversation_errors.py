@@ -290,7 +290,7 @@ async def test_metadata_that_others_keep_changing_may_be_replaced_later(
         return await update(*args, **options)
 
     monkeypatch.setattr(RequestView, "update_session", late)
-    monkeypatch.setattr(conversations, "_PATIENCE", 0.02)
+    monkeypatch.setattr(conversations, "_RETRY_SECONDS", 0.02)
     reply = await ann("POST", place, {"metadata": {"a": "b"}})
     assert (reply.status, error(reply)["code"]) == (503, "overloaded")
     assert reply.headers["retry-after"] == "1"
