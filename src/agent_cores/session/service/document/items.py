@@ -7,6 +7,12 @@ from typing import Any
 from agent_cores.session.wire.shapes import ID_SCHEMA, NAME_SCHEMA
 
 _ID = {"anyOf": [{"type": "string", "minLength": 1, **ID_SCHEMA}, {"type": "null"}]}
+_PART = {
+    "type": "object",
+    "properties": {"type": {"type": "string"}},
+    "required": ["type"],
+    "additionalProperties": True,
+}
 _MESSAGE = {
     "type": "object",
     "description": "A message. Without type and status, and with content as text: the easy form.",
@@ -17,7 +23,7 @@ _MESSAGE = {
         "content": {
             "anyOf": [
                 {"type": "string"},
-                {"type": "array", "items": {"type": "object", "additionalProperties": True}},
+                {"type": "array", "items": _PART},
             ]
         },
     },
