@@ -8,7 +8,6 @@ its session, and is written together with the entries that it covers.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -25,7 +24,7 @@ from agent_cores.session.adapters.claude_agent_sdk_layout import (
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.adapters.owner import Owner, Store
 from agent_cores.session.adapters.reading import messages_after
-from agent_cores.session.backoff import Backoff
+from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionExistsError, SessionNotFoundError
 from agent_cores.session.models.version import NO_SESSION
 
@@ -48,8 +47,6 @@ _PAGE = 100
 _READ_TOGETHER = 8
 _MOST_KNOWN = 1_000
 """Transcripts whose summaries a store remembers."""
-_PATIENCE = 10.0
-"""Seconds for which an append tries again when others write the same summary."""
 
 
 class Part(NamedTuple):
@@ -157,7 +154,7 @@ class ClaudeSessionStore(SessionStore):
         is reads nothing.
         """
         session_id = self._id(key)
-        backoff = Backoff(until=time.monotonic() + _PATIENCE)
+        pauses = backoff()  # others may write the same summary
         known = self._known.get(session_id)
         while True:
             known = known or await self._read(session_id)
@@ -167,7 +164,7 @@ class ClaudeSessionStore(SessionStore):
             except (ConflictError, SessionNotFoundError):
                 self._known.pop(session_id, None)
                 known = None
-                if not await backoff.pause():
+                if not await pauses.pause():
                     raise
                 continue
             self._known.pop(session_id, None)

@@ -31,7 +31,8 @@ from agent_cores.session.adapters.langgraph_layout import (
     writes_messages,
     writes_of,
 )
-from agent_cores.session.adapters.langgraph_messages import Messages, backoff
+from agent_cores.session.adapters.langgraph_messages import Messages
+from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from agent_cores.session.adapters.langgraph_layout import (
     is_checkpoint,
     record_of,
 )
-from agent_cores.session.adapters.langgraph_messages import Messages, backoff
+from agent_cores.session.adapters.langgraph_messages import Messages
+from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionNotFoundError
 
 if TYPE_CHECKING:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.adapters.langgraph_layout import PAGE, Draft, parts
-from agent_cores.session.backoff import Backoff
+from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionNotFoundError
 from agent_cores.session.models.values import EncodedJson, encode_json
 
@@ -15,14 +14,6 @@ if TYPE_CHECKING:
 
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.message import Message
-
-_PATIENCE = 10.0
-"""Seconds for which a call that others overtake is repeated."""
-
-
-def backoff() -> Backoff:
-    """Return the pauses of a call that others overtake; after a while, they end."""
-    return Backoff(until=time.monotonic() + _PATIENCE)
 
 
 class Messages:

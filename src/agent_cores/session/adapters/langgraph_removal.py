@@ -22,7 +22,7 @@ from agent_cores.session.adapters.langgraph_layout import (
     value_id,
 )
 from agent_cores.session.adapters.langgraph_log import REMOVAL
-from agent_cores.session.adapters.langgraph_messages import backoff
+from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionNotFoundError
 
 if TYPE_CHECKING:

@@ -7,14 +7,13 @@ session are the prefixes of the namespace, so that an index finds the namespaces
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from agent_cores.session.adapters.ids import id_of, id_of_parts
-from agent_cores.session.backoff import Backoff
+from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import (
     ConflictError,
     MessageNotFoundError,
@@ -39,8 +38,6 @@ _READ_AT = "read_at"
 _MOST_TAGS = 60
 _PAGE = 1_000
 _PART_BYTES = 6 * 1024 * 1024
-_PATIENCE = 10.0
-"""Seconds for which a sweep tries again when others update items of the same namespace."""
 _RENEWED = 1 / 20
 """Reading an item restarts its TTL if that moves the end by more than this part of it."""
 
@@ -217,7 +214,7 @@ class Namespace:
     async def _remove_expired(self, ids: Sequence[str], now: datetime) -> int:
         """Remove those of the items that have expired, unless they were written again."""
         verbs, user_id = self._acting
-        backoff = Backoff(until=time.monotonic() + _PATIENCE)
+        pauses = backoff()  # others may update items of the same namespace
         removed, left = 0, list(ids)
         while left:
             try:
@@ -228,7 +225,7 @@ class Namespace:
                         self.session_id, user_id, ids=expired, expected_version=page.version
                     )
             except ConflictError:
-                if not await backoff.pause():
+                if not await pauses.pause():
                     break
                 continue
             except SessionNotFoundError:

@@ -35,7 +35,7 @@ from agent_cores.session.adapters.langgraph_layout import (
     value_messages,
 )
 from agent_cores.session.adapters.langgraph_log import Log
-from agent_cores.session.adapters.langgraph_messages import backoff
+from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import (
     ConflictError,
     CorruptRecordError,

@@ -8,7 +8,6 @@ conversation or an entry belongs to is kept in a directory: see ``pydantic_ai_di
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,12 +28,13 @@ from agent_cores.session.adapters.pydantic_ai_codec import (
 )
 from agent_cores.session.adapters.pydantic_ai_directory import Directory
 from agent_cores.session.adapters.reading import messages_after
-from agent_cores.session.backoff import Backoff
+from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionExistsError, SessionNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from agent_cores.session.backoff import Backoff
     from agent_cores.session.models.message import Message
 
 _RECORD = "record"
@@ -43,8 +43,6 @@ _PAGE = 1_000
 _LISTED = 50
 _MOST_SCOPES = 60
 _MOST_KNOWN = 10_000
-_PATIENCE = 10.0
-"""Seconds for which a write tries again when others write the same family."""
 _SKEW = 60.0
 """Seconds by which the clocks of writers may differ from the store's in a limited list."""
 
@@ -125,7 +123,7 @@ class SessionConversationStore(ConversationStore):
         beside = record.head_id
         if new_entries and record.head_id in new_ids:
             beside = new_entries[0].parent_id
-        backoff = Backoff(until=time.monotonic() + _PATIENCE)
+        pauses = backoff()  # others may write the same family
         while True:
             found = await self._directory.family_of_conversation(conversation_id)
             target = found or (beside and await self._directory.family_of_entry(beside))
@@ -137,7 +135,7 @@ class SessionConversationStore(ConversationStore):
             if beside == record.head_id is not None and not await self._has(target, beside):
                 if stored is None and found is not None and await self._is_stale(found, beside):
                     await self._drop_if_absent(conversation_id, found)
-                    if await backoff.pause():
+                    if await pauses.pause():
                         continue
                 raise ConversationConflict(conversation_id)
             place = await self._directory.place(conversation_id, new_ids, target)
@@ -148,7 +146,7 @@ class SessionConversationStore(ConversationStore):
             try:
                 await self._write_family(family, record, new_entries)
             except (ConflictError, SessionExistsError, SessionNotFoundError):
-                if not await backoff.pause():
+                if not await pauses.pause():
                     raise
                 continue
             if stored is None:
@@ -159,7 +157,7 @@ class SessionConversationStore(ConversationStore):
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Delete a record, and the entries that no other record reaches."""
         found = await self._directory.family_of_conversation(conversation_id)
-        backoff = Backoff(until=time.monotonic() + _PATIENCE)
+        pauses = backoff()  # others may write the same family
         while found is not None:
             family = await self._read_family(found)
             stored = family.records.pop(_key(conversation_id), None)
@@ -172,10 +170,10 @@ class SessionConversationStore(ConversationStore):
                 else:
                     await self._delete_family(family)
             except (ConflictError, SessionNotFoundError):
-                if not await backoff.pause():
+                if not await pauses.pause():
                     raise
                 continue
-            gone += await self._collect(found, backoff)
+            gone += await self._collect(found, pauses)
             await self._directory.forget_entries(gone)
             await self._drop_if_absent(conversation_id, found)
             return
@@ -302,7 +300,7 @@ class SessionConversationStore(ConversationStore):
         verbs, user_id = self._acting
         await verbs.delete_session(family.session_id, user_id, expected_version=family.version)
 
-    async def _collect(self, session_id: str, backoff: Backoff) -> list[str]:
+    async def _collect(self, session_id: str, pauses: Backoff) -> list[str]:
         """Delete the entries that no record reaches, and return their ids.
 
         A record that is written meanwhile changes the version, and they are looked for again. What
@@ -326,7 +324,7 @@ class SessionConversationStore(ConversationStore):
                     expected_version=family.version,
                 )
             except (ConflictError, SessionNotFoundError):
-                if not await backoff.pause():
+                if not await pauses.pause():
                     return gone
                 continue
             gone += batch
