@@ -54,7 +54,7 @@ def test_a_python_block_of_the_readme_prints_what_the_readme_shows(
 def test_every_python_block_of_the_readme_shows_its_output() -> None:
     shown = SHOWN.findall(README.read_text("utf-8"))
     assert [code for code, _ in shown] == blocks(README, "python")
-    assert shown
+    assert shown, "no block shows its output"
 
 
 @pytest.mark.parametrize("page", [README, CHINESE_README])

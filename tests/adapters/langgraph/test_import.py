@@ -162,7 +162,7 @@ async def test_damaged_and_encrypted_checkpoints_are_left_out(
     tally = await imported(target, "langgraph", source, user="ann")
     assert (tally.sessions, tally.is_complete) == (6, False)
     writes = [name for name in tally.left_out.names if "writes of checkpoint" in name]
-    assert writes
+    assert writes, tally.left_out.names
     assert tally.left_out.count == 4 + len(writes)
     ours = SessionSaver(target, user_id="ann")
     left = [each.config async for each in ours.alist(thread("talk"))]
