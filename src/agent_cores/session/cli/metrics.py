@@ -106,9 +106,9 @@ async def stop_recording() -> None:
 
 
 class _HandingOver:
-    """Hands over what was recorded, once a second until ``stopping`` is set, and then once more.
+    """Hands over what was recorded: every second, and a last time once ``stopping`` is set.
 
-    It is not stopped by cancelling it: an exporter that is cancelled loses what it has not added.
+    Cancelling it instead would lose what an exporter has not added yet.
     """
 
     def __init__(

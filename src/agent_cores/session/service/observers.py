@@ -1,4 +1,4 @@
-"""What metrics and traces are told of each request, so that the service need not know of them."""
+"""What the service reports of each request, to metrics and traces of which it knows nothing."""
 
 from __future__ import annotations
 

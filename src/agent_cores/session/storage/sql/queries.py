@@ -22,16 +22,8 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.forms import Listing, Rows, Update
 
 _WORD = re.compile(r"\{(\w+)\}")
-_TABLES = {
-    "sessions": "sessions",
-    "messages": "messages",
-    "context": "context",
-    "owned": "owned",
-    "shared": "shared",
-    "deleted": "deleted",
-    "counters": "counters",
-    "versions": "schema",
-}
+_NAMES = ("sessions", "messages", "context", "owned", "shared", "deleted", "counters")
+_TABLES = {name: name for name in _NAMES} | {"versions": "schema"}
 """The word for each table, and its name."""
 
 
