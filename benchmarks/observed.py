@@ -1,7 +1,8 @@
 """What metrics cost an append: `python -m benchmarks.observed`.
 
-Services on SQLite take turns: one without metrics, one for Prometheus, one for OpenTelemetry, whose
-SDK exports to nowhere. 32 callers each, and an equal number of appends in each block. The audit log
+Services on SQLite take turns: without metrics, for Prometheus, and for OpenTelemetry, whose SDK
+exports to nowhere. Of each kind there are several, since two processes that run the same code
+differ by some percent. 32 callers each, and an equal number of appends in each block. The audit log
 is on in all, as it always is. Printed are the medians of the service's processor time for an append
 and of the time of an append, and the ratio of each pair of blocks.
 """
@@ -22,7 +23,7 @@ from benchmarks.ours_over_http import ServiceOnSqlite
 from benchmarks.over_http import CONNECTIONS, free_port
 
 SESSIONS = 200
-APPENDS = 200
+APPENDS = 100
 """Of each caller in a block."""
 SDK = """
 import os
@@ -71,30 +72,33 @@ class Block(NamedTuple):
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.observed", description=__doc__)
-    parser.add_argument("--blocks", type=int, default=30)
+    parser.add_argument("--services", type=int, default=6, help="of each kind")
+    parser.add_argument("--blocks", type=int, default=10, help="of each service")
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=Plain.new_loop) as runner:
-        runner.run(_measured(arguments.blocks))
+        runner.run(_measured(arguments.services, arguments.blocks))
 
 
-async def _measured(blocks: int) -> None:
-    services = [Plain(), ForPrometheus(), ForOpenTelemetry()]
-    sessions = []
-    for service in services:
-        await service.open(Path(tempfile.mkdtemp(prefix="observed-")))
-        sessions.append(await service.create("user", SESSIONS))
-    found: list[list[Block]] = [[] for _ in services]
-    order = [*range(len(services))]
-    for number in range(blocks + 1):
-        order.reverse()
-        for which in order:
-            block = await _block(services[which], sessions[which])
-            if number:  # the first warms up
-                found[which].append(block)
-    for service in services:
+async def _measured(number: int, blocks: int) -> None:
+    kinds = [Plain, ForPrometheus, ForOpenTelemetry]
+    services = [await _started(kind) for _ in range(number) for kind in kinds]
+    found: dict[type[Plain], list[Block]] = {kind: [] for kind in kinds}
+    for round_ in range(blocks + 1):
+        services = services[1:] + services[:1]
+        for service, sessions in services:
+            block = await _block(service, sessions)
+            if round_:  # the first warms up
+                found[type(service)].append(block)
+    for service, _ in services:
         await service.close()
-    for service, blocks_of in zip(services[1:], found[1:], strict=True):
-        _print(type(service).__name__, found[0], blocks_of)
+    for kind in kinds[1:]:
+        _print(kind.__name__, found[Plain], found[kind])
+
+
+async def _started(kind: type[Plain]) -> tuple[Plain, list[str]]:
+    service = kind()
+    await service.open(Path(tempfile.mkdtemp(prefix="observed-")))
+    return service, await service.create("user", SESSIONS)
 
 
 def _print(name: str, without: list[Block], with_: list[Block]) -> None:

@@ -15,7 +15,7 @@ Respond = Callable[["Scope", "Receive", "Send"], Awaitable[None]]
 """Responds to one request."""
 OTHER_METHOD = "_OTHER"
 """What OpenTelemetry's conventions for HTTP call every method that they do not know."""
-_METHODS = frozenset(HTTPMethod)
+_METHODS = frozenset(method.value for method in HTTPMethod)
 _FAILED = 500
 
 

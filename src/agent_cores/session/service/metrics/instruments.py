@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent_cores.session.lifecycle.lifecycle_manager import LifecycleManager
     from agent_cores.session.models.query import Ended
     from agent_cores.session.service.app import Service
-    from agent_cores.session.service.metrics.recorder import Recorder
+    from agent_cores.session.service.metrics.recorder import Recorder, Tally
     from agent_cores.session.service.observers import Answered, Respond
     from agent_cores.session.storage.base import StorageProvider
 
@@ -47,6 +47,7 @@ class RequestRecorder:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._active: dict[tuple[str, str], int] = {}
+        self._tallies: dict[tuple[str | int | None, ...], Tally] = {}
 
     def around(self, respond: Respond) -> Respond:
         """Return what responds, and counts how many requests it is responding to."""
@@ -64,18 +65,25 @@ class RequestRecorder:
 
     def answered(self, answer: Answered) -> None:
         """Record a request whose response has been sent."""
-        recorder, route, code = self._recorder, answer.route, answer.code
-        failure = (code or str(answer.status)) if answer.failed else ""
-        recorder.tally(
+        path = None if answer.route is None else answer.route.path
+        key = (path, answer.status, answer.code, *_kind(answer.scope))
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = self._tally(answer)
+        tally.add(answer.seconds)
+        if answer.code is not None:
+            self._recorder.count(metrics.REFUSALS, answer.code).value += 1
+
+    def _tally(self, answer: Answered) -> Tally:
+        route, code = answer.route, answer.code
+        return self._recorder.tally(
             metrics.REQUESTS,
             _NO_ROUTE if route is None else route.name,
             str(answer.status),
             "" if route is None else route.path,
             *_kind(answer.scope),
-            failure,
-        ).add(answer.seconds)
-        if code is not None:
-            recorder.count(metrics.REFUSALS, code).value += 1
+            (code or str(answer.status)) if answer.failed else "",
+        )
 
     def note_active(self) -> None:
         """Note how many requests are being served now."""
