@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Outcome = Applied | IndexUpdate | Exception
 
 _FINISH_SECONDS = 0.5
+_LANES = 4
+"""While a batch waits for its first or second flight, the client works on another."""
 _ABSENT = State()
 
 
@@ -52,7 +54,7 @@ class Creates:
         self._indexes = indexes
         self._background = background
         self._queue: Coalescer[New, Applied | IndexUpdate] = Coalescer(
-            self._create, lanes=2, max_queued=max_queued
+            self._create, lanes=_LANES, max_queued=max_queued
         )
 
     def open(self) -> None:

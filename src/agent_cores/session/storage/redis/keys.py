@@ -143,7 +143,7 @@ def split_member(member: bytes) -> tuple[str, int]:
 
 @lru_cache(maxsize=16_384)
 def _session_keys(prefix: str, namespace: str, session_id: str) -> SessionKeys:
-    header = f"{prefix}{{{_quoted(namespace)}/{_quoted(session_id)}}}"
+    header = f"{prefix}{{{_quoted(namespace)}/{quote(session_id, safe='')}}}"
     return SessionKeys(
         header.encode(),
         f"{header}:messages".encode(),

@@ -51,7 +51,8 @@ elseif not write.absent
 end
 
 local count, ended = tonumber(held[2] or 0), held[3]
-local indexed, streamed = call('HLEN', ids), call('XLEN', messages)
+local indexed, streamed = 0, 0
+if held[1] then indexed, streamed = call('HLEN', ids), call('XLEN', messages) end
 if not updated and indexed ~= streamed then return 'updated' end
 if write.delete then
   call('UNLINK', unpack(KEYS))
@@ -125,7 +126,8 @@ end
 if ends ~= '' then
   local erase_at = erased_at(ends)
   if expires_anew or erase_at ~= erased_at(ended) then
-    for _, key in ipairs(KEYS) do call('PEXPIREAT', key, erase_at) end
+    local has_one_key = write.create and #append == 0
+    for _, key in ipairs(has_one_key and {header} or KEYS) do call('PEXPIREAT', key, erase_at) end
   end
 else
   call('HDEL', header, 'expires_at')
