@@ -19,7 +19,7 @@ from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from agent_cores.session.models import SessionMetadata
@@ -47,7 +47,7 @@ def may_go_hot(change: Change) -> bool:
 
 
 @hides("turn")
-class Guards(msgspec.Struct):
+class Guards(msgspec.Struct, omit_defaults=True):
     """What a stored session must still have, and its new times. Times are milliseconds.
 
     ``turn`` and ``expected_last_seq`` hold only if given, and so does ``access_revision``. ``at``
@@ -56,18 +56,18 @@ class Guards(msgspec.Struct):
     if it stays; if set, ``revision`` must be the stored one. ``item`` numbers the appends.
     """
 
+    item: int
     namespace: str
     session_id: str
     incarnation: int
     access_revision: int | None
     revision: int
-    turn: str | None
-    expected_last_seq: int | None
     at: int
-    valid_until: int | None
-    expires_at: int | None
-    listed_at: int | None
-    item: int
+    expires_at: int | None = None
+    listed_at: int | None = None
+    turn: str | None = None
+    expected_last_seq: int | None = None
+    valid_until: int | None = None
 
 
 class Sent(msgspec.Struct):
@@ -123,18 +123,18 @@ class Append:
             return None
         self._at, self._hot = at, hot
         self._sent = Guards(
+            item,
             change.namespace,
             change.session_id,
             basis.incarnation,
             basis.access_revision,
             basis.revision,
-            change.turn,
-            change.expected_last_seq,
             to_millis(at),
-            _millis(change.valid_until),
             _millis(hot.expires_at),
             _millis(hot.listed_at),
-            item,
+            change.turn,
+            change.expected_last_seq,
+            _millis(change.valid_until),
         )
         return self._sent
 
@@ -220,13 +220,17 @@ async def append_all(
     return [done.get(append) for append in appends]
 
 
-def _choose(appends: Iterable[Append]) -> list[Append]:
+def _choose(appends: Sequence[Append]) -> Sequence[Append]:
     """Return the appends that one statement can apply together.
 
     A repeated message id, and an ``expected_last_seq`` behind another append to the same session,
     can only be decided after the append before it: they fall back.
     """
-    ids: set[tuple[str, str, str]] = set()
+    ids = [message.id for append in appends for message in append.change.append]
+    expects = any([append.change.expected_last_seq is not None for append in appends])  # noqa: C419
+    if not expects and len(set(ids)) == len(ids):  # nearly always
+        return appends
+    known: set[tuple[str, str, str]] = set()
     touched: set[SessionName] = set()
     chosen = []
     for append in appends:
@@ -235,9 +239,9 @@ def _choose(appends: Iterable[Append]) -> list[Append]:
         new = {(*name, message.id) for message in change.append}
         if change.expected_last_seq is not None and name in touched:
             continue
-        if len(new) < len(change.append) or not ids.isdisjoint(new):
+        if len(new) < len(change.append) or not known.isdisjoint(new):
             continue
-        ids |= new
+        known |= new
         touched.add(name)
         chosen.append(append)
     return chosen

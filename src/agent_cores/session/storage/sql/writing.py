@@ -96,10 +96,9 @@ class Writer:
         """Apply one change, or raise its refusal."""
         if self._closed:
             raise StorageUnavailableError("the store is shut down")
-        deadline = self._database.deadline()
         append = Append.of(change) if self._appends_hot else None
         if (change.namespace, change.session_id) in self._retries:
-            return await self._retries.submit(change, _size(change), deadline)
+            return await self._retry(change)
         try:
             if append is not None:
                 applied = await self._appends.submit(append, append.size)
@@ -107,7 +106,10 @@ class Writer:
                     return applied
             return await self._apply_generic(change, _size(change))
         except ClashError:
-            return await self._retries.submit(change, _size(change), deadline)
+            return await self._retry(change)
+
+    async def _retry(self, change: Change) -> Applied:
+        return await self._retries.submit(change, _size(change), self._database.deadline())
 
     async def _apply_generic(self, change: Change, size: int) -> Applied:
         if change.remove is not None or size >= _LARGE:
