@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
+from agent_cores.session.mailbox import Mailbox, own_mailbox
 from agent_cores.session.portal import Portal, thread
-from agent_cores.session.portal.mailbox import Mailbox, own_mailbox
 from agent_cores.session.portal.thread import PortalThread
 
 T = TypeVar("T")

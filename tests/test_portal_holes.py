@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from agent_cores.session.mailbox import Mailbox, own_mailbox
 from agent_cores.session.portal import Portal, thread
-from agent_cores.session.portal.mailbox import Mailbox, own_mailbox
 from tests.test_portal import Nothing, call, descriptors, hold_nothing, interrupt
 
 SECONDS = 10

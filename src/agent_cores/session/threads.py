@@ -15,11 +15,14 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from agent_cores.session.mailbox import own_mailbox
 from agent_cores.session.process import Pause, original
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+
+    from agent_cores.session.mailbox import Mailbox
 
 T = TypeVar("T")
 
@@ -103,12 +106,12 @@ class Workers:
 
         Cancelling the caller does not stop a job that is running.
         """
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[T] = loop.create_future()
+        mailbox = own_mailbox()
+        result: asyncio.Future[T] = mailbox.loop.create_future()
         self._pending += 1
         if self._pending > len(self._threads) and len(self._threads) < self._count:
-            self._start(loop)
-        self._jobs.put(_Job(job, result, loop, self))
+            self._start(mailbox.loop)
+        self._jobs.put(_Job(job, result, mailbox, self))
         return await result
 
     async def close(self) -> None:
@@ -161,7 +164,7 @@ class _Job(NamedTuple):
 
     work: Callable[[], Any]
     result: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
+    mailbox: Mailbox
     workers: Workers
 
     def run(self) -> None:
@@ -171,7 +174,7 @@ class _Job(NamedTuple):
                 result = self.work()
             except BaseException as error:  # noqa: BLE001 - raised where it is awaited
                 failure = error
-        _call_soon(self.loop, self.workers.settle, self.result, result, failure)
+        self.mailbox.post(partial(self.workers.settle, self.result, result, failure))
 
 
 def _work(jobs: Any, at_work: Any, ended: Callable[[], None]) -> None:  # noqa: ANN401 - a queue

@@ -17,7 +17,7 @@ def to_millis(at: datetime) -> int:
 
 def from_millis(millis: int) -> datetime:
     """Return the instant so many milliseconds after 1970 UTC."""
-    return EPOCH + timedelta(0, 0, 0, millis)  # by position: read for every message of a page
+    return EPOCH + millis * _MILLISECOND
 
 
 def whole_millis(at: datetime) -> datetime:

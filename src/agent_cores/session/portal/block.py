@@ -10,14 +10,14 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, supp
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from agent_cores.session.portal.mailbox import own_mailbox
+from agent_cores.session.mailbox import own_mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from agent_cores.session.mailbox import Mailbox
     from agent_cores.session.portal.lifetime import Lifetime
-    from agent_cores.session.portal.mailbox import Mailbox
     from agent_cores.session.portal.thread import PortalThread
 
     Raised = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from contextvars import Context
 
-    from agent_cores.session.portal.mailbox import Loop, Mailbox
+    from agent_cores.session.mailbox import Loop, Mailbox
 
 T = TypeVar("T")
 

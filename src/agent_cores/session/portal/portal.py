@@ -9,15 +9,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from agent_cores.session.mailbox import own_mailbox
 from agent_cores.session.portal.block import AwaitedBlock, BlockingBlock
 from agent_cores.session.portal.lifetime import Lifetime
-from agent_cores.session.portal.mailbox import own_mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from agent_cores.session.portal.mailbox import Mailbox
+    from agent_cores.session.mailbox import Mailbox
     from agent_cores.session.portal.thread import PortalThread
 
 P = ParamSpec("P")

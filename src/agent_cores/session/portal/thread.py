@@ -9,15 +9,15 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from agent_cores.session.mailbox import own_mailbox
 from agent_cores.session.portal.hop import AwaitedCall, BlockingCall, Call
-from agent_cores.session.portal.mailbox import own_mailbox
 from agent_cores.session.process import keep_in_children, original, process_id
 from agent_cores.session.threads import start_thread, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from agent_cores.session.portal.mailbox import Loop, Mailbox
+    from agent_cores.session.mailbox import Loop, Mailbox
 
 T = TypeVar("T")
 

@@ -1,6 +1,7 @@
-"""``Mailbox``: passes callbacks from one event loop to another, with as few wake-ups as possible.
+"""``Mailbox``: passes callbacks to an event loop from other threads, waking it as rarely as it can.
 
-It knows nothing of calls; those are in :mod:`agent_cores.session.portal.hop`.
+It knows nothing of what they do: they end a job of :mod:`agent_cores.session.threads`, or begin and
+end a call of :mod:`agent_cores.session.portal.hop`.
 """
 
 from __future__ import annotations
