@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,7 +19,7 @@ from agent_cores.session.storage.sqlite.file import FileMovedError
 from agent_cores.session.threads import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     import apsw
 
@@ -94,8 +93,10 @@ class Readers:
         connection = None
         try:
             generation, connection = self._connection()
-            with translating(self._file.path), _one_instant(connection):
+            with translating(self._file.path):
+                connection.execute("BEGIN")  # its statements see one instant
                 found = carry_out_now(plan(), Steps(connection, self._queries).run)
+                connection.execute("COMMIT")
         except BaseException as error:
             self._drop(connection)
             if isinstance(error, SessionError) and not self._file.holds():
@@ -138,10 +139,3 @@ class Readers:
             if time.monotonic() > deadline:
                 return False
             time.sleep(_PAUSE)
-
-
-@contextmanager
-def _one_instant(connection: apsw.Connection) -> Iterator[None]:
-    connection.execute("BEGIN")
-    yield
-    connection.execute("COMMIT")
