@@ -257,12 +257,14 @@ async def test_a_deletion_spares_the_session_that_is_created_after_it(
     assert snapshot.header.incarnation == 2
 
 
+@pytest.mark.parametrize("messages", [0, 1])
 async def test_a_session_does_not_come_after_its_deletion(
-    provider: StorageProvider, gate: Gate
+    provider: StorageProvider, gate: Gate, messages: int
 ) -> None:
     header = new_header(at=utc_now())
+    begun_with = tuple(new_message(f"m{n}", at=header.created_at) for n in range(messages))
     deletion = change_of(header, utc_now(), delete=True)
-    await applied_after(provider, gate, creation(header), deletion)
+    await applied_after(provider, gate, creation(header, append=begun_with), deletion)
     assert await provider.read("default", "talk") is None
 
 
