@@ -138,3 +138,81 @@ blocking.shutdown()
         f"sqlite:///{tmp_path}/sessions.db" if store == "sqlite" else store,
     )
     assert (ended.stdout, ended.stderr) == (f"{{7}}\n{messages}\n", "")
+
+
+LATE = """
+from agent_cores.session.portal.thread import PortalThread
+lifetime.EXIT_SECONDS = 0.2
+manager = SessionManager(Slow, any_loop=True)
+blocking = SyncSessionManager.of(manager)
+begin = PortalThread.{begin}
+counted = threading.Event()
+def late(thread, *arguments):
+    "Begin a call that was counted while the thread went on, once that has ended."
+    counted.set()
+    thread.wait_until_ended()
+    return begin(thread, *arguments)
+"""
+
+
+@pytest.mark.parametrize(
+    ("begin", "call"),
+    [
+        ("blocking", "blocking.create_session('ann')"),
+        ("awaited", "asyncio.run(manager.create_session('ann'))"),
+    ],
+)
+def test_a_program_ends_although_a_call_begins_after_the_thread_has_ended(
+    begin: str, call: str
+) -> None:
+    ended = run(f"""
+Slow = Store
+{LATE.format(begin=begin)}
+def work():
+    {call}
+    PortalThread.{begin} = late
+    try:
+        {call}
+    except asyncio.CancelledError:
+        print("cancelled", flush=True)
+threading.Thread(target=work).start()
+counted.wait()
+""")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "closed\ncancelled\n", "")
+
+
+@pytest.mark.parametrize(
+    ("begin", "hold"),
+    [
+        ("blocking", "    with blocking.turn(talk, 'ann'):\n        leave()"),
+        ("awaited", "    asyncio.run(hold(talk))"),
+    ],
+)
+def test_a_program_ends_although_a_block_is_left_while_the_store_is_closed(
+    begin: str, hold: str
+) -> None:
+    ended = run(f"""
+held, closing, left = threading.Event(), threading.Event(), threading.Event()
+class Slow(Store):
+    async def shutdown(self):
+        closing.set()
+        while not (left.is_set() or counted.is_set()):
+            await asyncio.sleep(0.001)
+        await super().shutdown()
+{LATE.format(begin=begin)}
+def leave():
+    held.set()
+    closing.wait()
+    PortalThread.{begin} = late
+async def hold(talk):
+    async with manager.turn(talk, "ann"):
+        leave()
+def work():
+    talk = blocking.create_session("ann")
+{hold}
+    print("left", flush=True)
+    left.set()
+threading.Thread(target=work).start()
+held.wait()
+""")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "left\nclosed\n", "")

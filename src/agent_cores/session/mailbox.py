@@ -114,6 +114,14 @@ class Mailbox:
             if self._callbacks:
                 self._callbacks.popleft()()
 
+    def call_the_rest(self) -> None:
+        """Call what is queued, here, because the loop has ended. Called in any thread."""
+        with suppress(IndexError):  # another thread has called the last one
+            while True:
+                callback = self._callbacks.popleft()
+                with suppress(RuntimeError):  # it would cancel what the loop has left behind
+                    callback()
+
     def __del__(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:  # a coroutine finalized together with this may still post

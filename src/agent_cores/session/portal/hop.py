@@ -33,6 +33,8 @@ class Host(Protocol):
     """Where calls run."""
 
     loop: Loop
+    gone: bool
+    """Whether no call may begin any more."""
 
     def post(self, callback: Callable[[], None]) -> None:
         """Have the loop call this soon. Called in any thread."""
@@ -47,7 +49,7 @@ class Host(Protocol):
 class Call(Generic[T]):
     """One coroutine that runs in its host's loop, in its caller's context.
 
-    ``begin`` and ``stop`` are called in that loop.
+    ``begin`` and ``stop`` are called in that loop, or in any thread once the loop has ended.
     """
 
     caller: Mailbox | None
@@ -72,10 +74,10 @@ class Call(Generic[T]):
         self._context = copy_context()
 
     def begin(self) -> None:
-        """Start the coroutine in a task of its own, unless nobody wants it any more."""
+        """Start the coroutine in a task of its own, unless nobody wants it or the host is gone."""
         self.has_begun = True
         self._host.begun(self)
-        if self._is_unwanted:
+        if self._is_unwanted or self._host.gone:
             self._error = asyncio.CancelledError()
             self._host.ended(self)
             return

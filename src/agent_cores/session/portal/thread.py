@@ -51,7 +51,8 @@ class PortalThread:
     """A thread with an event loop, and the work in it.
 
     ``entered``, ``blocks``, ``stopping`` and ``gone`` are guarded by ``lock``, which is held only
-    briefly. The thread ends once ``stopping`` is set and no call is in flight.
+    briefly. The thread ends once ``stopping`` is set and no call is in flight. From then on it is
+    ``gone``: no call is counted or begins.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class PortalThread:
         self._manager = manager
         self._lock = lock
         self._notify = ended
+        self._is_over = False
         self._left = 0  # changed in the loop alone
         self._failure: BaseException | None = None
         self._ended: Future[None] = Future()
@@ -149,15 +151,19 @@ class PortalThread:
         try:
             call = AwaitedCall(function, self, caller)
             self._mailbox.post(call.begin)
+            if self._is_over:
+                self._mailbox.call_the_rest()
         except BaseException:  # interrupted
             self.post(partial(self._drop, call))
             raise
         return call
 
     def post(self, callback: Callable[[], None]) -> None:
-        """Schedule a call in the loop; no effect once the thread has ended."""
+        """Schedule a call in the loop; once the loop has ended, call it here."""
         if self.is_made:
             self._mailbox.post(callback)
+            if self._is_over:
+                self._mailbox.call_the_rest()
 
     def stop(self, *, within: float | None = None) -> None:
         """End the thread once no call is in flight, or after that many seconds.
@@ -165,9 +171,10 @@ class PortalThread:
         Called with the lock held.
         """
         self.stopping = True
-        self.post(self._wake)
-        if within is not None:
-            self.post(lambda: self._wake_later(within))
+        if self.is_made and not self.gone:  # else what others have posted might be called here
+            self.post(self._wake)
+            if within is not None:
+                self.post(lambda: self._wake_later(within))
 
     def hold(self, block: Waiting) -> None:
         """Record a block of another event loop, before the call that enters it."""
@@ -204,6 +211,8 @@ class PortalThread:
         caller = call.caller
         if caller is None:
             call.resume()
+        elif self.gone:  # perhaps the loop has ended, and this is another thread
+            caller.post(call.resume)
         elif self._in_flight or not self._mailbox.is_empty:
             self._mailbox.send(call.resume, to=caller)
         else:  # there is nothing that could go with it
@@ -241,7 +250,9 @@ class PortalThread:
 
     def _may_end(self) -> bool:
         with self._lock:
-            return self.stopping and (not self.calls or time.monotonic() >= self._patience_ends)
+            if self.stopping and (not self.calls or time.monotonic() >= self._patience_ends):
+                self.gone = True
+            return self.gone
 
     async def _serve(self) -> None:
         self.loop = loop = asyncio.get_running_loop()  # gevent's sockets belong to one thread
@@ -269,6 +280,10 @@ class PortalThread:
         except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the thread
             self._failure = error
         if self.is_made:
+            self._is_over = (
+                True  # before the next line: what is posted later is called by its poster
+            )
+            self._mailbox.call_the_rest()
             self._mailbox.flush()
         self.ident = None  # another thread may get it
         self._notify()

@@ -239,6 +239,9 @@ class StorageProvider(ABC):
         Read, in isolation from other writers, what the change needs to know of the session, run
         ``apply_change`` on it, write what it returns and return that. An error that it raises is
         the answer. The time of the change is ``change.applied_at()``, asked once it is its turn.
+
+        If the caller is cancelled, the change is whole or absent, and takes effect before any later
+        one to the session, or never.
         """
         return await self._defaults.apply(change)
 

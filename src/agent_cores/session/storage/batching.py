@@ -35,6 +35,7 @@ class _Waiting(msgspec.Struct, Generic[Item, Result]):
     size: int
     future: asyncio.Future[Result]
     sent: bool = False
+    is_over: bool = False
 
 
 class Coalescer(Generic[Item, Result]):
@@ -47,8 +48,9 @@ class Coalescer(Generic[Item, Result]):
     raises, every caller of the batch gets that error. A batch ends at ``max_items`` or
     ``max_bytes``.
 
-    A caller that is cancelled before its batch is sent takes its item back; after that its item is
-    sent without it. A caller whose deadline passes before its batch is sent gets
+    A caller that is cancelled before its batch is sent takes its item back. After that, the item is
+    in flight without it: ``on_abandoned`` gets the item and a future that is done once its result
+    is there. A caller whose deadline passes before its batch is sent gets
     ``StorageUnavailableError``. With ``max_queued`` items in the queue ``submit`` raises
     ``OverloadedError`` immediately.
     """
@@ -61,8 +63,10 @@ class Coalescer(Generic[Item, Result]):
         max_items: int = MAX_ITEMS,
         max_bytes: int = MAX_BYTES,
         max_queued: int = MAX_QUEUED,
+        on_abandoned: Callable[[Item, asyncio.Future[Result]], None] | None = None,
     ) -> None:
         self._send = send
+        self._on_abandoned = on_abandoned
         self._lanes = lanes
         self._max_items = max_items
         self._max_bytes = max_bytes
@@ -90,12 +94,20 @@ class Coalescer(Generic[Item, Result]):
             return await future
         except asyncio.CancelledError as error:
             if waiting.sent:
+                self._abandon(waiting)
                 raise
             self._cancelled += 1
             if time_left(1.0):
                 raise
             detail = "the write was still queued at SESSION_TIMEOUT; nothing was written"
             raise StorageUnavailableError(detail) from error
+
+    def _abandon(self, waiting: _Waiting[Item, Result]) -> None:
+        """Report an item whose caller is cancelled, unless it already has its result."""
+        if self._on_abandoned is None or waiting.is_over or not waiting.future.cancelled():
+            return
+        waiting.future = waiting.future.get_loop().create_future()
+        self._on_abandoned(waiting.item, waiting.future)
 
     def _make_room(self) -> None:
         """Drop cancelled items if they are half of the queue; raise if it is full nevertheless."""
@@ -179,7 +191,8 @@ class Coalescer(Generic[Item, Result]):
             results = [error] * len(batch)
         for waiting, result in zip(batch, results, strict=True):
             future = waiting.future
-            if future.done():
+            if future.done():  # its caller is cancelled, but may not know it yet
+                waiting.is_over = True
                 continue
             if isinstance(result, Exception):
                 future.set_exception(result)

@@ -28,6 +28,7 @@ from agent_cores.session.storage.redis.errors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent_cores.session.storage.abandoned import Abandoned
     from agent_cores.session.storage.redis.commands import Command
     from agent_cores.session.storage.redis.topology import Topology
 
@@ -47,23 +48,35 @@ class Node:
     """One server. Callers that wait at the same time share a flight."""
 
     def __init__(
-        self, topology: Topology, address: str, *, pool_size: int, timeout: float, max_queued: int
+        self,
+        topology: Topology,
+        address: str,
+        abandoned: Abandoned[bytes],
+        *,
+        pool_size: int,
+        timeout: float,
+        max_queued: int,
     ) -> None:
         self._topology = topology
         self._address = address
         self._timeout = timeout
+        self._abandoned = abandoned
         self._closed = False
         self._free = asyncio.Semaphore(pool_size)
         self._pool_size = pool_size
         self._flights = 0
         self._writes: Coalescer[Command, Any] = Coalescer(
-            self._exchange, lanes=2, max_queued=max_queued
+            self._exchange, lanes=2, max_queued=max_queued, on_abandoned=self._abandon
         )
         self._reads: Coalescer[Command, Any] = Coalescer(
             self._exchange, lanes=2, max_queued=max_queued
         )
         self._large: Coalescer[Command, Any] = Coalescer(
-            self._exchange, lanes=pool_size, max_items=1, max_queued=max_queued
+            self._exchange,
+            lanes=pool_size,
+            max_items=1,
+            max_queued=max_queued,
+            on_abandoned=self._abandon,
         )
         self._write_groups: Coalescer[Group, list[Any]] = Coalescer(
             self._exchange_groups, lanes=2, max_queued=max_queued
@@ -88,6 +101,10 @@ class Node:
         """
         queue = self._read_groups if commands[0].reads else self._write_groups
         return await queue.submit(commands, sum([len(command.packed) for command in commands]))
+
+    def _abandon(self, command: Command, reply: asyncio.Future[Any]) -> None:
+        if command.key is not None and not command.reads:
+            self._abandoned.add(command.key, reply)
 
     def pool_use(self) -> PoolUse:
         """Return how many connections are in use, and how many flights wait for one."""

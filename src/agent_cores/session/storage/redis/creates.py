@@ -19,8 +19,10 @@ from agent_cores.session.storage.redis.records import encode_msgpack
 from agent_cores.session.storage.redis.writes import create_write
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterable, Sequence
 
+    from agent_cores.session.storage.abandoned import Abandoned
     from agent_cores.session.storage.redis.background import Background
     from agent_cores.session.storage.redis.indexes import Indexes
     from agent_cores.session.storage.redis.keys import Keys
@@ -47,14 +49,22 @@ class Creates:
     """Creates sessions that most likely do not exist yet."""
 
     def __init__(
-        self, keys: Keys, wire: Wire, indexes: Indexes, background: Background, *, max_queued: int
+        self,
+        keys: Keys,
+        wire: Wire,
+        indexes: Indexes,
+        background: Background,
+        abandoned: Abandoned[bytes],
+        *,
+        max_queued: int,
     ) -> None:
         self._keys = keys
         self._wire = wire
         self._indexes = indexes
         self._background = background
+        self._abandoned = abandoned
         self._queue: Coalescer[New, Applied | IndexUpdate] = Coalescer(
-            self._create, lanes=_LANES, max_queued=max_queued
+            self._create, lanes=_LANES, max_queued=max_queued, on_abandoned=self._abandon
         )
 
     def open(self) -> None:
@@ -73,6 +83,11 @@ class Creates:
         """
         new = self._prepared(change)
         return None if new is None else await self._queue.submit(new, len(new.write.packed))
+
+    def _abandon(self, new: New, outcome: asyncio.Future[Applied | IndexUpdate]) -> None:
+        header = new.applied.header
+        keys = self._keys.session(header.namespace, header.session_id)
+        self._abandoned.add(keys.header, outcome)
 
     def _prepared(self, change: Change) -> New | None:
         if change.create is None or change.overwrite:

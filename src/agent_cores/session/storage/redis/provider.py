@@ -19,6 +19,7 @@ from agent_cores.session.deadline import start_task
 from agent_cores.session.errors import StorageError
 from agent_cores.session.models.change import Applied
 from agent_cores.session.models.times import from_millis
+from agent_cores.session.storage.abandoned import Abandoned
 from agent_cores.session.storage.base import Capabilities, Counts
 from agent_cores.session.storage.identity import StoreIdentity, new_identity
 from agent_cores.session.storage.native import NativeProvider
@@ -87,7 +88,14 @@ class RedisProvider(NativeProvider):
         self._keys = Keys(prefix)
         self._where = without_login(url) if client is None else "by the given client"
         topology = topology_of(client, url, pool_size=pool_size, timeout=timeout)
-        self._wire = Wire(topology, pool_size=pool_size, timeout=timeout, max_queued=max_queued)
+        self._abandoned: Abandoned[bytes] = Abandoned()
+        self._wire = Wire(
+            topology,
+            self._abandoned,
+            pool_size=pool_size,
+            timeout=timeout,
+            max_queued=max_queued,
+        )
         self._background = Background()
         self._indexes = Indexes(self._keys, self._wire, self._background)
         self._headers = Headers(self._keys, self._wire)
@@ -98,7 +106,12 @@ class RedisProvider(NativeProvider):
             self._keys, self._wire, self._indexes, self._due, self._background, timeout=timeout
         )
         self._creates = Creates(
-            self._keys, self._wire, self._indexes, self._background, max_queued=max_queued
+            self._keys,
+            self._wire,
+            self._indexes,
+            self._background,
+            self._abandoned,
+            max_queued=max_queued,
         )
         self._identity = StoreIdentity()
         self._timeout = timeout
@@ -126,6 +139,7 @@ class RedisProvider(NativeProvider):
     async def initialize(self) -> None:
         await self._wire.open()
         self._identity.forget()
+        self._abandoned.clear()
         self._creates.open()
         try:
             async with asyncio.timeout(self._timeout):
@@ -199,6 +213,8 @@ class RedisProvider(NativeProvider):
 
     async def apply(self, change: Change) -> Applied:
         added = None
+        if self._abandoned.writes:
+            await self._abandoned.over(self._key(change))
         if self._fast_path:
             create = change.create is not None
             applied = await (self._creates.create if create else self._changes.append_hot)(change)
@@ -209,7 +225,14 @@ class RedisProvider(NativeProvider):
         task = start_task(self._changes.apply(change, added))
         self._running.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._abandoned.add(self._key(change), task)
+            raise
+
+    def _key(self, change: Change) -> bytes:
+        return self._keys.session(change.namespace, change.session_id).header
 
     def _ended(self, task: asyncio.Task[Applied]) -> None:
         """Forget a change, and retrieve its error in place of a cancelled caller."""

@@ -44,6 +44,7 @@ from agent_cores.session.storage.redis.errors import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from agent_cores.session.storage.abandoned import Abandoned
     from agent_cores.session.storage.redis.topology import Topology
 
 _QUICK_REDIRECTS = 5
@@ -52,12 +53,19 @@ _log = logging.getLogger(__name__)
 
 
 class Wire:
-    """The nodes of a store."""
+    """The nodes of a store. ``abandoned`` are the commands whose callers were cancelled, by key."""
 
     def __init__(
-        self, topology: Topology, *, pool_size: int, timeout: float, max_queued: int
+        self,
+        topology: Topology,
+        abandoned: Abandoned[bytes],
+        *,
+        pool_size: int,
+        timeout: float,
+        max_queued: int,
     ) -> None:
         self._topology = topology
+        self._abandoned = abandoned
         self._pool_size = pool_size
         self._timeout = timeout
         self._max_queued = max_queued
@@ -328,6 +336,7 @@ class Wire:
             node = self._nodes[address] = Node(
                 self._topology,
                 address,
+                self._abandoned,
                 pool_size=self._pool_size,
                 timeout=self._timeout,
                 max_queued=self._max_queued,

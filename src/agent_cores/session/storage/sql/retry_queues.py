@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent_cores.session.models.change import Applied, Change
+    from agent_cores.session.storage.abandoned import Abandoned
     from agent_cores.session.storage.sql.batch import Answer
     from agent_cores.session.storage.sql.rows import SessionName
 
@@ -74,8 +75,17 @@ class RetryQueues:
     A change that still waits ``margin`` seconds before its deadline fails then.
     """
 
-    def __init__(self, run: Run, *, parallel: int, margin: float, max_queued: int) -> None:
+    def __init__(
+        self,
+        run: Run,
+        abandoned: Abandoned[SessionName],
+        *,
+        parallel: int,
+        margin: float,
+        max_queued: int,
+    ) -> None:
         self._run = run
+        self._abandoned = abandoned
         self._slots = asyncio.Semaphore(parallel)
         self._margin = margin
         self._max_queued = max_queued
@@ -107,6 +117,10 @@ class RetryQueues:
         self._queued += 1
         try:
             return await waiter.future
+        except asyncio.CancelledError:
+            if queue.flight is not None:
+                self._abandoned.add(name, queue.flight)
+            raise
         finally:
             self._queued -= 1
 
@@ -125,7 +139,7 @@ class RetryQueues:
 
 
 class _RetryQueue:
-    """The changes that wait for one session."""
+    """The changes that wait for one session. ``flight`` is done once the batch in flight is."""
 
     def __init__(self, run: Run, slots: asyncio.Semaphore) -> None:
         self.waiters: deque[_Waiter] = deque()
@@ -134,6 +148,7 @@ class _RetryQueue:
         self._backoff = Backoff(longest=_LONGEST_PAUSE)
         self._together = True
         self.locked = True
+        self.flight: asyncio.Future[None] | None = None
 
     def has_work(self) -> bool:
         """Drop cancelled callers, fail those whose time is up; return whether others wait."""
@@ -156,9 +171,12 @@ class _RetryQueue:
                 await self._slots.acquire()
         except TimeoutError:
             return
+        self.flight = flight = asyncio.get_running_loop().create_future()
         try:
             clash = await self._try(self._next_batch())
         finally:
+            self.flight = None
+            flight.set_result(None)
             self._slots.release()
         if clash:
             await self._backoff.pause(until=self._soonest(self.waiters))

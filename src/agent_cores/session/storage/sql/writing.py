@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.errors import (
     InvalidInputError,
     OverloadedError,
     StorageUnavailableError,
 )
+from agent_cores.session.storage.abandoned import Abandoned
 from agent_cores.session.storage.batching import MAX_QUEUED, Coalescer
 from agent_cores.session.storage.sql.batch import Answer, Batch
 from agent_cores.session.storage.sql.creates import PlannedCreate, in_order
@@ -71,22 +72,29 @@ class Writer:
         self._fast_path = fast_path
         self._appends_hot = fast_path and database.has_hot_append
         self._in_flight = InFlight()
+        self._abandoned: Abandoned[SessionName] = Abandoned()
         self._max_queued = max_queued
         self._on_delete = on_delete
         most = database.timeout / _OF_A_SHORT_TIMEOUT
         self._short_wait = min(_SHORT_WAIT, most)
         self._margin = min(_MARGIN, most)
         self._appends: Coalescer[Append, Applied | None] = Coalescer(
-            self._send_appends, lanes=2, max_queued=max_queued
+            self._send_appends,
+            lanes=2,
+            max_queued=max_queued,
+            on_abandoned=lambda append, outcome: self._abandon(append.change, outcome),
         )
         self._new_sessions: Coalescer[PlannedCreate, Applied | None] = Coalescer(
-            self._send_new_sessions, lanes=2, max_queued=max_queued
+            self._send_new_sessions,
+            lanes=2,
+            max_queued=max_queued,
+            on_abandoned=lambda new, outcome: self._abandon(new.change, outcome),
         )
         self._creates: Coalescer[Change, Applied] = Coalescer(
-            self._send_changes, lanes=2, max_queued=max_queued
+            self._send_changes, lanes=2, max_queued=max_queued, on_abandoned=self._abandon
         )
         self._changes: Coalescer[Change, Applied] = Coalescer(
-            self._send_changes, max_queued=max_queued
+            self._send_changes, max_queued=max_queued, on_abandoned=self._abandon
         )
         self._retries = self._new_retries()
         self._alone: set[asyncio.Task[Applied]] = set()
@@ -96,8 +104,11 @@ class Writer:
         """Apply one change, or raise its refusal."""
         if self._closed:
             raise StorageUnavailableError("the store is shut down")
+        name = change.namespace, change.session_id
+        if self._abandoned.writes:
+            await self._abandoned.over(name)
         append = Append.of(change) if self._appends_hot else None
-        if (change.namespace, change.session_id) in self._retries:
+        if name in self._retries:
             return await self._retry(change)
         try:
             if append is not None:
@@ -123,6 +134,7 @@ class Writer:
     def reopen(self) -> None:
         """Accept changes again, after ``drain``."""
         self._closed = False
+        self._abandoned.clear()
         self._retries = self._new_retries()  # the event loop may have changed
         self._appends.reopen()
         self._new_sessions.reopen()
@@ -153,7 +165,14 @@ class Writer:
         task = asyncio.get_running_loop().create_task(run)
         self._alone.add(task)
         task.add_done_callback(self._settle)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._abandon(change, task)
+            raise
+
+    def _abandon(self, change: Change, outcome: asyncio.Future[Any]) -> None:
+        self._abandoned.add((change.namespace, change.session_id), outcome)
 
     async def _run_alone(self, change: Change, deadline: float) -> Applied:
         applied, tails = None, self._database.tails
@@ -314,6 +333,7 @@ class Writer:
     def _new_retries(self) -> RetryQueues:
         return RetryQueues(
             self._run,
+            self._abandoned,
             parallel=self._half_of_the_pool(),
             margin=self._margin,
             max_queued=self._max_queued,

@@ -184,6 +184,26 @@ class ConcurrencyCases(ProviderCases):
         messages = await all_messages(beside.provider)
         assert [message.seq for message in messages] == list(range(1, 92))
 
+    async def test_a_cancelled_write_takes_effect_before_a_later_one_or_never(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        header = await created(beside, clock)
+        for number in range(60):
+            ids = (f"{number:02}, cancelled {n:02}" for n in range(20))
+            batch = tuple(new_message(each, "x" * 1_000, at=clock()) for each in ids)
+            change = change_of(header, clock(), append=batch, basis=header)
+            task = asyncio.ensure_future(beside.provider.apply(change))
+            for _ in range(number % 6):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await beside.provider.apply(_append(header, clock, f"{number:02}, later"))
+        stored = [message.id for message in (await all_messages(beside.provider))[1:]]
+        assert stored == sorted(stored)
+        assert [found for found in stored if "later" in found] == [
+            f"{number:02}, later" for number in range(60)
+        ]
+
     async def test_a_cancelled_caller_takes_nobody_elses_write_along(
         self, beside: Beside, clock: ManualClock
     ) -> None:
