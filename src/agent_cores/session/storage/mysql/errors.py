@@ -40,8 +40,8 @@ class MysqlErrors(CodedErrors):
         ER.DATA_TOO_LONG: Failure.BAD_VALUE,
         ER.WARN_DATA_OUT_OF_RANGE: Failure.BAD_VALUE,
         ER.NET_PACKET_TOO_LARGE: Failure.BAD_VALUE,
-        ER.NO_SUCH_TABLE: Failure.NO_TABLES,
-        **dict.fromkeys((ER.BAD_FIELD_ERROR, ER.TABLE_EXISTS_ERROR), Failure.FOREIGN_TABLES),
+        ER.NO_SUCH_TABLE: Failure.NO_TABLE,
+        **dict.fromkeys((ER.BAD_FIELD_ERROR, ER.TABLE_EXISTS_ERROR), Failure.NO_COLUMN),
         **dict.fromkeys(_DENIED, Failure.DENIED),
         **dict.fromkeys(_ENDED_BY_SERVER, Failure.NO_RESPONSE),
     }
