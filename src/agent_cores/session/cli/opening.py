@@ -148,7 +148,7 @@ async def _in_store(
 
 async def _with_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T:
     if where.as_operator is not None and where.server is None:  # a service has a log of its own
-        with audit_log_shown():
+        with audit_log_shown(), audit.run_by(_os_user()):
             return await _in_sessions(where, use)
     return await _in_sessions(where, use)
 
@@ -181,7 +181,7 @@ def recorded(where: Where, line: Line) -> Iterator[None]:
                     line.verb,
                     session_id,
                     None if is_here else failure,
-                    key=f"os-user:{runs}",
+                    key=_os_user(),
                     user=where.user if where.user or operator else runs,
                     erased_user=line.erased_user,
                     is_complete=line.is_complete,
@@ -195,6 +195,11 @@ def machine_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container without a name for its user
         return str(os.getuid())
+
+
+def _os_user() -> str:
+    """Return this machine's user, as the field ``key`` of the audit log has it."""
+    return f"os-user:{machine_user()}"
 
 
 class _Shown(logging.StreamHandler[TextIO]):
