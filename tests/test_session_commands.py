@@ -137,6 +137,31 @@ def test_who_shares_or_erases_is_in_the_audit_log(run: Run) -> None:
         assert audited.endswith(": done")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("send", "talk", "Hi"),
+        ("show", "talk"),
+        ("list",),
+        ("share", "talk", "bob"),
+        ("share", "talk", "bob", "--revoke"),
+        ("export", "talk", "--format", "markdown"),
+        ("export", "talk"),
+        ("erase", "ann", "--yes"),
+    ],
+)
+def test_each_line_of_an_operator_names_the_user_of_the_machine(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    run("send", "talk", "Hi", "--create", user="ann")
+    done = run(*arguments, "--as-operator", "ops")
+    assert done.returncode == 0, done.stderr
+    audited = [line for line in done.stderr.splitlines() if line.startswith("operator")]
+    assert audited
+    for line in audited:
+        assert line.startswith(f"operator 'ops' (key os-user:{getpass.getuser()}) in ")
+
+
 def test_an_operator_sees_the_sessions_of_all(run: Run) -> None:
     for user in ("ann", "bob"):
         run("send", f"of-{user}", "Hi", "--create", user=user)

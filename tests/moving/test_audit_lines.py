@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import logging
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -47,17 +48,34 @@ def test_a_copy_and_a_backup_are_recorded(told: pytest.LogCaptureFixture) -> Non
     ]
 
 
+@pytest.mark.parametrize("format_", ["jsonl", "markdown"])
+@pytest.mark.parametrize("acting", [{"user": "ann"}, {"as_operator": "ops"}])
 def test_an_export_without_one_of_its_sessions_names_which(
     told: pytest.LogCaptureFixture,
+    format_: Literal["jsonl", "markdown"],
+    acting: dict[str, str],
+) -> None:
+    where = Where(storage=URL, **acting)
+    with pytest.raises(SessionNotFoundError):
+        moving.export("one", "none", "two", where=where, output="all", format=format_)
+    exported = [
+        (session_id, outcome)
+        for verb, session_id, outcome in lines(told, "verb", "session_id", "outcome")
+        if verb == "export_sessions"
+    ]
+    assert exported == [("one", "done"), ("none", "session_not_found"), ("two", "done")]
+
+
+@pytest.mark.usefixtures("told")
+def test_markdown_has_the_sessions_that_are_there_and_names_the_other(
+    capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     where = Where(storage=URL, user="ann")
-    with pytest.raises(SessionNotFoundError, match="1 of these sessions is not stored"):
-        moving.export("one", "none", "two", where=where, output="all.jsonl")
-    assert lines(told, "session_id", "outcome") == [
-        ("one", "done"),
-        ("none", "session_not_found"),
-        ("two", "done"),
-    ]
+    with pytest.raises(SessionNotFoundError):
+        moving.export("one", "none", "two", where=where, format="markdown")
+    printed = capfdbinary.readouterr()
+    assert printed.out.count(b"- session: ") == 2
+    assert b"agent-sessions: none: session not found" in printed.err
 
 
 def test_an_operator_s_export_as_markdown_has_one_line_of_its_own(

@@ -328,7 +328,7 @@ async def test_sessions_are_written_as_markdown(
         for number in range(4):
             await manager.add_message("of-ann", "ann", "assistant", f"answer {number}")
         opened = Opened(manager, Where(user="ann"))
-        await write_markdown(opened, ["of-ann"], file)
+        await write_markdown(opened, "of-ann", file)
     written = file.getvalue().decode()
     assert written.startswith("# ann's \\*talk\\*\n")
     assert [line for line in written.splitlines() if line.startswith(("##", ">"))] == [

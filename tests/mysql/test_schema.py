@@ -81,8 +81,18 @@ async def test_tables_that_vanish_are_named_and_no_driver_error(
     url: str, provider: MysqlProvider
 ) -> None:
     sql(url, "DROP TABLE sessions")
-    with pytest.raises(StoreFormatError, match="migrate"):
+    with pytest.raises(StoreFormatError, match=r"sessions' doesn't exist\); restore"):
         await provider.read("default", "talk")
+
+
+async def test_a_store_that_lacks_a_table_is_not_opened_and_gets_no_empty_one(
+    url: str, provider: MysqlProvider
+) -> None:
+    sql(url, "DROP TABLE messages")
+    for schema in ("apply", "check"):
+        with pytest.raises(StoreFormatError, match="restore the store from a backup"):
+            await MysqlProvider.from_url(url, schema=schema).initialize()
+    assert "messages" not in sql(url, "SHOW TABLES").split()
 
 
 async def test_without_a_prefix_asked_for_the_tables_have_ours(url: str) -> None:

@@ -56,6 +56,17 @@ async def test_check_accepts_tables_that_are_there(url: str, provider: PostgresP
     await checking.shutdown()
 
 
+async def test_a_store_that_lacks_a_table_is_not_opened_and_gets_no_empty_one(
+    url: str, provider: PostgresProvider
+) -> None:
+    async with connected(url) as connection:
+        await connection.execute("DROP TABLE messages")
+        for schema in ("apply", "check"):
+            with pytest.raises(StoreFormatError, match="restore the store from a backup"):
+                await PostgresProvider.from_url(url, schema=schema).initialize()
+        assert await connection.fetchval("SELECT to_regclass('messages')") is None
+
+
 @pytest.mark.parametrize("table", ["sessions", "counters", "schema"])
 async def test_tables_of_others_under_our_names_are_left_alone_and_the_way_out_is_named(
     url: str, table: str

@@ -246,6 +246,7 @@ CLASSES: dict[str, type[errors.SessionError]] = {
     "groups_unavailable": errors.GroupsUnavailableError,
     "overloaded": errors.OverloadedError,
     "storage_unavailable": errors.StorageUnavailableError,
+    "store_format": errors.StoreFormatError,
     "session_moved": errors.SessionMovedError,
 }
 

@@ -15,9 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from agent_cores.session.errors import QuotaExceededError
+from agent_cores.session import SessionManager, SessionSettings
+from agent_cores.session.errors import QuotaExceededError, StoreFormatError
 from agent_cores.session.models.times import utc_now
-from agent_cores.session.service import readiness
+from agent_cores.session.service import Service, ServiceSettings, readiness
+from agent_cores.session.service.auth.api_keys import (
+    ApiKey,
+    StoredKeys,
+    hashed,
+    key_text,
+    new_secret,
+)
 from agent_cores.session.service.readiness import Readiness
 from agent_cores.session.storage.base import StorageProvider
 from agent_cores.session.storage.mysql.provider import MysqlProvider
@@ -27,9 +35,11 @@ from agent_cores.session.storage.sql import server_provider
 from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import creation, new_header, new_message
 from agent_cores.session.wire.problems import problem_of
+from tests.postgres.support import connected
 from tests.servers import mariadb, postgres
 from tests.servers.redis import RedisServer, redis_program, valkey_program
 from tests.service.processes import SECONDS, get, run, serving
+from tests.service.wire import Caller, request
 
 Ask = Callable[[], Awaitable[str | None]]
 
@@ -227,3 +237,96 @@ async def test_mariadb_is_full_without_its_tables_unusable_and_with_new_ones_rep
         assert await ask() == "unusable"
         async with asking(MysqlProvider.from_url(url)):
             assert await ask() == "replaced"
+
+
+Sql = Callable[[str], Awaitable[object]]
+
+
+async def reasons_without_each_column(ask: Ask, sql: Sql, columns: list[tuple[str, str]]) -> None:
+    """Rename each column of a store, then each table, and ask."""
+    assert len(columns) > 50
+    for table, column in columns:
+        await sql(f"ALTER TABLE {table} RENAME COLUMN {column} TO lost")
+        assert await ask() == "unusable", (table, column)
+        await sql(f"ALTER TABLE {table} RENAME COLUMN lost TO {column}")
+    for table in sorted({table for table, _ in columns}):
+        await sql(f"ALTER TABLE {table} RENAME TO lost")
+        assert await ask() == "unusable", table
+        await sql(f"ALTER TABLE lost RENAME TO {table}")
+    assert await ask() is None
+
+
+@pytest.mark.usefixtures("patient")
+async def test_an_sqlite_file_that_lacks_a_table_or_a_column_is_unusable(path: Path) -> None:
+    import apsw
+
+    async with asking(SQLiteProvider(path)) as ask:
+        other = apsw.Connection(str(path))
+        found = other.execute(
+            "SELECT m.name, c.name FROM sqlite_schema AS m, pragma_table_info(m.name) AS c"
+            " WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'"
+        )
+        columns = [(f'"{table}"', f'"{column}"') for table, column in found]
+
+        async def sql(statement: str) -> None:
+            other.execute(statement)
+
+        await reasons_without_each_column(ask, sql, columns)
+        other.close()
+
+
+COLUMNS = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = "
+
+
+@pytest.mark.usefixtures("patient")
+async def test_postgres_without_a_table_or_a_column_is_unusable() -> None:
+    url = postgres.empty_store(f"{postgres.shared_server().url()}?table_prefix=")
+    async with asking(PostgresProvider.from_url(url)) as ask, connected(url) as connection:
+        found = await connection.fetch(f"{COLUMNS} current_schema()")
+        columns = [(f'"{table}"', f'"{column}"') for table, column in found]
+        await reasons_without_each_column(ask, connection.execute, columns)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_mariadb_without_a_table_or_a_column_is_unusable() -> None:
+    server = mariadb.shared_server()
+    database = server.new_database()
+    async with asking(MysqlProvider.from_url(server.url(database))) as ask:
+        found = server.sql(f"{COLUMNS} '{database}'", database).splitlines()
+        columns = [(f"`{table}`", f"`{column}`") for table, column in map(str.split, found)]
+
+        async def sql(statement: str) -> None:
+            server.sql(statement, database)
+
+        await reasons_without_each_column(ask, sql, columns)
+
+
+async def test_what_a_store_lacks_is_named_to_those_who_run_it_and_not_to_those_who_call() -> None:
+    url = postgres.empty_store(f"{postgres.shared_server().url()}?table_prefix=")
+    provider = PostgresProvider.from_url(url)
+    manager = SessionManager(provider, settings=SessionSettings(cleanup_interval=0))
+    service = Service(manager, ServiceSettings())
+    assert (await request(service, "GET", "/readyz")).status == 200
+    key_id, secret = new_secret()
+    key = ApiKey(
+        id=key_id,
+        name="test",
+        secret_hash=hashed(secret),
+        namespace="default",
+        rights=("read", "write", "act-as"),
+        created_at=utc_now(),
+    )
+    await StoredKeys(provider, utc_now).add(key)
+    ann = Caller(service, "ann", key_text(key_id, secret), {})
+    talk = await ann.new_session()
+    async with connected(url) as connection:
+        await connection.execute("DROP TABLE messages")
+    for reply in (await ann("GET", f"/v1/sessions/{talk}/messages"), await ann.say(talk, "a")):
+        assert (reply.status, reply.code) == (503, "store_format")
+        assert reply.headers["retry-after"]
+        assert "messages" not in reply.json()["detail"]
+    with pytest.raises(
+        StoreFormatError, match=r'"[\w.]*messages" .*restore the store from a backup'
+    ):
+        await provider.check()
+    await service.aclose()

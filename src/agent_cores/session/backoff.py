@@ -57,6 +57,11 @@ class Backoff:
         self._bound = min(self._bound * 2, self._longest)
         return pause
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the deadline has passed, perhaps by the last pause."""
+        return time.monotonic() >= self.until
+
     def reset(self) -> None:
         """Begin again with the first pause, after an attempt that succeeded."""
         self._bound = self._first

@@ -52,7 +52,8 @@ class Creation:
 
     async def apply(self) -> Applied:
         """Send the change until it is applied; raise why it is refused."""
-        backoff, outcome_unknown = Backoff(until=self._deadline), False
+        backoff = Backoff(until=self._reader.last_start(self._deadline))
+        outcome_unknown = False
         while True:
             self._scope.check_credential(self.change.at)
             try:
@@ -62,7 +63,7 @@ class Creation:
                 await self._confirm_time()
                 await self._announce_stored()
             except StaleHeaderError:
-                if not await backoff.pause():
+                if not await backoff.pause() or backoff.is_over:
                     raise
                 note_retry()
             except (SessionExistsError, SessionMovedError) as error:

@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 Task = asyncio.Task[Any]
 
+_MARGIN = 0.05
+_OF_A_SHORT_TIMEOUT = 10
+
 _ends: dict[Task, float] = {}
 """The deadline of each task that runs an operation. A context variable costs five times as much,
 and a task that serves many operations would inherit the deadline of the first."""
@@ -54,6 +57,15 @@ def end_after(seconds: float) -> float:
     """
     end = _end_of_operation()
     return time.monotonic() + seconds if end is None else end
+
+
+def margin_of(seconds: float) -> float:
+    """Return how long before its deadline an operation of that length gives up what still waits.
+
+    At the deadline it is cancelled, and then nobody can tell that nothing was sent, so the outcome
+    would be unknown.
+    """
+    return min(_MARGIN, seconds / _OF_A_SHORT_TIMEOUT)
 
 
 def start_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -96,7 +96,8 @@ class Engine(Reader):
         had been applied. An append is sent again only if no message can have been removed since, so
         that a removed message does not come back.
 
-        Pauses between retries grow until ``SESSION_TIMEOUT``. Then ``ConflictError`` is raised, or
+        Pauses between retries grow until just before ``SESSION_TIMEOUT``, so that the last attempt
+        has its response by then. After that ``ConflictError`` is raised, or
         ``StorageUnavailableError`` after a lost response.
         """
         deadlines, applied = self._deadlines, None
@@ -112,7 +113,8 @@ class Engine(Reader):
         finally:
             deadlines.leave(task)
         if applied is None:
-            policy = RetryPolicy(Backoff(until=decision.deadline), change, decision.header, done_if)
+            backoff = Backoff(until=self.last_start(decision.deadline))
+            policy = RetryPolicy(backoff, change, decision.header, done_if)
             refusal = refusal or self.too_late(outcome_unknown=True)
             applied = await self._retry(decision, change, policy, refusal)
         self._remember(decision, applied)
@@ -136,6 +138,7 @@ class Engine(Reader):
                 applied = await self._after_refusal(decision, change, policy, refusal)
                 if applied is not None:
                     return applied
+            policy.check_time(refusal)
             try:
                 return await self.apply_once(decision, decision.guard(policy.to_retry(change)))
             except SessionError as error:

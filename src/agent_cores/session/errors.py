@@ -404,9 +404,13 @@ class StorageUnavailableError(StorageError):
 
 
 class StoreFormatError(StorageError):
-    """The store is damaged, not one of ours, or newer than this program. It was left untouched.
+    """The store is damaged, lacks a table, is not one of ours, or is newer than this program.
 
-    Cure: migrate an older store (``agent-sessions migrate``); for a newer one, upgrade.
+    It was left untouched.
+
+    Cure: run ``agent-sessions doctor``, which says what is wrong: migrate an older store
+    (``agent-sessions migrate``), restore a damaged one, upgrade for a newer one.
     """
 
     code = "store_format"
+    http_status = 503

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_cores.session.access.access_control import AccessController, Action, Caller
-from agent_cores.session.deadline import Deadlines, InTime
+from agent_cores.session.deadline import Deadlines, InTime, margin_of
 from agent_cores.session.decision import Decision, ReadResult, Scope
 from agent_cores.session.errors import SessionNotFoundError, StorageUnavailableError
 from agent_cores.session.header_cache import CACHED_BYTES, HeaderCache
@@ -253,6 +253,10 @@ class Reader:
     def begin(self) -> float:
         """Return the deadline of an operation that begins now, as ``time.monotonic()`` counts."""
         return self._deadlines.begin()
+
+    def last_start(self, deadline: float) -> float:
+        """Return the last instant at which an operation with that deadline may be tried again."""
+        return deadline - margin_of(self._timeout)
 
     def begin_operation(self, decision: Decision) -> None:
         """Begin the next operation on the same session, with a deadline of its own."""

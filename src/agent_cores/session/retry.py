@@ -80,10 +80,15 @@ class RetryPolicy:
         return self._recognised or isinstance(refusal, OverloadedError)
 
     async def wait(self, refusal: SessionError) -> None:
-        """Pause; when time is up, raise the lost response if there was one, else the refusal."""
-        if not await self._backoff.pause():
-            raise self.lost or refusal
+        """Pause before the change is sent again, as long as there is time for that."""
+        await self._backoff.pause()
+        self.check_time(refusal)
         note_retry()
+
+    def check_time(self, refusal: SessionError) -> None:
+        """When time is up, raise the lost response if there was one, else the refusal."""
+        if self._backoff.is_over:
+            raise self.lost or refusal
 
     def check_same_session(self, header: SessionMetadata) -> None:
         """Raise ``SessionNotFoundError`` if another session has taken the id, where it matters.

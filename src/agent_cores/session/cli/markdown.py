@@ -11,7 +11,7 @@ from agent_cores.session.cli.output import shown
 from agent_cores.session.cli.transcript import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from agent_cores.session.cli.opening import Opened
     from agent_cores.session.models.message import Message
@@ -22,19 +22,18 @@ _TEXT = frozenset({None, "text", "input_text", "output_text"})
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|])")
 
 
-async def write_markdown(opened: Opened, session_ids: Sequence[str], file: BinaryIO) -> None:
-    """Write the sessions one after the other, a page of messages at a time."""
-    for session_id in session_ids:
-        verbs, user_id = opened.verbs, opened.user_id
-        session = await verbs.get_session(session_id, user_id, message_limit=0)
-        _write(file, _head(session))
-        after_seq, more = 0, True
-        while more:
-            page = await verbs.get_session_messages(session_id, user_id, _PAGE, after_seq=after_seq)
-            for message in page:
-                _write(file, message_lines(message))
-                after_seq = message.seq
-            more = bool(page) and page.has_more
+async def write_markdown(opened: Opened, session_id: str, file: BinaryIO) -> None:
+    """Write a session, a page of messages at a time."""
+    verbs, user_id = opened.verbs, opened.user_id
+    session = await verbs.get_session(session_id, user_id, message_limit=0)
+    _write(file, _head(session))
+    after_seq, more = 0, True
+    while more:
+        page = await verbs.get_session_messages(session_id, user_id, _PAGE, after_seq=after_seq)
+        for message in page:
+            _write(file, message_lines(message))
+            after_seq = message.seq
+        more = bool(page) and page.has_more
 
 
 def message_lines(message: Message) -> Iterator[str]:

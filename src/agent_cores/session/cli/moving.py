@@ -26,7 +26,9 @@ from agent_cores.session.cli.output import (
 from agent_cores.session.cli.upkeep import confirm
 from agent_cores.session.errors import (
     ConfigurationError,
+    CorruptRecordError,
     SessionError,
+    SessionMovedError,
     SessionNotFoundError,
     StorageUnavailableError,
 )
@@ -44,12 +46,15 @@ from agent_cores.session.moving.importing import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent_cores.session.cli.opening import Opened
     from agent_cores.session.frameworks.writing import ImportTally
     from agent_cores.session.moving.tally import Names, Tally
     from agent_cores.session.storage.base import StorageProvider
 
 Flag = Annotated[bool, Parameter(negative=())]
 _UNFINISHED = ".unfinished"
+_OF_ONE_SESSION = (SessionNotFoundError, CorruptRecordError, SessionMovedError)
+"""Errors that say nothing of the other sessions."""
 
 
 def export(
@@ -93,9 +98,10 @@ def export(
                 found=found.add,
             )
         line.is_complete = tally.is_complete
-        line.missing = frozenset(session_ids) - found
-        if line.missing:
-            missing = counted(len(line.missing), "of these sessions is", "of these sessions are")
+        line.outcomes = dict.fromkeys(found)
+        lacking = set(session_ids) - found
+        if lacking:
+            missing = counted(len(lacking), "of these sessions is", "of these sessions are")
             raise SessionNotFoundError(f"{missing} not stored, or not theirs")
         return tally
 
@@ -116,7 +122,22 @@ def _export_markdown(session_ids: tuple[str, ...], where: Where, output: str | N
         raise ConfigurationError("name the sessions to write as Markdown")
     line = Line("export_sessions", session_ids)
     with _written(output) as file:
-        with_sessions(where, lambda opened: write_markdown(opened, session_ids, file), line)
+        with_sessions(where, lambda opened: _write_markdown(opened, line, file), line)
+
+
+async def _write_markdown(opened: Opened, line: Line, file: BinaryIO) -> None:
+    """Write all sessions that can be read; then raise the error of the first that cannot."""
+    for session_id in line.session_ids:
+        try:
+            await write_markdown(opened, session_id, file)
+        except _OF_ONE_SESSION as error:
+            line.outcomes[session_id] = error
+            note(f"agent-sessions: {shown(session_id)}: {error}")
+        else:
+            line.outcomes[session_id] = None
+    failures = [error for error in line.outcomes.values() if error is not None]
+    if failures:
+        raise failures[0]
 
 
 def import_sessions_of(

@@ -22,6 +22,7 @@ from agent_cores.session.verbs import audit
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from agent_cores.session.errors import SessionError
     from agent_cores.session.storage.base import StorageProvider
 
 KEY = "AGENT_SESSIONS_KEY"
@@ -75,8 +76,8 @@ class Where:
 class Line:
     """What the audit log says of a command, in a line for each session, if sessions are named.
 
-    If it fails because of ``missing`` sessions, the others are ``done``. ``is_verb`` says whether
-    the manager has a verb of this name.
+    ``outcomes`` has the error, or ``None``, of each session whose outcome is known; the others end
+    as the command does. ``is_verb`` says whether the manager has a verb of this name.
     """
 
     verb: str
@@ -85,7 +86,7 @@ class Line:
     erased_user: str | None = None
     is_complete: bool = True
     code: str | None = None
-    missing: frozenset[str] = field(default_factory=frozenset)
+    outcomes: dict[str | None, SessionError | None] = field(default_factory=dict)
 
 
 class Opened(NamedTuple):
@@ -148,7 +149,7 @@ async def _in_store(
 
 async def _with_sessions(where: Where, use: Callable[[Opened], Awaitable[T]]) -> T:
     if where.as_operator is not None and where.server is None:  # a service has a log of its own
-        with audit_log_shown():
+        with audit_log_shown(), audit.run_by(_os_user()):
             return await _in_sessions(where, use)
     return await _in_sessions(where, use)
 
@@ -174,14 +175,13 @@ def recorded(where: Where, line: Line) -> Iterator[None]:
             operator = where.as_operator
             runs = machine_user()
             for session_id in line.session_ids or (None,):
-                is_here = bool(line.missing) and session_id not in line.missing
                 audit.record(
                     operator,
                     namespace,
                     line.verb,
                     session_id,
-                    None if is_here else failure,
-                    key=f"os-user:{runs}",
+                    line.outcomes.get(session_id, failure),
+                    key=_os_user(),
                     user=where.user if where.user or operator else runs,
                     erased_user=line.erased_user,
                     is_complete=line.is_complete,
@@ -195,6 +195,11 @@ def machine_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container without a name for its user
         return str(os.getuid())
+
+
+def _os_user() -> str:
+    """Return this machine's user, as the field ``key`` of the audit log has it."""
+    return f"os-user:{machine_user()}"
 
 
 class _Shown(logging.StreamHandler[TextIO]):

@@ -13,7 +13,12 @@ from agent_cores.session.backoff import Backoff
 from agent_cores.session.client.pool import NO_CONTENT, Failure, Pool, Reply
 from agent_cores.session.client.retries import RetryState
 from agent_cores.session.client.trace_context import add_trace_context
-from agent_cores.session.errors import SessionError, StorageUnavailableError, WrongContextError
+from agent_cores.session.errors import (
+    SessionError,
+    StorageError,
+    StorageUnavailableError,
+    WrongContextError,
+)
 from agent_cores.session.models.representation import hides
 from agent_cores.session.process import process_id
 
@@ -169,6 +174,6 @@ class _Attempt(msgspec.Struct, frozen=True):
 def _error_of(failure: Failure, *, lost: bool) -> SessionError:
     """Return the error to raise; ``lost``: an attempt may have been carried out."""
     error = failure.error
-    if lost and (failure.not_now or isinstance(error, StorageUnavailableError)):
+    if lost and (failure.not_now or isinstance(error, StorageError)):
         return StorageUnavailableError(str(error), outcome_unknown=True)
     return error

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_cores.session.errors import SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     Verb = Callable[..., Coroutine[Any, Any, Any]]
 
@@ -37,6 +39,7 @@ INCOMPLETE = "incomplete"
 """The outcome of what succeeded in part and is to be called again."""
 
 ERASE = "erase_user"
+_run_by: ContextVar[str | None] = ContextVar("run_by", default=None)
 T = TypeVar("T")
 _NO_CALLS = frozenset({"initialize", "shutdown"})
 
@@ -96,6 +99,16 @@ def outcome_of(failure: BaseException | None) -> str:
     return failure.code if isinstance(failure, SessionError) else "internal"
 
 
+@contextmanager
+def run_by(key: str) -> Iterator[None]:
+    """Have the lines of operators' calls in the block name who runs them, as ``key``."""
+    before = _run_by.set(key)
+    try:
+        yield
+    finally:
+        _run_by.reset(before)
+
+
 def audited(kind: type[T]) -> type[T]:
     """Make every public verb of a class of operators write its line to the audit log."""
     for name in dir(kind):
@@ -126,7 +139,8 @@ def _audited(name: str, verb: Verb) -> Verb:
             failure = error
             raise
         finally:
-            record(self.operator, self._scope.namespace, name, session_id, failure, **more)
+            namespace, key = self._scope.namespace, _run_by.get()
+            record(self.operator, namespace, name, session_id, failure, key=key, **more)
         return result
 
     return call

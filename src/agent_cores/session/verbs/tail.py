@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -225,5 +224,5 @@ class TailVerbs(AppendingVerbs):
 
 async def _wait(backoff: Backoff, error: Exception) -> None:
     """Pause before another attempt; raise ``ConflictError`` if no time is left for one."""
-    if not await backoff.pause() or time.monotonic() >= backoff.until:
+    if not await backoff.pause() or backoff.is_over:
         raise ConflictError(_KEPT_CHANGING) from error

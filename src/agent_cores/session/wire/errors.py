@@ -242,6 +242,12 @@ ERRORS = {
             detail="the store, or where keys are kept, did not answer",
             retry_after=2,
         ),
+        _of(
+            errors.StoreFormatError,
+            _worded(errors.StoreFormatError),
+            detail="the store is damaged, or not one that this service can use",
+            retry_after=2,
+        ),
         _of(errors.SessionMovedError, _fixed(errors.SessionMovedError), retry_after=1),
     )
 }

@@ -21,6 +21,8 @@ _DENIED = (
     ER.SPECIFIC_ACCESS_DENIED_ERROR,
 )
 _ENDED_BY_SERVER = (0, ER.SERVER_SHUTDOWN, ER.NEW_ABORTING_CONNECTION, 1317, 1927, 3169, 4031)
+_OF_A_COMMIT = ER.ERROR_DURING_COMMIT
+"""A storage engine failed at its part of a COMMIT that was decided already."""
 
 
 class MysqlErrors(CodedErrors):
@@ -31,6 +33,7 @@ class MysqlErrors(CodedErrors):
     )
     classes: ClassVar[tuple[type[Exception], ...]] = (MySQLError, OSError, TimeoutError)
     connecting: ClassVar[tuple[type[Exception], ...]] = (RuntimeError,)  # of a pool that was closed
+    rolls_back = True  # an error ends the packet, so that its COMMIT is not executed
     failures: ClassVar[Mapping[int, Failure]] = {
         ER.LOCK_DEADLOCK: Failure.DEADLOCK,
         **dict.fromkeys((ER.DUP_ENTRY, ER.CHECKREAD), Failure.CLASH),
@@ -40,10 +43,10 @@ class MysqlErrors(CodedErrors):
         ER.DATA_TOO_LONG: Failure.BAD_VALUE,
         ER.WARN_DATA_OUT_OF_RANGE: Failure.BAD_VALUE,
         ER.NET_PACKET_TOO_LARGE: Failure.BAD_VALUE,
-        ER.NO_SUCH_TABLE: Failure.NO_TABLES,
-        **dict.fromkeys((ER.BAD_FIELD_ERROR, ER.TABLE_EXISTS_ERROR), Failure.FOREIGN_TABLES),
+        ER.NO_SUCH_TABLE: Failure.NO_TABLE,
+        **dict.fromkeys((ER.BAD_FIELD_ERROR, ER.TABLE_EXISTS_ERROR), Failure.NO_COLUMN),
         **dict.fromkeys(_DENIED, Failure.DENIED),
-        **dict.fromkeys(_ENDED_BY_SERVER, Failure.NO_RESPONSE),
+        **dict.fromkeys((*_ENDED_BY_SERVER, _OF_A_COMMIT), Failure.NO_RESPONSE),
     }
     hints: ClassVar[Mapping[int, str]] = {
         **dict.fromkeys(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from agent_cores.session.storage.sql.dialect import Statement as S  # noqa: N817 - on every line
-from agent_cores.session.storage.sql.forms import IDENTITY
+from agent_cores.session.storage.sql.forms import IDENTITY, TABLES
 from agent_cores.session.storage.sql.literal_rows import LiteralQueries
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class MysqlQueries(LiteralQueries):
     join: ClassVar[str] = "STRAIGHT_JOIN"
     index: ClassVar[str] = "FORCE INDEX (*)"
 
+    tables: ClassVar[dict[str, tuple[str, ...]]] = {"owned": (*TABLES["owned"], "created_at")}
     own: ClassVar[Mapping[S, str]] = {
         # No IGNORE, which would hide other errors.
         S.INSERT_HEADERS: "{insert} ON DUPLICATE KEY UPDATE session_key = session_key;"

@@ -12,7 +12,7 @@ from agent_cores.session.storage.sql.failures import (
     Failure,
     Server,
     no_connection,
-    printable,
+    reason_of,
     refused_connection,
     unreadable_url,
 )
@@ -40,10 +40,10 @@ _FAILURES: tuple[tuple[type[Exception], Failure], ...] = (
     (asyncpg.DataError, Failure.BAD_VALUE),
     (asyncpg.ProgramLimitExceededError, Failure.BAD_VALUE),
     (ValueError, Failure.BAD_VALUE),
-    (asyncpg.UndefinedTableError, Failure.NO_TABLES),
-    (asyncpg.InvalidSchemaNameError, Failure.NO_TABLES),
-    (asyncpg.UndefinedColumnError, Failure.FOREIGN_TABLES),
-    (asyncpg.DuplicateTableError, Failure.FOREIGN_TABLES),
+    (asyncpg.UndefinedTableError, Failure.NO_TABLE),
+    (asyncpg.InvalidSchemaNameError, Failure.NO_TABLE),
+    (asyncpg.UndefinedColumnError, Failure.NO_COLUMN),
+    (asyncpg.DuplicateTableError, Failure.NO_COLUMN),
     (asyncpg.InsufficientPrivilegeError, Failure.DENIED),
     *((kind, Failure.NO_RESPONSE) for kind in _ENDED_BY_SERVER),
     (asyncpg.PostgresError, Failure.REFUSED),
@@ -96,12 +96,12 @@ class PostgresErrors(DriverErrors):
             detail = "the server refuses a setting of the URL"
             if not self._pooled:
                 detail = "the server refuses settings; behind a pooler, say pooler=transaction"
-            return StorageUnavailableError(f"{detail} ({_reason(error)})")
+            return StorageUnavailableError(f"{detail} ({reason_of(error)})")
         if isinstance(error, asyncpg.PostgresError) and not isinstance(error, _ENDED_BY_SERVER):
-            reason = f"{_reason(error)} ({type(error).__name__})"
+            reason = f"{reason_of(error)} ({type(error).__name__})"
             return refused_connection(self.server, reason, _HINTS.get(type(error), ""))
         if isinstance(error, asyncpg.ClientConfigurationError):
-            return ConfigurationError(f"the storage URL: {_reason(error)}")
+            return ConfigurationError(f"the storage URL: {reason_of(error)}")
         if isinstance(error, OSError) and _NO_TLS in str(error):
             return StorageUnavailableError(
                 "the PostgreSQL server does not offer TLS, and the sslmode of the storage URL "
@@ -111,7 +111,3 @@ class PostgresErrors(DriverErrors):
         if isinstance(error, ValueError) and not isinstance(error, OSError):
             return unreadable_url("PostgreSQL")
         return no_connection(self.server, error, seconds=seconds)
-
-
-def _reason(error: Exception) -> str:
-    return printable(error.args[0] if error.args else type(error).__name__)

@@ -58,6 +58,9 @@ class PostgresQueries(Queries):
     names: ClassVar[str] = "SELECT * FROM unnest($1::text[], $2::text[])"
     in_keys: ClassVar[str] = "= ANY($1::bigint[])"
 
+    tables: ClassVar[dict[str, tuple[str, ...]]] = {
+        "tagged": ("session_key", "mark", "namespace", "archived", "created_at", "session_id"),
+    }
     own: ClassVar[Mapping[S, str]] = {
         S.INSERT_HEADERS: """{insert} ON CONFLICT (namespace, session_id) DO NOTHING
             RETURNING namespace, session_id, session_key""",

@@ -9,10 +9,10 @@ import asyncio
 import logging
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_cores.session.backoff import Backoff
-from agent_cores.session.deadline import time_left
+from agent_cores.session.deadline import margin_of, time_left
 from agent_cores.session.errors import SessionError, StorageUnavailableError, StoreFormatError
 from agent_cores.session.storage.pool_use import PoolUse
 from agent_cores.session.storage.redis.commands import Command
@@ -160,10 +160,7 @@ class Wire:
         Raises ``StorageUnavailableError`` once the timeout has passed. If the response to a command
         that must not be sent twice was lost, raises it at once, with ``outcome_unknown``.
         """
-        left = time_left(self._timeout)
-        if not left:
-            raise _time_is_over()
-        deadline, address = time.monotonic() + left, None
+        deadline, address = _Deadline.of_operation(self._timeout), None
         try:
             address = self._topology.node_of(command.key)
             if address in self._suspects:
@@ -174,7 +171,7 @@ class Wire:
         return await self._retry(command, deadline, address, failure)
 
     async def _retry(
-        self, command: Command, deadline: float, address: str | None, failure: Exception
+        self, command: Command, deadline: _Deadline, address: str | None, failure: Exception
     ) -> Any:  # noqa: ANN401 - whatever the server answers
         """Retry a command whose first attempt, at that address, failed."""
         delivery = _Delivery(command, deadline)
@@ -212,16 +209,13 @@ class Wire:
         Commands for one server share a flight, up to ``GROUP`` of them.
         """
         waiting = list(commands)
-        left = time_left(self._timeout)
-        if not left:
-            raise _time_is_over()
-        deadline = time.monotonic() + left
+        deadline = _Deadline.of_operation(self._timeout)
         answers: list[Any] = []
         for first in range(0, len(waiting), GROUP):
             answers += await self._try_group(waiting[first : first + GROUP], deadline)
         return answers
 
-    async def _try_group(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+    async def _try_group(self, commands: Sequence[Command], deadline: _Deadline) -> list[Any]:
         addresses = [self._address_of(command.key) for command in commands]
         groups: dict[str | None, list[Command]] = {}
         for address, command in zip(addresses, commands, strict=True):
@@ -235,7 +229,7 @@ class Wire:
         return [next(answers[address]) for address in addresses]
 
     async def _try_at(
-        self, address: str | None, commands: Sequence[Command], deadline: float
+        self, address: str | None, commands: Sequence[Command], deadline: _Deadline
     ) -> list[Any]:
         if address is None or address in self._suspects:
             return await asyncio.gather(*map(self._call_or_error, commands))
@@ -256,7 +250,7 @@ class Wire:
             return error
 
     async def _retry_or_error(
-        self, command: Command, deadline: float, address: str | None, failure: Exception
+        self, command: Command, deadline: _Deadline, address: str | None, failure: Exception
     ) -> Any:  # noqa: ANN401 - as above
         try:
             return await self._retry(command, deadline, address, failure)
@@ -297,10 +291,10 @@ class Wire:
         if not isinstance(error, TryAgainError | BusyLoadingError):
             await delivery.wait_for(search or self._find_again(None), error)
 
-    async def _address_after_search(self, key: bytes | None, deadline: float) -> str:
+    async def _address_after_search(self, key: bytes | None, deadline: _Deadline) -> str:
         """Return the address of a key once the search for the nodes is over."""
         if self._search is not None:
-            await asyncio.wait([self._search], timeout=deadline - time.monotonic())
+            await asyncio.wait([self._search], timeout=deadline.until_last_start())
             if not self._search.done():
                 detail = "the search for the servers is not over"
                 raise NotSentError(detail)
@@ -344,10 +338,30 @@ class Wire:
         return node
 
 
+class _Deadline(NamedTuple):
+    """When a command must have its response, and when at the latest it may be sent."""
+
+    end: float
+    last_start: float
+
+    @classmethod
+    def of_operation(cls, longest: float) -> _Deadline:
+        """Return the deadline of the calling operation, at most so many seconds from now."""
+        left = time_left(longest)
+        if not left:
+            raise StorageUnavailableError("SESSION_TIMEOUT is over; nothing was sent")
+        end = time.monotonic() + left
+        return cls(end, end - margin_of(left))
+
+    def until_last_start(self) -> float:
+        """Return the seconds in which the command may still be sent; 0 if there are none."""
+        return max(self.last_start - time.monotonic(), 0.0)
+
+
 class _Delivery:
     """The retries of one command: the next address and form, and the deadline."""
 
-    def __init__(self, command: Command, deadline: float) -> None:
+    def __init__(self, command: Command, deadline: _Deadline) -> None:
         self._command = command
         self._deadline = deadline
         self._backoff = Backoff(longest=LONGEST_PAUSE)
@@ -369,26 +383,22 @@ class _Delivery:
     async def in_time(self) -> AsyncIterator[None]:
         """End the block at the deadline: the response counts as lost."""
         try:
-            async with asyncio.timeout(self._deadline - time.monotonic()):
+            async with asyncio.timeout(self._deadline.end - time.monotonic()):
                 yield
         except TimeoutError as error:
             detail = "no answer in time"
             raise LostAnswerError(detail) from error
 
     async def wait_for(self, search: asyncio.Task[None], error: Exception) -> None:
-        """Wait for a search until the deadline; raise past it."""
-        await asyncio.wait([search], timeout=max(self._deadline - time.monotonic(), 0))
+        """Wait for a search; raise once it is too late to send the command again."""
+        await asyncio.wait([search], timeout=self._deadline.until_last_start())
         self._raise_if_late(error)
 
     async def pause(self, error: Exception) -> None:
-        """Wait for a backoff that grows each time; raise past the deadline."""
+        """Wait for a backoff that grows each time; raise once it is too late to send it again."""
+        await self._backoff.pause(until=self._deadline.last_start)
         self._raise_if_late(error)
-        await self._backoff.pause()
 
     def _raise_if_late(self, error: Exception) -> None:
-        if time.monotonic() >= self._deadline:
+        if not self._deadline.until_last_start():
             raise translated(error) from error
-
-
-def _time_is_over() -> StorageUnavailableError:
-    return StorageUnavailableError("SESSION_TIMEOUT is over; nothing was sent")

@@ -30,9 +30,9 @@ its lock, a row is as it is after the wait.
 **Errors.** Translate all of the driver's errors. Raise ``DeadlockError`` for a deadlock, counted by
 ``Database.counted``, ``ClashError`` for a serialization failure or a unique violation,
 ``LockedError`` for a lock timeout, ``ConnectionLostError`` for a broken connection,
-``InvalidInputError`` for a value that the database refuses, ``StoreFormatError`` for missing or
-foreign tables, ``StorageUnavailableError`` for the rest. Set ``outcome_unknown=True`` if a commit,
-or a single statement that writes, may have been executed.
+``InvalidInputError`` for a value that the database refuses, ``StoreFormatError`` for tables that
+are missing, incomplete or foreign, ``StorageUnavailableError`` for the rest. Set
+``outcome_unknown=True`` if a commit, or a single statement that writes, may have been executed.
 """
 
 from __future__ import annotations
@@ -172,7 +172,9 @@ class Statement(Enum):
     CHECK = "check"
     """One row (identity,) -> (identity of the store,): writes what is given if there is none yet.
     Raises if the server cannot be written to now."""
-
+    WHOLE = "whole"
+    """One empty row -> nothing. It names every table and column of a store, so that the server
+    refuses it if one is missing."""
     SERVER_VERSION = "server version"
     """One empty row -> (text,): what the server says that it is."""
 

@@ -55,9 +55,9 @@ class Failure(Enum):
     """Its disk, or what the user may use of it."""
     READ_ONLY = auto()
     BAD_VALUE = auto()
-    NO_TABLES = auto()
-    FOREIGN_TABLES = auto()
-    """Tables of these names lack our columns."""
+    NO_TABLE = auto()
+    NO_COLUMN = auto()
+    """A table lacks a column of ours, or is there before we create it."""
     DENIED = auto()
     REFUSED = auto()
     """Any other error that the server answers."""
@@ -77,13 +77,16 @@ _ERRORS: dict[
         StorageUnavailableError,
         "the {name} server is read-only: a replica or a standby",
     ),
-    Failure.NO_TABLES: (
+    Failure.NO_TABLE: (
         StoreFormatError,
-        "the tables do not exist; run: agent-sessions migrate",
+        "a table of the store is missing ({reason}); restore the store from a backup",
     ),
-    Failure.FOREIGN_TABLES: (
+    Failure.NO_COLUMN: (
         StoreFormatError,
-        "the tables of these names belong to another program; name ours with {names_option}",
+        (
+            "a table is not as this program makes it ({reason}); restore the store from a backup, "
+            "or, if the table belongs to another program, name ours with {names_option}"
+        ),
     ),
     Failure.DENIED: (
         StorageUnavailableError,
@@ -128,7 +131,8 @@ class DriverErrors(ABC):
             detail = f"{self.server.name} refuses it ({self.name(error)})"
             return InvalidInputError("value", detail)
         kind, text = _ERRORS[failure]
-        detail = text.format(error=self.name(error), **self.server._asdict())
+        words = {"error": self.name(error), "reason": reason_of(error)}
+        detail = text.format(**words, **self.server._asdict())
         if failure is Failure.REFUSED:
             unknown = may_be_done and not self.rolls_back
             return StorageUnavailableError(detail, outcome_unknown=unknown)
@@ -159,7 +163,7 @@ class CodedErrors(DriverErrors):
         """Return our error for a failure to connect."""
         code = self.code(error)
         if code:
-            return refused_connection(self.server, error.args[-1], self.hints.get(code, ""))
+            return refused_connection(self.server, reason_of(error), self.hints.get(code, ""))
         return no_connection(self.server, error, seconds=seconds)
 
 
@@ -171,9 +175,9 @@ def no_response(server: Server, error: Exception, *, may_be_done: bool) -> Stora
     return ConnectionLostError(detail, outcome_unknown=may_be_done)
 
 
-def refused_connection(server: Server, reason: object, hint: str = "") -> StorageUnavailableError:
+def refused_connection(server: Server, reason: str, hint: str = "") -> StorageUnavailableError:
     """Return the error of a connection that the server refuses, with what to do about it."""
-    refusal = f"{server.name} refuses the connection: {printable(reason)}"
+    refusal = f"{server.name} refuses the connection: {reason}"
     return StorageUnavailableError(f"{refusal}; {hint}" if hint else refusal)
 
 
@@ -222,6 +226,7 @@ def unreadable_url(store: str) -> ConfigurationError:
     )
 
 
-def printable(reason: object) -> str:
-    """Return a server's text for an error message: one line, at most 200 characters."""
-    return "".join(c if c.isprintable() else " " for c in str(reason))[:_LONGEST_REASON]
+def reason_of(error: Exception) -> str:
+    """Return the driver's text of an error: one line, at most 200 characters."""
+    text = str(error.args[-1] if error.args else type(error).__name__)
+    return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_REASON]

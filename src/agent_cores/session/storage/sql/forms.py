@@ -9,10 +9,13 @@ both.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent_cores.session.codec import HEADER_FIELDS
 from agent_cores.session.storage.sql.dialect import Statement as S  # noqa: N817 - on every line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Rows(NamedTuple):
@@ -62,6 +65,14 @@ INSERTS: dict[S, tuple[str, tuple[str, ...]]] = {
     S.DELETE_HEADERS: ("deleted", ("session_key",)),
 }
 """The table and the columns of each row."""
+
+TABLES: dict[str, tuple[str, ...]] = {
+    **dict(INSERTS.values()),
+    "sessions": ("session_key", *HEADER_FIELDS),
+    "counters": ("namespace", "shard", "sessions"),
+    "versions": ("version", "oldest_program"),
+}
+"""The columns of each table."""
 
 LOOKUPS = {
     S.KNOWN: Rows("messages", "id", "session_key, seq, id, created_at, body"),
@@ -160,7 +171,7 @@ ONE_ROW = {
     S.GET_VERSION: "SELECT version, oldest_program FROM {versions}",
 }
 """Statements of one row, whose values are ``{0}``, ``{1}`` …"""
-_OTHERS_OF_ONE_ROW = {S.STORE_TIME, S.CHECK, S.SERVER_VERSION, S.COLUMNS, S.SET_VERSION}
+_OTHERS_OF_ONE_ROW = {S.STORE_TIME, S.CHECK, S.SERVER_VERSION, S.COLUMNS, S.SET_VERSION, S.WHOLE}
 TAKE_ONE_ROW = frozenset({*ONE_ROW, *_OTHERS_OF_ONE_ROW})
 """All statements of one row."""
 
@@ -217,6 +228,15 @@ TEXT_COLUMNS = frozenset(
 
 IDENTITY = "0, 'store'"
 """Session key and key of the context entry that is the store's identity: no session has key 0."""
+
+
+def naming_all(tables: Mapping[str, tuple[str, ...]]) -> str:
+    """Return a query that names these columns of these tables and reads no row."""
+    return " UNION ALL ".join(
+        f"SELECT 1 FROM (SELECT {', '.join(f'held.{name}' for name in columns)}"
+        f" FROM {table} held) named WHERE 1 = 0"
+        for table, columns in tables.items()
+    )
 
 
 def header_of(alias: str) -> str:

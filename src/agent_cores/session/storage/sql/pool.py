@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from agent_cores.session.deadline import margin_of
 from agent_cores.session.errors import ConfigurationError, StorageUnavailableError
 from agent_cores.session.storage.pool_use import PoolUse
 from agent_cores.session.storage.sql.database import Database
@@ -233,7 +234,7 @@ class PooledDatabase(Database, Generic[Connection]):
             raise StorageUnavailableError("the store is not initialized, or shut down")
         self._callers += 1
         try:
-            driver = await self._acquire(pool, deadline)
+            driver = await self._acquire(pool, deadline - margin_of(self.timeout))
         except (*self.errors.classes, *self.errors.connecting) as error:
             self._callers -= 1
             raise self.errors.of_connection(error, seconds=self.timeout) from error

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.forms import Listing, Rows, Update
 
 _WORD = re.compile(r"\{(\w+)\}")
-_NAMES = ("sessions", "messages", "context", "owned", "shared", "deleted", "counters")
+_NAMES = ("sessions", "messages", "context", "owned", "shared", "deleted", "counters", "tagged")
 _TABLES = {name: name for name in _NAMES} | {"versions": "schema"}
 """The word for each table, and its name."""
 
@@ -49,6 +49,8 @@ class Queries(ABC):
     index: ClassVar[str] = ""
     """A hint to use an index, after the alias of a table; ``*`` stands for its name."""
 
+    tables: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """The columns of tables that only this dialect has, or that have more of them here."""
     own: ClassVar[Mapping[Statement, str]]
     """Those of ``forms.OWN``, and statements that this dialect writes in another way."""
 
@@ -110,6 +112,9 @@ class Queries(ABC):
             **{each: self.delete(rows) for each, rows in forms.DELETES.items()},
             **{each: self.listing(each, listing) for each, listing in forms.LISTINGS.items()},
             **{each: self.together(*parts) for each, parts in forms.SEVERAL.items()},
+            Statement.WHOLE: forms.naming_all(
+                {f"{{{name}}}": columns for name, columns in (forms.TABLES | self.tables).items()}
+            ),
             **self.own,
         }
         missing = [each.name for each in forms.OWN if each not in found]

@@ -53,21 +53,27 @@ async def check_schema(
     newest = newest_version(dialect)
     async with database.transaction(deadline=deadline) as connection:
         version = await _version(connection, dialect, await _find(database, connection, wanted))
-    if version < newest:
-        raise StoreFormatError(
-            f"the tables are at schema {version}, this program needs {newest}; "
-            "run: agent-sessions migrate"
-        )
+        if version < newest:
+            raise StoreFormatError(
+                f"the tables are at schema {version}, this program needs {newest}; "
+                "run: agent-sessions migrate"
+            )
+        await connection.run(Step(Statement.WHOLE))
 
 
 async def apply_schema(
     database: Database, dialect: str, wanted: Sequence[Names], deadline: float
 ) -> None:
-    """Bring the tables up to this program's schema. Processes may do so concurrently."""
+    """Bring the tables up to this program's schema. Processes may do so concurrently.
+
+    A table that is missing though the schema is up to date was lost with what it held, so it is not
+    made again: that raises ``StoreFormatError``.
+    """
     newest = newest_version(dialect)
     async with database.transaction(deadline=deadline) as connection:
         names = await _find(database, connection, wanted)
         if await _version(connection, dialect, names) >= newest:
+            await connection.run(Step(Statement.WHOLE))
             return
     async with database.schema_lock(deadline) as connection:
         version = await _version(connection, dialect, await _find(database, connection, wanted))

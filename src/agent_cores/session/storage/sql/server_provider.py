@@ -117,14 +117,16 @@ class SqlProvider(NativeProvider):
         await self.database.close(deadline)
 
     async def check(self) -> None:
-        """Write the store's own row; also fail if the server refused a write as full just now.
+        """Write the store's own row, and see that no table or column is missing.
 
-        The row itself is rewritten in its page, which takes no room.
+        It also fails if the server refused a write as full just now: the row itself is rewritten in
+        its page, which takes no room.
         """
         if time.monotonic() - self._full_at < FULL_SECONDS:
             raise QuotaExceededError(f"{self.describe()} has no room: it has just refused a write")
         [(found,)] = await self.database.run(Step(Statement.CHECK, [(new_identity(),)]))
         self._identity.confirm(found)
+        await self.database.run(Step(Statement.WHOLE))
 
     async def store_time(self) -> datetime:
         return from_millis(await self._clock.measure())

@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from agent_cores.session.deadline import margin_of
 from agent_cores.session.errors import (
     InvalidInputError,
     OverloadedError,
@@ -49,10 +50,8 @@ _LARGE = 256 * 1024
 """Bytes from which a change is sent alone."""
 _SHORT_WAIT = 0.25
 """Seconds that a batch waits for a lock: longer than the commit of another batch takes."""
-_MARGIN = 0.05
-"""Seconds before its deadline at which a change that still waits fails."""
 _OF_A_SHORT_TIMEOUT = 10
-"""The two above are at most the timeout divided by this."""
+"""That is at most the timeout divided by this."""
 
 
 class Writer:
@@ -75,9 +74,7 @@ class Writer:
         self._abandoned: Abandoned[SessionName] = Abandoned()
         self._max_queued = max_queued
         self._on_delete = on_delete
-        most = database.timeout / _OF_A_SHORT_TIMEOUT
-        self._short_wait = min(_SHORT_WAIT, most)
-        self._margin = min(_MARGIN, most)
+        self._short_wait = min(_SHORT_WAIT, database.timeout / _OF_A_SHORT_TIMEOUT)
         self._appends: Coalescer[Append, Applied | None] = Coalescer(
             self._send_appends,
             lanes=2,
@@ -335,7 +332,7 @@ class Writer:
             self._run,
             self._abandoned,
             parallel=self._half_of_the_pool(),
-            margin=self._margin,
+            margin=margin_of(self._database.timeout),
             max_queued=self._max_queued,
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from agent_cores.session.codec import FORMAT, HEADER_FIELDS
 from agent_cores.session.storage.sql.dialect import Statement
+from agent_cores.session.storage.sql.forms import TABLES, naming_all
 
 # A run of plain appends is one statement whose rows are messages. The first row of each session
 # also has the session's expected and new state. Rows without a session pad the statement.
@@ -185,10 +186,23 @@ _PURGE = """
 """
 
 
+_TABLES = {
+    **{name: TABLES[name] for name in ("sessions", "messages", "context", "deleted")},
+    "tags": (
+        *("session_key", "tag", "namespace", "owner_id", "archived", "listed_at", "session_id"),
+        "created_at",
+    ),
+    "shares": TABLES["shared"],
+    "counters": ("namespace", "sessions"),
+    "schema": TABLES["versions"],
+}
+
+
 class Queries:
     """Every statement, for one prefix.
 
     ``texts`` has those of steps, except UPDATE_HEADERS, PURGE_* and those that are not needed.
+    ``whole`` fails if a table or a column is missing.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -221,6 +235,9 @@ class Queries:
         self.touch: tuple[str, ...] = tuple(  # SQLite skips writing a page that does not change
             filled('UPDATE "{prefix}schema" SET version = version + {step}', step=step)
             for step in ("1", "-1")
+        )
+        self.whole: str = filled(
+            naming_all({f'"{{prefix}}{name}"': columns for name, columns in _TABLES.items()})
         )
         self._update = filled('UPDATE "{prefix}sessions" SET {values} WHERE session_key = ?1')
 

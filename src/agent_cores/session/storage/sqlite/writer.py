@@ -175,7 +175,10 @@ class Writer:
         await self._run(self._follow)
 
     async def check(self) -> None:
-        """Write a page without changing its content, and check that the disk has room for more."""
+        """Write a page without changing its content.
+
+        Also check that no table or column is missing, and that the disk has room for more.
+        """
         await self._run(partial(self._check, time.monotonic() + time_left(self._timeout)))
 
     def _check(self, end: float) -> None:
@@ -189,6 +192,7 @@ class Writer:
                 found = 1 + secrets.randbelow(_LARGEST_IDENTITY)
                 self._connection.pragma("user_version", found)
         self._identity.confirm(found)
+        self._connection.execute(self._queries.whole)
         free = free_bytes(self._path)
         if free < LEAST_FREE:
             raise QuotaExceededError(f"{self._path}: its disk has {free:.0f} bytes left")
