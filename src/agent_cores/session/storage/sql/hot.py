@@ -39,7 +39,7 @@ def may_go_hot(change: Change) -> bool:
         basis is not None
         and change.is_plain_append
         and not basis.archived
-        and change.expected_revision is None
+        and change.expects_revision_of(basis)
         and change.incarnation in (None, basis.incarnation)
         and change.access_revision in (None, basis.access_revision)
         and not any([message.seq for message in change.append])  # noqa: C419 - a list is faster
@@ -50,10 +50,11 @@ def may_go_hot(change: Change) -> bool:
 class Guards(msgspec.Struct):
     """What a stored session must still have, and its new times. Times are milliseconds.
 
-    ``turn`` and ``expected_last_seq`` hold only if given, and so does ``access_revision``. ``at``
-    must be before the stored end and before ``valid_until``; ``hold`` must be null, the format
-    this program's. ``listed_at`` is the time to which the session moves in its listings, ``None``
-    if it stays; if set, ``revision`` must be the stored one. ``item`` numbers the appends.
+    ``turn``, ``expected_revision`` and ``expected_last_seq`` hold only if given, and so does
+    ``access_revision``. ``at`` must be before the stored end and before ``valid_until``; ``hold``
+    must be null, the format this program's. ``listed_at`` is the time to which the session moves in
+    its listings, ``None`` if it stays; if set, ``revision`` must be the stored one. ``item``
+    numbers the appends.
     """
 
     namespace: str
@@ -62,6 +63,7 @@ class Guards(msgspec.Struct):
     access_revision: int | None
     revision: int
     turn: str | None
+    expected_revision: int | None
     expected_last_seq: int | None
     at: int
     valid_until: int | None
@@ -129,6 +131,7 @@ class Append:
             basis.access_revision,
             basis.revision,
             change.turn,
+            change.expected_revision,
             change.expected_last_seq,
             to_millis(at),
             _millis(change.valid_until),
