@@ -10,6 +10,7 @@ import pytest
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.langgraph import SessionSaver
+from agent_cores.session.adapters.langgraph_known import Known
 from tests.adapters.langgraph.stepped import interleaved
 from tests.adapters.langgraph.test_checkpointer import THREAD, checkpoint, put
 
@@ -112,15 +113,15 @@ async def test_what_is_deleted_between_two_calls_does_not_come_from_the_thread_a
 
 
 @pytest.mark.parametrize("calls", range(12))
-@pytest.mark.parametrize("tasks", [8, 9])
+@pytest.mark.parametrize(("tasks", "size"), [(8, 1), (9, 1), (8, 600_000)])
 async def test_what_is_removed_while_it_is_read_comes_with_all_its_writes_or_not_at_all(
-    calls: int, tasks: int
+    calls: int, tasks: int, size: int
 ) -> None:
     async with SessionManager("memory://") as manager:
         saver = SessionSaver(manager, user_id="ann")
         first = await put(saver, THREAD, checkpoint(a=1))
         for task in range(tasks):
-            await saver.aput_writes(first, [("a", 1)], f"task {task}")
+            await saver.aput_writes(first, [("a", b"x" * size)], f"task {task}")
         await put(saver, first, checkpoint(b=1))
         read, removed = await interleaved(
             manager,
@@ -130,3 +131,11 @@ async def test_what_is_removed_while_it_is_read_comes_with_all_its_writes_or_not
         )
         assert removed is None
         assert read is None or len(read.pending_writes) == tasks
+
+
+def test_what_a_saver_knows_of_data_is_bounded() -> None:
+    known = Known()
+    for number in range(10_001):
+        known.seen(f"data {number}", "1.1")
+    assert known.state("data 0") is None
+    assert known.state("data 10000") == "1.1"

@@ -72,18 +72,19 @@ class MissingPieceError(Exception):
 class _Plan(NamedTuple):
     """How one checkpoint is read.
 
-    ``carried`` are the values in its message, ``names`` the ids of the others, ``slots`` the ids of
-    the first window, and ``doors`` those of the next ones.
+    ``of`` is the id of its message, ``carried`` are the values in it, ``names`` the ids of the
+    others, ``slots`` the ids of the first window, and ``doors`` those of the next ones.
     """
 
     wanted: Wanted
+    of: str
     carried: Mapping[Version, Typed]
     names: Mapping[Version, str]
     slots: Sequence[str]
     doors: Sequence[str]
 
     @classmethod
-    def of(cls, wanted: Wanted) -> _Plan:
+    def to_read(cls, wanted: Wanted) -> _Plan:
         """Return how a checkpoint is read."""
         record = wanted.record
         carried = {
@@ -94,7 +95,8 @@ class _Plan(NamedTuple):
             for version in wanted.versions
             if version not in carried
         }
-        return cls(wanted, carried, names, _first_slots(record.id), _first_doors(record.id))
+        of = record.id
+        return cls(wanted, of, carried, names, _first_slots(of), _first_doors(of))
 
     @property
     def first_names(self) -> Iterable[str]:
@@ -106,12 +108,14 @@ class _Plan(NamedTuple):
         calls: Sequence[Message],
         stored: Mapping[str, Typed],
         *,
-        in_one: bool,
+        has_more: bool,
+        at_one_instant: bool,
         is_unchanged: bool,
     ) -> Found:
-        """Return what was found; ``in_one``: a single read found all calls and all values.
+        """Return what was found; ``has_more``: some calls were read later than the rest.
 
-        The calls of a checkpoint are removed together, so one that was found shows that none was.
+        The calls of a checkpoint are removed together, so one that was found shows that none had
+        been at that instant. ``is_unchanged``: nothing was removed before the rest was read.
         """
         versions = dict(self.carried)
         versions.update((each, stored[name]) for each, name in self.names.items() if name in stored)
@@ -126,7 +130,8 @@ class _Plan(NamedTuple):
             for each, content in zip(calls, contents, strict=True)
         )
         has_all = bool(calls) and all(version in versions for version in self.wanted.versions)
-        return Found(values, writes, is_whole=in_one and (has_all or is_unchanged))
+        is_whole = is_unchanged or (at_one_instant and has_all)
+        return Found(values, writes, is_whole=is_whole and not has_more)
 
 
 class Data(Messages):
@@ -163,9 +168,9 @@ class Data(Messages):
 
     async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
         """Return what checkpoints refer to: one round trip, more if there are many writes."""
-        plans = [_Plan.of(each) for each in wanted]
+        plans = [_Plan.to_read(each) for each in wanted]
         names = {name for each in plans for name in each.first_names}
-        stored, version = await self.fetch_with_version(list(names))
+        stored, version, pages = await self.fetch_with_version(list(names))
         is_unchanged = self._is_unchanged(version)
         calls = [await self._calls(each, stored) for each in plans]
         heads: dict[str, Any] = {}
@@ -175,7 +180,13 @@ class Data(Messages):
         typed = await self.typed(list(heads.values()))
         values = dict(zip(heads, typed, strict=True))
         return [
-            each.found(made, values, in_one=each.doors[0] not in stored, is_unchanged=is_unchanged)
+            each.found(
+                made,
+                values,
+                has_more=each.doors[0] in stored,
+                at_one_instant=pages == 1,
+                is_unchanged=is_unchanged,
+            )
             for each, made in zip(plans, calls, strict=True)
         ]
 
@@ -218,17 +229,14 @@ class Data(Messages):
 
     async def _calls(self, plan: _Plan, stored: dict[str, Message]) -> list[Message]:
         """Return the messages of pending writes, in the order in which they came."""
-        slots = await self._slots(plan.wanted.record.id, plan.slots, stored)
-        return sorted(slots.values(), key=lambda call: call.seq)
+        taken = [stored[name] for name in plan.slots if name in stored]
+        if plan.doors[0] in stored:
+            taken = list((await self._slots(plan.of, stored)).values())
+        return sorted(taken, key=lambda call: call.seq)
 
-    async def _slots(
-        self, of: str, first: Sequence[str], stored: dict[str, Message]
-    ) -> dict[int, Message]:
-        """Return the slots that are taken.
-
-        ``first`` are the ids of the first window; ``stored`` has its slots, and doors.
-        """
-        names, window = [*first], 1
+    async def _slots(self, of: str, stored: dict[str, Message]) -> dict[int, Message]:
+        """Return the slots that are taken; ``stored`` are those of the first window, and doors."""
+        names, window = _first_slots(of), 1
         while door_id(of, window) in stored:
             more = slot_ids(of, slots_in(window))
             stored.update(await self.fetch([*more, door_id(of, max(window, _FIRST) + 1)]))
@@ -238,8 +246,7 @@ class Data(Messages):
 
     async def _free_slot(self, of: str) -> int:
         """Return the first slot after all that are taken."""
-        slots = _first_slots(of)
-        taken = await self._slots(of, slots, await self.fetch([*slots, *_first_doors(of)]))
+        taken = await self._slots(of, await self.fetch(_first_slots(of) + _first_doors(of)))
         return max(taken, default=-1) + 1
 
 

@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 
 class Fetched(NamedTuple):
-    """Messages by id, and the version of their session; ``None`` if there is none."""
+    """Messages by id, and the version of their session with the last page.
+
+    The version is ``None`` if there is no session.
+    """
 
     messages: dict[str, Message]
     version: str | None
+    pages: int
 
 
 class Messages:
@@ -99,12 +103,12 @@ class Messages:
         return (await self.fetch_with_version(list(ids))).messages
 
     async def fetch_with_version(self, ids: Sequence[str]) -> Fetched:
-        """Return the same, and the version that the session had with the last page."""
+        """Return the same, with the version of the session."""
         user_id = self.acting.user_id
-        found, version = await self._stored(ids)
+        found, version, pages = await self._stored(ids)
         if any([each.author_id != user_id for each in found.values()]):  # noqa: C419 - faster
             found = {name: each for name, each in found.items() if each.author_id == user_id}
-        return Fetched(found, version)
+        return Fetched(found, version, pages)
 
     async def after(self, seq: int = 0) -> AsyncIterator[tuple[list[Message], int]]:
         """Yield pages of the user's messages after a seq, and the session's last seq."""
@@ -146,21 +150,22 @@ class Messages:
         """Return the messages with these ids, whoever wrote them; none if there is no session."""
         verbs, user_id = self.acting
         found: dict[str, Message] = {}
-        version = None
+        version, pages = None, 0
         for first in range(0, len(ids), PAGE):
             wanted = list(ids[first : first + PAGE])
             while wanted:
                 try:
                     page = await verbs.get_messages(self.session_id, user_id, ids=wanted)
                 except SessionNotFoundError:
-                    return Fetched(found, None)
+                    return Fetched(found, None, pages)
                 version = page.version
+                pages += 1
                 found.update((each.id, each) for each in page)
                 if not page.has_more:
                     break
                 read = {each.id for each in page}
                 wanted = [each for each in wanted if each not in read]
-        return Fetched(found, version)
+        return Fetched(found, version, pages)
 
 
 def _encoded(content: Any) -> Any:  # noqa: ANN401 - any JSON in, and what the verbs take as such
