@@ -1,4 +1,4 @@
-"""How many round trips a verb at the end of a session costs, seen by a proxy before the server."""
+"""How many round trips a verb costs, seen by a proxy before the server."""
 
 from __future__ import annotations
 
@@ -34,3 +34,19 @@ async def of_replace_and_pop(provider: StorageProvider, proxy: CuttingProxy) -> 
             assert [message.seq for message in new] == [*range(31, 51)]
             assert [message.seq for message in popped] == [48, 49, 50]
         return cost
+
+
+async def of_an_append_that_expects_a_version(
+    provider: StorageProvider, proxy: CuttingProxy
+) -> int:
+    """Return the exchanges of one append, after another one of the same kind."""
+    async with SessionManager(provider, settings=suite_settings()) as manager:
+        talk = await manager.create_session("ann")
+        version = (await manager.get_session(talk, "ann")).version
+        before = 0
+        for number in range(2):
+            before = proxy.exchanges
+            await manager.add_message(
+                talk, "ann", "user", "said", expected_last_seq=number, expected_version=version
+            )
+        return proxy.exchanges - before

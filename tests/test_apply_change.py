@@ -267,7 +267,8 @@ def hot(header: SessionMetadata | None, **parts: Any) -> Change:  # noqa: ANN401
         hot(None),
         hot(stored(archived=True)),
         hot(stored(hold=Hold.FROZEN)),
-        hot(stored(), expected_revision=1),
+        hot(stored(), expected_revision=2),
+        hot(stored(), expected_revision=1, expected_incarnation=2),
         hot(stored(), expected_hold=Hold.OPENING),
         hot(stored(), context_set=new_context(k=1)),
         hot(stored(), metadata={"a": 1}),
@@ -299,6 +300,11 @@ def test_a_fast_path_writes_what_apply_change_would(fields: dict[str, Any]) -> N
     assert written is not None
     assert written.expires_at == meant.expires_at
     assert (written.listed_at or header.listed_at) == meant.listed_at
+
+
+def test_a_fast_path_may_append_where_the_revision_of_the_basis_is_expected() -> None:
+    change = hot(stored(), expected_revision=1, expected_incarnation=1)
+    assert hot_append(change) == hot_append(hot(stored()))
 
 
 SECONDS = st.floats(-4_000, 4_000).map(lambda seconds: timedelta(seconds=round(seconds, 3)))

@@ -13,6 +13,8 @@ import pytest
 
 from agent_cores.session.models import Grant
 from agent_cores.session.models.session import AccessRole
+from agent_cores.session.storage.sql.dialect import Statement, Step
+from agent_cores.session.storage.sqlite.connection import Steps
 from agent_cores.session.storage.sqlite.queries import Queries
 from agent_cores.session.testing.samples import creation, new_context, new_header, new_message
 from tests.sqlite_stores import NOON, opened
@@ -65,6 +67,8 @@ def statements() -> Iterator[tuple[str, str]]:
     queries = Queries("")
     for statement, text in {**queries.texts, **queries.purge}.items():
         yield statement.value, text
+    for statement, text in queries.lookups.items():
+        yield f"{statement.value}, many", text
     yield "find tagged", queries.find_tagged
     yield "update headers", queries.update_headers(("title", "listed_at"))
 
@@ -95,6 +99,24 @@ def test_a_row_of_a_run_finds_its_session_by_its_key(path: Path) -> None:
     slow = [step for step in steps if is_slow(step) and "VALUES CLAUSE" not in step]
     assert not slow
     assert steps.count("SEARCH sessions USING INTEGER PRIMARY KEY (rowid=?)") == 2, steps
+
+
+def test_many_messages_are_looked_up_by_one_statement(path: Path) -> None:
+    run: list[str] = []
+
+    def traced(_: apsw.Cursor, statement: str, __: object) -> bool:
+        run.append(statement)
+        return True
+
+    with closing(apsw.Connection(str(path))) as connection:
+        [(key,)] = connection.execute("SELECT session_key FROM sessions LIMIT 1").fetchall()
+        [*ids] = connection.execute("SELECT id FROM messages WHERE session_key = ?", (key,))
+        connection.exec_trace = traced
+        rows = [(key, "not there"), *((key, name) for (name,) in ids)]
+        found = list(Steps(connection, Queries("")).run(Step(Statement.BY_ID, rows)))
+    assert [name for _, name, _ in found] == [name for (name,) in ids]
+    assert len(found) == 3
+    assert len(run) == 1
 
 
 def explained(connection: apsw.Connection, statement: str) -> list[tuple[Any, ...]]:

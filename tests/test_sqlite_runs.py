@@ -83,6 +83,18 @@ async def test_a_batch_of_appends_is_one_statement(tmp_path: Path) -> None:
         assert recorder.statements == ["INSERT INTO run"] * 2
 
 
+async def test_an_append_that_expects_a_revision_is_one_statement(tmp_path: Path) -> None:
+    async with opened(tmp_path / "sessions.db") as provider:
+        [header] = await known(provider, "talk")
+        recorder = Recorder(provider)
+        revision, incarnation = header.revision, header.incarnation
+        await provider.apply(
+            append(header, "x", expected_revision=revision, expected_incarnation=incarnation)
+        )
+        assert recorder.statements == ["INSERT INTO run"]
+        assert await seqs(provider, "talk") == [(1, "first"), (2, "x")]
+
+
 async def test_one_session_takes_a_whole_batch_in_its_order(tmp_path: Path) -> None:
     count = RUN_ROWS[-1] + 30  # more than one statement takes
     async with opened(tmp_path / "sessions.db") as provider:

@@ -10,6 +10,7 @@ from agent_cores.session.adapters.ids import (
     LONGEST,
     id_of,
     id_of_parts,
+    ids_of_parts,
     parts_of,
     text_of,
     user_id_of,
@@ -65,6 +66,13 @@ def test_every_id_of_several_parts_is_valid_and_leads_back(parts: list[str]) -> 
     encoded = id_of_parts(*parts)
     assert INPUTS.new_identifier(encoded, "session_id") == encoded
     assert parts_of(encoded) in {tuple(parts), None}
+
+
+@given(st.lists(ANY, min_size=1, max_size=3), st.lists(ANY, max_size=3))
+def test_several_ids_that_begin_alike_are_those_of_their_parts(
+    parts: list[str], last: list[str]
+) -> None:
+    assert ids_of_parts(*parts, last=last) == [id_of_parts(*parts, each) for each in last]
 
 
 @given(st.lists(ANY, min_size=2, max_size=2, unique=True))

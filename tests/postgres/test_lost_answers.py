@@ -10,7 +10,7 @@ from agent_cores.session.session_manager import SessionManager
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.testing import suite_settings
 from tests.lost_answers import LostAnswers
-from tests.round_trips import of_replace_and_pop
+from tests.round_trips import of_an_append_that_expects_a_version, of_replace_and_pop
 from tests.servers.cutting_proxy import CuttingProxy
 from tests.servers.postgres import empty_store, shared_server
 from tests.sql_stores import append, create, message_ids
@@ -82,6 +82,12 @@ async def test_the_manager_adds_nothing_to_the_round_trip_of_an_append_or_a_read
 
 
 _NEXT_TRANSACTION = "SELECT pg_snapshot_xmax(pg_current_snapshot())"
+
+
+async def test_an_append_that_expects_a_version_takes_one_round_trip(
+    provider: PostgresProvider, proxy: CuttingProxy
+) -> None:
+    assert await of_an_append_that_expects_a_version(provider, proxy) == 1
 
 
 async def test_a_replacement_takes_two_round_trips_and_a_pop_two(

@@ -44,8 +44,8 @@ ANALYZE deleted, sessions, owned, tagged, shared, messages, context, counters;
 
 ITEM = {
     "namespace": "default", "session_id": "s500", "incarnation": 500, "access_revision": 1,
-    "revision": 1, "turn": None, "expected_last_seq": None, "at": 1, "valid_until": None,
-    "expires_at": 1, "listed_at": 1, "item": 0,
+    "revision": 1, "turn": None, "expected_revision": None, "expected_last_seq": None, "at": 1,
+    "valid_until": None, "expires_at": 1, "listed_at": 1, "item": 0,
 }  # fmt: skip
 SENT = {"item": 0, "leads": True, "id": "new", "created_at": 1}
 LAST = 2**62

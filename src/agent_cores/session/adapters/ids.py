@@ -11,7 +11,11 @@ from __future__ import annotations
 import hashlib
 import re
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LONGEST = 255
 _EMPTY = "%"
@@ -33,6 +37,15 @@ def id_of_parts(*parts: str) -> str:
     if _PART.search("".join(parts)) is None:
         return _shortened(":".join([part or _EMPTY for part in parts]))
     return _shortened(":".join([_escaped(part, _PART) for part in parts]))
+
+
+def ids_of_parts(*parts: str, last: Iterable[str]) -> list[str]:
+    """Return what ``id_of_parts`` returns for the same texts, with each of ``last`` after them."""
+    first = "".join([f"{_escaped(part, _PART)}:" for part in parts])
+    ids = [first + _escaped(each, _PART) for each in last]
+    if max(map(len, ids), default=0) <= LONGEST and "".join(ids).isascii():
+        return ids
+    return [_shortened(each) for each in ids]
 
 
 def user_id_of(text: str) -> str:
@@ -72,5 +85,7 @@ def _percent_encoded(character: str) -> str:
 
 
 def _shortened(encoded: str) -> str:
+    if len(encoded) <= LONGEST and encoded.isascii():
+        return encoded
     data = encoded.encode()
     return encoded if len(data) <= LONGEST else _HASHED + hashlib.sha256(data).hexdigest()

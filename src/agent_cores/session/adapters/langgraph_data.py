@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_cores.session.adapters.langgraph_layout import (
@@ -18,11 +19,12 @@ from agent_cores.session.adapters.langgraph_layout import (
     Typed,
     Version,
     Write,
-    carried_in,
     door_id,
+    door_ids,
     parts,
     pieces_of,
     slot_id,
+    slot_ids,
     slots_in,
     typed_of,
     value_id,
@@ -34,11 +36,13 @@ from agent_cores.session.adapters.langgraph_layout import (
 from agent_cores.session.adapters.langgraph_messages import Messages
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError
+from agent_cores.session.models.version import unappended
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from agent_cores.session.adapters.langgraph_known import Known
+    from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.message import Message
 
 _MOST_SPREAD = 64
@@ -51,16 +55,6 @@ class Wanted(NamedTuple):
 
     record: Record
     versions: Sequence[Version]
-
-    @property
-    def names(self) -> Mapping[Version, str]:
-        """The ids of the values that the checkpoint does not carry itself."""
-        carried = carried_in(self.record.checkpoint)
-        return {
-            version: value_id(self.record.namespace, *version)
-            for version in self.versions
-            if version not in carried
-        }
 
 
 class Found(NamedTuple):
@@ -75,12 +69,80 @@ class MissingPieceError(Exception):
     """A value is stored, but not all its pieces: it is being removed."""
 
 
+class _Plan(NamedTuple):
+    """How one checkpoint is read.
+
+    ``of`` is the id of its message, ``carried`` are the values in it, ``names`` the ids of the
+    others, ``slots`` the ids of the first window, and ``doors`` those of the next ones.
+    """
+
+    wanted: Wanted
+    of: str
+    carried: Mapping[Version, Typed]
+    names: Mapping[Version, str]
+    slots: Sequence[str]
+    doors: Sequence[str]
+
+    @classmethod
+    def to_read(cls, wanted: Wanted) -> _Plan:
+        """Return how a checkpoint is read."""
+        record = wanted.record
+        carried = {
+            (channel, version): value for channel, version, value in values_in(record.checkpoint)
+        }
+        names = {
+            version: value_id(record.namespace, *version)
+            for version in wanted.versions
+            if version not in carried
+        }
+        of = record.id
+        return cls(wanted, of, carried, names, _first_slots(of), _first_doors(of))
+
+    @property
+    def first_names(self) -> Iterable[str]:
+        """The ids to read first; they are all, unless there are many writes or pieces."""
+        return chain(self.names.values(), self.slots, self.doors)
+
+    def found(
+        self,
+        calls: Sequence[Message],
+        stored: Mapping[str, Typed],
+        *,
+        has_more: bool,
+        at_one_instant: bool,
+        is_unchanged: bool,
+    ) -> Found:
+        """Return what was found; ``has_more``: some calls were read later than the rest.
+
+        The calls of a checkpoint are removed together, so one that was found shows that none had
+        been at that instant. ``is_unchanged``: nothing was removed before the rest was read.
+        """
+        versions = dict(self.carried)
+        versions.update((each, stored[name]) for each, name in self.names.items() if name in stored)
+        values = {
+            version[0]: versions[version]
+            for version in self.wanted.versions
+            if version in versions and versions[version][0] != EMPTY
+        }
+        contents: list[Any] = [each.content for each in calls]
+        writes = writes_of(
+            (content["replace"], stored[each.id])
+            for each, content in zip(calls, contents, strict=True)
+        )
+        has_all = bool(calls) and all(version in versions for version in self.wanted.versions)
+        is_whole = is_unchanged or (at_one_instant and has_all)
+        return Found(values, writes, is_whole=is_whole and not has_more)
+
+
 class Data(Messages):
     """The data of one thread."""
 
-    async def put_writes(
-        self, of: str, writes: Sequence[Write], known: Known, *, replace: bool
-    ) -> None:
+    def __init__(self, acting: Acting, session_id: str, known: Known) -> None:
+        super().__init__(acting, session_id)
+        self._known = known
+        self._state = known.state(session_id)
+
+    async def put_writes(self, of: str, writes: Sequence[Write], *, replace: bool) -> None:
         """Store writes of a task; those that are stored stay unless ``replace`` is given."""
         *pieces, head = writes_messages(of, writes, replace=replace)
         last: Sequence[Draft] = ()
@@ -89,6 +151,7 @@ class Data(Messages):
             for part in early:
                 await self.add(part)
             last = final[:-1]  # the head is added below, with the id of a slot
+        known = self._known
         pauses, slot, spread = backoff(), known.slot(of), 1
         while True:
             known.used(of, slot)
@@ -105,29 +168,48 @@ class Data(Messages):
 
     async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
         """Return what checkpoints refer to: one round trip, more if there are many writes."""
-        ids = [each.names for each in wanted]
-        names = {name for each in ids for name in each.values()}
-        names.update(name for each in wanted for name in _first_names(each.record.id))
-        stored = await self.fetch(names)
-        calls = [
-            sorted((await self._slots(each.record.id, stored)).values(), key=lambda call: call.seq)
-            for each in wanted
-        ]
-        heads: list[Message] = []
-        for each, made in zip(ids, calls, strict=True):
-            heads += [stored[name] for name in each.values() if name in stored]
-            heads += made
-        contents: list[Any] = [each.content for each in heads]
-        typed = await self.typed(contents)
-        found = {message.id: value for message, value in zip(heads, typed, strict=True)}
+        plans = [_Plan.to_read(each) for each in wanted]
+        names = {name for each in plans for name in each.first_names}
+        stored, version, pages = await self.fetch_with_version(list(names))
+        is_unchanged = self._is_unchanged(version)
+        calls = [await self._calls(each, stored) for each in plans]
+        heads: dict[str, Any] = {}
+        for each, made in zip(plans, calls, strict=True):
+            found = (stored[name] for name in each.names.values() if name in stored)
+            heads.update((message.id, message.content) for message in (*found, *made))
+        typed = await self.typed(list(heads.values()))
+        values = dict(zip(heads, typed, strict=True))
         return [
-            _found(each, names, made, found)
-            for each, names, made in zip(wanted, ids, calls, strict=True)
+            each.found(
+                made,
+                values,
+                has_more=each.doors[0] in stored,
+                at_one_instant=pages == 1,
+                is_unchanged=is_unchanged,
+            )
+            for each, made in zip(plans, calls, strict=True)
         ]
+
+    def seen(self, version: str) -> None:
+        """Note the version that the data has."""
+        self._known.seen(self.session_id, unappended(version))
+
+    def _is_unchanged(self, version: str | None) -> bool:
+        """Return whether nothing was removed from the data since this object was made.
+
+        Nor was the data itself deleted and begun anew. False if that is not known.
+        """
+        if version is None:
+            return False
+        self.seen(version)
+        return self._state == unappended(version)
 
     async def typed(self, contents: Sequence[Mapping[str, Any]]) -> list[Typed]:
         """Return values, those in several pieces put together; ``MissingPieceError``."""
-        pieces = await self.fetch([name for each in contents for name in pieces_of(each)])
+        names = [name for each in contents for name in pieces_of(each)]
+        if not names:
+            return [typed_of(each, ()) for each in contents]
+        pieces = await self.fetch(names)
         try:
             more: Any = [[pieces[name].content for name in pieces_of(each)] for each in contents]
         except KeyError as error:
@@ -145,51 +227,38 @@ class Data(Messages):
         await self.add([{"id": touch, "role": "touch", "content": {"of": ""}}])
         await self.delete([touch])
 
+    async def _calls(self, plan: _Plan, stored: dict[str, Message]) -> list[Message]:
+        """Return the messages of pending writes, in the order in which they came."""
+        taken = [stored[name] for name in plan.slots if name in stored]
+        if plan.doors[0] in stored:
+            taken = list((await self._slots(plan.of, stored)).values())
+        return sorted(taken, key=lambda call: call.seq)
+
     async def _slots(self, of: str, stored: dict[str, Message]) -> dict[int, Message]:
         """Return the slots that are taken; ``stored`` are those of the first window, and doors."""
-        window = 1
+        names, window = _first_slots(of), 1
         while door_id(of, window) in stored:
-            names = [slot_id(of, slot) for slot in slots_in(window)]
-            stored.update(await self.fetch([*names, door_id(of, max(window, _FIRST) + 1)]))
+            more = slot_ids(of, slots_in(window))
+            stored.update(await self.fetch([*more, door_id(of, max(window, _FIRST) + 1)]))
+            names += more
             window += 1
-        slots = ((slot, slot_id(of, slot)) for each in range(window) for slot in slots_in(each))
-        return {slot: stored[name] for slot, name in slots if name in stored}
+        return {slot: stored[name] for slot, name in enumerate(names) if name in stored}
 
     async def _free_slot(self, of: str) -> int:
         """Return the first slot after all that are taken."""
-        taken = await self._slots(of, await self.fetch(_first_names(of)))
+        taken = await self._slots(of, await self.fetch(_first_slots(of) + _first_doors(of)))
         return max(taken, default=-1) + 1
 
 
-def _first_names(of: str) -> list[str]:
-    slots = [slot_id(of, slot) for slot in slots_in(0)]
-    return [*slots, *(door_id(of, window) for window in range(1, _FIRST + 1))]
+def _first_slots(of: str) -> list[str]:
+    return slot_ids(of, slots_in(0))
+
+
+def _first_doors(of: str) -> list[str]:
+    return door_ids(of, range(1, _FIRST + 1))
 
 
 def _doors(of: str, slot: int) -> list[Draft]:
     """Return the doors on the way to a slot; one that is stored stays as it is."""
     windows = range(1, window_of(slot) + 1)
-    return [
-        {"id": door_id(of, window), "role": "door", "content": {"of": of}} for window in windows
-    ]
-
-
-def _found(
-    wanted: Wanted, names: Mapping[Version, str], calls: Sequence[Message], stored: dict[str, Typed]
-) -> Found:
-    versions = {
-        (channel, version): value for channel, version, value in values_in(wanted.record.checkpoint)
-    }
-    versions.update((version, stored[name]) for version, name in names.items() if name in stored)
-    values = {
-        version[0]: versions[version]
-        for version in wanted.versions
-        if version in versions and versions[version][0] != EMPTY
-    }
-    contents: list[Any] = [each.content for each in calls]
-    writes = writes_of(
-        (content["replace"], stored[each.id]) for each, content in zip(calls, contents, strict=True)
-    )
-    has_values = all(version in versions for version in wanted.versions)
-    has_writes = 0 < len(calls) <= len(slots_in(0))  # more may be removed in several parts
-    return Found(values, writes, is_whole=has_values and has_writes)
+    return [{"id": name, "role": "door", "content": {"of": of}} for name in door_ids(of, windows)]

@@ -56,6 +56,7 @@ class Known:
         self._logs: dict[str, _Log] = {}
         self._size = 0
         self._slots: dict[str, int] = {}
+        self._states: dict[str, str] = {}
 
     def is_open(self, log: str) -> bool:
         """Return whether the sessions of a thread have been opened."""
@@ -111,6 +112,19 @@ class Known:
         if len(self._slots) >= _MOST:
             self._slots.clear()
         self._slots[of] = max(self._slots.get(of, 0), slot + 1)
+
+    def state(self, data: str) -> str | None:
+        """Return the state of a thread's data in which it was seen last, ``None`` if never.
+
+        As long as the data is in the same state, nothing has been removed from it.
+        """
+        return self._states.get(data)
+
+    def seen(self, data: str, state: str) -> None:
+        """Note the state in which data was seen."""
+        if len(self._states) >= _MOST:
+            self._states.clear()
+        self._states[data] = state
 
     def forget_log(self, log: str) -> None:
         """Forget what was put into a log."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from agent_cores.session.adapters.ids import id_of_parts
+from agent_cores.session.adapters.ids import id_of_parts, ids_of_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -226,9 +226,19 @@ def slot_id(of: str, slot: int) -> str:
     return id_of_parts("w", of, str(slot))
 
 
+def slot_ids(of: str, slots: Iterable[int]) -> list[str]:
+    """Return the ids of several slots."""
+    return ids_of_parts("w", of, last=map(str, slots))
+
+
 def door_id(of: str, window: int) -> str:
     """Return the id of the message that says that there are slots in a window after the first."""
     return id_of_parts("d", of, str(window))
+
+
+def door_ids(of: str, windows: Iterable[int]) -> list[str]:
+    """Return the ids of several doors."""
+    return ids_of_parts("d", of, last=map(str, windows))
 
 
 def window_of(slot: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_cores.session.adapters.langgraph_layout import PAGE, Draft, parts
 from agent_cores.session.adapters.repeating import backoff
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.message import Message
+
+
+class Fetched(NamedTuple):
+    """Messages by id, and the version of their session with the last page.
+
+    The version is ``None`` if there is no session.
+    """
+
+    messages: dict[str, Message]
+    version: str | None
+    pages: int
 
 
 class Messages:
@@ -65,7 +76,7 @@ class Messages:
                 try:
                     await self.add(missing)
                 except ConflictError:
-                    stored = await self._stored([each["id"] for each in part])
+                    stored = (await self._stored([each["id"] for each in part])).messages
                     left = [each for each in part if each["id"] not in stored]
                     is_foreign = len(self.own(stored.values())) < len(stored)
                     if is_foreign or (len(left) == len(missing) and not await pauses.pause()):
@@ -89,9 +100,15 @@ class Messages:
 
     async def fetch(self, ids: Iterable[str]) -> dict[str, Message]:
         """Return the user's messages with these ids, in as many pages as they take."""
+        return (await self.fetch_with_version(list(ids))).messages
+
+    async def fetch_with_version(self, ids: Sequence[str]) -> Fetched:
+        """Return the same, with the version of the session."""
         user_id = self.acting.user_id
-        found = await self._stored(list(ids))
-        return {name: each for name, each in found.items() if each.author_id == user_id}
+        found, version, pages = await self._stored(ids)
+        if any([each.author_id != user_id for each in found.values()]):  # noqa: C419 - faster
+            found = {name: each for name, each in found.items() if each.author_id == user_id}
+        return Fetched(found, version, pages)
 
     async def after(self, seq: int = 0) -> AsyncIterator[tuple[list[Message], int]]:
         """Yield pages of the user's messages after a seq, and the session's last seq."""
@@ -129,23 +146,26 @@ class Messages:
         user_id = self.acting.user_id
         return [each for each in messages if each.author_id == user_id]
 
-    async def _stored(self, ids: Sequence[str]) -> dict[str, Message]:
+    async def _stored(self, ids: Sequence[str]) -> Fetched:
         """Return the messages with these ids, whoever wrote them; none if there is no session."""
         verbs, user_id = self.acting
         found: dict[str, Message] = {}
+        version, pages = None, 0
         for first in range(0, len(ids), PAGE):
             wanted = list(ids[first : first + PAGE])
             while wanted:
                 try:
                     page = await verbs.get_messages(self.session_id, user_id, ids=wanted)
                 except SessionNotFoundError:
-                    return found
+                    return Fetched(found, None, pages)
+                version = page.version
+                pages += 1
                 found.update((each.id, each) for each in page)
                 if not page.has_more:
                     break
                 read = {each.id for each in page}
                 wanted = [each for each in wanted if each not in read]
-        return found
+        return Fetched(found, version, pages)
 
 
 def _encoded(content: Any) -> Any:  # noqa: ANN401 - any JSON in, and what the verbs take as such

@@ -81,7 +81,7 @@ class Thread:
         self._known = known
         log_id, data_id = _session_ids(acting.user_id, thread_id)
         self.log: Log = Log(acting, log_id)
-        self.data: Data = Data(acting, data_id)
+        self.data: Data = Data(acting, data_id, known)
 
     async def put(self, put: Put) -> None:
         """Store a checkpoint, after the values that it adds."""
@@ -93,9 +93,7 @@ class Thread:
         """Store writes of a task; those that are stored stay unless ``replace`` is given."""
         if writes:
             of = checkpoint_id(namespace, name)
-            await self._opened_for(
-                lambda: self.data.put_writes(of, writes, self._known, replace=replace)
-            )
+            await self._opened_for(lambda: self.data.put_writes(of, writes, replace=replace))
 
     async def typed(self, record: Record) -> tuple[Typed, Typed] | None:
         """Return a checkpoint and its metadata whole; ``None`` if it was removed since."""
@@ -122,11 +120,16 @@ class Thread:
     async def open(self) -> None:
         """Create the sessions if they are missing; those of somebody else are refused."""
         verbs, user_id = self.acting
-        for session_id, tags in ((self.log.session_id, [TAG]), (self.data.session_id, [])):
-            metadata = {"tags": tags, "langgraph_thread": self.thread_id}
+        opened = [
             await verbs.open_session(
-                session_id, user_id, metadata=metadata, ttl_hours=self._ttl_hours
+                session_id,
+                user_id,
+                metadata={"tags": tags, "langgraph_thread": self.thread_id},
+                ttl_hours=self._ttl_hours,
             )
+            for session_id, tags in ((self.log.session_id, [TAG]), (self.data.session_id, []))
+        ]
+        self.data.seen(opened[-1].version)
         self._known.opened(self.log.session_id)
 
     async def _opened_for(self, write: Callable[[], Awaitable[None]]) -> None:

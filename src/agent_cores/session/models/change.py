@@ -212,10 +212,11 @@ def hot_append(change: Change, at: datetime | None = None) -> HotAppend | None:
 
     The store must check that the stored ``incarnation`` and ``access_revision`` are those of the
     basis, that there is no hold, that ``at < expires_at`` and that no message id of the append is
-    known. ``at`` is when the change is applied, ``change.at`` if left out.
+    known; and what the change expects: ``expected_revision``, ``expected_last_seq`` and ``turn``.
+    ``at`` is when the change is applied, ``change.at`` if left out.
     """
     header = change.basis
-    if header is None or change.expected_revision is not None or change.expected_hold is not None:
+    if header is None or change.expected_hold is not None or not change.expects_revision_of(header):
         return None
     if header.archived or header.hold is not None or not change.is_plain_append:
         return None

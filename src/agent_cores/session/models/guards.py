@@ -63,6 +63,13 @@ class Guards(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             raise StaleHeaderError if self.must_be_expired else SessionExpiredError
         return header
 
+    def expects_revision_of(self, header: SessionMetadata) -> bool:
+        """Whether the header is of the revision and incarnation that the caller expects, if any."""
+        expected = self.expected_revision
+        return expected is None or (
+            header.revision == expected and self.expected_incarnation in {None, header.incarnation}
+        )
+
     def check_expectations(self, header: SessionMetadata) -> None:
         """Check what the caller expects of the session; a replay is answered before this.
 
@@ -72,10 +79,7 @@ class Guards(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if self.turn is not None and (turn is None or turn.token != self.turn):
             raise TurnLostError
         expected = self.expected_revision
-        if expected is not None and (
-            header.revision != expected
-            or self.expected_incarnation not in {None, header.incarnation}
-        ):
+        if expected is not None and not self.expects_revision_of(header):
             raise RevisionMismatchError(expected, header.revision)
         expected = self.expected_last_seq
         if expected is not None and header.last_seq != expected:

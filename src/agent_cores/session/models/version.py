@@ -31,6 +31,11 @@ NO_SESSION = version_text(0, 1, 0)
 """The version that no stored session has: a write that expects it only creates."""
 
 
+def unappended(version: str) -> str:
+    """Return the part of a version that a plain append leaves as it is."""
+    return version.rpartition(".")[0]
+
+
 def read_version(text: str) -> Expected | None:
     """Return what a version expects; ``None`` if the text is not a version.
 

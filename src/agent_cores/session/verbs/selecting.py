@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def named_ids(inputs: Inputs, ids: object, most: int) -> NamedMessages:
     """Return the messages with these ids, each named once."""
-    given = _listed(ids, "ids", most)
-    return NamedMessages(ids=tuple(dict.fromkeys(inputs.name(one, "ids") for one in given)))
+    names = [inputs.name(one, "ids") for one in _listed(ids, "ids", most)]
+    return NamedMessages(ids=tuple(dict.fromkeys(names)))
 
 
 def named_seqs(seqs: object, most: int) -> NamedMessages:

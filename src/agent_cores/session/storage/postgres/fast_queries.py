@@ -24,8 +24,8 @@ HOT_APPEND = """
 WITH item AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1) AS item(
         item bigint, namespace text, session_id text, incarnation bigint, access_revision bigint,
-        revision bigint, turn text, expected_last_seq bigint, at bigint, valid_until bigint,
-        expires_at bigint, listed_at bigint)
+        revision bigint, turn text, expected_revision bigint, expected_last_seq bigint, at bigint,
+        valid_until bigint, expires_at bigint, listed_at bigint)
 ), message AS MATERIALIZED (
     SELECT * FROM ROWS FROM (
         json_to_recordset($2) AS (item bigint, leads boolean, id text, created_at bigint),
@@ -56,6 +56,7 @@ WITH item AS MATERIALIZED (
       AND (item.valid_until IS NULL OR item.at + wait.millis < item.valid_until)
       AND (item.listed_at IS NULL OR item.revision = s.revision)
       AND (item.turn IS NULL OR item.turn = s.turn_token)
+      AND (item.expected_revision IS NULL OR item.expected_revision = s.revision)
       AND (item.expected_last_seq IS NULL OR item.expected_last_seq = s.last_seq)
 ), known AS MATERIALIZED (
     SELECT message.item

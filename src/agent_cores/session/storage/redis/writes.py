@@ -110,6 +110,8 @@ def hot_write(
     values: tuple[str, ...] = (str(basis.incarnation), str(basis.access_revision))
     if change.turn is not None:
         fields, values = (*fields, "turn_token"), (*values, change.turn)
+    if change.expected_revision is not None:
+        fields, values = (*fields, "revision"), (*values, str(change.expected_revision))
     if change.expected_last_seq is not None:
         fields, values = (*fields, "last_seq"), (*values, str(change.expected_last_seq))
     at = to_millis(change.at)

@@ -39,7 +39,7 @@ def may_go_hot(change: Change) -> bool:
         basis is not None
         and change.is_plain_append
         and not basis.archived
-        and change.expected_revision is None
+        and change.expects_revision_of(basis)
         and change.incarnation in (None, basis.incarnation)
         and change.access_revision in (None, basis.access_revision)
         and not any([message.seq for message in change.append])  # noqa: C419 - a list is faster
@@ -50,10 +50,11 @@ def may_go_hot(change: Change) -> bool:
 class Guards(msgspec.Struct, omit_defaults=True):
     """What a stored session must still have, and its new times. Times are milliseconds.
 
-    ``turn`` and ``expected_last_seq`` hold only if given, and so does ``access_revision``. ``at``
-    must be before the stored end and before ``valid_until``; ``hold`` must be null, the format
-    this program's. ``listed_at`` is the time to which the session moves in its listings, ``None``
-    if it stays; if set, ``revision`` must be the stored one. ``item`` numbers the appends.
+    ``turn``, ``expected_revision`` and ``expected_last_seq`` hold only if given, and so does
+    ``access_revision``. ``at`` must be before the stored end and before ``valid_until``; ``hold``
+    must be null, the format this program's. ``listed_at`` is the time to which the session moves in
+    its listings, ``None`` if it stays; if set, ``revision`` must be the stored one. ``item``
+    numbers the appends.
     """
 
     item: int
@@ -66,6 +67,7 @@ class Guards(msgspec.Struct, omit_defaults=True):
     expires_at: int | None = None
     listed_at: int | None = None
     turn: str | None = None
+    expected_revision: int | None = None
     expected_last_seq: int | None = None
     valid_until: int | None = None
 
@@ -133,6 +135,7 @@ class Append:
             _millis(hot.expires_at),
             _millis(hot.listed_at),
             change.turn,
+            change.expected_revision,
             change.expected_last_seq,
             _millis(change.valid_until),
         )

@@ -65,6 +65,7 @@ class _Stored(msgspec.Struct):
             and (guards.turn is None or self.turn_token == guards.turn)
             and (expires_at is None or at < expires_at)
             and (guards.valid_until is None or at < guards.valid_until)
+            and guards.expected_revision in {None, self.revision}
             and guards.expected_last_seq in {None, last_seq}
         )
 

@@ -61,6 +61,8 @@ class Steps:
         statement, rows = step.statement, step.rows
         if statement is Statement.UPDATE_HEADERS:
             return self._fetch(self._queries.update_headers(step.fields), rows)
+        if len(rows) > 1 and statement in self._queries.lookups:
+            return self._look_up(self._queries.lookups[statement], rows)
         if statement in self._queries.purge:
             return self._purge(self._queries.purge[statement], rows)
         text = self._queries.texts.get(statement)
@@ -76,6 +78,10 @@ class Steps:
 
     def _fetch(self, text: str, rows: Sequence[Row]) -> Rows:
         return self._many(text, rows).fetchall()
+
+    def _look_up(self, text: str, rows: Sequence[Row]) -> Rows:
+        """Look up many rows by one statement, as each statement gives up the GIL."""
+        return fetch(self._connection, text, [encode_json(rows).decode()])
 
     def _purge(self, text: str, rows: Sequence[Row]) -> Rows:
         keys = encode_json([key for key, _ in rows]).decode()

@@ -1,16 +1,16 @@
 """Every SQLite statement as text, for tables whose names start with a prefix.
 
-A step runs its text once per row. Some steps need no statement here: triggers keep the counters,
-move index entries with their header and remove what belongs to a deleted one, and only the file
-itself is ever locked. The table of sessions is its own index of owners, so only tags have index
-entries.
+A step runs its text once per row, except look-ups of many rows. Some steps need no statement here:
+triggers keep the counters, move index entries with their header and remove what belongs to a
+deleted one, and only the file itself is ever locked. The table of sessions is its own index of
+owners, so only tags have index entries.
 """
 
 from __future__ import annotations
 
 from agent_cores.session.codec import FORMAT, HEADER_FIELDS
 from agent_cores.session.storage.sql.dialect import Statement
-from agent_cores.session.storage.sql.forms import TABLES, naming_all
+from agent_cores.session.storage.sql.forms import LOOKUPS, TABLES, naming_all
 
 # A run of plain appends is one statement whose rows are messages. The first row of each session
 # also has the session's expected and new state. Rows without a session pad the statement.
@@ -177,6 +177,13 @@ _FIND_TAGGED = """
         AND entry.tag = substr(?4, 2) AND (entry.listed_at, entry.session_id) < (?5, ?6)
     ORDER BY entry.listed_at DESC, entry.session_id DESC LIMIT ?7
 """
+# The rows are passed as a JSON list.
+_LOOKUP = """
+    SELECT {result} FROM (
+        SELECT value ->> 0 AS wanted_key, value ->> 1 AS wanted_name FROM json_each(?1)
+    ) CROSS JOIN "{prefix}{table}" AS held
+        ON held.session_key = wanted_key AND held.{column} = wanted_name
+"""
 # The session keys are passed as a JSON list.
 _PURGE = """
     DELETE FROM "{prefix}{table}" WHERE rowid IN (
@@ -202,7 +209,7 @@ class Queries:
     """Every statement, for one prefix.
 
     ``texts`` has those of steps, except UPDATE_HEADERS, PURGE_* and those that are not needed.
-    ``whole`` fails if a table or a column is missing.
+    ``whole`` fails if a table or a column is missing; ``lookups`` look up many rows at once.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -220,6 +227,9 @@ class Queries:
 
         self.texts: dict[Statement, str] = {
             statement: filled(text) for statement, text in _TEXTS.items()
+        }
+        self.lookups: dict[Statement, str] = {
+            statement: filled(_LOOKUP, **rows._asdict()) for statement, rows in LOOKUPS.items()
         }
         self.find_tagged: str = filled(_FIND_TAGGED)
         self.purge: dict[Statement, str] = {

@@ -243,6 +243,7 @@ class AppendCases(ProviderCases):
             ({"access_revision": 2}, StaleHeaderError),
             ({"turn": "t2"}, TurnLostError),
             ({"expected_revision": 2}, RevisionMismatchError),
+            ({"expected_revision": 1, "expected_incarnation": 2}, RevisionMismatchError),
             ({"expected_last_seq": 2}, LastSeqMismatchError),
         ]
         for guard, error in refused:
@@ -257,8 +258,24 @@ class AppendCases(ProviderCases):
             access_revision=1,
             turn="t1",
             expected_revision=1,
+            expected_incarnation=1,
             expected_last_seq=1,
         )
+
+    @_ROADS
+    async def test_an_expected_revision_is_that_of_the_stored_session(
+        self, beside: Beside, clock: ManualClock, hot: bool
+    ) -> None:
+        stale = await created(beside, clock)
+        changed = await beside.apply(change_of(stale, clock(), metadata={"title": "new"}))
+        basis = stale if hot else None
+        with pytest.raises(RevisionMismatchError):
+            await append(beside, clock, hot, "a", basis=basis, expected_revision=stale.revision)
+        expected = changed.header.revision
+        await append(beside, clock, hot, "a", basis=basis, expected_revision=expected)
+        await append(beside, clock, hot, "b", expected_revision=expected)
+        again = await append(beside, clock, hot, "b", expected_revision=stale.revision)
+        assert again.replayed
 
     @_ROADS
     async def test_a_turn_that_ran_out_but_was_not_taken_still_holds(
