@@ -31,6 +31,7 @@ from agent_cores.session.adapters.langgraph_store_namespace import (
     Namespace,
     NewItem,
     labels_of,
+    order_of,
     tag_of,
 )
 from agent_cores.session.adapters.langgraph_store_sweeper import Sweeper
@@ -93,6 +94,7 @@ class SessionStore(BaseStore):
         self.ttl_config = ttl
         self._clock = clock
         self._opened: dict[str, bool] = {}
+        self._last_order = 0
         self._sweeper = Sweeper(self.sweep_ttl)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
@@ -146,6 +148,12 @@ class SessionStore(BaseStore):
             self._opened.clear()
         return Namespace(acting, tuple(labels), self._opened)
 
+    def _next_order(self) -> int:
+        """Return what places a new namespace after those that this store has created."""
+        now = int(self._clock().timestamp() * 1_000_000)
+        self._last_order = max(now, self._last_order + 1)
+        return self._last_order
+
     async def _execute(self, acting: Acting, ops: list[Op]) -> list[Result]:
         now = self._clock()
         results: list[Result] = [None] * len(ops)
@@ -170,7 +178,10 @@ class SessionStore(BaseStore):
         answers = await _all(self._answer(acting, op, now) for op in others.values())
         for place, answer in zip(others, answers, strict=True):
             results[place] = answer
-        await _all(self._put(acting, labels, each) for labels, each in _by_namespace(puts).items())
+        await _all(
+            self._put(acting, labels, each, self._next_order())
+            for labels, each in _by_namespace(puts).items()
+        )
         return results
 
     async def _get(
@@ -185,11 +196,11 @@ class SessionStore(BaseStore):
             for place, op in ops.items()
         }
 
-    async def _put(self, acting: Acting, labels: Labels, ops: Sequence[PutOp]) -> None:
+    async def _put(self, acting: Acting, labels: Labels, ops: Sequence[PutOp], order: int) -> None:
         namespace, at = self._namespace(acting, labels), self._clock()
         items = [NewItem(op.key, op.value, op.ttl, at) for op in ops if op.value is not None]
         gone = [op.key for op in ops if op.value is None]
-        await namespace.put(items)
+        await namespace.put(items, order)
         await namespace.delete(gone)
 
     async def _answer(
@@ -203,7 +214,7 @@ class SessionStore(BaseStore):
         """Return items below a prefix, namespaces and items in the order in which they came."""
         prefix, end = tuple(op.namespace_prefix), op.offset + op.limit
         headers = [
-            (header.created_at, labels)
+            (order_of(header), labels)
             async for header, labels in self._headers(acting, prefix)
             if labels[: len(prefix)] == prefix
         ]
