@@ -157,6 +157,14 @@ async def test_a_message_of_another_role_is_no_entry(manager: SessionManager) ->
     assert await store.load(KEY) == entries("a", 1)
 
 
+@pytest.mark.parametrize("content", ["hello", '"hello"', "[1]", ["hello"], None])
+async def test_what_is_no_object_is_no_entry(manager: SessionManager, content: Any) -> None:  # noqa: ANN401
+    store = ClaudeSessionStore(manager, user_id="ann")
+    await store.append(KEY, entries("a", 1))
+    await manager.add_message("claude:ann:project:one", "ann", "entry", content)
+    assert await store.load(KEY) == entries("a", 1)
+
+
 async def test_a_transcript_that_was_made_anew_by_others_gets_nothing(
     manager: SessionManager,
 ) -> None:

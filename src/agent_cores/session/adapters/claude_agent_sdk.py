@@ -105,10 +105,12 @@ class ClaudeSessionStore(SessionStore):
             async for page in messages_after(self._acting, self._id(key)):
                 # What others wrote is not the user's: ids can be guessed, and sessions be shared.
                 # A message of another role is no entry: its author may append only some roles.
+                # Nor is what is no object: nobody has appended that here.
                 entries += [
-                    decoded(message.content)
+                    entry
                     for message in page
                     if message.author_id == user_id and message.role == ROLE
+                    if isinstance(entry := decoded(message.content), dict)
                 ]
         except SessionNotFoundError:
             return None

@@ -58,8 +58,13 @@ def encoded(value: object) -> bytes:
 
 
 def decoded(stored: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return the entry that is stored."""
-    return json.loads(stored) if isinstance(stored, str) else stored
+    """Return the entry that is stored; text that is not JSON as it is."""
+    if not isinstance(stored, str):
+        return stored
+    try:
+        return json.loads(stored)
+    except ValueError:
+        return stored
 
 
 def context_of(summary: Mapping[str, Any]) -> dict[str, Any]:
