@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -37,6 +38,7 @@ from agent_cores.session.adapters.langgraph_store_namespace import (
 from agent_cores.session.adapters.langgraph_store_sweeper import Sweeper
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.any_loop import portal_of
+from agent_cores.session.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -168,6 +170,7 @@ class SessionStore(BaseStore):
             if isinstance(op, GetOp):
                 gets.setdefault(tuple(op.namespace), {})[place] = op
             elif isinstance(op, PutOp):
+                _check_ttl(op.ttl)
                 puts[tuple(op.namespace), op.key] = op
             else:
                 others[place] = op
@@ -327,6 +330,12 @@ def _check_labels(op: Op) -> None:
         if not isinstance(label, str) or not label or "." in label or "\x00" in label:
             problem = f"a label is text that is not empty, without '.' and NUL, not {label!r}"
             raise InvalidNamespaceError(problem)
+
+
+def _check_ttl(ttl: object) -> None:
+    """Refuse what is no time: it would be stored, and every read of the namespace would fail."""
+    if ttl is not None and not (isinstance(ttl, int | float) and -inf < ttl < inf):
+        raise InvalidInputError("ttl", "must be a finite number of minutes, or None")
 
 
 def _item(labels: Labels, item: StoredItem) -> Item:
