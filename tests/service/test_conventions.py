@@ -336,6 +336,13 @@ async def test_what_is_no_json_or_names_a_key_twice_is_malformed(
 
 
 @pytest.mark.parametrize("room", [0, 20_000], ids=["short", "long"])
+async def test_half_of_a_surrogate_pair_is_named_as_the_fault(wire: Wire, room: int) -> None:
+    ann = await wire.caller("ann")
+    reply = await ann("POST", S, b'{"title":"cut \\ud83d"}' + b" " * room)
+    assert "half of a surrogate pair" in reply.json()["detail"]
+
+
+@pytest.mark.parametrize("room", [0, 20_000], ids=["short", "long"])
 async def test_keys_that_only_look_alike_are_taken(wire: Wire, room: int) -> None:
     ann = await wire.caller("ann")
     metadata = {"a": {"a": ":", "b": '":"', "\\": [{"a": 1}, {"a": 1}]}, 'c"': "\\", "d:": None}

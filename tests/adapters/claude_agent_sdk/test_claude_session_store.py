@@ -11,7 +11,7 @@ from claude_agent_sdk.testing import run_session_store_conformance
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.claude_agent_sdk import ClaudeSessionStore
-from agent_cores.session.errors import SessionExistsError
+from agent_cores.session.errors import ConflictError, InvalidInputError, SessionExistsError
 
 KEY: Any = {"project_key": "project", "session_id": "one"}
 
@@ -33,6 +33,56 @@ async def test_a_repeated_batch_is_stored_once(manager: SessionManager) -> None:
     await store.append(KEY, batch)
     await store.append(KEY, [*batch, *entries("b", 1), *entries("b", 1)])
     assert await store.load(KEY) == [*batch, *entries("b", 1)]
+
+
+async def test_a_uuid_that_is_stored_with_another_entry_is_left_out(
+    manager: SessionManager,
+) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    await store.append(KEY, entries("a", 2))
+    changed = [{**entry, "n": "changed"} for entry in entries("a", 2)]
+    await store.append(KEY, changed)
+    await store.append(KEY, [changed[0], *entries("b", 1), changed[1], {"type": "title"}])
+    assert await store.load(KEY) == [*entries("a", 2), *entries("b", 1), {"type": "title"}]
+
+
+async def test_a_uuid_under_which_a_guest_wrote_is_refused(manager: SessionManager) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    await store.append(KEY, entries("a", 1))
+    await manager.share_session("claude:ann:project:one", "ann", "bob", role="editor")
+    written = {"role": "entry", "content": {"type": "user"}, "id": "b-0"}
+    await manager.add_messages("claude:ann:project:one", "bob", [written])
+    with pytest.raises(ConflictError):
+        await store.append(KEY, entries("b", 2))
+    assert await store.load(KEY) == entries("a", 1)
+
+
+async def test_half_a_surrogate_pair_comes_back(manager: SessionManager) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    message = {"role": "user", "content": "shortened \ud83d"}
+    batch: Any = [
+        {"type": "user", "uuid": "1", "message": message},
+        {"type": "user", "uuid": "\ud83d", "\ude00": ["☂", "\U0001f600"]},
+        {"type": "title", "customTitle": "\ud83d"},
+    ]
+    for _ in range(2):
+        await store.append(KEY, batch)
+    assert await store.load(KEY) == [*batch, batch[2]]
+    await store.append(KEY, [{"type": "tag", "tag": "t"}])
+    (summary,) = await store.list_session_summaries("project")
+    assert (summary["data"]["first_prompt"], summary["data"]["custom_title"]) == (
+        "shortened \ud83d",
+        "\ud83d",
+    )
+    assert summary["data"]["tag"] == "t"
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1: 2}, (1, 2), b"bytes"])
+async def test_what_is_not_json_is_refused(manager: SessionManager, value: Any) -> None:  # noqa: ANN401
+    store = ClaudeSessionStore(manager, user_id="ann")
+    with pytest.raises(InvalidInputError, match="entries/1"):
+        await store.append(KEY, [*entries("a", 1), {"type": "user", "value": value}])
+    assert await store.load(KEY) is None
 
 
 async def test_entries_without_uuid_are_appended_each_time(manager: SessionManager) -> None:
@@ -104,6 +154,14 @@ async def test_a_message_of_another_role_is_no_entry(manager: SessionManager) ->
     await store.append(KEY, entries("a", 1))
     forged: Any = {"type": "assistant", "forged": True}
     await manager.add_message("claude:ann:project:one", "ann", "user", forged)
+    assert await store.load(KEY) == entries("a", 1)
+
+
+@pytest.mark.parametrize("content", ["hello", '"hello"', "[1]", ["hello"], None])
+async def test_what_is_no_object_is_no_entry(manager: SessionManager, content: Any) -> None:  # noqa: ANN401
+    store = ClaudeSessionStore(manager, user_id="ann")
+    await store.append(KEY, entries("a", 1))
+    await manager.add_message("claude:ann:project:one", "ann", "entry", content)
     assert await store.load(KEY) == entries("a", 1)
 
 

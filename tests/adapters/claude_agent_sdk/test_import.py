@@ -93,7 +93,7 @@ async def test_a_transcript_is_continued_from_the_store(
     helper = main.with_suffix("") / "subagents" / "agent-a.jsonl"
     helper.parent.mkdir(parents=True, exist_ok=True)
     helper.write_text(
-        '{"type":"user","uuid":"u"}\n{"type":"user","uuid":"u"}\n\n{"type":"x"}\n{"cu'
+        '{"type":"user","uuid":"u"}\n{"type":"user","uuid":"u"}\n\n{"type":"x\\ud83d"}\n{"cu'
     )
     helper.with_suffix(".meta.json").write_text('{"agentType":"Explore"}')
     lines = [json.loads(line) for line in main.read_text().splitlines()]
@@ -110,7 +110,7 @@ async def test_a_transcript_is_continued_from_the_store(
     assert await store.list_subkeys(key) == ["subagents/agent-a"]
     assert await store.load({**key, "subpath": "subagents/agent-a"}) == [
         {"type": "user", "uuid": "u"},
-        {"type": "x"},
+        {"type": "x\ud83d"},
         {"type": "agent_metadata", "agentType": "Explore"},
     ]
     [listed] = await store.list_sessions(main.parent.name)

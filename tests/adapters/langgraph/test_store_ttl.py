@@ -14,6 +14,7 @@ from langgraph.store.base import GetOp, Item, PutOp
 
 from agent_cores.session import SessionManager, SessionSettings
 from agent_cores.session.adapters.langgraph_store import SessionStore
+from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.testing.clock import ManualClock
 
 DOCS = ("docs", "ann")
@@ -97,6 +98,18 @@ async def test_reading_restarts_a_ttl_unless_told_not_to(
     assert {item.updated_at for item in found} == {written}
     clock.advance(20)
     assert keys(await quiet.asearch(DOCS)) == []
+
+
+@pytest.mark.parametrize("ttl", ["5", timedelta(minutes=5), float("nan"), float("inf")])
+async def test_what_is_no_ttl_is_refused_and_nothing_is_written(
+    timed: SessionStore, ttl: Any
+) -> None:
+    await timed.aput(DOCS, "a", {"n": 1})
+    puts = [PutOp(DOCS, "b", {}), PutOp(DOCS, "a", {"n": 2}, ttl=ttl)]
+    with pytest.raises(InvalidInputError, match="ttl"):
+        await timed.abatch(puts)
+    assert keys(await timed.asearch(())) == ["a"]
+    assert await value(timed, "a") == {"n": 1}
 
 
 async def test_a_put_restarts_ends_or_removes_a_ttl(

@@ -105,9 +105,9 @@ async def test_a_batch_is_written_whole_or_not_at_all(
     session = session_of(manager)
     await session.add_items([user("first")])
     for count in (1, 1_500):
-        with pytest.raises(InvalidInputError):
+        with pytest.raises(InvalidInputError, match=rf"^items/{count}: "):
             await session.add_items([*[user("x")] * count, cast("Any", {"content": bad})])
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(InvalidInputError, match=r"^items/1: "):
         await session.add_items([user("x"), cast("Any", bad)])
     assert texts(await session.get_items()) == ["first"]
 

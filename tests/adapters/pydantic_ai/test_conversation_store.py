@@ -90,6 +90,20 @@ async def test_what_comes_back_is_equal(store: SessionConversationStore) -> None
     assert await store.read_entry(entries[0].id) == entries[0]
 
 
+@pytest.mark.parametrize("odd", ["a/b", "..", "", "x" * 400, "会话", "a:b", "record:a", "%~"])
+async def test_odd_names_lead_back(store: SessionConversationStore, odd: str) -> None:
+    entry = ConversationEntry(id=f"{odd}1", parent_id=None, message=question("a"))
+    first = record(odd, entry.id, scope=odd)
+    await store.write_record(first, new_entries=[entry], expected_revision=None)
+    assert await store.read_record(odd) == first
+    assert await store.list_conversations(scope=odd) == [first]
+    assert await texts(store, odd) == ["a"]
+    await store.fork(odd, new_conversation_id=f"{odd} forked")
+    await store.delete(odd)
+    assert await store.load(odd) is None
+    assert await texts(store, f"{odd} forked") == ["a"]
+
+
 async def test_a_fork_shares_entries_and_outlives_its_origin(
     store: SessionConversationStore,
 ) -> None:

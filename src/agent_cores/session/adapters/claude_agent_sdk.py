@@ -15,17 +15,21 @@ from claude_agent_sdk import SessionStore, fold_session_summary
 
 from agent_cores.session.adapters.claude_agent_sdk_layout import (
     ROLE,
-    SUMMARY,
+    context_of,
+    decoded,
+    encoded,
     metadata_of,
     project_tag,
     session_id_of,
     subpath_tag,
+    summary_in,
 )
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.adapters.owner import Owner, Store
 from agent_cores.session.adapters.reading import messages_after
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionExistsError, SessionNotFoundError
+from agent_cores.session.models.values import check_json
 from agent_cores.session.models.version import NO_SESSION
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
 
 _PART_ITEMS = 500
 _PART_BYTES = 4 * 1024 * 1024
+_DEPTH = 1_000
 _PAGE = 100
 _READ_TOGETHER = 8
 _MOST_KNOWN = 1_000
@@ -100,10 +105,12 @@ class ClaudeSessionStore(SessionStore):
             async for page in messages_after(self._acting, self._id(key)):
                 # What others wrote is not the user's: ids can be guessed, and sessions be shared.
                 # A message of another role is no entry: its author may append only some roles.
+                # Nor is what is no object: nobody has appended that here.
                 entries += [
-                    message.content
+                    entry
                     for message in page
                     if message.author_id == user_id and message.role == ROLE
+                    if isinstance(entry := decoded(message.content), dict)
                 ]
         except SessionNotFoundError:
             return None
@@ -122,7 +129,7 @@ class ClaudeSessionStore(SessionStore):
         return [
             {**summary, "mtime": _mtime(session)}
             async for session in self._read_each(project_tag(project_key))
-            if (summary := (session.context or {}).get(SUMMARY))
+            if (summary := summary_in(session.context))
         ]
 
     async def delete(self, key: SessionKey) -> None:
@@ -161,7 +168,12 @@ class ClaudeSessionStore(SessionStore):
             summary = None if key.get("subpath") else _changed(known.summary, key, part.entries)
             try:
                 await self._write(key, part, known.version, summary)
-            except (ConflictError, SessionNotFoundError):
+            except (ConflictError, SessionNotFoundError) as error:
+                if type(error) is ConflictError:  # a uuid is stored with another entry
+                    part = await self._new(session_id, part, error)
+                    if not part.messages:
+                        return
+                    continue
                 self._known.pop(session_id, None)
                 known = None
                 if not await pauses.pause():
@@ -172,6 +184,21 @@ class ClaudeSessionStore(SessionStore):
                 self._remember(session_id, known)
             return
 
+    async def _new(self, session_id: str, part: Part, error: ConflictError) -> Part:
+        """Return the entries whose uuids are not stored, or of many some that are.
+
+        Raises the error if all are new: then somebody else wrote a message of that id.
+        """
+        verbs, user_id = self._acting
+        ids = [message["id"] for message in part.messages if "id" in message]
+        page = await verbs.get_messages(session_id, user_id, ids=ids)
+        stored = {each.id for each in page if (each.author_id, each.role) == (user_id, ROLE)}
+        both = zip(part.entries, part.messages, strict=True)
+        new = [pair for pair in both if pair[1].get("id") not in stored]
+        if len(new) == len(part.messages):
+            raise error
+        return Part([entry for entry, _ in new], [message for _, message in new])
+
     async def _read(self, session_id: str) -> _Known:
         verbs, user_id = self._acting
         try:
@@ -180,8 +207,7 @@ class ClaudeSessionStore(SessionStore):
             return _Known(None)
         if session.metadata.owner_id != user_id:
             raise SessionExistsError
-        summary = (session.context or {}).get(SUMMARY)
-        return _Known(summary, session.metadata.version)
+        return _Known(summary_in(session.context), session.metadata.version)
 
     def _remember(self, session_id: str, known: _Known) -> None:
         self._known[session_id] = known
@@ -199,7 +225,7 @@ class ClaudeSessionStore(SessionStore):
         create: Any = False
         if version == NO_SESSION:
             create = {"metadata": metadata_of(key), "ttl_hours": self._ttl_hours}
-        updates = None if summary is None else {SUMMARY: summary}
+        updates = None if summary is None else context_of(summary)
         await verbs.add_messages(
             self._id(key),
             user_id,
@@ -251,8 +277,9 @@ def _parts(entries: list[SessionStoreEntry]) -> Iterator[Part]:
     part = Part([], [])
     known: set[str] = set()
     size = 0
-    for entry in entries:
-        content = msgspec.Raw(msgspec.json.encode(entry))
+    for place, entry in enumerate(entries):
+        check_json(entry, f"entries/{place}", _DEPTH)
+        content = msgspec.Raw(encoded(entry))
         message: dict[str, Any] = {"role": ROLE, "content": content}
         uuid = entry.get("uuid")
         if isinstance(uuid, str):

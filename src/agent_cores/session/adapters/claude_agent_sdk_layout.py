@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.adapters.ids import id_of_parts
+from agent_cores.session.models.values import decode_json, encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,3 +43,35 @@ def project_tag(project_key: str) -> str:
 def subpath_tag(key: Mapping[str, Any]) -> str:
     """Return the tag of the transcripts below a main one."""
     return id_of_parts("claude", key["project_key"], key["session_id"])
+
+
+def encoded(value: object) -> bytes:
+    """Return an entry as it is stored: as JSON, or as text that holds its JSON in ASCII.
+
+    The latter is for text with half of a surrogate pair, which Claude Code makes when it shortens
+    text: no UTF-8 can hold it, but an escape can.
+    """
+    try:
+        return encode_json(value)
+    except UnicodeEncodeError:
+        return encode_json(json.dumps(value))
+
+
+def decoded(stored: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return the entry that is stored; text that is not JSON as it is."""
+    if not isinstance(stored, str):
+        return stored
+    try:
+        return json.loads(stored)
+    except ValueError:
+        return stored
+
+
+def context_of(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the context that keeps a summary."""
+    return {SUMMARY: decode_json(encoded(summary))}
+
+
+def summary_in(context: Mapping[str, Any] | None) -> Any:  # noqa: ANN401 - the SDK's own
+    """Return the summary that a context keeps; ``None`` if there is none."""
+    return decoded((context or {}).get(SUMMARY))

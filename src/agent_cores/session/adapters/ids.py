@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 LONGEST = 255
 _EMPTY = "%"
-_HASHED = "%~"
+HASHED = "%~"
+"""How an id begins that holds only the hash of its text."""
 _PART = re.compile(r"[%:/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _WHOLE = re.compile(r"[%/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _USER = re.compile(r"[%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -56,7 +57,7 @@ def user_id_of(text: str) -> str:
 
 def text_of(encoded: str) -> str | None:
     """Return the text of an id or user id; ``None`` if the id holds only its hash."""
-    if encoded.startswith(_HASHED):
+    if encoded.startswith(HASHED):
         return None
     if encoded == _EMPTY:
         return ""
@@ -65,7 +66,7 @@ def text_of(encoded: str) -> str | None:
 
 def parts_of(encoded: str) -> tuple[str, ...] | None:
     """Return the texts of an id that ``id_of_parts`` made; ``None`` if it holds only their hash."""
-    if encoded.startswith(_HASHED):
+    if encoded.startswith(HASHED):
         return None
     return tuple(text_of(part) or "" for part in encoded.split(":"))
 
@@ -88,4 +89,4 @@ def _shortened(encoded: str) -> str:
     if len(encoded) <= LONGEST and encoded.isascii():
         return encoded
     data = encoded.encode()
-    return encoded if len(data) <= LONGEST else _HASHED + hashlib.sha256(data).hexdigest()
+    return encoded if len(data) <= LONGEST else HASHED + hashlib.sha256(data).hexdigest()

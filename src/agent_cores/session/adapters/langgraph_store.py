@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -31,11 +32,13 @@ from agent_cores.session.adapters.langgraph_store_namespace import (
     Namespace,
     NewItem,
     labels_of,
+    order_of,
     tag_of,
 )
 from agent_cores.session.adapters.langgraph_store_sweeper import Sweeper
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.any_loop import portal_of
+from agent_cores.session.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -93,6 +96,7 @@ class SessionStore(BaseStore):
         self.ttl_config = ttl
         self._clock = clock
         self._opened: dict[str, bool] = {}
+        self._last_order = 0
         self._sweeper = Sweeper(self.sweep_ttl)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
@@ -146,6 +150,12 @@ class SessionStore(BaseStore):
             self._opened.clear()
         return Namespace(acting, tuple(labels), self._opened)
 
+    def _next_order(self) -> int:
+        """Return what places a new namespace after those that this store has created."""
+        now = int(self._clock().timestamp() * 1_000_000)
+        self._last_order = max(now, self._last_order + 1)
+        return self._last_order
+
     async def _execute(self, acting: Acting, ops: list[Op]) -> list[Result]:
         now = self._clock()
         results: list[Result] = [None] * len(ops)
@@ -160,6 +170,7 @@ class SessionStore(BaseStore):
             if isinstance(op, GetOp):
                 gets.setdefault(tuple(op.namespace), {})[place] = op
             elif isinstance(op, PutOp):
+                _check_ttl(op.ttl)
                 puts[tuple(op.namespace), op.key] = op
             else:
                 others[place] = op
@@ -170,7 +181,10 @@ class SessionStore(BaseStore):
         answers = await _all(self._answer(acting, op, now) for op in others.values())
         for place, answer in zip(others, answers, strict=True):
             results[place] = answer
-        await _all(self._put(acting, labels, each) for labels, each in _by_namespace(puts).items())
+        await _all(
+            self._put(acting, labels, each, self._next_order())
+            for labels, each in _by_namespace(puts).items()
+        )
         return results
 
     async def _get(
@@ -185,11 +199,11 @@ class SessionStore(BaseStore):
             for place, op in ops.items()
         }
 
-    async def _put(self, acting: Acting, labels: Labels, ops: Sequence[PutOp]) -> None:
+    async def _put(self, acting: Acting, labels: Labels, ops: Sequence[PutOp], order: int) -> None:
         namespace, at = self._namespace(acting, labels), self._clock()
         items = [NewItem(op.key, op.value, op.ttl, at) for op in ops if op.value is not None]
         gone = [op.key for op in ops if op.value is None]
-        await namespace.put(items)
+        await namespace.put(items, order)
         await namespace.delete(gone)
 
     async def _answer(
@@ -203,7 +217,7 @@ class SessionStore(BaseStore):
         """Return items below a prefix, namespaces and items in the order in which they came."""
         prefix, end = tuple(op.namespace_prefix), op.offset + op.limit
         headers = [
-            (header.created_at, labels)
+            (order_of(header), labels)
             async for header, labels in self._headers(acting, prefix)
             if labels[: len(prefix)] == prefix
         ]
@@ -316,6 +330,12 @@ def _check_labels(op: Op) -> None:
         if not isinstance(label, str) or not label or "." in label or "\x00" in label:
             problem = f"a label is text that is not empty, without '.' and NUL, not {label!r}"
             raise InvalidNamespaceError(problem)
+
+
+def _check_ttl(ttl: object) -> None:
+    """Refuse what is no time: it would be stored, and every read of the namespace would fail."""
+    if ttl is not None and not (isinstance(ttl, int | float) and -inf < ttl < inf):
+        raise InvalidInputError("ttl", "must be a finite number of minutes, or None")
 
 
 def _item(labels: Labels, item: StoredItem) -> Item:

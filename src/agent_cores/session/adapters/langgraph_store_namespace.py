@@ -33,6 +33,7 @@ TAG = "langgraph-store"
 TTL_TAG = f"{TAG}-ttl"
 """Marks the namespaces in which an item was ever stored with a TTL."""
 _ATTRIBUTE = "langgraph_namespace"
+_ORDER = "langgraph_order"
 _ROLE = "item"
 _READ_AT = "read_at"
 _MOST_TAGS = 60
@@ -119,20 +120,22 @@ class Namespace:
             items = (self._item(message, now) for message in page)
             yield [item for item in items if item is not None]
 
-    async def put(self, items: Sequence[NewItem]) -> None:
+    async def put(self, items: Sequence[NewItem], order: int) -> None:
         """Store items, in the place of those with equal keys. A key must not come twice.
+
+        ``order`` is the place of the namespace among others, if it is new.
 
         New items are one write for every 1,000 of them or 6 MiB. Another writer of the same key
         comes before or after.
         """
         with_ttl = any(item.ttl is not None for item in items)
         for part in _parts(items):
-            await self._open(with_ttl=with_ttl)
+            await self._open(order, with_ttl=with_ttl)
             try:
                 await self._write(part)
             except SessionNotFoundError:  # it was deleted since
                 self._opened.pop(self.session_id, None)
-                await self._open(with_ttl=with_ttl)
+                await self._open(order, with_ttl=with_ttl)
                 await self._write(part)
 
     async def delete(self, keys: Sequence[str]) -> None:
@@ -236,12 +239,16 @@ class Namespace:
             left = [message_id for message_id in left if message_id not in read]
         return removed
 
-    async def _open(self, *, with_ttl: bool) -> None:
+    async def _open(self, order: int, *, with_ttl: bool) -> None:
         """Create the session if it is missing; that of somebody else is refused."""
         if self._opened.get(self.session_id, -1) >= with_ttl:
             return
         verbs, user_id = self._acting
-        metadata = {"tags": _tags(self.labels), _ATTRIBUTE: list(self.labels)}
+        metadata = {
+            "tags": _tags(self.labels),
+            _ATTRIBUTE: list(self.labels),
+            _ORDER: order,
+        }
         session = await verbs.open_session(
             self.session_id, user_id, metadata=metadata, ttl_hours=None
         )
@@ -313,6 +320,15 @@ def labels_of(header: SessionMetadata) -> Labels | None:
         return None
     is_its_own = header.session_id == id_of_parts(TAG, header.owner_id, *labels)
     return tuple(labels) if is_its_own else None
+
+
+def order_of(header: SessionMetadata) -> int:
+    """Return the place of a namespace among others: when it was created, in microseconds.
+
+    Of a session without a place, the time of its creation, which is in milliseconds.
+    """
+    order = header.attributes.get(_ORDER)
+    return order if isinstance(order, int) else int(header.created_at.timestamp() * 1_000_000)
 
 
 def _tags(labels: Labels) -> list[str]:

@@ -16,7 +16,12 @@ from msgspec.structs import replace
 
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.adapters.openai_agents_compaction import CompactionHooks, History
-from agent_cores.session.adapters.openai_agents_items import item_of, message_of, parts_of
+from agent_cores.session.adapters.openai_agents_items import (
+    item_of,
+    items_named,
+    message_of,
+    parts_of,
+)
 from agent_cores.session.adapters.owner import Acting, Owner, Store, UserId
 from agent_cores.session.adapters.reading import latest_messages
 from agent_cores.session.errors import (
@@ -175,14 +180,16 @@ class OpenAIAgentsSession(CompactionHooks):
     ) -> list[list[Message]]:
         """Append each part. If one fails, remove what was written, and what may have been."""
         if len(parts) == 1:
-            return [await self._append(acting, parts[0])]
+            with items_named():
+                return [await self._append(acting, parts[0])]
         parts = [[replace(message, id=new_id()) for message in part] for part in parts]
         begun: list[list[NewMessage]] = []
         stored: list[list[Message]] = []
         try:
             for part in parts:
                 begun.append(part)
-                stored.append(await _to_its_end(self._append(acting, part)))
+                with items_named(sum(map(len, stored))):
+                    stored.append(await _to_its_end(self._append(acting, part)))
         except BaseException:
             with CancelScope(shield=True):
                 await _to_its_end(self._remove(acting, begun))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.errors import InvalidInputError
@@ -22,6 +23,7 @@ _FEW = 7
 """Items that fit into one append whatever their sizes, by default."""
 _ROLE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _SPEAKERS = frozenset({"user", "assistant", "system", "developer"})
+_CONTENT = re.compile(r"messages/([0-9]+)/content")
 _NOT_A_TYPE = _SPEAKERS | {"tool", "item"}
 
 
@@ -70,6 +72,21 @@ def message_of(item: Any, index: int) -> NewMessage:  # noqa: ANN401 - whatever 
     if not isinstance(item, dict):
         raise InvalidInputError(f"items/{index}", f"must be a dict, not {type(item).__name__}")
     return NewMessage(role_of(item), item)
+
+
+@contextmanager
+def items_named(first: int = 0) -> Iterator[None]:
+    """Name an item that is refused by its place: the caller gave items, not messages.
+
+    ``first`` is the place of the first item that is being written.
+    """
+    try:
+        yield
+    except InvalidInputError as error:
+        item = _CONTENT.fullmatch(error.field)
+        if item is None:
+            raise
+        raise InvalidInputError(f"items/{first + int(item[1])}", error.problem) from error
 
 
 def parts_of(messages: list[NewMessage]) -> Iterator[list[NewMessage]]:

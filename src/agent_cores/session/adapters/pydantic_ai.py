@@ -18,7 +18,7 @@ from pydantic_ai.conversation_store import (
     ConversationStore,
 )
 
-from agent_cores.session.adapters.ids import id_of, id_of_parts
+from agent_cores.session.adapters.ids import HASHED, id_of, id_of_parts
 from agent_cores.session.adapters.owner import Owner, Store
 from agent_cores.session.adapters.pydantic_ai_codec import (
     encoded_record,
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from agent_cores.session.models.message import Message
 
 _RECORD = "record"
+_KEYS = (f"{_RECORD}:", HASHED)
+"""How the keys of records begin."""
 _FAMILY = "pydantic-ai"
 _PAGE = 1_000
 _LISTED = 50
@@ -248,7 +250,7 @@ class SessionConversationStore(ConversationStore):
         return Family(
             session_id,
             session.metadata.version,
-            {k: record_of(value) for k, value in context.items() if k.startswith(f"{_RECORD}:")},
+            {k: record_of(value) for k, value in context.items() if k.startswith(_KEYS)},
         )
 
     async def _write_family(

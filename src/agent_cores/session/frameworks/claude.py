@@ -6,6 +6,7 @@ installed.
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ import msgspec
 
 from agent_cores.session.adapters.claude_agent_sdk_layout import (
     ROLE,
-    SUMMARY,
+    context_of,
+    encoded,
     metadata_of,
     session_id_of,
 )
@@ -25,12 +27,14 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut
 from agent_cores.session.frameworks.values import DamagedError, object_of, time_of
+from agent_cores.session.models.values import check_json, decode_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 _SUFFIX = ".jsonl"
+_DEPTH = 1_000
 _FOLDED = 500
 """Entries that a summary is made of at a time."""
 
@@ -71,7 +75,7 @@ class ClaudeReader:
                     messages=partial(_messages, path),
                     tags=tuple(metadata.pop("tags")),
                     attributes=metadata,
-                    context={} if "subpath" in key else {SUMMARY: self._summary(path, key)},
+                    context={} if "subpath" in key else context_of(self._summary(path, key)),
                 )
 
     def _summary(self, path: Path, key: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own
@@ -120,9 +124,23 @@ def _entries(path: Path) -> Iterator[tuple[int, dict[str, Any] | DamagedError]]:
 
 def _entry(data: bytes, **more: str) -> dict[str, Any] | DamagedError:
     try:
-        return {**object_of(data), **more}
+        return {**object_of(_value(data)), **more}
     except DamagedError as error:
         return error
+
+
+def _value(data: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """Return what a line says: the standard library's parser also reads half a surrogate pair."""
+    try:
+        return decode_json(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    try:
+        found = json.loads(data)
+        check_json(found, "entry", _DEPTH)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError("is not valid JSON") from error
+    return found
 
 
 async def _messages(path: Path) -> AsyncIterator[FoundMessage | LeftOut]:
@@ -140,6 +158,6 @@ async def _messages(path: Path) -> AsyncIterator[FoundMessage | LeftOut]:
         yield FoundMessage(
             id=id_of(uuid) if isinstance(uuid, str) else f"imported:{number}",
             role=ROLE,
-            content=msgspec.Raw(msgspec.json.encode(entry)),
+            content=msgspec.Raw(encoded(entry)),
             created_at=time_of(entry.get("timestamp")),
         )

@@ -283,7 +283,7 @@ def _decoded(value: bytes, header: str) -> str:
 
 def _check_right(right: str, rights: tuple[str, ...]) -> None:
     if right != "any" and right not in rights:
-        raise AccessDeniedError(f"this takes the right {right}")
+        raise AccessDeniedError(f"this requires the `{right}` right")
 
 
 def _refuse_acting(headers: Headers) -> None:

@@ -56,7 +56,7 @@ _FRACTIONAL = re.compile(rb"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3
 _MOST_NESTED = 5_000
 """Most lists and objects in metadata, which is decoded on every read of a session."""
 _NEAR_ZERO = f"more than {_MOST_NEAR_ZERO} numbers below 1e-99 in size"
-_NOT_JSON = "the body is not JSON"
+_NOT_JSON = "the body is not JSON, or text in it has half of a surrogate pair"
 _LONG_CONTENT = frozenset({b'"', b"[", b"{"})
 """How content begins, except ``null``."""
 _APPENDS = (shapes.AppendMessages, shapes.ReplaceMessages)
