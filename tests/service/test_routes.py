@@ -49,7 +49,9 @@ async def test_a_session_is_created_read_changed_and_deleted(wire: Wire) -> None
     assert changed.json()["revision"] == 2
     assert (await ann("GET", path)).json()["context"] == {"d": None}
 
-    assert (await ann("DELETE", path)).status == 204
+    assert (await ann("DELETE", f"{path}?expected_last_seq=1")).code == "last_seq_mismatch"
+    assert (await ann("DELETE", f"{path}?turn=lost")).code == "turn_lost"
+    assert (await ann("DELETE", f"{path}?expected_last_seq=0")).status == 204
     assert (await ann("DELETE", path)).status == 404
 
 

@@ -220,14 +220,22 @@ class SyncSessionManager:
         *,
         expected_revision: int | None = None,
         expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
     ) -> Literal[True]:
-        """Remove the session and all that belongs to it. For its owner only."""
+        """Remove the session and all that belongs to it. For its owner only.
+
+        Raises ``RevisionMismatchError``, ``LastSeqMismatchError`` or ``TurnLostError`` if the
+        session is not what the caller expects.
+        """
         return self._portal.call(
             self._manager.delete_session,
             session_id,
             user_id,
             expected_revision=expected_revision,
             expected_version=expected_version,
+            expected_last_seq=expected_last_seq,
+            turn=turn,
         )
 
     def archive_session(self, session_id: str, user_id: str) -> Session:

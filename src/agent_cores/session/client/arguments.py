@@ -109,6 +109,14 @@ def expected(revision: object, version: object) -> dict[str, str]:
     return {"If-Match": f'"{wanted.revision}"'}
 
 
+def guards(last_seq: object, turn: object) -> dict[str, Any]:
+    """Return the query for the conditions of a write that has no body."""
+    return {
+        "expected_last_seq": None if last_seq is None else integer(last_seq, "expected_last_seq"),
+        "turn": None if turn is None else INPUTS.name(turn, "turn"),
+    }
+
+
 def seconds(hours: object, field: str) -> int | None:
     """Return hours as whole seconds, rounded up: HTTP carries nothing finer."""
     whole = ttl_seconds(hours, field)

@@ -220,6 +220,8 @@ class ConversationCalls(Calls):
         *,
         expected_revision: int | None = None,
         expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
     ) -> Literal[True]:
         """Delete the session with everything in it. Owner only.
 
@@ -232,7 +234,10 @@ class ConversationCalls(Calls):
                 session_id,
                 user_id,
                 "",
-                lambda: Request(headers=arguments.expected(expected_revision, expected_version)),
+                lambda: Request(
+                    query=arguments.guards(expected_last_seq, turn),
+                    headers=arguments.expected(expected_revision, expected_version),
+                ),
             )
             read_nothing(reply)
         except StorageUnavailableError as error:

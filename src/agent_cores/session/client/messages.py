@@ -300,12 +300,7 @@ class MessageCalls(ConversationCalls):
                 user_id,
                 "/messages/0",
                 lambda: Request(
-                    query={
-                        "expected_last_seq": None
-                        if expected_last_seq is None
-                        else arguments.integer(expected_last_seq, "expected_last_seq"),
-                        "turn": None if turn is None else arguments.INPUTS.name(turn, "turn"),
-                    },
+                    query=arguments.guards(expected_last_seq, turn),
                     tail=f"/messages/{whole_number(seq, 'seq', 1)}",
                 ),
             )

@@ -15,6 +15,7 @@ from agent_cores.session.inputs import (
     choice,
     expected_state,
     flag,
+    optional_number,
     whole_number,
 )
 from agent_cores.session.models.effects import AccessEffect, RenewEffect
@@ -161,13 +162,24 @@ class ConversationVerbs(CreatingVerbs):
         *,
         expected_revision: int | None = None,
         expected_version: str | None = None,
+        expected_last_seq: int | None = None,
+        turn: str | None = None,
     ) -> Literal[True]:
-        """Remove the session and all that belongs to it. For its owner only."""
+        """Remove the session and all that belongs to it. For its owner only.
+
+        Raises ``RevisionMismatchError``, ``LastSeqMismatchError`` or ``TurnLostError`` if the
+        session is not what the caller expects.
+        """
         decision = await self._decide(session_id, user_id, Action.DELETE)
-        expected = await self._checked(
-            decision, lambda: expected_state(expected_revision, expected_version)
+        change = await self._checked(
+            decision,
+            lambda: decision.change(
+                expected_state(expected_revision, expected_version),
+                expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
+                turn=None if turn is None else self._inputs.name(turn, "turn"),
+                delete=True,
+            ),
         )
-        change = decision.change(expected, delete=True)
         await self._engine.apply(decision, change, done_if=(SessionNotFoundError,))
         return True
 

@@ -225,7 +225,14 @@ async def update_session(call: Call) -> Response:
 
 async def delete_session(call: Call) -> Response:
     """Delete a session."""
-    await call.view.delete_session(call.session_id, call.user_id, **call.expected)
+    query = call.query()
+    await call.view.delete_session(
+        call.session_id,
+        call.user_id,
+        **call.expected,
+        expected_last_seq=query.get("expected_last_seq"),
+        turn=query.get("turn"),
+    )
     return Response(204)
 
 
@@ -294,6 +301,7 @@ ROUTES = (
         role="owner",
         action=Action.DELETE,
         summary="Delete a session",
+        query={"expected_last_seq": "integer", "turn": "text"},
         responses={204: None},
         if_match=True,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,12 @@ import pytest
 
 from agent_cores.session.errors import (
     InvalidInputError,
+    LastSeqMismatchError,
     SessionArchivedError,
+    SessionError,
     SessionExistsError,
     SessionNotFoundError,
+    TurnLostError,
 )
 from agent_cores.session.inputs import DEFAULT_TTL_HOURS
 from agent_cores.session.models import AccessRole, SessionStatus, Visibility
@@ -175,6 +179,44 @@ class SessionCases(ManagerCases):
         ):
             assert (session.context, session.messages) == (None, None)
             assert session.access_role is AccessRole.OWNER
+
+    async def test_a_session_is_deleted_only_as_it_is_expected(
+        self, manager: SessionManager, talk: str
+    ) -> None:
+        await manager.add_message(talk, "ann", "user", "hi")
+        refusals: tuple[tuple[type[SessionError], dict[str, Any]], ...] = (
+            (LastSeqMismatchError, {"expected_last_seq": 0}),
+            (LastSeqMismatchError, {"expected_last_seq": 2}),
+            (TurnLostError, {"turn": "nobody's"}),
+            (InvalidInputError, {"expected_last_seq": -1}),
+            (InvalidInputError, {"turn": ""}),
+        )
+        for error, condition in refusals:
+            with pytest.raises(error):
+                await manager.delete_session(talk, "ann", **condition)
+        turn = await manager.take_turn(talk, "ann")
+        with pytest.raises(LastSeqMismatchError):
+            await manager.delete_session(talk, "ann", expected_last_seq=0, turn=turn.token)
+        assert await texts(manager, talk) == ["hi"]
+        assert await manager.delete_session(talk, "ann", expected_last_seq=1, turn=turn.token)
+        with pytest.raises(SessionNotFoundError):
+            await manager.get_session(talk, "ann")
+
+    async def test_no_message_is_deleted_with_a_session_that_was_expected_without_it(
+        self, manager: SessionManager
+    ) -> None:
+        for number in range(20):
+            talk = await manager.create_session("ann", session_id=f"talk-{number}")
+            appended, deleted = await asyncio.gather(
+                manager.add_message(talk, "ann", "user", "hi"),
+                manager.delete_session(talk, "ann", expected_last_seq=0),
+                return_exceptions=True,
+            )
+            if deleted is True:
+                assert isinstance(appended, SessionNotFoundError)
+            else:
+                assert isinstance(deleted, LastSeqMismatchError)
+                assert await texts(manager, talk) == ["hi"]
 
     async def test_a_deleted_session_is_gone(self, manager: SessionManager, talk: str) -> None:
         await manager.add_message(talk, "ann", "user", "hi", context_updates={"k": 1})
