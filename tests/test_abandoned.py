@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,6 +35,11 @@ class Sender:
     async def _send(self, items: Sequence[int]) -> list[int | Exception]:
         reply = await self._reply
         return [reply for _ in items]
+
+    def cancel_batch(self) -> None:
+        """Cancel the task that sends the batch in flight, as a program that cancels all does."""
+        for task in self._queue._senders:  # noqa: SLF001 - the task has no name
+            task.cancel()
 
     def answer(self, reply: int | Exception) -> None:
         """Answer the batch in flight."""
@@ -87,9 +93,7 @@ async def test_an_item_whose_result_comes_with_the_cancellation_is_not_abandoned
 ) -> None:
     sender = Sender()
     task = await sender.submitted(1)
-    sender.answer(
-        7
-    )  # delivered in the next iteration of the loop; the caller wakes in the one after
+    sender.answer(7)  # delivered in the loop's next iteration; the caller wakes in the one after
     for _ in range(iterations):
         await asyncio.sleep(0)
     task.cancel()
@@ -166,3 +170,37 @@ async def test_a_change_that_is_tried_again_is_abandoned_until_that_attempt_is_o
     await waiting
     await queues.drain()
     assert attempts == 1
+
+
+async def test_a_cancelled_batch_keeps_nobody_waiting() -> None:
+    sender = Sender()
+    (await sender.submitted(1)).cancel()
+    await turns()
+    [(_, result)] = sender.abandoned
+    sender.cancel_batch()
+    with pytest.raises(StorageUnavailableError) as lost:
+        await result
+    assert lost.value.outcome_unknown
+
+
+async def test_all_tasks_may_be_cancelled_at_once() -> None:
+    sender = Sender()
+    caller = await sender.submitted(1)
+    sender.cancel_batch()
+    caller.cancel()
+    await turns()
+    assert all(result.done() for _, result in sender.abandoned)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+async def test_the_error_of_an_abandoned_item_may_be_nobody_s(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sender = Sender()
+    (await sender.submitted(1)).cancel()
+    await turns()
+    sender.answer(ValueError("refused"))
+    await turns()
+    sender.abandoned.clear()
+    gc.collect()
+    assert not caplog.records

@@ -64,6 +64,19 @@ def test_an_export_without_one_of_its_sessions_names_which(
         if verb == "export_sessions"
     ]
     assert exported == [("one", "done"), ("none", "session_not_found"), ("two", "done")]
+    written = Path("all").read_bytes()
+    assert (b"one" in written, b"two" in written, b"none" in written) == (True, True, False)
+
+
+@pytest.mark.parametrize("format_", ["jsonl", "markdown"])
+def test_an_export_of_none_of_its_sessions_leaves_no_file(
+    told: pytest.LogCaptureFixture, format_: Literal["jsonl", "markdown"]
+) -> None:
+    where = Where(storage=URL, user="ann")
+    with pytest.raises(SessionNotFoundError):
+        moving.export("none", where=where, output="all", format=format_)
+    assert lines(told, "session_id", "outcome")[-1] == ("none", "session_not_found")
+    assert not Path("all").exists()
 
 
 @pytest.mark.usefixtures("told")

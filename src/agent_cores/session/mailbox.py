@@ -116,11 +116,13 @@ class Mailbox:
 
     def call_the_rest(self) -> None:
         """Call what is queued, here, because the loop has ended. Called in any thread."""
-        with suppress(IndexError):  # another thread has called the last one
-            while True:
+        while self._callbacks:
+            try:
                 callback = self._callbacks.popleft()
-                with suppress(RuntimeError):  # it would cancel what the loop has left behind
-                    callback()
+            except IndexError:  # another thread has called the last one
+                return
+            with suppress(RuntimeError):  # it would cancel what the loop has left behind
+                callback()
 
     def __del__(self) -> None:
         descriptor, self._descriptor = self._descriptor, None

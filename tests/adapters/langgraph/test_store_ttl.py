@@ -100,7 +100,9 @@ async def test_reading_restarts_a_ttl_unless_told_not_to(
     assert keys(await quiet.asearch(DOCS)) == []
 
 
-@pytest.mark.parametrize("ttl", ["5", timedelta(minutes=5), float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "ttl", ["5", timedelta(minutes=5), float("nan"), float("inf"), 10**400, True]
+)
 async def test_what_is_no_ttl_is_refused_and_nothing_is_written(
     timed: SessionStore, ttl: Any
 ) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -58,6 +57,8 @@ _READ_TOGETHER = 8
 _MOST_OPENED = 10_000
 """Namespaces that a store remembers to have opened."""
 _SWEEP_MINUTES = 5.0
+_LONGEST_TTL = 1e100
+"""Minutes. The arithmetic with a longer one could overflow."""
 
 
 def _utc_now() -> datetime:
@@ -332,9 +333,12 @@ def _check_labels(op: Op) -> None:
             raise InvalidNamespaceError(problem)
 
 
-def _check_ttl(ttl: object) -> None:
+def _check_ttl(ttl: Any) -> None:  # noqa: ANN401 - whatever was given
     """Refuse what is no time: it would be stored, and every read of the namespace would fail."""
-    if ttl is not None and not (isinstance(ttl, int | float) and -inf < ttl < inf):
+    if ttl is None:
+        return
+    is_number = isinstance(ttl, int | float) and not isinstance(ttl, bool)
+    if not is_number or not -_LONGEST_TTL <= ttl <= _LONGEST_TTL:
         raise InvalidInputError("ttl", "must be a finite number of minutes, or None")
 
 

@@ -102,7 +102,8 @@ def export(
         lacking = set(session_ids) - found
         if lacking:
             missing = counted(len(lacking), "of these sessions is", "of these sessions are")
-            raise SessionNotFoundError(f"{missing} not stored, or not theirs")
+            error = SessionNotFoundError(f"{missing} not stored, or not theirs")
+            line.outcomes |= dict.fromkeys(lacking, error)
         return tally
 
     here = replaced(where, namespace=namespace)
@@ -113,7 +114,9 @@ def export(
             lambda store: use(store, file),
             only_reads=True,
         )
+        _leave_no_file_of_nothing(line)
     note(_done(tally, "exported"))
+    _raise_first(line)
     finish(tally)
 
 
@@ -123,10 +126,12 @@ def _export_markdown(session_ids: tuple[str, ...], where: Where, output: str | N
     line = Line("export_sessions", session_ids)
     with _written(output) as file:
         with_sessions(where, lambda opened: _write_markdown(opened, line, file), line)
+        _leave_no_file_of_nothing(line)
+    _raise_first(line)
 
 
 async def _write_markdown(opened: Opened, line: Line, file: BinaryIO) -> None:
-    """Write all sessions that can be read; then raise the error of the first that cannot."""
+    """Write all sessions that can be read, and name the others."""
     for session_id in line.session_ids:
         try:
             await write_markdown(opened, session_id, file)
@@ -135,9 +140,18 @@ async def _write_markdown(opened: Opened, line: Line, file: BinaryIO) -> None:
             note(f"agent-sessions: {shown(session_id)}: {error}")
         else:
             line.outcomes[session_id] = None
-    failures = [error for error in line.outcomes.values() if error is not None]
-    if failures:
-        raise failures[0]
+
+
+def _leave_no_file_of_nothing(line: Line) -> None:
+    if None not in line.outcomes.values():
+        _raise_first(line)
+
+
+def _raise_first(line: Line) -> None:
+    """Raise the error of a session that was named and could not be exported, if there is one."""
+    for error in line.outcomes.values():
+        if error is not None:
+            raise error
 
 
 def import_sessions_of(

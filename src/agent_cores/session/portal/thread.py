@@ -280,9 +280,8 @@ class PortalThread:
         except BaseException as error:  # noqa: BLE001 - raised by whoever waits for the thread
             self._failure = error
         if self.is_made:
-            self._is_over = (
-                True  # before the next line: what is posted later is called by its poster
-            )
+            # Before the next line: what is posted later is called by its poster.
+            self._is_over = True
             self._mailbox.call_the_rest()
             self._mailbox.flush()
         self.ident = None  # another thread may get it

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from threading import get_ident
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
@@ -107,6 +107,7 @@ class Coalescer(Generic[Item, Result]):
         if self._on_abandoned is None or waiting.is_over or not waiting.future.cancelled():
             return
         waiting.future = waiting.future.get_loop().create_future()
+        waiting.future.add_done_callback(_retrieve)
         self._on_abandoned(waiting.item, waiting.future)
 
     def _make_room(self) -> None:
@@ -189,6 +190,15 @@ class Coalescer(Generic[Item, Result]):
                 raise RuntimeError(detail)  # noqa: TRY301 - handed to every caller below
         except Exception as error:  # noqa: BLE001 - handed to every caller that waits for it
             results = [error] * len(batch)
+        except BaseException:  # the sender is cancelled, and nobody will learn the results
+            lost = StorageUnavailableError("its batch was cancelled", outcome_unknown=True)
+            self._settle(batch, [lost] * len(batch))
+            raise
+        self._settle(batch, results)
+
+    def _settle(
+        self, batch: list[_Waiting[Item, Result]], results: Sequence[Result | Exception]
+    ) -> None:
         for waiting, result in zip(batch, results, strict=True):
             future = waiting.future
             if future.done():  # its caller is cancelled, but may not know it yet
@@ -198,3 +208,9 @@ class Coalescer(Generic[Item, Result]):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Take the error of a result that perhaps nobody awaits."""
+    if not future.cancelled():
+        future.exception()

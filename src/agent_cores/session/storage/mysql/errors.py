@@ -44,7 +44,7 @@ class MysqlErrors(CodedErrors):
         ER.WARN_DATA_OUT_OF_RANGE: Failure.BAD_VALUE,
         ER.NET_PACKET_TOO_LARGE: Failure.BAD_VALUE,
         ER.NO_SUCH_TABLE: Failure.NO_TABLE,
-        **dict.fromkeys((ER.BAD_FIELD_ERROR, ER.TABLE_EXISTS_ERROR), Failure.NO_COLUMN),
+        **dict.fromkeys((ER.BAD_FIELD_ERROR, ER.TABLE_EXISTS_ERROR), Failure.NOT_OURS),
         **dict.fromkeys(_DENIED, Failure.DENIED),
         **dict.fromkeys((*_ENDED_BY_SERVER, _OF_A_COMMIT), Failure.NO_RESPONSE),
     }

@@ -56,7 +56,7 @@ class Failure(Enum):
     READ_ONLY = auto()
     BAD_VALUE = auto()
     NO_TABLE = auto()
-    NO_COLUMN = auto()
+    NOT_OURS = auto()
     """A table lacks a column of ours, or is there before we create it."""
     DENIED = auto()
     REFUSED = auto()
@@ -81,7 +81,7 @@ _ERRORS: dict[
         StoreFormatError,
         "a table of the store is missing ({reason}); restore the store from a backup",
     ),
-    Failure.NO_COLUMN: (
+    Failure.NOT_OURS: (
         StoreFormatError,
         (
             "a table is not as this program makes it ({reason}); restore the store from a backup, "

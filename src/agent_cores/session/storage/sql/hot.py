@@ -50,9 +50,9 @@ def may_go_hot(change: Change) -> bool:
 class Guards(msgspec.Struct, omit_defaults=True):
     """What a stored session must still have, and its new times. Times are milliseconds.
 
-    ``turn``, ``expected_revision`` and ``expected_last_seq`` hold only if given, and so does
-    ``access_revision``. ``at`` must be before the stored end and before ``valid_until``; ``hold``
-    must be null, the format this program's. ``listed_at`` is the time to which the session moves in
+    ``turn``, ``expected_revision`` and ``expected_last_seq`` hold only if given. ``at`` must be
+    before the stored end and before ``valid_until``; ``hold`` must be null, the format this
+    program's. ``listed_at`` is the time to which the session moves in
     its listings, ``None`` if it stays; if set, ``revision`` must be the stored one. ``item``
     numbers the appends.
     """
