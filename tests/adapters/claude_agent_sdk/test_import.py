@@ -128,6 +128,36 @@ async def test_a_transcript_is_continued_from_the_store(
     assert len(await store.load(key) or ()) > len(lines)
 
 
+async def test_long_entries_are_imported_as_the_adapter_stores_them(
+    target: SessionManager, tmp_path: Path
+) -> None:
+    key: Any = {"project_key": "project", "session_id": "one"}
+    lines = [
+        {"type": "user", "uuid": "a", "timestamp": "2026-01-02T03:04:05.000Z"},
+        {"type": "user", "uuid": "b", "text": "☂" * 2**20},
+        {"type": "user", "text": "x" * 10 * 2**20},
+        {"type": "user", "text": "\ud83d" * 2**20},
+        {"type": "user", "uuid": "c"},
+    ]
+    path = tmp_path / "projects" / "project" / "one.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with path.open("a") as file:
+        file.write(json.dumps({"type": "user", "text": "x" * 2**26}) + "\n")
+    tally = await imported(target, "claude", tmp_path, user="ann")
+    [left_out] = tally.left_out.names
+    assert "line 6" in left_out
+    assert "at most 67108864 allowed" in left_out
+    store = ClaudeSessionStore(target, user_id="ann")
+    assert await store.load(key) == lines
+    count = (await target.get_session("claude:ann:project:one", "ann")).metadata.message_count
+    await store.append(key, [lines[1], {"type": "user", "uuid": "d"}])
+    assert await store.load(key) == [*lines, {"type": "user", "uuid": "d"}]
+    after = (await target.get_session("claude:ann:project:one", "ann")).metadata.message_count
+    assert after == count + 1
+    assert (await imported(target, "claude", tmp_path, user="ann")).present == 1
+
+
 async def test_what_holds_no_transcript_is_refused(target: SessionManager, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(StoreFormatError):

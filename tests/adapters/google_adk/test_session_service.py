@@ -50,6 +50,24 @@ async def test_what_comes_back_is_equal(service: ADKSessionService) -> None:
     assert stored.state == {"k": [1, None, {"a": 2}]}
 
 
+@pytest.mark.parametrize("time", [float("nan"), float("inf"), float("-inf")])
+async def test_a_time_that_json_cannot_hold_is_refused_before_anything_is_written(
+    service: ADKSessionService, time: float
+) -> None:
+    session = await service.create_session(**APP, session_id="s", state={"app:a": 1, "own": 1})
+    sent = event("text", delta={"app:a": 2, "own": 2}, timestamp=time)
+    with pytest.raises(InvalidInputError, match=f"event/timestamp: must be finite, not {time}"):
+        await service.append_event(session, sent)
+    stored = await service.get_session(**APP, session_id="s")
+    assert stored is not None
+    assert (stored.events, stored.state) == ([], {"app:a": 1, "own": 1})
+    assert (session.events, session.state) == ([], stored.state)
+    await service.append_event(session, sent.model_copy(update={"timestamp": 1.0}))
+    stored = await service.get_session(**APP, session_id="s")
+    assert stored is not None
+    assert [each.timestamp for each in stored.events] == [1.0]
+
+
 async def test_state_goes_where_its_prefix_says(service: ADKSessionService) -> None:
     state = {"app:a": 1, "user:u": 2, "own": 3, "temp:t": 4}
     first = await service.create_session(**APP, session_id="1", state=state)

@@ -1,23 +1,25 @@
 """``ClaudeSessionStore``: the transcripts of the Claude Agent SDK, on a ``SessionManager``.
 
 Each transcript is a session: the main one, and one for each subpath (a sub-agent). An entry is a
-message whose id is made from its ``uuid``. The summary of a main transcript is in the context of
-its session, and is written together with the entries that it covers.
+message whose id is made from its ``uuid``; what is longer than a message holds is in pieces before
+it. The summary of a main transcript is in the context of its session, and is written together with
+the entries that it covers.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 from claude_agent_sdk import SessionStore, fold_session_summary
 
 from agent_cores.session.adapters.claude_agent_sdk_layout import (
-    ROLE,
+    LONG,
+    ROLES,
     context_of,
-    decoded,
-    encoded,
+    entry_messages,
+    entry_of,
     metadata_of,
     project_tag,
     session_id_of,
@@ -30,10 +32,10 @@ from agent_cores.session.adapters.reading import messages_after
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionExistsError, SessionNotFoundError
 from agent_cores.session.models.values import check_json
-from agent_cores.session.models.version import NO_SESSION
+from agent_cores.session.models.version import NO_SESSION, is_same_session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from claude_agent_sdk import (
         SessionKey,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         SessionSummaryEntry,
     )
 
+    from agent_cores.session.adapters.pieces import Draft
     from agent_cores.session.models.session import Session
 
 _PART_ITEMS = 500
@@ -54,11 +57,12 @@ _MOST_KNOWN = 1_000
 """Transcripts whose summaries a store remembers."""
 
 
-class Part(NamedTuple):
-    """Entries that are written together, and the same as messages."""
+class _Item(NamedTuple):
+    """A message to add, the entry that it shows, if any, and the id of the message that does."""
 
-    entries: list[SessionStoreEntry]
-    messages: list[dict[str, Any]]
+    message: Draft
+    entry: SessionStoreEntry | None
+    shown_by: str | None
 
 
 class _Known(NamedTuple):
@@ -92,25 +96,44 @@ class ClaudeSessionStore(SessionStore):
     async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
         """Append entries in their order. One whose ``uuid`` is stored already is left out.
 
-        More than 500 entries or 4 MiB are written in several parts, one after another.
+        More than 500 entries or 4 MiB are written in several parts, one after another. An entry
+        may have 64 MiB as JSON; it is there with the last of its parts, never before.
         """
-        for part in _parts(entries):
-            await self._append(key, part)
+        items = _items(entries)
+        long = [item.shown_by for item in items if item.message["role"] == LONG and item.shown_by]
+        if long:  # its pieces need not be written if another entry has its uuid
+            items = _without(items, await self._stored(self._id(key), long))
+        pauses = backoff()  # others may delete the session while a long entry is written
+        first, version = 0, NO_SESSION
+        while first < len(items):
+            end = _end_of_part(items, first)
+            after = version if _goes_on(items, first) else None
+            try:
+                version = await self._append(
+                    key, items[first:end], after=after, goes_on=_goes_on(items, end)
+                )
+            except SessionNotFoundError:
+                if after is None or not await pauses.pause():
+                    raise
+                while _goes_on(items, first):
+                    first -= 1
+                continue
+            first = end
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
         """Return all entries in order; ``None`` if nothing was written under the key."""
         entries: list[SessionStoreEntry] = []
+        pieces: dict[str, Any] = {}
         user_id = self._acting.user_id
         try:
             async for page in messages_after(self._acting, self._id(key)):
                 # What others wrote is not the user's: ids can be guessed, and sessions be shared.
                 # A message of another role is no entry: its author may append only some roles.
-                # Nor is what is no object: nobody has appended that here.
                 entries += [
                     entry
                     for message in page
-                    if message.author_id == user_id and message.role == ROLE
-                    if isinstance(entry := decoded(message.content), dict)
+                    if message.author_id == user_id
+                    if (entry := entry_of(message, pieces)) is not None
                 ]
         except SessionNotFoundError:
             return None
@@ -153,26 +176,38 @@ class ClaudeSessionStore(SessionStore):
             if isinstance(subpath := session.metadata.attributes.get("claude_subpath"), str)
         ]
 
-    async def _append(self, key: SessionKey, part: Part) -> None:
+    async def _append(
+        self, key: SessionKey, part: list[_Item], *, after: str | None, goes_on: bool
+    ) -> str:
         """Write entries, and at once the summary of a main transcript if they change it.
 
         The write expects the version at which the summary was read; one that another process has
         changed is read again. What was read is remembered: an append that leaves the summary as it
         is reads nothing.
+
+        Returns the version that it expected. The part goes on with a long entry of which the first
+        pieces were written ``after`` that version: ``SessionNotFoundError`` if their session is
+        gone. ``goes_on`` says that the next part does so.
         """
         session_id = self._id(key)
         pauses = backoff()  # others may write the same summary
         known = self._known.get(session_id)
         while True:
             known = known or await self._read(session_id)
-            summary = None if key.get("subpath") else _changed(known.summary, key, part.entries)
+            if goes_on and known.version == NO_SESSION:
+                known = await self._create(key)
+            if after is not None and not is_same_session(known.version, after):
+                raise SessionNotFoundError
+            entries = [item.entry for item in part if item.entry is not None]
+            has_summary = bool(entries) and not key.get("subpath")
+            summary = _changed(known.summary, key, entries) if has_summary else None
             try:
                 await self._write(key, part, known.version, summary)
             except (ConflictError, SessionNotFoundError) as error:
                 if type(error) is ConflictError:  # a uuid is stored with another entry
                     part = await self._new(session_id, part, error)
-                    if not part.messages:
-                        return
+                    if not part:
+                        return known.version
                     continue
                 self._known.pop(session_id, None)
                 known = None
@@ -182,22 +217,31 @@ class ClaudeSessionStore(SessionStore):
             self._known.pop(session_id, None)
             if summary is None and known.version != NO_SESSION:
                 self._remember(session_id, known)
-            return
+            return known.version
 
-    async def _new(self, session_id: str, part: Part, error: ConflictError) -> Part:
-        """Return the entries whose uuids are not stored, or of many some that are.
+    async def _new(self, session_id: str, part: list[_Item], error: ConflictError) -> list[_Item]:
+        """Return the messages whose ids are not stored, or of many some that are.
 
         Raises the error if all are new: then somebody else wrote a message of that id.
         """
-        verbs, user_id = self._acting
-        ids = [message["id"] for message in part.messages if "id" in message]
-        page = await verbs.get_messages(session_id, user_id, ids=ids)
-        stored = {each.id for each in page if (each.author_id, each.role) == (user_id, ROLE)}
-        both = zip(part.entries, part.messages, strict=True)
-        new = [pair for pair in both if pair[1].get("id") not in stored]
-        if len(new) == len(part.messages):
+        ids = [item.message["id"] for item in part if "id" in item.message]
+        new = _without(part, await self._stored(session_id, ids))
+        if len(new) == len(part):
             raise error
-        return Part([entry for entry, _ in new], [message for _, message in new])
+        return new
+
+    async def _stored(self, session_id: str, ids: list[str]) -> set[str]:
+        """Return which of these ids the user's messages have; of many perhaps only some."""
+        verbs, user_id = self._acting
+        stored: set[str] = set()
+        for first in range(0, len(ids), _PART_ITEMS):
+            some = ids[first : first + _PART_ITEMS]
+            try:
+                page = await verbs.get_messages(session_id, user_id, ids=some)
+            except SessionNotFoundError:
+                break
+            stored |= {each.id for each in page if each.author_id == user_id and each.role in ROLES}
+        return stored
 
     async def _read(self, session_id: str) -> _Known:
         verbs, user_id = self._acting
@@ -209,6 +253,16 @@ class ClaudeSessionStore(SessionStore):
             raise SessionExistsError
         return _Known(summary_in(session.context), session.metadata.version)
 
+    async def _create(self, key: SessionKey) -> _Known:
+        """Return what is known of a session that is there now, so that its version is known."""
+        verbs, user_id = self._acting
+        session_id = self._id(key)
+        with suppress(SessionExistsError):  # others were faster
+            await verbs.create_session(
+                user_id, metadata_of(key), session_id=session_id, ttl_hours=self._ttl_hours
+            )
+        return await self._read(session_id)
+
     def _remember(self, session_id: str, known: _Known) -> None:
         self._known[session_id] = known
         if len(self._known) > _MOST_KNOWN:
@@ -217,7 +271,7 @@ class ClaudeSessionStore(SessionStore):
     async def _write(
         self,
         key: SessionKey,
-        part: Part,
+        part: list[_Item],
         version: str,
         summary: SessionSummaryEntry | None,
     ) -> None:
@@ -229,7 +283,7 @@ class ClaudeSessionStore(SessionStore):
         await verbs.add_messages(
             self._id(key),
             user_id,
-            part.messages,
+            [item.message for item in part],
             create=create,
             context_updates=updates,
             expected_version=version,
@@ -272,31 +326,51 @@ class ClaudeSessionStore(SessionStore):
                 return
 
 
-def _parts(entries: list[SessionStoreEntry]) -> Iterator[Part]:
-    """Yield entries in parts that fit into one write; a repeated uuid only once."""
-    part = Part([], [])
+def _items(entries: list[SessionStoreEntry]) -> list[_Item]:
+    """Return the messages of entries; a repeated uuid only once."""
+    items: list[_Item] = []
     known: set[str] = set()
-    size = 0
     for place, entry in enumerate(entries):
-        check_json(entry, f"entries/{place}", _DEPTH)
-        content = msgspec.Raw(encoded(entry))
-        message: dict[str, Any] = {"role": ROLE, "content": content}
+        field = f"entries/{place}"
+        check_json(entry, field, _DEPTH)
+        message_id = None
         uuid = entry.get("uuid")
         if isinstance(uuid, str):
             if uuid in known:
                 continue
             known.add(uuid)
-            message["id"] = id_of(uuid)
-        if part.messages and (
-            len(part.messages) == _PART_ITEMS or size + len(content) > _PART_BYTES
-        ):
-            yield part
-            part, size = Part([], []), 0
-        part.entries.append(entry)
-        part.messages.append(message)
-        size += len(content)
-    if part.messages:
-        yield part
+            message_id = id_of(uuid)
+        *pieces, shown = entry_messages(entry, message_id, field)
+        shown_by = shown.get("id")
+        items += [_Item(piece, None, shown_by) for piece in pieces]
+        items.append(_Item(shown, entry, shown_by))
+    return items
+
+
+def _without(items: list[_Item], stored: set[str]) -> list[_Item]:
+    """Return the items that are not stored, and belong to no entry that is."""
+    return [
+        item
+        for item in items
+        if item.message.get("id") not in stored and item.shown_by not in stored
+    ]
+
+
+def _goes_on(items: list[_Item], place: int) -> bool:
+    """Return whether the entry of the item before a place goes on there."""
+    if not 0 < place < len(items):
+        return False
+    return items[place].shown_by is not None and items[place].shown_by == items[place - 1].shown_by
+
+
+def _end_of_part(items: list[_Item], first: int) -> int:
+    """Return the end of the items that fit into one write."""
+    size = 0
+    for place in range(first, len(items)):
+        size += len(items[place].message["content"])
+        if place > first and (place - first == _PART_ITEMS or size > _PART_BYTES):
+            return place
+    return len(items)
 
 
 def _changed(

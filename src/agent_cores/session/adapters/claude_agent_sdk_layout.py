@@ -1,20 +1,41 @@
-"""Where the transcripts of the Claude Agent SDK are kept: ids, tags, metadata. It needs no SDK."""
+"""How the transcripts of the Claude Agent SDK are kept: ids, tags, messages. It needs no SDK.
+
+An entry is a message. One that is longer than a message holds is several: its pieces, and after
+them the message that shows it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from agent_cores.session.adapters.ids import id_of_parts
+from agent_cores.session.adapters.pieces import PIECE, messages_of, pieces_of, typed_of
+from agent_cores.session.errors import InvalidInputError
+from agent_cores.session.inputs import new_id
+from agent_cores.session.models.limits import DEFAULT_LIMITS, MIB
 from agent_cores.session.models.values import decode_json, encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent_cores.session.adapters.pieces import Draft
+    from agent_cores.session.models.message import Message
+
 SUMMARY = "summary"
 """The key of the context under which a main transcript keeps its summary."""
 ROLE = "entry"
 """The role of the messages that keep entries."""
+LONG = "long_entry"
+"""The role of the messages that show entries in pieces."""
+ROLES = frozenset({ROLE, LONG, PIECE})
+LARGEST = 64 * MIB
+"""The most bytes of an entry, as JSON."""
+_WHOLE = DEFAULT_LIMITS.content_bytes
+"""The most bytes of an entry in one message."""
 
 
 def session_id_of(user_id: str, key: Mapping[str, Any]) -> str:
@@ -65,6 +86,55 @@ def decoded(stored: Any) -> Any:  # noqa: ANN401 - any JSON
         return json.loads(stored)
     except ValueError:
         return stored
+
+
+def entry_messages(entry: object, message_id: str | None, field: str) -> list[Draft]:
+    """Return an entry as messages to add; the last one shows it, so it must not be added earlier.
+
+    Equal entries with one ``message_id`` give equal messages. ``InvalidInputError``, which names
+    the field, for an entry of more than ``LARGEST`` bytes.
+    """
+    data = encoded(entry)
+    if len(data) > LARGEST:
+        detail = f"is {len(data)} bytes as JSON, at most {LARGEST} allowed"
+        raise InvalidInputError(field, detail)
+    if len(data) <= _WHOLE:
+        message = {"role": ROLE, "content": msgspec.Raw(data)}
+        return [message if message_id is None else {**message, "id": message_id}]
+    name = message_id or new_id()
+    mark = hashlib.sha256(name.encode() + b"\n" + data).hexdigest()
+    shown: Draft = {"id": name, "role": LONG, "content": {}}
+    # It has no room for a piece, so that asking whether it is stored reads little.
+    head, *more = messages_of(shown, ("json", data), of=name, mark=mark, room=0)
+    return [
+        {**each, "content": msgspec.Raw(encode_json(each["content"]))} for each in [*more, head]
+    ]
+
+
+def entry_of(message: Message, pieces: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own
+    """Return the entry that a message shows; ``None`` if it shows none.
+
+    ``pieces`` are those of the messages before it, to which this one's may be added. What is no
+    object is no entry, nor is one of which a piece is missing.
+    """
+    if message.role == PIECE:
+        pieces[message.id] = message.content
+    content = message.content
+    if message.role == LONG:
+        content = _put_together(content, pieces)
+    elif message.role != ROLE:
+        return None
+    entry = decoded(content)
+    return entry if isinstance(entry, dict) else None
+
+
+def _put_together(content: Any, pieces: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+    """Return what was stored in pieces; ``None`` for what this adapter has not written."""
+    try:
+        _, data = typed_of(content, [pieces.pop(name) for name in pieces_of(content)])
+        return decode_json(data)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return None
 
 
 def context_of(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from google.adk.sessions.base_session_service import (
 from agent_cores.session.adapters.google_adk_events import (
     STEP,
     adk_session,
+    check_time,
     is_adk_session,
     last_event_id,
     last_update_time,
@@ -224,6 +225,7 @@ class ADKSessionService(BaseSessionService):
         """
         if event.partial:
             return event
+        check_time(event)
         ours = session_id_of(session.app_name, session.user_id, session.id)
         async with self._turns.of(ours):
             return await self._append_in_turn(ours, session, event)

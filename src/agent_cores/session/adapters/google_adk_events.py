@@ -7,6 +7,7 @@ is checked: which sessions are ADK's, and which of their messages are events.
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +25,7 @@ from agent_cores.session.adapters.google_adk_layout import (
 from agent_cores.session.adapters.google_adk_state import values_of
 from agent_cores.session.adapters.ids import id_of, id_of_parts, user_id_of
 from agent_cores.session.adapters.reading import latest_messages
+from agent_cores.session.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +85,12 @@ def shows_state(session: AdkSession, event: Event) -> bool:
     missing = object()
     delta = event.actions.state_delta
     return all(session.state.get(key, missing) == value for key, value in delta.items())
+
+
+def check_time(event: Event) -> None:
+    """Raise ``InvalidInputError`` for a time that JSON cannot hold: the event would not be read."""
+    if not math.isfinite(event.timestamp):
+        raise InvalidInputError("event/timestamp", f"must be finite, not {event.timestamp}")
 
 
 def without_temporary_state(event: Event) -> Event:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.adapters.langgraph_layout import (
-    Draft,
     is_checkpoint,
     parts,
     value_messages,
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent_cores.session.adapters.langgraph_thread import Thread
+    from agent_cores.session.adapters.pieces import Draft
     from agent_cores.session.models.message import Message
 
 

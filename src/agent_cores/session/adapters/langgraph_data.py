@@ -14,19 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent_cores.session.adapters.langgraph_layout import (
     EMPTY,
     WINDOWS,
-    Draft,
     Record,
-    Typed,
     Version,
     Write,
     door_id,
     door_ids,
     parts,
-    pieces_of,
     slot_id,
     slot_ids,
     slots_in,
-    typed_of,
     value_id,
     values_in,
     window_of,
@@ -34,6 +30,7 @@ from agent_cores.session.adapters.langgraph_layout import (
     writes_of,
 )
 from agent_cores.session.adapters.langgraph_messages import Messages
+from agent_cores.session.adapters.pieces import Draft, Typed, pieces_of, typed_of
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError
 from agent_cores.session.models.version import unappended

@@ -13,9 +13,10 @@ from agent_cores.session.adapters.langgraph_data import MissingPieceError, Wante
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from agent_cores.session.adapters.langgraph_layout import Record, Typed, Version, Write
+    from agent_cores.session.adapters.langgraph_layout import Record, Version, Write
     from agent_cores.session.adapters.langgraph_log import Log
     from agent_cores.session.adapters.langgraph_thread import Thread
+    from agent_cores.session.adapters.pieces import Typed
 
 _FEWEST, _MOST = 8, 64
 

@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from agent_cores.session.adapters.ids import id_of_parts, ids_of_parts
+from agent_cores.session.adapters.pieces import PIECE_LENGTH, Draft, Typed, messages_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent_cores.session.models.message import Message
 
-Typed = tuple[str, bytes]
-"""What LangGraph's serializer returns: a type and bytes."""
-Draft = dict[str, Any]
-"""A message to add."""
 TAG = "langgraph"
 EMPTY = "empty"
 """The type of the value of a channel that has a version and no value."""
@@ -34,8 +31,6 @@ PART_BYTES = 6 * 1024 * 1024
 """About the most bytes that one call adds."""
 WINDOWS = (0, 8, 64, 512)
 """The first slot of each window of slots; further windows have as many slots as the last one."""
-_PIECE = 900_000
-"""Characters of base64 in one message: content may hold 1 MiB."""
 _PENDING = "pending"
 _CARRIED = 1_024
 """The most characters of a value, with its name, that the message of a checkpoint carries."""
@@ -158,7 +153,7 @@ def checkpoint_messages(record: Record, carried: Carried) -> list[Draft]:
     if carried:
         about["values"] = [[*version, *value] for version, value in carried.items()]
     head, *more = _messages("checkpoint", name, record.checkpoint, about)
-    room = _PIECE - len(head["content"]["data"])
+    room = PIECE_LENGTH - len(head["content"]["data"])
     meta, *rest = _messages("metadata", "", record.metadata, {"of": name}, room=room)
     head["content"]["metadata"] = meta["content"]
     return [head, *more, *rest]
@@ -197,18 +192,6 @@ def writes_of(calls: Iterable[tuple[bool, Typed]]) -> list[Write]:
             if replace or name not in found:
                 found[name] = write
     return sorted(found.values(), key=lambda each: (each.task_path, each.task_id, each.place))
-
-
-def pieces_of(content: Mapping[str, Any]) -> Sequence[str]:
-    """Return the ids of the messages with further pieces of a value."""
-    names: Sequence[str] = content.get("more", ())
-    return names
-
-
-def typed_of(content: Mapping[str, Any], more: Iterable[Mapping[str, Any]]) -> Typed:
-    """Return a value, put together from its pieces."""
-    text = "".join([content["data"], *(piece["data"] for piece in more)])
-    return content["type"], base64.b64decode(text)
 
 
 def checkpoint_id(namespace: str, name: str) -> str:
@@ -286,24 +269,11 @@ def size_of(message: Draft) -> int:
 
 
 def _messages(
-    role: str, message_id: str, value: Typed, about: dict[str, Any], *, room: int = _PIECE
+    role: str, message_id: str, value: Typed, about: dict[str, Any], *, room: int = PIECE_LENGTH
 ) -> list[Draft]:
     """Return the message that holds a value, and those with further pieces of it.
 
     ``room`` is how many characters the first may hold.
     """
-    kind, data = value
-    text = base64.b64encode(data).decode()
-    if len(text) <= room:
-        content = {**about, "type": kind, "data": text}
-        return [{"id": message_id, "role": role, "content": content}]
-    pieces = [text[:room], *(text[i : i + _PIECE] for i in range(room, len(text), _PIECE))]
-    mark = secrets.token_hex(12)
-    more = [id_of_parts("+", mark, str(number)) for number in range(1, len(pieces))]
-    content = {**about, "type": kind, "data": pieces[0], "more": more}
-    of = {"of": about["of"]}
-    rest = [
-        {"id": name, "role": "piece", "content": {**of, "data": piece}}
-        for name, piece in zip(more, pieces[1:], strict=True)
-    ]
-    return [{"id": message_id, "role": role, "content": content}, *rest]
+    head = {"id": message_id, "role": role, "content": about}
+    return messages_of(head, value, of=about["of"], mark=secrets.token_hex(12), room=room)

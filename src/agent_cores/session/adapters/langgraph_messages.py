@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent_cores.session.adapters.langgraph_layout import PAGE, Draft, parts
+from agent_cores.session.adapters.langgraph_layout import PAGE, parts
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionNotFoundError
 from agent_cores.session.models.values import EncodedJson, encode_json
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
     from agent_cores.session.adapters.owner import Acting
+    from agent_cores.session.adapters.pieces import Draft
     from agent_cores.session.models.message import Message
 
 

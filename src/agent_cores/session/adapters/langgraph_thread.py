@@ -20,9 +20,7 @@ from agent_cores.session.adapters.langgraph_layout import (
     NOT_PENDING,
     TAG,
     Carried,
-    Draft,
     Record,
-    Typed,
     Value,
     Version,
     Write,
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
     from agent_cores.session.adapters.langgraph_known import Known
     from agent_cores.session.adapters.langgraph_log import Tail
     from agent_cores.session.adapters.owner import Acting
+    from agent_cores.session.adapters.pieces import Draft, Typed
 
 _TRIES = 3
 """How often a put is tried before it is announced."""

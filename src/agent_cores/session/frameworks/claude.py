@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.adapters.claude_agent_sdk_layout import (
-    ROLE,
     context_of,
-    encoded,
+    entry_messages,
     metadata_of,
     session_id_of,
 )
 from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.errors import (
+    InvalidInputError,
     MissingDependencyError,
     StoreFormatError,
 )
@@ -155,9 +155,11 @@ async def _messages(path: Path) -> AsyncIterator[FoundMessage | LeftOut]:
             if uuid in known:
                 continue
             known.add(uuid)
-        yield FoundMessage(
-            id=id_of(uuid) if isinstance(uuid, str) else f"imported:{number}",
-            role=ROLE,
-            content=msgspec.Raw(encoded(entry)),
-            created_at=time_of(entry.get("timestamp")),
-        )
+        message_id = id_of(uuid) if isinstance(uuid, str) else f"imported:{number}"
+        try:
+            messages = entry_messages(entry, message_id, "entry")
+        except InvalidInputError as error:
+            yield LeftOut(f"line {number}", str(error))
+            continue
+        for message in messages:
+            yield FoundMessage(**message, created_at=time_of(entry.get("timestamp")))

@@ -16,9 +16,7 @@ from agent_cores.session.adapters.ids import id_of_parts
 from agent_cores.session.adapters.langgraph_layout import (
     EMPTY,
     TAG,
-    Draft,
     Record,
-    Typed,
     Write,
     checkpoint_id,
     checkpoint_messages,
@@ -41,6 +39,8 @@ from agent_cores.session.frameworks.values import DamagedError, object_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
+
+    from agent_cores.session.adapters.pieces import Draft, Typed
 
 _KEY = ("thread_id", "checkpoint_ns", "checkpoint_id")
 _MARK = "imported"

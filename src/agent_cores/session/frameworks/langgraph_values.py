@@ -15,7 +15,7 @@ from agent_cores.session.frameworks.values import DamagedError, object_of, time_
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from agent_cores.session.adapters.langgraph_layout import Typed
+    from agent_cores.session.adapters.pieces import Typed
 
 _CODECS: dict[str, Any] = {
     "msgpack": (msgspec.msgpack, b"\xc0"),

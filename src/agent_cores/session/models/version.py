@@ -36,6 +36,11 @@ def unappended(version: str) -> str:
     return version.rpartition(".")[0]
 
 
+def is_same_session(one: str, other: str) -> bool:
+    """Return whether two versions are of one session, not of a later one that has its id."""
+    return one.partition(".")[0] == other.partition(".")[0]
+
+
 def read_version(text: str) -> Expected | None:
     """Return what a version expects; ``None`` if the text is not a version.
 
