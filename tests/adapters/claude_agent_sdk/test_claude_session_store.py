@@ -85,6 +85,29 @@ async def test_what_is_not_json_is_refused(manager: SessionManager, value: Any) 
     assert await store.load(KEY) is None
 
 
+def _nested(depth: int) -> Any:  # noqa: ANN401 - lists in lists
+    return [] if depth == 1 else [_nested(depth - 1)]
+
+
+async def test_an_entry_that_nests_too_deep_is_refused(manager: SessionManager) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    half = {"type": "user", "text": "\ud83d"}
+    await store.append(KEY, [{**half, "deep": _nested(199)}])
+    with pytest.raises(InvalidInputError, match="entries/0"):
+        await store.append(KEY, [{**half, "deep": _nested(200)}])
+    assert await store.load(KEY) == [{**half, "deep": _nested(199)}]
+
+
+async def test_what_the_user_wrote_otherwise_hides_no_entry(manager: SessionManager) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    await store.append(KEY, entries("a", 1))
+    session_id = "claude:ann:project:one"
+    await manager.add_message(session_id, "ann", "entry", "[" * 5_000)
+    await manager.update_session(session_id, "ann", {"summary": ["no summary"]})
+    assert await store.load(KEY) == entries("a", 1)
+    assert await store.list_session_summaries("project") == []
+
+
 async def test_entries_without_uuid_are_appended_each_time(manager: SessionManager) -> None:
     store = ClaudeSessionStore(manager, user_id="ann")
     await store.append(KEY, [{"type": "title"}, {"type": "title"}])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from claude_agent_sdk import SessionStore, fold_session_summary
 
 from agent_cores.session.adapters.claude_agent_sdk_layout import (
+    DEEPEST,
     LONG,
     ROLES,
     context_of,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 _PART_ITEMS = 500
 _PART_BYTES = 4 * 1024 * 1024
-_DEPTH = 1_000
 _PAGE = 100
 _READ_TOGETHER = 8
 _MOST_KNOWN = 1_000
@@ -332,7 +332,7 @@ def _items(entries: list[SessionStoreEntry]) -> list[_Item]:
     known: set[str] = set()
     for place, entry in enumerate(entries):
         field = f"entries/{place}"
-        check_json(entry, field, _DEPTH)
+        check_json(entry, field, DEEPEST)
         message_id = None
         uuid = entry.get("uuid")
         if isinstance(uuid, str):

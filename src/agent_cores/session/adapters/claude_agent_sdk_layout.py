@@ -34,6 +34,8 @@ LONG = "long_entry"
 ROLES = frozenset({ROLE, LONG, PIECE})
 LARGEST = 64 * MIB
 """The most bytes of an entry, as JSON."""
+DEEPEST = 200
+"""How deep an entry may nest. Python's own decoder, which some need, recurses."""
 _WHOLE = DEFAULT_LIMITS.content_bytes
 """The most bytes of an entry in one message."""
 
@@ -79,12 +81,12 @@ def encoded(value: object) -> bytes:
 
 
 def decoded(stored: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return the entry that is stored; text that is not JSON as it is."""
+    """Return the entry that is stored; text that is not JSON, or nests too deep, as it is."""
     if not isinstance(stored, str):
         return stored
     try:
         return json.loads(stored)
-    except ValueError:
+    except (RecursionError, ValueError):
         return stored
 
 
@@ -144,4 +146,5 @@ def context_of(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def summary_in(context: Mapping[str, Any] | None) -> Any:  # noqa: ANN401 - the SDK's own
     """Return the summary that a context keeps; ``None`` if there is none."""
-    return decoded((context or {}).get(SUMMARY))
+    summary = decoded((context or {}).get(SUMMARY))
+    return summary if isinstance(summary, dict) else None

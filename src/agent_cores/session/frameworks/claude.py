@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.adapters.claude_agent_sdk_layout import (
+    DEEPEST,
     context_of,
     entry_messages,
     metadata_of,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SUFFIX = ".jsonl"
-_DEPTH = 1_000
 _FOLDED = 500
 """Entries that a summary is made of at a time."""
 
@@ -137,7 +137,7 @@ def _value(data: bytes) -> Any:  # noqa: ANN401 - any JSON
         pass
     try:
         found = json.loads(data)
-        check_json(found, "entry", _DEPTH)
+        check_json(found, "entry", DEEPEST)
     except (ValueError, RecursionError) as error:
         raise DamagedError("is not valid JSON") from error
     return found
