@@ -14,7 +14,7 @@ import pytest
 from agent_cores.session.models import Grant
 from agent_cores.session.models.session import AccessRole
 from agent_cores.session.storage.sql.dialect import Statement, Step
-from agent_cores.session.storage.sqlite.connection import Steps
+from agent_cores.session.storage.sqlite.connection import Steps, open_reader, open_writer
 from agent_cores.session.storage.sqlite.queries import Queries
 from agent_cores.session.testing.samples import creation, new_context, new_header, new_message
 from tests.sqlite_stores import NOON, opened
@@ -195,3 +195,9 @@ def test_a_move_in_the_lists_of_tags_leaves_those_by_creation_alone(path: Path) 
         written = {tables[step[3]] for step in steps if step[1] == "OpenWrite"}
     assert "tags_listed" in written
     assert "tags_created" not in written
+
+
+def test_a_statement_keeps_its_plan_whatever_its_values(path: Path) -> None:
+    for connection in (open_reader(path, 1.0), open_writer(path, 1.0, "FULL")):
+        with closing(connection):
+            assert connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1) == 1

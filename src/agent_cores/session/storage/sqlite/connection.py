@@ -93,14 +93,21 @@ def open_reader(path: Path, timeout: float) -> apsw.Connection:
     """Open a read-only connection."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(int(timeout * 1000))
+    _prepare_once(connection)
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return connection
+
+
+def _prepare_once(connection: apsw.Connection) -> None:
+    """Keep the plan of a statement: otherwise each new value makes SQLite prepare it anew."""
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
 
 
 def open_writer(path: Path, timeout: float, synchronous: str) -> apsw.Connection:
     """Open the writing connection; create the file if needed, and switch it to WAL."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(int(timeout * 1000))
+    _prepare_once(connection)
     _switch_to_wal(connection, path, timeout)
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
