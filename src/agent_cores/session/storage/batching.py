@@ -78,6 +78,11 @@ class Coalescer(Generic[Item, Result]):
         self._closed = False
         self._loop_and_thread: tuple[asyncio.AbstractEventLoop | None, int] = (None, 0)
 
+    @property
+    def queued(self) -> int:
+        """How many items wait for a batch."""
+        return len(self._queue)
+
     async def submit(self, item: Item, size: int = 0) -> Result:
         """Send one item with the next batch and return its result; ``size`` is in bytes."""
         if self._closed:
@@ -99,7 +104,7 @@ class Coalescer(Generic[Item, Result]):
             self._cancelled += 1
             if time_left(1.0):
                 raise
-            detail = "the write was still queued at SESSION_TIMEOUT; nothing was written"
+            detail = "it was still queued at SESSION_TIMEOUT; nothing was written"
             raise StorageUnavailableError(detail) from error
 
     def _abandon(self, waiting: _Waiting[Item, Result]) -> None:
@@ -116,7 +121,7 @@ class Coalescer(Generic[Item, Result]):
             self._queue = deque(each for each in self._queue if not each.future.done())
             self._cancelled = 0
         if len(self._queue) >= self._max_queued:
-            detail = f"{len(self._queue)} writes are queued already"
+            detail = f"{len(self._queue)} calls are queued already"
             raise OverloadedError(detail)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:

@@ -68,6 +68,8 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "sessions.db"
 _FILE_MODE = 0o600
 """For a new file; SQLite gives the ``-wal`` and ``-shm`` files the same mode."""
+_FEW_MESSAGES = 100
+"""A read of so many messages is brief."""
 
 
 class _Opened(msgspec.Struct, frozen=True):
@@ -251,9 +253,10 @@ class SQLiteProvider(NativeProvider):
         context: bool = False,
         window: Window | None = None,
     ) -> Snapshot | None:
-        return await self._use().readers.run(
-            partial(read_plan, namespace, session_id, context=context, window=window)
-        )
+        readers = self._use().readers
+        is_brief = window is None or window.limit <= _FEW_MESSAGES
+        plan = partial(read_plan, namespace, session_id, context=context, window=window)
+        return await (readers.run_brief if is_brief else readers.run)(plan)
 
     async def read_several(
         self,
