@@ -29,11 +29,10 @@ from agent_cores.session.testing.samples import (
     new_header,
     new_message,
 )
-from tests.servers import mariadb, postgres
-from tests.servers.redis import empty_store, shared_cluster, shared_valkey
+from tests.stores_by_url import STORES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from agent_cores.session.models import Change, Session, SessionMetadata
@@ -84,14 +83,6 @@ class Gate:
 async def _soon(event: threading.Event) -> None:
     assert await asyncio.to_thread(event.wait, LONGEST)
 
-
-STORES: dict[str, Callable[[Path], str]] = {
-    "sqlite": lambda folder: f"sqlite:///{folder / 'sessions.db'}",
-    "valkey": lambda _: empty_store(shared_valkey().url),
-    "cluster": lambda _: empty_store(shared_cluster().url),
-    "postgres": lambda _: postgres.reused_store(postgres.shared_server().url()),
-    "mariadb": lambda _: mariadb.reused_store(),
-}
 
 SERVERS = [name for name in STORES if name != "sqlite"]
 

@@ -157,7 +157,7 @@ def test_each_line_of_an_operator_names_the_user_of_the_machine(
     done = run(*arguments, "--as-operator", "ops")
     assert done.returncode == 0, done.stderr
     audited = [line for line in done.stderr.splitlines() if line.startswith("operator")]
-    assert audited
+    assert audited, done.stderr
     for line in audited:
         assert line.startswith(f"operator 'ops' (key os-user:{getpass.getuser()}) in ")
 

@@ -20,23 +20,14 @@ from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from agent_cores.session.testing.samples import change_of, creation, new_header, new_message
 from agent_cores.session.testing.wrapping import SpoiltProvider, WrappingProvider
 from tests.moving.sessions import NOW, awkward_sessions, everything, long_session
-from tests.servers import mariadb, postgres
-from tests.servers.redis import empty_store, shared_cluster, shared_valkey
+from tests.stores_by_url import STORES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from agent_cores.session.models import Applied, Change
     from agent_cores.session.storage.base import StorageProvider
-
-STORES: dict[str, Callable[[Path], str]] = {
-    "sqlite": lambda folder: f"sqlite:///{folder / 'sessions.db'}",
-    "valkey": lambda _: empty_store(shared_valkey().url),
-    "cluster": lambda _: empty_store(shared_cluster().url),
-    "postgres": lambda _: postgres.reused_store(postgres.shared_server().url()),
-    "mariadb": lambda _: mariadb.reused_store(),
-}
 
 
 async def opened(url: str) -> StorageProvider:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -55,33 +55,46 @@ async def read_twice(saver: SessionSaver, config: Any) -> Any:
     return await saver.aget_tuple(config)
 
 
+async def check_read_beside(
+    change: Callable[[SessionSaver, Any], Coroutine[Any, Any, None]],
+    *,
+    calls: int,
+    is_named: bool,
+    value: object = 1,
+) -> None:
+    """Change a thread after so many calls of a read, which must find a checkpoint and its writes.
+
+    ``change`` gets another saver and the checkpoint. One that is read by its id may be gone.
+    """
+    async with SessionManager("memory://") as manager:
+        saver = SessionSaver(manager, user_id="ann")
+        first = await put(saver, THREAD, checkpoint(a=value))
+        await saver.aput_writes(first, [("a", 1)], "task")
+        read, changed = await interleaved(
+            manager,
+            [0] * calls + [1] * 40,
+            lambda other: read_twice(other, first if is_named else THREAD),
+            lambda other: change(other, first),
+        )
+    assert changed is None, changed
+    if read is None:
+        assert is_named, "the thread had a latest checkpoint at every moment"
+        return
+    is_first = "a" in read.checkpoint["channel_values"]
+    assert read.pending_writes == ([("task", "a", 1)] if is_first else [])
+
+
 @pytest.mark.parametrize("calls", range(8))
 @pytest.mark.parametrize("size", [1, 2_000])
 @pytest.mark.parametrize("is_named", [False, True])
 async def test_what_is_removed_between_two_calls_does_not_come_without_its_writes(
     calls: int, size: int, is_named: bool
 ) -> None:
-    async with SessionManager("memory://") as manager:
-        saver = SessionSaver(manager, user_id="ann")
-        first = await put(saver, THREAD, checkpoint(a="x" * size))
-        await saver.aput_writes(first, [("a", 1)], "task")
+    async def overtake(other: SessionSaver, first: Any) -> None:
+        await put(other, first, checkpoint(b=1))
+        await other.aprune(["talk"])
 
-        async def overtaken(other: SessionSaver) -> None:
-            await put(other, first, checkpoint(b=1))
-            await other.aprune(["talk"])
-
-        read, removed = await interleaved(
-            manager,
-            [0] * calls + [1] * 40,
-            lambda other: read_twice(other, first if is_named else THREAD),
-            overtaken,
-        )
-        assert removed is None
-        if read is None:
-            assert is_named
-        else:
-            is_first = "a" in read.checkpoint["channel_values"]
-            assert read.pending_writes == ([("task", "a", 1)] if is_first else [])
+    await check_read_beside(overtake, calls=calls, is_named=is_named, value="x" * size)
 
 
 @pytest.mark.parametrize("calls", range(8))
@@ -89,27 +102,11 @@ async def test_what_is_removed_between_two_calls_does_not_come_without_its_write
 async def test_what_is_deleted_between_two_calls_does_not_come_from_the_thread_after_it(
     calls: int, is_named: bool
 ) -> None:
-    async with SessionManager("memory://") as manager:
-        saver = SessionSaver(manager, user_id="ann")
-        first = await put(saver, THREAD, checkpoint(a=1))
-        await saver.aput_writes(first, [("a", 1)], "task")
+    async def begin_anew(other: SessionSaver, _: Any) -> None:
+        await other.adelete_thread("talk")
+        await put(other, THREAD, checkpoint(b=1))
 
-        async def begun_anew(other: SessionSaver) -> None:
-            await other.adelete_thread("talk")
-            await put(other, THREAD, checkpoint(b=1))
-
-        read, failed = await interleaved(
-            manager,
-            [0] * calls + [1] * 40,
-            lambda other: read_twice(other, first if is_named else THREAD),
-            begun_anew,
-        )
-        assert failed is None
-        if read is None:
-            assert is_named
-        else:
-            is_first = "a" in read.checkpoint["channel_values"]
-            assert read.pending_writes == ([("task", "a", 1)] if is_first else [])
+    await check_read_beside(begin_anew, calls=calls, is_named=is_named)
 
 
 @pytest.mark.parametrize("calls", range(12))
