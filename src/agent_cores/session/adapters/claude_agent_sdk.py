@@ -254,7 +254,7 @@ class ClaudeSessionStore(SessionStore):
         return _Known(summary_in(session.context), session.metadata.version)
 
     async def _create(self, key: SessionKey) -> _Known:
-        """Return what is known of a session that is there now, so that its version is known."""
+        """Create the session if it is missing, and return its summary and version."""
         verbs, user_id = self._acting
         session_id = self._id(key)
         with suppress(SessionExistsError):  # others were faster

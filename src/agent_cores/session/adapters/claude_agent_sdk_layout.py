@@ -80,7 +80,7 @@ def encoded(value: object) -> bytes:
         return encode_json(json.dumps(value))
 
 
-def decoded(stored: Any) -> Any:  # noqa: ANN401 - any JSON
+def decoded(stored: object) -> object:
     """Return the entry that is stored; text that is not JSON, or nests too deep, as it is."""
     if not isinstance(stored, str):
         return stored

@@ -87,7 +87,7 @@ async def export_sessions(
 
     All of them, or those of a namespace, of an owner, or with these ids, for which ``namespace``
     is needed. ``progress`` is called with how many sessions are done, ``found`` with the id of each
-    that is there. The store may be in use: each session is written as of one instant.
+    that exists. The store may be in use: each session is written as of one instant.
     """
     writer, tally = ExportWriter(file), Tally()
     walk = Walk(store, namespace=namespace)

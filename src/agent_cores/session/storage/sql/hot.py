@@ -52,9 +52,8 @@ class Guards(msgspec.Struct, omit_defaults=True):
 
     ``turn``, ``expected_revision`` and ``expected_last_seq`` hold only if given. ``at`` must be
     before the stored end and before ``valid_until``; ``hold`` must be null, the format this
-    program's. ``listed_at`` is the time to which the session moves in
-    its listings, ``None`` if it stays; if set, ``revision`` must be the stored one. ``item``
-    numbers the appends.
+    program's. ``listed_at`` is the time to which the session moves in its listings, ``None`` if it
+    stays; if set, ``revision`` must be the stored one. ``item`` numbers the appends.
     """
 
     item: int
