@@ -18,12 +18,18 @@ OF_FRAMEWORKS = {
     f"{PACKAGE}.{name}"
     for name in (
         "adapters.claude_agent_sdk.ClaudeSessionStore",
+        "adapters.claude_agent_sdk.store.ClaudeSessionStore",
         "adapters.google_adk.ADKSessionService",
+        "adapters.google_adk.service.ADKSessionService",
         "adapters.google_adk.service_of",
+        "adapters.google_adk.service.service_of",
         "adapters.langgraph.SessionSaver",
-        "adapters.langgraph_blocking.BlockingMethods",
+        "adapters.langgraph.saver.SessionSaver",
+        "adapters.langgraph.blocking.BlockingMethods",
         "adapters.langgraph_store.SessionStore",
+        "adapters.langgraph_store.store.SessionStore",
         "adapters.pydantic_ai.SessionConversationStore",
+        "adapters.pydantic_ai.store.SessionConversationStore",
         "examples.google_adk_agent.Echo",
     )
 }

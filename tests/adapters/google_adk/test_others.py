@@ -10,8 +10,8 @@ from google.adk.errors.session_not_found_error import SessionNotFoundError
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.google_adk import ADKSessionService
-from agent_cores.session.adapters.google_adk_layout import APP_OWNER
 from agent_cores.session.adapters.ids import user_id_of
+from agent_cores.session.adapters.layouts.google_adk import APP_OWNER
 from agent_cores.session.errors import AccessDeniedError, SessionExistsError
 from tests.adapters.google_adk.conftest import APP, event, texts
 

@@ -11,7 +11,7 @@ from google.adk.errors.already_exists_error import AlreadyExistsError
 
 from agent_cores.session import SessionManager, SessionSettings
 from agent_cores.session.adapters.google_adk import ADKSessionService
-from agent_cores.session.adapters.google_adk_layout import APP_OWNER
+from agent_cores.session.adapters.layouts.google_adk import APP_OWNER
 from agent_cores.session.client import SessionClient
 from agent_cores.session.errors import AccessDeniedError, SessionExistsError
 from agent_cores.session.models.times import utc_now

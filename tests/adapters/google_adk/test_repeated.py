@@ -12,7 +12,7 @@ from google.adk.events.event import Event
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.google_adk import ADKSessionService
-from agent_cores.session.adapters.google_adk_state import KnownIds
+from agent_cores.session.adapters.google_adk.state import KnownIds
 from agent_cores.session.errors import ConflictError, StorageUnavailableError
 from tests.adapters.google_adk.conftest import APP, event, texts
 

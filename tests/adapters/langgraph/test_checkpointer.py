@@ -20,9 +20,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
 from agent_cores.session import SessionManager
-from agent_cores.session.adapters import langgraph_thread as thread
-from agent_cores.session.adapters.langgraph import SessionSaver
-from agent_cores.session.adapters.langgraph_log import Log
+from agent_cores.session.adapters.langgraph import SessionSaver, thread
+from agent_cores.session.adapters.langgraph.log import Log
 from agent_cores.session.errors import ConfigurationError, SessionExistsError
 from agent_cores.session.examples.langgraph_agent import State, graph
 

@@ -10,7 +10,7 @@ import pytest
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.langgraph import SessionSaver
-from agent_cores.session.adapters.langgraph_known import Known
+from agent_cores.session.adapters.langgraph.known import Known
 from tests.adapters.langgraph.stepped import interleaved
 from tests.adapters.langgraph.test_checkpointer import THREAD, checkpoint, put
 

@@ -10,8 +10,8 @@ from langgraph.checkpoint.base.id import uuid6
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.langgraph import SessionSaver
-from agent_cores.session.adapters.langgraph_known import Known
-from agent_cores.session.adapters.langgraph_layout import Record
+from agent_cores.session.adapters.langgraph.known import Known
+from agent_cores.session.adapters.layouts.langgraph import Record
 from agent_cores.session.errors import InvalidInputError
 from tests.adapters.langgraph.test_checkpointer import THREAD, checkpoint, put
 

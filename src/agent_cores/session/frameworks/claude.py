@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session.adapters.claude_agent_sdk_layout import (
+from agent_cores.session.adapters.ids import id_of
+from agent_cores.session.adapters.layouts.claude_agent_sdk import (
     DEEPEST,
     context_of,
     entry_messages,
     metadata_of,
     session_id_of,
 )
-from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.errors import (
     InvalidInputError,
     MissingDependencyError,

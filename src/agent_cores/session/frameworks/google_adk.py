@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.adapters.google_adk_layout import (
+from agent_cores.session.adapters.ids import id_of, user_id_of
+from agent_cores.session.adapters.layouts.google_adk import (
     APP_OWNER,
     MARK,
     app_state_id,
@@ -21,7 +22,6 @@ from agent_cores.session.adapters.google_adk_layout import (
     session_id_of,
     user_state_id,
 )
-from agent_cores.session.adapters.ids import id_of, user_id_of
 from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.frameworks.databases import Database, is_sqlite, open_database, walk
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from agent_cores.session.adapters.ids import id_of_parts
-from agent_cores.session.adapters.langgraph_layout import (
+from agent_cores.session.adapters.layouts.langgraph import (
     EMPTY,
     TAG,
     Record,

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_cores.session.adapters.ids import id_of
-from agent_cores.session.adapters.openai_agents_items import role_of
+from agent_cores.session.adapters.layouts.openai_agents import role_of
 from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.frameworks.databases import (
     Database,

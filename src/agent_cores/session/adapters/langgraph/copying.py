@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.adapters.langgraph_layout import (
+from agent_cores.session.adapters.langgraph.log import unordered
+from agent_cores.session.adapters.layouts.langgraph import (
     is_checkpoint,
     parts,
     value_messages,
     values_in,
 )
-from agent_cores.session.adapters.langgraph_log import unordered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent_cores.session.adapters.langgraph_thread import Thread
+    from agent_cores.session.adapters.langgraph.thread import Thread
     from agent_cores.session.adapters.pieces import Draft
     from agent_cores.session.models.message import Message
 

@@ -15,13 +15,13 @@ from anyio import CancelScope
 from msgspec.structs import replace
 
 from agent_cores.session.adapters.ids import id_of
-from agent_cores.session.adapters.openai_agents_compaction import CompactionHooks, History
-from agent_cores.session.adapters.openai_agents_items import (
+from agent_cores.session.adapters.layouts.openai_agents import (
     item_of,
     items_named,
     message_of,
     parts_of,
 )
+from agent_cores.session.adapters.openai_agents.compaction import CompactionHooks, History
 from agent_cores.session.adapters.owner import Acting, Owner, Store, UserId
 from agent_cores.session.adapters.reading import latest_messages
 from agent_cores.session.errors import (

@@ -1,6 +1,6 @@
 """``SessionSaver``: LangGraph's checkpoints, on a ``SessionManager``.
 
-A thread is two sessions of its user: see ``langgraph_thread``. A large value of a channel is stored
+A thread is two sessions of its user: see ``thread``. A large value of a channel is stored
 once for each of its versions, whatever number of checkpoints refer to it; each holds small values.
 Agent Server's ``agent_server_checkpointer`` is here, too.
 """
@@ -18,14 +18,14 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 
-from agent_cores.session.adapters.langgraph_blocking import BlockingMethods
-from agent_cores.session.adapters.langgraph_copy import copy_thread
-from agent_cores.session.adapters.langgraph_data import MissingPieceError, Wanted
-from agent_cores.session.adapters.langgraph_delta import delta_history
-from agent_cores.session.adapters.langgraph_known import Known
-from agent_cores.session.adapters.langgraph_layout import EMPTY, TAG, Record, Value, Version, Write
-from agent_cores.session.adapters.langgraph_removal import Entry, Removal, entry_of
-from agent_cores.session.adapters.langgraph_thread import Put, Thread
+from agent_cores.session.adapters.langgraph.blocking import BlockingMethods
+from agent_cores.session.adapters.langgraph.copying import copy_thread
+from agent_cores.session.adapters.langgraph.data import MissingPieceError, Wanted
+from agent_cores.session.adapters.langgraph.delta import delta_history
+from agent_cores.session.adapters.langgraph.known import Known
+from agent_cores.session.adapters.langgraph.removal import Entry, Removal, entry_of
+from agent_cores.session.adapters.langgraph.thread import Put, Thread
+from agent_cores.session.adapters.layouts.langgraph import EMPTY, TAG, Record, Value, Version, Write
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.session_manager import get_session_manager
 

@@ -3,7 +3,7 @@
 Conversations that share entries, a conversation and its forks, are one session, a family. An entry
 is a message; the record of a conversation is a key of the context. So a record and its new entries
 are one write, and a family alone decides which entries nobody reaches any more. Which family a
-conversation or an entry belongs to is kept in a directory: see ``pydantic_ai_directory``.
+conversation or an entry belongs to is kept in a directory: see ``directory``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pydantic_ai.conversation_store import (
 
 from agent_cores.session.adapters.ids import HASHED, id_of, id_of_parts
 from agent_cores.session.adapters.owner import Owner, Store
-from agent_cores.session.adapters.pydantic_ai_codec import (
+from agent_cores.session.adapters.pydantic_ai.codec import (
     encoded_record,
     entry_of,
     message_of,
     record_of,
 )
-from agent_cores.session.adapters.pydantic_ai_directory import Directory
+from agent_cores.session.adapters.pydantic_ai.directory import Directory
 from agent_cores.session.adapters.reading import messages_after
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionExistsError, SessionNotFoundError

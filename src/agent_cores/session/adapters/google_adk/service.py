@@ -20,7 +20,7 @@ from google.adk.sessions.base_session_service import (
     ListSessionsResponse,
 )
 
-from agent_cores.session.adapters.google_adk_events import (
+from agent_cores.session.adapters.google_adk.events import (
     STEP,
     adk_session,
     check_time,
@@ -34,17 +34,17 @@ from agent_cores.session.adapters.google_adk_events import (
     shows_state,
     without_temporary_state,
 )
-from agent_cores.session.adapters.google_adk_layout import app_tag, session_id_of
-from agent_cores.session.adapters.google_adk_state import (
+from agent_cores.session.adapters.google_adk.state import (
     KnownIds,
     SharedState,
     context_of,
     divided,
     with_prefixes,
 )
-from agent_cores.session.adapters.google_adk_turns import Turns
-from agent_cores.session.adapters.google_adk_uri import of_uri
+from agent_cores.session.adapters.google_adk.turns import Turns
+from agent_cores.session.adapters.google_adk.uri import of_uri
 from agent_cores.session.adapters.ids import user_id_of
+from agent_cores.session.adapters.layouts.google_adk import app_tag, session_id_of
 from agent_cores.session.adapters.owner import Acting, Store, manager_of
 from agent_cores.session.errors import (
     AccessDeniedError,

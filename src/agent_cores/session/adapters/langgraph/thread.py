@@ -4,7 +4,7 @@ A checkpoint is put after its new values. The other values that it names are its
 are there as long as the parent is. The log says whether it is: whoever removes checkpoints first
 adds a message to it, and a put expects the last seq that it knew. A put that finds its parent
 removed, a removal under way, or others who are faster, first announces its checkpoint, as pending:
-a removal never removes what one names, pending or not (see ``langgraph_removal``). Then it restores
+a removal never removes what one names, pending or not (see ``removal``). Then it restores
 the values that the parent has not kept, and shows the checkpoint.
 """
 
@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent_cores.session.adapters.ids import id_of_parts
-from agent_cores.session.adapters.langgraph_data import Data, MissingPieceError
-from agent_cores.session.adapters.langgraph_layout import (
+from agent_cores.session.adapters.langgraph.data import Data, MissingPieceError
+from agent_cores.session.adapters.langgraph.log import Log
+from agent_cores.session.adapters.layouts.langgraph import (
     NOT_PENDING,
     TAG,
     Carried,
@@ -32,7 +33,6 @@ from agent_cores.session.adapters.langgraph_layout import (
     pending,
     value_messages,
 )
-from agent_cores.session.adapters.langgraph_log import Log
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import (
     ConflictError,
@@ -44,8 +44,8 @@ from agent_cores.session.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from agent_cores.session.adapters.langgraph_known import Known
-    from agent_cores.session.adapters.langgraph_log import Tail
+    from agent_cores.session.adapters.langgraph.known import Known
+    from agent_cores.session.adapters.langgraph.log import Tail
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.adapters.pieces import Draft, Typed
 

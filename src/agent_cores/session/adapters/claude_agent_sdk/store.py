@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from claude_agent_sdk import SessionStore, fold_session_summary
 
-from agent_cores.session.adapters.claude_agent_sdk_layout import (
+from agent_cores.session.adapters.ids import id_of
+from agent_cores.session.adapters.layouts.claude_agent_sdk import (
     DEEPEST,
     LONG,
     ROLES,
@@ -27,7 +28,6 @@ from agent_cores.session.adapters.claude_agent_sdk_layout import (
     subpath_tag,
     summary_in,
 )
-from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.adapters.owner import Owner, Store
 from agent_cores.session.adapters.reading import messages_after
 from agent_cores.session.adapters.repeating import backoff

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent_cores.session.adapters.langgraph_layout import PAGE, parts
+from agent_cores.session.adapters.layouts.langgraph import PAGE, parts
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionNotFoundError
 from agent_cores.session.models.values import EncodedJson, encode_json

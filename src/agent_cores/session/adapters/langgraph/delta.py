@@ -8,14 +8,14 @@ from __future__ import annotations
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent_cores.session.adapters.langgraph_data import MissingPieceError, Wanted
+from agent_cores.session.adapters.langgraph.data import MissingPieceError, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from agent_cores.session.adapters.langgraph_layout import Record, Version, Write
-    from agent_cores.session.adapters.langgraph_log import Log
-    from agent_cores.session.adapters.langgraph_thread import Thread
+    from agent_cores.session.adapters.langgraph.log import Log
+    from agent_cores.session.adapters.langgraph.thread import Thread
+    from agent_cores.session.adapters.layouts.langgraph import Record, Version, Write
     from agent_cores.session.adapters.pieces import Typed
 
 _FEWEST, _MOST = 8, 64

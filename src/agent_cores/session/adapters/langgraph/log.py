@@ -10,14 +10,14 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent_cores.session.adapters.langgraph_layout import (
+from agent_cores.session.adapters.langgraph.messages import Messages
+from agent_cores.session.adapters.layouts.langgraph import (
     PAGE,
     Record,
     checkpoint_id,
     is_checkpoint,
     record_of,
 )
-from agent_cores.session.adapters.langgraph_messages import Messages
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionNotFoundError
 

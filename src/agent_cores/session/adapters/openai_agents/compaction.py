@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent_cores.session.adapters.openai_agents_items import item_of, message_of
+from agent_cores.session.adapters.layouts.openai_agents import item_of, message_of
 from agent_cores.session.adapters.reading import messages_after
 from agent_cores.session.errors import (
     AccessDeniedError,

@@ -11,7 +11,8 @@ import secrets
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent_cores.session.adapters.langgraph_layout import (
+from agent_cores.session.adapters.langgraph.messages import Messages
+from agent_cores.session.adapters.layouts.langgraph import (
     EMPTY,
     WINDOWS,
     Record,
@@ -29,7 +30,6 @@ from agent_cores.session.adapters.langgraph_layout import (
     writes_messages,
     writes_of,
 )
-from agent_cores.session.adapters.langgraph_messages import Messages
 from agent_cores.session.adapters.pieces import Draft, Typed, pieces_of, typed_of
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError
@@ -38,7 +38,7 @@ from agent_cores.session.models.version import unappended
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from agent_cores.session.adapters.langgraph_known import Known
+    from agent_cores.session.adapters.langgraph.known import Known
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.message import Message
 

@@ -1,6 +1,6 @@
 """``SessionStore``: LangGraph's long-term memory, on a ``SessionManager``.
 
-A namespace is a session of its user, an item is a message in it: see ``langgraph_store_namespace``.
+A namespace is a session of its user, an item is a message in it: see ``namespace``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from langgraph.store.base import (
     SearchOp,
 )
 
-from agent_cores.session.adapters.langgraph_store_matching import (
+from agent_cores.session.adapters.langgraph_store.matching import (
     fixed_prefix,
     matches_condition,
     matches_filter,
 )
-from agent_cores.session.adapters.langgraph_store_namespace import (
+from agent_cores.session.adapters.langgraph_store.namespace import (
     TTL_TAG,
     Namespace,
     NewItem,
@@ -34,7 +34,7 @@ from agent_cores.session.adapters.langgraph_store_namespace import (
     order_of,
     tag_of,
 )
-from agent_cores.session.adapters.langgraph_store_sweeper import Sweeper
+from agent_cores.session.adapters.langgraph_store.sweeper import Sweeper
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.any_loop import portal_of
 from agent_cores.session.errors import InvalidInputError
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from langgraph.store.base import Op, Result, TTLConfig
 
-    from agent_cores.session.adapters.langgraph_store_namespace import Labels, StoredItem
+    from agent_cores.session.adapters.langgraph_store.namespace import Labels, StoredItem
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.session import SessionMetadata
 

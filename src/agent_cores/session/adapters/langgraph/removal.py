@@ -12,7 +12,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent_cores.session.adapters.langgraph_layout import (
+from agent_cores.session.adapters.langgraph.log import REMOVAL
+from agent_cores.session.adapters.layouts.langgraph import (
     EMPTY,
     PAGE,
     Record,
@@ -21,14 +22,13 @@ from agent_cores.session.adapters.langgraph_layout import (
     record_of,
     value_id,
 )
-from agent_cores.session.adapters.langgraph_log import REMOVAL
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
-    from agent_cores.session.adapters.langgraph_thread import Thread
+    from agent_cores.session.adapters.langgraph.thread import Thread
     from agent_cores.session.backoff import Backoff
     from agent_cores.session.models.message import Message
 

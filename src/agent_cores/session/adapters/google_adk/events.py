@@ -15,15 +15,15 @@ from google.adk.events.event import Event
 from google.adk.sessions.session import Session as AdkSession
 from google.adk.sessions.state import State
 
-from agent_cores.session.adapters.google_adk_layout import (
+from agent_cores.session.adapters.google_adk.state import values_of
+from agent_cores.session.adapters.ids import id_of, id_of_parts, user_id_of
+from agent_cores.session.adapters.layouts.google_adk import (
     NAMES,
     app_tag,
     names_of,
     role_of,
     session_id_of,
 )
-from agent_cores.session.adapters.google_adk_state import values_of
-from agent_cores.session.adapters.ids import id_of, id_of_parts, user_id_of
 from agent_cores.session.adapters.reading import latest_messages
 from agent_cores.session.errors import InvalidInputError
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.adk.sessions.state import State
 from pydantic_core import to_jsonable_python
 
-from agent_cores.session.adapters.google_adk_layout import (
+from agent_cores.session.adapters.ids import user_id_of
+from agent_cores.session.adapters.layouts.google_adk import (
     APP_OWNER,
     MARK,
     app_state_id,
     entries_of,
     user_state_id,
 )
-from agent_cores.session.adapters.ids import user_id_of
 from agent_cores.session.errors import SessionExistsError, SessionNotFoundError
 
 if TYPE_CHECKING:

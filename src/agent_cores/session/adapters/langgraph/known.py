@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from agent_cores.session.adapters.langgraph_layout import Carried, Record
+    from agent_cores.session.adapters.layouts.langgraph import Carried, Record
 
 _MOST = 10_000
 _MOST_NAMESPACES = 1_000
