@@ -55,7 +55,7 @@ def test_a_dialect_has_a_text_for_every_statement(queries: Queries) -> None:
     assert texts.keys() == set(Statement)
 
 
-@pytest.mark.parametrize("word", ["names", "in_keys"])
+@pytest.mark.parametrize("word", ["in_names", "in_keys"])
 def test_a_dialect_without_a_word_that_has_no_default_is_refused_by_its_name(
     word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,17 +30,17 @@ INSERT INTO sessions (format, namespace, session_id, incarnation, owner_id, titl
     last_seq, message_count, revision, access_revision, listed_at, due_at)
 SELECT 1, 'default', 's' || n, n, 'ann', 'null', '[]', '{}', '{}', 0, 0, n, n, n, n, 'write',
     2, 2, 1, 1, n, n
-FROM generate_series(1, 100000) AS n;
+FROM generate_series(1, {sessions}) AS n;
 INSERT INTO owned SELECT session_key, mark, 'ann', 'default', 0, listed_at, session_id
 FROM sessions, (VALUES (''), ('=x')) AS marks(mark);
 INSERT INTO shared SELECT session_key, 'bob', 'default', listed_at, session_id FROM sessions;
 INSERT INTO messages SELECT session_key, seq, 'm' || seq, listed_at, 'body'
 FROM sessions, generate_series(1, 3) AS seq;
 INSERT INTO context SELECT session_key, 'key', 'value' FROM sessions;
-INSERT INTO counters VALUES ('default', 0, 100000);
+INSERT INTO counters VALUES ('default', 0, {sessions});
 INSERT INTO deleted SELECT generate_series(200000, 210000);
-ANALYZE deleted, sessions, owned, tagged, shared, messages, context, counters;
 """
+TABLES = "deleted, sessions, owned, tagged, shared, messages, context, counters"
 
 ITEM = {
     "namespace": "default", "session_id": "s500", "incarnation": 500, "access_revision": 1,
@@ -181,6 +181,10 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
 }
 
 
+async def fill(connection: asyncpg.Connection[asyncpg.Record], sessions: int) -> None:
+    await connection.execute(FILL.replace("{sessions}", str(sessions)))
+
+
 @pytest.fixture(scope="module")
 async def store() -> AsyncIterator[tuple[PostgresProvider, asyncpg.Connection[asyncpg.Record]]]:
     url = empty_store(f"{shared_server().url()}?table_prefix=")
@@ -188,7 +192,8 @@ async def store() -> AsyncIterator[tuple[PostgresProvider, asyncpg.Connection[as
     await provider.initialize()
     try:
         async with connected(url) as connection:
-            await connection.execute(FILL)
+            await fill(connection, SESSIONS)
+            await connection.execute(f"ANALYZE {TABLES}")
             yield provider, connection
     finally:
         await provider.shutdown()

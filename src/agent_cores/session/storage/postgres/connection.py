@@ -50,6 +50,8 @@ _encode = msgspec.json.Encoder().encode
 
 READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED"
 ONE_INSTANT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_PLANS_LIVE = 15
+"""Seconds until a statement is planned anew: the tables may have grown since."""
 _LAST_MOMENT = 0.01
 """Seconds that a statement gets at least: the driver takes none for no bound."""
 
@@ -206,6 +208,7 @@ class Database(PooledDatabase[Transaction]):
             timeout=self.connect_timeout,
             reset=_keep,
             ssl=tls,
+            max_cached_statement_lifetime=_PLANS_LIVE,
             **self._session_options(),
         )
 
@@ -255,6 +258,8 @@ class Database(PooledDatabase[Transaction]):
         wait = self.timeout / 2
         settings = {
             "default_transaction_isolation": "read committed",
+            "enable_seqscan": "off",  # a plan made while a table is small is kept while it grows
+            "jit": "off",  # every statement is short
             "lock_timeout": str(milliseconds(wait)),
             "idle_in_transaction_session_timeout": str(milliseconds(4 * wait)),
         }

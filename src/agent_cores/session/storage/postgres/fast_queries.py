@@ -37,7 +37,11 @@ WITH item AS MATERIALIZED (
            s.listed_at, s.expires_at, s.due_at
     FROM {schema}."{prefix}sessions" s
     WHERE (SELECT set_config('lock_timeout', $4, true)) IS NOT NULL
-      AND (s.namespace, s.session_id) IN (SELECT namespace, session_id FROM item)
+      AND s.session_key = ANY (ARRAY(
+          SELECT found.session_key FROM item CROSS JOIN LATERAL (
+              SELECT session_key FROM {schema}."{prefix}sessions" named
+              WHERE named.namespace = item.namespace AND named.session_id = item.session_id OFFSET 0
+          ) found))
     ORDER BY s.session_key
     FOR UPDATE OF s
 ), wait AS MATERIALIZED (
@@ -60,9 +64,10 @@ WITH item AS MATERIALIZED (
       AND (item.expected_last_seq IS NULL OR item.expected_last_seq = s.last_seq)
 ), known AS MATERIALIZED (
     SELECT message.item
-    FROM message JOIN standing USING (item)
-    JOIN {schema}."{prefix}messages" m
-      ON m.session_key = standing.session_key AND m.id = message.id
+    FROM message JOIN standing USING (item) CROSS JOIN LATERAL (
+        SELECT FROM {schema}."{prefix}messages" m
+        WHERE m.session_key = standing.session_key AND m.id = message.id OFFSET 0
+    ) stored
 ), numbered AS MATERIALIZED (
     SELECT message.leads, message.id, message.created_at, message.body, s.*,
            s.last_seq + row_number() OVER (PARTITION BY s.session_key ORDER BY place) AS seq

@@ -55,7 +55,13 @@ SELECT count(*) FROM gone
 class PostgresQueries(Queries):
     """The SQL of PostgreSQL: an array a column, or the values of one row."""
 
-    names: ClassVar[str] = "SELECT * FROM unnest($1::text[], $2::text[])"
+    in_names: ClassVar[str] = """s.session_key = ANY (ARRAY(
+        SELECT found.session_key
+        FROM unnest($1::text[], $2::text[]) AS named(namespace, session_id)
+        CROSS JOIN LATERAL (
+            SELECT session_key FROM {sessions} held
+            WHERE held.namespace = named.namespace AND held.session_id = named.session_id OFFSET 0
+        ) found))"""
     in_keys: ClassVar[str] = "= ANY($1::bigint[])"
 
     tables: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -120,13 +126,17 @@ SELECT * FROM unnest({arrays_of(*columns)})
 """
 
     def update(self, update: Update) -> str:
-        """Return an UPDATE from arrays."""
+        """Return an UPDATE from arrays, by place in the table; the sessions are locked."""
         columns = *update.keys, *update.fields
         return f"""
 UPDATE {{{update.table}}} held
 SET {", ".join(f"{name} = new.{name}" for name in update.fields)}
 FROM unnest({arrays_of(*columns)}) AS new({", ".join(columns)})
-WHERE {" AND ".join(f"held.{key} = new.{key}" for key in update.keys)}
+CROSS JOIN LATERAL (
+    SELECT ctid AS place FROM {{{update.table}}} named
+    WHERE {" AND ".join(f"named.{key} = new.{key}" for key in update.keys)} OFFSET 0
+) found
+WHERE held.ctid = found.place
 """
 
     def lookup(self, rows: Rows) -> str:

@@ -177,14 +177,14 @@ TAKE_ONE_ROW = frozenset({*ONE_ROW, *_OTHERS_OF_ONE_ROW})
 
 _LOCK = """
     SELECT {header} FROM {sessions} s {index_named}
-    WHERE (s.namespace, s.session_id) IN ({names}) {in_order} FOR UPDATE
+    WHERE {in_names} {in_order} FOR UPDATE
 """
 MANY_ROWS = {
     S.LOCK: _LOCK,
     S.LOCK_FREE: f"{_LOCK} SKIP LOCKED",
     S.PRESENT: """
         SELECT s.namespace, s.session_id FROM {sessions} s {index_named}
-        WHERE (s.namespace, s.session_id) IN ({names})
+        WHERE {in_names}
     """,
     S.HEADERS: "SELECT {header} FROM {sessions} s WHERE s.session_key {in_keys}",
     S.FORGET_DELETED: "DELETE FROM {deleted} WHERE session_key {in_keys}",

@@ -63,7 +63,7 @@ class LiteralQueries(Queries):
     inserted, since its name was taken, has another incarnation than the stored one.
     """
 
-    names: ClassVar[str] = "{rows}"
+    in_names: ClassVar[str] = "(s.namespace, s.session_id) IN ({rows})"
     in_keys: ClassVar[str] = "IN ({keys})"
     inserted: ClassVar[str] = f"""
         SELECT namespace, session_id, session_key FROM {{sessions}} {{index_named}}

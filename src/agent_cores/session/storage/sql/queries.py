@@ -32,14 +32,14 @@ class Queries(ABC):
 
     In a text ``{sessions}`` is a table, ``{header}`` the columns of a header in ``s``, ``{0}`` the
     first value of a statement's one row, ``{index_due}`` a hint to use that index, ``{insert}`` the
-    INSERT of the statement. ``{names}``, ``{in_keys}``, ``{in_order}`` and ``{join}`` are the
+    INSERT of the statement. ``{in_names}``, ``{in_keys}``, ``{in_order}`` and ``{join}`` are the
     attributes. Other braces are left to the dialect.
     """
 
     quote: ClassVar[str] = '"'
     """What is before and after a name that is quoted."""
-    names: ClassVar[str]
-    """All names of a step, as they are in the parentheses of ``(namespace, session_id) IN (…)``."""
+    in_names: ClassVar[str]
+    """The condition that the session ``s`` has one of a step's names."""
     in_keys: ClassVar[str]
     """What follows ``session_key`` where it must be one of a step's keys, such as ``IN (…)``."""
     in_order: ClassVar[str] = "ORDER BY s.session_key"
@@ -131,6 +131,8 @@ class Queries(ABC):
                 return self.value(int(name))
             if name in _TABLES:
                 return self.table(_TABLES[name])
+            if name == "in_names":
+                return self.written(self.in_names)
             if name == "insert" and statement is not None:
                 return self.written(self.insert(*forms.INSERTS[statement]))
             if name.startswith("index_"):
@@ -139,7 +141,6 @@ class Queries(ABC):
 
         words = {
             "header": header_of("s"),
-            "names": self.names,
             "in_keys": self.in_keys,
             "in_order": self.in_order,
             "join": self.join,

@@ -2,8 +2,10 @@
 -- these columns. Tags have a table of their own, since an append that moves a session in the lists of
 -- its owner writes every index of that table.
 
+-- It does not begin with the namespace: on an empty table the planner could then take it, and not the
+-- key, to look up a name, and a plan is kept while the table grows.
 CREATE INDEX "{prefix}sessions_created" ON {schema}."{prefix}sessions"
-    (namespace, archived, created_at, session_id);
+    (archived, namespace, created_at, session_id);
 
 CREATE TABLE {schema}."{prefix}tagged" (
     session_key bigint NOT NULL,
