@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent_cores.session.models.session import Grant, SessionMetadata
 
@@ -35,14 +35,12 @@ class HeaderCache:
         self._bytes = 0
         self._headers: dict[Key, SessionMetadata] = {}
         self._weights: dict[Key, int] = {}  # of the headers with grants
-
-    def get(self, key: Key) -> SessionMetadata | None:
-        """Return the header that was read last, which may be stale.
+        self.get: Callable[[Key], SessionMetadata | None] = self._headers.get
+        """Returns the header that was read last, which may be stale.
 
         This does not count as a use of it: a read or write that succeeds puts the header again,
-        and that does.
+        and that does. Every write asks, so it is the dictionary's own method.
         """
-        return self._headers.get(key)
 
     def put(self, key: Key, header: SessionMetadata) -> SessionMetadata:
         """Remember a header, if it is not too large; return it as it was kept."""

@@ -174,7 +174,7 @@ def _count_headers(headers: HeaderCache, recorder: Recorder) -> None:
             hits.value += 1
         return header
 
-    headers.get = counted  # type: ignore[method-assign]
+    headers.get = counted
 
 
 def _measure_sweeps(
