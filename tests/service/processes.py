@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 SECONDS = 30
 
 
@@ -74,6 +76,12 @@ def serving(
         log.close()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the workers of a service that has several."""
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
 def key_in(printed: str) -> str:

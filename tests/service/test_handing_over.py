@@ -34,7 +34,7 @@ class Kept:
         self.rounds += 1
         if self.error is not None:
             raise self.error
-        for value in taken.tallies[BATCHES.name, ()].values:
+        for value in taken.values.get((BATCHES.name, ()), []):
             self.begun.set()
             for _ in range(20):
                 await asyncio.sleep(0)
@@ -53,8 +53,8 @@ class Recording:
         starters: list[Starter] = []
         recorders: list[Recorder] = []
 
-        def new_recorder(**given: Any) -> Recorder:  # noqa: ANN401 - the recorder's own
-            recorders.append(Recorder(**given))
+        def new_recorder() -> Recorder:
+            recorders.append(Recorder())
             return recorders[0]
 
         monkeypatch.setattr(metrics, "_SECONDS", 0.01)
@@ -65,7 +65,7 @@ class Recording:
         metrics.record(wire.service, ServiceSettings(otel_metrics=True), exporter)
         for start in starters:
             start()
-        self.batches = recorders[0].tally(BATCHES)
+        self.batches = recorders[0].values(BATCHES)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
@@ -87,7 +87,7 @@ async def test_an_exporter_that_fails_is_logged_once_and_the_others_go_on(
     first, meters = recording.first, recording.meters
     first.error = OSError("no space left on device")
     with caplog.at_level(logging.ERROR, "agent_cores.session.service"):
-        recording.batches.add(1)
+        recording.batches.append(1)
         await recording.until(lambda: first.rounds >= 3 and meters.values == [1])
         [line] = caplog.records
         assert "metrics are incomplete" in line.message
@@ -95,7 +95,7 @@ async def test_an_exporter_that_fails_is_logged_once_and_the_others_go_on(
         assert isinstance(line.exc_info[1], ExceptionGroup)
         assert line.exc_info[1].__cause__ is first.error
         first.error = None
-        recording.batches.add(2)
+        recording.batches.append(2)
         await recording.until(lambda: first.values == [2] and meters.values == [1, 2])
         await metrics.stop_recording()
         assert len(caplog.records) == 1
@@ -109,7 +109,7 @@ async def test_metrics_go_on_if_the_store_does_not_tell_of_its_pool(
         raise RuntimeError
 
     monkeypatch.setattr(recording.wire.manager.runtime.storage, "pool_use", fail)
-    recording.batches.add(1)
+    recording.batches.append(1)
     await recording.until(lambda: recording.meters.rounds >= 2 and recording.meters.values == [1])
 
 
@@ -117,9 +117,9 @@ async def test_a_service_that_stops_while_values_are_handed_over_loses_none(
     recording: Recording,
 ) -> None:
     for value in (1, 2, 3):
-        recording.batches.add(value)
+        recording.batches.append(value)
     await recording.meters.begun.wait()
-    recording.batches.add(4)
+    recording.batches.append(4)
     await metrics.stop_recording()
     assert recording.first.values == recording.meters.values == [1, 2, 3, 4]
     assert (recording.first.closed, recording.meters.closed) == (True, True)

@@ -93,7 +93,7 @@ async def lines_of_a_request(
     logger: logging.Logger, handler: GatheringHandler
 ) -> dict[str, object]:
     RequestLog(logger).tell(
-        b"r1", method="GET", route="GET /v1/me", status=200, credential="k", user="u", started=0.0
+        b"r1", method="GET", route="GET /v1/me", status=200, credential="k", user="u", seconds=0.0
     )
     await asyncio.sleep(GATHERED_SECONDS * 2)
     stream = handler.stream
@@ -121,7 +121,7 @@ async def test_a_line_of_a_request_is_the_same_with_and_without_a_record(
 async def test_a_logger_that_is_quiet_is_told_nothing(handler: GatheringHandler) -> None:
     logger = told_by(handler, logging.WARNING)
     RequestLog(logger).tell(
-        b"r1", method="GET", route=None, status=404, credential=None, user=None, started=0
+        b"r1", method="GET", route=None, status=404, credential=None, user=None, seconds=0
     )
     handler.flush()
     assert logged(handler) == []
@@ -131,7 +131,7 @@ async def test_what_filters_records_is_asked(handler: GatheringHandler) -> None:
     logger = told_by(handler, logging.INFO)
     logger.addFilter(lambda record: record.getMessage() != "GET 404")
     RequestLog(logger).tell(
-        b"r1", method="GET", route=None, status=404, credential=None, user=None, started=0
+        b"r1", method="GET", route=None, status=404, credential=None, user=None, seconds=0
     )
     handler.flush()
     assert logged(handler) == []
@@ -149,7 +149,7 @@ async def test_a_log_that_cannot_be_written_harms_no_request(handler: GatheringH
         handler.setStream(closed)
         logger = told_by(handler, logging.INFO)
         RequestLog(logger).tell(
-            b"r1", method="GET", route=None, status=200, credential=None, user=None, started=0
+            b"r1", method="GET", route=None, status=200, credential=None, user=None, seconds=0
         )
         logger.error("trouble")
         handler.flush()
@@ -165,7 +165,7 @@ async def test_a_handler_whose_loop_ended_is_looked_for_again(
 ) -> None:
     logger = told_by(handler, logging.INFO)
     log = RequestLog(logger)
-    log.tell(b"r1", method="GET", route=None, status=200, credential=None, user=None, started=0)
+    log.tell(b"r1", method="GET", route=None, status=200, credential=None, user=None, seconds=0)
     assert handler.is_gathering
     late = time.monotonic() + GATHERED_SECONDS * 2
     monkeypatch.setattr(time, "monotonic", lambda: late)
@@ -173,7 +173,7 @@ async def test_a_handler_whose_loop_ended_is_looked_for_again(
     other = GatheringHandler()
     other.setFormatter(JsonFormatter())
     logger.handlers[:] = [other]
-    log.tell(b"r2", method="GET", route=None, status=200, credential=None, user=None, started=0)
+    log.tell(b"r2", method="GET", route=None, status=200, credential=None, user=None, seconds=0)
     assert other.is_gathering
 
 

@@ -29,6 +29,7 @@ from agent_cores.session.service.metrics.instruments import Measurement
 from agent_cores.session.service.metrics.recorder import Recorder, hand_over
 from agent_cores.session.storage.base import Counts
 from tests.servers import mariadb, postgres, redis
+from tests.service.measured import Measured, value
 from tests.service.processes import SECONDS, get, run, serve_without, serving
 from tests.service.wire import Wire
 
@@ -44,25 +45,6 @@ def nobody_listens() -> Iterator[None]:
     observing.on_retry.clear()
 
 
-def measure(service: Service) -> Recorder:
-    recorder = Recorder()
-    Measurement(service, recorder)
-    return recorder
-
-
-async def exposed(recorder: Recorder) -> str:
-    """Return what Prometheus would read."""
-    registry = prometheus_client.CollectorRegistry()
-    await hand_over(recorder, [Exporter(registry)])
-    return prometheus_client.generate_latest(registry).decode()
-
-
-def value(text: str, series: str) -> float:
-    """Return the value of one series; 0 if there is none."""
-    found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
-    return 0.0 if found is None else float(found[1])
-
-
 @pytest.mark.parametrize("bounds", [(1.0, 2.0), metrics.SECONDS, metrics.ITEMS])
 async def test_values_that_are_added_together_count_as_if_each_was_observed(
     bounds: tuple[float, ...],
@@ -75,7 +57,7 @@ async def test_values_that_are_added_together_count_as_if_each_was_observed(
     recorder = Recorder()
     for each in values:
         observed.observe(each)
-        recorder.tally(metric).add(each)
+        recorder.values(metric).append(each)
     await hand_over(recorder, [exporter])
     await hand_over(recorder, [exporter])  # nothing is counted twice
 
@@ -89,14 +71,14 @@ async def test_values_that_are_added_together_count_as_if_each_was_observed(
 async def test_requests_and_calls_of_the_store_are_counted_by_template_and_operation(
     wire: Wire,
 ) -> None:
-    recorder = measure(wire.service)
+    measured = Measured(wire.service)
     ann, bob = await wire.caller("ann"), await wire.caller("bob")
     session_id = await ann.new_session(title=SECRET)
     for _ in range(3):
         assert (await ann.say(session_id, SECRET)).status == 201
     assert (await bob.say(session_id, SECRET)).status == 404
     assert (await ann("GET", f"/nowhere/{SECRET}")).status == 404
-    text = await exposed(recorder)
+    text = await measured.exposed()
     appended = 'route="POST /v1/sessions/{id}/messages",status="201"'
     assert value(text, f"agent_sessions_http_request_seconds_count{{{appended}}}") == 3
     unrouted = 'route="none",status="404"'
@@ -126,21 +108,21 @@ async def test_failed_calls_of_the_store_and_retries_are_counted(
         return await apply(change)
 
     monkeypatch.setattr(wire.manager.runtime.storage, "apply", lost)
-    recorder = measure(wire.service)
+    measured = Measured(wire.service)
     session_id = await wire.manager.create_session("ann")
     await wire.manager.add_message(session_id, "ann", "user", "Hi")
-    text = await exposed(recorder)
+    text = await measured.exposed()
     errors = 'agent_sessions_storage_errors_total{code="storage_unavailable",operation="apply"}'
     assert value(text, errors) == 3
     assert value(text, "agent_sessions_retries_total") == 3
 
 
 async def test_sweeps_their_lag_and_what_they_removed_are_counted(wire: Wire) -> None:
-    recorder = measure(wire.service)
+    measured = Measured(wire.service)
     await wire.manager.create_session("ann", ttl_hours=1)
     wire.clock.advance(3600 + 90)
     await wire.manager.clean_expired_sessions()
-    text = await exposed(recorder)
+    text = await measured.exposed()
     assert value(text, "agent_sessions_sweep_seconds_count") == 1
     assert value(text, "agent_sessions_swept_sessions_total") == 1
     assert value(text, "agent_sessions_sweep_lag_seconds") == 90
@@ -156,32 +138,31 @@ async def test_sessions_are_counted_after_a_sweep_and_after_a_slow_count_not_soo
         return await count(namespace, at)
 
     monkeypatch.setattr(wire.manager.runtime.storage, "count", slow)
-    recorder = measure(wire.service)
+    measured = Measured(wire.service)
     await wire.manager.create_session("ann", ttl_hours=1)
     wire.clock.advance(3600 + 90)
     await wire.manager.create_session("ann")
     await wire.manager.clean_expired_sessions()
-    text = await exposed(recorder)
+    text = await measured.exposed()
     assert value(text, "agent_sessions_stored_sessions") == 1
     assert value(text, "agent_sessions_due_sessions") == 0
     await wire.manager.create_session("ann")
     await wire.manager.clean_expired_sessions()
-    assert value(await exposed(recorder), "agent_sessions_stored_sessions") == 1
+    assert value(await measured.exposed(), "agent_sessions_stored_sessions") == 1
 
 
 async def test_sessions_are_counted_by_status_and_by_one_process_only(wire: Wire) -> None:
-    first, other = Recorder(), Recorder()
-    Measurement(wire.service, first)
+    first = Measured(wire.service)
     for number in range(5):
         await wire.manager.create_session("ann", session_id=f"s{number}")
     for session_id in ("s0", "s1"):
         await wire.manager.archive_session(session_id, "ann")
     await wire.manager.create_session("ann", ttl_hours=1)
     await wire.manager.clean_expired_sessions()
-    assert by_status(await exposed(first)) == {"active": 4, "archived": 2, "expired": 0}
-    Measurement(wire.another(), other, by_status=False)
+    assert by_status(await first.exposed()) == {"active": 4, "archived": 2, "expired": 0}
+    other = Measured(wire.another(), by_status=False)
     await wire.manager.clean_expired_sessions()
-    text = await exposed(other)
+    text = await other.exposed()
     assert value(text, "agent_sessions_stored_sessions") == 6
     assert by_status(text) == {}
 
@@ -194,7 +175,7 @@ def by_status(text: str) -> dict[str, float]:
 async def test_what_expired_after_the_sweep_is_no_active_session(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = measure(wire.service)
+    measured = Measured(wire.service)
     await wire.manager.create_session("ann")
     await wire.manager.create_session("ann", ttl_hours=1)
 
@@ -204,7 +185,7 @@ async def test_what_expired_after_the_sweep_is_no_active_session(
     monkeypatch.setattr(wire.manager.runtime.storage, "due", nothing)
     wire.clock.advance(3600)
     await wire.manager.clean_expired_sessions()
-    assert by_status(await exposed(recorder)) == {"active": 1, "archived": 0, "expired": 1}
+    assert by_status(await measured.exposed()) == {"active": 1, "archived": 0, "expired": 1}
 
 
 async def test_a_count_that_takes_too_long_is_given_up(
@@ -216,10 +197,10 @@ async def test_a_count_that_takes_too_long_is_given_up(
 
     monkeypatch.setattr(instruments, "_LONGEST_COUNT", 0.01)
     monkeypatch.setattr(wire.manager.runtime.storage, "count_archived", never)
-    recorder = measure(wire.service)
+    measured = Measured(wire.service)
     await wire.manager.create_session("ann")
     await wire.manager.clean_expired_sessions()
-    text = await exposed(recorder)
+    text = await measured.exposed()
     assert value(text, "agent_sessions_stored_sessions") == 1
     assert by_status(text) == {}
 
@@ -227,12 +208,12 @@ async def test_a_count_that_takes_too_long_is_given_up(
 async def test_batches_and_what_waits_behind_them_are_counted(tmp_path: Path) -> None:
     settings = SessionSettings(cleanup_interval=0)
     async with SessionManager(f"sqlite:///{tmp_path}/sessions.db", settings=settings) as manager:
-        recorder = measure(Service(manager, ServiceSettings()))
+        measured = Measured(Service(manager, ServiceSettings()))
         session_id = await manager.create_session("ann")
         await asyncio.gather(
             *(manager.add_message(session_id, "ann", "user", "Hi") for _ in range(200))
         )
-        text = await exposed(recorder)
+        text = await measured.exposed()
     assert value(text, "agent_sessions_batch_items_sum") == 201
     assert 2 <= value(text, "agent_sessions_batch_items_count") < 100
     assert value(text, "agent_sessions_queued_items") > 0

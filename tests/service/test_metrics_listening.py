@@ -16,7 +16,7 @@ import pytest
 
 from agent_cores.session.service.metrics import listening
 from agent_cores.session.service.metrics.exporting import listener
-from tests.service.processes import SECONDS, get, logged, run, serving
+from tests.service.processes import SECONDS, get, logged, run, serving, workers_of
 
 
 def free_place() -> tuple[str, int]:
@@ -81,6 +81,22 @@ def test_workers_that_are_replaced_hand_over_all_that_they_counted(tmp_path: Pat
             assert get(f"{address}/v1/me", key)[0] == 200
             asked += 1
         while counted(place) < asked and time.monotonic() < until:
+            time.sleep(0.1)
+        assert (ended(tmp_path), counted(place)) == (2, asked)
+
+
+def test_workers_that_are_told_to_stop_hand_over_what_they_counted_last(tmp_path: Path) -> None:
+    place = free_place()
+    more = {"SESSION_SERVICE_METRICS_PORT": str(place[1])}
+    key = {"Authorization": f"Bearer {run(tmp_path, 'keys', 'create', 'x').stdout.strip()}"}
+    with serving(tmp_path, "--workers", "2", first_run=False, **more) as (process, address, _):
+        asked = 40
+        for _ in range(asked):  # a connection each, so that both workers get some
+            assert get(f"{address}/v1/me", key)[0] == 200
+        for worker in workers_of(process):
+            worker.terminate()
+        until = time.monotonic() + SECONDS
+        while (ended(tmp_path) < 2 or counted(place) < asked) and time.monotonic() < until:
             time.sleep(0.1)
         assert (ended(tmp_path), counted(place)) == (2, asked)
 

@@ -57,7 +57,7 @@ class Measured:
         self.meters = Meters(self._provider.get_meter("test"))
         self.registry = prometheus_client.CollectorRegistry()
         self._prometheus = Exporter(self.registry)
-        self._recorder = Recorder(keeps_values=True)
+        self._recorder = Recorder()
         self._measurement = Measurement(self.service, self._recorder)
 
     async def _apply_or_lose(self, change: Change) -> Applied:
@@ -317,8 +317,8 @@ async def test_an_older_api_takes_no_bounds_of_buckets(monkeypatch: pytest.Monke
         return create(name, unit, description)
 
     monkeypatch.setattr(meter, "create_histogram", older)
-    recorder = Recorder(keeps_values=True)
-    recorder.tally(BATCHES).add(3)
+    recorder = Recorder()
+    recorder.values(BATCHES).append(3)
     await hand_over(recorder, [Meters(meter)])
     data = reader.get_metrics_data()
     assert data is not None

@@ -1,7 +1,5 @@
 """Several workers: one that ends is replaced, none outlives its supervisor, the status is true."""
 
-# ruff: noqa: ANN401 - processes as the standard library has them
-
 from __future__ import annotations
 
 import contextlib
@@ -23,12 +21,7 @@ from agent_cores.session.cli.sockets import listening_sockets
 from agent_cores.session.cli.supervisor import Supervisor
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.service.settings import ServiceSettings
-from tests.service.processes import SECONDS, get, logged, run, serving
-
-
-def workers_of(process: Any) -> list[psutil.Process]:
-    children = psutil.Process(process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+from tests.service.processes import SECONDS, get, logged, run, serving, workers_of
 
 
 def until(holds: Callable[[], bool]) -> None:

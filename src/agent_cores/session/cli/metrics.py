@@ -81,7 +81,7 @@ def record(
         exporters.append(Meters())
     if not exporters:
         return
-    recorder = Recorder(keeps_values=settings.otel_metrics)
+    recorder = Recorder()
 
     def start() -> None:
         measured = Measurement(app, recorder, by_status=by_status)

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from agent_cores.session.service.auth.api_keys import ApiKey
-    from agent_cores.session.service.observers import Observer, Respond
+    from agent_cores.session.service.observers import Observer, Respond, Traffic
     from agent_cores.session.settings import SessionSettings
     from agent_cores.session.wire.health import NotReady
 
@@ -98,6 +98,7 @@ class Service:
         self._most_bytes = longest_bodies(ROUTES, manager, settings)
         self._cors = Cors(settings.cors_origins)
         self.observers: list[Observer] = []
+        self.traffic: Traffic | None = None
         self.respond: Respond = self._respond
         self._starters: list[Callable[[], None]] = []
 
@@ -158,54 +159,52 @@ class Service:
         route: Route | None = None
         call: Call | None = None
         code: str | None = None
-        reservation = Reservation(self._components)
-        if offered(scope) is None:
-            receive = counted(receive, reservation.count_body(self.budget))
+        traffic = self.traffic
+        reservation = Reservation(self._components, scope, traffic)
         try:
-            preflight = self._cors.preflight(scope["method"], headers)
-            if preflight is not None:
-                response = preflight
-            else:
-                route, path = _ROUTER.find(scope)
-                call = Call(
-                    scope,
-                    receive,
-                    route,
-                    path,
-                    headers,
-                    manager=self.manager,
-                    settings=self.settings,
-                    why_not_ready=self.why_not_ready,
-                    slices=self._slices,
-                    most_bytes=self._most_bytes[id(route)],
-                    request_id=request_id.decode("latin-1"),
-                )
-                response = reservation.count_response(
-                    self.budget, await self._handle(call, reservation), scope["method"]
-                )
-        except CallerGoneError:
-            reservation.release()
-            return
-        except asyncio.CancelledError as error:
-            if _is_given_up():
-                reservation.release()
-                raise
-            code, response = self._refusal(_UnfinishedError(error), scope, call, request_id)
-        except Exception as error:  # noqa: BLE001 - every failure gets a response
-            code, response = self._refusal(error, scope, call, request_id)
-        except BaseException:
-            reservation.release()
-            raise
-        self._cors.mark(response, headers)
-        try:
+            if offered(scope) is None:
+                receive = counted(receive, reservation.count_body(self.budget))
+            try:
+                preflight = self._cors.preflight(scope["method"], headers)
+                if preflight is not None:
+                    response = preflight
+                else:
+                    route, path = _ROUTER.find(scope)
+                    call = Call(
+                        scope,
+                        receive,
+                        route,
+                        path,
+                        headers,
+                        manager=self.manager,
+                        settings=self.settings,
+                        why_not_ready=self.why_not_ready,
+                        slices=self._slices,
+                        most_bytes=self._most_bytes[id(route)],
+                        request_id=request_id.decode("latin-1"),
+                    )
+                    response = reservation.count_response(
+                        self.budget, await self._handle(call, reservation), scope["method"]
+                    )
+            except CallerGoneError:
+                return
+            except asyncio.CancelledError as error:
+                if _is_given_up():
+                    raise
+                code, response = self._refusal(_UnfinishedError(error), scope, call, request_id)
+            except Exception as error:  # noqa: BLE001 - every failure gets a response
+                code, response = self._refusal(error, scope, call, request_id)
+            self._cors.mark(response, headers)
             await send_response(response, request_id, scope, send, closes=self.draining)
         finally:
             reservation.release()
-        if self.observers:
-            seconds = time.perf_counter() - started
-            answer = Answered(scope, route, response.status, code, seconds)
-            for tell in self.observers:
-                tell(answer)
+        seconds = time.perf_counter() - started
+        if traffic is not None:
+            scheme = scope.get("scheme", "http")
+            outcome = route, response.status, code, scope["method"], scheme
+            traffic.seconds[outcome].append(seconds)
+        for tell in self.observers:
+            tell(Answered(scope, route, response.status, code))
         _LOG.tell(
             request_id,
             method=scope["method"],
@@ -213,7 +212,7 @@ class Service:
             status=response.status,
             credential=None if call is None else call.credential,
             user=None if call is None else self._users.shown(call.admitted),
-            started=started,
+            seconds=seconds,
         )
 
     async def _handle(self, call: Call, reservation: Reservation) -> Response:

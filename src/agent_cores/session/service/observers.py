@@ -1,7 +1,8 @@
-"""What the service reports of each request, to metrics and traces of which it knows nothing."""
+"""What the service reports of requests, to metrics and traces of which it knows nothing."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from http import HTTPMethod
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,19 +27,50 @@ class Answered(NamedTuple):
     route: Route | None
     status: int
     code: str | None
-    seconds: float
 
     @property
     def failed(self) -> bool:
         """Whether the service failed, rather than refused the request."""
-        return self.status >= _FAILED
+        return has_failed(self.status)
+
+
+def has_failed(status: int) -> bool:
+    """Whether a status says that the service failed, rather than refused the request."""
+    return status >= _FAILED
 
 
 Observer = Callable[[Answered], None]
 """Called after each response; must be quick and must not raise."""
 
 
+Outcome = tuple["Route | None", int, str | None, str, str]
+"""Route, status, code of the error, method and scheme of a request whose response was sent."""
+
+
+class Traffic:
+    """Requests, as metrics see them. Every request pays for this, so it is of plain containers.
+
+    ``in_flight`` has the scopes of those being served, each under an object of its own; ``seconds``
+    has how long others took, from arrival to the end of the response, since somebody took them.
+    """
+
+    __slots__ = ("in_flight", "seconds")
+
+    def __init__(self) -> None:
+        self.in_flight: dict[object, Scope] = {}
+        self.seconds: defaultdict[Outcome, list[float]] = defaultdict(list)
+
+    def take(self) -> dict[Outcome, list[float]]:
+        """Return how long requests took since this was last called."""
+        taken, self.seconds = self.seconds, defaultdict(list)
+        return taken
+
+
 def method_of(scope: Scope) -> str:
     """Return the method of a request, or ``OTHER_METHOD``: callers cannot make up more of them."""
-    method: str = scope["method"]
+    return known_method(scope["method"])
+
+
+def known_method(method: str) -> str:
+    """Return a method, or ``OTHER_METHOD`` for one that the conventions do not know."""
     return method if method in _METHODS else OTHER_METHOD

@@ -22,7 +22,7 @@ Handler = Callable[[Any], Awaitable[Response]]
 """Takes the ``Call`` of a request; routes lie below calls, so the type is not named here."""
 
 
-class Route(msgspec.Struct, frozen=True, kw_only=True):
+class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One row of the table of routes.
 
     ``right`` is what the key requires: ``read``, ``write``, ``admin``, ``operator``, ``any`` for

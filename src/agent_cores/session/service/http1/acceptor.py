@@ -159,7 +159,7 @@ class Acceptor:
             status=answer.status,
             credential=None,
             user=None,
-            started=started,
+            seconds=time.perf_counter() - started,
         )
         lines = head_lines(answer, request_id)
         status = STATUS_LINES[answer.status]

@@ -34,9 +34,9 @@ class RequestLog:
         status: int,
         credential: str | None,
         user: str | None,
-        started: float,
+        seconds: float,
     ) -> None:
-        """Log a finished request; ``started`` is by ``time.perf_counter``."""
+        """Log a finished request, which took so many seconds."""
         logger = self._logger
         if not logger.isEnabledFor(logging.INFO):
             return
@@ -48,7 +48,7 @@ class RequestLog:
             request_id.decode("latin-1"),
             route,
             status,
-            round((time.perf_counter() - started) * 1000, 2),
+            round(seconds * 1000, 2),
             credential,
             user,
         )

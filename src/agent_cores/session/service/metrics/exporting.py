@@ -6,8 +6,10 @@ prometheus-client's multiprocess mode.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager, suppress
 from shutil import rmtree
@@ -48,9 +50,9 @@ class Exporter:
 
     async def add(self, taken: Taken) -> None:
         """Add what was recorded to the values that Prometheus reads."""
-        for (name, labels), tallied in taken.tallies.items():
-            if any(tallied.counts):
-                _add(self._labelled(name, labels), tallied.counts, tallied.total)
+        for (name, labels), values in taken.values.items():
+            _add(self._labelled(name, labels), values)
+            await asyncio.sleep(0)  # requests go on meanwhile
         for (name, labels), count in taken.counts.items():
             self._labelled(name, labels).inc(count)
         gauges: defaultdict[Series, float] = defaultdict(float)
@@ -89,12 +91,19 @@ def _made(metric: Metric, registry: prometheus_client.CollectorRegistry) -> Any:
     )
 
 
-def _add(histogram: Any, counts: Sequence[int], total: float) -> None:  # noqa: ANN401 - untyped inside
-    """Add many values at once, which the interface of a histogram does not offer."""
-    for bucket, count in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001
-        if count:
-            bucket.inc(count)
-    histogram._sum.inc(total)  # noqa: SLF001
+def _add(histogram: Any, values: list[float]) -> None:  # noqa: ANN401 - untyped inside
+    """Add many values together, which the interface of a histogram does not offer.
+
+    Sorted once, they are counted by a search for each bound instead of one for each value.
+    """
+    ordered = sorted(values)
+    counted = 0
+    for bound, bucket in zip(histogram._upper_bounds, histogram._buckets, strict=True):  # noqa: SLF001
+        below = bisect_right(ordered, bound)
+        if below > counted:
+            bucket.inc(below - counted)
+        counted = below
+    histogram._sum.inc(sum(values))  # noqa: SLF001
 
 
 class _OfWorkers(Collector):

@@ -51,10 +51,10 @@ class Meters:
         for (name, labels), count in taken.counts.items():
             if count and name in self._made:
                 self._made[name].add(count, self._attributes(name, labels))
-        for (name, labels), tallied in taken.tallies.items():
+        for (name, labels), values in taken.values.items():
             record, attributes = self._made[name].record, self._attributes(name, labels)
-            for start in range(0, len(tallied.values), _TOGETHER):
-                for value in tallied.values[start : start + _TOGETHER]:
+            for start in range(0, len(values), _TOGETHER):
+                for value in values[start : start + _TOGETHER]:
                     record(value, attributes)
                 await asyncio.sleep(0)  # requests go on meanwhile
 

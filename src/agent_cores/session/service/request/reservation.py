@@ -1,4 +1,4 @@
-"""``Reservation``: the bounded resources that a request holds until its response is read."""
+"""``Reservation``: what a request holds until its response is read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 from agent_cores.session.service.request.budget import FREE, too_much
 
 if TYPE_CHECKING:
+    from starlette.types import Scope
+
     from agent_cores.session.service.auth.principal import Principal
     from agent_cores.session.service.components import Components
+    from agent_cores.session.service.observers import Traffic
     from agent_cores.session.service.request.budget import Budget, Share
     from agent_cores.session.service.responses import Response
 
@@ -16,13 +19,17 @@ if TYPE_CHECKING:
 class Reservation:
     """Slots in the caller's and the process's limits of requests, and shares of the budget.
 
-    A caller who does not read the response holds them until the service closes the connection.
+    A caller who does not read the response holds them until the service closes the connection. So
+    long the request is in flight, for metrics too.
     """
 
-    __slots__ = ("_components", "_is_at_work", "_place", "_shares")
+    __slots__ = ("_components", "_is_at_work", "_place", "_shares", "_traffic")
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, scope: Scope, traffic: Traffic | None) -> None:
         self._components = components
+        self._traffic = traffic
+        if traffic is not None:
+            traffic.in_flight[self] = scope
         self._place: tuple[str, str | None] | None = None
         self._is_at_work = False
         self._shares: list[Share] = []
@@ -54,7 +61,9 @@ class Reservation:
         return response
 
     def release(self) -> None:
-        """Release everything."""
+        """Release everything, once."""
+        if self._traffic is not None:
+            del self._traffic.in_flight[self]
         if self._place is not None:
             self._components.callers.leave(self._place)
         if self._is_at_work:
