@@ -118,9 +118,14 @@ def test_what_bench_printed_replaces_what_was_measured_for_the_release(
     bench_json.write_text(json.dumps({"store": "service", "library_micros": None}))
     with pytest.raises(ConfigurationError, match="of a storage"):
         planned("redis", figures=str(bench_json))
-    bench_json.write_text(json.dumps({"store": "redis", "library_micros": {"append": 1e308}}))
-    with pytest.raises(ConfigurationError, match="not what bench"):
-        planned("redis", figures=str(bench_json))
+    for text in (
+        json.dumps({"store": "redis", "library_micros": {"append": 1e308}}).encode(),
+        b'{"store":"\xff"}',
+        b'{"rates":' + b"[" * 9_000,
+    ):
+        bench_json.write_bytes(text)
+        with pytest.raises(ConfigurationError, match="not what bench"):
+            planned("redis", figures=str(bench_json))
     with pytest.raises(InvalidInputError, match="at most 1"):
         plan(sessions=1, requests=1, appends=0.9, reads=0.2)
     for memory in (0, 1e-12, float("inf"), float("nan")):

@@ -20,6 +20,9 @@ from agent_cores.session.codec import (
     encode_header,
     encode_message,
     encode_value,
+    origin_of,
+    raw_context,
+    raw_messages,
 )
 from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models import (
@@ -146,6 +149,8 @@ def test_only_what_changed_is_written() -> None:
         ("format", "x"),
         ("attributes", b"{"),
         ("attributes", b"[]"),
+        ("attributes", b'{"a":"\xff"}'),
+        ("attributes", b'{"a":' + b"[" * 9_000),
         ("tags", b"[1]"),
         ("grants", b'{"bob": {}}'),
         ("created_at", None),
@@ -184,6 +189,39 @@ def test_a_message_that_cannot_be_read_names_its_session(body: bytes) -> None:
     with pytest.raises(CorruptRecordError, match="message 7") as caught:
         decode_message(StoredMessage(7, "m", AT + timedelta(0), body), "team-a", "talk")
     assert (caught.value.namespace, caught.value.session_id) == ("team-a", "talk")
+
+
+DAMAGED = [
+    b'1{"role":"user","content":"\xff","author_id":"ann","metadata":{}}',
+    b'1{"role":"user","content":null,"author_id":"ann","metadata":{"\xff":1}}',
+    b'1{"role":"user","content":%b,"author_id":"ann","metadata":{}}'
+    % (b"[" * 9_000 + b"]" * 9_000),
+    b'1{"role":"user","content":"","author_id":"ann","metadata":{},"updated_at":%d}' % 10**17,
+]
+"""What is no JSON of ours for other reasons than its grammar."""
+
+
+@pytest.mark.parametrize("body", DAMAGED)
+def test_damage_of_any_kind_is_a_corrupt_record_however_a_message_is_read(body: bytes) -> None:
+    page = [StoredMessage(7, "m", AT, body)]
+    with pytest.raises(CorruptRecordError):
+        decode_message(page[0], "team-a", "talk")
+    for read_page in (decode_messages, raw_messages):
+        with pytest.raises(CorruptRecordError):
+            read_page(page, "team-a", "talk")
+
+
+def test_damage_of_any_kind_is_a_corrupt_record_where_only_the_author_is_read() -> None:
+    for body in (DAMAGED[2], b'1{"role":"\xff","author_id":"ann"}'):
+        with pytest.raises(CorruptRecordError):
+            origin_of(StoredMessage(7, "m", AT, body), "team-a", "talk")
+
+
+@pytest.mark.parametrize("value", [b'1"\xff"', b"1" + b"[" * 9_000 + b"]" * 9_000])
+def test_damage_of_any_kind_is_a_corrupt_record_in_the_context(value: bytes) -> None:
+    for read_context in (decode_context, raw_context):
+        with pytest.raises(CorruptRecordError):
+            read_context({"a": value}, "team-a", "talk")
 
 
 @given(st.lists(MESSAGES, max_size=4))

@@ -142,6 +142,12 @@ def test_a_broken_cursor_is_refused(text: str) -> None:
         Cursor.decode(text)
 
 
+def test_a_cursor_that_is_nested_without_end_is_refused() -> None:
+    nested = b'[1000,"talk",false,0,false,' + b"[" * 9_000
+    with pytest.raises(InvalidInputError, match="cursor"):
+        Cursor.decode(urlsafe_b64encode(nested).decode())
+
+
 def test_a_listing_may_begin_at_the_earliest_time_there_is() -> None:
     query = ask(owner_id="ann", active_after=datetime.min.replace(tzinfo=UTC))
     assert query.floor is not None

@@ -74,6 +74,19 @@ def test_a_key_that_resembles_none_is_refused_too(monkeypatch: pytest.MonkeyPatc
         SessionSettings.load()
 
 
+def test_settings_that_are_nested_without_end_are_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("sessions.toml").write_text(f"a = {'[' * 9_000}", encoding="utf-8")
+    monkeypatch.setenv("SESSION_CONFIG", "sessions.toml")
+    with pytest.raises(ConfigurationError, match=r"sessions\.toml.* cannot be read as TOML"):
+        SessionSettings.load()
+    monkeypatch.delenv("SESSION_CONFIG")
+    monkeypatch.setenv("SESSION_SERVICE_JWT_ISSUERS", "[" * 9_000)
+    with pytest.raises(ConfigurationError, match="SESSION_SERVICE_JWT_ISSUERS is a JSON list"):
+        ServiceSettings.load()
+
+
 def test_the_settings_of_the_service_may_stand_in_the_same_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

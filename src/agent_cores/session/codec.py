@@ -20,7 +20,7 @@ from agent_cores.session.models import Grant, Message, SessionMetadata, StoredMe
 from agent_cores.session.models.message import Content
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.times import from_millis, to_millis
-from agent_cores.session.models.values import decode_json, encode_json
+from agent_cores.session.models.values import UNREADABLE, decode_json, encode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,11 +98,10 @@ def encode_text(role: str, text: str, author_id: str, at_most: int) -> bytes | N
 def decode_message(stored: StoredMessage, namespace: str, session_id: str) -> Message:
     """Decode a stored message."""
     try:
-        body = _decode_body(_unversioned(stored.body))
-    except msgspec.MsgspecError as error:
+        return _message(stored, _decode_body(_unversioned(stored.body)))
+    except UNREADABLE as error:
         problem = f"message {stored.seq} cannot be read"
         raise CorruptRecordError(namespace, session_id, problem) from error
-    return _message(stored, body)
 
 
 def decode_messages(
@@ -112,10 +111,10 @@ def decode_messages(
     known = [message.body[1:] for message in stored if message.body[:1] == VERSION]
     try:
         bodies = _decode_bodies(b"[" + b",".join(known) + b"]")
-    except msgspec.MsgspecError:
-        bodies = []
-    if len(bodies) == len(stored):
-        return list(map(_message, stored, bodies))
+        if len(bodies) == len(stored):
+            return list(map(_message, stored, bodies))
+    except UNREADABLE:
+        pass  # one by one, the damaged message is found
     return [decode_message(message, namespace, session_id) for message in stored]
 
 
@@ -126,12 +125,14 @@ def raw_messages(stored: Sequence[StoredMessage], namespace: str, session_id: st
     """
     try:
         texts = [_unversioned(message.body) for message in stored]
-        bodies = _decode_raw_bodies(b"[" + b",".join(texts) + b"]")
-    except msgspec.MsgspecError as error:
+        page = b"[" + b",".join(texts) + b"]"
+        page.decode()  # msgspec does not look into what it passes on
+        bodies = _decode_raw_bodies(page)
+        if len(bodies) == len(stored):
+            return list(map(_message, stored, bodies))
+    except UNREADABLE as error:
         raise CorruptRecordError(namespace, session_id, "a message cannot be read") from error
-    if len(bodies) != len(stored):
-        raise CorruptRecordError(namespace, session_id, "a message cannot be read")
-    return list(map(_message, stored, bodies))
+    raise CorruptRecordError(namespace, session_id, "a message cannot be read")
 
 
 def author_of(stored: StoredMessage, namespace: str, session_id: str) -> str:
@@ -143,7 +144,7 @@ def origin_of(stored: StoredMessage, namespace: str, session_id: str) -> Origin:
     """Return the author and the role of a stored message, without decoding its content."""
     try:
         return _decode_origin(_unversioned(stored.body))
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         problem = f"message {stored.seq} cannot be read"
         raise CorruptRecordError(namespace, session_id, problem) from error
 
@@ -177,7 +178,7 @@ def decode_context(entries: Mapping[str, bytes], namespace: str, session_id: str
     """Decode stored context entries."""
     try:
         return {key: decode_json(_unversioned(value)) for key, value in entries.items()}
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         problem = "a context value cannot be read"
         raise CorruptRecordError(namespace, session_id, problem) from error
 
@@ -187,8 +188,10 @@ def raw_context(
 ) -> dict[str, msgspec.Raw]:
     """Return stored context entries with their values as JSON."""
     try:
+        for value in entries.values():
+            value.decode()  # msgspec does not look into what it passes on
         return {key: _decode_raw(_unversioned(value)) for key, value in entries.items()}
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         problem = "a context value cannot be read"
         raise CorruptRecordError(namespace, session_id, problem) from error
 
@@ -283,7 +286,7 @@ def decode_header(fields: Mapping[str, Any], namespace: str, session_id: str) ->
     """
     try:
         return _decode_header(fields)
-    except (KeyError, TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+    except (KeyError, TypeError, *UNREADABLE) as error:
         problem = f"its header cannot be read ({type(error).__name__})"
         raise CorruptRecordError(namespace, session_id, problem) from error
 

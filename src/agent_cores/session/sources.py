@@ -49,7 +49,7 @@ def read_toml(config: str, known: Collection[str]) -> dict[str, Any]:
     """Return what the TOML file sets; ``ConfigurationError`` for an unknown name."""
     try:
         found = tomllib.loads(Path(config).read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # both kinds of bad text are ValueErrors
         detail = f"SESSION_CONFIG names {config!r}, which cannot be read as TOML: {error}"
         raise ConfigurationError(detail) from error
     for name in found:

@@ -21,6 +21,7 @@ from agent_cores.session.cli.planning import (
 )
 from agent_cores.session.errors import ConfigurationError, InvalidInputError
 from agent_cores.session.inputs import whole_number
+from agent_cores.session.models.values import UNREADABLE
 
 if TYPE_CHECKING:
     from agent_cores.session.cli.figures import StoreFigures
@@ -121,7 +122,7 @@ def _load(
 def _read(path: str) -> Measured:
     try:
         return msgspec.json.decode(Path(path).read_bytes(), type=Measured)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ConfigurationError(f"{path} is not what bench --json prints: {error}") from error
 
 

@@ -12,7 +12,7 @@ import msgspec
 from agent_cores.session.errors import CorruptRecordError, InvalidInputError
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.times import to_millis
-from agent_cores.session.models.values import encode_json, same_value
+from agent_cores.session.models.values import UNREADABLE, encode_json, same_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,7 @@ def updated_message(
         return None
     try:
         return _updated(stored, update, to_millis(at))
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         problem = f"message {stored.seq} cannot be read"
         raise CorruptRecordError(header.namespace, header.session_id, problem) from error
 
@@ -92,7 +92,7 @@ def same_message(stored: bytes, appended: bytes) -> bool:
         return True
     try:
         fields = _decode_fields(stored[1:])
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return False
     if fields.pop(_UPDATED_AT, None) is None:
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -16,7 +15,7 @@ from agent_cores.session.models.expiry import LISTING_LAG
 from agent_cores.session.models.representation import hides
 from agent_cores.session.models.session import Hold, SessionMetadata, SessionStatus, grants_to
 from agent_cores.session.models.times import from_millis, to_millis
-from agent_cores.session.models.values import sorted_json
+from agent_cores.session.models.values import UNREADABLE, sorted_json
 
 _LARGEST_SKIP = 2**63 - 1
 _LAG_MILLIS = LISTING_LAG // timedelta(milliseconds=1)
@@ -57,7 +56,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             cursor = msgspec.json.decode(raw, type=cls)
             _ = cursor.at
-        except (ValueError, binascii.Error, msgspec.MsgspecError, OverflowError) as error:
+        except UNREADABLE as error:  # base64's own is a ValueError
             raise InvalidInputError(
                 "cursor", "is not a cursor that this service returned"
             ) from error

@@ -27,6 +27,10 @@ decode_json: Callable[[bytes | str | memoryview], Any] = _decoder.decode
 sorted_json: Callable[[object], bytes] = _sorting_encoder.encode
 """Encode with keys in order: equal values give equal bytes. ``1`` and ``1.0`` differ."""
 
+UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+"""What reading damaged JSON may raise: it is no JSON or of another shape, its text is not UTF-8, a
+number or time is out of range, it is nested without end."""
+
 
 class EncodedJson(msgspec.Struct, frozen=True, gc=False):
     """A value that has been checked and encoded: :func:`to_json` checks only its size."""
@@ -121,7 +125,7 @@ def same_value(one: bytes, other: bytes) -> bool:
         return False
     try:
         return canonical_json(one[1:]) == canonical_json(other[1:])
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except UNREADABLE:
         return False
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.models.representation import hides
+from agent_cores.session.models.values import UNREADABLE
 from agent_cores.session.service.auth.issuer import Issuer
 from agent_cores.session.service.cors import check_origins
 from agent_cores.session.settings import SessionSettings, from_files, named
@@ -174,11 +175,11 @@ def _read_issuers(text: str, bare: str) -> object:
     """Parse JSON, first as it is: what looks like a comment may be part of a secret."""
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         pass
     try:
         return msgspec.json.decode(bare)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ConfigurationError(f"{environment_name('jwt_issuers')} is a JSON list") from error
 
 
