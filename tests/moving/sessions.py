@@ -37,7 +37,7 @@ past = st.integers(1, 10**9).map(lambda millis: NOW - timedelta(milliseconds=mil
 future = st.integers(10**7, 10**10).map(lambda millis: NOW + timedelta(milliseconds=millis))
 names = st.text(
     st.characters(exclude_categories=["C"], exclude_characters="/\\"), min_size=1, max_size=8
-)
+).filter(lambda name: name not in {".", ".."})
 values = st.one_of(
     st.just(AWKWARD_TEXT), st.just(AWKWARD_VALUE), st.text(max_size=20), st.integers(-5, 5)
 )

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.base import StorageProvider
 
 
+NESTED = b"[" * 9_000 + b"]" * 9_000
+
+
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every session of more than two messages one of several parts."""
@@ -183,6 +186,8 @@ async def test_a_file_that_was_altered_is_refused_and_says_where() -> None:
     for altered, problem in (
         (b"", "is not an export of agent-sessions"),
         (b"hello\n", "is not an export of agent-sessions"),
+        (b'{"sha256":"","record":' + NESTED + b"}\n", "is not an export of agent-sessions"),
+        (first + b'{"sha256":"","record":' + NESTED + b"}\n", "line 2 is damaged"),
         (talk + last, "is not an export of agent-sessions"),
         (first + talk.replace(b"hello", b"jello") + long + more + last, "line 2 is altered"),
         (first + talk + long.replace(b'{"seq"', b'{"seg"', 1) + more + last, "line 3 is damaged"),

@@ -136,7 +136,8 @@ class SessionWriter:
         except ChangedWhileReadError:
             self.tally.changing.add(*name)
             return
-        except ConflictError as error:  # as when the source has a message id twice
+        except (ConflictError, InvalidInputError) as error:
+            # The source has a message id twice, say, or a longer id than the store takes.
             self.tally.left_out.note(LeftOut(f"session {header.session_id}", str(error)))
             return
         if placed is Placed.DIFFERENT:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent_cores.session.errors import CorruptRecordError
+from agent_cores.session.errors import CorruptRecordError, InvalidInputError
 from agent_cores.session.moving.digests import SessionDigest, digest_of
 from agent_cores.session.moving.placing import Placed, place
 from agent_cores.session.moving.tally import Names, Tally
@@ -211,6 +211,8 @@ async def _copy(
         placed = await place(target, first, later, replace=replace)
     except ChangedWhileReadError:
         tally.changing.add(*name)
+    except InvalidInputError:
+        tally.refused.add(*name)
     else:
         _note(tally, placed, name, sum(counted))
 

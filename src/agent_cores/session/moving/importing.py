@@ -10,10 +10,10 @@ import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from agent_cores.session.errors import CorruptRecordError, InvalidInputError
 from agent_cores.session.models.limits import MIB
+from agent_cores.session.models.values import UNREADABLE
+from agent_cores.session.moving.checking import check_count, check_header, check_part
 from agent_cores.session.moving.placing import Placed, place
 from agent_cores.session.moving.records import (
     FORMAT,
@@ -103,7 +103,7 @@ class ExportReader:
             line.decode()  # msgspec does not look into what it need not read
             read = decode_line(line)
             record: Record = decode_record(read.record)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise self._damaged("is damaged") from error
         if checksum(bytes(read.record)) != read.sha256:
             raise self._damaged("is altered: its checksum differs")
@@ -191,11 +191,11 @@ class _Import:
     ) -> None:
         """Write a session; take the records of its other messages from ``records``."""
         try:
-            header = header_of(record)
-            first = part_of(record, header)
+            first = _first_of(record)
         except CorruptRecordError as error:
             self.tally.unreadable.add(error.namespace, error.session_id)
             return
+        header = first.header
         if self._namespace not in {None, header.namespace}:
             return
         if not is_living(header):
@@ -216,13 +216,17 @@ class _Import:
         # All end, whatever becomes of one.
         ended = await asyncio.gather(*placing, return_exceptions=True)
         for part, placed in zip(parts, ended, strict=True):
-            if isinstance(placed, BaseException):
+            if isinstance(placed, InvalidInputError):
+                self.tally.refused.add(part.header.namespace, part.header.session_id)
+            elif isinstance(placed, BaseException):
                 raise placed
-            self._note(part.header, placed, len(part.messages))
+            else:
+                self._note(part.header, placed, len(part.messages))
 
     async def _long(
         self, first: Part, records: Iterator[SessionRecord | MessagesRecord | VoidRecord]
     ) -> None:
+        name = first.header.namespace, first.header.session_id
         counted = [len(first.messages)]
         later = _later(first.header, records, counted)
         try:
@@ -231,6 +235,14 @@ class _Import:
                 pass
         except ChangedWhileReadError:
             return  # it comes again in the export, or was left out
+        except CorruptRecordError:
+            self.tally.unreadable.add(*name)
+            return
+        except DamagedExportError:
+            raise
+        except InvalidInputError:
+            self.tally.refused.add(*name)
+            return
         self._note(first.header, placed, sum(counted))
 
     def _note(self, header: SessionMetadata, placed: Placed, messages: int) -> None:
@@ -241,6 +253,17 @@ class _Import:
             self.tally.present += 1
         else:
             self.tally.different.add(header.namespace, header.session_id)
+
+
+def _first_of(record: SessionRecord) -> Part:
+    """Return the first part of a session; ``CorruptRecordError`` if no store can hold it."""
+    header = header_of(record)
+    check_header(header)
+    part = part_of(record, header)
+    check_part(part)
+    if part.is_last:
+        check_count(header, len(part.messages))
+    return part
 
 
 async def _none() -> AsyncIterator[Part]:
@@ -258,7 +281,10 @@ async def _later(
         if not isinstance(record, MessagesRecord):
             raise ChangedWhileReadError("the export takes this session back")
         part = part_of(record, header)
+        check_part(part)
         counted.append(len(part.messages))
+        if part.is_last:
+            check_count(header, sum(counted))
         yield part
         if part.is_last:
             return

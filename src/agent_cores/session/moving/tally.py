@@ -9,6 +9,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_KINDS = ("different", "unreadable", "refused", "changing")
+"""Why a living session did not move."""
 _NAMED = 100
 """How many sessions of a kind are named; the others are only counted."""
 
@@ -36,8 +38,9 @@ class Tally(msgspec.Struct):
 
     ``sessions`` and ``messages`` were moved; ``present`` were there already. ``different`` are
     stored in the target in another state and were left as they are. ``unreadable`` could not be
-    read, ``changing`` were changed again and again while they were read. ``ended`` have expired or
-    are still being built; they do not move.
+    read, ``refused`` hold what the target cannot keep, such as a longer id than it takes,
+    ``changing`` were changed again and again while they were read. ``ended`` have expired or are
+    still being built; they do not move.
     """
 
     sessions: int = 0
@@ -46,18 +49,22 @@ class Tally(msgspec.Struct):
     ended: int = 0
     different: Names = msgspec.field(default_factory=Names)
     unreadable: Names = msgspec.field(default_factory=Names)
+    refused: Names = msgspec.field(default_factory=Names)
     changing: Names = msgspec.field(default_factory=Names)
 
     @property
     def is_complete(self) -> bool:
         """Whether every living session is now where it should be."""
-        return not (self.different.count or self.unreadable.count or self.changing.count)
+        return not self._left
 
     @property
     def done(self) -> int:
         """How many sessions have been dealt with."""
-        left = self.different.count + self.unreadable.count + self.changing.count
-        return self.sessions + self.present + self.ended + left
+        return self.sessions + self.present + self.ended + self._left
+
+    @property
+    def _left(self) -> int:
+        return sum(getattr(self, kind).count for kind in _KINDS)
 
 
 def merged(tallies: Iterable[Tally]) -> Tally:
@@ -66,6 +73,6 @@ def merged(tallies: Iterable[Tally]) -> Tally:
     for tally in tallies:
         for name in ("sessions", "messages", "present", "ended"):
             setattr(total, name, getattr(total, name) + getattr(tally, name))
-        for name in ("different", "unreadable", "changing"):
-            getattr(total, name).add_all(getattr(tally, name))
+        for kind in _KINDS:
+            getattr(total, kind).add_all(getattr(tally, kind))
     return total
