@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import getpass
 import logging
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +17,9 @@ from agent_cores.session.cli import moving, upkeep
 from agent_cores.session.cli.backup import backup
 from agent_cores.session.cli.copying import copy
 from agent_cores.session.cli.opening import Line, Where, recorded
-from agent_cores.session.errors import SessionNotFoundError
+from agent_cores.session.cli.output import OutputError
+from agent_cores.session.errors import QuotaExceededError, SessionNotFoundError
+from agent_cores.session.moving.export import ExportWriter
 from agent_cores.session.verbs.upkeep import UpkeepVerbs
 
 URL = "sqlite:///sessions.db"
@@ -121,7 +125,33 @@ def test_an_erasure_names_the_user_and_whether_something_is_left(
     ]
 
 
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, asyncio.CancelledError])
+@pytest.mark.parametrize("where", [{"user": "ann"}, {"as_operator": "ops"}])
+def test_markdown_of_one_session_that_is_missing_is_one_error(
+    told: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], where: dict[str, str]
+) -> None:
+    with pytest.raises(SessionNotFoundError):
+        moving.export("none", where=Where(storage=URL, **where), format="markdown")
+    assert "agent-sessions: " not in capsys.readouterr().err  # the command adds the one line
+    assert ("export_sessions", "session_not_found") in lines(told, "verb", "outcome")
+
+
+def test_an_export_to_a_full_disk_is_recorded_and_named_as_such(
+    told: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: ExportWriter, part: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ExportWriter, "part", full)
+    where = Where(storage=URL, as_operator="ops")
+    with pytest.raises(QuotaExceededError, match=r"all\.jsonl cannot be written: No space left"):
+        moving.export(where=where, output="all.jsonl")
+    with pytest.raises(OutputError, match="the output cannot be written: No space left"):
+        moving.export(where=where)
+    assert lines(told, "outcome") == [("quota_exceeded",), ("internal",)]
+    assert list(Path.cwd().glob("all*")) == []
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, asyncio.CancelledError, BrokenPipeError])
 def test_what_was_interrupted_is_recorded_as_cancelled(
     told: pytest.LogCaptureFixture, interrupt: type[BaseException]
 ) -> None:

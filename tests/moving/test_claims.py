@@ -1,7 +1,5 @@
 """``claimed``: a file that one process writes; and what an export says if it cannot be written."""
 
-# ruff: noqa: SLF001 - tests look behind the command
-
 from __future__ import annotations
 
 import errno
@@ -13,7 +11,7 @@ from typing import BinaryIO
 import pytest
 
 from agent_cores.session import files
-from agent_cores.session.cli import moving
+from agent_cores.session.cli.written import written
 from agent_cores.session.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -39,7 +37,7 @@ def test_a_claim_on_a_file_that_was_published_meanwhile_is_refused(
     monkeypatch.setattr(files, "claim", late)
     with (
         pytest.raises(ConfigurationError, match="another process is writing"),
-        moving._written(str(target)) as file,
+        written(str(target)) as file,
     ):
         file.write(b"other")
     assert target.read_bytes() == b"finished"
@@ -62,7 +60,7 @@ def test_a_file_system_without_locks_takes_an_export(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     target = tmp_path / "all.jsonl"
-    with moving._written(str(target)) as file:
+    with written(str(target)) as file:
         file.write(b"whole")
     assert target.read_bytes() == b"whole"
     assert [path.name for path in tmp_path.iterdir()] == ["all.jsonl"]
@@ -77,13 +75,13 @@ def test_a_lock_that_fails_otherwise_is_an_error(
     monkeypatch.setattr(fcntl, "flock", flock)
     with (
         pytest.raises(StorageUnavailableError, match="cannot be written"),
-        moving._written(str(tmp_path / "all.jsonl")),
+        written(str(tmp_path / "all.jsonl")),
     ):
         pass
 
 
 def test_a_refusal_of_the_service_is_not_blamed_on_the_file(tmp_path: Path) -> None:
-    with pytest.raises(AccessDeniedError), moving._written(str(tmp_path / "talk.md")):
+    with pytest.raises(AccessDeniedError), written(str(tmp_path / "talk.md")):
         raise AccessDeniedError("reading requires the viewer role")
     assert list(tmp_path.iterdir()) == []
 

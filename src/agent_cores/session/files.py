@@ -5,19 +5,26 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _NO_LINKS = {errno.EPERM, *_UNSUPPORTED}
 _NO_LOCKS = {errno.ENOLCK, *_UNSUPPORTED}
 _PRIVATE = 0o600
+
+
+def local_path(text: str, what: str) -> Path:
+    """Return a path; ``ConfigurationError`` for a URL, which may hold a password."""
+    if "://" in text:
+        raise ConfigurationError(f"{what} is a path on this machine, not a URL")
+    return Path(text)
 
 
 @contextmanager

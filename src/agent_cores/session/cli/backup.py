@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent_cores.session.cli.opening import Json, Line, Where, manager_for, recorded
 from agent_cores.session.cli.output import amount, say, say_json
+from agent_cores.session.files import local_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent_cores.session.storage.base import BackedUp
 
 
@@ -29,7 +31,7 @@ def backup(path: str, *, storage: str | None = None, as_json: Json = False) -> N
     """
     where = Where(storage=storage)
     with recorded(where, Line("back_up")):
-        done = asyncio.run(_backup(Path(path), where))
+        done = asyncio.run(_backup(local_path(path, "the backup"), where))
     if as_json:
         say_json(done)
     else:

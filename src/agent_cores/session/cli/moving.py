@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import contextmanager
 from dataclasses import replace as replaced
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import msgspec
@@ -24,15 +21,14 @@ from agent_cores.session.cli.output import (
     shown,
 )
 from agent_cores.session.cli.upkeep import confirm
+from agent_cores.session.cli.written import failures_named, written
 from agent_cores.session.errors import (
     ConfigurationError,
     CorruptRecordError,
-    SessionError,
     SessionMovedError,
     SessionNotFoundError,
-    StorageUnavailableError,
 )
-from agent_cores.session.files import claimed, publish
+from agent_cores.session.files import local_path
 from agent_cores.session.frameworks.importing import Framework, import_from
 from agent_cores.session.models.session import DEFAULT_NAMESPACE
 from agent_cores.session.models.times import utc_now
@@ -44,15 +40,12 @@ from agent_cores.session.moving.importing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from agent_cores.session.cli.opening import Opened
     from agent_cores.session.frameworks.writing import ImportTally
     from agent_cores.session.moving.tally import Names, Tally
     from agent_cores.session.storage.base import StorageProvider
 
 Flag = Annotated[bool, Parameter(negative=())]
-_UNFINISHED = ".unfinished"
 _OF_ONE_SESSION = (SessionNotFoundError, CorruptRecordError, SessionMovedError)
 """Errors that say nothing of the other sessions."""
 
@@ -87,7 +80,7 @@ def export(
 
     async def use(store: StorageProvider, file: BinaryIO) -> Tally:
         total = len(session_ids) or (await store.count(namespace, utc_now())).sessions
-        with progress_bar("export", total) as progress:
+        with progress_bar("export", total) as progress, failures_named(output):
             tally = await export_sessions(
                 store,
                 file,
@@ -107,7 +100,7 @@ def export(
         return tally
 
     here = replaced(where, namespace=namespace)
-    with _written(output) as file:
+    with written(output) as file:
         tally = with_store(
             here,
             line,
@@ -124,20 +117,22 @@ def _export_markdown(session_ids: tuple[str, ...], where: Where, output: str | N
     if not session_ids:
         raise ConfigurationError("name the sessions to write as Markdown")
     line = Line("export_sessions", session_ids)
-    with _written(output) as file:
-        with_sessions(where, lambda opened: _write_markdown(opened, line, file), line)
+    with written(output) as file:
+        with_sessions(where, lambda opened: _write_markdown(opened, line, file, output), line)
         _leave_no_file_of_nothing(line)
     _raise_first(line)
 
 
-async def _write_markdown(opened: Opened, line: Line, file: BinaryIO) -> None:
+async def _write_markdown(opened: Opened, line: Line, file: BinaryIO, output: str | None) -> None:
     """Write all sessions that can be read, and name the others."""
     for session_id in line.session_ids:
         try:
-            await write_markdown(opened, session_id, file)
+            with failures_named(output):
+                await write_markdown(opened, session_id, file)
         except _OF_ONE_SESSION as error:
             line.outcomes[session_id] = error
-            note(f"agent-sessions: {shown(session_id)}: {error}")
+            if len(line.session_ids) > 1:  # else it is the error of the command
+                note(f"agent-sessions: {shown(session_id)}: {error}")
         else:
             line.outcomes[session_id] = None
 
@@ -244,7 +239,7 @@ def _import_file(path: str | None, where: Where, *, replace: bool, partial: bool
 
 def _opened(path: str) -> BinaryIO:
     try:
-        return Path(path).open("rb")
+        return local_path(path, "the export").open("rb")
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror or error}") from error
 
@@ -260,30 +255,6 @@ def _checked(file: BinaryIO, *, partial: bool) -> int | None:
         total = None
     file.seek(0)
     return total
-
-
-@contextmanager
-def _written(output: str | None) -> Iterator[BinaryIO]:
-    """Open the file to write, under a name of its own until it is whole; never one that exists."""
-    if output is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    path = Path(output)
-    if path.exists():
-        raise ConfigurationError(f"{output} exists; name a new file")
-    try:
-        with claimed(path, _UNFINISHED) as file:
-            file.truncate(0)  # of what a killed one left
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            publish(path.with_name(path.name + _UNFINISHED), path)
-    except SessionError:  # a refused caller, say, which is an OSError too
-        raise
-    except OSError as error:
-        problem = error.strerror or error
-        raise StorageUnavailableError(f"{output} cannot be written: {problem}") from error
 
 
 def report(tally: Tally, done: str, *, as_json: bool) -> None:
@@ -306,6 +277,7 @@ def finish(tally: Tally, *, failed: bool = False) -> None:
         note(f"{counted(tally.ended, 'session')}, expired or not finished: not moved.")
     name_them("stored in another state, left unchanged", tally.different)
     name_them("cannot be read", tally.unreadable)
+    name_them("hold what this store cannot keep, such as too long an id", tally.refused)
     name_them("changed again and again during the read", tally.changing)
     if failed or not tally.is_complete:
         sys.exit(1)

@@ -171,6 +171,7 @@ def recorded(where: Where, line: Line) -> Iterator[None]:
             failure = error
             raise
         finally:
+            is_cut_off = isinstance(failure, BrokenPipeError)  # by the reader, such as `head`
             namespace = where.namespace or "every namespace"
             operator = where.as_operator
             runs = machine_user()
@@ -185,7 +186,7 @@ def recorded(where: Where, line: Line) -> Iterator[None]:
                     user=where.user if where.user or operator else runs,
                     erased_user=line.erased_user,
                     is_complete=line.is_complete,
-                    code=line.code,
+                    code="cancelled" if is_cut_off else line.code,
                 )
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from agent_cores.session.adapters.ids import user_id_of
 from agent_cores.session.errors import ConfigurationError
+from agent_cores.session.files import local_path
 from agent_cores.session.models.message import NewContent
 from agent_cores.session.models.representation import hides
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -75,7 +78,7 @@ class Given(msgspec.Struct, frozen=True):
     @property
     def folder(self) -> Path:
         """The source, where it must be a folder."""
-        folder = Path(self.source).expanduser().absolute()
+        folder = local_path(self.source, "the source").expanduser().absolute()
         if not folder.is_dir():
             raise ConfigurationError(f"{folder} is not a folder")
         return folder
