@@ -84,3 +84,33 @@ async def test_a_view_of_an_operator_leaves_the_manager_as_it_was() -> None:
         with pytest.raises(SessionNotFoundError):
             await manager.get_session(talk, "console")
         assert not hasattr(manager, "list_sessions")
+
+
+class Broken(logging.Handler):
+    """An audit store that is down."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise, as a handler of a program's own may."""
+        raise RuntimeError
+
+
+async def test_a_hook_of_the_audit_log_that_raises_changes_nothing_and_loses_no_line(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    audit, broken = logging.getLogger("agent_cores.session.audit"), Broken()
+    audit.addHandler(broken)
+    try:
+        async with SessionManager("memory") as manager:
+            await manager.create_session("ann", session_id="talk")
+            operator = manager.as_operator("console")
+            with pytest.raises(SessionNotFoundError):
+                await operator.get_session("none", "support")
+            assert await operator.delete_session("talk", "support")
+    finally:
+        audit.removeHandler(broken)
+    told = [one.getMessage() for one in lines.records if one.levelno == logging.ERROR]
+    assert [text.partition(" with ")[0] for text in told] == [
+        "a handler of the audit log failed (RuntimeError)"
+    ] * 2
+    assert "get_session, session 'none': session_not_found" in told[0]
+    assert "delete_session, session 'talk': done" in told[1]

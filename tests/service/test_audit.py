@@ -189,3 +189,29 @@ async def test_what_is_appended_and_listed_is_not_recorded(
     await ann.say(session_id)
     await ann("GET", S)
     assert lines(log) == []
+
+
+class Broken(logging.Handler):
+    """An audit store that is down."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise, as a handler of a program's own may."""
+        raise RuntimeError
+
+
+async def test_a_hook_that_raises_fails_no_request(
+    wire: Wire, log: pytest.LogCaptureFixture
+) -> None:
+    ann = await wire.caller("ann")
+    stranger = await wire.caller("ann", "ask_0000000000000000_none")
+    session_id = await ann.new_session()
+    broken = Broken()
+    logging.getLogger(LOGGER).addHandler(broken)
+    try:
+        assert (await stranger("GET", S)).status == 401
+        assert (await ann("DELETE", f"{S}/{session_id}")).status == 204
+    finally:
+        logging.getLogger(LOGGER).removeHandler(broken)
+    told = [one.getMessage() for one in log.records if one.levelno == logging.ERROR]
+    assert ["login" in text for text in told] == [True, False]
+    assert f"delete_session, session '{session_id}': done" in told[1]

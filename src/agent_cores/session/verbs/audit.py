@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("agent_cores.session.audit")
 """Level INFO. Records have the fields ``FIELDS``; those that do not apply are ``None``."""
+_log = logging.getLogger(__name__)
+_LINE = "%s in %s: %s%s, session %s: %s"
 
 FIELDS = (
     "operator",
@@ -62,32 +64,38 @@ def record(
     """Write the line of one call; ``failure`` is what it raised.
 
     ``erased_user`` is whom it erases, ``code`` that of a failure in another process. What callers
-    choose is quoted, so that it cannot pass for another part of the line.
+    choose is quoted, so that it cannot pass for another part of the line. A handler that raises
+    changes nothing about the call: that is logged.
     """
     outcome = INCOMPLETE if failure is None and not is_complete else code or outcome_of(failure)
     about = None if session_id is None else str(session_id)
     who = f"operator {operator!a}" if operator is not None else f"user {user!a}"
-    logger.info(
-        "%s in %s: %s%s, session %s: %s",
+    line = _LINE % (
         who if key is None else f"{who} (key {key})",
         namespace or "-",
         verb,
         "" if erased_user is None else f" {erased_user!a}",
         "-" if about is None else ascii(about),
         outcome,
-        extra={
-            "operator": operator,
-            "user": user,
-            "key": key,
-            "address": address,
-            "namespace": namespace,
-            "verb": verb,
-            "session_id": about,
-            "erased_user": erased_user,
-            "outcome": outcome,
-            "request_id": request_id,
-        },
     )
+    fields = {
+        "operator": operator,
+        "user": user,
+        "key": key,
+        "address": address,
+        "namespace": namespace,
+        "verb": verb,
+        "session_id": about,
+        "erased_user": erased_user,
+        "outcome": outcome,
+        "request_id": request_id,
+    }
+    try:
+        logger.info("%s", line, extra=fields)
+    except Exception as error:  # noqa: BLE001 - whatever a handler of the program's own raises
+        with suppress(Exception):
+            problem = "a handler of the audit log failed (%s) with this line, request %s: %s"
+            _log.error(problem, type(error).__name__, request_id or "-", line)
 
 
 def outcome_of(failure: BaseException | None) -> str:
