@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from agent_cores.session import StorageFactory
+from agent_cores.session.cli import demo as command_line
 from agent_cores.session.errors import AccessDeniedError
 from agent_cores.session.examples import custom_provider, demo
 from agent_cores.session.examples.fastapi_app import create_app
@@ -56,6 +58,29 @@ def test_the_demo_tells_the_whole_story_and_leaves_nothing_behind(tmp_path: Path
     ):
         assert line in ended.stdout
     assert not list(tmp_path.rglob("*.db"))
+
+
+def test_the_command_line_runs_the_demo_and_nothing_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tempfile.py").write_text("raise SystemExit('not ours')")
+    command_line.demo()
+    assert "Everything worked as described." in capfd.readouterr().out
+    command_line.demo(as_json=True)
+    [line] = capfd.readouterr().out.splitlines()
+    shown = json.loads(line)
+    assert (shown["worked"], shown["lines"][-1]) == (True, "Everything worked as described.")
+
+
+def test_the_demo_fails_aloud_if_its_second_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SESSION_TIMEOUT", "never")
+    with pytest.raises(SystemExit) as ended:
+        command_line.demo(as_json=True)
+    assert ended.value.code == 1
+    assert not json.loads(capfd.readouterr().out)["worked"]
 
 
 def test_the_demo_fails_aloud_if_something_is_not_as_told(

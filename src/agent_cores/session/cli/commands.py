@@ -13,6 +13,7 @@ from agent_cores.session.cli.backup import backup
 from agent_cores.session.cli.bench import bench
 from agent_cores.session.cli.completion import add_completion
 from agent_cores.session.cli.copying import copy
+from agent_cores.session.cli.demo import demo
 from agent_cores.session.cli.doctor import doctor
 from agent_cores.session.cli.keys import keys
 from agent_cores.session.cli.migrate import migrate
@@ -32,6 +33,7 @@ app: App = App(
     version=__version__,
 )
 app.command(serve)
+app.command(demo)
 app.command(keys)
 app.command(migrate)
 app.command(list_sessions, name="list")

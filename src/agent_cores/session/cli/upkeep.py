@@ -36,6 +36,8 @@ def stats(*, where: Where | None = None, as_json: Json = False) -> None:
 def clean(*, where: Where | None = None, as_json: Json = False) -> None:
     """Remove every expired session of the store now, instead of at the next sweep.
 
+    It counts those of the namespace.
+
     Parameters
     ----------
     as_json
