@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent_cores.session.errors import SessionError, SessionExistsError, SessionMovedError
+from agent_cores.session.errors import (
+    ConflictError,
+    LastSeqMismatchError,
+    SessionError,
+    SessionExistsError,
+    SessionMovedError,
+    SessionNotFoundError,
+    StaleHeaderError,
+)
 from agent_cores.session.models.change import Change
 from agent_cores.session.models.effects import SettleEffect
 from agent_cores.session.models.expiry import fresh_end
@@ -31,6 +39,9 @@ if TYPE_CHECKING:
 
 _UNBOUNDED = Limits(metadata_bytes=sys.maxsize, context_bytes=sys.maxsize)
 """What one store accepted, another does not refuse."""
+_TAKEN = (SessionNotFoundError, SessionMovedError, LastSeqMismatchError, StaleHeaderError)
+"""What a build meets that somebody else has replaced, settled or removed."""
+_BY_OTHERS = "somebody else moved or removed the same session at the same time; run it again"
 
 
 class Placed(StrEnum):
@@ -47,7 +58,8 @@ async def place(
     """Write a session. ``later`` are the parts after the first; what it raises undoes the rest.
 
     A session that is stored under the id in another state stays as it is, unless ``replace`` is
-    set: then it is removed. An expired one gives way.
+    set: then it is removed. An expired one gives way. Raises ``ConflictError`` if somebody else
+    moves the same session at the same time.
     """
     stored = await _create(store, first)
     if stored is not None and identity(stored) == identity(first.header):
@@ -59,7 +71,7 @@ async def place(
         if await _create(store, first) is not None:
             return Placed.DIFFERENT  # somebody else created it since
     if not first.is_last:
-        await _build(store, first.header, later)
+        await _build(store, first, later)
     return Placed.WRITTEN
 
 
@@ -71,10 +83,10 @@ async def _create(store: StorageProvider, first: Part) -> SessionMetadata | None
     )
     try:
         applied = await store.apply(change)
-    except (SessionExistsError, SessionMovedError):
+    except (SessionExistsError, SessionMovedError) as error:
         snapshot = await store.read(header.namespace, header.session_id)
         if snapshot is None:
-            raise
+            raise ConflictError(_BY_OTHERS) from error
         return snapshot.header
     return applied.header if applied.replayed else None
 
@@ -90,29 +102,44 @@ def _is_left_over(stored: SessionMetadata, header: SessionMetadata) -> bool:
     return stored.hold is Hold.OPENING and stored.incarnation == header.incarnation
 
 
-async def _build(
-    store: StorageProvider, header: SessionMetadata, later: AsyncIterator[Part]
-) -> None:
+async def _build(store: StorageProvider, first: Part, later: AsyncIterator[Part]) -> None:
+    """Append the other parts and settle the session.
+
+    Whoever moves the same session meanwhile takes this build for one that was abandoned, and begins
+    anew. So each part is appended to the one before it and to nothing else.
+    """
+    header, last_seq = first.header, _last_seq(first)
     try:
         async for part in later:
             if part.messages:
-                await store.apply(_change(header, append=part.messages))
+                append = _change(header, append=part.messages, expected_last_seq=last_seq)
+                await store.apply(append)
+                last_seq = _last_seq(part)
         settle = SettleEffect(
             hold=header.hold,
             access_revision=header.access_revision or header.incarnation,
             expires_at=header.expires_at,
             last_seq=header.last_seq,
         )
-        await store.apply(_change(header, settle=settle))
+        await store.apply(_change(header, settle=settle, expected_last_seq=last_seq))
+    except _TAKEN as error:  # what is there is not ours to remove
+        raise ConflictError(_BY_OTHERS) from error
     except BaseException:
         with suppress(SessionError):
             await store.apply(_change(header, delete=True))
         raise
 
 
+def _last_seq(part: Part) -> int:
+    return part.messages[-1].seq if part.messages else 0
+
+
 async def _remove(store: StorageProvider, stored: SessionMetadata) -> None:
     change = _change(stored, delete=True)
-    await store.apply(msgspec.structs.replace(change, expected_hold=stored.hold))
+    try:
+        await store.apply(msgspec.structs.replace(change, expected_hold=stored.hold))
+    except _TAKEN as error:
+        raise ConflictError(_BY_OTHERS) from error
 
 
 def _change(header: SessionMetadata, **effects: object) -> Change:
