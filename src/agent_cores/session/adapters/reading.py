@@ -1,4 +1,4 @@
-"""Reading more messages than fit on a page."""
+"""Reading more messages, or listing more sessions, than fit on a page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.message import Message
+    from agent_cores.session.models.session import Session
 
 _PAGE = 1_000
 
@@ -47,3 +48,21 @@ async def latest_messages(
             break
         before = page[0].seq
     return [message for page in reversed(pages) for message in page]
+
+
+async def sessions_tagged(
+    acting: Acting, tag: str, *, page_size: int = 100
+) -> AsyncIterator[Session]:
+    """Yield the headers of the user's sessions with a tag, latest activity first.
+
+    Copies of a session have its tags, and its other metadata too.
+    """
+    verbs, user_id = acting
+    cursor: str | None = None
+    while True:
+        page = await verbs.list_user_sessions(user_id, tags=[tag], limit=page_size, cursor=cursor)
+        for session in page:
+            yield session
+        cursor = page.next_cursor
+        if cursor is None:
+            return

@@ -24,7 +24,7 @@ from agent_cores.session.adapters.layouts.claude_agent_sdk import (
     summary_in,
 )
 from agent_cores.session.adapters.owner import Owner, Store
-from agent_cores.session.adapters.reading import messages_after
+from agent_cores.session.adapters.reading import messages_after, sessions_tagged
 from agent_cores.session.errors import SessionNotFoundError
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.session import Session
 
-_PAGE = 100
 _READ_TOGETHER = 8
 
 
@@ -97,7 +96,7 @@ class ClaudeSessionStore(SessionStore):
         """Return the main transcripts of a project, without reading their messages."""
         return [
             {"session_id": name, "mtime": _mtime(session)}
-            async for session in self._listed(project_tag(project_key))
+            async for session in sessions_tagged(self._acting, project_tag(project_key))
             if isinstance(name := session.metadata.attributes.get("claude_session"), str)
         ]
 
@@ -115,7 +114,9 @@ class ClaudeSessionStore(SessionStore):
         ids = [self._id(key)]
         if not key.get("subpath"):
             tag = subpath_tag(key)
-            ids = [listed.metadata.session_id async for listed in self._listed(tag)] + ids
+            ids = [
+                listed.metadata.session_id async for listed in sessions_tagged(self._acting, tag)
+            ] + ids
         for session_id in ids:
             try:
                 await verbs.delete_session(session_id, user_id)
@@ -126,7 +127,7 @@ class ClaudeSessionStore(SessionStore):
         """Return the subpaths of a main transcript."""
         return [
             subpath
-            async for session in self._listed(subpath_tag(key))
+            async for session in sessions_tagged(self._acting, subpath_tag(key))
             if isinstance(subpath := session.metadata.attributes.get("claude_subpath"), str)
         ]
 
@@ -136,7 +137,7 @@ class ClaudeSessionStore(SessionStore):
     async def _read_each(self, tag: str) -> AsyncIterator[Session]:
         """Yield the sessions of a tag with their contexts, without messages, some at a time."""
         group: list[str] = []
-        async for listed in self._listed(tag):
+        async for listed in sessions_tagged(self._acting, tag):
             group.append(listed.metadata.session_id)
             if len(group) == _READ_TOGETHER:
                 for session in await self._read_all(group):
@@ -154,17 +155,6 @@ class ClaudeSessionStore(SessionStore):
             if isinstance(each, BaseException) and not isinstance(each, SessionNotFoundError):
                 raise each
         return [each for each in found if not isinstance(each, BaseException)]
-
-    async def _listed(self, tag: str) -> AsyncIterator[Session]:
-        verbs, user_id = self._acting
-        cursor: str | None = None
-        while True:
-            page = await verbs.list_user_sessions(user_id, tags=[tag], limit=_PAGE, cursor=cursor)
-            for session in page:
-                yield session
-            cursor = page.next_cursor
-            if cursor is None:
-                return
 
 
 def _mtime(session: Session) -> int:

@@ -46,6 +46,7 @@ from agent_cores.session.adapters.google_adk.uri import of_uri
 from agent_cores.session.adapters.ids import user_id_of
 from agent_cores.session.adapters.layouts.google_adk import app_tag, session_id_of
 from agent_cores.session.adapters.owner import Acting, Store, manager_of
+from agent_cores.session.adapters.reading import sessions_tagged
 from agent_cores.session.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -303,15 +304,7 @@ class ADKSessionService(BaseSessionService):
 
         Their ids are read first: a session that becomes active meanwhile changes its place.
         """
-        verbs, user_id = acting
-        ids: list[str] = []
-        cursor: str | None = None
-        while True:
-            page = await verbs.list_user_sessions(user_id, tags=[tag], limit=_LISTED, cursor=cursor)
-            ids += [session.id for session in page]
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        ids = [session.id async for session in sessions_tagged(acting, tag)]
         for first in range(0, len(ids), _READ_TOGETHER):
             reads = (_read(acting, each, 1) for each in ids[first : first + _READ_TOGETHER])
             for found in await asyncio.gather(*reads):

@@ -27,6 +27,7 @@ from agent_cores.session.adapters.langgraph.removal import Entry, Removal, entry
 from agent_cores.session.adapters.langgraph.thread import Put, Thread
 from agent_cores.session.adapters.layouts.langgraph import EMPTY, TAG, Record, Value, Version, Write
 from agent_cores.session.adapters.owner import Owner, Store, UserId
+from agent_cores.session.adapters.reading import sessions_tagged
 from agent_cores.session.session_manager import get_session_manager
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     )
     from langgraph.checkpoint.serde.base import SerializerProtocol
 
-_LISTED = 100
 _DELETING = ("delete", "delete_all")
 
 
@@ -264,15 +264,8 @@ class SessionSaver(BlockingMethods):
         if config is not None:
             yield _thread_of(config)
             return
-        verbs, user_id = self._owner.acting(None)
-        cursor: str | None = None
-        while True:
-            page = await verbs.list_user_sessions(user_id, tags=[TAG], limit=_LISTED, cursor=cursor)
-            for session in page:
-                yield session.metadata.attributes["langgraph_thread"]
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        async for session in sessions_tagged(self._owner.acting(None), TAG):
+            yield session.metadata.attributes["langgraph_thread"]
 
     async def _matching(
         self,

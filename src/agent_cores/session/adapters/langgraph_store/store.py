@@ -36,6 +36,7 @@ from agent_cores.session.adapters.langgraph_store.namespace import (
 )
 from agent_cores.session.adapters.langgraph_store.sweeper import Sweeper
 from agent_cores.session.adapters.owner import Owner, Store, UserId
+from agent_cores.session.adapters.reading import sessions_tagged
 from agent_cores.session.any_loop import portal_of
 from agent_cores.session.errors import InvalidInputError
 
@@ -264,18 +265,10 @@ class SessionStore(BaseStore):
         self, acting: Acting, prefix: Labels, *, tag: str | None = None
     ) -> AsyncIterator[tuple[SessionMetadata, Labels]]:
         """Yield the namespaces with items that an index finds for a prefix."""
-        verbs, user_id = acting
-        tags = [tag or tag_of(prefix)]
-        cursor: str | None = None
-        while True:
-            page = await verbs.list_user_sessions(user_id, tags=tags, limit=_PAGE, cursor=cursor)
-            for session in page:
-                labels = labels_of(session.metadata)
-                if labels is not None and session.metadata.message_count:
-                    yield session.metadata, labels
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        async for session in sessions_tagged(acting, tag or tag_of(prefix), page_size=_PAGE):
+            labels = labels_of(session.metadata)
+            if labels is not None and session.metadata.message_count:
+                yield session.metadata, labels
 
     async def _sweep(self, acting: Acting) -> int:
         now, removed = self._clock(), 0

@@ -27,7 +27,7 @@ from agent_cores.session.adapters.pydantic_ai.codec import (
     record_of,
 )
 from agent_cores.session.adapters.pydantic_ai.directory import Directory
-from agent_cores.session.adapters.reading import messages_after
+from agent_cores.session.adapters.reading import messages_after, sessions_tagged
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, SessionExistsError, SessionNotFoundError
 
@@ -356,16 +356,9 @@ class SessionConversationStore(ConversationStore):
 
     async def _families(self, scope: str | None) -> AsyncIterator[tuple[str, float]]:
         """Yield the families that have records of a scope, latest activity first."""
-        verbs, user_id = self._acting
         tag = _FAMILY if scope is None else _scope_tag(scope)
-        cursor: str | None = None
-        while True:
-            page = await verbs.list_user_sessions(user_id, tags=[tag], limit=_LISTED, cursor=cursor)
-            for session in page:
-                yield session.metadata.session_id, session.metadata.last_active_at.timestamp()
-            cursor = page.next_cursor
-            if cursor is None:
-                return
+        async for session in sessions_tagged(self._acting, tag, page_size=_LISTED):
+            yield session.metadata.session_id, session.metadata.last_active_at.timestamp()
 
     async def _family_of(self, entry_id: str) -> str | None:
         known = self._heads.get(entry_id)
