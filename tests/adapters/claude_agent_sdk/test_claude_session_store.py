@@ -232,6 +232,24 @@ async def test_lists_leave_out_what_is_no_transcript(manager: SessionManager) ->
     assert await store.list_subkeys(KEY) == ["agents/1"]
 
 
+async def test_copies_of_transcripts_are_neither_listed_nor_deleted(
+    manager: SessionManager,
+) -> None:
+    store = ClaudeSessionStore(manager, user_id="ann")
+    await store.append(KEY, entries("a", 1))
+    await store.append({**KEY, "subpath": "agents/1"}, entries("b", 1))
+    session_ids = [each.id for each in await manager.list_user_sessions("ann")]
+    copies = {await manager.fork_session(each, "ann", ttl_hours=None) for each in session_ids}
+    assert len(copies) == 2
+    assert [listed["session_id"] for listed in await store.list_sessions("project")] == ["one"]
+    assert len(await store.list_session_summaries("project")) == 1
+    assert await store.list_subkeys(KEY) == ["agents/1"]
+    await store.delete(KEY)
+    assert {each.id for each in await manager.list_user_sessions("ann")} == copies
+    assert await store.list_sessions("project") == []
+    assert await store.list_subkeys(KEY) == []
+
+
 async def test_a_title_that_another_store_has_set_is_kept(manager: SessionManager) -> None:
     first, second = (ClaudeSessionStore(manager, user_id="ann") for _ in range(2))
     await first.append(KEY, [{"type": "title", "uuid": "1", "customTitle": "old"}])

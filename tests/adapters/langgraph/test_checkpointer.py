@@ -314,6 +314,21 @@ async def test_a_thread_that_somebody_else_made_is_neither_read_nor_written(
         await put(saver, THREAD, checkpoint())
 
 
+async def test_a_session_that_is_no_thread_of_its_owner_is_not_listed(
+    manager: SessionManager,
+) -> None:
+    saver = SessionSaver(manager, user_id="ann")
+    thread: Any = {"configurable": {"thread_id": "one", "checkpoint_ns": ""}}
+    await put(saver, thread, checkpoint(a=1))
+    [log] = await manager.list_user_sessions("ann", tags=["langgraph"])
+    copy = await manager.fork_session(log.id, "ann")
+    await manager.create_session("ann", {"tags": ["langgraph"]})
+    assert len([each async for each in saver.alist(None)]) == 1
+    await saver.adelete_thread("one")
+    assert [each async for each in saver.alist(None)] == []
+    assert (await manager.get_session(copy, "ann")).metadata.message_count == 1
+
+
 @pytest.mark.parametrize("odd", ["a/b", "..", "", "x" * 400, "会话", "a:b", "group:x"])
 async def test_odd_names_lead_back(saver: SessionSaver, odd: str) -> None:
     config: Any = {"configurable": {"thread_id": odd, "checkpoint_ns": odd}}

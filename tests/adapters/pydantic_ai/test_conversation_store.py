@@ -303,6 +303,20 @@ async def test_what_others_write_into_a_family_is_no_entry(manager: SessionManag
     assert await store.list_conversations() == []
 
 
+async def test_copies_of_families_are_not_listed(manager: SessionManager) -> None:
+    store = SessionConversationStore(manager, user_id="ann")
+    entries = chain("a")
+    await store.write_record(
+        record("one", entries[0].id), new_entries=entries, expected_revision=None
+    )
+    [family] = await manager.list_user_sessions("ann", tags=["pydantic-ai"])
+    await manager.fork_session(family.id, "ann")
+    assert [each.conversation_id for each in await store.read_records()] == ["one"]
+    assert [each.conversation_id for each in await store.read_records(limit=1)] == ["one"]
+    await store.delete("one")
+    assert await store.read_records() == []
+
+
 async def test_several_loops_use_one_store(store: SessionConversationStore) -> None:
     def save(n: int) -> None:
         entries = chain(str(n))

@@ -18,6 +18,7 @@ from agent_cores.session.adapters.claude_agent_sdk.parts import items_of
 from agent_cores.session.adapters.claude_agent_sdk.transcript import Transcript
 from agent_cores.session.adapters.layouts.claude_agent_sdk import (
     entry_of,
+    key_of,
     project_tag,
     session_id_of,
     subpath_tag,
@@ -95,28 +96,28 @@ class ClaudeSessionStore(SessionStore):
     async def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
         """Return the main transcripts of a project, without reading their messages."""
         return [
-            {"session_id": name, "mtime": _mtime(session)}
-            async for session in sessions_tagged(self._acting, project_tag(project_key))
-            if isinstance(name := session.metadata.attributes.get("claude_session"), str)
+            {"session_id": key["session_id"], "mtime": _mtime(session)}
+            async for key, session in self._transcripts(project_tag(project_key))
         ]
 
     async def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
         """Return the summaries of a project's main transcripts. Each costs one read."""
-        return [
-            {**summary, "mtime": _mtime(session)}
-            async for session in self._read_each(project_tag(project_key))
-            if (summary := summary_in(session.context))
-        ]
+        ids = [session.id async for _, session in self._transcripts(project_tag(project_key))]
+        summaries: list[SessionSummaryEntry] = []
+        for first in range(0, len(ids), _READ_TOGETHER):
+            summaries += (
+                {**summary, "mtime": _mtime(session)}
+                for session in await self._read_all(ids[first : first + _READ_TOGETHER])
+                if (summary := summary_in(session.context))
+            )
+        return summaries
 
     async def delete(self, key: SessionKey) -> None:
         """Delete a transcript; a main one with all its subpaths."""
         verbs, user_id = self._acting
         ids = [self._id(key)]
         if not key.get("subpath"):
-            tag = subpath_tag(key)
-            ids = [
-                listed.metadata.session_id async for listed in sessions_tagged(self._acting, tag)
-            ] + ids
+            ids = [found.id async for _, found in self._transcripts(subpath_tag(key))] + ids
         for session_id in ids:
             try:
                 await verbs.delete_session(session_id, user_id)
@@ -126,25 +127,20 @@ class ClaudeSessionStore(SessionStore):
     async def list_subkeys(self, key: SessionListSubkeysKey) -> list[str]:
         """Return the subpaths of a main transcript."""
         return [
-            subpath
-            async for session in sessions_tagged(self._acting, subpath_tag(key))
-            if isinstance(subpath := session.metadata.attributes.get("claude_subpath"), str)
+            found["subpath"]
+            async for found, _ in self._transcripts(subpath_tag(key))
+            if "subpath" in found
         ]
 
     def _id(self, key: SessionKey) -> str:
         return session_id_of(self._acting.user_id, key)
 
-    async def _read_each(self, tag: str) -> AsyncIterator[Session]:
-        """Yield the sessions of a tag with their contexts, without messages, some at a time."""
-        group: list[str] = []
-        async for listed in sessions_tagged(self._acting, tag):
-            group.append(listed.metadata.session_id)
-            if len(group) == _READ_TOGETHER:
-                for session in await self._read_all(group):
-                    yield session
-                group = []
-        for session in await self._read_all(group):
-            yield session
+    async def _transcripts(self, tag: str) -> AsyncIterator[tuple[dict[str, str], Session]]:
+        """Yield the transcripts of a tag, each with its key and its session's header."""
+        async for session in sessions_tagged(self._acting, tag):
+            key = key_of(session.metadata)
+            if key is not None:
+                yield key, session
 
     async def _read_all(self, ids: list[str]) -> list[Session]:
         """Read sessions at once; those that were deleted since are left out."""

@@ -24,7 +24,7 @@ from agent_cores.session.adapters.langgraph.data import MissingPieceError, Wante
 from agent_cores.session.adapters.langgraph.delta import delta_history
 from agent_cores.session.adapters.langgraph.known import Known
 from agent_cores.session.adapters.langgraph.removal import Entry, Removal, entry_of
-from agent_cores.session.adapters.langgraph.thread import Put, Thread
+from agent_cores.session.adapters.langgraph.thread import Put, Thread, thread_id_of
 from agent_cores.session.adapters.layouts.langgraph import EMPTY, TAG, Record, Value, Version, Write
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.adapters.reading import sessions_tagged
@@ -265,7 +265,9 @@ class SessionSaver(BlockingMethods):
             yield _thread_of(config)
             return
         async for session in sessions_tagged(self._owner.acting(None), TAG):
-            yield session.metadata.attributes["langgraph_thread"]
+            thread_id = thread_id_of(session.metadata)
+            if thread_id is not None:
+                yield thread_id
 
     async def _matching(
         self,

@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from agent_cores.session.adapters.langgraph.log import Tail
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.adapters.pieces import Draft, Typed
+    from agent_cores.session.models.session import SessionMetadata
 
+_ATTRIBUTE = "langgraph_thread"
 _TRIES = 3
 """How often a put is tried before it is announced."""
 
@@ -123,7 +125,7 @@ class Thread:
             await verbs.open_session(
                 session_id,
                 user_id,
-                metadata={"tags": tags, "langgraph_thread": self.thread_id},
+                metadata={"tags": tags, _ATTRIBUTE: self.thread_id},
                 ttl_hours=self._ttl_hours,
             )
             for session_id, tags in ((self.log.session_id, [TAG]), (self.data.session_id, []))
@@ -280,6 +282,15 @@ class Thread:
             raise ConflictError(_REMOVED) from error
         finally:
             await self.log.delete([announced["id"]])
+
+
+def thread_id_of(header: SessionMetadata) -> str | None:
+    """Return the thread whose log a session is; ``None`` for other sessions, and copies."""
+    thread_id = header.attributes.get(_ATTRIBUTE)
+    if not isinstance(thread_id, str):
+        return None
+    log_id, _ = _session_ids(header.owner_id, thread_id)
+    return thread_id if header.session_id == log_id else None
 
 
 @lru_cache(maxsize=10_000)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.adapters.pieces import Draft
     from agent_cores.session.models.message import Message
+    from agent_cores.session.models.session import SessionMetadata
 
 SUMMARY = "summary"
 """The key of the context under which a main transcript keeps its summary."""
@@ -56,6 +57,18 @@ def metadata_of(key: Mapping[str, Any]) -> dict[str, Any]:
         "claude_session": key["session_id"],
         **({"claude_subpath": subpath} if subpath else {}),
     }
+
+
+def key_of(header: SessionMetadata) -> dict[str, str] | None:
+    """Return the key of the transcript that a session keeps; ``None`` for others, and copies."""
+    names = ("claude_project", "claude_session", "claude_subpath")
+    project, session, subpath = (header.attributes.get(name) for name in names)
+    if not (isinstance(project, str) and isinstance(session, str)):
+        return None
+    key = {"project_key": project, "session_id": session}
+    if isinstance(subpath, str):
+        key["subpath"] = subpath
+    return key if header.session_id == session_id_of(header.owner_id, key) else None
 
 
 def project_tag(project_key: str) -> str:

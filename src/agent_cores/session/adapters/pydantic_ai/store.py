@@ -41,6 +41,8 @@ _RECORD = "record"
 _KEYS = (f"{_RECORD}:", HASHED)
 """How the keys of records begin."""
 _FAMILY = "pydantic-ai"
+_ATTRIBUTE = "pydantic_ai_family"
+"""The metadata key with the id of a family, which copies of the session have too."""
 _PAGE = 1_000
 _LISTED = 50
 _MOST_SCOPES = 60
@@ -268,7 +270,7 @@ class SessionConversationStore(ConversationStore):
         if record is not None:
             key = _key(record.conversation_id)
             updates[key], records[key] = encoded_record(record), record
-        metadata = {"tags": _tags(records)}
+        metadata = {"tags": _tags(records), _ATTRIBUTE: family.session_id}
         messages = [message_of(entry) for entry in new_entries]
         if family.version is None:
             await verbs.create_session(
@@ -358,7 +360,8 @@ class SessionConversationStore(ConversationStore):
         """Yield the families that have records of a scope, latest activity first."""
         tag = _FAMILY if scope is None else _scope_tag(scope)
         async for session in sessions_tagged(self._acting, tag, page_size=_LISTED):
-            yield session.metadata.session_id, session.metadata.last_active_at.timestamp()
+            if session.metadata.attributes.get(_ATTRIBUTE, session.id) == session.id:
+                yield session.id, session.metadata.last_active_at.timestamp()
 
     async def _family_of(self, entry_id: str) -> str | None:
         known = self._heads.get(entry_id)
