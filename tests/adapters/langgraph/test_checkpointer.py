@@ -20,7 +20,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
 from agent_cores.session import SessionManager
-from agent_cores.session.adapters.langgraph import SessionSaver, thread
+from agent_cores.session.adapters.langgraph import SessionSaver, putting
 from agent_cores.session.adapters.langgraph.log import Log
 from agent_cores.session.errors import ConfigurationError, SessionExistsError
 from agent_cores.session.examples.langgraph_agent import State, graph
@@ -230,7 +230,7 @@ async def test_checkpoints_out_of_order_are_noted_whoever_is_still_noting_others
         await all_announced.wait()
         await note(log, seq)
 
-    monkeypatch.setattr(thread, "_TRIES", 0)
+    monkeypatch.setattr(putting, "_TRIES", 0)
     monkeypatch.setattr(Log, "add", adding)
     monkeypatch.setattr(Log, "note_unordered", late)
     await asyncio.gather(*(put(saver, THREAD, each) for each in made[:29]))

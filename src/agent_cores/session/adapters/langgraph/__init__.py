@@ -1,8 +1,8 @@
 """The checkpoints of LangGraph: ``SessionSaver``. Its long-term memory is in ``langgraph_store``.
 
 ``saver`` is what graphs call, with its twins in ``blocking``. A ``thread`` is a ``log`` of
-checkpoints and the ``data`` that they refer to, both of them ``messages``. ``removal``, ``copying``
-and ``delta`` are what else is done to a thread, and ``known`` is what a saver need not read again.
+checkpoints and the ``data`` that they refer to, both of them ``messages``. What is done to it is in
+``putting``, ``removal``, ``copying`` and ``delta``; ``known`` is what need not be read again.
 """
 
 from __future__ import annotations

@@ -213,6 +213,20 @@ class Data(Messages):
             raise MissingPieceError from error
         return [typed_of(each, rest) for each, rest in zip(contents, more, strict=True)]
 
+    async def add_new(self, messages: Sequence[Draft]) -> bool:
+        """Add messages; return whether none of them was stored before."""
+        try:
+            for part in parts(messages):
+                await self.add(part)
+        except ConflictError:
+            return False
+        return True
+
+    async def renew(self) -> None:
+        """Begin anew the time after which the data ends."""
+        verbs, user_id = self.acting
+        await verbs.renew_session(self.session_id, user_id)
+
     async def restore(self, messages: Sequence[Draft]) -> None:
         """Add the messages that are missing, even while others are being removed."""
         await self.change()

@@ -67,6 +67,12 @@ class Log(Messages):
         """Return whether a checkpoint that was read is still there."""
         return await self.record(record.namespace, record.checkpoint_id) is not None
 
+    async def has_parent(self, record: Record, tail: Tail | None = None) -> bool:
+        """Return whether the parent of a checkpoint is there, if it has one."""
+        if record.parent is None or (tail is not None and tail.has(record.parent)):
+            return True
+        return await self.record(record.namespace, record.parent_id or "") is not None
+
     async def latest(self, namespace: str) -> Record | None:
         """Return the checkpoint with the greatest id in a namespace."""
         async with aclosing(self.records(namespace, few=True)) as records:

@@ -23,8 +23,9 @@ from agent_cores.session.adapters.langgraph.copying import copy_thread
 from agent_cores.session.adapters.langgraph.data import MissingPieceError, Wanted
 from agent_cores.session.adapters.langgraph.delta import delta_history
 from agent_cores.session.adapters.langgraph.known import Known
+from agent_cores.session.adapters.langgraph.putting import Put
 from agent_cores.session.adapters.langgraph.removal import Entry, Removal, entry_of
-from agent_cores.session.adapters.langgraph.thread import Put, Thread, thread_id_of
+from agent_cores.session.adapters.langgraph.thread import Thread, thread_id_of
 from agent_cores.session.adapters.layouts.langgraph import EMPTY, TAG, Record, Value, Version, Write
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.adapters.reading import sessions_tagged
