@@ -1,7 +1,7 @@
 """The conversations of Pydantic AI: ``SessionConversationStore``.
 
-``store`` is what agents call. The ``codec`` is how records and entries are stored, and the
-``directory`` is where they are found.
+``store`` is what agents call. It keeps conversations in ``families``, and finds them in a
+``directory``; the ``codec`` is how records and entries are stored.
 """
 
 from __future__ import annotations
