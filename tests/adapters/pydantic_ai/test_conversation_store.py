@@ -204,6 +204,28 @@ async def test_forks_and_deletions_at_once_lose_no_entry(store: SessionConversat
             assert await texts(store, name) == ["a", "b", "c"][: n % 4]
 
 
+async def test_a_family_that_others_delete_while_its_entries_are_collected_is_gone(
+    manager: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = (SessionConversationStore(manager, user_id="ann") for _ in range(2))
+    entries = chain("a", "b")
+    head = entries[-1].id
+    await store.write_record(record("one", head), new_entries=entries, expected_revision=None)
+    await store.fork("one", new_conversation_id="two")
+    read = manager.get_session_messages
+
+    async def late(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        await other.delete("two")
+        return await read(*args, **options)
+
+    monkeypatch.setattr(manager, "get_session_messages", late)
+    await store.delete("one")
+    assert await store.read_records() == []
+    [directory] = await manager.list_user_sessions("ann")
+    assert directory.metadata.message_count == 0
+
+
 async def test_deleting_and_making_anew_at_once_loses_no_record(
     store: SessionConversationStore,
 ) -> None:

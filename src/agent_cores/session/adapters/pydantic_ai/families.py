@@ -143,11 +143,11 @@ class Families:
             family = await self.read(session_id)
             if family.version is None:
                 return gone
-            unreached = _unreached(await self._parents(session_id), family.records.values())
-            if not unreached:
-                return gone
-            batch = unreached[:_PAGE]
             try:
+                unreached = _unreached(await self._parents(session_id), family.records.values())
+                if not unreached:
+                    return gone
+                batch = unreached[:_PAGE]
                 await verbs.delete_messages(
                     session_id,
                     user_id,
