@@ -1,7 +1,7 @@
 """The long-term memory of LangGraph: ``SessionStore``. Its checkpoints are in ``langgraph``.
 
-``store`` is what graphs call. Each ``namespace`` is a session; ``matching`` decides what a search
-finds, and the ``sweeper`` removes what has expired.
+``store`` is what graphs call. Each ``namespace`` is a session with ``items``; ``matching`` decides
+what a search finds, and the ``sweeper`` removes what has expired.
 """
 
 from __future__ import annotations

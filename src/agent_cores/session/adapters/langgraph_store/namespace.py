@@ -7,12 +7,15 @@ session are the prefixes of the namespace, so that an index finds the namespaces
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from agent_cores.session.adapters.ids import id_of, id_of_parts
+from agent_cores.session.adapters.langgraph_store.items import (
+    READ_AT,
+    ROLE,
+    parts,
+    stored_item,
+)
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import (
     ConflictError,
@@ -22,8 +25,10 @@ from agent_cores.session.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
+    from datetime import datetime
 
+    from agent_cores.session.adapters.langgraph_store.items import NewItem, StoredItem
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.message import Message
     from agent_cores.session.models.session import SessionMetadata
@@ -34,69 +39,15 @@ TTL_TAG = f"{TAG}-ttl"
 """Marks the namespaces in which an item was ever stored with a TTL."""
 _ATTRIBUTE = "langgraph_namespace"
 _ORDER = "langgraph_order"
-_ROLE = "item"
-_READ_AT = "read_at"
 _MOST_TAGS = 60
 _PAGE = 1_000
-_PART_BYTES = 6 * 1024 * 1024
-_RENEWED = 1 / 20
-"""Reading an item restarts its TTL if that moves the end by more than this part of it."""
-
-
-class StoredItem(NamedTuple):
-    """An item as it is stored; ``ttl`` in minutes."""
-
-    key: str
-    value: dict[str, Any]
-    created_at: datetime
-    updated_at: datetime
-    ttl: float | None
-    read_at: datetime
-    seq: int
-
-    def is_expired(self, now: datetime) -> bool:
-        """Return whether the TTL has passed since the item was written or read."""
-        return self.ttl is not None and (now - self._active_at).total_seconds() >= self.ttl * 60
-
-    def is_renewed_by_reading(self, now: datetime) -> bool:
-        """Return whether a read restarts the TTL."""
-        if self.ttl is None:
-            return False
-        return (now - self._active_at).total_seconds() > self.ttl * 60 * _RENEWED
-
-    @property
-    def _active_at(self) -> datetime:
-        return max(self.updated_at, self.read_at)
-
-
-class NewItem(NamedTuple):
-    """An item to store; ``ttl`` in minutes."""
-
-    key: str
-    value: Mapping[str, Any]
-    ttl: float | None
-    at: datetime
-
-    @property
-    def message_id(self) -> str:
-        """The id of the message that holds the item."""
-        return id_of(self.key)
-
-    def content(self, created_at: datetime) -> dict[str, Any]:
-        """Return the content of the message."""
-        content: dict[str, Any] = {
-            "key": self.key,
-            "value": dict(self.value),
-            "created_at": created_at.isoformat(),
-            "updated_at": self.at.isoformat(),
-        }
-        if self.ttl is not None:
-            content["ttl"] = self.ttl
-        return content
 
 
 class Namespace:
-    """One namespace of one user. ``opened`` are the sessions that this process has opened."""
+    """One namespace of one user.
+
+    ``opened`` are the sessions that this process has opened, and whether they have ``TTL_TAG``.
+    """
 
     def __init__(self, acting: Acting, labels: Labels, opened: dict[str, bool]) -> None:
         self._acting = acting
@@ -129,7 +80,7 @@ class Namespace:
         comes before or after.
         """
         with_ttl = any(item.ttl is not None for item in items)
-        for part in _parts(items):
+        for part in parts(items):
             await self._open(order, with_ttl=with_ttl)
             try:
                 await self._write(part)
@@ -159,7 +110,7 @@ class Namespace:
                     self.session_id,
                     user_id,
                     item.seq,
-                    metadata_updates={_READ_AT: now.isoformat()},
+                    metadata_updates={READ_AT: now.isoformat()},
                 )
             except (MessageNotFoundError, SessionNotFoundError, SessionArchivedError):
                 continue
@@ -186,7 +137,7 @@ class Namespace:
         missing = {item.message_id: item for item in items}
         while missing:
             messages = [
-                {"id": message_id, "role": _ROLE, "content": item.content(item.at)}
+                {"id": message_id, "role": ROLE, "content": item.content(item.at)}
                 for message_id, item in missing.items()
             ]
             try:
@@ -240,8 +191,9 @@ class Namespace:
         return removed
 
     async def _open(self, order: int, *, with_ttl: bool) -> None:
-        """Create the session if it is missing; that of somebody else is refused."""
-        if self._opened.get(self.session_id, -1) >= with_ttl:
+        """Create the session if it is missing, with the tag; that of somebody else is refused."""
+        has_ttl_tag = self._opened.get(self.session_id)
+        if has_ttl_tag is not None and (has_ttl_tag or not with_ttl):
             return
         verbs, user_id = self._acting
         metadata = {
@@ -295,17 +247,16 @@ class Namespace:
 
     def _item(self, message: Message, now: datetime) -> StoredItem | None:
         """Return the item of a message, ``None`` if it has expired or is not the user's."""
-        if message.author_id != self._acting.user_id or message.role != _ROLE:
-            return None
-        item = _stored(message)
-        return None if item.is_expired(now) else item
+        item = self._own_item(message)
+        return None if item is None or item.is_expired(now) else item
 
     def _is_expired(self, message: Message, now: datetime) -> bool:
-        return (
-            message.author_id == self._acting.user_id
-            and message.role == _ROLE
-            and _stored(message).is_expired(now)
-        )
+        item = self._own_item(message)
+        return item is not None and item.is_expired(now)
+
+    def _own_item(self, message: Message) -> StoredItem | None:
+        is_own = message.author_id == self._acting.user_id and message.role == ROLE
+        return stored_item(message) if is_own else None
 
 
 def tag_of(prefix: Labels) -> str:
@@ -334,41 +285,3 @@ def order_of(header: SessionMetadata) -> int:
 def _tags(labels: Labels) -> list[str]:
     most = min(len(labels), _MOST_TAGS)
     return list(dict.fromkeys(tag_of(labels[:length]) for length in range(most + 1)))
-
-
-def _stored(message: Message) -> StoredItem:
-    content: Any = message.content
-    updated_at = datetime.fromisoformat(content["updated_at"])
-    read_at = message.metadata.get(_READ_AT)
-    return StoredItem(
-        content["key"],
-        content["value"],
-        datetime.fromisoformat(content["created_at"]),
-        updated_at,
-        content.get("ttl"),
-        updated_at if read_at is None else datetime.fromisoformat(read_at),
-        message.seq,
-    )
-
-
-def _parts(items: Sequence[NewItem]) -> Iterator[list[NewItem]]:
-    """Split items into parts that one write can hold."""
-    part: list[NewItem] = []
-    size = 0
-    for item in items:
-        length = _size(item) if len(items) > 1 else 0
-        if part and (len(part) == _PAGE or size + length > _PART_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += length
-    if part:
-        yield part
-
-
-def _size(item: NewItem) -> int:
-    """Return about how many bytes an item takes; 0 if it is not JSON, which is refused later."""
-    try:
-        return 300 + len(item.key) + len(msgspec.json.encode(item.value))
-    except (TypeError, ValueError):
-        return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.store.base import (
@@ -21,6 +21,7 @@ from langgraph.store.base import (
     SearchOp,
 )
 
+from agent_cores.session.adapters.langgraph_store.items import NewItem
 from agent_cores.session.adapters.langgraph_store.matching import (
     fixed_prefix,
     matches_condition,
@@ -29,7 +30,6 @@ from agent_cores.session.adapters.langgraph_store.matching import (
 from agent_cores.session.adapters.langgraph_store.namespace import (
     TTL_TAG,
     Namespace,
-    NewItem,
     labels_of,
     order_of,
     tag_of,
@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
     from langgraph.store.base import Op, Result, TTLConfig
 
-    from agent_cores.session.adapters.langgraph_store.namespace import Labels, StoredItem
+    from agent_cores.session.adapters.langgraph_store.items import StoredItem
+    from agent_cores.session.adapters.langgraph_store.namespace import Labels
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.session import SessionMetadata
 
@@ -65,6 +66,14 @@ _LONGEST_TTL = 1e100
 def _utc_now() -> datetime:
     """Return the time to the microsecond, so that an update is later than what it replaces."""
     return datetime.now(UTC)
+
+
+class _Batch(NamedTuple):
+    """Operations: gets by namespace and place, the last put of each key, and queries by place."""
+
+    gets: dict[Labels, dict[int, GetOp]]
+    puts: dict[tuple[Labels, str], PutOp]
+    queries: dict[int, SearchOp | ListNamespacesOp]
 
 
 class SessionStore(BaseStore):
@@ -160,32 +169,20 @@ class SessionStore(BaseStore):
 
     async def _execute(self, acting: Acting, ops: list[Op]) -> list[Result]:
         now = self._clock()
+        batch = _divided(ops)
         results: list[Result] = [None] * len(ops)
-        gets: dict[Labels, dict[int, GetOp]] = {}
-        puts: dict[tuple[Labels, str], PutOp] = {}
-        others: dict[int, SearchOp | ListNamespacesOp] = {}
-        for place, op in enumerate(ops):
-            if not isinstance(op, GetOp | PutOp | SearchOp | ListNamespacesOp):
-                problem = f"Unknown operation type: {type(op)}"
-                raise ValueError(problem)  # noqa: TRY004 - as LangGraph's own stores
-            _check_labels(op)
-            if isinstance(op, GetOp):
-                gets.setdefault(tuple(op.namespace), {})[place] = op
-            elif isinstance(op, PutOp):
-                _check_ttl(op.ttl)
-                puts[tuple(op.namespace), op.key] = op
-            else:
-                others[place] = op
-        found = await _all(self._get(acting, labels, each, now) for labels, each in gets.items())
-        for part in found:
-            for place, item in part.items():
+        gets = await _all(
+            self._get(acting, labels, each, now) for labels, each in batch.gets.items()
+        )
+        for found in gets:
+            for place, item in found.items():
                 results[place] = item
-        answers = await _all(self._answer(acting, op, now) for op in others.values())
-        for place, answer in zip(others, answers, strict=True):
+        answers = await _all(self._answer(acting, op, now) for op in batch.queries.values())
+        for place, answer in zip(batch.queries, answers, strict=True):
             results[place] = answer
         await _all(
             self._put(acting, labels, each, self._next_order())
-            for labels, each in _by_namespace(puts).items()
+            for labels, each in _by_namespace(batch.puts).items()
         )
         return results
 
@@ -280,6 +277,24 @@ class SessionStore(BaseStore):
         self, namespace: Namespace, items: Iterable[StoredItem], now: datetime
     ) -> None:
         await namespace.renew([item for item in items if item.is_renewed_by_reading(now)], now)
+
+
+def _divided(ops: Sequence[Op]) -> _Batch:
+    """Divide operations by what they do; one that is invalid is refused, and with it all."""
+    batch = _Batch({}, {}, {})
+    for place, op in enumerate(ops):
+        if not isinstance(op, GetOp | PutOp | SearchOp | ListNamespacesOp):
+            problem = f"Unknown operation type: {type(op)}"
+            raise ValueError(problem)  # noqa: TRY004 - as LangGraph's own stores
+        _check_labels(op)
+        if isinstance(op, GetOp):
+            batch.gets.setdefault(tuple(op.namespace), {})[place] = op
+        elif isinstance(op, PutOp):
+            _check_ttl(op.ttl)
+            batch.puts[tuple(op.namespace), op.key] = op
+        else:
+            batch.queries[place] = op
+    return batch
 
 
 def _by_namespace(puts: Mapping[tuple[Labels, str], PutOp]) -> dict[Labels, list[PutOp]]:

@@ -1,0 +1,114 @@
+"""Items of LangGraph's store as they are stored, and the parts of a put that one write holds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from agent_cores.session.adapters.ids import id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from agent_cores.session.models.message import Message
+
+ROLE = "item"
+READ_AT = "read_at"
+"""The metadata key with the time of the latest read that restarted the TTL of an item."""
+_PAGE = 1_000
+_PART_BYTES = 6 * 1024 * 1024
+_RENEWED = 1 / 20
+"""Reading an item restarts its TTL if that moves the end by more than this part of it."""
+
+
+class StoredItem(NamedTuple):
+    """An item as it is stored; ``ttl`` in minutes."""
+
+    key: str
+    value: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    ttl: float | None
+    read_at: datetime
+    seq: int
+
+    def is_expired(self, now: datetime) -> bool:
+        """Return whether the TTL has passed since the item was written or read."""
+        return self.ttl is not None and (now - self._active_at).total_seconds() >= self.ttl * 60
+
+    def is_renewed_by_reading(self, now: datetime) -> bool:
+        """Return whether a read restarts the TTL."""
+        if self.ttl is None:
+            return False
+        return (now - self._active_at).total_seconds() > self.ttl * 60 * _RENEWED
+
+    @property
+    def _active_at(self) -> datetime:
+        return max(self.updated_at, self.read_at)
+
+
+class NewItem(NamedTuple):
+    """An item to store; ``ttl`` in minutes."""
+
+    key: str
+    value: Mapping[str, Any]
+    ttl: float | None
+    at: datetime
+
+    @property
+    def message_id(self) -> str:
+        """The id of the message that holds the item."""
+        return id_of(self.key)
+
+    def content(self, created_at: datetime) -> dict[str, Any]:
+        """Return the content of the message."""
+        content: dict[str, Any] = {
+            "key": self.key,
+            "value": dict(self.value),
+            "created_at": created_at.isoformat(),
+            "updated_at": self.at.isoformat(),
+        }
+        if self.ttl is not None:
+            content["ttl"] = self.ttl
+        return content
+
+
+def stored_item(message: Message) -> StoredItem:
+    """Return the item that a message holds."""
+    content: Any = message.content
+    updated_at = datetime.fromisoformat(content["updated_at"])
+    read_at = message.metadata.get(READ_AT)
+    return StoredItem(
+        content["key"],
+        content["value"],
+        datetime.fromisoformat(content["created_at"]),
+        updated_at,
+        content.get("ttl"),
+        updated_at if read_at is None else datetime.fromisoformat(read_at),
+        message.seq,
+    )
+
+
+def parts(items: Sequence[NewItem]) -> Iterator[list[NewItem]]:
+    """Split items into parts that one write can hold."""
+    part: list[NewItem] = []
+    size = 0
+    for item in items:
+        length = _size(item) if len(items) > 1 else 0
+        if part and (len(part) == _PAGE or size + length > _PART_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += length
+    if part:
+        yield part
+
+
+def _size(item: NewItem) -> int:
+    """Return about how many bytes an item takes; 0 if it is not JSON, which is refused later."""
+    try:
+        return 300 + len(item.key) + len(msgspec.json.encode(item.value))
+    except (TypeError, ValueError):
+        return 0
