@@ -234,3 +234,19 @@ async def test_a_history_is_read_while_an_earlier_snapshot_is_removed(calls: int
         assert removed is None
         assert read == {"d": {"writes": [], "seed": b"2" * 1_000_000}}
         assert len(await all_values(saver)) == 2
+
+
+async def test_what_the_user_writes_otherwise_into_a_thread_stays(manager: SessionManager) -> None:
+    saver = SessionSaver(manager, user_id="ann")
+    first = await put(saver, THREAD, a=value(1, large=True))
+    last = await put(saver, first, a=value(2, large=True))
+    sessions = [each.id for each in await manager.list_user_sessions("ann")]
+    assert len(sessions) == 2
+    said = {each: await manager.add_message(each, "ann", "user", "hello") for each in sessions}
+    await saver.aprune(["talk"])
+    assert await all_values(saver) == {
+        last["configurable"]["checkpoint_id"]: {"a": value(2, large=True)}
+    }
+    for session_id, message in said.items():
+        stored = await manager.get_session_messages(session_id, "ann")
+        assert message.id in {each.id for each in stored}

@@ -274,6 +274,16 @@ async def test_a_copy_of_a_namespace_is_no_namespace(
     assert await store.alist_namespaces() == [DOCS]
 
 
+async def test_a_session_whose_labels_are_no_texts_is_no_namespace(
+    store: SessionStore, manager: SessionManager
+) -> None:
+    await store.aput(DOCS, "a", {"n": 1})
+    odd = {"tags": ["langgraph-store"], "langgraph_namespace": [1]}
+    await manager.create_session("ann", odd)
+    assert keys(await store.asearch(())) == ["a"]
+    assert await store.alist_namespaces() == [DOCS]
+
+
 async def test_a_namespace_that_was_deleted_or_archived_meanwhile(
     store: SessionStore, manager: SessionManager
 ) -> None:

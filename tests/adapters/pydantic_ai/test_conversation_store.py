@@ -325,6 +325,27 @@ async def test_what_others_write_into_a_family_is_no_entry(manager: SessionManag
     assert await store.list_conversations() == []
 
 
+async def test_what_the_user_writes_otherwise_into_a_family_is_no_entry(
+    manager: SessionManager,
+) -> None:
+    store = SessionConversationStore(manager, user_id="ann")
+    entries = chain("a", "b")
+    head = entries[-1].id
+    await store.write_record(record("one", head), new_entries=entries, expected_revision=None)
+    [family] = await manager.list_user_sessions("ann", tags=["pydantic-ai"])
+    for content in ("hello", None, {"id": 7}, {"id": "else", "parent_id": None}):
+        await manager.add_message(family.id, "ann", "user", content)
+    await manager.add_message(family.id, "ann", "user", "x", message_id="named")
+    with pytest.raises(LookupError):
+        await store.read_entry("named")
+    assert await texts(store, "one") == ["a", "b"]
+    await store.fork("one", at=1, new_conversation_id="two")
+    await store.delete("one")
+    assert await texts(store, "two") == ["a"]
+    await store.delete("two")
+    assert await store.read_records() == []
+
+
 async def test_copies_of_families_are_not_listed(manager: SessionManager) -> None:
     store = SessionConversationStore(manager, user_id="ann")
     entries = chain("a")

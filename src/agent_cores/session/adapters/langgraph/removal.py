@@ -167,8 +167,9 @@ class Removal:
                 await self._read_entry(message)
 
     async def _read_entry(self, message: Message) -> None:
-        if not is_checkpoint(message, pending=True):
+        if message.role == REMOVAL:
             self._stale.add(message.id)
+        if not is_checkpoint(message, pending=True):
             return
         entry = await self._describe(record_of(message))
         if entry is None:
@@ -184,6 +185,8 @@ class Removal:
             self._data_seq = last_seq
             for message in page:
                 content: Any = message.content
+                if not isinstance(content, dict) or "of" not in content:
+                    continue  # the user wrote it otherwise
                 self._owned.setdefault(content["of"], set()).add(message.id)
                 if message.role == "value" and content["type"] != EMPTY:
                     self._filled.add(message.id)

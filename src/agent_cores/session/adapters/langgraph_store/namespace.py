@@ -267,7 +267,7 @@ def tag_of(prefix: Labels) -> str:
 def labels_of(header: SessionMetadata) -> Labels | None:
     """Return the namespace that a session holds; ``None`` for other sessions and copies."""
     labels = header.attributes.get(_ATTRIBUTE)
-    if not isinstance(labels, list):
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         return None
     is_its_own = header.session_id == id_of_parts(TAG, header.owner_id, *labels)
     return tuple(labels) if is_its_own else None

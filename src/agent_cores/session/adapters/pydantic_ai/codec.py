@@ -18,6 +18,8 @@ _RECORDS: TypeAdapter[list[ConversationRecord]] = TypeAdapter(
     list[ConversationRecord],
     config=ConfigDict(ser_json_bytes="base64", val_json_bytes="base64"),
 )
+_KEYS = {"id", "parent_id", "kind", "message"}
+"""What the content of an entry's message has."""
 
 
 def encoded_record(record: ConversationRecord) -> dict[str, Any]:
@@ -44,6 +46,14 @@ def message_of(entry: ConversationEntry) -> dict[str, Any]:
             "message": ModelMessagesTypeAdapter.dump_python([entry.message], mode="json")[0],
         },
     }
+
+
+def is_entry(message: Message) -> bool:
+    """Return whether a message was made of an entry: it has the id of the entry that it holds."""
+    content: Any = message.content
+    if not isinstance(content, dict) or not content.keys() >= _KEYS:
+        return False
+    return isinstance(content["id"], str) and message.id == id_of(content["id"])
 
 
 def entry_of(message: Message) -> ConversationEntry:

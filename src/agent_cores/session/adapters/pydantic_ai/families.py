@@ -1,8 +1,8 @@
 """``Families``: conversations that share entries, a conversation and its forks, in one session.
 
 An entry is a message; the record of a conversation is a key of the context. So a record and its new
-entries are one write, and a family alone decides which entries nobody reaches any more. Only what
-the user wrote is read: what others append to a shared family is no entry.
+entries are one write, and a family alone decides which entries nobody reaches any more. What others
+append to a shared family is no entry, nor is what the user appends to it otherwise.
 """
 
 from __future__ import annotations
@@ -10,7 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_cores.session.adapters.ids import HASHED, id_of, id_of_parts
-from agent_cores.session.adapters.pydantic_ai.codec import encoded_record, message_of, record_of
+from agent_cores.session.adapters.pydantic_ai.codec import (
+    encoded_record,
+    is_entry,
+    message_of,
+    record_of,
+)
 from agent_cores.session.adapters.reading import messages_after, sessions_tagged
 from agent_cores.session.errors import ConflictError, SessionExistsError, SessionNotFoundError
 
@@ -167,25 +172,26 @@ class Families:
             page = await verbs.get_messages(session_id, user_id, ids=[id_of(entry_id)])
         except SessionNotFoundError:
             return None
-        return next(iter(self._own(page)), None)
+        return next(iter(self._entries(page)), None)
 
     async def before(self, session_id: str, seq: int, limit: int) -> tuple[list[Message], int]:
         """Return the entries of a page before a seq, and the seq to go on from; or 0."""
         verbs, user_id = self._acting
         page = await verbs.get_session_messages(session_id, user_id, limit, before_seq=seq)
-        return self._own(page), page[0].seq if page else 0
+        return self._entries(page), page[0].seq if page else 0
 
     async def _parents(self, session_id: str) -> dict[str, str | None]:
         """Return the ids of all entries of a family, each with that of its parent."""
         parents: dict[str, str | None] = {}
         async for page in messages_after(self._acting, session_id):
-            for message in self._own(page):
+            for message in self._entries(page):
                 entry: Any = message.content
                 parents[entry["id"]] = entry["parent_id"]
         return parents
 
-    def _own(self, messages: Iterable[Message]) -> list[Message]:
-        return [each for each in messages if each.author_id == self._acting.user_id]
+    def _entries(self, messages: Iterable[Message]) -> list[Message]:
+        user_id = self._acting.user_id
+        return [each for each in messages if each.author_id == user_id and is_entry(each)]
 
 
 def _unreached(
