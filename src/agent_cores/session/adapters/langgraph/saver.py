@@ -1,14 +1,13 @@
 """``SessionSaver``: LangGraph's checkpoints, on a ``SessionManager``.
 
-A thread is two sessions of its user: see ``thread``. A large value of a channel is stored
-once for each of its versions, whatever number of checkpoints refer to it; each holds small values.
-Agent Server's ``agent_server_checkpointer`` is here, too.
+A thread is two sessions of its user: see ``thread``. A large value of a channel is stored once for
+each of its versions, whatever number of checkpoints refer to it; each holds small values.
 """
 
 from __future__ import annotations
 
 import random
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import (
@@ -29,7 +28,6 @@ from agent_cores.session.adapters.langgraph.thread import Thread, thread_id_of
 from agent_cores.session.adapters.layouts.langgraph import EMPTY, TAG, Record, Value, Version, Write
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.adapters.reading import sessions_tagged
-from agent_cores.session.session_manager import get_session_manager
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -87,42 +85,9 @@ class SessionSaver(BlockingMethods):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint and the new values of channels; return the config that names it."""
-        thread_id, namespace = _thread_of(config), _namespace(config)
-        parent = get_checkpoint_id(config)
-        values = checkpoint["channel_values"]
-        bare = {key: value for key, value in checkpoint.items() if key != "channel_values"}
-        record = Record(
-            namespace,
-            checkpoint["id"],
-            parent,
-            self.serde.dumps_typed(bare),
-            self.serde.dumps_typed(get_checkpoint_metadata(config, metadata)),
-            0,
-        )
-
-        def stored(versions: ChannelVersions) -> list[Value]:
-            return [
-                (
-                    channel,
-                    str(version),
-                    self.serde.dumps_typed(values[channel]) if channel in values else (EMPTY, b""),
-                )
-                for channel, version in versions.items()
-            ]
-
-        def whole() -> list[Value]:
-            given = {
-                channel: version
-                for channel, version in checkpoint["channel_versions"].items()
-                if channel in values or channel in new_versions
-            }
-            return stored({**given, **new_versions})
-
-        deltas = metadata.get("counters_since_delta_snapshot") or {}
-        needs_parent = any(channel not in values for channel in deltas)
-        put = Put(record, _versions(checkpoint), stored(new_versions), whole, needs_parent)
+        put = self._put_of(config, checkpoint, metadata, new_versions)
         await self._thread(config).put(put)
-        return _config(thread_id, namespace, checkpoint["id"])
+        return _config(_thread_of(config), put.record.namespace, put.record.checkpoint_id)
 
     async def aput_writes(
         self,
@@ -252,6 +217,48 @@ class SessionSaver(BlockingMethods):
         number = 0 if current is None else int(str(current).partition(".")[0])
         return f"{number + 1:032}.{random.random():016}"  # noqa: S311 - not a secret
 
+    def _put_of(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> Put:
+        bare = {key: value for key, value in checkpoint.items() if key != "channel_values"}
+        record = Record(
+            _namespace(config),
+            checkpoint["id"],
+            get_checkpoint_id(config),
+            self.serde.dumps_typed(bare),
+            self.serde.dumps_typed(get_checkpoint_metadata(config, metadata)),
+            0,
+        )
+        values = checkpoint["channel_values"]
+
+        def whole() -> list[Value]:
+            given = {
+                channel: version
+                for channel, version in checkpoint["channel_versions"].items()
+                if channel in values or channel in new_versions
+            }
+            return self._values(values, {**given, **new_versions})
+
+        deltas = metadata.get("counters_since_delta_snapshot") or {}
+        needs_parent = any(channel not in values for channel in deltas)
+        new = self._values(values, new_versions)
+        return Put(record, _versions(checkpoint), new, whole, needs_parent)
+
+    def _values(self, values: Mapping[str, Any], versions: ChannelVersions) -> list[Value]:
+        """Return the values of channels in these versions; a channel may have none."""
+        return [
+            (
+                channel,
+                str(version),
+                self.serde.dumps_typed(values[channel]) if channel in values else (EMPTY, b""),
+            )
+            for channel, version in versions.items()
+        ]
+
     def _thread(self, config: RunnableConfig) -> Thread:
         return Thread(
             self._owner.acting(config),
@@ -352,17 +359,6 @@ def _earlier(entries: Sequence[Entry]) -> list[Entry]:
         namespace, checkpoint_id = each.record.namespace, each.record.checkpoint_id
         latest[namespace] = max(latest.get(namespace, ""), checkpoint_id)
     return [each for each in entries if each.record.checkpoint_id < latest[each.record.namespace]]
-
-
-@asynccontextmanager
-async def agent_server_checkpointer() -> AsyncGenerator[SessionSaver]:
-    """Yield a saver on the configured storage, for ``langgraph.json`` of Agent Server.
-
-    Agent Server decides who may reach a thread, and names the user in some calls only. So all its
-    threads belong to one owner, ``langgraph``.
-    """
-    async with get_session_manager(any_loop=True) as manager:
-        yield SessionSaver(manager, user_id=TAG)
 
 
 async def _one(record: Record | None) -> AsyncGenerator[Record]:
