@@ -80,6 +80,15 @@ async def test_the_history_is_that_of_the_base_class(saver: SessionSaver) -> Non
     assert await saver.aget_delta_channel_history(config=THREAD, channels=[]) == {}
 
 
+async def test_the_history_of_checkpoints_in_a_circle_ends(saver: SessionSaver) -> None:
+    first, second = ({**empty_checkpoint(), "id": name} for name in ("a", "b"))
+    config = await saver.aput(THREAD, first, {}, {})
+    config = await saver.aput(config, second, {}, {})
+    await saver.aput(config, first, {}, {})  # its parent is its child now
+    history = await saver.aget_delta_channel_history(config=config, channels=["said"])
+    assert history == {"said": {"writes": []}}
+
+
 async def test_a_put_whose_parent_is_gone_is_refused(saver: SessionSaver) -> None:
     app = _app(saver)
     await app.ainvoke({"said": ["first"]}, THREAD)

@@ -76,7 +76,7 @@ async def _read(
 async def _ancestors(log: Log, record: Record) -> AsyncGenerator[list[Record]]:
     """Yield the ancestors of a checkpoint, the nearest first, more at a time the further back."""
     group: list[Record] = []
-    most, parent_id = _FEWEST, record.parent_id
+    most, parent_id, passed = _FEWEST, record.parent_id, {record.checkpoint_id}
     earlier = log.records(record.namespace, few=True, before_seq=record.seq)
     async with aclosing(earlier) as records:
         async for each in records:
@@ -84,11 +84,13 @@ async def _ancestors(log: Log, record: Record) -> AsyncGenerator[list[Record]]:
                 break
             if each.checkpoint_id == parent_id:
                 group.append(each)
+                passed.add(each.checkpoint_id)
                 parent_id = each.parent_id
             if len(group) >= most:
                 yield group
                 group, most = [], min(most * 2, _MOST)
-    while parent_id is not None:
+    while parent_id is not None and parent_id not in passed:  # a put may make them a circle
+        passed.add(parent_id)
         found = await log.record(record.namespace, parent_id)
         if found is not None:
             group.append(found)
