@@ -35,6 +35,8 @@ async def put(
         made["channel_values"] = dict(found.checkpoint["channel_values"])
         made["channel_versions"] = dict(found.checkpoint["channel_versions"])
     made["channel_values"].update(new)
+    for channel in deltas or ():  # LangGraph gives no value of these
+        made["channel_values"].pop(channel, None)
     versions = {channel: f"{channel}.{made['id']}" for channel in new}
     made["channel_versions"].update({**versions, **dict.fromkeys(deltas or (), "1")})
     metadata: Any = {"run_id": run, "counters_since_delta_snapshot": deltas or {}}

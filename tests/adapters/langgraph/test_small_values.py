@@ -3,17 +3,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.base.id import uuid6
+from langgraph.graph import START, StateGraph
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.langgraph import SessionSaver
-from agent_cores.session.adapters.langgraph.known import Known
+from agent_cores.session.adapters.langgraph.known import Held, Known
 from agent_cores.session.adapters.layouts.langgraph import Record
 from agent_cores.session.errors import InvalidInputError
 from tests.adapters.langgraph.test_checkpointer import THREAD, checkpoint, put
+
+
+class Said(TypedDict):
+    said: Annotated[list[str], operator.add]
+
+
+def _app(saver: SessionSaver) -> Any:
+    builder = StateGraph(Said)
+    builder.add_node("first", lambda _: {"said": ["first"]})
+    builder.add_node("second", lambda _: {"said": ["second"]})
+    builder.add_edge(START, "first")
+    builder.add_edge("first", "second")
+    return builder.compile(checkpointer=saver)
 
 
 @pytest.fixture
@@ -80,6 +95,44 @@ async def test_a_put_after_a_parent_whose_thread_somebody_made_anew_holds_all_va
     assert found.checkpoint["channel_values"] == values
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("sizes", [(10, 10), (10, 5_000), (5_000, 5_000)])
+@pytest.mark.parametrize("parents", [0, 1, 2])
+async def test_a_checkpoint_holds_values_that_are_neither_new_nor_its_parents(
+    saver: SessionSaver,
+    manager: SessionManager,
+    is_known: bool,
+    sizes: tuple[int, int],
+    parents: int,
+) -> None:
+    """So LangGraph copies one: it has the parent of what is copied, and no new versions."""
+    parent = config = THREAD
+    made, versions, values = checkpoint(), dict[str, str](), dict[str, str]()
+    for n in range(parents + 1):
+        parent, new = config, {"a": str(n), f"only {n}": "1"}
+        versions = {**versions, **new}
+        values = {**values, **{each: each * sizes[n % 2] for each in new}}
+        made = {**checkpoint(**values), "channel_versions": versions}
+        config = await saver.aput(parent, made, {}, new)
+    copier = saver if is_known else SessionSaver(manager, user_id="ann")
+    copy = {**made, "id": str(uuid6())}
+    copied = await copier.aput(parent, copy, {}, {})
+    for read in (saver, copier):
+        found = await read.aget_tuple(copied)
+        assert found is not None
+        assert found.checkpoint["channel_values"] == values
+
+
+async def test_a_graph_goes_on_from_the_copy_of_a_state(saver: SessionSaver) -> None:
+    app = _app(saver)
+    await app.ainvoke({"said": ["hello"]}, THREAD)
+    before_the_end = [state async for state in app.aget_state_history(THREAD) if state.next]
+    for state in before_the_end:
+        copied = await app.aupdate_state(state.config, None, as_node="__copy__")
+        assert (await app.aget_state(copied)).values == state.values
+        assert (await app.ainvoke(None, copied))["said"] == ["hello", "first", "second"]
+
+
 async def test_small_values_of_a_copy_outlast_what_a_saver_knew_of_its_target(
     saver: SessionSaver, manager: SessionManager
 ) -> None:
@@ -105,7 +158,8 @@ def test_what_a_saver_knows_of_small_values_is_bounded() -> None:
     )
     for _ in range(2):  # what is forgotten, or put again, counts no more
         for n in range(1_000):
-            known.put(f"log {n}", parent, carried, 1, "version")
+            held = Held(carried, frozenset({("large", "1")}))
+            known.put(f"log {n}", parent, held, 1, "version")
         kept = [n for n in range(1_000) if known.followed_by(f"log {n}", child)]
         assert 0 < len(kept) <= 200
         for n in kept:

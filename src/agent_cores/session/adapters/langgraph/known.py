@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from agent_cores.session.adapters.layouts.langgraph import Carried, Record
+    from agent_cores.session.adapters.layouts.langgraph import Carried, Record, Version
 
 _MOST = 10_000
 _MOST_NAMESPACES = 1_000
@@ -13,24 +13,34 @@ _MOST_VALUES = 20_000
 """The most values of checkpoints; each takes about half a KiB. A checkpoint counts as one more."""
 
 
+class Held(NamedTuple):
+    """The values that a checkpoint carries, and the other versions of channels that it names."""
+
+    carried: Carried
+    others: frozenset[Version]
+
+
+NOTHING = Held({}, frozenset())
+
+
 class Tip(NamedTuple):
-    """The greatest checkpoint of a namespace, and the values that it carries."""
+    """The greatest checkpoint of a namespace, and what it holds."""
 
     checkpoint_id: str
-    carried: Carried
+    held: Held
 
     @property
     def size(self) -> int:
         """How much of what may be known it takes."""
-        return 1 + len(self.carried)
+        return 1 + len(self.held.carried) + len(self.held.others)
 
 
 class Followed(NamedTuple):
-    """What a checkpoint follows: the log's last seq and version, and what its parent carries."""
+    """What a checkpoint follows: the log's last seq and version, and what its parent holds."""
 
     last_seq: int
     version: str
-    carried: Carried
+    held: Held
 
 
 class _Log:
@@ -80,13 +90,13 @@ class Known:
         tip = known.tips.get(record.namespace)
         if tip is None:
             if known.is_whole and record.parent_id is None:
-                return Followed(known.last_seq, known.version, {})
+                return Followed(known.last_seq, known.version, NOTHING)
             return None
         if tip.checkpoint_id == record.parent_id and record.parent_id < record.checkpoint_id:
-            return Followed(known.last_seq, known.version, tip.carried)
+            return Followed(known.last_seq, known.version, tip.held)
         return None
 
-    def put(self, log: str, record: Record, carried: Carried, seq: int, version: str) -> None:
+    def put(self, log: str, record: Record, held: Held, seq: int, version: str) -> None:
         """Note a checkpoint of this saver that is the greatest of its namespace.
 
         The log had that version before, which an append does not change.
@@ -96,7 +106,7 @@ class Known:
             self.forget_log(log)
             known = self._logs[log] = _Log(seq, version)
         known.last_seq, known.version = seq, version
-        before, tip = known.tips.get(record.namespace), Tip(record.checkpoint_id, carried)
+        before, tip = known.tips.get(record.namespace), Tip(record.checkpoint_id, held)
         known.tips[record.namespace] = tip
         self._size += tip.size - (0 if before is None else before.size)
         if self._size > _MOST_VALUES:

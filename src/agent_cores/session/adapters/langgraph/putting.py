@@ -1,7 +1,9 @@
 """``Putting``: one checkpoint into a thread, after the values that it adds.
 
-The other values that the checkpoint names are its parent's, so they are there as long as the parent
-is. The log says whether it is: whoever removes checkpoints first adds a message to it, and a put
+Values that are neither new nor its parent's are added, too: the copy of a checkpoint, which
+``update_state`` makes for ``as_node="__copy__"``, has the parent of that one, and nothing new. The
+other values that the checkpoint names are its parent's, so they are there as long as the parent is.
+The log says whether it is: whoever removes checkpoints first adds a message to it, and a put
 expects the last seq that it knew. A put that finds its parent removed, a removal under way, or
 others who are faster, first announces its checkpoint, as pending: no reader sees it, and a removal
 never removes what it names (see ``removal``). Then it restores the values that the parent has not
@@ -11,8 +13,10 @@ kept, and shows the checkpoint.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent_cores.session.adapters.langgraph.known import NOTHING, Held
 from agent_cores.session.adapters.layouts.langgraph import (
     NOT_PENDING,
     Carried,
@@ -29,7 +33,7 @@ from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import ConflictError, MessageNotFoundError, SessionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from agent_cores.session.adapters.langgraph.data import Data
     from agent_cores.session.adapters.langgraph.known import Followed, Known
@@ -40,6 +44,10 @@ _TRIES = 3
 """How often a put is tried before it is announced."""
 _PARENT_REMOVED = "the parent of this checkpoint was removed, and with it values of its channels"
 _REMOVED = "this checkpoint was removed while it was put; put it again"
+
+
+NamedBy = Callable[[Record], Awaitable[Sequence[Version] | None]]
+"""Returns the versions that a stored checkpoint names, ``None`` if it was removed since."""
 
 
 class Put(NamedTuple):
@@ -54,7 +62,20 @@ class Put(NamedTuple):
     versions: Sequence[Version]
     new: Sequence[Value]
     whole: Callable[[], Sequence[Value]]
+    named_by: NamedBy
     needs_parent: bool
+
+    @property
+    def not_new(self) -> set[Version]:
+        """The versions that it names and does not add."""
+        return set(self.versions).difference((channel, version) for channel, version, _ in self.new)
+
+    def from_elsewhere(self, parent: Held) -> Sequence[Value]:
+        """Return the values that are neither new nor the parent's, as far as they were given."""
+        missing = self.not_new.difference(parent.carried, parent.others)
+        if not missing:
+            return ()
+        return [value for value in self.whole() if (value[0], value[1]) in missing]
 
 
 class Putting:
@@ -70,11 +91,12 @@ class Putting:
     async def run(self) -> None:
         """Put the checkpoint. ``SessionNotFoundError`` if the log or the data is missing."""
         followed = self._known.followed_by(self._log.session_id, self._record)
-        kept = await self._carried_by_parent() if followed is None else followed.carried
-        carried, rest = carry(self._put.new, _named(kept or {}, self._put.versions))
+        parent = await self._held_by_parent() if followed is None else followed.held
+        new = [*self._put.new, *(self._put.from_elsewhere(parent) if parent else ())]
+        carried, rest = carry(new, _named(parent.carried if parent else {}, self._put.versions))
         head, *more = checkpoint_messages(self._record, carried)
         is_new = await self._add_data([*more, *value_messages(self._record.namespace, rest)])
-        has_all = is_new and kept is not None
+        has_all = is_new and parent is not None
         if has_all and followed is not None:
             needs_parent = _needs_parent(self._put, carried, rest)
             if await self._add_unread(head, followed, needs_parent=needs_parent):
@@ -84,13 +106,19 @@ class Putting:
         self._known.forget_log(self._log.session_id)
         await Announcement(self._put, head, more, self._log, self._data).run(restores=not has_all)
 
-    async def _carried_by_parent(self) -> Carried | None:
-        """Return the values that the parent carries; ``None`` if it is missing."""
+    async def _held_by_parent(self) -> Held | None:
+        """Return what the parent holds, as far as it matters; ``None`` if it is missing."""
         record = self._record
         if record.parent_id is None:
-            return {}
+            return NOTHING
         parent = await self._log.record(record.namespace, record.parent_id)
-        return None if parent is None else carried_in(parent.checkpoint)
+        if parent is None:
+            return None
+        carried = carried_in(parent.checkpoint)
+        if self._put.not_new <= carried.keys():
+            return Held(carried, frozenset())
+        named = await self._put.named_by(parent)
+        return None if named is None else _held(carried, named)
 
     async def _add_data(self, messages: Sequence[Draft]) -> bool:
         """Add messages to the data; return whether none of them was stored before."""
@@ -139,8 +167,8 @@ class Putting:
         return False
 
     def _note(self, head: Draft, seq: int, version: str) -> None:
-        carried = carried_in(head["content"])
-        self._known.put(self._log.session_id, self._record, carried, seq, version)
+        held = _held(carried_in(head["content"]), self._put.versions)
+        self._known.put(self._log.session_id, self._record, held, seq, version)
 
 
 class Announcement:
@@ -219,6 +247,10 @@ def _needs_parent(put: Put, carried: Carried, rest: Sequence[Value]) -> bool:
     """
     added = [(channel, version) for channel, version, _ in rest]
     return put.needs_parent or bool(set(put.versions).difference(carried, added))
+
+
+def _held(carried: Carried, versions: Iterable[Version]) -> Held:
+    return Held(carried, frozenset(versions).difference(carried))
 
 
 def _named(carried: Carried, versions: Sequence[Version]) -> Carried:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import (
@@ -85,9 +86,10 @@ class SessionSaver(BlockingMethods):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Store a checkpoint and the new values of channels; return the config that names it."""
-        put = self._put_of(config, checkpoint, metadata, new_versions)
-        await self._thread(config).put(put)
-        return _config(_thread_of(config), put.record.namespace, put.record.checkpoint_id)
+        thread = self._thread(config)
+        put = self._put_of(thread, config, checkpoint, metadata, new_versions)
+        await thread.put(put)
+        return _config(thread.thread_id, put.record.namespace, put.record.checkpoint_id)
 
     async def aput_writes(
         self,
@@ -134,13 +136,8 @@ class SessionSaver(BlockingMethods):
         record = await self._record(thread, config) if channels else None
         if record is None:
             return {channel: {"writes": []} for channel in channels}
-
-        async def versions_of(ancestor: Record) -> list[Version] | None:
-            found = await thread.typed(ancestor)
-            return None if found is None else _versions(self.serde.loads_typed(found[0]))
-
         histories: dict[str, DeltaChannelHistory] = {}
-        found = await delta_history(thread, record, channels, versions_of)
+        found = await delta_history(thread, record, channels, partial(self._named_by, thread))
         for channel, history in found.items():
             histories[channel] = {
                 "writes": [
@@ -219,6 +216,7 @@ class SessionSaver(BlockingMethods):
 
     def _put_of(
         self,
+        thread: Thread,
         config: RunnableConfig,
         checkpoint: Checkpoint,
         metadata: CheckpointMetadata,
@@ -246,7 +244,8 @@ class SessionSaver(BlockingMethods):
         deltas = metadata.get("counters_since_delta_snapshot") or {}
         needs_parent = any(channel not in values for channel in deltas)
         new = self._values(values, new_versions)
-        return Put(record, _versions(checkpoint), new, whole, needs_parent)
+        named_by = partial(self._named_by, thread)
+        return Put(record, _versions(checkpoint), new, whole, named_by, needs_parent)
 
     def _values(self, values: Mapping[str, Any], versions: ChannelVersions) -> list[Value]:
         """Return the values of channels in these versions; a channel may have none."""
@@ -304,6 +303,11 @@ class SessionSaver(BlockingMethods):
                     if any(metadata.get(key) != value for key, value in wanted.items()):
                         continue
                 yield record
+
+    async def _named_by(self, thread: Thread, record: Record) -> list[Version] | None:
+        """Return the versions of channels that a checkpoint names; ``None`` if it was removed."""
+        typed = await thread.typed(record)
+        return None if typed is None else _versions(self.serde.loads_typed(typed[0]))
 
     async def _record(self, thread: Thread, config: RunnableConfig) -> Record | None:
         checkpoint_id = get_checkpoint_id(config)
