@@ -252,3 +252,17 @@ async def test_what_the_user_writes_otherwise_into_a_thread_stays(manager: Sessi
     for session_id, message in said.items():
         stored = await manager.get_session_messages(session_id, "ann")
         assert message.id in {each.id for each in stored}
+
+
+@pytest.mark.parametrize("name", ["aprune", "adelete_for_runs"])
+async def test_one_id_in_the_place_of_several_removes_nothing(
+    manager: SessionManager, name: str
+) -> None:
+    saver = SessionSaver(manager, user_id="ann")
+    config: Any = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
+    for run in ("r", "u", "n"):
+        config = await put(saver, config, run, a=run)
+    for several in ("t", "run"):
+        with pytest.raises(TypeError, match="ids must be a sequence of ids, not a str"):
+            await getattr(saver, name)(several)
+    assert len(await all_values(saver, {"configurable": {"thread_id": "t"}})) == 3

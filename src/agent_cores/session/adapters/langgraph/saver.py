@@ -182,6 +182,7 @@ class SessionSaver(BlockingMethods):
 
         Those stay from which later checkpoints take values of delta channels.
         """
+        _check_several(run_ids, "run_ids")
         runs = set(run_ids)
         async for thread_id in self._thread_ids(None):
             await self._remove(
@@ -203,6 +204,7 @@ class SessionSaver(BlockingMethods):
         if strategy not in {"keep_latest", *_DELETING}:
             problem = f"strategy is keep_latest or delete, not {strategy}"
             raise ValueError(problem)
+        _check_several(thread_ids, "thread_ids")
         for thread_id in thread_ids:
             if strategy in _DELETING:
                 await self.adelete_thread(thread_id)
@@ -354,6 +356,13 @@ class SessionSaver(BlockingMethods):
             return entry_of(record, checkpoint["channel_versions"], metadata)
 
         await Removal(thread, describe, choose).run()
+
+
+def _check_several(ids: Sequence[str], name: str) -> None:
+    """Refuse one id in the place of several: its letters would be taken for ids."""
+    if isinstance(ids, str):
+        problem = f"{name} must be a sequence of ids, not a str"
+        raise TypeError(problem)
 
 
 def _earlier(entries: Sequence[Entry]) -> list[Entry]:
