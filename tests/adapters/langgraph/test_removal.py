@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.base.id import uuid6
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, interrupt
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.langgraph import SessionSaver
@@ -252,6 +255,47 @@ async def test_what_the_user_writes_otherwise_into_a_thread_stays(manager: Sessi
     for session_id, message in said.items():
         stored = await manager.get_session_messages(session_id, "ann")
         assert message.id in {each.id for each in stored}
+
+
+class Said(TypedDict):
+    said: Annotated[list[str], operator.add]
+
+
+def _app(saver: SessionSaver, *, keeps_state: bool) -> Any:
+    """Return a graph whose subgraph asks; it has a state of its own if it ``keeps_state``."""
+    inner, outer = StateGraph(Said), StateGraph(Said)
+    inner.add_node("think", lambda _: {"said": ["thought"]})
+    inner.add_node("ask", lambda _: {"said": [interrupt("Yes?")]})
+    inner.add_edge(START, "think")
+    inner.add_edge("think", "ask")
+    outer.add_node("inner", inner.compile(checkpointer=keeps_state or None))
+    outer.add_node("end", lambda _: {"said": ["end"]})
+    outer.add_edge(START, "inner")
+    outer.add_edge("inner", "end")
+    return outer.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("keeps_state", [False, True])
+async def test_calls_of_subgraphs_go_with_the_checkpoint_from_which_they_started(
+    manager: SessionManager, keeps_state: bool
+) -> None:
+    saver = SessionSaver(manager, user_id="ann")
+    app = _app(saver, keeps_state=keeps_state)
+    for _ in range(3):
+        await app.ainvoke({"said": []}, THREAD)
+        await app.ainvoke(Command(resume="yes"), THREAD)
+    everywhere: Any = {"configurable": {"thread_id": "talk"}}
+    kept = {True: {"", "inner"}, False: {""}}[keeps_state]
+    await saver.aprune(["talk"])
+    left = [each.config["configurable"]["checkpoint_ns"] async for each in saver.alist(everywhere)]
+    assert sorted(left) == sorted(kept)
+
+    await app.ainvoke({"said": []}, THREAD)  # a call that is not over stays
+    await saver.aprune(["talk"])
+    left = [each.config["configurable"]["checkpoint_ns"] async for each in saver.alist(everywhere)]
+    assert len(left) == 2
+    done = await app.ainvoke(Command(resume="at last"), THREAD)
+    assert done["said"][-2:] == ["at last", "end"]
 
 
 @pytest.mark.parametrize("name", ["aprune", "adelete_for_runs"])

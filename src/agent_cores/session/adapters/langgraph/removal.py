@@ -37,7 +37,8 @@ class Entry(NamedTuple):
     """A checkpoint with what decides about it.
 
     ``deltas`` are the channels whose values are made of writes since an earlier checkpoint,
-    ``carried`` those whose values are in its message.
+    ``carried`` those whose values are in its message. ``root_id`` is the checkpoint of the whole
+    graph from which the call of a subgraph started.
     """
 
     record: Record
@@ -45,6 +46,7 @@ class Entry(NamedTuple):
     deltas: frozenset[str]
     carried: frozenset[str]
     run_id: str | None
+    root_id: str | None
 
     @property
     def names(self) -> Iterable[str]:
@@ -220,4 +222,25 @@ def entry_of(record: Record, versions: dict[str, Any], metadata: dict[str, Any])
         frozenset(metadata.get("counters_since_delta_snapshot") or ()),
         frozenset(channel for (channel, _), (kind, _) in carried if kind != EMPTY),
         metadata.get("run_id"),
+        (metadata.get("parents") or {}).get(""),
     )
+
+
+def earlier(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the checkpoints that are not the latest of their namespaces.
+
+    Those of the call of a subgraph go with the checkpoint from which it started: the namespace of a
+    call ends with its task, after a colon. As long as that is not stored, the call may be running.
+    """
+    latest: dict[str, str] = {}
+    for each in entries:
+        namespace, checkpoint_id = each.record.namespace, each.record.checkpoint_id
+        latest[namespace] = max(latest.get(namespace, ""), checkpoint_id)
+    roots = {each.record.checkpoint_id for each in entries if not each.record.namespace}
+    over = roots - {latest.get("", "")}
+    return [
+        each
+        for each in entries
+        if each.record.checkpoint_id < latest[each.record.namespace]
+        or (":" in each.record.namespace and each.root_id in over)
+    ]

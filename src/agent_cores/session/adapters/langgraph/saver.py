@@ -24,7 +24,7 @@ from agent_cores.session.adapters.langgraph.data import MissingPieceError, Wante
 from agent_cores.session.adapters.langgraph.delta import delta_history
 from agent_cores.session.adapters.langgraph.known import Known
 from agent_cores.session.adapters.langgraph.putting import Put
-from agent_cores.session.adapters.langgraph.removal import Entry, Removal, entry_of
+from agent_cores.session.adapters.langgraph.removal import Entry, Removal, earlier, entry_of
 from agent_cores.session.adapters.langgraph.thread import Thread, thread_id_of
 from agent_cores.session.adapters.layouts.langgraph import EMPTY, TAG, Record, Value, Version, Write
 from agent_cores.session.adapters.owner import Owner, Store, UserId
@@ -199,7 +199,7 @@ class SessionSaver(BlockingMethods):
         """Keep the latest checkpoint of each namespace of these threads, or ``delete`` them.
 
         Agent Server calls the latter ``delete_all``. Those stay, too, from which the latest take
-        values of delta channels.
+        values of delta channels. Calls of subgraphs that are over keep none.
         """
         if strategy not in {"keep_latest", *_DELETING}:
             problem = f"strategy is keep_latest or delete, not {strategy}"
@@ -209,7 +209,7 @@ class SessionSaver(BlockingMethods):
             if strategy in _DELETING:
                 await self.adelete_thread(thread_id)
             else:
-                await self._remove(self._thread(_config(thread_id)), _earlier)
+                await self._remove(self._thread(_config(thread_id)), earlier)
 
     def get_next_version(self, current: str | int | None, channel: None) -> str:  # noqa: ARG002
         """Return a version after that one; two runs that continue one checkpoint get two."""
@@ -363,15 +363,6 @@ def _check_several(ids: Sequence[str], name: str) -> None:
     if isinstance(ids, str):
         problem = f"{name} must be a sequence of ids, not a str"
         raise TypeError(problem)
-
-
-def _earlier(entries: Sequence[Entry]) -> list[Entry]:
-    """Return the checkpoints that are not the latest of their namespaces."""
-    latest: dict[str, str] = {}
-    for each in entries:
-        namespace, checkpoint_id = each.record.namespace, each.record.checkpoint_id
-        latest[namespace] = max(latest.get(namespace, ""), checkpoint_id)
-    return [each for each in entries if each.record.checkpoint_id < latest[each.record.namespace]]
 
 
 async def _one(record: Record | None) -> AsyncGenerator[Record]:
