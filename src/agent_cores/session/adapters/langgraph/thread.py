@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import SessionMetadata
 
 _ATTRIBUTE = "langgraph_thread"
+_DELETIONS = 3
+"""How often one deletion of a thread may end the sessions into which somebody writes."""
 
 
 class Thread:
@@ -93,15 +95,20 @@ class Thread:
         self._known.opened(self.log.session_id)
 
     async def _opened_for(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Write, after opening the sessions; once more if they have ended since."""
-        if not self._known.is_open(self.log.session_id):
-            await self.open()
-        try:
-            await write()
-        except SessionNotFoundError:
-            self._known.forget(self.log.session_id)
-            await self.open()
-            await write()
+        """Write, after opening the sessions; again if they have ended since."""
+        log_id, left = self.log.session_id, _DELETIONS
+        while True:
+            if not self._known.is_open(log_id):
+                await self.open()
+            try:
+                await write()
+            except SessionNotFoundError:
+                self._known.forget(log_id)
+                if not left:
+                    raise
+                left -= 1
+            else:
+                return
 
 
 def thread_id_of(header: SessionMetadata) -> str | None:
