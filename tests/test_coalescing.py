@@ -197,6 +197,41 @@ async def test_a_send_that_answers_too_few_fails_every_caller() -> None:
     assert all(isinstance(answer, RuntimeError) for answer in answers)
 
 
+async def test_what_the_callers_of_a_batch_send_at_once_goes_with_the_next(wire: Wire) -> None:
+    coalescer = Coalescer(wire.send)
+
+    async def send_twice(item: int) -> None:
+        await coalescer.submit(item)
+        await coalescer.submit(item + 10)
+
+    callers = [asyncio.create_task(send_twice(item)) for item in (1, 2, 3)]
+    await turns()
+    callers.append(asyncio.create_task(send_twice(4)))
+    await turns()
+    wire.go.release()
+    await turns()
+    assert wire.batches == [[1, 2, 3], [4, 11, 12, 13]]
+    wire.go.release()
+    wire.go.release()
+    await asyncio.gather(*callers)
+
+
+async def test_a_sender_cancelled_between_two_batches_holds_nobody_up(wire: Wire) -> None:
+    async def send(items: Sequence[int]) -> list[int | Exception]:
+        answers = await wire.send(items)
+        (sender,) = coalescer._senders
+        asyncio.get_running_loop().call_soon(sender.cancel)  # comes once these are handed out
+        return answers
+
+    coalescer: Coalescer[int, int] = Coalescer(send)
+    tasks = await submitted(coalescer, 1)
+    tasks += await submitted(coalescer, 2)
+    wire.go.release()
+    wire.go.release()
+    assert await asyncio.wait_for(asyncio.gather(*tasks), 5) == [1, 2]
+    await asyncio.wait_for(coalescer.drain(), 5)
+
+
 async def test_senders_cancelled_before_they_began_hold_nobody_up(wire: Wire) -> None:
     coalescer = Coalescer(wire.send, lanes=2)
     tasks = [asyncio.create_task(coalescer.submit(item)) for item in (1, 2)]

@@ -102,6 +102,7 @@ class Deadlines:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._running: dict[Task, float] = {}
         self._expired: dict[Task, int] = {}  # how often each had been cancelled before
         self._timer: asyncio.TimerHandle | None = None
@@ -113,7 +114,9 @@ class Deadlines:
 
     def enter(self, end: float) -> Task:
         """Have the running task cancelled at ``end``, unless ``leave`` is called before."""
-        task = cast("Task", current_task())
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        task = cast("Task", current_task(self._loop))  # asking for the loop may be a system call
         _ends[task] = self._running[task] = end
         if end < self._timer_end:
             self._schedule(end)

@@ -42,7 +42,9 @@ class Coalescer(Generic[Item, Result]):
     """Collects items from concurrent callers; at most ``lanes`` batches are in flight.
 
     With two lanes the callers of one batch continue while the server works on the other. Each batch
-    takes half of all items that are queued or in flight, but never fewer than a few.
+    takes half of all items that are queued or in flight, but never fewer than a few. Before a lane
+    takes the next batch, the callers of the last one have a turn: what they send at once goes with
+    it.
 
     ``send`` gets the items of a batch and returns one result or error for each, in order; if it
     raises, every caller of the batch gets that error. A batch ends at ``max_items`` or
@@ -139,11 +141,10 @@ class Coalescer(Generic[Item, Result]):
             sender.add_done_callback(self._sender_ended)
 
     def _sender_ended(self, sender: asyncio.Task[None]) -> None:
-        """Start another sender if this one was cancelled before it began."""
-        if sender in self._senders:
-            self._senders.discard(sender)
-            if self._queue:
-                self._start_sender(sender.get_loop())
+        """Start another sender if this one was cancelled and left something in the queue."""
+        self._senders.discard(sender)
+        if self._queue and sender.cancelled():
+            self._start_sender(sender.get_loop())
 
     def reopen(self) -> None:
         """Accept items again, after ``drain``."""
@@ -166,6 +167,7 @@ class Coalescer(Generic[Item, Result]):
                     await self._deliver(batch)
                 finally:
                     self._in_flight -= len(batch)
+                await asyncio.sleep(0)  # its callers may have more to send with the next batch
         finally:
             self._senders.discard(sender)
 
