@@ -110,7 +110,7 @@ class RedisOneConnection(Store[Prepared]):
             ("SADD", self._keys.namespaces, "default"),
         )
         await asyncio.gather(*map(self._pipe.call, entries))
-        keys = self._keys.session("default", session_id)
+        keys = self._keys.session("default", session_id).every
         write = self._creation.write.replace(ID.encode(), session_id.encode())
         write = write.replace(str(INCARNATION).encode(), incarnation.encode())
         answer = await self._pipe.call((b"EVALSHA", self._sha, len(keys), *keys, write))
@@ -153,7 +153,7 @@ class RedisOneConnection(Store[Prepared]):
         hot = hot_append(change)
         assert hot is not None
         parts = encode_msgpack(hot_write(change, header, hot, None)).split(ID.encode())
-        keys = self._keys.session(header.namespace, header.session_id)
+        keys = self._keys.session(header.namespace, header.session_id).every
         self._sha = await self._load(APPLY.on(keys))
         return Prepared(keys, parts)
 

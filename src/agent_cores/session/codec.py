@@ -33,7 +33,7 @@ Fields = dict[str, Field]
 
 
 @hides("content", "metadata")
-class _Body(msgspec.Struct, omit_defaults=True):
+class _Body(msgspec.Struct, omit_defaults=True, gc=False):
     role: str
     content: Content
     author_id: str
@@ -42,7 +42,7 @@ class _Body(msgspec.Struct, omit_defaults=True):
 
 
 @hides("content", "metadata")
-class _RawBody(msgspec.Struct, omit_defaults=True):
+class _RawBody(msgspec.Struct, omit_defaults=True, gc=False):
     role: str
     content: msgspec.Raw
     author_id: str

@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 class Creation:
     """A create, which may replace an expired session only once the time is confirmed.
 
-    A create is recognised by its incarnation, so it is sent again after a lost response. If another
-    session has the id by then, the first messages may have been stored and removed: the outcome is
-    unknown. The hooks
-    of ``session.expired`` run before the write that replaces a session: its response may be lost,
-    and they run at least once.
+    So ``change`` comes with ``replaces=False``. It is recognised by its incarnation, and sent again
+    after a lost response. If another session has the id by then, the first messages may have been
+    stored and removed: the outcome is unknown. The hooks of ``session.expired`` run before the
+    write that replaces a session: its response may be lost, and they run at least once.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class Creation:
         change: Change,
         deadline: float | None = None,
     ) -> None:
-        self.change: Change = msgspec.structs.replace(change, replaces=False)
+        self.change: Change = change
         self._reader = reader
         self._lifecycle = lifecycle
         self._scope = scope

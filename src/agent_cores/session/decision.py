@@ -63,7 +63,7 @@ class Scope(msgspec.Struct, frozen=True):
         return caller.in_groups(groups)
 
 
-class Decision(msgspec.Struct):
+class Decision(msgspec.Struct, gc=False):
     """The approval of an action: this caller may do it to the session that ``header`` shows.
 
     It was made as of ``at`` and holds before ``valid_until``, if that is given. ``fresh``: the

@@ -146,6 +146,8 @@ def flag(value: object, field: str) -> bool:
 
 def choice(value: object, kind: type[E], field: str, allowed: Iterable[E] | None = None) -> E:
     """Return a member of an enum, given as one or as its text."""
+    if allowed is None and isinstance(value, kind):
+        return value
     members = list(kind if allowed is None else allowed)
     for member in members:
         if value == member:

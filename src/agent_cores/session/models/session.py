@@ -79,7 +79,7 @@ class Hold(StrEnum):
     MOVED = "moved"
 
 
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
+class Grant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A role given to a subject: a user id, or ``group:<name>``. It ends at ``expires_at``."""
 
     subject: str
@@ -115,7 +115,7 @@ def grants_to(grants: Mapping[str, Grant], subjects: tuple[str, ...]) -> list[Gr
 
 
 @hides("token")
-class Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """The lease of the one worker that answers. Only its holder sees the ``token``."""
 
     token: str | None
@@ -123,7 +123,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 @hides("title", "attributes")
-class SessionMetadata(msgspec.Struct, frozen=True, kw_only=True):
+class SessionMetadata(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The header of a session.
 
     ``attributes`` are the caller's own metadata keys; ``metadata["key"]`` reads them, ``title`` and

@@ -40,7 +40,7 @@ _NO_SESSION = 0
 
 
 @hides("context_updates", "metadata_updates", "turn")
-class AppendOptions(msgspec.Struct, frozen=True):
+class AppendOptions(msgspec.Struct, frozen=True, gc=False):
     """What an append changes besides its messages, and what it expects, as the caller gave it."""
 
     context_updates: Mapping[str, Any] | None = None

@@ -144,8 +144,7 @@ class CreatingVerbs(Verbs):
             session_id = new_id()
         else:
             session_id = self._inputs.new_identifier(session_id, "session_id")
-        header = self._new_header(session_id, caller, new)
-        header = msgspec.structs.replace(header, request_digest=request_digest)
+        header = self._new_header(session_id, caller, new, request_digest)
         change = self._first_write(header, context, messages)
         try:
             applied = await self._engine.create(self._scope, caller, change)
@@ -209,7 +208,9 @@ class CreatingVerbs(Verbs):
             return None
         return read if shared or read.role is AccessRole.OWNER else None
 
-    def _new_header(self, session_id: str, caller: Caller, new: NewSession) -> SessionMetadata:
+    def _new_header(
+        self, session_id: str, caller: Caller, new: NewSession, request_digest: str | None = None
+    ) -> SessionMetadata:
         """Return the header of a new session, with every argument checked."""
         known = self._inputs.metadata(new.get("metadata"), "metadata")
         title = new.get("title")
@@ -234,6 +235,7 @@ class CreatingVerbs(Verbs):
             public=flag(new.get("public", False), "public"),
             renew_on=choice(new.get("renew_on", RenewOn.WRITE), RenewOn, "renew_on"),
             max_lifetime_seconds=ttl_seconds(new.get("max_lifetime_hours"), "max_lifetime_hours"),
+            request_digest=request_digest,
         )
 
     def _first_write(
@@ -261,6 +263,7 @@ class CreatingVerbs(Verbs):
             at=at,
             clock=self._engine.clock,
             limits=self._engine.limits,
+            replaces=False,
             create=msgspec.structs.replace(header, expires_at=fresh_end(header, at)),
             context_set=context,
             append=messages,

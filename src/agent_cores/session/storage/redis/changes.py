@@ -210,7 +210,7 @@ class Changes:
             if len(self._with_updates) >= _MOST_REMEMBERED:
                 self._with_updates.clear()
             self._with_updates.add(keys)
-        return await self._wire.call(script.on(keys, argument))
+        return await self._wire.call(script.on(keys.every, argument))
 
     async def add_entries(self, change: Change, applied: Applied) -> IndexUpdate:
         """Before a write: add the index entries that the session will have."""

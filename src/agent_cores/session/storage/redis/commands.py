@@ -23,7 +23,7 @@ def _pack(arguments: tuple[Argument, ...]) -> bytes:
 
 
 @hides("packed", "in_full")
-class Command(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One packed command. ``key`` decides which node of a cluster gets it; ``None``: any.
 
     ``repeatable``: it may be sent again if its response was lost. ``in_full``: the same command

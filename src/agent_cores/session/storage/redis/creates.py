@@ -7,7 +7,9 @@ has its replies, so an index may hold stale entries but never misses a live sess
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from agent_cores.session.errors import CorruptRecordError, SessionError, StoreFormatError
 from agent_cores.session.models.change import Applied, Change, State, apply_change
@@ -36,7 +38,7 @@ _LANES = 4
 _ABSENT = State()
 
 
-class New(NamedTuple):
+class New(msgspec.Struct, frozen=True, gc=False):
     """A session to be created: its index update, the entries to add, and the write."""
 
     applied: Applied
@@ -97,7 +99,7 @@ class Creates:
         except SessionError:  # only the slow path, which reads what is stored, may refuse
             return None
         keys = self._keys.session(change.namespace, change.session_id)
-        write = APPLY.on(keys, encode_msgpack(create_write(applied)))
+        write = APPLY.on(keys.every, encode_msgpack(create_write(applied)))
         if len(write.packed) >= ALONE_BYTES:
             return None
         update = IndexUpdate(None, applied.header, is_new=True)

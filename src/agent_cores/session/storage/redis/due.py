@@ -144,7 +144,7 @@ class DueQueue:
         keys = self._keys.session(change.namespace, change.session_id)
         shard = self._keys.due(change.namespace, change.session_id)
         member = member_of(change.session_id, change.incarnation or 0)
-        await self._wire.call(APPLY.on(keys, encode_msgpack(Write(erased=True))))
+        await self._wire.call(APPLY.on(keys.every, encode_msgpack(Write(erased=True))))
         await self._wire.call(Command.write("ZREM", shard, member, key=shard))
         for archived in (False, True):
             names = change.namespace, change.session_id

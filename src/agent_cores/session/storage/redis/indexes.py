@@ -15,7 +15,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.redis.commands import INDEX, REMOVE, REPAIR, Command
@@ -76,7 +78,7 @@ def random_token() -> str:
     return secrets.token_hex(8)
 
 
-class NewEntries(NamedTuple):
+class NewEntries(msgspec.Struct, frozen=True, gc=False):
     """A new session's entries in lists that share a hash tag; ``end`` is that of the session."""
 
     lists: tuple[bytes, ...]

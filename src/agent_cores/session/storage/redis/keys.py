@@ -31,9 +31,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 from urllib.parse import quote
 from zlib import crc32
+
+import msgspec
 
 from agent_cores.session.errors import ConfigurationError
 
@@ -46,7 +47,7 @@ _DIGITS = 20
 """More than an incarnation has."""
 
 
-class SessionKeys(NamedTuple):
+class SessionKeys(msgspec.Struct, frozen=True, gc=False):
     """The keys of one session, in one slot."""
 
     header: bytes
@@ -55,9 +56,14 @@ class SessionKeys(NamedTuple):
     updated: bytes
 
     @property
-    def usual(self) -> tuple[bytes, bytes, bytes]:
+    def every(self) -> tuple[bytes, ...]:
+        """All of them."""
+        return self.header, self.messages, self.ids, self.updated
+
+    @property
+    def usual(self) -> tuple[bytes, ...]:
         """The keys of a session none of whose messages was updated."""
-        return self[:3]
+        return self.header, self.messages, self.ids
 
 
 class Keys:
@@ -106,8 +112,8 @@ class Keys:
         self, namespace: str, shard: int, *, archived: bool, tag: str | None
     ) -> bytes:
         shelf = "archived" if archived else "active"
-        key = f"{self.prefix}created:{{{_quoted(namespace)}/{shard}}}:{shelf}"
-        return (key if tag is None else f"{key}:tag:{_quoted(tag)}").encode()
+        key = _shard_key(self.prefix, "created", namespace, shard) + f":{shelf}".encode()
+        return key if tag is None else key + f":tag:{_quoted(tag)}".encode()
 
     def due(self, namespace: str, session_id: str) -> bytes:
         """Return the shard of the due queue that holds a session."""
@@ -118,7 +124,7 @@ class Keys:
         return [self._due_shard(namespace, shard) for shard in range(DUE_SHARDS)]
 
     def _due_shard(self, namespace: str, shard: int) -> bytes:
-        return f"{self.prefix}due:{{{_quoted(namespace)}/{shard}}}".encode()
+        return _shard_key(self.prefix, "due", namespace, shard)
 
 
 def member_of(session_id: str, incarnation: int) -> bytes:
@@ -150,6 +156,11 @@ def _session_keys(prefix: str, namespace: str, session_id: str) -> SessionKeys:
         f"{header}:ids".encode(),
         f"{header}:updated".encode(),
     )
+
+
+@lru_cache(maxsize=16_384)
+def _shard_key(prefix: str, kind: str, namespace: str, shard: int) -> bytes:
+    return f"{prefix}{kind}:{{{_quoted(namespace)}/{shard}}}".encode()
 
 
 @lru_cache(maxsize=16_384)

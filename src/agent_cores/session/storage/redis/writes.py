@@ -33,7 +33,7 @@ _decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 @hides("append", "update", "set", "guard_values")
-class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Write(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What ``apply.lua`` checks and writes.
 
     ``at``: the write is refused if the session, or ``valid_until``, ends by then; the time since

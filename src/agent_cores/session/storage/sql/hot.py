@@ -47,7 +47,7 @@ def may_go_hot(change: Change) -> bool:
 
 
 @hides("turn")
-class Guards(msgspec.Struct, omit_defaults=True):
+class Guards(msgspec.Struct, omit_defaults=True, gc=False):
     """What a stored session must still have, and its new times. Times are milliseconds.
 
     ``turn``, ``expected_revision`` and ``expected_last_seq`` hold only if given. ``at`` must be
@@ -71,7 +71,7 @@ class Guards(msgspec.Struct, omit_defaults=True):
     valid_until: int | None = None
 
 
-class Sent(msgspec.Struct):
+class Sent(msgspec.Struct, gc=False):
     """A message without its body. ``leads``: it is the first of its append."""
 
     item: int
