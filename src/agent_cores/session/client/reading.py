@@ -5,13 +5,13 @@ A body that the service cannot have sent raises ``StorageUnavailableError``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from agent_cores.session.client.pool import NO_CONTENT
 from agent_cores.session.errors import StorageUnavailableError
-from agent_cores.session.models import Grant, Message, Page, Session, Turn
+from agent_cores.session.models import Grant, Message, Page, Session, SessionCount, Turn
 from agent_cores.session.wire import shapes
 from agent_cores.session.wire.conversion import grant_of, message_of, session_of, turn_of
 
@@ -22,6 +22,26 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
+    shape: msgspec.json.Decoder(shape)
+    for shape in (
+        shapes.Appended,
+        shapes.Deleted,
+        shapes.Erased,
+        shapes.Grant,
+        shapes.Me,
+        shapes.Message,
+        shapes.MessagePage,
+        shapes.Popped,
+        shapes.Session,
+        shapes.SessionPage,
+        shapes.Statistics,
+        shapes.Turn,
+        SessionCount,
+    )
+}
+"""Made when this is imported: msgspec crashes if threads are the first to decode a type at once."""
 
 
 def read(reply: Reply, shape: type[T]) -> T:
@@ -93,7 +113,7 @@ def read_turn(reply: Reply) -> Turn:
 
 def _converted(reply: Reply, shape: type[S], convert: Callable[[S], T]) -> T:
     try:
-        return convert(msgspec.json.decode(reply.body, type=shape))
+        return convert(_DECODERS[shape].decode(reply.body))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _not_ours(reply) from error
 

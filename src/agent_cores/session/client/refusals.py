@@ -9,12 +9,13 @@ from agent_cores.session.wire.errors import ERRORS
 from agent_cores.session.wire.shapes import Problem
 
 _SERVER_ERROR = 500
+_decode_problem = msgspec.json.Decoder(Problem).decode
 
 
 def read_problem(body: bytes) -> Problem | None:
     """Return the problem in a body; ``None`` if the response does not come from the service."""
     try:
-        return msgspec.json.decode(body, type=Problem)
+        return _decode_problem(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 

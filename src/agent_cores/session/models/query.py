@@ -54,13 +54,16 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
             raise InvalidInputError("cursor", f"must be text, not {type(text).__name__}")
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            cursor = msgspec.json.decode(raw, type=cls)
+            cursor = _decode_cursor(raw)
             _ = cursor.at
         except UNREADABLE as error:  # base64's own is a ValueError
             raise InvalidInputError(
                 "cursor", "is not a cursor that this service returned"
             ) from error
         return cursor
+
+
+_decode_cursor = msgspec.json.Decoder(Cursor).decode
 
 
 @hides("attributes")
