@@ -133,6 +133,14 @@ def test_a_message_from_standard_input_is_utf_8_in_every_locale(
     assert b"is not UTF-8" in damaged.stderr
 
 
+def test_no_more_of_an_endless_standard_input_is_read_than_a_message_may_have(
+    folder: Path,
+) -> None:
+    sent = in_shell("ulimit -v 2000000; agent-sessions send talk --user ann < /dev/zero")
+    assert sent.returncode == Status.WRONG_USE
+    assert b"has more than 64 MiB" in sent.stderr
+
+
 def test_an_id_that_looks_like_an_option_comes_after_two_dashes(folder: Path) -> None:
     assert in_shell("agent-sessions send --create --user ann -- -talk Hi").returncode == 0
     done = in_shell("agent-sessions show --user ann -- -talk")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from agent_cores.session import errors
-from agent_cores.session.client import SessionClient
+from agent_cores.session.client import SessionClient, pool
 from agent_cores.session.models.session import AccessRole, RenewOn, Visibility
 from agent_cores.session.wire.errors import ERRORS
 
@@ -212,6 +213,34 @@ async def test_a_client_of_what_is_not_the_service_is_told_so() -> None:
     with pytest.raises(errors.StorageUnavailableError) as caught:
         await client.initialize()
     assert not caught.value.outcome_unknown
+    server.close()
+
+
+SPACES = gzip.compress(b" " * 1_000_000)
+ENDLESS = {
+    "announced": b"Content-Length: 1000000\r\n\r\n" + b" " * 1_000_000,
+    "not announced": b"\r\n" + b" " * 1_000_000,
+    "compressed": b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(SPACES) + SPACES,
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+async def test_no_more_of_a_response_is_kept_than_the_service_can_have_sent(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\n" + ENDLESS[kind])
+            await writer.drain()
+        writer.close()
+
+    monkeypatch.setattr(pool, "LARGEST_BODY", 100_000)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    client = SessionClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", KEY)
+    with pytest.raises(errors.StorageUnavailableError, match="has more than"):
+        await client.initialize()
+    await client.shutdown()
     server.close()
 
 

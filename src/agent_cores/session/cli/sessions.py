@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _COLUMNS = ("ID", "OWNER", "STATUS", "MESSAGES", "LAST ACTIVE", "TITLE")
 _PAGE = 1_000
 _MOST_DAYS = 36_600
+_LARGEST_TEXT = 64 * 2**20
+"""Bytes of standard input that are read: far more than a message may have."""
 Several = Annotated[list[str] | None, Parameter(negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 
@@ -181,8 +183,11 @@ def send(
 
 def _standard_input() -> str:
     """Return all of standard input, which is UTF-8 whatever the locale says."""
+    text = sys.stdin.buffer.read(_LARGEST_TEXT + 1)
+    if len(text) > _LARGEST_TEXT:
+        raise InvalidInputError("TEXT", f"has more than {_LARGEST_TEXT // 2**20} MiB")
     try:
-        return sys.stdin.buffer.read().decode()
+        return text.decode()
     except UnicodeDecodeError as error:
         raise InvalidInputError("TEXT", f"is not UTF-8: standard input, {error}") from error
 

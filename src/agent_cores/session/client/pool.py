@@ -28,6 +28,8 @@ IDLE_SECONDS = 4.0
 no request is sent on a connection that the server is closing.
 """
 LONG_BYTES = 65_536
+LARGEST_BODY = 256 * 1024 * 1024
+"""Bytes of a response that are kept: a page of the service is far smaller."""
 NO_CONTENT = 204
 GATEWAY_ERRORS = frozenset({502, 503, 504})
 """How a proxy reports a lost response. Unlike the service's, its responses carry no code."""
@@ -63,6 +65,10 @@ class Failure(msgspec.Struct, frozen=True):
 
 class AnswerLostError(aiohttp.ClientError):
     """The connection broke after the request may have been sent."""
+
+
+class _EndlessError(Exception):
+    """A body is larger than any of the service's."""
 
 
 class Pool:
@@ -101,8 +107,10 @@ class Pool:
             async with self._session.request(
                 method, url, data=_payload(body), headers=headers, allow_redirects=False
             ) as answer:
-                raw = await answer.read()
+                raw = await _body(answer)
                 status, given = answer.status, answer.headers
+        except _EndlessError:
+            return Failure(_too_large(method))
         except aiohttp.ClientSSLError as error:  # which a retry cannot fix
             return Failure(_untrusted(error), error)
         except aiohttp.ClientHttpProxyError as error:
@@ -168,6 +176,28 @@ def _seconds(text: str) -> int:
 def _without_key(error: Exception) -> Exception | None:
     """Return the error, unless it holds the request's headers, which contain the API key."""
     return None if isinstance(error, aiohttp.ClientResponseError) else error
+
+
+async def _body(answer: ClientResponse) -> bytes:
+    """Return the body of a response, unless it is larger than ``LARGEST_BODY``."""
+    length = answer.content_length
+    if length is not None and length <= LARGEST_BODY and "Content-Encoding" not in answer.headers:
+        return await answer.read()
+    parts, size = [], 0
+    async for part in answer.content.iter_any():
+        size += len(part)
+        if size > LARGEST_BODY:
+            raise _EndlessError
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large(method: str) -> StorageUnavailableError:
+    return StorageUnavailableError(
+        f"the response has more than {LARGEST_BODY // 2**20} MiB, so it is not the session"
+        " service's; check base_url and proxies",
+        outcome_unknown=method != "GET",
+    )
 
 
 def _payload(body: bytes | None) -> bytes | BytesIO | None:
