@@ -198,37 +198,55 @@ async def test_a_send_that_answers_too_few_fails_every_caller() -> None:
 
 
 async def test_what_the_callers_of_a_batch_send_at_once_goes_with_the_next(wire: Wire) -> None:
-    coalescer = Coalescer(wire.send)
+    coalescer = Coalescer(wire.send, lanes=2)
 
     async def send_twice(item: int) -> None:
         await coalescer.submit(item)
-        await coalescer.submit(item + 10)
+        await coalescer.submit(item + 100)
 
-    callers = [asyncio.create_task(send_twice(item)) for item in (1, 2, 3)]
+    callers = [asyncio.create_task(send_twice(item)) for item in range(20)]
     await turns()
-    callers.append(asyncio.create_task(send_twice(4)))
+    callers.append(asyncio.create_task(send_twice(20)))
     await turns()
+    assert wire.batches == [[*range(10)], [*range(10, 20)]]
     wire.go.release()
     await turns()
-    assert wire.batches == [[1, 2, 3], [4, 11, 12, 13]]
-    wire.go.release()
-    wire.go.release()
+    assert wire.batches[2:] == [[20, *range(100, 110)]]
+    for _ in range(10):
+        wire.go.release()
     await asyncio.gather(*callers)
+
+
+async def test_a_lane_goes_on_at_once_if_its_share_is_waiting(wire: Wire) -> None:
+    coalescer = Coalescer(wire.send, lanes=2)
+    tasks = await submitted(coalescer, *range(20))
+    tasks += await submitted(coalescer, *range(20, 30))
+    tasks[0].add_done_callback(lambda _: seen.extend(wire.batches[2:]))
+    seen: list[list[int]] = []
+    wire.go.release()
+    await turns()
+    assert seen == [[*range(20, 30)]]
+    for _ in range(2):
+        wire.go.release()
+    await asyncio.gather(*tasks)
 
 
 async def test_a_sender_cancelled_between_two_batches_holds_nobody_up(wire: Wire) -> None:
     async def send(items: Sequence[int]) -> list[int | Exception]:
         answers = await wire.send(items)
-        (sender,) = coalescer._senders
-        asyncio.get_running_loop().call_soon(sender.cancel)  # comes once these are handed out
+        if items == [1]:
+            asyncio.get_running_loop().call_soon(first.cancel)  # once they are handed out
         return answers
 
-    coalescer: Coalescer[int, int] = Coalescer(send)
+    coalescer: Coalescer[int, int] = Coalescer(send, lanes=2)
     tasks = await submitted(coalescer, 1)
-    tasks += await submitted(coalescer, 2)
-    wire.go.release()
-    wire.go.release()
-    assert await asyncio.wait_for(asyncio.gather(*tasks), 5) == [1, 2]
+    (first,) = coalescer._senders
+    tasks += await submitted(coalescer, 2, 3, 4)
+    tasks += await submitted(coalescer, 5)
+    for _ in range(3):
+        wire.go.release()
+    assert await asyncio.wait_for(asyncio.gather(*tasks), 5) == [1, 2, 3, 4, 5]
+    assert first.cancelled()
     await asyncio.wait_for(coalescer.drain(), 5)
 
 

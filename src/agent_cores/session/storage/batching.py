@@ -42,9 +42,9 @@ class Coalescer(Generic[Item, Result]):
     """Collects items from concurrent callers; at most ``lanes`` batches are in flight.
 
     With two lanes the callers of one batch continue while the server works on the other. Each batch
-    takes half of all items that are queued or in flight, but never fewer than a few. Before a lane
-    takes the next batch, the callers of the last one have a turn: what they send at once goes with
-    it.
+    takes half of all items that are queued or in flight, but never fewer than a few. While fewer
+    are queued than that, the callers of a batch have a turn before its lane sends the next one:
+    what they send at once goes with it, and the lanes do not fall into step.
 
     ``send`` gets the items of a batch and returns one result or error for each, in order; if it
     raises, every caller of the batch gets that error. A batch ends at ``max_items`` or
@@ -141,9 +141,9 @@ class Coalescer(Generic[Item, Result]):
             sender.add_done_callback(self._sender_ended)
 
     def _sender_ended(self, sender: asyncio.Task[None]) -> None:
-        """Start another sender if this one was cancelled and left something in the queue."""
+        """Start another sender if this one was cancelled and left callers waiting."""
         self._senders.discard(sender)
-        if self._queue and sender.cancelled():
+        if sender.cancelled() and any(not waiting.future.done() for waiting in self._queue):
             self._start_sender(sender.get_loop())
 
     def reopen(self) -> None:
@@ -167,15 +167,18 @@ class Coalescer(Generic[Item, Result]):
                     await self._deliver(batch)
                 finally:
                     self._in_flight -= len(batch)
-                await asyncio.sleep(0)  # its callers may have more to send with the next batch
+                if self._share() > len(self._queue):
+                    await asyncio.sleep(0)  # its callers may have more to send
         finally:
             self._senders.discard(sender)
+
+    def _share(self) -> int:
+        return -(-(len(self._queue) + self._in_flight) // self._lanes)
 
     def _next_batch(self) -> list[_Waiting[Item, Result]]:
         batch: list[_Waiting[Item, Result]] = []
         room = self._max_bytes
-        share = -(-(len(self._queue) + self._in_flight) // self._lanes)
-        most = min(max(share, SMALLEST_SHARE), self._max_items)
+        most = min(max(self._share(), SMALLEST_SHARE), self._max_items)
         while self._queue and len(batch) < most:
             waiting = self._queue[0]
             if batch and waiting.size > room:
