@@ -94,14 +94,16 @@ class Putting:
         parent = await self._held_by_parent() if followed is None else followed.held
         new = [*self._put.new, *(self._put.from_elsewhere(parent) if parent else ())]
         carried, rest = carry(new, _named(parent.carried if parent else {}, self._put.versions))
+        held = _held(carried, self._put.versions)
         head, *more = checkpoint_messages(self._record, carried)
         is_new = await self._add_data([*more, *value_messages(self._record.namespace, rest)])
         has_all = is_new and parent is not None
         if has_all and followed is not None:
-            needs_parent = _needs_parent(self._put, carried, rest)
-            if await self._add_unread(head, followed, needs_parent=needs_parent):
+            added = {(channel, version) for channel, version, _ in rest}
+            needs_parent = self._put.needs_parent or not held.others <= added
+            if await self._add_unread(head, held, followed, needs_parent=needs_parent):
                 return
-        if has_all and await self._add_to_end(head):
+        if has_all and await self._add_to_end(head, held):
             return
         self._known.forget_log(self._log.session_id)
         await Announcement(self._put, head, more, self._log, self._data).run(restores=not has_all)
@@ -126,8 +128,14 @@ class Putting:
             await self._data.renew()  # it must last as long as the log
         return await self._data.add_new(messages)
 
-    async def _add_unread(self, head: Draft, followed: Followed, *, needs_parent: bool) -> bool:
-        """Add the checkpoint after what is known of the log; return whether that was its end."""
+    async def _add_unread(
+        self, head: Draft, held: Held, followed: Followed, *, needs_parent: bool
+    ) -> bool:
+        """Add the checkpoint after what is known of the log; return whether that was its end.
+
+        With ``needs_parent`` the log must be the very one that is known, and not one of the same
+        length that was made after its deletion.
+        """
         try:
             [stored] = await self._log.add(
                 [head],
@@ -136,10 +144,10 @@ class Putting:
             )
         except ConflictError:
             return False
-        self._note(head, stored.seq, followed.version)
+        self._note(held, stored.seq, followed.version)
         return True
 
-    async def _add_to_end(self, head: Draft) -> bool:
+    async def _add_to_end(self, head: Draft, held: Held) -> bool:
         """Read the end of the log, and add the checkpoint there.
 
         Returns whether it did. It does not during a removal, nor without its parent, nor if another
@@ -162,12 +170,11 @@ class Putting:
                 await pauses.pause()
                 continue
             if stored.seq == tail.last_seq + 1:  # else it was stored before
-                self._note(head, stored.seq, tail.version)
+                self._note(held, stored.seq, tail.version)
             return True
         return False
 
-    def _note(self, head: Draft, seq: int, version: str) -> None:
-        held = _held(carried_in(head["content"]), self._put.versions)
+    def _note(self, held: Held, seq: int, version: str) -> None:
         self._known.put(self._log.session_id, self._record, held, seq, version)
 
 
@@ -238,15 +245,6 @@ class Announcement:
             )
         except MessageNotFoundError as error:
             raise ConflictError(_REMOVED) from error
-
-
-def _needs_parent(put: Put, carried: Carried, rest: Sequence[Value]) -> bool:
-    """Return whether a checkpoint names values that neither it carries nor its put adds.
-
-    Its parent must then be in this very log, and not in a deleted one of the same length.
-    """
-    added = [(channel, version) for channel, version, _ in rest]
-    return put.needs_parent or bool(set(put.versions).difference(carried, added))
 
 
 def _held(carried: Carried, versions: Iterable[Version]) -> Held:
