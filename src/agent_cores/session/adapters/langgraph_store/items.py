@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from agent_cores.session.adapters.ids import id_of
+from agent_cores.session.adapters.parts import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 ROLE = "item"
 READ_AT = "read_at"
 """The metadata key with the time of the latest read that restarted the TTL of an item."""
-_PAGE = 1_000
-_PART_BYTES = 6 * 1024 * 1024
 _RENEWED = 1 / 20
 """Reading an item restarts its TTL if that moves the end by more than this part of it."""
 
@@ -93,17 +92,7 @@ def stored_item(message: Message) -> StoredItem:
 
 def parts(items: Sequence[NewItem]) -> Iterator[list[NewItem]]:
     """Split items into parts that one write can hold."""
-    part: list[NewItem] = []
-    size = 0
-    for item in items:
-        length = _size(item) if len(items) > 1 else 0
-        if part and (len(part) == _PAGE or size + length > _PART_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(item)
-        size += length
-    if part:
-        yield part
+    return iter([[*items]]) if len(items) == 1 else in_parts(items, _size)
 
 
 def _size(item: NewItem) -> int:

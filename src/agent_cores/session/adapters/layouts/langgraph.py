@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from agent_cores.session.adapters.ids import id_of_parts, ids_of_parts
+from agent_cores.session.adapters.parts import in_parts
 from agent_cores.session.adapters.pieces import PIECE_LENGTH, Draft, Typed, messages_of
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ TAG = "langgraph"
 EMPTY = "empty"
 """The type of the value of a channel that has a version and no value."""
 PAGE = 1_000
-"""The most messages that one call reads, adds or deletes."""
-PART_BYTES = 6 * 1024 * 1024
-"""About the most bytes that one call adds."""
+"""The most messages that one call reads or deletes."""
 WINDOWS = (0, 8, 64, 512)
 """The first slot of each window of slots; further windows have as many slots as the last one."""
 _PENDING = "pending"
@@ -245,21 +244,11 @@ def _first_slot(window: int) -> int:
 
 
 def parts(messages: Sequence[Draft]) -> Iterator[list[Draft]]:
-    """Yield messages in parts that one call can add each."""
-    part: list[Draft] = []
-    size = 0
-    for message in messages:
-        length = size_of(message)
-        if part and (len(part) == PAGE or size + length > PART_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(message)
-        size += length
-    if part:
-        yield part
+    """Divide messages into parts that one call can add each."""
+    return in_parts(messages, _size)
 
 
-def size_of(message: Draft) -> int:
+def _size(message: Draft) -> int:
     """Return about how many bytes a message takes."""
     content: Any = message["content"]
     size = 200 + len(content.get("data", ""))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from agent_cores.session.adapters.parts import in_parts
 from agent_cores.session.errors import InvalidInputError
-from agent_cores.session.models.limits import DEFAULT_LIMITS, MIB
+from agent_cores.session.models.limits import MIB
 from agent_cores.session.models.message import NewMessage
 from agent_cores.session.models.values import encode_json, to_json
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.message import Message
 
-_PART_ITEMS = DEFAULT_LIMITS.append_messages
 _PART_BYTES = 7 * MIB
 _DEPTH = 1_000
 _FEW = 7
@@ -98,16 +99,9 @@ def parts_of(messages: list[NewMessage]) -> Iterator[list[NewMessage]]:
         if messages:
             yield messages
         return
-    sizes = [
-        len(to_json(message.content, f"items/{n}", depth=_DEPTH, at_most=_PART_BYTES))
+    sized = [
+        (len(to_json(message.content, f"items/{n}", depth=_DEPTH, at_most=_PART_BYTES)), message)
         for n, message in enumerate(messages)
     ]
-    part: list[NewMessage] = []
-    size = 0
-    for message, length in zip(messages, sizes, strict=True):
-        if part and (len(part) == _PART_ITEMS or size + length > _PART_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(message)
-        size += length
-    yield part
+    for part in in_parts(sized, itemgetter(0), most_bytes=_PART_BYTES):
+        yield [message for _, message in part]
