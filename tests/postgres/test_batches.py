@@ -11,11 +11,14 @@ from agent_cores.session.errors import SessionExistsError
 from agent_cores.session.models import Applied, Change
 from agent_cores.session.models.change import State, apply_change
 from agent_cores.session.models.times import utc_now
+from agent_cores.session.storage.postgres.connection import LOOKS, Transaction
+from agent_cores.session.storage.postgres.fast_queries import HOT_APPENDS
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql import batch as sql_batch
+from agent_cores.session.storage.sql.dialect import Row
 from agent_cores.session.testing.samples import creation, new_context, new_header
 from tests.postgres.support import connected
-from tests.sql_stores import change, create
+from tests.sql_stores import append, change, create, message_ids
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +74,35 @@ async def test_each_create_of_a_batch_is_answered_for_itself(provider: PostgresP
         assert stored is not None
         assert stored.header.incarnation == incarnation
     assert (await provider.count("default", utc_now())).sessions == 4
+
+
+async def test_a_repeated_message_is_looked_for_and_leaves_the_rest_of_its_batch_hot(
+    provider: PostgresProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    fetch = Transaction.fetch
+
+    async def noted(connection: Transaction, text: str, *arguments: object) -> list[Row]:
+        sent.append(text)
+        return await fetch(connection, text, *arguments)
+
+    monkeypatch.setattr(Transaction, "fetch", noted)
+    blind, looking = HOT_APPENDS[False, False], HOT_APPENDS[True, False]
+    repeated, other = await create(provider, "repeated"), await create(provider, "other")
+    await provider.apply(append(repeated, "a"))
+    sent.clear()
+    replay, fresh = await asyncio.gather(
+        provider.apply(append(repeated, "a")), provider.apply(append(other, "b"))
+    )
+    assert replay.replayed
+    assert not fresh.replayed
+    assert sent == [blind, looking]
+    for nth in range(LOOKS + 1):
+        await provider.apply(append(repeated, f"c{nth}"))
+    assert sent == [blind, *[looking] * (LOOKS + 1), blind]
+    ids = ["a", *[f"c{nth}" for nth in range(LOOKS + 1)]]
+    assert await message_ids(provider, "repeated") == ids
+    assert await message_ids(provider, "other") == ["b"]
 
 
 async def test_two_processes_that_create_the_same_sessions_share_them_out(

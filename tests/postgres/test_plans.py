@@ -45,9 +45,17 @@ TABLES = "deleted, sessions, owned, tagged, shared, messages, context, counters"
 ITEM = {
     "namespace": "default", "session_id": "s500", "incarnation": 500, "access_revision": 1,
     "revision": 1, "turn": None, "expected_revision": None, "expected_last_seq": None, "at": 1,
-    "valid_until": None, "expires_at": 1, "listed_at": 1, "item": 0,
+    "valid_until": None, "expires_at": 1, "listed_at": 1, "item": 0, "messages": 1,
 }  # fmt: skip
-SENT = {"item": 0, "leads": True, "id": "new", "created_at": 1}
+SENT = {"item": 0, "nth": 1, "id": "new", "created_at": 1}
+APPEND = json.dumps([ITEM]), json.dumps([SENT]), [b"body"], "100", 1
+APPEND_MANY = (
+    json.dumps([{**ITEM, "item": n, "session_id": f"s{n}"} for n in range(500)]),
+    json.dumps([{**SENT, "item": n} for n in range(500)]),
+    [b"body"] * 500,
+    "100",
+    1,
+)
 LAST = 2**62
 AS_READ = (1, 500, 1, None, None, None, 2, 2, 1, 500, 500, 500, 500, 500)
 AFTER = (3, 1, 2, 501, 501, 501, 501, 501)
@@ -55,10 +63,8 @@ AFTER = (3, 1, 2, 501, 501, 501, 501, 501)
 QUERIES = PostgresQueries()
 UPDATE_REVISION = QUERIES.text(Step(Statement.UPDATE_HEADERS, fields=("revision",)))
 STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
-    "hot append": (
-        fast_queries.HOT_APPEND,
-        (json.dumps([ITEM]), json.dumps([SENT]), [b"body"], "100", 1),
-    ),
+    "hot append": (fast_queries.HOT_APPENDS[False, False], APPEND),
+    "hot append that looks": (fast_queries.HOT_APPENDS[True, False], APPEND),
     "lock": (QUERIES.texts[Statement.LOCK], (["default"] * 3, ["s1", "s2", "s3"])),
     "present": (QUERIES.texts[Statement.PRESENT], (["default"] * 3, ["s1", "s2", "s3"])),
     "known ids": (QUERIES.texts[Statement.KNOWN], ([1, 2], ["m1", "m9"])),
@@ -168,16 +174,8 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
     ),
     "move many": (QUERIES.texts[Statement.MOVE_OWNED], (list(range(500)), [1] * 500)),
     "update many": (UPDATE_REVISION, (list(range(500)), [1] * 500)),
-    "hot append many": (
-        fast_queries.HOT_APPEND,
-        (
-            json.dumps([{**ITEM, "item": n, "session_id": f"s{n}"} for n in range(500)]),
-            json.dumps([{**SENT, "item": n} for n in range(500)]),
-            [b"body"] * 500,
-            "100",
-            1,
-        ),
-    ),
+    "hot append many": (fast_queries.HOT_APPENDS[False, False], APPEND_MANY),
+    "hot append many that looks": (fast_queries.HOT_APPENDS[True, False], APPEND_MANY),
 }
 
 

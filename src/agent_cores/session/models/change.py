@@ -62,7 +62,16 @@ from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.state import Applied, State
 from agent_cores.session.models.values import encode_json, same_value
 
-__all__ = ["Applied", "Change", "HotAppend", "State", "apply_change", "hot_append"]
+__all__ = [
+    "Applied",
+    "Change",
+    "HotAppend",
+    "State",
+    "apply_change",
+    "hot_append",
+    "hot_times",
+    "may_append_hot",
+]
 
 _NOTHING: Mapping[str, Any] = {}
 _NOT_REVISED = frozenset({"hold", "turn", "access_revision"})
@@ -207,25 +216,38 @@ def apply_change(state: State, change: Change) -> Applied:
     return _write(header, state, change, updated)
 
 
-def hot_append(change: Change, at: datetime | None = None) -> HotAppend | None:
+def may_append_hot(change: Change) -> bool:
+    """Whether a fast path may carry out this change, until the decision behind it ends."""
+    header = change.basis
+    return (
+        header is not None
+        and header.hold is None
+        and not header.archived
+        and change.expected_hold is None
+        and change.expects_revision_of(header)
+        and change.is_plain_append
+    )
+
+
+def hot_times(header: SessionMetadata, at: datetime) -> HotAppend:
+    """Return what a fast path writes besides the messages, for an append at that instant."""
+    active_at = max(header.last_active_at, at)
+    return HotAppend(end_after_write(header, at), moved_listed_at(header, active_at))
+
+
+def hot_append(change: Change) -> HotAppend | None:
     """Return what a fast path may write for this change, or ``None`` if there is no fast path.
 
     The store must check that the stored ``incarnation`` and ``access_revision`` are those of the
     basis, that there is no hold, that ``at < expires_at`` and that no message id of the append is
     known; and what the change expects: ``expected_revision``, ``expected_last_seq`` and ``turn``.
-    ``at`` is when the change is applied, ``change.at`` if left out.
     """
     header = change.basis
-    if header is None or change.expected_hold is not None or not change.expects_revision_of(header):
+    if header is None or not may_append_hot(change):
         return None
-    if header.archived or header.hold is not None or not change.is_plain_append:
+    if change.valid_until is not None and change.at >= change.valid_until:
         return None
-    if at is None:
-        at = change.at
-    if change.valid_until is not None and at >= change.valid_until:
-        return None
-    active_at = max(header.last_active_at, at)
-    return HotAppend(end_after_write(header, at), moved_listed_at(header, active_at))
+    return hot_times(header, change.at)
 
 
 def _create(stored: SessionMetadata | None, change: Change, given: SessionMetadata) -> Applied:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import UNSET
 
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from agent_cores.session.models.effects import RenewEffect
     from agent_cores.session.models.session import SessionMetadata
 
+Instant = TypeVar("Instant", datetime, int)
+
 OPENING_TIME = timedelta(minutes=1)
 LISTING_LAG = timedelta(seconds=1)
 RENEWAL_STEP = 20  # a read renews only if the end moves by more than 1/20 of the idle time
 
 
-def earlier(first: datetime | None, second: datetime | None) -> datetime | None:
+def earlier(first: Instant | None, second: Instant | None) -> Instant | None:
     """Return the earlier of two ends; ``None`` means never."""
     if first is None or second is None:
         return second if first is None else first
     return min(first, second)
 
 
-def later(first: datetime | None, second: datetime | None) -> datetime | None:
+def later(first: Instant | None, second: Instant | None) -> Instant | None:
     """Return the later of two ends; ``None`` means never."""
     return None if first is None or second is None else max(first, second)
 
@@ -36,10 +38,16 @@ def fresh_end(header: SessionMetadata, at: datetime) -> datetime | None:
     # Most sessions have no hold, and on Python 3.11 a member of an enum is slow to look up.
     if header.hold is not None and header.hold is Hold.OPENING:
         return at + OPENING_TIME
-    idle = None if header.ttl_seconds is None else at + _seconds(header.ttl_seconds)
+    idle = None if header.ttl_seconds is None else _after(at, header.ttl_seconds)
     if header.max_lifetime_seconds is None:
         return idle
     return earlier(idle, header.created_at + _seconds(header.max_lifetime_seconds))
+
+
+@lru_cache(maxsize=1_000)
+def _after(at: datetime, seconds: float) -> datetime:
+    """Return the instant so many seconds later: the same object for many appends of an instant."""
+    return at + _seconds(seconds)
 
 
 @lru_cache(maxsize=256)

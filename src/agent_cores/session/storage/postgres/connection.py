@@ -28,6 +28,7 @@ from agent_cores.session.storage.postgres.queries import (
 )
 from agent_cores.session.storage.postgres.tails import Tails
 from agent_cores.session.storage.postgres.url import driver_tls
+from agent_cores.session.storage.sql.errors import ClashError, DeadlockError, LockedError
 from agent_cores.session.storage.sql.forms import TAKE_ONE_ROW
 from agent_cores.session.storage.sql.pool import PooledConnection, PooledDatabase
 from agent_cores.session.storage.sql.reading import message_bounds
@@ -52,6 +53,8 @@ READ_COMMITTED = "BEGIN ISOLATION LEVEL READ COMMITTED"
 ONE_INSTANT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _PLANS_LIVE = 15
 """Seconds until a statement is planned anew: the tables may have grown since."""
+LOOKS = 100
+"""How many batches look for stored message ids after one has met some."""
 _LAST_MOMENT = 0.01
 """Seconds that a statement gets at least: the driver takes none for no bound."""
 
@@ -107,6 +110,7 @@ class Database(PooledDatabase[Transaction]):
         self._pool = pool
         self._pooled = options.pooler is not None
         self.errors: PostgresErrors = PostgresErrors(pooled=self._pooled)
+        self._looks = 0
         self._tidying: set[asyncio.Task[None]] = set()
 
     @property
@@ -128,12 +132,28 @@ class Database(PooledDatabase[Transaction]):
         sent_at: int | None,
         deadline: float,
     ) -> list[Row]:
-        """Carry out plain appends in one statement and one commit."""
-        text = fast_queries.HOT_APPEND_FREE if skip_locked else fast_queries.HOT_APPEND
-        guards, messages = _encode(appends.guards).decode(), _encode(appends.messages).decode()
-        wait = str(milliseconds(lock_wait))
-        arguments = guards, messages, appends.bodies, wait, sent_at
-        return await self._run_alone(text, *arguments, writes=True, deadline=deadline)
+        """Carry out plain appends in one statement and one commit.
+
+        A message id that is stored already fails the statement. Then it is sent again with a look
+        for such ids, as are the next ones: where some are repeated, others will be.
+        """
+        guards, messages = _encode(appends.sessions).decode(), _encode(appends.messages).decode()
+        arguments = guards, messages, appends.bodies, str(milliseconds(lock_wait)), sent_at
+
+        async def send(*, look: bool) -> list[Row]:
+            text = fast_queries.HOT_APPENDS[look, skip_locked]
+            return await self._run_alone(text, *arguments, writes=True, deadline=deadline)
+
+        if self._looks:
+            self._looks -= 1
+            return await send(look=True)
+        try:
+            return await send(look=False)
+        except (DeadlockError, LockedError):
+            raise
+        except ClashError:
+            self._looks = LOOKS
+        return await send(look=True)
 
     async def create_sessions(
         self, sessions: Sequence[PlannedCreate], *, lock_wait: float, deadline: float

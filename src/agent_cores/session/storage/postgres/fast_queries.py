@@ -13,24 +13,25 @@ from agent_cores.session.storage.postgres.columns import COLUMN_TYPES
 SPARE_MILLIS = 100
 """How much later than expected a statement may come without having waited."""
 
-# Guards and ids come as JSON, a third of the cost of arrays, bodies as bytea. It answers, for each
-# append that it carried out, the first seq, and fields of the header as they were before the batch.
+# Guards and ids come as JSON, a third of the cost of arrays, bodies as bytea. It returns, for each
+# session that it appended to, fields of the header as they were before the batch.
 # It waits $4 (milliseconds, as text) for a lock: set before the first is taken, for this statement.
-# Once all are taken it judges each append by the time that has passed since $5, what the server's
+# Once all are taken it judges each session by the time that has passed since $5, what the server's
 # clock showed when the statement was sent.
 # It sees the lists as they were when it began. What waited for a change of tags would miss the rows
 # which that put there; so an append that moves the session in its lists needs its revision as well.
-HOT_APPEND = """
+_HOT_APPEND = """
 WITH item AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1) AS item(
-        item bigint, namespace text, session_id text, incarnation bigint, access_revision bigint,
-        revision bigint, turn text, expected_revision bigint, expected_last_seq bigint, at bigint,
-        valid_until bigint, expires_at bigint, listed_at bigint)
-), message AS MATERIALIZED (
+        item bigint, messages bigint, namespace text, session_id text, incarnation bigint,
+        access_revision bigint, revision bigint, turn text, expected_revision bigint,
+        expected_last_seq bigint, at bigint, valid_until bigint, expires_at bigint,
+        listed_at bigint)
+), message AS (
     SELECT * FROM ROWS FROM (
-        json_to_recordset($2) AS (item bigint, leads boolean, id text, created_at bigint),
+        json_to_recordset($2) AS (item bigint, nth bigint, id text, created_at bigint),
         unnest($3::bytea[])
-    ) WITH ORDINALITY AS message(item, leads, id, created_at, body, place)
+    ) AS message(item, nth, id, created_at, body)
 ), locked AS MATERIALIZED (
     SELECT s.session_key, s.namespace, s.session_id, s.format, s.incarnation, s.access_revision,
            s.hold, s.turn_token, s.last_seq, s.message_count, s.revision, s.last_active_at,
@@ -49,9 +50,9 @@ WITH item AS MATERIALIZED (
            AS millis
     FROM (SELECT count(*) AS sessions FROM locked) AS held WHERE sessions > 0
 ), standing AS MATERIALIZED (
-    SELECT item.item, item.at, item.expires_at AS new_end, item.listed_at AS new_listed_at,
-           s.session_key, s.last_seq, s.message_count, s.revision, s.last_active_at, s.listed_at,
-           s.expires_at, s.due_at
+    SELECT item.item, item.messages, item.at, item.expires_at AS new_end,
+           item.listed_at AS new_listed_at, s.session_key, s.last_seq, s.message_count, s.revision,
+           s.last_active_at, s.listed_at, s.expires_at, s.due_at
     FROM wait, item JOIN locked s USING (namespace, session_id)
     WHERE s.format = {format} AND s.incarnation = item.incarnation
       AND s.access_revision = item.access_revision
@@ -62,46 +63,53 @@ WITH item AS MATERIALIZED (
       AND (item.turn IS NULL OR item.turn = s.turn_token)
       AND (item.expected_revision IS NULL OR item.expected_revision = s.revision)
       AND (item.expected_last_seq IS NULL OR item.expected_last_seq = s.last_seq)
-), known AS MATERIALIZED (
+){known}, added AS (
+    INSERT INTO {schema}."{prefix}messages" (session_key, seq, id, created_at, body)
+    SELECT session_key, last_seq + nth, id, created_at, body FROM message JOIN {chosen} USING (item)
+), updated AS (
+    UPDATE {schema}."{prefix}sessions" s
+    SET last_seq = s.last_seq + new.messages,
+        message_count = s.message_count + new.messages,
+        last_active_at = greatest(s.last_active_at, new.at),
+        listed_at = greatest(s.listed_at, new_listed_at),
+        expires_at = CASE WHEN s.expires_at IS NOT NULL AND new_end IS NOT NULL
+                          THEN greatest(s.expires_at, new_end) END,
+        due_at = CASE WHEN s.expires_at IS NULL OR new_end IS NULL THEN s.due_at
+                      ELSE least(s.due_at, greatest(s.expires_at, new_end)) END
+    FROM {chosen} new WHERE s.session_key = new.session_key
+), moved AS (
+    UPDATE {schema}."{prefix}owned" o SET listed_at = greatest(o.listed_at, new_listed_at)
+    FROM {chosen} new WHERE new_listed_at IS NOT NULL AND o.session_key = new.session_key
+)
+SELECT item, last_seq, message_count, revision, last_active_at, listed_at, expires_at, due_at
+FROM {chosen}
+""".replace("{format}", str(FORMAT)).replace("{spare}", str(SPARE_MILLIS))
+
+# Leaves out the sessions where a message id of the batch is stored already.
+_KNOWN = """, known AS MATERIALIZED (
     SELECT message.item
     FROM message JOIN standing USING (item) CROSS JOIN LATERAL (
         SELECT FROM {schema}."{prefix}messages" m
         WHERE m.session_key = standing.session_key AND m.id = message.id OFFSET 0
     ) stored
-), numbered AS MATERIALIZED (
-    SELECT message.leads, message.id, message.created_at, message.body, s.*,
-           s.last_seq + row_number() OVER (PARTITION BY s.session_key ORDER BY place) AS seq
-    FROM message JOIN standing s USING (item)
-    WHERE message.item NOT IN (SELECT item FROM known)
-), added AS (
-    INSERT INTO {schema}."{prefix}messages" (session_key, seq, id, created_at, body)
-    SELECT session_key, seq, id, created_at, body FROM numbered
-), total AS MATERIALIZED (
-    SELECT session_key, max(seq) AS last_seq, count(*) AS messages, max(at) AS at,
-           CASE WHEN bool_and(expires_at IS NOT NULL AND new_end IS NOT NULL)
-                THEN greatest(max(expires_at), max(new_end)) END AS expires_at,
-           max(new_listed_at) AS listed_at
-    FROM numbered GROUP BY session_key
-), updated AS (
-    UPDATE {schema}."{prefix}sessions" s
-    SET last_seq = total.last_seq,
-        message_count = s.message_count + total.messages,
-        last_active_at = greatest(s.last_active_at, total.at),
-        listed_at = greatest(s.listed_at, total.listed_at),
-        expires_at = total.expires_at,
-        due_at = CASE WHEN total.expires_at IS NULL THEN s.due_at
-                      ELSE least(s.due_at, total.expires_at) END
-    FROM total WHERE s.session_key = total.session_key
-), moved AS (
-    UPDATE {schema}."{prefix}owned" o SET listed_at = greatest(o.listed_at, total.listed_at)
-    FROM total WHERE total.listed_at IS NOT NULL AND o.session_key = total.session_key
-)
-SELECT item, seq, last_seq, message_count, revision, last_active_at, listed_at, expires_at, due_at
-FROM numbered WHERE leads
-""".replace("{format}", str(FORMAT)).replace("{spare}", str(SPARE_MILLIS))
+), unknown AS MATERIALIZED (
+    SELECT * FROM standing WHERE item NOT IN (SELECT item FROM known)
+)"""
 
-HOT_APPEND_FREE = HOT_APPEND.replace("FOR UPDATE OF s", "FOR UPDATE OF s SKIP LOCKED")
-"""Like HOT_APPEND, without the sessions that another transaction holds."""
+
+def _hot_append(*, look: bool, skip_locked: bool) -> str:
+    text = _HOT_APPEND.replace("{known}", _KNOWN if look else "")
+    text = text.replace("{chosen}", "unknown" if look else "standing")
+    return text.replace("FOR UPDATE OF s", "FOR UPDATE OF s SKIP LOCKED") if skip_locked else text
+
+
+HOT_APPENDS: dict[tuple[bool, bool], str] = {
+    (look, skip_locked): _hot_append(look=look, skip_locked=skip_locked)
+    for look in (False, True)
+    for skip_locked in (False, True)
+}
+"""The hot append, by whether it looks for ids that are stored already, instead of failing at one,
+and by whether it leaves out the sessions that another transaction holds."""
 
 _GIVEN = ", ".join(
     f"{name} {'text' if kind == 'bytea' else kind}" for name, kind in COLUMN_TYPES.items()

@@ -53,9 +53,8 @@ class _Stored(msgspec.Struct):
         return stored
 
     def holds(self, guards: Guards, waited: int) -> bool:
-        """Whether an append may be applied to the stored session, after a wait in milliseconds."""
+        """Whether appends may be applied to the stored session, after a wait in milliseconds."""
         at = guards.at + waited
-        last_seq, expires_at = self.before[0], self.before[5]
         return (
             self.format == FORMAT
             and self.hold is None
@@ -63,14 +62,16 @@ class _Stored(msgspec.Struct):
             and self.access_revision == guards.access_revision
             and (guards.listed_at is None or self.revision == guards.revision)
             and (guards.turn is None or self.turn_token == guards.turn)
-            and (expires_at is None or at < expires_at)
+            and (self.expires_at is None or at < self.expires_at)
             and (guards.valid_until is None or at < guards.valid_until)
             and guards.expected_revision in {None, self.revision}
-            and guards.expected_last_seq in {None, last_seq}
+            and guards.expected_last_seq in {None, self.last_seq}
         )
 
     def add(self, guards: Guards) -> None:
-        """Adopt the new times of an append."""
+        """Adopt the messages and the new times of appends."""
+        self.last_seq += guards.messages
+        self.message_count += guards.messages
         self.last_active_at = max(self.last_active_at, guards.at)
         if guards.listed_at is not None:
             self.listed_at = self.moved_to = max(self.listed_at or 0, guards.listed_at)
@@ -88,37 +89,30 @@ _CHANGING = 1 + _READ.index("last_seq")
 
 def hot_plan(appends: HotAppends, *, skip_locked: bool) -> Plan[list[Row]]:
     """Apply plain appends in one transaction; return rows as ``HotAppends`` describes them."""
-    names = {(guards.namespace, guards.session_id) for guards in appends.guards}
+    names = [(guards.namespace, guards.session_id) for guards in appends.sessions]
     lock = Statement.LOCK_FREE if skip_locked else Statement.LOCK
     sent_at = time.monotonic()
     locked = [_Stored.of(row) for row in (yield Step(lock, sorted(names), _READ))]
     sessions = {(stored.namespace, stored.session_id): stored for stored in locked}
     waited = max(0, int((time.monotonic() - sent_at) * 1000) - _SPARE_MILLIS)
     chosen: dict[int, _Stored] = {}
-    for guards in appends.guards:
+    for guards in appends.sessions:
         stored = sessions.get((guards.namespace, guards.session_id))
         if stored is not None and stored.holds(guards, waited):
-            chosen[guards.item] = stored
             stored.add(guards)
-    answers: list[Row] = []
-    messages = []
-    for message, body in zip(appends.messages, appends.bodies, strict=True):
-        stored = chosen.get(message.item)
-        if stored is None:
-            continue
-        stored.last_seq += 1
-        stored.message_count += 1
-        messages.append((stored.session_key, stored.last_seq, message.id, message.created_at, body))
-        if message.leads:
-            answers.append((message.item, stored.last_seq, *stored.before))
+            chosen[guards.item] = stored
+    messages = [
+        (stored.session_key, stored.before[0] + message.nth, message.id, message.created_at, body)
+        for message, body in zip(appends.messages, appends.bodies, strict=True)
+        if (stored := chosen.get(message.item)) is not None
+    ]
     if messages:
-        changed = list({stored.session_key: stored for stored in chosen.values()}.values())
-        yield from _write(changed, messages)
-    return answers
+        yield from _write(list(chosen.values()), messages)
+    return [(item, *stored.before) for item, stored in chosen.items()]
 
 
 def _write(changed: list[_Stored], messages: list[Row]) -> Plan[None]:
-    yield Step(Statement.INSERT_MESSAGES, [tuple(row) for row in messages])
+    yield Step(Statement.INSERT_MESSAGES, messages)
     headers = [(each.session_key, *[getattr(each, name) for name in _WRITTEN]) for each in changed]
     yield Step(Statement.UPDATE_HEADERS, headers, _WRITTEN)
     moved = [(each.session_key, each.moved_to) for each in changed if each.moved_to is not None]
