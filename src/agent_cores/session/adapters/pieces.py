@@ -1,12 +1,13 @@
 """Values of any size as messages: what is longer than a message holds continues in others.
 
 The first message of a value names those with its further pieces. It is written with the last of
-them or after it, so what a reader finds is whole. Pure functions.
+them or after it, so what a reader finds is whole.
 """
 
 from __future__ import annotations
 
 import base64
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.adapters.ids import id_of_parts
@@ -25,18 +26,20 @@ PIECE_LENGTH = 900_000
 
 
 def messages_of(
-    head: Draft, value: Typed, *, of: str, mark: str, room: int = PIECE_LENGTH
+    head: Draft, value: Typed, *, of: str, mark: str | None = None, room: int = PIECE_LENGTH
 ) -> list[Draft]:
     """Return the message that holds a value, and those with further pieces of it.
 
     ``head`` is the first message; its content becomes what it has and the value. ``of`` is what
-    the others belong to, ``mark`` is what their ids are made from, and ``room`` is how many
-    characters the first may hold.
+    the others belong to, ``mark`` is what their ids are made from, drawn at random if it is left
+    out, and ``room`` is how many characters the first may hold.
     """
     kind, data = value
     text = base64.b64encode(data).decode()
     if len(text) <= room:
         return [{**head, "content": {**head["content"], "type": kind, "data": text}}]
+    if mark is None:
+        mark = secrets.token_hex(12)
     pieces = [text[i : i + PIECE_LENGTH] for i in range(room, len(text), PIECE_LENGTH)]
     more = [id_of_parts("+", mark, str(number)) for number in range(1, len(pieces) + 1)]
     content = {**head["content"], "type": kind, "data": text[:room], "more": more}

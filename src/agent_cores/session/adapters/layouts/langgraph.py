@@ -265,4 +265,4 @@ def _messages(
     ``room`` is how many characters the first may hold.
     """
     head = {"id": message_id, "role": role, "content": about}
-    return messages_of(head, value, of=about["of"], mark=secrets.token_hex(12), room=room)
+    return messages_of(head, value, of=about["of"], room=room)
