@@ -25,29 +25,27 @@ PIECE_LENGTH = 900_000
 """Characters of base64 in one message: content may hold 1 MiB."""
 
 
-def messages_of(
-    head: Draft, value: Typed, *, of: str, mark: str | None = None, room: int = PIECE_LENGTH
-) -> list[Draft]:
-    """Return the message that holds a value, and those with further pieces of it.
+def divided(
+    value: Typed, *, of: str, mark: str | None = None, room: int = PIECE_LENGTH
+) -> tuple[dict[str, Any], list[Draft]]:
+    """Return what the content of a value's message holds of it, and messages with further pieces.
 
-    ``head`` is the first message; its content becomes what it has and the value. ``of`` is what
-    the others belong to, ``mark`` is what their ids are made from, drawn at random if it is left
-    out, and ``room`` is how many characters the first may hold.
+    ``of`` is what those belong to, ``mark`` is what their ids are made from, drawn at random if it
+    is left out, and ``room`` is how many characters the first message may hold.
     """
     kind, data = value
     text = base64.b64encode(data).decode()
     if len(text) <= room:
-        return [{**head, "content": {**head["content"], "type": kind, "data": text}}]
+        return {"type": kind, "data": text}, []
     if mark is None:
         mark = secrets.token_hex(12)
     pieces = [text[i : i + PIECE_LENGTH] for i in range(room, len(text), PIECE_LENGTH)]
     more = [id_of_parts("+", mark, str(number)) for number in range(1, len(pieces) + 1)]
-    content = {**head["content"], "type": kind, "data": text[:room], "more": more}
-    rest = [
+    messages = [
         {"id": name, "role": PIECE, "content": {"of": of, "data": piece}}
         for name, piece in zip(more, pieces, strict=True)
     ]
-    return [{**head, "content": content}, *rest]
+    return {"type": kind, "data": text[:room], "more": more}, messages
 
 
 def pieces_of(content: Mapping[str, Any]) -> Sequence[str]:

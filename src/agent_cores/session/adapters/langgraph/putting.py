@@ -68,14 +68,12 @@ class Put(NamedTuple):
     @property
     def not_new(self) -> set[Version]:
         """The versions that it names and does not add."""
-        return set(self.versions).difference((channel, version) for channel, version, _ in self.new)
+        return set(self.versions).difference([value[:2] for value in self.new])
 
     def from_elsewhere(self, parent: Held) -> Sequence[Value]:
         """Return the values that are neither new nor the parent's, as far as they were given."""
         missing = self.not_new.difference(parent.carried, parent.others)
-        if not missing:
-            return ()
-        return [value for value in self.whole() if (value[0], value[1]) in missing]
+        return [value for value in self.whole() if value[:2] in missing] if missing else ()
 
 
 class Putting:
@@ -99,8 +97,9 @@ class Putting:
         is_new = await self._add_data([*more, *value_messages(self._record.namespace, rest)])
         has_all = is_new and parent is not None
         if has_all and followed is not None:
-            added = {(channel, version) for channel, version, _ in rest}
-            needs_parent = self._put.needs_parent or not held.others <= added
+            needs_parent = self._put.needs_parent or not held.others.issubset(
+                [value[:2] for value in rest]
+            )
             if await self._add_unread(head, held, followed, needs_parent=needs_parent):
                 return
         if has_all and await self._add_to_end(head, held):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent_cores.session.adapters.ids import id_of_parts
-from agent_cores.session.adapters.pieces import PIECE, messages_of, pieces_of, typed_of
+from agent_cores.session.adapters.pieces import PIECE, divided, pieces_of, typed_of
 from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.inputs import new_id
 from agent_cores.session.models.limits import DEFAULT_LIMITS, MIB
@@ -118,9 +118,9 @@ def entry_messages(entry: object, message_id: str | None, field: str) -> list[Dr
         return [message if message_id is None else {**message, "id": message_id}]
     name = message_id or new_id()
     mark = hashlib.sha256(name.encode() + b"\n" + data).hexdigest()
-    shown: Draft = {"id": name, "role": LONG, "content": {}}
-    # It has no room for a piece, so that asking whether it is stored reads little.
-    head, *more = messages_of(shown, ("json", data), of=name, mark=mark, room=0)
+    # The last has no room for a piece, so that asking whether it is stored reads little.
+    shown, more = divided(("json", data), of=name, mark=mark, room=0)
+    head: Draft = {"id": name, "role": LONG, "content": shown}
     return [
         {**each, "content": msgspec.Raw(encode_json(each["content"]))} for each in [*more, head]
     ]

@@ -16,7 +16,7 @@ import msgspec
 
 from agent_cores.session.adapters.ids import id_of_parts, ids_of_parts
 from agent_cores.session.adapters.parts import in_parts
-from agent_cores.session.adapters.pieces import PIECE_LENGTH, Draft, Typed, messages_of
+from agent_cores.session.adapters.pieces import PIECE_LENGTH, Draft, Typed, divided
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -143,19 +143,20 @@ def _carried_size(version: Version, value: tuple[str, str]) -> int:
 def checkpoint_messages(record: Record, carried: Carried) -> list[Draft]:
     """Return the message of a checkpoint, and those with further pieces of it."""
     name = record.id
-    about: dict[str, Any] = {
+    shown, more = divided(record.checkpoint, of=name)
+    room = PIECE_LENGTH - len(shown["data"])
+    metadata, rest = divided(record.metadata, of=name, room=room)
+    content: dict[str, Any] = {
         "of": name,
         "ns": record.namespace,
         "id": record.checkpoint_id,
         "parent": record.parent_id,
     }
     if carried:
-        about["values"] = [[*version, *value] for version, value in carried.items()]
-    head, *more = _messages("checkpoint", name, record.checkpoint, about)
-    room = PIECE_LENGTH - len(head["content"]["data"])
-    meta, *rest = _messages("metadata", "", record.metadata, {"of": name}, room=room)
-    head["content"]["metadata"] = meta["content"]
-    return [head, *more, *rest]
+        content["values"] = [[*version, *value] for version, value in carried.items()]
+    content |= shown
+    content["metadata"] = {"of": name, **metadata}
+    return [{"id": name, "role": "checkpoint", "content": content}, *more, *rest]
 
 
 def value_messages(namespace: str, values: Sequence[Value]) -> list[Draft]:
@@ -167,16 +168,18 @@ def value_messages(namespace: str, values: Sequence[Value]) -> list[Draft]:
     messages: list[Draft] = []
     for channel, version, value in values:
         name = value_id(namespace, channel, version)
-        head, *more = _messages("value", name, value, {"of": name})
-        messages += [*more, {**head, "metadata": {"by": mark}}]
+        shown, more = divided(value, of=name)
+        content = {"of": name, **shown}
+        messages += more
+        messages.append({"id": name, "role": "value", "content": content, "metadata": {"by": mark}})
     return messages
 
 
 def writes_messages(of: str, writes: Sequence[Write], *, replace: bool) -> list[Draft]:
     """Return messages of one call's pending writes; the last needs the id of a slot."""
-    about = {"of": of, "replace": replace}
-    head, *more = _messages("writes", "", ("writes", _encode_writes(writes)), about)
-    return [*more, head]
+    shown, more = divided(("writes", _encode_writes(writes)), of=of)
+    content = {"of": of, "replace": replace, **shown}
+    return [*more, {"id": "", "role": "writes", "content": content}]
 
 
 def writes_of(calls: Iterable[tuple[bool, Typed]]) -> list[Write]:
@@ -255,14 +258,3 @@ def _size(message: Draft) -> int:
     if "metadata" in content:
         size += len(content["metadata"]["data"]) + _MOST_CARRIED
     return size
-
-
-def _messages(
-    role: str, message_id: str, value: Typed, about: dict[str, Any], *, room: int = PIECE_LENGTH
-) -> list[Draft]:
-    """Return the message that holds a value, and those with further pieces of it.
-
-    ``room`` is how many characters the first may hold.
-    """
-    head = {"id": message_id, "role": role, "content": about}
-    return messages_of(head, value, of=about["of"], room=room)
