@@ -63,15 +63,15 @@ OVER_HTTP = ("http", "http-create")
 """The workloads over HTTP, which have one caller per connection."""
 
 RATES: tuple[tuple[str, Contender, Contender, float], ...] = (
-    ("append", OURS_SQLITE, LIMIT_SQLITE, 0.5),
+    ("append", OURS_SQLITE, LIMIT_SQLITE, 0.8),
     ("append", OURS_SQLITE, OPENAI_SQLITE, 6.0),
     ("append", OURS_SQLITE, ADK_SQLITE, 40.0),
     ("append", OURS_MEMORY, ADK_MEMORY, 2.5),
-    ("append", OURS_REDIS, LIMIT_REDIS, 0.35),
+    ("append", OURS_REDIS, LIMIT_REDIS, 0.6),
     ("append", OURS_REDIS, OPENAI_REDIS, 12.0),
     ("append", OURS_REDIS, LLAMA_INDEX_REDIS, 2.5),
     ("read", OURS_REDIS, OPENAI_REDIS, 1.5),
-    ("append", OURS_POSTGRES, LIMIT_POSTGRES, 0.35),
+    ("append", OURS_POSTGRES, LIMIT_POSTGRES, 0.55),
     ("append", OURS_POSTGRES, OPENAI_POSTGRES, 30.0),
     ("append", OURS_POSTGRES, ADK_POSTGRES, 30.0),
     ("read", OURS_POSTGRES, OPENAI_POSTGRES, 2.0),
