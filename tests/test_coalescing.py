@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import pytest
@@ -263,3 +264,23 @@ async def test_senders_cancelled_before_they_began_hold_nobody_up(wire: Wire) ->
     wire.go.release()
     assert await asyncio.wait_for(asyncio.gather(*tasks), 5) == [1, 2]
     await asyncio.wait_for(coalescer.drain(), 5)
+
+
+async def test_a_batch_is_sent_in_no_callers_context(wire: Wire) -> None:
+    run: ContextVar[object] = ContextVar("run")
+    seen: list[object] = []
+
+    async def send(items: Sequence[int]) -> list[int | Exception]:
+        seen.append(run.get(None))
+        return await wire.send(items)
+
+    async def submit(item: int) -> int:
+        run.set(object())
+        return await coalescer.submit(item)
+
+    coalescer: Coalescer[int, int] = Coalescer(send, lanes=2)
+    wire.go.release()
+    wire.go.release()
+    assert await asyncio.gather(*(asyncio.create_task(submit(item)) for item in (1, 2))) == [1, 2]
+    assert seen
+    assert set(seen) == {None}

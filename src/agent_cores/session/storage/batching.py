@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import Context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -135,8 +136,13 @@ class Coalescer(Generic[Item, Result]):
         return loop
 
     def _start_sender(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start one more sender, if there is a free lane.
+
+        It works for everybody, and the connections that it opens stay: so it must not keep the
+        context of the caller that happened to start it alive.
+        """
         if len(self._senders) < self._lanes:
-            sender = loop.create_task(self._run())
+            sender = loop.create_task(self._run(), context=Context())
             self._senders.add(sender)
             sender.add_done_callback(self._sender_ended)
 

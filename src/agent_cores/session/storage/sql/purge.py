@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from agent_cores.session.errors import SessionError
@@ -49,10 +50,10 @@ class Purger:
         self._closed = False
 
     def wake(self) -> None:
-        """Start purging everything that is queued now."""
+        """Start purging everything that is queued now, in no caller's context."""
         self._again = True
         if self._task is None and not self._closed:
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
 
     def reopen(self) -> None:
         """Purge again after ``stop``."""
