@@ -123,9 +123,11 @@ class Putting:
 
     async def _add_data(self, messages: Sequence[Draft]) -> bool:
         """Add messages to the data; return whether none of them was stored before."""
-        if not messages and self._expires:
+        if messages:
+            return await self._data.add_new(messages)
+        if self._expires:
             await self._data.renew()  # it must last as long as the log
-        return await self._data.add_new(messages)
+        return True
 
     async def _add_unread(
         self, head: Draft, held: Held, followed: Followed, *, needs_parent: bool
