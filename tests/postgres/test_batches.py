@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent_cores.session.errors import SessionExistsError
+from agent_cores.session.errors import SessionExistsError, TurnLostError
 from agent_cores.session.models import Applied, Change
 from agent_cores.session.models.change import State, apply_change
 from agent_cores.session.models.times import utc_now
@@ -15,7 +15,7 @@ from agent_cores.session.storage.postgres.connection import LOOKS, Transaction
 from agent_cores.session.storage.postgres.fast_queries import HOT_APPENDS
 from agent_cores.session.storage.postgres.provider import PostgresProvider
 from agent_cores.session.storage.sql import batch as sql_batch
-from agent_cores.session.storage.sql.dialect import Row
+from agent_cores.session.storage.sql.dialect import Row, Step
 from agent_cores.session.testing.samples import creation, new_context, new_header
 from tests.postgres.support import connected
 from tests.sql_stores import append, change, create, message_ids
@@ -103,6 +103,41 @@ async def test_a_repeated_message_is_looked_for_and_leaves_the_rest_of_its_batch
     ids = ["a", *[f"c{nth}" for nth in range(LOOKS + 1)]]
     assert await message_ids(provider, "repeated") == ids
     assert await message_ids(provider, "other") == ["b"]
+
+
+async def test_appends_that_fall_back_because_of_one_of_them_share_a_few_statements(
+    provider: PostgresProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[Step] = []
+    run = Transaction.run
+
+    async def noted(connection: Transaction, step: Step) -> list[Row]:
+        steps.append(step)
+        return await run(connection, step)
+
+    header = (await provider.apply(append(await create(provider), "stored"))).header
+    monkeypatch.setattr(Transaction, "run", noted)
+    sent = [append(header, "stored"), append(header, "lost", turn="not held")]
+    sent += [append(header, f"m{number}") for number in range(60)]
+    sent += [append(header, "m7"), append(header, "m8", "last")]
+    sent += [append(header, "whole", whole_append=True), append(header, "stored")]
+    answers = await asyncio.gather(*map(provider.apply, sent), return_exceptions=True)
+    assert len(steps) < len(sent)
+    assert [type(answer) for answer in answers if not isinstance(answer, Applied)] == [
+        TurnLostError
+    ]
+    seqs = {
+        message.id: message.seq
+        for answer in answers
+        if isinstance(answer, Applied)
+        for message in answer.messages
+    }
+    assert sum(answer.replayed for answer in answers if isinstance(answer, Applied)) == 3
+    assert await message_ids(provider) == sorted(seqs, key=seqs.__getitem__)
+    assert sorted(seqs.values()) == list(range(1, 64))
+    look = await provider.read("default", "talk")
+    assert look is not None
+    assert (look.header.last_seq, look.header.message_count) == (63, 63)
 
 
 async def test_two_processes_that_create_the_same_sessions_share_them_out(

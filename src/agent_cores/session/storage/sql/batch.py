@@ -107,13 +107,15 @@ class Batch:
                 continue
             change = change.as_of(change.applied_at())  # by now its session is locked
             try:
-                applied = apply_change(contents.state(loaded), change)
+                applied = apply_change(contents.state(loaded, change), change)
             except SessionError as refusal:
                 self._answers[index] = refusal
                 continue
             self._answers[index] = applied
             if applied.writes and self._collect(written, loaded, change, applied):
                 creates[_name(change)] = index
+            if loaded is not None and applied.added:  # the next append may repeat one of them
+                contents.add(loaded, applied.added)
         if written.deleted:  # before creates, which may use the same names
             yield Step(Statement.DELETE_HEADERS, written.deleted)
             self.deletes = True

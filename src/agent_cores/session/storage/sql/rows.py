@@ -48,23 +48,34 @@ class Contents(msgspec.Struct):
     known: dict[int, dict[str, StoredMessage]] = {}
     removable: dict[int, tuple[tuple[int, str], ...]] = {}
 
-    def state(self, loaded: Loaded | None) -> State:
-        """Return what ``apply_change`` needs to know of one session."""
+    def state(self, loaded: Loaded | None, change: Change) -> State:
+        """Return what ``apply_change`` needs to know of one session for that change."""
         if loaded is None:
             return State()
         key = loaded.session_key
+        known = self.known.get(key, {})
         return State(
             header=loaded.header,
             context=self.context.get(key, {}),
-            known=self.known.get(key, {}),
+            known={name: known[name] for name in change.message_ids if name in known},
             removable=self.removable.get(key, ()),
         )
+
+    def add(self, loaded: Loaded, messages: Iterable[StoredMessage]) -> None:
+        """Count messages as stored from here on."""
+        known = self.known.setdefault(loaded.session_key, {})
+        known.update((message.id, message) for message in messages)
 
 
 @hides("updated", "messages", "rewritten", "context")
 class Written(msgspec.Struct):
-    """What a batch writes: a list per table and kind of write. ``Statement`` describes the rows."""
+    """What a batch writes: a list per table and kind of write. ``Statement`` describes the rows.
 
+    ``changed`` are stored headers, before and after all changes to them; ``finish`` turns them into
+    rows.
+    """
+
+    changed: dict[int, tuple[SessionMetadata, SessionMetadata]] = {}
     updated: dict[tuple[str, ...], list[tuple[Field, ...]]] = {}
     """Names of fields -> rows of (session_key, a value for each of them)."""
     deleted: list[tuple[int]] = []
@@ -95,16 +106,21 @@ class Written(msgspec.Struct):
 
     def update(self, session_key: int, before: SessionMetadata, applied: Applied) -> None:
         """Add what a change alters of a stored session."""
-        after = applied.header
-        fields = encode_changes(before, after)
-        if fields:
-            self.updated.setdefault(tuple(fields), []).append((session_key, *fields.values()))
+        first, _ = self.changed.get(session_key, (before, before))
+        self.changed[session_key] = first, applied.header
         if applied.updated is not None:
             self.rewritten.append((session_key, applied.updated.seq, applied.updated.body))
         self.removed += [(session_key, seq) for seq, _ in applied.removed]
         self.dropped += [(session_key, key) for key in applied.context_drop]
         self._add_contents(session_key, applied)
-        self._update_indexes(session_key, before, after)
+
+    def finish(self) -> None:
+        """Add the rows of the changed headers and of their index entries."""
+        for session_key, (before, after) in self.changed.items():
+            fields = encode_changes(before, after)
+            if fields:
+                self.updated.setdefault(tuple(fields), []).append((session_key, *fields.values()))
+            self._update_indexes(session_key, before, after)
 
     def _add_contents(self, session_key: int, applied: Applied) -> None:
         self.messages += [message_row(session_key, message) for message in applied.added]
@@ -130,6 +146,7 @@ class Written(msgspec.Struct):
 
 def write_rows(written: Written) -> Plan[None]:
     """Write everything but whole headers: those are deleted and inserted before."""
+    written.finish()
     for fields, updated in written.updated.items():
         yield Step(Statement.UPDATE_HEADERS, updated, fields)
     for statement, rows in (
@@ -218,13 +235,20 @@ def columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
 
 
 def rounds(changes: Sequence[Change]) -> list[list[int]]:
-    """Split a batch into rounds with one change per session; each session's order is kept."""
+    """Split a batch into rounds; each session's order is kept.
+
+    A round has one change per session, or several if they are plain appends.
+    """
     turns: Counter[SessionName] = Counter()
+    appended: dict[SessionName, bool] = {}
     split: list[list[int]] = []
     for index, change in enumerate(changes):
         name = change.namespace, change.session_id
-        if turns[name] == len(split):
+        appends = change.is_plain_append
+        if not (appends and appended.get(name)):
+            turns[name] += 1
+        appended[name] = appends
+        if turns[name] > len(split):
             split.append([])
-        split[turns[name]].append(index)
-        turns[name] += 1
+        split[turns[name] - 1].append(index)
     return split
