@@ -10,10 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
 from agent_cores.session import SessionManager, SessionSettings
+from agent_cores.session.models.times import EPOCH
+from agent_cores.session.testing.samples import creation, new_header
 
 Ran = subprocess.CompletedProcess[str]
 Run = Callable[..., Ran]
@@ -205,6 +208,25 @@ def test_a_namespace_is_counted_and_cleaned(run: Run) -> None:
     assert shown(run("stats")) == ["sessions: 1", "due: 0"]
     assert json.loads(shown(run("stats", "--json", "--namespace", "other"))[0])["sessions"] == 0
     assert shown(run("clean")) == ["0 expired sessions are removed."]
+
+
+async def test_cleaning_counts_what_it_removes_of_other_namespaces_too(run: Run, url: str) -> None:
+    async def end(**sessions: int) -> None:
+        """Store so many sessions in each namespace that have expired."""
+        async with SessionManager(url, settings=SessionSettings(cleanup_interval=0)) as manager:
+            for namespace, number in sessions.items():
+                for _ in range(number):
+                    header = new_header(token_hex(4), at=EPOCH, namespace=namespace, ttl_seconds=1)
+                    await manager.runtime.storage.apply(creation(header))
+
+    await end(default=1, other=2)
+    assert shown(run("clean")) == ["1 expired session is removed, and 2 of other namespaces."]
+    assert shown(run("stats", "--namespace", "other"))[0] == "sessions: 0"
+    await end(default=2)
+    assert shown(run("clean")) == ["2 expired sessions are removed."]
+    await end(default=1, other=1)
+    [line] = shown(run("clean", "--namespace", "none", "--json"))
+    assert json.loads(line) == {"removed": 0, "removed_elsewhere": 2}
 
 
 def test_a_user_is_erased_only_after_a_yes(run: Run) -> None:

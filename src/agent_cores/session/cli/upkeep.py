@@ -36,22 +36,24 @@ def stats(*, where: Where | None = None, as_json: Json = False) -> None:
 def clean(*, where: Where | None = None, as_json: Json = False) -> None:
     """Remove every expired session of the store now, instead of at the next sweep.
 
-    It counts those of the namespace.
+    It counts those of the namespace, and apart from them those of others.
 
     Parameters
     ----------
     as_json
-        Print one line of JSON.
+        Print one line of JSON; removed_elsewhere counts those of other namespaces.
     """
 
-    async def use(opened: Opened) -> int:
-        return await opened.verbs.clean_expired_sessions()
+    async def use(opened: Opened) -> tuple[int, int]:
+        removed = await opened.verbs.clean_expired_sessions()
+        return removed, opened.verbs.lifecycle.removed - removed
 
-    removed = with_sessions(where, use)
+    removed, elsewhere = with_sessions(where, use)
     if as_json:
-        say_json({"removed": removed})
-    else:
-        say(f"{counted(removed, 'expired session is', 'expired sessions are')} removed.")
+        say_json({"removed": removed, "removed_elsewhere": elsewhere})
+        return
+    others = f", and {elsewhere} of other namespaces" if elsewhere else ""
+    say(f"{counted(removed, 'expired session is', 'expired sessions are')} removed{others}.")
 
 
 def erase(

@@ -58,6 +58,8 @@ class LifecycleManager:
         self._clock = clock
         self._handlers: dict[str, list[Handler]] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self.removed: int = 0
+        """How many expired sessions it has removed so far, of all namespaces."""
 
     def on(self, name: str, handler: Handler) -> None:
         """Call ``handler(event)``, sync or async, for every event of that name."""
@@ -140,6 +142,7 @@ class LifecycleManager:
         while ended := await self._storage.due(self._clock(), SWEEP_BATCH, SWEEP_LEASE_SECONDS):
             outcomes = await asyncio.gather(*(self._expire(session) for session in ended))
             removed.extend(session for session, gone in zip(ended, outcomes, strict=True) if gone)
+            self.removed += outcomes.count(True)
         return removed
 
     async def _expire(self, session: Ended) -> bool:
