@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_cores.session.errors import ConfigurationError, StoreFormatError
+from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.frameworks import databases
 from agent_cores.session.frameworks.claude import ClaudeReader
 from agent_cores.session.frameworks.found import LeftOut
@@ -74,17 +74,6 @@ async def test_pages_of_large_rows_are_short(
         walked = databases.walk(database, "items", ["id"], ["message_data"], size=16)
         assert [number async for number, _ in walked] == list(range(90))
     assert sizes == [10, 5, 2, 4, 2, 4, 8, 16, 16, 16, 7]
-
-
-@pytest.mark.parametrize("name", ["NULL", "x'ff'"])
-async def test_rows_without_a_key_are_refused(
-    store: SQLiteProvider, tmp_path: Path, name: str
-) -> None:
-    row = "INSERT INTO items VALUES (1, {}, '{{}}', '')"
-    script = f"{ITEMS.format('items')}; {row.format(name)}"
-    source = made(tmp_path / "source.db", script)
-    with pytest.raises(StoreFormatError, match="session_id"):
-        await import_from("openai-agents", source, store, user="ann")
 
 
 async def test_a_message_id_that_comes_twice_stops_no_other_session(

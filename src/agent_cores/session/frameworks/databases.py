@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import asynccontextmanager
 from itertools import count, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from agent_cores.session.errors import (
@@ -41,6 +41,16 @@ _COLUMNS = """
 """
 
 
+class Needed(NamedTuple):
+    """Columns without which a row cannot be read: those of text, and those that order rows."""
+
+    texts: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+
+
+NOTHING = Needed()
+
+
 class Database(Protocol):
     """Reads rows. In SQL a parameter is ``?``, and names are in double quotes."""
 
@@ -50,6 +60,9 @@ class Database(Protocol):
     async def columns(self) -> dict[str, set[str]]:
         """Return the columns of each table."""
 
+    def conditions(self, needed: Needed) -> list[str]:
+        """Return the conditions in SQL under which a row has what is needed; none is NULL."""
+
 
 async def walk(
     database: Database,
@@ -58,15 +71,17 @@ async def walk(
     columns: Sequence[str] = (),
     *,
     where: Mapping[str, object] = EVERYWHERE,
+    needed: Needed = NOTHING,
     size: int = 100,
 ) -> AsyncIterator[Row]:
     """Yield the rows of a table in the order of a key: the key's columns, then the others.
 
-    ``where`` says what columns are equal to. At most ``size`` rows are read at a time, fewer of
-    large ones. Without other columns each key comes once.
+    ``where`` says what columns are equal to; rows without what is ``needed`` are left out. At most
+    ``size`` rows are read at a time, fewer of large ones. Without other columns each key comes
+    once. Raises ``StoreFormatError`` at a key that is missing or binary.
     """
     keys, chosen = quoted(*key), quoted(*key, *columns)
-    equal = [f"{quoted(column)} = ?" for column in where]
+    equal = [f"{quoted(column)} = ?" for column in where] + database.conditions(needed)
     distinct = "" if columns else "DISTINCT "
     after: Row = ()
     limit = min(size, _FIRST)
@@ -128,6 +143,14 @@ def is_sqlite(source: str) -> bool:
 class _SQLite:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+
+    def conditions(self, needed: Needed) -> list[str]:
+        """A column may hold values of any type, whatever it was made for."""
+        texts = [f"typeof({quoted(name)}) = 'text'" for name in needed.texts]
+        return [
+            *texts,
+            *[f"typeof({quoted(name)}) NOT IN ('null', 'blob')" for name in needed.order],
+        ]
 
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
         bound = [_bound(value) for value in values]
@@ -196,6 +219,9 @@ class _Postgres:
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 - asyncpg's
         self._connection = connection
 
+    def conditions(self, needed: Needed) -> list[str]:
+        return _not_null(needed)
+
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
         numbered = _marked(sql, map("${}".format, count(1)))
         return [tuple(row) for row in await self._connection.fetch(numbered, *values)]
@@ -229,6 +255,9 @@ async def _open_postgres(source: str) -> AsyncIterator[Database]:
 class _MySQL:
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 - asyncmy's
         self._connection = connection
+
+    def conditions(self, needed: Needed) -> list[str]:
+        return _not_null(needed)
 
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
         async with self._connection.cursor() as cursor:
@@ -271,6 +300,10 @@ async def _open_mysql(source: str) -> AsyncIterator[Database]:
         raise StoreFormatError(f"the source cannot be read: {error}") from error
     finally:
         connection.close()
+
+
+def _not_null(needed: Needed) -> list[str]:
+    return [f"{quoted(name)} IS NOT NULL" for name in (*needed.texts, *needed.order)]
 
 
 def _by_table(rows: Sequence[Row]) -> dict[str, set[str]]:

@@ -23,14 +23,24 @@ from agent_cores.session.adapters.layouts.google_adk import (
     user_state_id,
 )
 from agent_cores.session.errors import StoreFormatError
-from agent_cores.session.frameworks.databases import Database, is_sqlite, open_database, walk
+from agent_cores.session.frameworks.databases import (
+    Database,
+    Needed,
+    Row,
+    is_sqlite,
+    open_database,
+    walk,
+)
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut
+from agent_cores.session.frameworks.keys import rows_without
 from agent_cores.session.frameworks.values import DamagedError, object_of, time_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _OWN_ID = ("app_name", "user_id", "session_id")
+_APP, _USER, _SESSION = ("app_name",), ("app_name", "user_id"), ("app_name", "user_id", "id")
+_EVENT = Needed((*_OWN_ID, "id"), ("timestamp",))
 
 
 @asynccontextmanager
@@ -60,22 +70,28 @@ class ADKReader:
 
     async def sessions(self) -> AsyncIterator[FoundSession | LeftOut]:
         """Yield the sessions, each of its user, and those that keep shared state."""
-        apps = walk(self._database, "app_states", ["app_name"], ["state", "update_time"])
-        async for app_name, state, time in apps:
-            where = f"state of app {app_name}"
-            found = _shared(where, app_state_id(app_name), APP_OWNER, state, time)
+        async for left_out in rows_without(self._database, "events", _EVENT):
+            yield left_out
+        async for row in self._rows("app_states", _APP, ["state", "update_time"]):
+            found = row if isinstance(row, LeftOut) else _app_state(*row)
             if found is not None:
                 yield found
-        key = ["app_name", "user_id"]
-        users = walk(self._database, "user_states", key, ["state", "update_time"])
-        async for app_name, user_id, state, time in users:
-            where, name = f"state of {user_id} in {app_name}", user_state_id(app_name, user_id)
-            found = _shared(where, name, user_id_of(user_id), state, time)
+        async for row in self._rows("user_states", _USER, ["state", "update_time"]):
+            found = row if isinstance(row, LeftOut) else _user_state(*row)
             if found is not None:
                 yield found
         columns = ["state", "create_time", "update_time"]
-        async for row in walk(self._database, "sessions", [*key, "id"], columns):
-            yield self._session(row)
+        async for row in self._rows("sessions", _SESSION, columns):
+            yield row if isinstance(row, LeftOut) else self._session(row)
+
+    async def _rows(
+        self, table: str, key: tuple[str, ...], columns: list[str]
+    ) -> AsyncIterator[Row | LeftOut]:
+        """Yield the rows of a table, and what is left out of it."""
+        async for left_out in rows_without(self._database, table, Needed(key)):
+            yield left_out
+        async for row in walk(self._database, table, key, columns, needed=Needed(key)):
+            yield row
 
     def _session(self, row: tuple[Any, ...]) -> FoundSession | LeftOut:
         app_name, user_id, name, state, created_at, updated_at = row
@@ -101,6 +117,7 @@ class ADKReader:
             ["timestamp", self._tie],
             ["id", "invocation_id", "event_data"],
             where=dict(zip(_OWN_ID, of, strict=True)),
+            needed=_EVENT,
         )
         async for time, _, name, invocation_id, data in rows:
             try:
@@ -115,6 +132,17 @@ class ADKReader:
             author = event.get("author")
             role = role_of(author if isinstance(author, str) else None)
             yield FoundMessage(id=id_of(name), role=role, content=event, created_at=at)
+
+
+def _app_state(app_name: str, state: object, time: object) -> FoundSession | LeftOut | None:
+    return _shared(f"state of app {app_name}", app_state_id(app_name), APP_OWNER, state, time)
+
+
+def _user_state(
+    app_name: str, user_id: str, state: object, time: object
+) -> FoundSession | LeftOut | None:
+    where, name = f"state of {user_id} in {app_name}", user_state_id(app_name, user_id)
+    return _shared(where, name, user_id_of(user_id), state, time)
 
 
 def _shared(

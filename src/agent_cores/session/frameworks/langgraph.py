@@ -26,8 +26,9 @@ from agent_cores.session.adapters.layouts.langgraph import (
     writes_messages,
 )
 from agent_cores.session.errors import StoreFormatError
-from agent_cores.session.frameworks.databases import Database, open_database, walk
+from agent_cores.session.frameworks.databases import Database, Needed, open_database, walk
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut
+from agent_cores.session.frameworks.keys import rows_without
 from agent_cores.session.frameworks.langgraph_values import (
     Checkpoint,
     checkpoint_of,
@@ -43,9 +44,13 @@ if TYPE_CHECKING:
     from agent_cores.session.adapters.pieces import Draft, Typed
 
 _KEY = ("thread_id", "checkpoint_ns", "checkpoint_id")
+_NEEDED = Needed(_KEY)
+_WRITE = Needed((*_KEY, "task_id"), ("idx",))
 _MARK = "imported"
 _TOGETHER = 200
 Key = tuple[str, str, str]
+Values = dict[str, "Typed | DamagedError"]
+"""Values by channel; in place of one that cannot be read, why."""
 
 
 class Stored(NamedTuple):
@@ -59,10 +64,13 @@ class Stored(NamedTuple):
 class Tables(Protocol):
     """How one of LangGraph's savers lays out its tables."""
 
+    def unusable(self) -> AsyncIterator[LeftOut]:
+        """Yield the writes that belong to no checkpoint, because a key is not readable."""
+
     async def stored(self, key: Key) -> Stored:
         """Return a checkpoint; raise ``DamagedError`` if it cannot be read."""
 
-    async def values(self, key: Key, versions: Sequence[tuple[str, str]]) -> dict[str, Typed]:
+    async def values(self, key: Key, versions: Sequence[tuple[str, str]]) -> Values:
         """Return the values of these channels that are stored beside the checkpoint."""
 
     async def writes(self, key: Key) -> list[Write]:
@@ -101,7 +109,12 @@ class LangGraphReader:
 
     async def sessions(self) -> AsyncIterator[FoundSession | LeftOut]:
         """Yield two sessions for each thread."""
-        async for (thread_id,) in walk(self._database, "checkpoints", ["thread_id"]):
+        async for left_out in rows_without(self._database, "checkpoints", _NEEDED):
+            yield left_out
+        async for left_out in self._tables.unusable():
+            yield left_out
+        threads = walk(self._database, "checkpoints", ["thread_id"], needed=_NEEDED)
+        async for (thread_id,) in threads:
             sessions = ((f"{TAG}-data", (), self._data), (TAG, (TAG,), self._log))
             for kind, tags, messages in sessions:
                 yield FoundSession(
@@ -138,8 +151,12 @@ class LangGraphReader:
                 if digest not in known:
                     known.add(digest)
                     new.append(version)
-            beside = await self._tables.values(key, new)
-            values = {**checkpoint.values, **beside}
+            values = dict(checkpoint.values)
+            for channel, value in (await self._tables.values(key, new)).items():
+                if isinstance(value, DamagedError):
+                    yield LeftOut(f"value of {channel} of checkpoint {key[2]}", str(value))
+                else:
+                    values[channel] = value
             try:
                 writes = await self._tables.writes(key)
             except DamagedError as error:
@@ -153,7 +170,9 @@ class LangGraphReader:
     async def _keys(self, thread_id: str) -> list[Key]:
         """Return the keys of a thread's checkpoints, those of all namespaces by id."""
         where = {"thread_id": thread_id}
-        rows = walk(self._database, "checkpoints", _KEY[1:], where=where, size=_TOGETHER)
+        rows = walk(
+            self._database, "checkpoints", _KEY[1:], where=where, needed=_NEEDED, size=_TOGETHER
+        )
         keys = [(thread_id, namespace, name) async for namespace, name in rows]
         return sorted(keys, key=lambda key: (key[2], key[1]))
 
@@ -165,6 +184,10 @@ class SQLiteTables:
         self._database = database
         self._columns = columns
 
+    def unusable(self) -> AsyncIterator[LeftOut]:
+        """Yield the writes that belong to no checkpoint, because a key is not readable."""
+        return _unusable(self._database, "writes", self._columns)
+
     async def stored(self, key: Key) -> Stored:
         """Return a checkpoint; raise ``DamagedError`` if it cannot be read."""
         columns = ["parent_checkpoint_id", "type", "checkpoint", "metadata"]
@@ -172,9 +195,10 @@ class SQLiteTables:
         if not isinstance(data, bytes):
             raise DamagedError("is not stored as bytes")
         checkpoint = checkpoint_of(kind, data)
-        return Stored(parent_id, checkpoint, typed_of_json(object_of(metadata or "{}")))
+        metadata = typed_of_json(object_of(metadata or "{}"))
+        return Stored(_text_or_none(parent_id), checkpoint, metadata)
 
-    async def values(self, key: Key, versions: Sequence[tuple[str, str]]) -> dict[str, Typed]:
+    async def values(self, key: Key, versions: Sequence[tuple[str, str]]) -> Values:
         """Return nothing: values are not stored beside the checkpoint."""
         del key, versions
         return {}
@@ -191,13 +215,18 @@ class PostgresTables:
         self._database = database
         self._columns = columns
 
+    def unusable(self) -> AsyncIterator[LeftOut]:
+        """Yield the writes that belong to no checkpoint, because a key is not readable."""
+        return _unusable(self._database, "checkpoint_writes", self._columns)
+
     async def stored(self, key: Key) -> Stored:
         """Return a checkpoint; raise ``DamagedError`` if it cannot be read."""
         columns = ["parent_checkpoint_id", "checkpoint", "metadata"]
         parent_id, checkpoint, metadata = await _row(self._database, key, columns)
-        return Stored(parent_id, checkpoint_of_json(checkpoint), typed_of_json(object_of(metadata)))
+        metadata = typed_of_json(object_of(metadata))
+        return Stored(_text_or_none(parent_id), checkpoint_of_json(checkpoint), metadata)
 
-    async def values(self, key: Key, versions: Sequence[tuple[str, str]]) -> dict[str, Typed]:
+    async def values(self, key: Key, versions: Sequence[tuple[str, str]]) -> Values:
         """Return the values of these channels that are stored beside the checkpoint."""
         if not versions:
             return {}
@@ -208,9 +237,13 @@ class PostgresTables:
             *key[:2],
             *(name for version in versions for name in version),
         )
-        return {
-            channel: (kind, bytes(blob or b"")) for channel, kind, blob in rows if kind != EMPTY
-        }
+        found: Values = {}
+        for channel, kind, blob in rows:
+            if not _is_text(kind) or not isinstance(blob, bytes | None):
+                found[channel] = DamagedError("cannot be read")
+            elif kind != EMPTY:
+                found[channel] = kind, blob or b""
+        return found
 
     async def writes(self, key: Key) -> list[Write]:
         """Return the pending writes of a checkpoint."""
@@ -224,6 +257,18 @@ async def _row(database: Database, key: Key, columns: list[str]) -> tuple[Any, .
     raise DamagedError("was deleted while the source was read")
 
 
+def _text_or_none(parent_id: object) -> str | None:
+    if not isinstance(parent_id, str | None):
+        raise DamagedError("has a parent that is not named by text")
+    return parent_id
+
+
+async def _unusable(database: Database, table: str, columns: set[str]) -> AsyncIterator[LeftOut]:
+    if columns:
+        async for left_out in rows_without(database, table, _WRITE):
+            yield left_out
+
+
 async def _read_writes(
     database: Database, key: Key, table: str, value: str, columns: set[str]
 ) -> list[Write]:
@@ -232,14 +277,21 @@ async def _read_writes(
     path = ["task_path"] if "task_path" in columns else []
     where = dict(zip(_KEY, key, strict=True))
     chosen = ["channel", "type", value, *path]
-    rows = walk(database, table, ["task_id", "idx"], chosen, where=where, size=20)
+    by = ["task_id", "idx"]
+    rows = walk(database, table, by, chosen, where=where, needed=_WRITE, size=20)
     found: list[Write] = []
     async for task_id, place, channel, kind, data, *path in rows:
-        if not isinstance(data, bytes | None) or {type(kind), type(channel)} != {str}:
+        task_path = (path[0] if path else None) or ""
+        texts = all(map(_is_text, (task_id, task_path, channel, kind)))
+        if not texts or type(place) is not int or not isinstance(data, bytes | None):
             raise DamagedError("cannot be read")
-        typed = kind, data or b""
-        found.append(Write(task_id, path[0] if path else "", place, channel, typed))
+        found.append(Write(task_id, task_path, place, channel, (kind, data or b"")))
     return found
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is text that can be encoded; SQLite keeps any bytes as text."""
+    return isinstance(value, str) and not any("\ud800" <= each <= "\udfff" for each in value)
 
 
 def _checkpoint(key: Key, stored: Stored) -> list[Draft]:

@@ -15,6 +15,7 @@ from agent_cores.session.adapters.ids import id_of
 from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.frameworks.databases import (
     Database,
+    Needed,
     is_sqlite,
     open_database,
     quoted,
@@ -22,6 +23,7 @@ from agent_cores.session.frameworks.databases import (
     walk,
 )
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut
+from agent_cores.session.frameworks.keys import rows_without
 from agent_cores.session.frameworks.natural import (
     Part,
     content_of,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from agent_cores.session.frameworks.found import Reader
 
 _COLUMNS = {"id", "key", "timestamp", "role", "status", "data"}
+_ORDER = ("timestamp", "id")
+_NEEDED = Needed(("key",), _ORDER)
 _NANOSECONDS = 1_000_000_000
 _MAGIC = b"SQLite format 3\x00"
 
@@ -81,13 +85,17 @@ class TableReader:
     async def sessions(self) -> AsyncIterator[FoundSession | LeftOut]:
         """Yield a session for each chat."""
         for table in self._tables:
-            async for (key,) in walk(self._database, table, ["key"], size=200):
+            async for left_out in rows_without(self._database, table, _NEEDED):
+                yield left_out
+            chats = walk(self._database, table, ["key"], needed=_NEEDED, size=200)
+            async for (key,) in chats:
                 messages = partial(self._messages, table, key)
                 yield FoundSession(session_id=id_of(key), owner_id=self._owner, messages=messages)
 
     async def _messages(self, table: str, key: str) -> AsyncIterator[FoundMessage | LeftOut]:
         columns = ["status", "data"]
-        rows = walk(self._database, table, ["timestamp", "id"], columns, where={"key": key})
+        where = {"key": key}
+        rows = walk(self._database, table, _ORDER, columns, where=where, needed=_NEEDED)
         async for at, number, status, data in rows:
             seconds = at / _NANOSECONDS if isinstance(at, int) else None
             yield _message(number, data, time_of(seconds), status)
@@ -122,7 +130,7 @@ async def _all(chat: list[Any]) -> AsyncIterator[FoundMessage | LeftOut]:
         yield _message(number, data, None, "active")
 
 
-def _message(number: int, data: object, at: Any, status: str) -> FoundMessage | LeftOut:  # noqa: ANN401 - a time, or none
+def _message(number: object, data: object, at: Any, status: str) -> FoundMessage | LeftOut:  # noqa: ANN401 - a time, or none
     try:
         said = object_of(data)
     except DamagedError as error:
@@ -136,7 +144,7 @@ def _message(number: int, data: object, at: Any, status: str) -> FoundMessage | 
         parts = [tool_result(extra.get("tool_call_id"), content_of(parts))]
     metadata = {"original": said} if extra else {}
     return FoundMessage(
-        id=f"imported:{number}",
+        id=id_of(f"imported:{number}"),
         role=role_of(said.get("role")),
         content=content_of(parts),
         created_at=at,

@@ -16,12 +16,14 @@ from agent_cores.session.adapters.layouts.openai_agents import role_of
 from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.frameworks.databases import (
     Database,
+    Needed,
     is_sqlite,
     open_database,
     quoted,
     walk,
 )
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut
+from agent_cores.session.frameworks.keys import rows_without
 from agent_cores.session.frameworks.values import DamagedError, object_of, time_of
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class OpenAIAgentsReader:
         self._tables = tables
         self._owner = owner
         self._order = order
+        self._needed = Needed(("session_id",), tuple(order))
 
     async def total(self) -> int:
         """Return how many sessions have items."""
@@ -64,8 +67,10 @@ class OpenAIAgentsReader:
     async def sessions(self) -> AsyncIterator[FoundSession | LeftOut]:
         """Yield the sessions that have items."""
         for table in self._tables:
-            names = walk(self._database, table, ["session_id"], size=_SESSIONS)
-            async for (name,) in names:
+            async for left_out in rows_without(self._database, table, self._needed):
+                yield left_out
+            key, needed = ["session_id"], self._needed
+            async for (name,) in walk(self._database, table, key, needed=needed, size=_SESSIONS):
                 yield FoundSession(
                     session_id=id_of(name),
                     owner_id=self._owner,
@@ -74,7 +79,8 @@ class OpenAIAgentsReader:
 
     async def _messages(self, table: str, name: str) -> AsyncIterator[FoundMessage | LeftOut]:
         columns = "id", "message_data", "created_at"
-        rows = walk(self._database, table, self._order, columns, where={"session_id": name})
+        where, needed = {"session_id": name}, self._needed
+        rows = walk(self._database, table, self._order, columns, where=where, needed=needed)
         async for row in rows:
             number, data, created_at = row[-len(columns) :]
             try:
@@ -83,7 +89,7 @@ class OpenAIAgentsReader:
                 yield LeftOut(f"item {number}", str(error))
                 continue
             yield FoundMessage(
-                id=f"imported:{number}",
+                id=id_of(f"imported:{number}"),
                 role=role_of(item),
                 content=item,
                 created_at=time_of(created_at),

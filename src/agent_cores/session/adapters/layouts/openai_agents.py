@@ -35,7 +35,7 @@ def role_of(item: dict[str, Any]) -> str:
     a user or an agent: who reads the session elsewhere would take it for their words.
     """
     kind, role = item.get("type"), item.get("role")
-    if kind in {None, "message"} and isinstance(role, str):
+    if (kind is None or kind == "message") and isinstance(role, str):
         return role if _ROLE.fullmatch(role) else "message"
     if isinstance(kind, str) and _ROLE.fullmatch(kind) and kind not in _NOT_A_TYPE:
         return kind
