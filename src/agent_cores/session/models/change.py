@@ -86,10 +86,12 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     a queue or for a lock is judged as of :meth:`applied_at`. ``basis`` is the header of the
     decision, for fast paths. ``removable`` are seq and id of each message to remove, as read with
     ``basis``: they hold while the revision does. A create replaces an expired session under its id
-    only if ``replaces`` is set; with ``overwrite``, any. Only a ``SeqRange`` can be removed
-    together with an append, which then replaces it; if that may have been applied before,
-    ``stored_after`` is set, and its messages have higher seqs. An ``update`` neither appends nor
-    removes. ``settle`` comes alone, on a session that is opening.
+    only if ``replaces`` is set; with ``overwrite``, any; with ``overwrite`` and ``incarnation``,
+    that one, if it has the ``expected_hold``, and then the new one keeps the ``access_revision``
+    that it is given. Only a ``SeqRange`` can be removed together with an append, which then
+    replaces it; if that may have been applied before, ``stored_after`` is set, and its messages
+    have higher seqs. An ``update`` neither appends nor removes. ``settle`` comes alone, on a
+    session that is opening.
     """
 
     namespace: str
@@ -252,7 +254,9 @@ def hot_append(change: Change) -> HotAppend | None:
 
 def _create(stored: SessionMetadata | None, change: Change, given: SessionMetadata) -> Applied:
     access_revision = given.access_revision or given.incarnation
-    if stored is not None and change.overwrite:
+    if change.overwrite and change.incarnation is not None:
+        change.check_identity(stored)
+    elif stored is not None and change.overwrite:
         access_revision = overwritten_access_revision(stored, given)
     elif stored is not None and not stored.is_expired(change.at):
         if stored.incarnation == given.incarnation:

@@ -63,6 +63,18 @@ class Guards(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             raise StaleHeaderError if self.must_be_expired else SessionExpiredError
         return header
 
+    def check_identity(self, header: SessionMetadata | None) -> None:
+        """Check that this is the session of the decision, whatever was written to it since.
+
+        Raises ``SessionNotFoundError``, ``StaleHeaderError`` or ``SessionMovedError``.
+        """
+        if header is None:
+            raise SessionNotFoundError
+        if header.incarnation != self.incarnation:
+            raise StaleHeaderError
+        if header.hold is not self.expected_hold:
+            raise SessionMovedError
+
     def expects_revision_of(self, header: SessionMetadata) -> bool:
         """Whether the header is of the revision and incarnation that the caller expects, if any."""
         expected = self.expected_revision

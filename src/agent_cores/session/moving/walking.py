@@ -50,6 +50,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     is_last: bool = True
 
     @property
+    def last_seq(self) -> int:
+        """The seq of its last message, 0 if it has none."""
+        return self.messages[-1].seq if self.messages else 0
+
+    @property
     def size(self) -> int:
         """How many bytes its bodies and context values have."""
         bodies = sum([len(message.body) for message in self.messages])
@@ -137,7 +142,7 @@ async def later_parts(store: StorageProvider, part: Part) -> AsyncIterator[Part]
     """
     header = part.header
     while not part.is_last:
-        after = part.messages[-1].seq
+        after = part.last_seq
         window = Window(limit=PART_MESSAGES, after_seq=after, max_bytes=PART_BYTES)
         snapshot = await store.read(header.namespace, header.session_id, window=window)
         if snapshot is None or _state(snapshot.header) != _state(header):

@@ -89,6 +89,55 @@ class CreateCases(ProviderCases):
         )
         assert await beside.due(clock(), 30) == []
 
+    @pytest.mark.parametrize("incarnation", [1, 2])
+    async def test_a_living_session_is_replaced_in_one_write_where_that_is_asked_for(
+        self, beside: Beside, clock: ManualClock, incarnation: int
+    ) -> None:
+        grants = {"bob": _grant_to_bob(clock)}
+        old = new_header(at=clock(), tags=("old",), grants=grants)
+        append = tuple(new_message(f"m{n}", at=clock()) for n in (1, 2, 3))
+        await beside.apply(creation(old, append=append, context_set=new_context(k=1, l=2)))
+        new = msgspec.structs.replace(
+            new_header(at=clock(), incarnation=incarnation, owner_id="bob", tags=("new",)),
+            access_revision=77,
+            last_seq=90,
+        )
+        messages = tuple(new_message(f"m{seq}", "x", at=clock(), seq=seq) for seq in (2, 8))
+        change = msgspec.structs.replace(
+            creation(new, append=messages, context_set=new_context(k=3)),
+            overwrite=True,
+            incarnation=1,
+        )
+        applied = await beside.apply(change)
+        assert applied.replaced is not None
+        header = applied.header
+        assert (header.access_revision, header.last_seq, header.message_count) == (77, 90, 2)
+        for owner_id, subjects in (("ann", ()), ("bob", ()), (None, ("bob",))):
+            await beside.compare_listing(
+                Query(namespace="default", at=clock(), owner_id=owner_id, subjects=subjects)
+            )
+        for basis in (applied.header, None):  # on the fast path, and off it
+            message = new_message(f"after {basis is None}", at=clock())
+            appended = change_of(applied.header, clock(), append=(message,), basis=basis)
+            assert (await beside.apply(appended)).added[0].seq == (92 if basis is None else 91)
+
+    async def test_a_replacement_of_a_session_is_refused_where_another_one_is_stored(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        change = msgspec.structs.replace(
+            creation(new_header(at=clock(), incarnation=2, owner_id="bob")),
+            overwrite=True,
+            incarnation=3,
+        )
+        with pytest.raises(SessionNotFoundError):
+            await beside.apply(change)
+        await beside.apply(creation(new_header(at=clock()), context_set=new_context(k=1)))
+        with pytest.raises(StaleHeaderError):
+            await beside.apply(change)
+        held = msgspec.structs.replace(change, incarnation=1, expected_hold=Hold.OPENING)
+        with pytest.raises(SessionMovedError):
+            await beside.apply(held)
+
     async def test_a_delete_leaves_nothing(self, beside: Beside, clock: ManualClock) -> None:
         header = new_header(at=clock(), tags=("x",), grants={"bob": _grant_to_bob(clock)})
         append = tuple(new_message(f"m{n}", at=clock()) for n in range(5))
