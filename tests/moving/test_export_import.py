@@ -60,7 +60,13 @@ async def brought(
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(headers(), sessions()), max_size=4))
+@given(
+    st.lists(
+        st.tuples(headers(), sessions()),
+        max_size=4,
+        unique_by=lambda made: (made[0].namespace, made[0].session_id),
+    )
+)
 async def test_every_session_comes_back_as_it_was(
     made: list[tuple[SessionMetadata, Change]],
 ) -> None:
