@@ -17,7 +17,7 @@ from agent_cores.session.errors import ConfigurationError
 from agent_cores.session.portal import Portal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
 
     Verb = Callable[..., Coroutine[Any, Any, Any]]
@@ -105,6 +105,13 @@ def portal_of(manager: object) -> Portal:
         detail = "this takes a manager made with any_loop=True; another belongs to one event loop"
         raise ConfigurationError(detail)
     return manager._home.portal  # noqa: SLF001 - see above
+
+
+def run_near(manager: object, function: Callable[[], Coroutine[Any, Any, T]]) -> Awaitable[T]:
+    """Run a function of several verbs where the manager works, so that it goes there only once."""
+    if not isinstance(manager, AnyLoop) or manager._home.portal.is_here:  # noqa: SLF001 - see above
+        return function()
+    return manager._home.portal.await_call(function)  # noqa: SLF001
 
 
 def class_as_of(manager: object, kind: type[T]) -> type[T]:

@@ -102,13 +102,17 @@ class ClaudeSessionStore(SessionStore):
 
     async def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
         """Return the summaries of a project's main transcripts. Each costs one read."""
-        ids = [session.id async for _, session in self._transcripts(project_tag(project_key))]
+        names = {
+            session.id: key["session_id"]
+            async for key, session in self._transcripts(project_tag(project_key))
+        }
+        ids = list(names)
         summaries: list[SessionSummaryEntry] = []
         for first in range(0, len(ids), _READ_TOGETHER):
             summaries += (
                 {**summary, "mtime": _mtime(session)}
                 for session in await self._read_all(ids[first : first + _READ_TOGETHER])
-                if (summary := summary_in(session.context))
+                if (summary := summary_in(session.context, names[session.id]))
             )
         return summaries
 

@@ -178,7 +178,7 @@ class Transcript:
             return State()
         if session.metadata.owner_id != user_id:
             raise SessionExistsError
-        return State(session.metadata.version, summary_in(session.context))
+        return State(session.metadata.version, summary_in(session.context, self._key["session_id"]))
 
     async def _create(self) -> State:
         """Create the session if it is missing, and return its state."""

@@ -7,6 +7,7 @@ is checked: which sessions are ADK's, and which of their messages are events.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import msgspec
 from google.adk.events.event import Event
 from google.adk.sessions.session import Session as AdkSession
 from google.adk.sessions.state import State
+from pydantic import ValidationError
 
 from agent_cores.session.adapters.google_adk.state import values_of
 from agent_cores.session.adapters.ids import id_of, id_of_parts, user_id_of
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.message import Message
     from agent_cores.session.models.session import Session, SessionMetadata
+
+log: logging.Logger = logging.getLogger(__name__)
 
 STEP = 100
 """How many messages are read at a time where it is not known how many are needed."""
@@ -116,9 +120,14 @@ def of_a_taken_id(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, "message_id": id_of_parts(message["message_id"], digest)}
 
 
-def event_of(message: Message) -> Event:
-    """Return the event that a message keeps."""
-    return Event.model_validate_json(msgspec.json.encode(message.content))
+def event_of(message: Message) -> Event | None:
+    """Return the event that a message keeps; ``None``, and a warning, if ADK cannot read it."""
+    try:
+        return Event.model_validate_json(msgspec.json.encode(message.content))
+    except ValidationError as error:
+        problems = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+        log.warning("message %s is no event: %s; it is left out", message.id, problems)
+        return None
 
 
 async def latest_events(
@@ -140,7 +149,7 @@ async def latest_events(
     if after is not None:
         old = [place for place, message in enumerate(chosen) if _time(message) < after]
         chosen = chosen[old[-1] + 1 if old else 0 :]
-    return [event_of(message) for message in chosen]
+    return [event for message in chosen if (event := event_of(message)) is not None]
 
 
 def _is_event(message: Message, owner: str) -> bool:
@@ -152,6 +161,8 @@ def _is_event(message: Message, owner: str) -> bool:
         return False
     content: Any = message.content
     author = content.get("author")
+    if not isinstance(content.get("id"), str):
+        return False
     return message.role == role_of(author if isinstance(author, str) else None)
 
 
@@ -163,4 +174,9 @@ def _time(message: Message) -> float:
 def _event_time(message: Message) -> float | None:
     content: Any = message.content
     time = content.get("timestamp") if isinstance(content, dict) else None
-    return float(time) if isinstance(time, int | float) else None
+    if not isinstance(time, int | float) or isinstance(time, bool):
+        return None
+    try:
+        return float(time)
+    except OverflowError:
+        return None

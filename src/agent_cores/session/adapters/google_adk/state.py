@@ -25,8 +25,9 @@ from agent_cores.session.adapters.layouts.google_adk import (
 from agent_cores.session.errors import SessionExistsError, SessionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from agent_cores.session.models.message import Message
     from agent_cores.session.models.session import Session
     from agent_cores.session.session_manager import SessionManager
 
@@ -132,12 +133,16 @@ class SharedState:
             found = await self._manager.get_session(session_id, owner, message_limit=1)
         except SessionNotFoundError:
             return None
-        marks = [
-            message
-            for message in found.messages or ()
-            if (message.seq, message.role, message.author_id) == (1, MARK["role"], owner)
-        ]
-        return found if marks and found.metadata.owner_id == owner else None
+        if found.metadata.owner_id != owner:
+            return None
+        first: Sequence[Message] = found.messages or ()
+        if found.metadata.last_seq > 1:  # somebody wrote a message after the mark
+            try:
+                first = await self._manager.get_session_messages(session_id, owner, 1, after_seq=0)
+            except SessionNotFoundError:
+                return None
+        marks = [(message.seq, message.role, message.author_id) for message in first]
+        return found if marks == [(1, MARK["role"], owner)] else None
 
 
 def divided(state: Mapping[str, Any]) -> Delta:

@@ -11,7 +11,7 @@ import secrets
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent_cores.session.adapters.langgraph.messages import Messages
+from agent_cores.session.adapters.langgraph.messages import Fetched, Messages
 from agent_cores.session.adapters.layouts.langgraph import (
     EMPTY,
     WINDOWS,
@@ -20,6 +20,7 @@ from agent_cores.session.adapters.layouts.langgraph import (
     Write,
     door_id,
     door_ids,
+    is_data,
     parts,
     slot_id,
     slot_ids,
@@ -138,6 +139,18 @@ class Data(Messages):
         super().__init__(acting, session_id)
         self._known = known
         self._state = known.state(session_id)
+
+    async def fetch_with_version(self, ids: Sequence[str]) -> Fetched:
+        """Return the messages with these ids, and the version; what is no data is left out."""
+        found = await super().fetch_with_version(ids)
+        if all(map(is_data, found.messages.values())):
+            return found
+        data = {name: each for name, each in found.messages.items() if is_data(each)}
+        return found._replace(messages=data)
+
+    def own(self, messages: Iterable[Message]) -> list[Message]:
+        """Return the messages that the user wrote through this adapter."""
+        return [each for each in super().own(messages) if is_data(each)]
 
     async def put_writes(self, of: str, writes: Sequence[Write], *, replace: bool) -> None:
         """Store writes of a task; those that are stored stay unless ``replace`` is given."""

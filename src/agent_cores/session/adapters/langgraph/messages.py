@@ -79,7 +79,8 @@ class Messages:
                 except ConflictError:
                     stored = (await self._stored([each["id"] for each in part])).messages
                     left = [each for each in part if each["id"] not in stored]
-                    is_foreign = len(self.own(stored.values())) < len(stored)
+                    user_id = self.acting.user_id
+                    is_foreign = any(each.author_id != user_id for each in stored.values())
                     if is_foreign or (len(left) == len(missing) and not await pauses.pause()):
                         raise
                     missing = left

@@ -187,8 +187,6 @@ class Removal:
             self._data_seq = last_seq
             for message in page:
                 content: Any = message.content
-                if not isinstance(content, dict) or "of" not in content:
-                    continue  # the user wrote it otherwise
                 self._owned.setdefault(content["of"], set()).add(message.id)
                 if message.role == "value" and content["type"] != EMPTY:
                     self._filled.add(message.id)

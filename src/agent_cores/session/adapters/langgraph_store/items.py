@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ROLE = "item"
 READ_AT = "read_at"
 """The metadata key with the time of the latest read that restarted the TTL of an item."""
+_LONGEST_TTL = 1e100
+"""Minutes. The arithmetic with a longer one could overflow."""
 _RENEWED = 1 / 20
 """Reading an item restarts its TTL if that moves the end by more than this part of it."""
 
@@ -74,20 +76,39 @@ class NewItem(NamedTuple):
         return content
 
 
-def stored_item(message: Message) -> StoredItem:
-    """Return the item that a message holds."""
+def is_ttl(ttl: object) -> bool:
+    """Return whether this is a time in minutes with which an item can end, or not end."""
+    if ttl is None:
+        return True
+    if not isinstance(ttl, int | float) or isinstance(ttl, bool):
+        return False
+    return -_LONGEST_TTL <= ttl <= _LONGEST_TTL
+
+
+def stored_item(message: Message) -> StoredItem | None:
+    """Return the item that a message holds; ``None`` for what no put has written."""
     content: Any = message.content
-    updated_at = datetime.fromisoformat(content["updated_at"])
-    read_at = message.metadata.get(READ_AT)
-    return StoredItem(
-        content["key"],
-        content["value"],
-        datetime.fromisoformat(content["created_at"]),
-        updated_at,
-        content.get("ttl"),
-        updated_at if read_at is None else datetime.fromisoformat(read_at),
-        message.seq,
-    )
+    if message.role != ROLE or not isinstance(content, dict):
+        return None
+    key, value, ttl = content.get("key"), content.get("value"), content.get("ttl")
+    if not isinstance(key, str) or id_of(key) != message.id or not isinstance(value, dict):
+        return None
+    created_at, updated_at = _time(content.get("created_at")), _time(content.get("updated_at"))
+    if created_at is None or updated_at is None or not is_ttl(ttl):
+        return None
+    read_at = _time(message.metadata.get(READ_AT)) or updated_at
+    return StoredItem(key, value, created_at, updated_at, ttl, read_at, message.seq)
+
+
+def _time(text: object) -> datetime | None:
+    """Return a time that was stored; ``None`` for what is none, or has no zone."""
+    if not isinstance(text, str):
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if time.tzinfo is None else time
 
 
 def parts(items: Sequence[NewItem]) -> Iterator[list[NewItem]]:

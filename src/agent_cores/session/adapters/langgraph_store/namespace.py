@@ -16,6 +16,7 @@ from agent_cores.session.adapters.langgraph_store.items import (
     parts,
     stored_item,
 )
+from agent_cores.session.adapters.langgraph_store.together import all_of
 from agent_cores.session.adapters.repeating import backoff
 from agent_cores.session.errors import (
     ConflictError,
@@ -23,12 +24,14 @@ from agent_cores.session.errors import (
     SessionArchivedError,
     SessionNotFoundError,
 )
+from agent_cores.session.models.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from agent_cores.session.adapters.langgraph_store.items import NewItem, StoredItem
+    from agent_cores.session.adapters.langgraph_store.together import Limit
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.message import Message
     from agent_cores.session.models.session import SessionMetadata
@@ -46,14 +49,18 @@ _PAGE = 1_000
 class Namespace:
     """One namespace of one user.
 
-    ``opened`` are the sessions that this process has opened, and whether they have ``TTL_TAG``.
+    ``opened`` are the sessions that this process has opened, and whether they have ``TTL_TAG``;
+    ``updates`` limits how many items are updated at a time.
     """
 
-    def __init__(self, acting: Acting, labels: Labels, opened: dict[str, bool]) -> None:
+    def __init__(
+        self, acting: Acting, labels: Labels, opened: dict[str, bool], updates: Limit
+    ) -> None:
         self._acting = acting
         self.labels = labels
         self.session_id: str = id_of_parts(TAG, acting.user_id, *labels)
         self._opened = opened
+        self._updates = updates
 
     async def items(self, keys: Iterable[str], now: datetime) -> dict[str, StoredItem]:
         """Return the items with these keys that have not expired."""
@@ -143,18 +150,32 @@ class Namespace:
             try:
                 await verbs.add_messages(self.session_id, user_id, messages)
             except ConflictError:  # some of them are stored
-                for message in await self._fetch(list(missing)):
-                    if await self._update(message, missing[message.id]):
-                        del missing[message.id]
+                for message_id in await self._replace(missing):
+                    del missing[message_id]
             else:
                 return
+
+    async def _replace(self, items: Mapping[str, NewItem]) -> list[str]:
+        """Update the items that are stored, and return the ids of the updated ones.
+
+        A message of the user that is no item gives way: an update would leave its role as it is.
+        """
+        verbs, user_id = self._acting
+        found = await self._fetch(list(items))
+        if any(message.author_id != user_id for message in found):
+            problem = "an item of that key was written by somebody else"
+            raise ConflictError(problem)
+        others = [message.seq for message in found if message.role != ROLE]
+        if others:
+            await verbs.delete_messages(self.session_id, user_id, seqs=others)
+        stored = [message for message in found if message.role == ROLE]
+        call = self._updates.call
+        done = await all_of(call(self._update, each, items[each.id]) for each in stored)
+        return [each.id for each, is_done in zip(stored, done, strict=True) if is_done]
 
     async def _update(self, message: Message, item: NewItem) -> bool:
         """Update an item in place; return whether it was still there."""
         verbs, user_id = self._acting
-        if message.author_id != user_id:
-            problem = "an item of that key was written by somebody else"
-            raise ConflictError(problem)
         stored = self._item(message, item.at)
         created_at = item.at if stored is None else stored.created_at
         try:
@@ -206,9 +227,10 @@ class Namespace:
         )
         tags = session.metadata.tags
         if with_ttl and TTL_TAG not in tags:
-            await verbs.update_session(
-                self.session_id, user_id, metadata_updates={"tags": [*tags, TTL_TAG]}
-            )
+            ours = [*_tags(self.labels), TTL_TAG]
+            others = [tag for tag in tags if tag not in ours]  # a user may have added them
+            updates = {"tags": [*ours, *others][: DEFAULT_LIMITS.tags]}
+            await verbs.update_session(self.session_id, user_id, metadata_updates=updates)
         self._opened[self.session_id] = with_ttl or TTL_TAG in tags
 
     async def _fetch(self, ids: Sequence[str]) -> list[Message]:
@@ -255,8 +277,7 @@ class Namespace:
         return item is not None and item.is_expired(now)
 
     def _own_item(self, message: Message) -> StoredItem | None:
-        is_own = message.author_id == self._acting.user_id and message.role == ROLE
-        return stored_item(message) if is_own else None
+        return stored_item(message) if message.author_id == self._acting.user_id else None
 
 
 def tag_of(prefix: Labels) -> str:

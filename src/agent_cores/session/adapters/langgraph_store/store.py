@@ -5,8 +5,8 @@ A namespace is a session of its user, an item is a message in it: see ``namespac
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from langchain_core.runnables.config import var_child_runnable_config
@@ -21,7 +21,7 @@ from langgraph.store.base import (
     SearchOp,
 )
 
-from agent_cores.session.adapters.langgraph_store.items import NewItem
+from agent_cores.session.adapters.langgraph_store.items import NewItem, is_ttl
 from agent_cores.session.adapters.langgraph_store.matching import (
     fixed_prefix,
     matches_condition,
@@ -35,9 +35,10 @@ from agent_cores.session.adapters.langgraph_store.namespace import (
     tag_of,
 )
 from agent_cores.session.adapters.langgraph_store.sweeper import Sweeper
+from agent_cores.session.adapters.langgraph_store.together import Limit, Together, all_of
 from agent_cores.session.adapters.owner import Owner, Store, UserId
 from agent_cores.session.adapters.reading import sessions_tagged
-from agent_cores.session.any_loop import portal_of
+from agent_cores.session.any_loop import portal_of, run_near
 from agent_cores.session.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -56,11 +57,11 @@ _PAGE = 1_000
 _FIRST_FILTERED = 100
 """Items that a search with a filter reads first of a namespace; then ten times as many."""
 _READ_TOGETHER = 8
+_AT_A_TIME = 100
+"""The most namespaces that are read or written at a time, and the most items updated."""
 _MOST_OPENED = 10_000
 """Namespaces that a store remembers to have opened."""
 _SWEEP_MINUTES = 5.0
-_LONGEST_TTL = 1e100
-"""Minutes. The arithmetic with a longer one could overflow."""
 
 
 def _utc_now() -> datetime:
@@ -108,19 +109,23 @@ class SessionStore(BaseStore):
         self._clock = clock
         self._opened: dict[str, bool] = {}
         self._last_order = 0
+        self._together: Together[Op, Result] = Together()
+        self._namespaces, self._updates = Limit(_AT_A_TIME), Limit(_AT_A_TIME)
         self._sweeper = Sweeper(self.sweep_ttl)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Do what ``abatch`` does, blocking."""
-        return self._call(self._execute, list(ops))
+        return self._call(self._perform, list(ops))
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Return the result of each operation, in their order.
 
         All read what was stored before the batch. Of several puts of one key, the last counts. Puts
-        of new keys of a namespace are one write; each of a stored key is one more.
+        of new keys of a namespace are one write; each of a stored key is one more. Gets of one
+        namespace that several tasks make at the same moment are done as one batch, and so are puts
+        of different keys.
         """
-        return await self._execute(self._acting(), list(ops))
+        return await self._perform(self._acting(), list(ops))
 
     async def asweep_ttl(self) -> int:
         """Remove the user's expired items, and return how many.
@@ -159,7 +164,7 @@ class SessionStore(BaseStore):
     def _namespace(self, acting: Acting, labels: Sequence[str]) -> Namespace:
         if len(self._opened) > _MOST_OPENED:
             self._opened.clear()
-        return Namespace(acting, tuple(labels), self._opened)
+        return Namespace(acting, tuple(labels), self._opened, self._updates)
 
     def _next_order(self) -> int:
         """Return what places a new namespace after those that this store has created."""
@@ -167,21 +172,36 @@ class SessionStore(BaseStore):
         self._last_order = max(now, self._last_order + 1)
         return self._last_order
 
+    async def _perform(self, acting: Acting, ops: list[Op]) -> list[Result]:
+        """Execute operations; one alone together with those of other tasks."""
+        run = partial(self._execute_near, acting)
+        if len(ops) != 1 or not isinstance(ops[0], GetOp | PutOp):
+            return await run(ops)
+        [op] = ops
+        _divided(ops)
+        is_get = isinstance(op, GetOp)
+        key = acting.user_id, tuple(op.namespace), is_get
+        return [await self._together.call(key, op if is_get else op.key, op, run)]
+
+    async def _execute_near(self, acting: Acting, ops: list[Op]) -> list[Result]:
+        return await run_near(acting.verbs, partial(self._execute, acting, ops))
+
     async def _execute(self, acting: Acting, ops: list[Op]) -> list[Result]:
         now = self._clock()
         batch = _divided(ops)
         results: list[Result] = [None] * len(ops)
-        gets = await _all(
-            self._get(acting, labels, each, now) for labels, each in batch.gets.items()
+        call = self._namespaces.call
+        gets = await all_of(
+            call(self._get, acting, labels, each, now) for labels, each in batch.gets.items()
         )
         for found in gets:
             for place, item in found.items():
                 results[place] = item
-        answers = await _all(self._answer(acting, op, now) for op in batch.queries.values())
+        answers = await all_of(self._answer(acting, op, now) for op in batch.queries.values())
         for place, answer in zip(batch.queries, answers, strict=True):
             results[place] = answer
-        await _all(
-            self._put(acting, labels, each, self._next_order())
+        await all_of(
+            call(self._put, acting, labels, each, self._next_order())
             for labels, each in _by_namespace(batch.puts).items()
         )
         return results
@@ -227,7 +247,7 @@ class SessionStore(BaseStore):
             if missing <= 0:
                 break
             together = namespaces[first : first + _READ_TOGETHER]
-            matching = await _all(_matching(each, op, now, missing) for each in together)
+            matching = await all_of(_matching(each, op, now, missing) for each in together)
             for namespace, items in zip(together, matching, strict=True):
                 found += ((namespace, item) for item in items)
         chosen = found[op.offset : end]
@@ -251,7 +271,7 @@ class SessionStore(BaseStore):
                     certain.add(labels)
         for first in range(0, len(perhaps), _READ_TOGETHER):
             together = perhaps[first : first + _READ_TOGETHER]
-            live = await _all(self._namespace(acting, each).has_items(now) for each in together)
+            live = await all_of(self._namespace(acting, each).has_items(now) for each in together)
             certain.update(
                 each for each, has_items in zip(together, live, strict=True) if has_items
             )
@@ -317,18 +337,6 @@ async def _matching(
     return found[:most]
 
 
-async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return the results of concurrent calls once all have ended, or raise the first error."""
-    waiting = list(calls)
-    if len(waiting) <= 1:  # the usual case needs no task of its own
-        return [await call for call in waiting]
-    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
-
-
 def _check_labels(op: Op) -> None:
     """Refuse what the methods that take one namespace refuse; a batch gets here without them."""
     if isinstance(op, ListNamespacesOp):
@@ -343,10 +351,7 @@ def _check_labels(op: Op) -> None:
 
 def _check_ttl(ttl: Any) -> None:  # noqa: ANN401 - whatever was given
     """Refuse what is no time: it would be stored, and every read of the namespace would fail."""
-    if ttl is None:
-        return
-    is_number = isinstance(ttl, int | float) and not isinstance(ttl, bool)
-    if not is_number or not -_LONGEST_TTL <= ttl <= _LONGEST_TTL:
+    if not is_ttl(ttl):
         raise InvalidInputError("ttl", "must be a finite number of minutes, or None")
 
 

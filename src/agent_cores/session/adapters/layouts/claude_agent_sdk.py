@@ -157,7 +157,10 @@ def context_of(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {SUMMARY: decode_json(encoded(summary))}
 
 
-def summary_in(context: Mapping[str, Any] | None) -> Any:  # noqa: ANN401 - the SDK's own
-    """Return the summary that a context keeps; ``None`` if there is none."""
+def summary_in(context: Mapping[str, Any] | None, name: str) -> Any:  # noqa: ANN401 - the SDK's own
+    """Return the summary of the session of that name; ``None`` if the context keeps none."""
     summary = decoded((context or {}).get(SUMMARY))
-    return summary if isinstance(summary, dict) else None
+    if not isinstance(summary, dict) or summary.get("session_id") != name:
+        return None
+    is_summary = isinstance(summary.get("data"), dict) and isinstance(summary.get("mtime"), int)
+    return summary if is_summary else None

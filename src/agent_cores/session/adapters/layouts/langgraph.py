@@ -16,7 +16,7 @@ import msgspec
 
 from agent_cores.session.adapters.ids import id_of_parts, ids_of_parts
 from agent_cores.session.adapters.parts import in_parts
-from agent_cores.session.adapters.pieces import PIECE_LENGTH, Draft, Typed, divided
+from agent_cores.session.adapters.pieces import PIECE, PIECE_LENGTH, Draft, Typed, divided
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,6 +33,7 @@ WINDOWS = (0, 8, 64, 512)
 _PENDING = "pending"
 _CARRIED = 1_024
 """The most characters of a value, with its name, that the message of a checkpoint carries."""
+_CARRIED_FIELDS = 4
 _MOST_CARRIED = 4_096
 """The most characters of all that it carries."""
 
@@ -91,9 +92,64 @@ def record_of(message: Message) -> Record:
 def is_checkpoint(message: Message, *, pending: bool = False) -> bool:
     """Return whether a message of the log is a checkpoint that readers may see.
 
-    With ``pending`` also one that is still being put, whose values may be incomplete.
+    With ``pending`` also one that is still being put, whose values may be incomplete, or that a
+    message of another id announces. What the user wrote otherwise is none.
     """
-    return message.role == "checkpoint" and (pending or _PENDING not in message.metadata)
+    if message.role != "checkpoint":
+        return False
+    content: Any = message.content
+    if not _is_checkpoint_content(content):
+        return False
+    if _PENDING in message.metadata:
+        return pending
+    return message.id == checkpoint_id(content["ns"], content["id"])
+
+
+def is_data(message: Message) -> bool:
+    """Return whether a message of the data is one that this adapter writes."""
+    content: Any = message.content
+    if not isinstance(content, dict) or not isinstance(content.get("of"), str):
+        return False
+    if "metadata" in content:  # only a checkpoint has it
+        return False
+    if message.role == "value":
+        return _is_typed(content)
+    if message.role == "writes":
+        return _is_typed(content) and isinstance(content.get("replace"), bool)
+    if message.role == PIECE:
+        return isinstance(content.get("data"), str)
+    return message.role in {"door", "touch"}
+
+
+def _is_checkpoint_content(content: Any) -> bool:  # noqa: ANN401 - any JSON
+    return (
+        _is_typed(content)
+        and _is_typed(content.get("metadata"))
+        and isinstance(content.get("ns"), str)
+        and isinstance(content.get("id"), str)
+        and isinstance(content.get("parent"), str | None)
+        and _are_carried(content.get("values", ()))
+    )
+
+
+def _is_typed(content: Any) -> bool:  # noqa: ANN401 - any JSON
+    """Return whether a message, or a part of one, holds a value in the shape of ``divided``."""
+    return (
+        isinstance(content, dict)
+        and isinstance(content.get("type"), str)
+        and isinstance(content.get("data"), str)
+        and ("more" not in content or _are_texts(content["more"]))
+    )
+
+
+def _are_carried(values: Any) -> bool:  # noqa: ANN401 - any JSON
+    return isinstance(values, list | tuple) and all(
+        _are_texts(each) and len(each) == _CARRIED_FIELDS for each in values
+    )
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(each, str) for each in values)
 
 
 def pending(head: Draft) -> Draft:

@@ -51,11 +51,12 @@ def item_of(message: Message) -> Any:  # noqa: ANN401 - an item of the SDK, any 
     content = message.content
     role = message.role if message.role in _SPEAKERS else "assistant"
     if isinstance(content, dict):
-        if message.role == role_of(content):
+        kind = content.get("type", "")
+        if message.role == role_of(content) and isinstance(kind, str | None):
             return content
         if content.get("type", "message") == "message" and {"role", "content"} <= content.keys():
             return {**content, "role": role}
-        if "type" in content and role != "user":
+        if "type" in content and isinstance(kind, str) and role != "user":
             return content
     if isinstance(content, str) or _are_parts(content):
         return {"role": role, "content": content}

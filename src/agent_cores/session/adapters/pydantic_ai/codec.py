@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
 from pydantic_ai.messages import ModelMessagesTypeAdapter
 
@@ -28,9 +28,12 @@ def encoded_record(record: ConversationRecord) -> dict[str, Any]:
     return value
 
 
-def record_of(value: Any) -> ConversationRecord:  # noqa: ANN401 - JSON
-    """Return the record that a value of the context holds."""
-    [record] = _RECORDS.validate_json(msgspec.json.encode([value]))
+def record_of(value: Any) -> ConversationRecord | None:  # noqa: ANN401 - JSON
+    """Return the record that a value of the context holds; ``None`` if it holds none."""
+    try:
+        [record] = _RECORDS.validate_json(msgspec.json.encode([value]))
+    except ValidationError:
+        return None
     return record
 
 
@@ -53,7 +56,9 @@ def is_entry(message: Message) -> bool:
     content: Any = message.content
     if not isinstance(content, dict) or not content.keys() >= _KEYS:
         return False
-    return isinstance(content["id"], str) and message.id == id_of(content["id"])
+    if not isinstance(content["id"], str) or not isinstance(content["parent_id"], str | None):
+        return False
+    return message.id == id_of(content["id"])
 
 
 def entry_of(message: Message) -> ConversationEntry:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent_cores.session.adapters.ids import id_of_parts
+from agent_cores.session.adapters.ids import id_of, id_of_parts
 from agent_cores.session.errors import ConflictError, MessageNotFoundError, SessionExistsError
 from agent_cores.session.inputs import new_id
 
@@ -66,6 +66,8 @@ class Directory:
                     part = notes[first : first + _PAGE]
                     await verbs.add_messages(self._session_id, user_id, part)
             except ConflictError:  # another writer placed the conversation first
+                if await self._remove_odd([note["id"] for note in notes]):
+                    continue
                 if found is not None or await self.family_of_conversation(conversation_id) is None:
                     raise
                 continue
@@ -139,7 +141,19 @@ class Directory:
         verbs, user_id = self._acting
         await self._open()
         page = await verbs.get_messages(self._session_id, user_id, ids=[_note_id(kind, name)])
-        return page[0] if page and page[0].author_id == user_id else None
+        return page[0] if page and page[0].author_id == user_id and _is_note(page[0]) else None
+
+    async def _remove_odd(self, note_ids: Sequence[str]) -> int:
+        """Remove what the user wrote otherwise in the place of notes; return how many."""
+        verbs, user_id = self._acting
+        odd: list[int] = []
+        for first in range(0, len(note_ids), _PAGE):
+            some = note_ids[first : first + _PAGE]
+            page = await verbs.get_messages(self._session_id, user_id, ids=some)
+            odd += [each.seq for each in page if each.author_id == user_id and not _is_note(each)]
+        if not odd:
+            return 0
+        return await verbs.delete_messages(self._session_id, user_id, seqs=odd[:_PAGE])
 
 
 def _note_id(kind: str, name: str) -> str:
@@ -148,6 +162,13 @@ def _note_id(kind: str, name: str) -> str:
 
 def _note(kind: str, name: str, family: str) -> dict[str, Any]:
     return {"id": _note_id(kind, name), "role": kind, "content": family}
+
+
+def _is_note(message: Message) -> bool:
+    """Return whether a message leads to a family: it has the id of a session."""
+    content = message.content
+    is_text = isinstance(content, str) and id_of(content) == content
+    return is_text and message.role in {_ENTRY, _CONVERSATION}
 
 
 def _family(note: Message | None) -> str | None:

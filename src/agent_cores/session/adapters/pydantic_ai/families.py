@@ -46,6 +46,8 @@ class Family(NamedTuple):
     version: str | None
     records: Mapping[str, ConversationRecord]
     """By context key."""
+    has_unreadable: bool = False
+    """Whether somebody changed a record into something else. Its entries are kept."""
 
     def record(self, conversation_id: str) -> ConversationRecord | None:
         """Return the record of a conversation, ``None`` if it is not in this family."""
@@ -69,8 +71,16 @@ class Families:
         if session.metadata.owner_id != user_id:
             raise SessionExistsError
         context = session.context or {}
-        records = {k: record_of(value) for k, value in context.items() if k.startswith(_KEYS)}
-        return Family(session_id, session.metadata.version, records)
+        values = {key: value for key, value in context.items() if key.startswith(_KEYS)}
+        found = {key: record_of(value) for key, value in values.items()}
+        records = {
+            key: record
+            for key, record in found.items()
+            if record is not None and _key(record.conversation_id) == key
+        }
+        return Family(
+            session_id, session.metadata.version, records, has_unreadable=None in found.values()
+        )
 
     async def listed(self, scope: str | None) -> AsyncIterator[tuple[str, float]]:
         """Yield the ids of families that have records of a scope, latest activity first, and when.
@@ -117,12 +127,13 @@ class Families:
     async def remove_record(self, family: Family, conversation_id: str) -> list[str]:
         """Remove a record from a family in the state in which it was read.
 
-        The family goes with its last record; then the ids of its entries are returned.
+        The family goes with its last record; then the ids of its entries are returned. It stays
+        while it has a record that cannot be read.
         """
         verbs, user_id = self._acting
         key = _key(conversation_id)
         left = {name: each for name, each in family.records.items() if name != key}
-        if left:
+        if left or family.has_unreadable:
             await verbs.update_session(
                 family.session_id,
                 user_id,
@@ -146,7 +157,7 @@ class Families:
         gone: list[str] = []
         while True:
             family = await self.read(session_id)
-            if family.version is None:
+            if family.version is None or family.has_unreadable:
                 return gone
             try:
                 unreached = _unreached(await self._parents(session_id), family.records.values())
