@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT = msgspec.msgpack.encode({"channel_values": {"a": 1}, "channel_versions": {"a": 1}})
 Values = dict[str, object]
+CHECKPOINT_ID: Values = {"thread_id": "good", "checkpoint_ns": "", "checkpoint_id": "1"}
 
 
 class Tables(NamedTuple):
@@ -84,18 +85,14 @@ SOURCES = {
         "langgraph",
         {
             "checkpoints": {
-                "thread_id": "good",
-                "checkpoint_ns": "",
-                "checkpoint_id": "1",
+                **CHECKPOINT_ID,
                 "parent_checkpoint_id": None,
                 "type": "msgpack",
                 "checkpoint": CHECKPOINT,
                 "metadata": b"{}",
             },
             "writes": {
-                "thread_id": "good",
-                "checkpoint_ns": "",
-                "checkpoint_id": "1",
+                **CHECKPOINT_ID,
                 "task_id": "t",
                 "idx": 0,
                 "channel": "a",
@@ -109,9 +106,7 @@ SOURCES = {
         "langgraph",
         {
             "checkpoints": {
-                "thread_id": "good",
-                "checkpoint_ns": "",
-                "checkpoint_id": "1",
+                **CHECKPOINT_ID,
                 "parent_checkpoint_id": None,
                 "checkpoint": '{"channel_values": {}, "channel_versions": {"a": "1"}}',
                 "metadata": "{}",
@@ -125,9 +120,7 @@ SOURCES = {
                 "blob": b"\x01",
             },
             "checkpoint_writes": {
-                "thread_id": "good",
-                "checkpoint_ns": "",
-                "checkpoint_id": "1",
+                **CHECKPOINT_ID,
                 "task_id": "t",
                 "task_path": "",
                 "idx": 0,

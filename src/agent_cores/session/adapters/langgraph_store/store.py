@@ -178,7 +178,7 @@ class SessionStore(BaseStore):
         if len(ops) != 1 or not isinstance(ops[0], GetOp | PutOp):
             return await run(ops)
         [op] = ops
-        _divided(ops)
+        _divided(ops)  # refuses what is wrong with it, before it joins others
         is_get = isinstance(op, GetOp)
         key = acting.user_id, tuple(op.namespace), is_get
         return [await self._together.call(key, op if is_get else op.key, op, run)]

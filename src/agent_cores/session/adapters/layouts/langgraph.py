@@ -1,4 +1,4 @@
-"""How the parts of a LangGraph thread become messages: ids, pieces, sizes. Pure functions.
+"""How the parts of a LangGraph thread become messages: ids, pieces, sizes.
 
 A thread is two sessions. The log holds a message for each checkpoint, which carries small values of
 its channels. The data holds what checkpoints refer to: a value for each other version of a channel,
