@@ -138,15 +138,15 @@ class Append:
         basis = change.basis
         return cls(change, basis) if basis is not None and may_go_hot(change) else None
 
-    def guards(self) -> Guards | None:
-        """Return its guards as of now; ``None`` if it must fall back."""
+    def guards(self, item: int) -> Guards | None:
+        """Return its guards as of now, for that place in a batch; ``None`` if it must fall back."""
         change, basis = self.change, self.basis
         at, until = change.applied_at(), change.valid_until
         if until is not None and at >= until:
             return None
         self._at, self._hot = at, hot_times(basis, at)
         self._sent = Guards(
-            0,
+            item,
             len(change.append),
             change.namespace,
             change.session_id,
@@ -228,16 +228,16 @@ class HotBatch:
         An ``expected_last_seq`` behind another append to the same session can only be decided after
         that one, and appends with other guards by themselves.
         """
-        guards = append.guards()
+        name = append.change.namespace, append.change.session_id
+        sessions, before = self.sent.sessions, 0
+        item = self._items.get(name, len(sessions))
+        guards = append.guards(item)
         if guards is None:
             return
-        sessions = self.sent.sessions
-        item = self._items.setdefault((guards.namespace, guards.session_id), len(sessions))
         if item == len(sessions):
-            guards.item = item
+            self._items[name] = item
             sessions.append(guards)
             self._appends.append([append])
-            before = 0
         else:
             known = sessions[item]
             if not known.admits(guards):
