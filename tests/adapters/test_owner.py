@@ -6,13 +6,18 @@ import pytest
 
 from agent_cores.session import SessionManager
 from agent_cores.session.adapters.owner import Owner, manager_of
-from agent_cores.session.adapters.reading import latest_messages, messages_after
+from agent_cores.session.adapters.reading import (
+    latest_messages,
+    messages_after,
+    sessions_tagged,
+)
 from agent_cores.session.adapters.refusals import raised_as
 from agent_cores.session.errors import (
     ConfigurationError,
     SessionExpiredError,
     SessionNotFoundError,
 )
+from agent_cores.session.testing.clock import ManualClock
 
 
 async def test_a_user_acts_for_himself(manager: SessionManager) -> None:
@@ -63,3 +68,26 @@ def test_an_error_becomes_the_first_that_fits() -> None:
         raise SessionExpiredError
     with pytest.raises(ConfigurationError), raised_as({SessionNotFoundError: KeyError}):
         raise ConfigurationError("something else")
+
+
+async def test_a_list_shows_what_moves_to_its_top_meanwhile() -> None:
+    """A session that is written to before its page is read is on no later page."""
+    clock = ManualClock()
+    manager = SessionManager("memory", clock=clock)
+    acting = Owner(manager, "ann").acting()
+    for number in range(12):
+        clock.advance(2)
+        await manager.create_session(
+            "ann", {"tags": ["x"]}, session_id=f"s{number:02}", context={"n": number}
+        )
+    found: list[str] = []
+    async for session in sessions_tagged(acting, "x", page_size=3, include=["context"]):
+        found.append(session.id)
+        assert session.context == {"n": int(session.id[1:])}
+        if len(found) == 3:  # one that was seen, and two that were not
+            for moved in ("s10", "s00", "s05"):
+                clock.advance(2)
+                await manager.add_message(moved, "ann", "user", "Hello")
+    assert found[:3] == ["s11", "s10", "s09"]
+    assert found[-2:] == ["s05", "s00"]
+    assert sorted(found) == [f"s{number:02}" for number in range(12)]

@@ -129,6 +129,14 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
         read_queries.read_session(context=False, forward=True, named=True),
         ("default", [f"id{n}" for n in range(1_000)], 1_001, 4_000_000, "s500"),
     ),
+    "several sessions": (
+        read_queries.read_session(context=True, forward=False, several=True),
+        (["default", "default"], LAST, 2, 4_000_000, ["s500", "s7"]),
+    ),
+    "a hundred sessions": (
+        read_queries.read_session(context=True, forward=False, several=True),
+        (["default"] * 100, LAST, 2, 4_000_000, [f"s{n}" for n in range(100)]),
+    ),
     "one header": (QUERIES.texts[Statement.HEADER], ("default", "s500")),
     "all context": (QUERIES.texts[Statement.CONTEXT_ALL], (7,)),
     "more messages": (QUERIES.texts[Statement.MESSAGES_AFTER], (7, 1, 51, 4_000_000)),

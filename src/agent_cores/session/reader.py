@@ -14,18 +14,24 @@ from typing import TYPE_CHECKING
 from agent_cores.session.access.access_control import AccessController, Action, Caller
 from agent_cores.session.deadline import Deadlines, InTime, margin_of
 from agent_cores.session.decision import Decision, ReadResult, Scope
-from agent_cores.session.errors import SessionNotFoundError, StorageUnavailableError
+from agent_cores.session.errors import (
+    CorruptRecordError,
+    SessionNotFoundError,
+    StorageUnavailableError,
+)
 from agent_cores.session.header_cache import CACHED_BYTES, HeaderCache
 from agent_cores.session.models.expiry import earlier
+from agent_cores.session.storage.headers import UnreadableRecords
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from agent_cores.session.lifecycle.store_clock import StoreClock
     from agent_cores.session.models.limits import Limits
     from agent_cores.session.models.query import Found, Query
     from agent_cores.session.models.session import AccessRole, SessionMetadata
-    from agent_cores.session.models.snapshot import Window
+    from agent_cores.session.models.snapshot import Snapshot, Window
     from agent_cores.session.storage.base import Counts, StorageProvider
 
 
@@ -49,6 +55,7 @@ class Reader:
         self._timeout = timeout
         self._deadlines = Deadlines(timeout)
         self.headers: HeaderCache = HeaderCache(cached_headers, cached_header_bytes)
+        self._unreadable = UnreadableRecords()
 
     def start(self) -> None:
         """Begin to work in the running event loop."""
@@ -105,6 +112,77 @@ class Reader:
             if allowed or not context or result.role.rank < Action.READ_CONTEXT.rank:
                 return result
             role = result.role  # an editor by now, who may read the context too
+
+    async def read_listed(
+        self,
+        scope: Scope,
+        headers: Sequence[SessionMetadata],
+        caller: Caller,
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> list[ReadResult]:
+        """Read the sessions that a listing has just found, and decide on each as it was read.
+
+        The context is read where the listed header lets the caller read it. Sessions that are gone,
+        that the caller may no longer read, or that have another owner by now are left out, and so
+        are records that cannot be read.
+        """
+        deadline, at = self.begin(), self.clock()
+        with_context: list[SessionMetadata] = []
+        without: list[SessionMetadata] = []
+        for header in headers:
+            may = context and self.access.allows(header, caller, Action.READ_CONTEXT, at)
+            (with_context if may else without).append(header)
+        read: dict[str, Snapshot | CorruptRecordError | None] = {}
+        for some in (with_context, without):
+            ids = [header.session_id for header in some]
+            if not ids:
+                continue
+            names = [(scope.namespace, session_id) for session_id in ids]
+            with self.in_time(deadline):
+                snapshots = await self.storage.read_several(
+                    names, context=some is with_context, window=window
+                )
+            read |= zip(ids, snapshots, strict=True)
+        results = (
+            self._listed(scope, caller, header, read[header.session_id], deadline=deadline)
+            for header in headers
+        )
+        return [result for result in results if result is not None]
+
+    def _listed(
+        self,
+        scope: Scope,
+        caller: Caller,
+        listed: SessionMetadata,
+        snapshot: Snapshot | CorruptRecordError | None,
+        *,
+        deadline: float,
+    ) -> ReadResult | None:
+        """Decide on what was read of a session that a listing has found; ``None`` leaves it out."""
+        if isinstance(snapshot, CorruptRecordError):
+            self.leave_out(snapshot)
+            return None
+        key = scope.namespace, listed.session_id
+        if snapshot is None:
+            self.headers.forget(key)
+            return None
+        header, at = snapshot.header, self.clock()
+        self.headers.update(key, header)
+        if header.owner_id != listed.owner_id or not self.access.allows(
+            header, caller, Action.READ, at
+        ):
+            return None
+        role = self.access.check(header, caller, Action.READ, at)
+        decision = self.decision(
+            scope, listed.session_id, caller, Action.READ, header, at=at, deadline=deadline
+        )
+        return ReadResult(snapshot, decision, role)
+
+    def leave_out(self, error: CorruptRecordError) -> None:
+        """Log, once, that listings leave out a session whose record cannot be read."""
+        self._unreadable.log((error.namespace, error.session_id), error)
 
     async def _cached_role(
         self,

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
         Visibility,
     )
     from agent_cores.session.settings import SessionSettings
-    from agent_cores.session.verbs.operators import Included, Order
+    from agent_cores.session.verbs.listing import Included
+    from agent_cores.session.verbs.operators import Order
     from agent_cores.session.verbs.upkeep import ErasureReceipt
 
 
@@ -189,6 +190,7 @@ class SyncSessionManager:
         tags: Sequence[str] | None = None,
         shared: bool = False,
         metadata: Mapping[str, Any] | None = None,
+        include: Iterable[Included] = (),
         cursor: str | None = None,
     ) -> Page[Session]:
         """Return headers of the user's sessions, latest activity first.
@@ -200,6 +202,10 @@ class SyncSessionManager:
         be short for other reasons, with ``next_cursor`` set: no index holds metadata, so one page
         reads about 1,000 headers at most, whatever matches. ``cursor`` continues at the same cost
         however far you go; ``offset`` costs what it skips.
+
+        ``include`` adds the context, where the user may read it, the last message, or both, for one
+        more read of the store for many sessions. Such a page holds at most 100 sessions, and ends
+        once they hold 4 MiB. It renews none of them, and leaves out a session that cannot be read.
         """
         return self._portal.call(
             self._manager.list_user_sessions,
@@ -210,6 +216,7 @@ class SyncSessionManager:
             tags=tags,
             shared=shared,
             metadata=metadata,
+            include=include,
             cursor=cursor,
         )
 
@@ -852,10 +859,9 @@ class SyncSessionOperator(SyncSessionManager):
         One owner's are in the order of activity, the namespace's in that of creation, the latest
         first: for the other orders there is no index, and ``order`` refuses them. The filters are
         those of ``list_user_sessions``. With ``created_after`` or ``active_after``, sessions whose
-        time is later. ``include`` adds the context, the last message, or both. That costs one read
-        a session; such a page holds at most 100 sessions, and ends once they hold 4 MiB
-        (``SESSION_MAX_PAGE_BYTES``). A page may be short, even empty, with ``next_cursor`` set: it
-        examines about 1,000 sessions at most for each 64 that it returns.
+        time is later. ``include`` is that of ``list_user_sessions``. A page may be short, even
+        empty, with ``next_cursor`` set: it examines about 1,000 sessions at most for each 64 that
+        it returns.
         """
         return self._portal.call(
             self._manager.list_sessions,

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
+    from datetime import datetime
 
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.message import Message
     from agent_cores.session.models.session import Session
+    from agent_cores.session.verbs.listing import Included
 
 _PAGE = 1_000
+_MOVED = 10
 
 
 async def messages_after(
@@ -51,16 +54,37 @@ async def latest_messages(
 
 
 async def sessions_tagged(
-    acting: Acting, tag: str, *, page_size: int = 100
+    acting: Acting, tag: str, *, page_size: int = 100, include: Iterable[Included] = ()
 ) -> AsyncIterator[Session]:
-    """Yield the headers of the user's sessions with a tag, latest activity first.
+    """Yield each of the user's sessions with a tag once, latest activity first.
 
-    Copies of a session have its tags, and its other metadata too.
+    They are headers, with what ``include`` names. Copies of a session have its tags, and its other
+    metadata too. A session that becomes active meanwhile moves to the top: those that moved before
+    their page was read come last.
     """
+    seen: dict[str, datetime] = {}
+    async for session in _walked(acting, tag, page_size, include):
+        seen[session.id] = session.metadata.last_active_at
+        yield session
+    if len(seen) <= page_size:
+        return
+    async for session in _walked(acting, tag, _MOVED, include):
+        if seen.get(session.id) == session.metadata.last_active_at:
+            return
+        if session.id not in seen:
+            yield session
+
+
+async def _walked(
+    acting: Acting, tag: str, page_size: int, include: Iterable[Included]
+) -> AsyncIterator[Session]:
+    """Yield the sessions page by page."""
     verbs, user_id = acting
     cursor: str | None = None
     while True:
-        page = await verbs.list_user_sessions(user_id, tags=[tag], limit=page_size, cursor=cursor)
+        page = await verbs.list_user_sessions(
+            user_id, tags=[tag], limit=page_size, include=include, cursor=cursor
+        )
         for session in page:
             yield session
         cursor = page.next_cursor

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent_cores.session.client.pool import Reply
     from agent_cores.session.models.message import NewMessage
     from agent_cores.session.models.session import Page, Session, SessionStatus
+    from agent_cores.session.verbs.listing import Included
 
 _CREATED = {
     "id": "session_id",
@@ -190,9 +191,13 @@ class ConversationCalls(Calls):
         tags: Sequence[str] | None = None,
         shared: bool = False,
         metadata: Mapping[str, Any] | None = None,
+        include: Iterable[Included] = (),
         cursor: str | None = None,
     ) -> Page[Session]:
-        """Return headers of the user's own sessions, or of those shared with the user."""
+        """Return headers of the user's own sessions, or of those shared with the user.
+
+        ``include`` adds contexts and last messages.
+        """
         headers = await self._acting(user_id, "user_id")
         if not isinstance(shared, bool):
             raise InvalidInputError("shared", f"True or False, not {type(shared).__name__}")
@@ -201,6 +206,7 @@ class ConversationCalls(Calls):
             "limit": arguments.integer(limit, "limit"),
             "offset": arguments.integer(offset, "offset") or None,
             "shared": "true" if shared else None,
+            "include": arguments.texts(include, "include") or None,
             "cursor": None if cursor is None else arguments.text(cursor, "cursor"),
         }
         if tags is not None:

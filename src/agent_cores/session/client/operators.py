@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from agent_cores.session.client.pool import Reply
     from agent_cores.session.models.session import Page, Session, SessionStatus
-    from agent_cores.session.verbs.operators import Included, Order
+    from agent_cores.session.verbs.listing import Included
+    from agent_cores.session.verbs.operators import Order
 
 OPERATOR = "operator"
 _NAMES = {"tag": "tags", "X-Owner-Id": "owner_id"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_cores.session.storage.base import StorageProvider
 
-OPERATIONS = ("read", "apply", "find", "due", "count")
+OPERATIONS = ("read", "read_several", "apply", "find", "due", "count")
 _SYSTEMS = {"postgres": "postgresql"}
 """Where OpenTelemetry's name is not that of our folder."""
 

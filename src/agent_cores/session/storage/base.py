@@ -7,8 +7,8 @@ proportion to the store, and writes are safe from each other within one process 
 A provider for a real store extends :class:`~agent_cores.session.storage.native.NativeProvider`
 instead: it implements ``read``, ``apply``, ``find``, ``due`` and ``count``, which read and write
 parts of a session, and gets the seven for nothing. The manager itself calls only these five, and
-``check``, ``store_time`` and ``repair_lists``. What moves whole stores also calls ``namespaces``,
-``read_several`` and ``back_up``; metrics also call ``pool_use`` and ``count_archived``.
+``check``, ``store_time``, ``repair_lists`` and ``read_several``. What moves whole stores also calls
+``namespaces`` and ``back_up``; metrics also call ``pool_use`` and ``count_archived``.
 
 Rules for every method:
 
@@ -279,7 +279,8 @@ class StorageProvider(ABC):
     ) -> list[Snapshot | CorruptRecordError | None]:
         """Return for each namespace and session id what ``read`` returns, or that it is corrupt.
 
-        For walking the whole store: each session is of one instant, not all of them of the same.
+        For lists that include contexts or messages, and for walking the whole store. Each session
+        is of one instant, not all of them of the same.
         """
 
         async def read(name: tuple[str, str]) -> Snapshot | CorruptRecordError | None:

@@ -26,17 +26,18 @@ from agent_cores.session.models.session import (
     SessionStatus,
 )
 from agent_cores.session.verbs.creating import CreatingVerbs
-from agent_cores.session.verbs.paging import find_page
+from agent_cores.session.verbs.listing import ListingVerbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from agent_cores.session.models.change import Change
+    from agent_cores.session.verbs.listing import Included
 
 LISTED = (SessionStatus.ACTIVE, SessionStatus.ARCHIVED)
 
 
-class ConversationVerbs(CreatingVerbs):
+class ConversationVerbs(CreatingVerbs, ListingVerbs):
     """Verbs on a session as a whole."""
 
     async def get_session(
@@ -112,6 +113,7 @@ class ConversationVerbs(CreatingVerbs):
         tags: Sequence[str] | None = None,
         shared: bool = False,
         metadata: Mapping[str, Any] | None = None,
+        include: Iterable[Included] = (),
         cursor: str | None = None,
     ) -> Page[Session]:
         """Return headers of the user's sessions, latest activity first.
@@ -123,6 +125,10 @@ class ConversationVerbs(CreatingVerbs):
         be short for other reasons, with ``next_cursor`` set: no index holds metadata, so one page
         reads about 1,000 headers at most, whatever matches. ``cursor`` continues at the same cost
         however far you go; ``offset`` costs what it skips.
+
+        ``include`` adds the context, where the user may read it, the last message, or both, for one
+        more read of the store for many sessions. Such a page holds at most 100 sessions, and ends
+        once they hold 4 MiB. It renews none of them, and leaves out a session that cannot be read.
         """
         await self._runtime.ready()
         caller = self._scope.caller(self._inputs.user_id(user_id))
@@ -133,10 +139,9 @@ class ConversationVerbs(CreatingVerbs):
             raise InvalidInputError("cursor", "belongs to another listing")
         if flag(shared, "shared"):
             caller = await self._scope.with_groups(caller)
-        at = self._engine.clock()
         query = Query(
             namespace=self._scope.namespace,
-            at=at,
+            at=self._engine.clock(),
             owner_id=None if shared else caller.user_id,
             subjects=caller.subjects if shared else (),
             status=choice(LISTED[0] if status is None else status, SessionStatus, "status", LISTED),
@@ -146,14 +151,7 @@ class ConversationVerbs(CreatingVerbs):
             offset=whole_number(offset, "offset", 0),
             after=after,
         )
-        found = await find_page(self._engine, query)
-        others = (h for h in found.headers if not shared or h.owner_id != caller.user_id)
-        sessions = (self._engine.session(header, caller, at) for header in others)
-        return Page(
-            (session for session in sessions if session is not None),
-            has_more=found.next is not None,
-            next_cursor=None if found.next is None else found.next.encode(),
-        )
+        return await self._list(query, caller, include)
 
     async def delete_session(
         self,

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from agent_cores.session.access.access_control import Action
-from agent_cores.session.errors import (
-    InvalidInputError,
-    SessionExpiredError,
-    SessionMovedError,
-    SessionNotFoundError,
-)
+from agent_cores.session.errors import InvalidInputError
 from agent_cores.session.inputs import choice, moment, whole_number
-from agent_cores.session.models.query import Cursor, Found, Query, SessionCount
+from agent_cores.session.models.query import Cursor, Query, SessionCount
 from agent_cores.session.models.session import Page, Session, SessionStatus
-from agent_cores.session.models.snapshot import Window
 from agent_cores.session.verbs.conversations import LISTED
-from agent_cores.session.verbs.paging import find_page
 from agent_cores.session.verbs.session_verbs import SessionVerbs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from agent_cores.session.models.session import SessionMetadata
+    from agent_cores.session.verbs.listing import Included
 
 Order = Literal["active", "created"]
-Included = Literal["context", "last_message"]
-INCLUDED = ("context", "last_message")
 COUNTED = 10_000
 """How many sessions one call of ``count_sessions`` counts at most."""
 _COUNTED_TOGETHER = 250
 _MOST_READS = 100
 """How many reads of the store one count takes at most; each passes over about 1,000 sessions."""
-_MOST_INCLUDED = 100
-_READ_TOGETHER = 8
 
 
 class OperatorVerbs(SessionVerbs):
@@ -71,13 +58,11 @@ class OperatorVerbs(SessionVerbs):
         One owner's are in the order of activity, the namespace's in that of creation, the latest
         first: for the other orders there is no index, and ``order`` refuses them. The filters are
         those of ``list_user_sessions``. With ``created_after`` or ``active_after``, sessions whose
-        time is later. ``include`` adds the context, the last message, or both. That costs one read
-        a session; such a page holds at most 100 sessions, and ends once they hold 4 MiB
-        (``SESSION_MAX_PAGE_BYTES``). A page may be short, even empty, with ``next_cursor`` set: it
-        examines about 1,000 sessions at most for each 64 that it returns.
+        time is later. ``include`` is that of ``list_user_sessions``. A page may be short, even
+        empty, with ``next_cursor`` set: it examines about 1,000 sessions at most for each 64 that
+        it returns.
         """
         await self._runtime.ready()
-        included = _included(include)
         query = self._query(
             owner_id=owner_id,
             tags=tags,
@@ -89,10 +74,7 @@ class OperatorVerbs(SessionVerbs):
             limit=limit,
             cursor=cursor,
         )
-        if included:
-            return await self._list_with(query, included)
-        found = await find_page(self._engine, query)
-        return self._page([self._listed(header, query) for header in found.headers], found)
+        return await self._list(query, self._scope.caller(self.operator), include)
 
     async def count_sessions(
         self,
@@ -166,67 +148,3 @@ class OperatorVerbs(SessionVerbs):
             limit=whole_number(limit, "limit", 1, self._engine.limits.page_items),
             after=after,
         )
-
-    async def _list_with(self, query: Query, included: frozenset[str]) -> Page[Session]:
-        """List with contexts or messages, a few sessions at a time."""
-        sessions: list[Session] = []
-        room, most = self._engine.limits.page_bytes, min(query.limit, _MOST_INCLUDED)
-        while True:
-            wanted = min(_READ_TOGETHER, most - len(sessions))
-            found = await self._engine.find(msgspec.structs.replace(query, limit=wanted))
-            read = await asyncio.gather(
-                *(self._with(header, query, included) for header in found.headers)
-            )
-            sessions += [session for session, _ in read if session is not None]
-            room -= sum(size for _, size in read)
-            short = len(found.headers) < wanted
-            if found.next is None or short or room <= 0 or len(sessions) >= most:
-                return self._page(sessions, found)
-            query = msgspec.structs.replace(query, after=found.next)
-
-    async def _with(
-        self, header: SessionMetadata, query: Query, included: frozenset[str]
-    ) -> tuple[Session | None, int]:
-        """Return one session with what is included, and its size; ``None`` if it is gone."""
-        window = Window(limit=1) if "last_message" in included else None
-        caller = self._scope.caller(self.operator)
-        try:
-            read = await self._engine.read(
-                self._scope,
-                header.session_id,
-                caller,
-                Action.READ,
-                context="context" in included,
-                window=window,
-            )
-        except (SessionNotFoundError, SessionExpiredError, SessionMovedError):
-            return None, 0
-        snapshot, decision = read.snapshot, read.decision
-        context, messages = snapshot.context, snapshot.messages
-        size = sum(map(len, (context or {}).values())) + sum(len(m.body) for m in messages or ())
-        session = msgspec.structs.replace(
-            self._listed(snapshot.header, query),
-            context=None if context is None else self._decoded_context(context, decision),
-            messages=None if messages is None else self._decoded(messages, decision),
-        )
-        return session, size
-
-    def _listed(self, header: SessionMetadata, query: Query) -> Session:
-        caller = self._scope.caller(self.operator)
-        session = self._engine.session(header, caller, query.at)
-        if session is None:
-            raise SessionNotFoundError
-        return session
-
-    def _page(self, sessions: list[Session], found: Found) -> Page[Session]:
-        following = None if found.next is None else found.next.encode()
-        return Page(sessions, has_more=following is not None, next_cursor=following)
-
-
-def _included(names: object) -> frozenset[str]:
-    if isinstance(names, str) or not isinstance(names, tuple | list | set | frozenset):
-        raise InvalidInputError("include", f"must be a list of {', '.join(INCLUDED)}")
-    for name in names:
-        if name not in INCLUDED:
-            raise InvalidInputError("include", f"must be some of {', '.join(INCLUDED)}")
-    return frozenset(names)

@@ -22,19 +22,24 @@ _HEADER = 1_024
 _GRANT = 256
 
 
-async def find_page(engine: Engine, query: Query) -> Found:
-    """Return a page that ends at ``page_bytes`` but holds at least one session if there is one.
+async def find_page(
+    engine: Engine, query: Query, *, most: int | None = None, context: bool = False
+) -> Found:
+    """Return a page that ends at ``most`` bytes but holds at least one session if there is one.
 
-    The store is read some headers at a time; a page of few or small ones takes one read.
+    That is ``page_bytes`` by default; ``context`` says that the contexts count. The store is read
+    some headers at a time; a page of few or small ones takes one read.
     """
-    most = engine.limits.page_bytes
+    if most is None:
+        most = engine.limits.page_bytes
     headers: list[SessionMetadata] = []
     unreadable: tuple[str, ...] = ()
     size, step, rest = 0, _FIRST, query
     while True:
         wanted = min(step, query.limit - len(headers))
         found = await engine.find(msgspec.structs.replace(rest, limit=wanted))
-        fitting = _fitting(found.headers, most - size)
+        sizes = [size_of(header, context=context) for header in found.headers]
+        fitting = _fitting(sizes, most - size)
         if not headers:
             fitting = max(fitting, 1)
         if fitting < len(found.headers):
@@ -44,7 +49,7 @@ async def find_page(engine: Engine, query: Query) -> Found:
             return Found(headers + found.headers, found.next, unreadable + found.unreadable)
         headers += found.headers
         unreadable += found.unreadable
-        size += sum(map(_size, found.headers))
+        size += sum(sizes)
         full = len(headers) >= query.limit or size >= most
         if full or found.next is None or len(found.headers) < wanted:
             return Found(headers, found.next, unreadable)
@@ -52,18 +57,20 @@ async def find_page(engine: Engine, query: Query) -> Found:
         rest = msgspec.structs.replace(query, after=found.next, offset=0)
 
 
-def _fitting(headers: list[SessionMetadata], room: int) -> int:
-    """Return how many headers fit."""
-    for index, header in enumerate(headers):
-        room -= _size(header)
+def _fitting(sizes: list[int], room: int) -> int:
+    """Return how many of these fit."""
+    for index, size in enumerate(sizes):
+        room -= size
         if room < 0:
             return index
-    return len(headers)
+    return len(sizes)
 
 
-def _size(header: SessionMetadata) -> int:
-    """Estimate how many bytes a header takes in a page."""
+def size_of(header: SessionMetadata, *, context: bool = False) -> int:
+    """Estimate how many bytes a header takes in a page; ``context``: with its context."""
     size = _HEADER + len(header.title or "")
+    if context:
+        size += header.context_bytes or 0
     if header.attributes:
         size += len(encode_json(header.attributes))
     if header.tags:

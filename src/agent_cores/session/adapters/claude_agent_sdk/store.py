@@ -8,7 +8,6 @@ the entries that it covers.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from claude_agent_sdk import SessionStore
@@ -29,7 +28,7 @@ from agent_cores.session.adapters.reading import messages_after, sessions_tagged
 from agent_cores.session.errors import SessionNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from claude_agent_sdk import (
         SessionKey,
@@ -40,8 +39,7 @@ if TYPE_CHECKING:
     )
 
     from agent_cores.session.models.session import Session
-
-_READ_TOGETHER = 8
+    from agent_cores.session.verbs.listing import Included
 
 
 class ClaudeSessionStore(SessionStore):
@@ -101,20 +99,13 @@ class ClaudeSessionStore(SessionStore):
         ]
 
     async def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
-        """Return the summaries of a project's main transcripts. Each costs one read."""
-        names = {
-            session.id: key["session_id"]
-            async for key, session in self._transcripts(project_tag(project_key))
-        }
-        ids = list(names)
-        summaries: list[SessionSummaryEntry] = []
-        for first in range(0, len(ids), _READ_TOGETHER):
-            summaries += (
-                {**summary, "mtime": _mtime(session)}
-                for session in await self._read_all(ids[first : first + _READ_TOGETHER])
-                if (summary := summary_in(session.context, names[session.id]))
-            )
-        return summaries
+        """Return the summaries of a project's main transcripts."""
+        transcripts = self._transcripts(project_tag(project_key), include=("context",))
+        return [
+            {**summary, "mtime": _mtime(session)}
+            async for key, session in transcripts
+            if (summary := summary_in(session.context, key["session_id"]))
+        ]
 
     async def delete(self, key: SessionKey) -> None:
         """Delete a transcript; a main one with all its subpaths."""
@@ -139,22 +130,14 @@ class ClaudeSessionStore(SessionStore):
     def _id(self, key: SessionKey) -> str:
         return session_id_of(self._acting.user_id, key)
 
-    async def _transcripts(self, tag: str) -> AsyncIterator[tuple[dict[str, str], Session]]:
+    async def _transcripts(
+        self, tag: str, *, include: Iterable[Included] = ()
+    ) -> AsyncIterator[tuple[dict[str, str], Session]]:
         """Yield the transcripts of a tag, each with its key and its session's header."""
-        async for session in sessions_tagged(self._acting, tag):
+        async for session in sessions_tagged(self._acting, tag, include=include):
             key = key_of(session.metadata)
             if key is not None:
                 yield key, session
-
-    async def _read_all(self, ids: list[str]) -> list[Session]:
-        """Read sessions at once; those that were deleted since are left out."""
-        verbs, user_id = self._acting
-        reads = (verbs.get_session(session_id, user_id, message_limit=0) for session_id in ids)
-        found = await asyncio.gather(*reads, return_exceptions=True)
-        for each in found:
-            if isinstance(each, BaseException) and not isinstance(each, SessionNotFoundError):
-                raise each
-        return [each for each in found if not isinstance(each, BaseException)]
 
 
 def _mtime(session: Session) -> int:

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.message import Message
     from agent_cores.session.models.session import Session
+    from agent_cores.session.verbs.listing import Included
 
 _STALE = (
     "The session has been modified in storage since it was loaded. Please reload the session"
@@ -76,7 +77,7 @@ _FOREIGN_MARKER = (
 )
 _MARKER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LISTED = 100
-_READ_TOGETHER = 16
+_INCLUDED: tuple[Included, ...] = ("context", "last_message")
 _ALL = 2**62
 
 
@@ -184,7 +185,7 @@ class ADKSessionService(BaseSessionService):
         if user_id is None:
             listed = self._listed_of_all(tag)
         else:
-            listed = self._listed(self._acting(user_id), tag)
+            listed = sessions_tagged(self._acting(user_id), tag, include=_INCLUDED)
         app = await self._shared.of_app(app_name)
         shared: dict[str, dict[str, Any]] = {}
         sessions: list[AdkSession] = []
@@ -299,24 +300,12 @@ class ADKSessionService(BaseSessionService):
         self._own.add(session_id)
         return found
 
-    async def _listed(self, acting: Acting, tag: str) -> AsyncIterator[Session]:
-        """Yield the user's sessions with context and last message, some read at a time.
-
-        Their ids are read first: a session that becomes active meanwhile changes its place.
-        """
-        ids = [session.id async for session in sessions_tagged(acting, tag)]
-        for first in range(0, len(ids), _READ_TOGETHER):
-            reads = (_read(acting, each, 1) for each in ids[first : first + _READ_TOGETHER])
-            for found in await asyncio.gather(*reads):
-                if found is not None:
-                    yield found
-
     async def _listed_of_all(self, tag: str) -> AsyncIterator[Session]:
         """Yield the sessions of all users with context and last message, as operator."""
         cursor: str | None = None
         while True:
             page = await self._operating.list_sessions(
-                tags=[tag], include=("context", "last_message"), limit=_LISTED, cursor=cursor
+                tags=[tag], include=_INCLUDED, limit=_LISTED, cursor=cursor
             )
             for found in page:
                 yield found

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.backoff import Backoff
     from agent_cores.session.models.message import Message
+    from agent_cores.session.models.session import Session
 
 TAG = "pydantic-ai"
 _ATTRIBUTE = "pydantic_ai_family"
@@ -70,27 +71,18 @@ class Families:
             return Family(session_id, None, {})
         if session.metadata.owner_id != user_id:
             raise SessionExistsError
-        context = session.context or {}
-        values = {key: value for key, value in context.items() if key.startswith(_KEYS)}
-        found = {key: record_of(value) for key, value in values.items()}
-        records = {
-            key: record
-            for key, record in found.items()
-            if record is not None and _key(record.conversation_id) == key
-        }
-        return Family(
-            session_id, session.metadata.version, records, has_unreadable=None in found.values()
-        )
+        return _family(session)
 
-    async def listed(self, scope: str | None) -> AsyncIterator[tuple[str, float]]:
-        """Yield the ids of families that have records of a scope, latest activity first, and when.
+    async def listed(self, scope: str | None) -> AsyncIterator[tuple[Family, float]]:
+        """Yield the families that have records of a scope, latest activity first, and its time.
 
-        Without a scope, those of all families.
+        Without a scope, all families.
         """
         tag = TAG if scope is None else _scope_tag(scope)
-        async for session in sessions_tagged(self._acting, tag, page_size=_LISTED):
+        listed = sessions_tagged(self._acting, tag, page_size=_LISTED, include=("context",))
+        async for session in listed:
             if session.metadata.attributes.get(_ATTRIBUTE, session.id) == session.id:
-                yield session.id, session.metadata.last_active_at.timestamp()
+                yield _family(session), session.metadata.last_active_at.timestamp()
 
     async def write(
         self, family: Family, record: ConversationRecord, new_entries: Sequence[ConversationEntry]
@@ -226,6 +218,20 @@ def _metadata(session_id: str, records: Mapping[str, ConversationRecord]) -> dic
         problem = f"the forks of one conversation may have {_MOST_SCOPES} scopes"
         raise ValueError(problem)
     return {"tags": [TAG, *map(_scope_tag, scopes)], _ATTRIBUTE: session_id}
+
+
+def _family(session: Session) -> Family:
+    """Return the family in a session that was read with its context."""
+    context = session.context or {}
+    found = {key: record_of(context[key]) for key in context if key.startswith(_KEYS)}
+    records = {
+        key: record
+        for key, record in found.items()
+        if record is not None and _key(record.conversation_id) == key
+    }
+    return Family(
+        session.id, session.metadata.version, records, has_unreadable=None in found.values()
+    )
 
 
 def _key(conversation_id: str) -> str:

@@ -72,19 +72,18 @@ class SessionConversationStore(ConversationStore):
     ) -> Sequence[ConversationRecord]:
         """Return records, the newest ``updated_at`` first.
 
-        Each family costs one read. With a limit, families that were written to long before the
-        records that were found are not read.
+        With a limit, families that were written to long before the records that were found are not
+        read.
         """
         records: list[ConversationRecord] = []
-        async for found, active_at in self._families.listed(scope):
+        async for family, active_at in self._families.listed(scope):
             if limit is not None and len(records) >= limit:
                 records = _newest(records)[:limit]
                 if not records or records[-1].updated_at.timestamp() > active_at + _SKEW:
                     break
-            family = await self._families.read(found)
             for record in family.records.values():
                 if scope is None or record.scope == scope:
-                    self._remember(record.head_id, found)
+                    self._remember(record.head_id, family.session_id)
                     records.append(record)
         return _newest(records)[:limit]
 

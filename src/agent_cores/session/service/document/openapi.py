@@ -22,7 +22,7 @@ from agent_cores.session.service.document.problems import (
     problem_responses,
 )
 from agent_cores.session.service.openai.errors import STATUS, is_conversation_path
-from agent_cores.session.verbs.operators import INCLUDED
+from agent_cores.session.verbs.listing import INCLUDED
 from agent_cores.session.version import distribution_version
 from agent_cores.session.wire import health, openai, shapes
 

@@ -195,6 +195,7 @@ async def list_user_sessions(call: Call) -> Response:
         tags=query.get("tag"),
         shared=query.get("shared", False),
         metadata=query.get("metadata"),
+        include=query.get("include", ()),
         cursor=query.get("cursor"),
     )
     data = [session_shape(session) for session in page]
@@ -263,6 +264,7 @@ ROUTES = (
             "tag": "texts",
             "shared": "flag",
             "metadata": "object",
+            "include": "texts",
             "limit": "integer",
             "cursor": "text",
             "offset": "integer",

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 import asyncpg
 import msgspec
 
-from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.errors import CorruptRecordError, StorageUnavailableError
 from agent_cores.session.models import Snapshot, StoredMessage, Window
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.postgres import fast_queries, read_queries
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.database import Connection as SqlConnection
     from agent_cores.session.storage.sql.dialect import Row, Step
     from agent_cores.session.storage.sql.hot import HotAppends
+    from agent_cores.session.storage.sql.reading import ReadSession
     from agent_cores.session.storage.sql.rows import SessionName
 
     Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -202,22 +203,29 @@ class Database(PooledDatabase[Transaction]):
 
     async def _read_at_once(
         self,
-        namespace: str,
-        session_id: str,
+        names: Sequence[SessionName],
         *,
         context: bool,
         window: Window | None,
         deadline: float,
-    ) -> Snapshot | None:
+    ) -> list[ReadSession]:
         forward = None if window is None else window.forward
         bounds: tuple[Any, ...] = () if window is None else message_bounds(window)[1]
         named = None if window is None else window.named
         if named is not None:
             bounds = (named.ids, *bounds[1:])
-        text = read_queries.read_session(context=context, forward=forward, named=named is not None)
+        several = len(names) > 1
+        text = read_queries.read_session(
+            context=context, forward=forward, named=named is not None, several=several
+        )
+        namespaces, session_ids = columns(names) if several else names[0]
         async with self.connected(deadline) as connection:
-            rows = await connection.fetch(text, namespace, *bounds, session_id)
-        return _snapshot(rows[0], context=context, window=window) if rows else None
+            rows = await connection.fetch(text, namespaces, *bounds, session_ids)
+        found = {
+            (row["namespace"], row["session_id"]): _read(row, context=context, window=window)
+            for row in rows
+        }
+        return [found.get(name) for name in names]
 
     async def _create_pool(self) -> Pool:
         dsn, tls = (None, None) if self._dsn is None else driver_tls(self._dsn)
@@ -308,8 +316,15 @@ async def _keep(_: object) -> None:
     """Leave a connection as it is when it returns to the pool: nothing in it was changed."""
 
 
+def _read(row: Row, *, context: bool, window: Window | None) -> ReadSession:
+    """Return the session in a row of ``read_session``."""
+    try:
+        return _snapshot(row, context=context, window=window)
+    except CorruptRecordError as error:
+        return error
+
+
 def _snapshot(row: Row, *, context: bool, window: Window | None) -> Snapshot:
-    """Return the snapshot in a row of ``read_session``."""
     messages, has_more, entries = None, False, None
     if window is not None:
         candidates = _messages(row)

@@ -75,11 +75,13 @@ LEFT JOIN LATERAL (
 """
 
 
-def read_session(*, context: bool, forward: bool | None, named: bool = False) -> str:
+def read_session(
+    *, context: bool, forward: bool | None, named: bool = False, several: bool = False
+) -> str:
     """Return the statement that reads one session at once; ``forward=None`` reads no messages.
 
     $1 is the namespace; $2, $3 and $4 are as for messages, where ``named`` says by their ids; the
-    session id comes last.
+    session id comes last. ``several`` takes arrays of namespaces and ids.
     """
     columns, parts, name = [header_of("s")], "", "$2"
     if forward is not None:
@@ -97,6 +99,15 @@ LEFT JOIN LATERAL (
     if context:
         columns.append("context_keys, context_values")
         parts += _CONTEXT_OF
+    if several:
+        return f"""
+SELECT {", ".join(columns)}
+FROM unnest($1::text[], {name}::text[]) AS wanted(namespace, session_id)
+CROSS JOIN LATERAL (
+    SELECT {header_of("held")} FROM {{schema}}."{{prefix}}sessions" held
+    WHERE held.namespace = wanted.namespace AND held.session_id = wanted.session_id OFFSET 0
+) s {parts}
+"""
     return f"""
 SELECT {", ".join(columns)} FROM {{schema}}."{{prefix}}sessions" s {parts}
 WHERE s.namespace = $1 AND s.session_id = {name}

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent_cores.session.deadline import time_left
-from agent_cores.session.errors import StorageUnavailableError
+from agent_cores.session.errors import CorruptRecordError, StorageUnavailableError
 from agent_cores.session.storage.sql.creates import create_plan
 from agent_cores.session.storage.sql.deadlocks import Deadlocks
 from agent_cores.session.storage.sql.dialect import carry_out
@@ -19,7 +19,7 @@ from agent_cores.session.storage.sql.errors import (
     DeadlockError,
 )
 from agent_cores.session.storage.sql.hot_plan import hot_plan
-from agent_cores.session.storage.sql.reading import read_plan
+from agent_cores.session.storage.sql.reading import read_several_plan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.dialect import Row, Rows, Step
     from agent_cores.session.storage.sql.hot import HotAppends
     from agent_cores.session.storage.sql.names import Names
+    from agent_cores.session.storage.sql.reading import ReadSession
     from agent_cores.session.storage.sql.rows import SessionName
     from agent_cores.session.storage.sql.tail import TailDatabase
 
@@ -115,11 +116,21 @@ class Database(ABC):
     async def read(
         self, namespace: str, session_id: str, *, context: bool, window: Window | None
     ) -> Snapshot | None:
-        """Read one session at one instant. A dialect with one statement for it overrides this."""
+        """Read one session at one instant."""
+        names = [(namespace, session_id)]
+        [found] = await self.read_several(names, context=context, window=window)
+        if isinstance(found, CorruptRecordError):
+            raise found
+        return found
+
+    async def read_several(
+        self, names: Sequence[SessionName], *, context: bool, window: Window | None
+    ) -> list[ReadSession]:
+        """Read sessions at one instant. A dialect with one statement for it overrides this."""
         deadline = self.deadline()
 
-        async def attempt() -> Snapshot | None:
-            plan = read_plan(namespace, session_id, context=context, window=window)
+        async def attempt() -> list[ReadSession]:
+            plan = read_several_plan(names, context=context, window=window)
             async with self.transaction(deadline=deadline, one_instant=True) as connection:
                 return await carry_out(plan, connection.run)
 

@@ -21,12 +21,14 @@ from agent_cores.session.storage.sql.names import Names
 from agent_cores.session.storage.sql.reading import PART
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
-    from agent_cores.session.models import Snapshot, Window
+    from agent_cores.session.models import Window
     from agent_cores.session.storage.sql.dialect import Row, Statement, Step
     from agent_cores.session.storage.sql.options import ServerOptions
     from agent_cores.session.storage.sql.queries import Queries
+    from agent_cores.session.storage.sql.reading import ReadSession
+    from agent_cores.session.storage.sql.rows import SessionName
 
 
 class PooledConnection(ABC):
@@ -145,14 +147,13 @@ class PooledDatabase(Database, Generic[Connection]):
     @abstractmethod
     async def _read_at_once(
         self,
-        namespace: str,
-        session_id: str,
+        names: Sequence[SessionName],
         *,
         context: bool,
         window: Window | None,
         deadline: float,
-    ) -> Snapshot | None:
-        """Read one session in one round trip."""
+    ) -> list[ReadSession]:
+        """Read sessions in one round trip."""
 
     def pool_use(self) -> PoolUse:
         """Return how many connections are in use, and how many callers wait for one."""
@@ -195,17 +196,15 @@ class PooledDatabase(Database, Generic[Connection]):
 
         return await self.repeatable(attempt)
 
-    async def read(
-        self, namespace: str, session_id: str, *, context: bool, window: Window | None
-    ) -> Snapshot | None:
-        """Read one session in one round trip, unless it is a very large window or one of names."""
+    async def read_several(
+        self, names: Sequence[SessionName], *, context: bool, window: Window | None
+    ) -> list[ReadSession]:
+        """Read sessions in one round trip, unless it is a very large window or one of names."""
         if window is not None and (window.max_bytes > PART or not self._reads_at_once(window)):
-            return await super().read(namespace, session_id, context=context, window=window)
+            return await super().read_several(names, context=context, window=window)
         deadline = self.deadline()
         return await self.repeatable(
-            lambda: self._read_at_once(
-                namespace, session_id, context=context, window=window, deadline=deadline
-            )
+            lambda: self._read_at_once(names, context=context, window=window, deadline=deadline)
         )
 
     def _reads_at_once(self, window: Window) -> bool:

@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
     from agent_cores.session.storage.headers import HeaderReader
     from agent_cores.session.storage.sql.dialect import Plan, Row
+    from agent_cores.session.storage.sql.rows import SessionName
 
+ReadSession = Snapshot | CorruptRecordError | None
+"""What reading one of several sessions gives: an error takes the place of a damaged one."""
 Entry = tuple[Place, Any]
 """A place in a listing, and the row of the header there."""
 
@@ -69,10 +72,10 @@ def read_plan(
 
 
 def read_several_plan(
-    names: Iterable[tuple[str, str]], *, context: bool, window: Window | None
-) -> Plan[list[Snapshot | CorruptRecordError | None]]:
-    """Read sessions one after the other; an error takes the place of one that cannot be read."""
-    found: list[Snapshot | CorruptRecordError | None] = []
+    names: Iterable[SessionName], *, context: bool, window: Window | None
+) -> Plan[list[ReadSession]]:
+    """Read sessions one after the other."""
+    found: list[ReadSession] = []
     for name in names:
         try:
             found.append((yield from read_plan(*name, context=context, window=window)))

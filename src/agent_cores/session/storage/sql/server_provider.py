@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.database import Database
     from agent_cores.session.storage.sql.names import Names
     from agent_cores.session.storage.sql.options import ServerOptions
+    from agent_cores.session.storage.sql.reading import ReadSession
+    from agent_cores.session.storage.sql.rows import SessionName
 
 
 FULL_SECONDS = 10.0
@@ -152,6 +154,17 @@ class SqlProvider(NativeProvider):
         window: Window | None = None,
     ) -> Snapshot | None:
         return await self.database.read(namespace, session_id, context=context, window=window)
+
+    async def read_several(
+        self,
+        names: Sequence[SessionName],
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> list[ReadSession]:
+        if not names:
+            return []
+        return await self.database.read_several(names, context=context, window=window)
 
     async def apply(self, change: Change) -> Applied:
         try:

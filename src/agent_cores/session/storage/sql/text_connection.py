@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.storage.sql.dialect import Statement, Step, carry_out_now
 from agent_cores.session.storage.sql.forms import RETURN_NOTHING
 from agent_cores.session.storage.sql.literal_rows import LiteralQueries, Verbatim
@@ -16,10 +17,12 @@ from agent_cores.session.storage.sql.pool import PooledConnection, PooledDatabas
 from agent_cores.session.storage.sql.reading import message_bounds, read_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from agent_cores.session.models import Snapshot, Window
-    from agent_cores.session.storage.sql.dialect import Row
+    from agent_cores.session.storage.sql.dialect import Plan, Row
+    from agent_cores.session.storage.sql.reading import ReadSession
+    from agent_cores.session.storage.sql.rows import SessionName
 
 _PIECE = 4 * 1024 * 1024
 """Characters of statements that are sent together, unless a single one is longer."""
@@ -93,15 +96,27 @@ class TextDatabase(PooledDatabase[Connection]):
 
     async def _read_at_once(
         self,
-        namespace: str,
-        session_id: str,
+        names: Sequence[SessionName],
         *,
         context: bool,
         window: Window | None,
         deadline: float,
-    ) -> Snapshot | None:
-        """Send the steps of ``read_plan`` together: a subquery stands for the session's key."""
-        name = namespace, session_id
+    ) -> list[ReadSession]:
+        """Send the steps of ``read_plan`` for all sessions together."""
+        several = [self._reading(name, context=context, window=window) for name in names]
+        texts = [text for texts in several for text in texts]
+        if len(texts) > 1:
+            texts = [self._begin(None, one_instant=True), *texts, "COMMIT"]
+        async with self.connected(deadline) as connection:
+            rows = iter(await connection.execute(";".join(texts)))
+        found: list[ReadSession] = []
+        for name, of_session in zip(names, several, strict=True):
+            plan = read_plan(*name, context=context, window=window)
+            found.append(_read(plan, [next(rows) for _ in of_session]))
+        return found
+
+    def _reading(self, name: SessionName, *, context: bool, window: Window | None) -> list[str]:
+        """Return what ``read_plan`` sends; a subquery stands for the session's key."""
         steps = [Step(Statement.HEADER, [name])]
         [key] = self.queries.statements(self.filled(self.queries.session_key), [name])
         if window is not None:
@@ -109,10 +124,13 @@ class TextDatabase(PooledDatabase[Connection]):
             steps.append(Step(statement, [(Verbatim(key), *bounds)]))
         if context:
             steps.append(Step(Statement.CONTEXT_ALL, [(Verbatim(key),)]))
-        texts = [text for step in steps for text in self.statements(step)]
-        if len(steps) > 1:
-            texts = [self._begin(None, one_instant=True), *texts, "COMMIT"]
-        async with self.connected(deadline) as connection:
-            found = iter(await connection.execute(";".join(texts)))
-        plan = read_plan(namespace, session_id, context=context, window=window)
-        return carry_out_now(plan, lambda _: next(found))
+        return [text for step in steps for text in self.statements(step)]
+
+
+def _read(plan: Plan[Snapshot | None], results: Iterable[list[Row]]) -> ReadSession:
+    """Carry out the plan of one session with what its statements returned."""
+    remaining = iter(results)
+    try:
+        return carry_out_now(plan, lambda _: next(remaining))
+    except CorruptRecordError as error:
+        return error

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent_cores.session.session_manager import SessionManager
     from agent_cores.session.testing.clock import ManualClock
     from agent_cores.session.testing.store import Store
+    from agent_cores.session.verbs.listing import Included
 
 
 def ids(page: Page[Session]) -> list[str]:
@@ -262,6 +263,9 @@ class ListingCases(ManagerCases):
             {"metadata": {"tags": ["x"]}},
             {"metadata": {"x": float("nan")}},
             {"metadata": {1: 2}},
+            {"include": "context"},
+            {"include": ["messages"]},
+            {"include": 1},
             {"cursor": "x"},
             {"cursor": ""},
             {"cursor": "W10"},
@@ -304,3 +308,83 @@ class ListingCases(ManagerCases):
         page = await manager.list_user_sessions("fay", limit=99)
         assert (len(page), page.has_more) == (99, True)
         assert len(await walk(manager, "fay", limit=1_000)) == 100
+
+    async def test_a_list_of_ones_own_may_include_contexts_and_last_messages(
+        self, manager: SessionManager, clock: ManualClock
+    ) -> None:
+        for number in range(120):
+            clock.advance(1)
+            first = [{"role": "user", "content": text} for text in ("first", f"last {number}")]
+            await manager.create_session(
+                "ann",
+                {"tags": ["even"] if not number % 2 else []},
+                session_id=f"s{number:03}",
+                context={"n": number},
+                messages=first if number else (),
+            )
+        both: dict[str, Any] = {"include": ("context", "last_message"), "limit": 1_000}
+        page = await manager.list_user_sessions("ann", **both)
+        assert (len(page), page.has_more) == (100, True)
+        rest = await manager.list_user_sessions("ann", cursor=page.next_cursor, **both)
+        assert ids(page) + ids(rest) == [f"s{number:03}" for number in reversed(range(120))]
+        for number, session in zip(reversed(range(120)), [*page, *rest], strict=True):
+            last = [f"last {number}"] if number else []
+            assert session.context == {"n": number}
+            assert [message.content for message in session.messages or ()] == last
+            assert session.metadata == (await manager.get_session(session.id, "ann")).metadata
+        [one] = await manager.list_user_sessions("ann", limit=1, offset=119, include=["context"])
+        assert (one.id, one.context, one.messages) == ("s000", {"n": 0}, None)
+        [one] = await manager.list_user_sessions(
+            "ann", limit=1, tags=["even"], include={"last_message"}
+        )
+        assert (one.context, [message.content for message in one.messages or ()]) == (
+            None,
+            ["last 118"],
+        )
+        even = await walk(manager, "ann", limit=7, tags=["even"], include=["context"])
+        assert even == [f"s{number:03}" for number in range(118, -1, -2)]
+
+    async def test_a_list_includes_only_contexts_that_the_user_may_read(
+        self, manager: SessionManager, clock: ManualClock
+    ) -> None:
+        for role in (AccessRole.VIEWER, AccessRole.EDITOR, AccessRole.VIEWER):
+            clock.advance(1)
+            session_id = await manager.create_session("ann", context={"secret": 1})
+            await manager.add_message(session_id, "ann", "user", "Hello")
+            await manager.share_session(session_id, "ann", "bob", role=role)
+        shared = await manager.list_user_sessions(
+            "bob", shared=True, include=["context", "last_message"]
+        )
+        assert [session.context for session in shared] == [None, {"secret": 1}, None]
+        assert [len(session.messages or ()) for session in shared] == [1, 1, 1]
+        assert [list(session.metadata.grants) for session in shared] == [["bob"]] * 3
+
+    async def test_a_list_renews_no_session(
+        self, manager: SessionManager, clock: ManualClock
+    ) -> None:
+        session_id = await manager.create_session("ann", ttl_hours=1, renew_on="access")
+        clock.advance(600)
+        [listed] = await manager.list_user_sessions("ann", include=["context", "last_message"])
+        assert listed.metadata.expires_at == clock() + timedelta(seconds=3_000)
+        await manager.get_session(session_id, "ann")
+        [listed] = await manager.list_user_sessions("ann", include=["context"])
+        assert listed.metadata.expires_at == clock() + timedelta(hours=1)
+
+    @pytest.mark.parametrize("what", ["context", "last_message"])
+    async def test_a_page_with_what_is_included_ends_at_its_bytes(
+        self, manager: SessionManager, what: Included
+    ) -> None:
+        large = "x" * 600_000
+        for number in range(12):
+            session_id = await manager.create_session(
+                "fay",
+                session_id=f"f{number:02}",
+                context={"a": large} if what == "context" else None,
+            )
+            if what == "last_message":
+                await manager.add_message(session_id, "fay", "user", large)
+        page = await manager.list_user_sessions("fay", limit=100, include=[what])
+        assert page.has_more
+        assert 6 <= len(page) <= 10
+        found = await walk(manager, "fay", limit=100, include=[what])
+        assert sorted(found) == [f"f{number:02}" for number in range(12)]

@@ -47,6 +47,8 @@ class UnreadableCases(ManagerCases):
         assert sorted(session.id for session in own) == READABLE
         shared = await spoilt.list_user_sessions("bob", shared=True)
         assert sorted(session.id for session in shared) == READABLE
+        own = await spoilt.list_user_sessions("ann", include=["context", "last_message"])
+        assert sorted(session.id for session in own) == READABLE
 
     async def test_the_erasure_of_its_owner_removes_the_rest_and_names_it(
         self, spoilt: SessionManager

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from agent_cores.session.errors import SessionExistsError, SessionMovedError
-from agent_cores.session.models import Hold, Query, Window
+from agent_cores.session.errors import CorruptRecordError, SessionExistsError, SessionMovedError
+from agent_cores.session.models import Hold, Query, Snapshot, Window
 from agent_cores.session.models.effects import SettleEffect
 from agent_cores.session.models.session import Turn
 from agent_cores.session.testing.beside import walk
@@ -22,11 +22,14 @@ from agent_cores.session.testing.samples import (
     new_header,
     new_message,
 )
+from agent_cores.session.testing.wrapping import SpoiltProvider
 
 if TYPE_CHECKING:
     from agent_cores.session.models import SessionMetadata
+    from agent_cores.session.storage.base import StorageProvider
     from agent_cores.session.testing.beside import Beside
     from agent_cores.session.testing.clock import ManualClock
+    from agent_cores.session.testing.store import Store
 
 
 def original(clock: ManualClock, **fields: object) -> SessionMetadata:
@@ -138,6 +141,28 @@ class SettlingCases(ProviderCases):
                 several = await store.read_several(names, context=with_context, window=window)
                 assert several == alone
         assert await store.read_several([]) == []
+
+    async def test_of_several_sessions_the_others_are_read_if_one_is_corrupt(
+        self, store: Store, provider: StorageProvider, clock: ManualClock
+    ) -> None:
+        spoil = store.spoil
+        if spoil is None:
+            provider = SpoiltProvider(provider)
+            spoil = provider.spoil
+        names = [("default", session_id) for session_id in ("one", "two", "three")]
+        for _, session_id in names:
+            message = new_message("m1", at=clock())
+            await provider.apply(creation(new_header(session_id, at=clock()), append=(message,)))
+        await spoil(*names[1])
+        for context in (False, True):
+            first, corrupt, last = await provider.read_several(
+                names, context=context, window=Window(limit=1)
+            )
+            assert isinstance(first, Snapshot)
+            assert isinstance(last, Snapshot)
+            assert [first.header.session_id, last.header.session_id] == ["one", "three"]
+            assert isinstance(corrupt, CorruptRecordError)
+            assert (corrupt.namespace, corrupt.session_id) == names[1]
 
     async def test_every_session_is_met_namespace_by_namespace(
         self, beside: Beside, clock: ManualClock

@@ -1,0 +1,124 @@
+"""Pages of sessions, with what a caller wants to be included."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from agent_cores.session.access.access_control import Action
+from agent_cores.session.errors import CorruptRecordError, InvalidInputError
+from agent_cores.session.models.session import Page, Session
+from agent_cores.session.models.snapshot import Window
+from agent_cores.session.verbs.base import Verbs
+from agent_cores.session.verbs.paging import find_page, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent_cores.session.access.access_control import Caller
+    from agent_cores.session.decision import ReadResult
+    from agent_cores.session.models.query import Found, Query
+    from agent_cores.session.models.session import SessionMetadata
+
+Included = Literal["context", "last_message"]
+INCLUDED = ("context", "last_message")
+_MOST = 100
+_FIRST = 10
+_STEP = 45
+"""How many last messages are read together: nothing says how large they are before."""
+_SMALL = 4_096
+
+
+class ListingVerbs(Verbs):
+    """What all verbs that list sessions share."""
+
+    async def _list(
+        self, query: Query, caller: Caller, include: Iterable[Included]
+    ) -> Page[Session]:
+        """Return a page of the sessions that a query finds, as this caller may see them."""
+        included = _included(include)
+        if included:
+            return await self._list_with(query, caller, included)
+        found = await find_page(self._engine, query)
+        others = _of_others(found.headers, query, caller)
+        sessions = (self._engine.session(header, caller, query.at) for header in others)
+        return _page([session for session in sessions if session is not None], found)
+
+    async def _list_with(
+        self, query: Query, caller: Caller, included: frozenset[str]
+    ) -> Page[Session]:
+        """List with contexts or messages, many sessions in one read of the store."""
+        context = "context" in included
+        window = Window(limit=1) if "last_message" in included else None
+        room, most = self._engine.limits.page_bytes, min(query.limit, _MOST)
+        step = _MOST if window is None else _FIRST
+        sessions: list[Session] = []
+        while True:
+            wanted = min(step, most - len(sessions))
+            part = msgspec.structs.replace(query, limit=wanted)
+            found = await find_page(self._engine, part, most=room, context=context)
+            others = _of_others(found.headers, query, caller)
+            results = await self._engine.read_listed(
+                self._scope, others, caller, context=context, window=window
+            )
+            for result in results:
+                room -= _size(result, context=context)
+                session = self._included_session(result)
+                if session is not None:
+                    sessions.append(session)
+            short = len(found.headers) < wanted
+            if found.next is None or short or room <= 0 or len(sessions) >= most:
+                return _page(sessions, found)
+            if self._engine.limits.page_bytes - room < _SMALL * len(sessions):
+                step = _STEP
+            query = msgspec.structs.replace(query, after=found.next, offset=0)
+
+    def _included_session(self, result: ReadResult) -> Session | None:
+        """Return what was read as the caller gets it; ``None`` if it cannot be decoded."""
+        snapshot, decision = result.snapshot, result.decision
+        context = messages = None
+        try:
+            if result.role.rank >= Action.READ_CONTEXT.rank and snapshot.context is not None:
+                context = self._decoded_context(snapshot.context, decision)
+            if snapshot.messages is not None:
+                messages = self._decoded(snapshot.messages, decision)
+        except CorruptRecordError as error:
+            self._engine.leave_out(error)
+            return None
+        header = snapshot.header
+        return Session(
+            metadata=self._engine.access.view(header, decision.caller, result.role, decision.at),
+            context=context,
+            messages=messages,
+            access_role=result.role,
+            visibility=header.visibility_at(decision.at),
+        )
+
+
+def _of_others(
+    headers: list[SessionMetadata], query: Query, caller: Caller
+) -> list[SessionMetadata]:
+    """Return the headers without the caller's own in a list of what is shared with them."""
+    if not query.subjects:
+        return headers
+    return [header for header in headers if header.owner_id != caller.user_id]
+
+
+def _size(result: ReadResult, *, context: bool) -> int:
+    bodies = sum([len(message.body) for message in result.snapshot.messages or ()])
+    return bodies + size_of(result.snapshot.header, context=context)
+
+
+def _page(sessions: list[Session], found: Found) -> Page[Session]:
+    following = None if found.next is None else found.next.encode()
+    return Page(sessions, has_more=following is not None, next_cursor=following)
+
+
+def _included(names: object) -> frozenset[str]:
+    if isinstance(names, str) or not isinstance(names, tuple | list | set | frozenset):
+        raise InvalidInputError("include", f"must be a list of {', '.join(INCLUDED)}")
+    for name in names:
+        if name not in INCLUDED:
+            raise InvalidInputError("include", f"must be some of {', '.join(INCLUDED)}")
+    return frozenset(names)
