@@ -178,12 +178,14 @@ def values_in(content: Mapping[str, Any]) -> list[Value]:
 def carry(new: Iterable[Value], kept: Carried) -> tuple[Carried, list[Value]]:
     """Return what a checkpoint carries: ``kept`` and small new values; and the other new values."""
     carried, rest = dict(kept), []
-    room = _MOST_CARRIED - sum(_carried_size(*each) for each in kept.items())
+    room = _MOST_CARRIED
+    for name, held in kept.items():
+        room -= _carried_size(*name, *held)
     for value in new:
         channel, version, (kind, data) = value
         if len(data) <= _CARRIED:
             text = base64.b64encode(data).decode()
-            size = _carried_size((channel, version), (kind, text))
+            size = _carried_size(channel, version, kind, text)
             if size <= min(room, _CARRIED):
                 carried[channel, version] = kind, text
                 room -= size
@@ -192,8 +194,8 @@ def carry(new: Iterable[Value], kept: Carried) -> tuple[Carried, list[Value]]:
     return carried, rest
 
 
-def _carried_size(version: Version, value: tuple[str, str]) -> int:
-    return sum(map(len, version)) + sum(map(len, value))
+def _carried_size(channel: str, version: str, kind: str, text: str) -> int:
+    return len(channel) + len(version) + len(kind) + len(text)
 
 
 def checkpoint_messages(record: Record, carried: Carried) -> list[Draft]:
