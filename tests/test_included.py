@@ -1,4 +1,4 @@
-"""What a list includes, where a context or a message in the store cannot be read."""
+"""What a list includes: what it leaves out, how much it reads, and how large it becomes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from agent_cores.session.testing.samples import change_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agent_cores.session.models.query import Found, Query
+    from agent_cores.session.verbs.listing import Included
 
 pytestmark = pytest.mark.anyio
 
@@ -41,3 +44,51 @@ async def test_a_list_leaves_out_what_it_cannot_read_and_logs_it_once(
         assert {session.id for session in contexts} == {"good", "message"}
         assert len(await manager.list_user_sessions("ann")) == 3
     assert caplog.text.count("'message'") == caplog.text.count("'context'") == 1
+
+
+@pytest.mark.parametrize("include", [["context"], ["last_message"]])
+async def test_a_page_of_what_is_shared_passes_over_few_of_ones_own(
+    include: list[Included], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def groups_of(_: str) -> list[str]:
+        return ["team"]
+
+    async with SessionManager("memory://", groups_of=groups_of) as manager:
+        for number in range(300):
+            session_id = await manager.create_session("ann", session_id=f"s{number}")
+            await manager.share_session(session_id, "ann", "group:team")
+        pages = 0
+        find = manager.runtime.storage.find
+
+        async def counted(query: Query) -> Found:
+            nonlocal pages
+            pages += 1
+            return await find(query)
+
+        monkeypatch.setattr(manager.runtime.storage, "find", counted)
+        page = await manager.list_user_sessions("ann", shared=True, limit=2, include=include)
+        assert (list(page), page.has_more, pages) == ([], True, 1)
+        hers = await manager.list_user_sessions("bob", shared=True, limit=2, include=include)
+        assert len(hers) == 2
+
+
+async def test_a_page_ends_at_its_bytes_though_it_began_with_short_messages() -> None:
+    async with SessionManager("memory://") as manager:
+        for number in range(30):
+            content = "x" * 1_000_000 if number < 20 else "short"
+            await manager.create_session(
+                "ann", session_id=f"s{number:02}", messages=[{"role": "user", "content": content}]
+            )
+        found: list[str] = []
+        cursor: str | None = None
+        while True:
+            page = await manager.list_user_sessions(
+                "ann", limit=100, include=["last_message"], cursor=cursor
+            )
+            found += [session.id for session in page]
+            messages = [message for session in page for message in session.messages or ()]
+            assert sum(len(str(message.content)) for message in messages) < 5_300_000
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert sorted(found) == [f"s{number:02}" for number in range(30)]

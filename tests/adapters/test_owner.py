@@ -91,3 +91,22 @@ async def test_a_list_shows_what_moves_to_its_top_meanwhile() -> None:
     assert found[:3] == ["s11", "s10", "s09"]
     assert found[-2:] == ["s05", "s00"]
     assert sorted(found) == [f"s{number:02}" for number in range(12)]
+
+
+async def test_a_list_of_large_sessions_shows_what_moves_to_its_top_meanwhile() -> None:
+    """Their pages end at their bytes, long before they hold as many as were asked for."""
+    clock = ManualClock()
+    manager = SessionManager("memory", clock=clock)
+    acting = Owner(manager, "ann").acting()
+    for number in range(9):
+        clock.advance(2)
+        await manager.create_session(
+            "ann", {"tags": ["x"]}, session_id=f"s{number}", context={"large": "x" * 900_000}
+        )
+    found: list[str] = []
+    async for session in sessions_tagged(acting, "x", include=["context"]):
+        found.append(session.id)
+        if len(found) == 1:
+            clock.advance(2)
+            await manager.add_message("s0", "ann", "user", "Hello")
+    assert found == [f"s{number}" for number in reversed(range(9))]

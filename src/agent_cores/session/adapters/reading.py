@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.adapters.owner import Acting
     from agent_cores.session.models.message import Message
-    from agent_cores.session.models.session import Session
+    from agent_cores.session.models.session import Page, Session
     from agent_cores.session.verbs.listing import Included
 
 _PAGE = 1_000
@@ -63,30 +63,33 @@ async def sessions_tagged(
     their page was read come last.
     """
     seen: dict[str, datetime] = {}
-    async for session in _walked(acting, tag, page_size, include):
-        seen[session.id] = session.metadata.last_active_at
-        yield session
-    if len(seen) <= page_size:
-        return
-    async for session in _walked(acting, tag, _MOVED, include):
-        if seen.get(session.id) == session.metadata.last_active_at:
-            return
-        if session.id not in seen:
+    pages = 0
+    async for page in _pages(acting, tag, page_size, include):
+        pages += 1
+        for session in page:
+            seen[session.id] = session.metadata.last_active_at
             yield session
+    if pages == 1:
+        return
+    async for page in _pages(acting, tag, _MOVED, include):
+        for session in page:
+            if seen.get(session.id) == session.metadata.last_active_at:
+                return
+            if session.id not in seen:
+                yield session
 
 
-async def _walked(
+async def _pages(
     acting: Acting, tag: str, page_size: int, include: Iterable[Included]
-) -> AsyncIterator[Session]:
-    """Yield the sessions page by page."""
+) -> AsyncIterator[Page[Session]]:
+    """Yield the pages of the list; they may be short."""
     verbs, user_id = acting
     cursor: str | None = None
     while True:
         page = await verbs.list_user_sessions(
             user_id, tags=[tag], limit=page_size, include=include, cursor=cursor
         )
-        for session in page:
-            yield session
+        yield page
         cursor = page.next_cursor
         if cursor is None:
             return

@@ -11,7 +11,7 @@ from agent_cores.session.errors import CorruptRecordError, InvalidInputError
 from agent_cores.session.models.session import Page, Session
 from agent_cores.session.models.snapshot import Window
 from agent_cores.session.verbs.base import Verbs
-from agent_cores.session.verbs.paging import find_page, size_of
+from agent_cores.session.verbs.paging import find_page, how_many_fit, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,24 +51,28 @@ class ListingVerbs(Verbs):
         """List with contexts or messages, many sessions in one read of the store."""
         context = "context" in included
         window = Window(limit=1) if "last_message" in included else None
-        room, most = self._engine.limits.page_bytes, min(query.limit, _MOST)
+        room, left = self._engine.limits.page_bytes, min(query.limit, _MOST)
         step = _MOST if window is None else _FIRST
         sessions: list[Session] = []
         while True:
-            wanted = min(step, most - len(sessions))
+            wanted = min(step, left)
             part = msgspec.structs.replace(query, limit=wanted)
             found = await find_page(self._engine, part, most=room, context=context)
             others = _of_others(found.headers, query, caller)
             results = await self._engine.read_listed(
                 self._scope, others, caller, context=context, window=window
             )
-            for result in results:
-                room -= _size(result, context=context)
-                session = self._included_session(result)
-                if session is not None:
-                    sessions.append(session)
+            sizes = [_size(result, context=context) for result in results]
+            fitting = how_many_fit(sizes, room)
+            if fitting < len(sizes) and len(sizes) > 1:
+                left = max(fitting, 1)  # what was read is too large: end the page with what fits
+                continue
+            room -= sum(sizes)
+            left -= len(found.headers)
+            read = map(self._included_session, results)
+            sessions += [session for session in read if session is not None]
             short = len(found.headers) < wanted
-            if found.next is None or short or room <= 0 or len(sessions) >= most:
+            if found.next is None or short or room <= 0 or left <= 0:
                 return _page(sessions, found)
             if self._engine.limits.page_bytes - room < _SMALL * len(sessions):
                 step = _STEP

@@ -39,7 +39,7 @@ async def find_page(
         wanted = min(step, query.limit - len(headers))
         found = await engine.find(msgspec.structs.replace(rest, limit=wanted))
         sizes = [size_of(header, context=context) for header in found.headers]
-        fitting = _fitting(sizes, most - size)
+        fitting = how_many_fit(sizes, most - size)
         if not headers:
             fitting = max(fitting, 1)
         if fitting < len(found.headers):
@@ -57,8 +57,8 @@ async def find_page(
         rest = msgspec.structs.replace(query, after=found.next, offset=0)
 
 
-def _fitting(sizes: list[int], room: int) -> int:
-    """Return how many of these fit."""
+def how_many_fit(sizes: list[int], room: int) -> int:
+    """Return how many of these, from the first on, fit into the room."""
     for index, size in enumerate(sizes):
         room -= size
         if room < 0:
