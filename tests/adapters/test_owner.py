@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
 from agent_cores.session import SessionManager
@@ -18,6 +21,9 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
 )
 from agent_cores.session.testing.clock import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 async def test_a_user_acts_for_himself(manager: SessionManager) -> None:
@@ -110,3 +116,30 @@ async def test_a_list_of_large_sessions_shows_what_moves_to_its_top_meanwhile() 
             clock.advance(2)
             await manager.add_message("s0", "ann", "user", "Hello")
     assert found == [f"s{number}" for number in reversed(range(9))]
+
+
+async def test_a_session_that_is_written_to_before_it_is_read_hides_none_that_moved_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is at the top, and nothing tells that it came there after it was listed."""
+    clock = ManualClock()
+    manager = SessionManager("memory", clock=clock)
+    acting = Owner(manager, "ann").acting()
+    for number in range(12):
+        clock.advance(2)
+        await manager.create_session("ann", {"tags": ["x"]}, session_id=f"s{number:02}")
+    storage = manager.runtime.storage
+    read_several = storage.read_several
+
+    async def late(names: Sequence[tuple[str, str]], **wanted: Any) -> Any:  # noqa: ANN401
+        if ("default", "s08") in names:
+            monkeypatch.setattr(storage, "read_several", read_several)
+            for moved in ("s00", "s08"):
+                clock.advance(2)
+                await asyncio.create_task(manager.add_message(moved, "ann", "user", "Hello"))
+        return await read_several(names, **wanted)
+
+    monkeypatch.setattr(storage, "read_several", late)
+    listed = sessions_tagged(acting, "x", page_size=3, include=["context"])
+    found = [session.id async for session in listed]
+    assert found == [f"s{number:02}" for number in reversed(range(12))]

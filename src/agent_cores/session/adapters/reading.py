@@ -73,10 +73,12 @@ async def sessions_tagged(
         return
     async for page in _pages(acting, tag, _MOVED, include):
         for session in page:
-            if seen.get(session.id) == session.metadata.last_active_at:
-                return
             if session.id not in seen:
                 yield session
+        # A single one tells nothing: it may have moved after it was listed, before it was read.
+        known = [seen.get(session.id) == session.metadata.last_active_at for session in page]
+        if known and all(known):
+            return
 
 
 async def _pages(
