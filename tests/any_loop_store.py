@@ -21,6 +21,7 @@ USED_BY_THE_MANAGER = (
     "shutdown",
     "store_time",
     "read",
+    "read_several",
     "apply",
     "find",
     "due",

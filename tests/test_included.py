@@ -8,9 +8,12 @@ import pytest
 
 from agent_cores.session import SessionManager
 from agent_cores.session.models.message import StoredMessage
+from agent_cores.session.storage.memory.provider import MemoryProvider
 from agent_cores.session.testing.samples import change_of
+from agent_cores.session.testing.wrapping import WrappingProvider
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from agent_cores.session.models.query import Found, Query
@@ -92,3 +95,31 @@ async def test_a_page_ends_at_its_bytes_though_it_began_with_short_messages() ->
             if cursor is None:
                 break
         assert sorted(found) == [f"s{number:02}" for number in range(30)]
+
+
+class Between(WrappingProvider):
+    """Does something once, after a listing and before what it found is read."""
+
+    then: Callable[[], Awaitable[object]] | None = None
+
+    async def find(self, query: Query) -> Found:
+        """Delegate, then do it."""
+        found = await super().find(query)
+        then, self.then = self.then, None
+        if then is not None:
+            await then()
+        return found
+
+
+async def test_a_session_that_is_transferred_while_it_is_listed_leaves_lists_of_its_owner() -> None:
+    provider = Between(MemoryProvider())
+    async with SessionManager(provider) as manager:
+        for name in ("one", "two"):
+            await manager.create_session("ann", session_id=name)
+            await manager.set_visibility(name, "ann", "public")
+        provider.then = lambda: manager.transfer_ownership("one", "ann", "bob")
+        own = await manager.list_user_sessions("ann", include=["context"])
+        assert [session.id for session in own] == ["two"]
+        provider.then = lambda: manager.transfer_ownership("two", "ann", "bob")
+        every = await manager.as_operator("support").list_sessions(include=["context"])
+        assert {session.id: session.owner_id for session in every} == {"one": "bob", "two": "bob"}

@@ -55,7 +55,7 @@ class Reader:
         self._timeout = timeout
         self._deadlines = Deadlines(timeout)
         self.headers: HeaderCache = HeaderCache(cached_headers, cached_header_bytes)
-        self._unreadable = UnreadableRecords()
+        self._unreadable = UnreadableRecords("lists that include what it holds leave it out")
 
     def start(self) -> None:
         """Begin to work in the running event loop."""
@@ -124,9 +124,8 @@ class Reader:
     ) -> list[ReadResult]:
         """Read the sessions that a listing has just found, and decide on each as it was read.
 
-        The context is read where the listed header lets the caller read it. Sessions that are gone,
-        that the caller may no longer read, or that have another owner by now are left out, and so
-        are records that cannot be read.
+        The context is read where the listed header lets the caller read it. Sessions that are gone
+        or that the caller may no longer read are left out, and so are records that cannot be read.
         """
         deadline, at = self.begin(), self.clock()
         with_context: list[SessionMetadata] = []
@@ -170,9 +169,7 @@ class Reader:
             return None
         header, at = snapshot.header, self.clock()
         self.headers.update(key, header)
-        if header.owner_id != listed.owner_id or not self.access.allows(
-            header, caller, Action.READ, at
-        ):
+        if not self.access.allows(header, caller, Action.READ, at):
             return None
         role = self.access.check(header, caller, Action.READ, at)
         decision = self.decision(
@@ -181,7 +178,7 @@ class Reader:
         return ReadResult(snapshot, decision, role)
 
     def leave_out(self, error: CorruptRecordError) -> None:
-        """Log, once, that listings leave out a session whose record cannot be read."""
+        """Log, once, that lists leave out a session whose context or messages cannot be read."""
         self._unreadable.log((error.namespace, error.session_id), error)
 
     async def _cached_role(

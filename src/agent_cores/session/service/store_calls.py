@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from agent_cores.session.storage.base import StorageProvider
 
-if TYPE_CHECKING:
-    from agent_cores.session.storage.base import StorageProvider
-
-OPERATIONS = ("read", "read_several", "apply", "find", "due", "count")
+_OPERATIONS = ("read", "apply", "find", "due", "count")
 _SYSTEMS = {"postgres": "postgresql"}
 """Where OpenTelemetry's name is not that of our folder."""
+
+
+def operations_of(storage: StorageProvider) -> tuple[str, ...]:
+    """Return the methods to measure; by default, ``read_several`` is a ``read`` of each session."""
+    if type(storage).read_several is StorageProvider.read_several:
+        return _OPERATIONS
+    return (*_OPERATIONS, "read_several")
 
 
 def system_of(storage: StorageProvider) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_cores.session.errors import MissingDependencyError, SessionError, StorageError
 from agent_cores.session.service.observers import OTHER_METHOD, method_of
-from agent_cores.session.service.store_calls import OPERATIONS, system_of
+from agent_cores.session.service.store_calls import operations_of, system_of
 
 try:
     from opentelemetry import trace
@@ -81,7 +81,7 @@ class Tracing:
     def trace_storage(self, storage: StorageProvider) -> None:
         """Put each call of the store into a span of its own."""
         system = system_of(storage)
-        for operation in OPERATIONS:
+        for operation in operations_of(storage):
             setattr(
                 storage, operation, self._traced(getattr(storage, operation), operation, system)
             )

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("agent_cores.session")
 
+_LEFT_OUT = "listings and sweeps leave it out, and it is not removed"
 _REMEMBERED = 10_000
 """How many unreadable records are remembered, so that each is logged once."""
 
 
 class UnreadableRecords:
-    """Logs the records that listings and sweeps leave out, each once."""
+    """Logs the records that cannot be read, each once, and what becomes of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, outcome: str = _LEFT_OUT) -> None:
+        self._outcome = outcome
         self._logged: set[object] = set()
 
     def log(self, name: object, error: Exception) -> None:
@@ -36,7 +38,7 @@ class UnreadableRecords:
         if len(self._logged) >= _REMEMBERED:
             self._logged.clear()
         self._logged.add(name)
-        logger.error("%s; listings and sweeps leave it out, and it is not removed", error)
+        logger.error("%s; %s", error, self._outcome)
 
 
 class HeaderReader:

@@ -129,6 +129,7 @@ class ConversationVerbs(CreatingVerbs, ListingVerbs):
         ``include`` adds the context, where the user may read it, the last message, or both, for one
         more read of the store for many sessions. Such a page holds at most 100 sessions, and ends
         once they hold 4 MiB. It renews none of them, and leaves out a session that cannot be read.
+        With last messages, a page may read about 1,000 headers for each 10 sessions.
         """
         await self._runtime.ready()
         caller = self._scope.caller(self._inputs.user_id(user_id))

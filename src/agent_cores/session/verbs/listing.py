@@ -41,8 +41,8 @@ class ListingVerbs(Verbs):
         if included:
             return await self._list_with(query, caller, included)
         found = await find_page(self._engine, query)
-        others = _of_others(found.headers, query, caller)
-        sessions = (self._engine.session(header, caller, query.at) for header in others)
+        listed = (header for header in found.headers if _belongs(header, query, caller))
+        sessions = (self._engine.session(header, caller, query.at) for header in listed)
         return _page([session for session in sessions if session is not None], found)
 
     async def _list_with(
@@ -58,10 +58,11 @@ class ListingVerbs(Verbs):
             wanted = min(step, left)
             part = msgspec.structs.replace(query, limit=wanted)
             found = await find_page(self._engine, part, most=room, context=context)
-            others = _of_others(found.headers, query, caller)
+            listed = [header for header in found.headers if _belongs(header, query, caller)]
             results = await self._engine.read_listed(
-                self._scope, others, caller, context=context, window=window
+                self._scope, listed, caller, context=context, window=window
             )
+            results = [each for each in results if _belongs(each.snapshot.header, query, caller)]
             sizes = [_size(result, context=context) for result in results]
             fitting = how_many_fit(sizes, room)
             if fitting < len(sizes) and len(sizes) > 1:
@@ -100,13 +101,14 @@ class ListingVerbs(Verbs):
         )
 
 
-def _of_others(
-    headers: list[SessionMetadata], query: Query, caller: Caller
-) -> list[SessionMetadata]:
-    """Return the headers without the caller's own in a list of what is shared with them."""
-    if not query.subjects:
-        return headers
-    return [header for header in headers if header.owner_id != caller.user_id]
+def _belongs(header: SessionMetadata, query: Query, caller: Caller) -> bool:
+    """Whether a session of this owner belongs in the list: it may have got another one since.
+
+    In a list of what is shared with the caller, none of the caller's own does.
+    """
+    if query.subjects:
+        return header.owner_id != caller.user_id
+    return query.owner_id in {None, header.owner_id}
 
 
 def _size(result: ReadResult, *, context: bool) -> int:

@@ -60,7 +60,7 @@ class OperatorVerbs(SessionVerbs):
         those of ``list_user_sessions``. With ``created_after`` or ``active_after``, sessions whose
         time is later. ``include`` is that of ``list_user_sessions``. A page may be short, even
         empty, with ``next_cursor`` set: it examines about 1,000 sessions at most for each 64 that
-        it returns.
+        it returns (10 with last messages).
         """
         await self._runtime.ready()
         query = self._query(

@@ -17,7 +17,7 @@ from agent_cores.session.errors import SessionError
 from agent_cores.session.models.session import SessionStatus
 from agent_cores.session.service.metrics import definitions as metrics
 from agent_cores.session.service.observers import Traffic, has_failed, known_method, method_of
-from agent_cores.session.service.store_calls import OPERATIONS, system_of
+from agent_cores.session.service.store_calls import operations_of, system_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -122,7 +122,7 @@ class Measurement:
 
 def _measure_storage(storage: StorageProvider, recorder: Recorder) -> None:
     system = system_of(storage)
-    for operation in OPERATIONS:
+    for operation in operations_of(storage):
         times = _CallTimes(operation, system, recorder)
         timed = times.of_apply if operation == "apply" else times.of_call
         setattr(storage, operation, timed(getattr(storage, operation)))
