@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent_cores.session import SessionManager
-from agent_cores.session.adapters.owner import Owner, manager_of
+from agent_cores.session.adapters.owner import Acting, Owner, manager_of
 from agent_cores.session.adapters.reading import (
     latest_messages,
     messages_after,
@@ -76,16 +76,24 @@ def test_an_error_becomes_the_first_that_fits() -> None:
         raise ConfigurationError("something else")
 
 
+async def tagged(clock: ManualClock, count: int, **context: str) -> Acting:
+    """Create sessions of Ann's with the tag x, s00 and on, two seconds apart."""
+    manager = SessionManager("memory", clock=clock)
+    for number in range(count):
+        clock.advance(2)
+        await manager.create_session(
+            "ann",
+            {"tags": ["x"]},
+            session_id=f"s{number:02}",
+            context={"n": number, **context},
+        )
+    return Owner(manager, "ann").acting()
+
+
 async def test_a_list_shows_what_moves_to_its_top_meanwhile() -> None:
     """A session that is written to before its page is read is on no later page."""
     clock = ManualClock()
-    manager = SessionManager("memory", clock=clock)
-    acting = Owner(manager, "ann").acting()
-    for number in range(12):
-        clock.advance(2)
-        await manager.create_session(
-            "ann", {"tags": ["x"]}, session_id=f"s{number:02}", context={"n": number}
-        )
+    acting = await tagged(clock, 12)
     found: list[str] = []
     async for session in sessions_tagged(acting, "x", page_size=3, include=["context"]):
         found.append(session.id)
@@ -93,7 +101,7 @@ async def test_a_list_shows_what_moves_to_its_top_meanwhile() -> None:
         if len(found) == 3:  # one that was seen, and two that were not
             for moved in ("s10", "s00", "s05"):
                 clock.advance(2)
-                await manager.add_message(moved, "ann", "user", "Hello")
+                await acting.verbs.add_message(moved, "ann", "user", "Hello")
     assert found[:3] == ["s11", "s10", "s09"]
     assert found[-2:] == ["s05", "s00"]
     assert sorted(found) == [f"s{number:02}" for number in range(12)]
@@ -102,20 +110,14 @@ async def test_a_list_shows_what_moves_to_its_top_meanwhile() -> None:
 async def test_a_list_of_large_sessions_shows_what_moves_to_its_top_meanwhile() -> None:
     """Their pages end at their bytes, long before they hold as many as were asked for."""
     clock = ManualClock()
-    manager = SessionManager("memory", clock=clock)
-    acting = Owner(manager, "ann").acting()
-    for number in range(9):
-        clock.advance(2)
-        await manager.create_session(
-            "ann", {"tags": ["x"]}, session_id=f"s{number}", context={"large": "x" * 900_000}
-        )
+    acting = await tagged(clock, 9, large="x" * 900_000)
     found: list[str] = []
     async for session in sessions_tagged(acting, "x", include=["context"]):
         found.append(session.id)
         if len(found) == 1:
             clock.advance(2)
-            await manager.add_message("s0", "ann", "user", "Hello")
-    assert found == [f"s{number}" for number in reversed(range(9))]
+            await acting.verbs.add_message("s00", "ann", "user", "Hello")
+    assert found == [f"s{number:02}" for number in reversed(range(9))]
 
 
 async def test_a_session_that_is_written_to_before_it_is_read_hides_none_that_moved_before(
@@ -123,12 +125,8 @@ async def test_a_session_that_is_written_to_before_it_is_read_hides_none_that_mo
 ) -> None:
     """It is at the top, and nothing tells that it came there after it was listed."""
     clock = ManualClock()
-    manager = SessionManager("memory", clock=clock)
-    acting = Owner(manager, "ann").acting()
-    for number in range(12):
-        clock.advance(2)
-        await manager.create_session("ann", {"tags": ["x"]}, session_id=f"s{number:02}")
-    storage = manager.runtime.storage
+    acting = await tagged(clock, 12)
+    storage, add_message = acting.verbs.runtime.storage, acting.verbs.add_message
     read_several = storage.read_several
 
     async def late(names: Sequence[tuple[str, str]], **wanted: Any) -> Any:  # noqa: ANN401
@@ -136,7 +134,7 @@ async def test_a_session_that_is_written_to_before_it_is_read_hides_none_that_mo
             monkeypatch.setattr(storage, "read_several", read_several)
             for moved in ("s00", "s08"):
                 clock.advance(2)
-                await asyncio.create_task(manager.add_message(moved, "ann", "user", "Hello"))
+                await asyncio.create_task(add_message(moved, "ann", "user", "Hello"))
         return await read_several(names, **wanted)
 
     monkeypatch.setattr(storage, "read_several", late)

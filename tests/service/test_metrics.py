@@ -27,7 +27,10 @@ from agent_cores.session.service.metrics.definitions import METRICS
 from agent_cores.session.service.metrics.exporting import Exporter
 from agent_cores.session.service.metrics.instruments import Measurement
 from agent_cores.session.service.metrics.recorder import Recorder, hand_over
+from agent_cores.session.service.store_calls import operations_of
 from agent_cores.session.storage.base import Counts
+from agent_cores.session.storage.memory.provider import MemoryProvider
+from agent_cores.session.storage.sqlite.provider import SQLiteProvider
 from tests.servers import mariadb, postgres, redis
 from tests.service.measured import Measured, value
 from tests.service.processes import SECONDS, get, run, serve_without, serving
@@ -337,3 +340,11 @@ def test_the_page_names_no_metric_that_there_is_not() -> None:
     page = (ROOT / "docs/observability.md").read_text(encoding="utf-8")
     known = {name for metric in METRICS for name in (metric.name, *metric.exposed)}
     assert set(SERIES.findall(page)) <= known
+
+
+def test_a_read_of_several_sessions_is_measured_where_a_store_has_one_of_its_own(
+    tmp_path: Path,
+) -> None:
+    by_default = operations_of(MemoryProvider())
+    own = operations_of(SQLiteProvider(tmp_path / "sessions.db"))
+    assert set(own) - set(by_default) == {"read_several"}

@@ -151,6 +151,23 @@ class Verbs:
             return dict(raw_context(entries, *decision.key))
         return decode_context(entries, *decision.key)
 
+    def _session_of(self, read: ReadResult) -> Session:
+        """Return what was read of a session as the caller gets it."""
+        decision, snapshot = read.decision, read.snapshot
+        context = messages = None
+        if read.role.rank >= Action.READ_CONTEXT.rank and snapshot.context is not None:
+            context = self._decoded_context(snapshot.context, decision)
+        if snapshot.messages is not None:
+            messages = self._decoded(snapshot.messages, decision)
+        header = snapshot.header
+        return Session(
+            metadata=self._engine.access.view(header, decision.caller, read.role, decision.at),
+            context=context,
+            messages=messages,
+            access_role=read.role,
+            visibility=header.visibility_at(decision.at),
+        )
+
     def _drafts(self, messages: object, user_id: str, at: datetime) -> tuple[StoredMessage, ...]:
         """Return messages to append, checked and encoded. Operators also import some."""
         imports = self._engine.access.may_import(self._scope.caller(user_id))

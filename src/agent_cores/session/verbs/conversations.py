@@ -57,21 +57,7 @@ class ConversationVerbs(CreatingVerbs, ListingVerbs):
             session_id, user_id, Action.READ, context=True, window=window
         )
         await self._renew_by_reading(read)
-        decision, snapshot = read.decision, read.snapshot
-        context = None
-        if read.role.rank >= Action.READ_CONTEXT.rank and snapshot.context is not None:
-            context = self._decoded_context(snapshot.context, decision)
-        messages = None
-        if snapshot.messages is not None:
-            messages = self._decoded(snapshot.messages, decision)
-        header = self._engine.access.view(snapshot.header, decision.caller, read.role, decision.at)
-        return Session(
-            metadata=header,
-            context=context,
-            messages=messages,
-            access_role=read.role,
-            visibility=snapshot.header.visibility_at(decision.at),
-        )
+        return self._session_of(read)
 
     async def update_session(
         self,

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import CorruptRecordError, InvalidInputError
-from agent_cores.session.models.session import Page, Session
+from agent_cores.session.models.session import Page
 from agent_cores.session.models.snapshot import Window
 from agent_cores.session.verbs.base import Verbs
 from agent_cores.session.verbs.paging import find_page, how_many_fit, size_of
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from agent_cores.session.access.access_control import Caller
     from agent_cores.session.decision import ReadResult
     from agent_cores.session.models.query import Found, Query
-    from agent_cores.session.models.session import SessionMetadata
+    from agent_cores.session.models.session import Session, SessionMetadata
 
 Included = Literal["context", "last_message"]
 INCLUDED = ("context", "last_message")
@@ -79,32 +78,19 @@ class ListingVerbs(Verbs):
                 step = _STEP
             query = msgspec.structs.replace(query, after=found.next, offset=0)
 
-    def _included_session(self, result: ReadResult) -> Session | None:
+    def _included_session(self, read: ReadResult) -> Session | None:
         """Return what was read as the caller gets it; ``None`` if it cannot be decoded."""
-        snapshot, decision = result.snapshot, result.decision
-        context = messages = None
         try:
-            if result.role.rank >= Action.READ_CONTEXT.rank and snapshot.context is not None:
-                context = self._decoded_context(snapshot.context, decision)
-            if snapshot.messages is not None:
-                messages = self._decoded(snapshot.messages, decision)
+            return self._session_of(read)
         except CorruptRecordError as error:
             self._engine.leave_out(error)
             return None
-        header = snapshot.header
-        return Session(
-            metadata=self._engine.access.view(header, decision.caller, result.role, decision.at),
-            context=context,
-            messages=messages,
-            access_role=result.role,
-            visibility=header.visibility_at(decision.at),
-        )
 
 
 def _belongs(header: SessionMetadata, query: Query, caller: Caller) -> bool:
-    """Whether a session of this owner belongs in the list: it may have got another one since.
+    """Whether a session is in the list by its owner, who may have changed since it was found.
 
-    In a list of what is shared with the caller, none of the caller's own does.
+    A list of what others share never shows the caller's own sessions.
     """
     if query.subjects:
         return header.owner_id != caller.user_id
