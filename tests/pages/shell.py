@@ -19,7 +19,7 @@ _KEY = re.compile(r"^export AGENT_SESSIONS_KEY=ask_\S+$", re.MULTILINE)
 _VARIES = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "SUM"),
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+Z)?"), "TIME"),
-    (re.compile(r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Z])[\w-]{22}(?![\w-])"), "ID"),
+    (re.compile(r"(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{22}(?![\w-])"), "ID"),
     (re.compile(r"(ok +extras) .*"), r"\1"),
     (re.compile(r"\b(\d[\d,.]*) (session|message)s?\b"), r"\1 \2s"),
     (re.compile(r"\d[\d,.]*"), "N"),
