@@ -16,6 +16,7 @@ from agent_cores.session.storage.pool_use import PoolUse
 from agent_cores.session.storage.redis.driver import (
     AbstractConnection,
     RedisClusterException,
+    read_reply,
 )
 from agent_cores.session.storage.redis.errors import (
     BROKEN,
@@ -182,15 +183,9 @@ class _Flight:
 
 
 async def _reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - as above
-    """Read one reply, which may be an error reply.
-
-    It calls the base class: Sentinel's connections close themselves on READONLY, and lose the
-    replies to the rest of the flight.
-    """
+    """Read one reply, which may be an error reply."""
     try:
-        return await AbstractConnection.read_response(
-            connection, disable_decoding=True, disconnect_on_error=False
-        )
+        return await read_reply(connection)
     except REPLIES as error:
         return error
 

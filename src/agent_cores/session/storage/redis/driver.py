@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agent_cores.session.errors import MissingDependencyError
 
 try:
@@ -45,6 +47,16 @@ async def is_stale(connection: AbstractConnection) -> bool:
     return bool((is_marked is not None and is_marked()) or await has_unread())
 
 
+async def read_reply(connection: AbstractConnection) -> Any:  # noqa: ANN401 - whatever it replies
+    """Read one reply; an error reply is returned, or raised if redis-py derives it otherwise.
+
+    Connections read through three more calls, which take twice as long as the rest of it, and
+    Sentinel's close themselves on READONLY and lose the replies to the rest of the flight.
+    """
+    parser: Any = connection._parser  # noqa: SLF001
+    return await parser.read_response(disable_decoding=True)
+
+
 def idle_connections(pool: ConnectionPool) -> list[AbstractConnection]:
     """Return the idle connections of a pool, for which redis-py has no public method."""
     return list(pool._available_connections)  # noqa: SLF001
@@ -80,4 +92,5 @@ __all__ = [
     "key_slot",
     "pack_command",
     "parse_url",
+    "read_reply",
 ]

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent_cores.session.backoff import Backoff
-from agent_cores.session.deadline import margin_of, time_left
+from agent_cores.session.deadline import end_after, margin_of, time_left
 from agent_cores.session.errors import SessionError, StorageUnavailableError, StoreFormatError
 from agent_cores.session.storage.pool_use import PoolUse
 from agent_cores.session.storage.redis.commands import Command
@@ -160,15 +160,16 @@ class Wire:
         Raises ``StorageUnavailableError`` once the timeout has passed. If the response to a command
         that must not be sent twice was lost, raises it at once, with ``outcome_unknown``.
         """
-        deadline, address = _Deadline.of_operation(self._timeout), None
+        began, address = time.monotonic(), None
         try:
             address = self._topology.node_of(command.key)
             if address in self._suspects:
+                deadline = _Deadline.of_operation(self._timeout)
                 address = await self._address_after_search(command.key, deadline)
             return await self._node(address).send(command)
         except FAILURES as error:
             failure = error
-        return await self._retry(command, deadline, address, failure)
+        return await self._retry(command, _Deadline.since(began, self._timeout), address, failure)
 
     async def _retry(
         self, command: Command, deadline: _Deadline, address: str | None, failure: Exception
@@ -352,6 +353,15 @@ class _Deadline(NamedTuple):
             raise StorageUnavailableError("SESSION_TIMEOUT is over; nothing was sent")
         end = time.monotonic() + left
         return cls(end, end - margin_of(left))
+
+    @classmethod
+    def since(cls, began: float, longest: float) -> _Deadline:
+        """Return the deadline of the calling operation, at most so many seconds after ``began``.
+
+        It may be over already.
+        """
+        end = min(began + longest, end_after(longest))
+        return cls(end, end - margin_of(max(end - began, 0.0)))
 
     def until_last_start(self) -> float:
         """Return the seconds in which the command may still be sent; 0 if there are none."""
