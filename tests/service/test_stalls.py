@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -97,15 +96,6 @@ async def longest(route: Route, body: bytes, patch: pytest.MonkeyPatch) -> float
         took.append(stalls.longest)
         await wire.service.aclose()
     return min(took)
-
-
-@pytest.fixture(autouse=True)
-def _few_objects() -> Iterator[None]:
-    """Keep the test runner's million objects from the garbage collector: a service has not them."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 WRITES = [route for route in ROUTES if route.request is not None]
