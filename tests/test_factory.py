@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def parcel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("storage", ["memory", "memory://", "MEMORY://", MemoryProvider])
 def test_a_name_a_url_and_a_class_make_a_provider(storage: str | type[MemoryProvider]) -> None:
+    assert isinstance(StorageFactory.create(storage), MemoryProvider)
+
+
+@pytest.mark.parametrize("storage", ["memory", "memory://", MemoryProvider])
+def test_a_provider_of_the_package_is_found_without_asking_others(
+    storage: str | type[MemoryProvider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many packages are installed, looking for their entry points takes milliseconds."""
+    monkeypatch.delattr(metadata, "entry_points")
     assert isinstance(StorageFactory.create(storage), MemoryProvider)
 
 

@@ -66,6 +66,18 @@ def test_a_manager_in_memory_loads_no_driver() -> None:
     assert providers == {"agent_cores.session.storage.memory.provider"}
 
 
+def test_a_command_loads_what_it_needs_and_no_other() -> None:
+    program = (
+        "import sys\nfrom contextlib import suppress\n"
+        "from agent_cores.session.cli.main import main\n"
+        "sys.argv[1:] = ['list', '--help']\n"
+        "with suppress(SystemExit):\n    main()"
+    )
+    modules = loaded(program)
+    assert "agent_cores.session.cli.sessions" in modules
+    assert not modules & {*HEAVY, "joserfc", "agent_cores.session.service"}
+
+
 @pytest.mark.parametrize("name", agent_cores.session.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(agent_cores.session, name) is not None

@@ -74,7 +74,7 @@ def run(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 def _status() -> int:
     try:
-        commands.run()
+        commands.run(commands.application_for(sys.argv[1:]), sys.argv[1:])
     except SystemExit as end:
         return int(end.code or 0)
     return 0

@@ -13,6 +13,8 @@ from agent_cores.session.cli.status import INTERRUPTED, Status
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from cyclopts import App
+
 _OURS = "agent_cores"
 _NOWHERE = Path(os.devnull)
 
@@ -20,15 +22,18 @@ _NOWHERE = Path(os.devnull)
 def main() -> None:
     """Run the command line. If the extra is not installed, print one line, not a traceback."""
     _open_closed_streams()
+    arguments = sys.argv[1:]
     try:
-        _commands().run()
+        commands, app = _loaded(arguments)
+        commands.run(app, arguments)
     except KeyboardInterrupt:  # before a command began, or after it
         sys.exit(INTERRUPTED)
 
 
-def _commands() -> ModuleType:
+def _loaded(arguments: list[str]) -> tuple[ModuleType, App]:
     try:
-        return importlib.import_module("agent_cores.session.cli.commands")
+        commands = importlib.import_module("agent_cores.session.cli.commands")
+        return commands, commands.application_for(arguments)
     except ModuleNotFoundError as error:
         package = (error.name or _OURS).partition(".")[0]
         if package == _OURS:

@@ -75,7 +75,9 @@ def serve(
     given = {"host": host, "port": port, "workers": workers}
     settings = ServiceSettings.load(**{k: v for k, v in given.items() if v is not None})
     if settings.tracing or settings.otel_metrics:  # refused here, and not in each worker
-        import agent_cores.session.service.tracing  # noqa: F401, PLC0415 - needs an extra
+        import agent_cores.session.service.tracing  # noqa: PLC0415 - needs an extra
+    if settings.jwt_issuers:
+        import agent_cores.session.service.auth.jwt_issuers  # noqa: F401, PLC0415 - loads much
     if settings.workers > 1:
         _serve_workers(settings, storage)
         return

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from agent_cores.session.errors import SessionError
 from agent_cores.session.service.auth.api_keys import HeldKeys, Keys, StoredKeys
 from agent_cores.session.service.auth.authentication import Authentication
-from agent_cores.session.service.auth.jwt_issuers import Issuers
 from agent_cores.session.service.auth.key_cache import KeyCache
 from agent_cores.session.service.auth.key_file import KeyFile
 from agent_cores.session.service.auth.rate_limits import CallerLimits, FailedLogins, InFlight
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from agent_cores.session.lifecycle.store_clock import StoreClock
     from agent_cores.session.manager import SessionManager
     from agent_cores.session.service.auth.api_keys import ApiKey
+    from agent_cores.session.service.auth.jwt_issuers import Issuers
     from agent_cores.session.service.settings import ServiceSettings
     from agent_cores.session.wire.health import NotReady
 
@@ -45,7 +45,7 @@ class Components:
         self.keys: KeyCache = KeyCache(self._key_stores, now)
         self.authentication: Authentication = Authentication(
             self.keys,
-            Issuers(settings.jwt_issuers, self.clock),
+            _issuers(settings, self.clock),
             runtime.inputs,
             clock=self.clock,
             failures=FailedLogins(settings.failed_logins_per_minute, now),
@@ -92,6 +92,17 @@ class Components:
             except (SessionError, OSError) as error:
                 return reason_of(error)
         return await self._readiness.ask()
+
+
+def _issuers(settings: ServiceSettings, clock: StoreClock) -> Issuers | None:
+    """Return what checks tokens, if the settings name issuers."""
+    if not settings.jwt_issuers:
+        return None
+    from agent_cores.session.service.auth.jwt_issuers import (  # noqa: PLC0415 - loads cryptography
+        Issuers,
+    )
+
+    return Issuers(settings.jwt_issuers, clock)
 
 
 def key_stores(

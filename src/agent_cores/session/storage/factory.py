@@ -18,7 +18,7 @@ from agent_cores.session.storage.base import StorageProvider
 from agent_cores.session.storage.options import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from agent_cores.session.settings import SessionSettings
 
@@ -135,7 +135,7 @@ class StorageFactory:
                 raise ConfigurationError(detail)
             return storage
         url = storage if isinstance(storage, str) and ":" in storage else None
-        _refuse_path(storage, cls.names())
+        _refuse_path(storage, cls.names)
         if isinstance(storage, str):
             provider = cls.provider_class(storage.partition(":")[0].lower())
         elif isinstance(storage, type) and issubclass(storage, StorageProvider):
@@ -170,14 +170,22 @@ def _unknown_option(provider: type[StorageProvider], given: Collection[str]) -> 
     return None
 
 
-def _refuse_path(storage: object, names: Collection[str]) -> None:
-    """Raise ``UnknownStorageError`` for a path given in place of a URL; it says what to write."""
+def _refuse_path(storage: object, names: Callable[[], Collection[str]]) -> None:
+    """Raise ``UnknownStorageError`` for a path given in place of a URL; it says what to write.
+
+    ``names()`` is asked only where it matters: it reads what every installed package declares.
+    """
     if isinstance(storage, PurePath):
         storage = str(storage)
-    elif not isinstance(storage, str) or "://" in storage or storage.lower() in names:
+    elif (
+        not isinstance(storage, str)
+        or "://" in storage
+        or storage.lower() in _BUILT_IN
+        or storage.lower() in names()
+    ):
         return
     if not storage or storage.isspace():
-        known = ", ".join(sorted(names))
+        known = ", ".join(sorted(names()))
         raise UnknownStorageError(f"storage is empty: give a name or a URL; known are {known}")
     if storage.endswith(":memory:"):
         raise UnknownStorageError("to keep sessions in memory only, write memory://")

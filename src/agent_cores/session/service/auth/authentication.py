@@ -52,7 +52,7 @@ class Authentication:
     def __init__(
         self,
         keys: KeyCache,
-        issuers: Issuers,
+        issuers: Issuers | None,
         inputs: Inputs,
         *,
         clock: Callable[[], datetime],
@@ -158,6 +158,8 @@ class Authentication:
     async def _by_token(
         self, token: str, headers: Headers, right: str, tell: Callable[[str], None]
     ) -> Principal:
+        if self._issuers is None:
+            raise UnauthenticatedError("no issuer of tokens is known")
         claims = await self._issuers.check(token)
         tell(claims.issuer)
         try:

@@ -13,11 +13,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from joserfc import jwt
-from joserfc.errors import JoseError, SecurityWarning
 
-from agent_cores.session.errors import UnauthenticatedError
-from agent_cores.session.service.auth.issuer_keys import IssuerKeys
+from agent_cores.session.errors import MissingDependencyError, UnauthenticatedError
+
+try:
+    from joserfc import jwt
+    from joserfc.errors import JoseError, SecurityWarning
+
+    from agent_cores.session.service.auth.issuer_keys import IssuerKeys
+except ImportError as _error:
+    raise MissingDependencyError("joserfc", "service") from _error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
