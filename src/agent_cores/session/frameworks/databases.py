@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from itertools import count, repeat
 from pathlib import Path
@@ -22,7 +23,7 @@ from agent_cores.session.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
 
 Row = tuple[Any, ...]
 PATIENCE = 5.0
@@ -35,8 +36,11 @@ _FIRST, _PAGE_BYTES = 10, 1 << 20
 """Rows of the first page; bytes of a page from which the next one has fewer rows."""
 _NO_URL = "the URL of the source is not valid; signs in its password may need percent-encoding"
 EVERYWHERE: Mapping[str, object] = {}
+NEVER = "1 = 0"
+"""The condition of a column that holds nothing which can be read."""
+_BINARY = {"bytea", "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bit"}
 _COLUMNS = """
-    SELECT table_name, column_name FROM information_schema.columns
+    SELECT table_name, column_name, data_type FROM information_schema.columns
     WHERE table_schema = {schema}() ORDER BY table_name
 """
 
@@ -60,8 +64,11 @@ class Database(Protocol):
     async def columns(self) -> dict[str, set[str]]:
         """Return the columns of each table."""
 
-    def conditions(self, needed: Needed) -> list[str]:
-        """Return the conditions in SQL under which a row has what is needed; none is NULL."""
+    def conditions(self, table: str, needed: Needed) -> list[str]:
+        """Return the conditions in SQL under which a row has what is needed; none is NULL.
+
+        ``NEVER`` is one of them if a column of the table is of a type that has it not.
+        """
 
 
 async def walk(
@@ -80,8 +87,11 @@ async def walk(
     ``size`` rows are read at a time, fewer of large ones. Without other columns each key comes
     once. Raises ``StoreFormatError`` at a key that is missing or binary.
     """
+    has_needed = database.conditions(table, needed)
+    if NEVER in has_needed:  # and a text for such a column would be refused
+        return
     keys, chosen = quoted(*key), quoted(*key, *columns)
-    equal = [f"{quoted(column)} = ?" for column in where] + database.conditions(needed)
+    equal = [f"{quoted(column)} = ?" for column in where] + has_needed
     distinct = "" if columns else "DISTINCT "
     after: Row = ()
     limit = min(size, _FIRST)
@@ -144,8 +154,9 @@ class _SQLite:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def conditions(self, needed: Needed) -> list[str]:
+    def conditions(self, table: str, needed: Needed) -> list[str]:
         """A column may hold values of any type, whatever it was made for."""
+        del table
         texts = [f"typeof({quoted(name)}) = 'text'" for name in needed.texts]
         return [
             *texts,
@@ -215,19 +226,43 @@ def _mode(path: Path) -> str:
     return "immutable=1" if is_closed else "mode=ro"
 
 
-class _Postgres:
-    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - asyncpg's
-        self._connection = connection
+class _Server(ABC):
+    """A database server. The type of a column says what its rows can hold."""
 
-    def conditions(self, needed: Needed) -> list[str]:
-        return _not_null(needed)
+    _schema: str
+    _texts: Container[str]
+    """The types of columns that the driver reads as text."""
+
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - the driver's own
+        self._connection = connection
+        self._types: dict[str, dict[str, str]] = {}
+
+    @abstractmethod
+    async def rows(self, sql: str, *values: object) -> Sequence[Row]: ...
+
+    async def load(self) -> None:
+        """Read what tables there are."""
+        for table, column, kind in await self.rows(_COLUMNS.format(schema=self._schema)):
+            self._types.setdefault(table, {})[column] = kind
+
+    async def columns(self) -> dict[str, set[str]]:
+        return {table: set(types) for table, types in self._types.items()}
+
+    def conditions(self, table: str, needed: Needed) -> list[str]:
+        types = self._types[table]
+        is_text = all(types[name] in self._texts for name in needed.texts)
+        if not is_text or any(types[name] in _BINARY for name in needed.order):
+            return [NEVER]
+        return [f"{quoted(name)} IS NOT NULL" for name in (*needed.texts, *needed.order)]
+
+
+class _Postgres(_Server):
+    _schema = "current_schema"
+    _texts = ("text", "character varying", "character", "name", "USER-DEFINED")
 
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
         numbered = _marked(sql, map("${}".format, count(1)))
         return [tuple(row) for row in await self._connection.fetch(numbered, *values)]
-
-    async def columns(self) -> dict[str, set[str]]:
-        return _by_table(await self.rows(_COLUMNS.format(schema="current_schema")))
 
 
 @asynccontextmanager
@@ -245,28 +280,24 @@ async def _open_postgres(source: str) -> AsyncIterator[Database]:
     except ValueError as error:
         raise ConfigurationError(_NO_URL) from error
     try:
-        yield _Postgres(connection)
+        database = _Postgres(connection)
+        await database.load()
+        yield database
     except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StoreFormatError(f"the source cannot be read: {error}") from error
     finally:
         await connection.close()
 
 
-class _MySQL:
-    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - asyncmy's
-        self._connection = connection
-
-    def conditions(self, needed: Needed) -> list[str]:
-        return _not_null(needed)
+class _MySQL(_Server):
+    _schema = "database"
+    _texts = ("varchar", "char", "text", "tinytext", "mediumtext", "longtext", "enum", "uuid")
 
     async def rows(self, sql: str, *values: object) -> Sequence[Row]:
         async with self._connection.cursor() as cursor:
             await cursor.execute(_marked(sql.replace("%", "%%"), repeat("%s")), values)
             rows: Sequence[Row] = await cursor.fetchall()
             return rows
-
-    async def columns(self) -> dict[str, set[str]]:
-        return _by_table(await self.rows(_COLUMNS.format(schema="database")))
 
 
 @asynccontextmanager
@@ -295,19 +326,9 @@ async def _open_mysql(source: str) -> AsyncIterator[Database]:
     try:
         database = _MySQL(connection)
         await database.rows("SET SESSION TRANSACTION READ ONLY")
+        await database.load()
         yield database
     except MySQLError as error:
         raise StoreFormatError(f"the source cannot be read: {error}") from error
     finally:
         connection.close()
-
-
-def _not_null(needed: Needed) -> list[str]:
-    return [f"{quoted(name)} IS NOT NULL" for name in (*needed.texts, *needed.order)]
-
-
-def _by_table(rows: Sequence[Row]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for table, column in rows:
-        found.setdefault(table, set()).add(column)
-    return found

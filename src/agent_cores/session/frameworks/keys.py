@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from agent_cores.session.frameworks.databases import Database, Needed, quoted
@@ -18,7 +19,7 @@ _LONGEST = 64
 async def rows_without(database: Database, table: str, needed: Needed) -> AsyncIterator[LeftOut]:
     """Yield each row of a table without what is needed; those after the hundredth as one."""
     columns = (*needed.texts, *needed.order)
-    unusable = f"NOT ({' AND '.join(database.conditions(needed))})"
+    unusable = f"NOT ({' AND '.join(database.conditions(table, needed))})"
     # S608: nothing but names of the schema.
     of = f"FROM {quoted(table)} WHERE {unusable}"
     rows = await database.rows(f"SELECT {quoted(*columns)} {of} LIMIT {_NAMED + 1}")
@@ -45,4 +46,6 @@ def _problem(value: object, is_text: bool) -> str | None:  # noqa: FBT001 - priv
         return "missing"
     if isinstance(value, bytes):
         return "binary"
-    return "a number" if is_text and not isinstance(value, str) else None
+    if is_text and not isinstance(value, str):
+        return "a number" if isinstance(value, int | float | Decimal) else "no text"
+    return None

@@ -26,7 +26,13 @@ from agent_cores.session.adapters.layouts.langgraph import (
     writes_messages,
 )
 from agent_cores.session.errors import StoreFormatError
-from agent_cores.session.frameworks.databases import Database, Needed, open_database, walk
+from agent_cores.session.frameworks.databases import (
+    NEVER,
+    Database,
+    Needed,
+    open_database,
+    walk,
+)
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut
 from agent_cores.session.frameworks.keys import rows_without
 from agent_cores.session.frameworks.langgraph_values import (
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
 _KEY = ("thread_id", "checkpoint_ns", "checkpoint_id")
 _NEEDED = Needed(_KEY)
 _WRITE = Needed((*_KEY, "task_id"), ("idx",))
+_BLOB = Needed((*_KEY[:2], "channel", "version"))
 _MARK = "imported"
 _TOGETHER = 200
 Key = tuple[str, str, str]
@@ -65,7 +72,7 @@ class Tables(Protocol):
     """How one of LangGraph's savers lays out its tables."""
 
     def unusable(self) -> AsyncIterator[LeftOut]:
-        """Yield the writes that belong to no checkpoint, because a key is not readable."""
+        """Yield what belongs to no checkpoint, because a key is not readable."""
 
     async def stored(self, key: Key) -> Stored:
         """Return a checkpoint; raise ``DamagedError`` if it cannot be read."""
@@ -215,9 +222,12 @@ class PostgresTables:
         self._database = database
         self._columns = columns
 
-    def unusable(self) -> AsyncIterator[LeftOut]:
-        """Yield the writes that belong to no checkpoint, because a key is not readable."""
-        return _unusable(self._database, "checkpoint_writes", self._columns)
+    async def unusable(self) -> AsyncIterator[LeftOut]:
+        """Yield the writes and values that belong to nothing, because a key is not readable."""
+        async for left_out in _unusable(self._database, "checkpoint_writes", self._columns):
+            yield left_out
+        async for left_out in rows_without(self._database, "checkpoint_blobs", _BLOB):
+            yield left_out
 
     async def stored(self, key: Key) -> Stored:
         """Return a checkpoint; raise ``DamagedError`` if it cannot be read."""
@@ -228,7 +238,7 @@ class PostgresTables:
 
     async def values(self, key: Key, versions: Sequence[tuple[str, str]]) -> Values:
         """Return the values of these channels that are stored beside the checkpoint."""
-        if not versions:
+        if not versions or NEVER in self._database.conditions("checkpoint_blobs", _BLOB):
             return {}
         named = " OR ".join(["(channel = ? AND version = ?)"] * len(versions))
         rows = await self._database.rows(
