@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from agent_cores.session.models import MessageUpdate
+from agent_cores.session.models.times import utc_now
 from agent_cores.session.storage.mysql.queries import MysqlQueries
 from agent_cores.session.storage.postgres.queries import PostgresQueries
 from agent_cores.session.storage.sql.dialect import Statement, Step
 from agent_cores.session.storage.sql.forms import OWN, RETURN_NOTHING, TAKE_ONE_ROW
 from agent_cores.session.storage.sql.literal_rows import LiteralQueries, Verbatim, decoded
 from agent_cores.session.storage.sql.names import Names
+from agent_cores.session.storage.sql.rows import rounds
+from agent_cores.session.testing.samples import new_header
+from tests.sql_stores import append, change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,3 +150,13 @@ def test_a_part_of_a_statement_is_no_literal() -> None:
 def test_text_comes_back_as_text_and_bytes_as_bytes() -> None:
     rows = [(1, "é".encode(), b"\xff"), (2, None, b"")]
     assert decoded(["seq", "id", "body"], rows) == [[1, "é", b"\xff"], [2, None, b""]]
+
+
+def test_a_round_has_the_updates_of_different_messages_of_a_session() -> None:
+    header = new_header("talk", at=utc_now())
+    updates = [change(header, update=MessageUpdate(seq=seq, id=f"m{seq}")) for seq in (1, 2, 1, 3)]
+    said = append(header, "m9")
+    both = change(header, update=MessageUpdate(seq=4, id="m4"), metadata={"title": "t"})
+    other = change(new_header("other", at=utc_now()), update=MessageUpdate(seq=1, id="m1"))
+    changes = [*updates, said, append(header, "m8"), updates[1], both, updates[3], other]
+    assert rounds(changes) == [[0, 1, 9], [2, 3], [4, 5], [6], [7], [8]]

@@ -144,10 +144,18 @@ class Change(Guards, frozen=True, kw_only=True, gc=False):
     @property
     def is_plain_append(self) -> bool:
         """Whether nothing but messages is written: what a fast path may carry out."""
-        return bool(self.append) and not (
+        return bool(self.append) and not (self.update or self._has_other_effects)
+
+    @property
+    def is_plain_update(self) -> bool:
+        """Whether nothing but one stored message is changed."""
+        return self.update is not None and not (self.append or self._has_other_effects)
+
+    @property
+    def _has_other_effects(self) -> bool:
+        return bool(
             self.create
             or self.remove
-            or self.update
             or self.metadata
             or self.context_set
             or self.context_drop

@@ -234,20 +234,42 @@ def columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
+class _Joined:
+    """The changes of one session in one round."""
+
+    def __init__(self, change: Change) -> None:
+        self._appends = change.is_plain_append
+        self._updated: set[str] = set()
+        if change.is_plain_update:
+            self._updated.update(change.message_ids)
+
+    def add(self, change: Change) -> bool:
+        """Return whether a change may join them; a message is not updated twice."""
+        if self._appends:
+            return change.is_plain_append
+        if not self._updated or not change.is_plain_update:
+            return False
+        [updated] = change.message_ids
+        is_new = updated not in self._updated
+        self._updated.add(updated)
+        return is_new
+
+
 def rounds(changes: Sequence[Change]) -> list[list[int]]:
     """Split a batch into rounds; each session's order is kept.
 
-    A round has one change per session, or several if they are plain appends.
+    A round has one change per session, or several if they are plain appends, or plain updates of
+    different messages.
     """
     turns: Counter[SessionName] = Counter()
-    appended: dict[SessionName, bool] = {}
+    latest: dict[SessionName, _Joined] = {}
     split: list[list[int]] = []
     for index, change in enumerate(changes):
         name = change.namespace, change.session_id
-        appends = change.is_plain_append
-        if not (appends and appended.get(name)):
+        before = latest.get(name)
+        if before is None or not before.add(change):
+            latest[name] = _Joined(change)
             turns[name] += 1
-        appended[name] = appends
         if turns[name] > len(split):
             split.append([])
         split[turns[name] - 1].append(index)

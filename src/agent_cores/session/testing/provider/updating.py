@@ -17,7 +17,14 @@ from agent_cores.session.errors import (
     SessionArchivedError,
     TurnLostError,
 )
-from agent_cores.session.models import AccessEffect, Limits, MessageUpdate, SeqRange, Window
+from agent_cores.session.models import (
+    AccessEffect,
+    Applied,
+    Limits,
+    MessageUpdate,
+    SeqRange,
+    Window,
+)
 from agent_cores.session.models.values import encode_json
 from agent_cores.session.testing.oracle import EVERYTHING
 from agent_cores.session.testing.provider.appends import append, created
@@ -265,3 +272,26 @@ class UpdatingCases(ProviderCases):
         for change in changes:
             beside.oracle.apply(change)
         await beside.compare("default", "talk")
+
+    async def test_concurrent_updates_of_one_message_follow_one_another(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        await self._said(beside, clock, 4)
+        said = [(place, f"{place}, {time}") for time in range(4) for place in range(4)]
+        changes = [update_of(beside, clock, place, text) for place, text in said]
+        missing = msgspec.structs.replace(changes[0], update=MessageUpdate(seq=9, id="m9"))
+        applying = [beside.provider.apply(change) for change in (*changes, missing)]
+        *applied, refused = await asyncio.gather(*applying, return_exceptions=True)
+        assert isinstance(refused, MessageNotFoundError)
+        latest: dict[int, tuple[int, object]] = {}
+        revisions = []
+        for (place, text), outcome in zip(said, applied, strict=True):
+            assert isinstance(outcome, Applied)
+            assert decode_message(outcome.messages[0], "default", "talk").content == text
+            revision = outcome.header.revision
+            revisions.append(revision)
+            latest[place] = max(latest.get(place, (0, "")), (revision, text))
+        first = beside.oracle.sessions["default", "talk"].header.revision
+        assert sorted(revisions) == [*range(first + 1, first + 17)]
+        found = await messages_of(beside.provider)
+        assert [message.content for message in found] == [latest[place][1] for place in range(4)]
