@@ -132,3 +132,21 @@ async def test_gets_of_one_moment_return_the_same_item_to_each(store: SessionSto
     assert [each and each.value for each in found] == [{"n": 1}, None, {"n": 1}, {"n": 1}]
     [one] = await store.abatch([GetOp(DOCS, "a")])
     assert isinstance(one, Item)
+
+
+async def test_an_operation_that_cannot_join_others_leaves_none_waiting(
+    store: SessionStore,
+) -> None:
+    await store.aput(DOCS, "a", {"n": 1})
+    labels: Any = list(DOCS)
+    assert await store.aget(labels, "a") == await store.aget(DOCS, "a")
+    unhashable: Any = []
+    with pytest.raises(TypeError):
+        await store.abatch([GetOp(DOCS, "a", refresh_ttl=unhashable)])
+    with pytest.raises(InvalidInputError, match="key: must be text, not list"):
+        await store.abatch([PutOp(DOCS, unhashable, {"n": 2})])
+    async with asyncio.timeout(5):
+        await store.aput(DOCS, "a", {"n": 3})
+        found = await store.aget(DOCS, "a")
+    assert found is not None
+    assert found.value == {"n": 3}

@@ -174,14 +174,15 @@ class SessionStore(BaseStore):
 
     async def _perform(self, acting: Acting, ops: list[Op]) -> list[Result]:
         """Execute operations; one alone together with those of other tasks."""
+        for op in ops:
+            _check(op)
         run = partial(self._execute_near, acting)
         if len(ops) != 1 or not isinstance(ops[0], GetOp | PutOp):
             return await run(ops)
         [op] = ops
-        _divided(ops)  # refuses what is wrong with it, before it joins others
-        is_get = isinstance(op, GetOp)
-        key = acting.user_id, tuple(op.namespace), is_get
-        return [await self._together.call(key, op if is_get else op.key, op, run)]
+        key = acting.user_id, tuple(op.namespace), isinstance(op, GetOp)
+        name = (op.key, op.refresh_ttl) if isinstance(op, GetOp) else op.key
+        return [await self._together.call(key, name, op, run)]
 
     async def _execute_near(self, acting: Acting, ops: list[Op]) -> list[Result]:
         return await run_near(acting.verbs, partial(self._execute, acting, ops))
@@ -300,17 +301,12 @@ class SessionStore(BaseStore):
 
 
 def _divided(ops: Sequence[Op]) -> _Batch:
-    """Divide operations by what they do; one that is invalid is refused, and with it all."""
+    """Divide operations by what they do."""
     batch = _Batch({}, {}, {})
     for place, op in enumerate(ops):
-        if not isinstance(op, GetOp | PutOp | SearchOp | ListNamespacesOp):
-            problem = f"Unknown operation type: {type(op)}"
-            raise ValueError(problem)  # noqa: TRY004 - as LangGraph's own stores
-        _check_labels(op)
         if isinstance(op, GetOp):
             batch.gets.setdefault(tuple(op.namespace), {})[place] = op
         elif isinstance(op, PutOp):
-            _check_ttl(op.ttl)
             batch.puts[tuple(op.namespace), op.key] = op
         else:
             batch.queries[place] = op
@@ -335,6 +331,18 @@ async def _matching(
         if len(found) >= most:
             break
     return found[:most]
+
+
+def _check(op: Op) -> None:
+    """Refuse an operation that is invalid; with it, all of its batch are refused."""
+    if not isinstance(op, GetOp | PutOp | SearchOp | ListNamespacesOp):
+        problem = f"Unknown operation type: {type(op)}"
+        raise ValueError(problem)  # noqa: TRY004 - as LangGraph's own stores
+    _check_labels(op)
+    if isinstance(op, GetOp | PutOp) and not isinstance(op.key, str):
+        raise InvalidInputError("key", f"must be text, not {type(op.key).__name__}")
+    if isinstance(op, PutOp):
+        _check_ttl(op.ttl)
 
 
 def _check_labels(op: Op) -> None:

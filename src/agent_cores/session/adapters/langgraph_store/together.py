@@ -68,8 +68,9 @@ class Together(Generic[V, R]):
         before = self._open.get(place)
         if before is not None and before.add(name, value):
             return await before.outcome(name)
-        group = self._open[place] = _Group(run, before)
+        group = _Group(run, before)
         group.add(name, value)
+        self._open[place] = group
         try:
             await asyncio.sleep(0)  # the other tasks join in
         except asyncio.CancelledError:
