@@ -15,6 +15,7 @@ from agent_cores.session.errors import SessionError, StorageUnavailableError
 from agent_cores.session.models import Applied, Change, Found, Query, Snapshot, Window
 from agent_cores.session.settings import SessionSettings
 from agent_cores.session.storage.memory.provider import MemoryProvider
+from agent_cores.session.verbs.listing import Included
 
 SETTINGS = SessionSettings(cleanup_interval=0, timeout=0.2)
 
@@ -105,6 +106,46 @@ async def test_the_calls_of_one_operation_share_its_time() -> None:
         await other.update_session("s", "ann", {"a": 1})
         assert len(store.lefts) == 2
         assert 0.2 >= store.lefts[0] > store.lefts[1] > 0
+
+
+class Slow(MemoryProvider):
+    """Takes three fifths of the timeout for each page that it finds."""
+
+    async def find(self, query: Query) -> Found:
+        await asyncio.sleep(0.12)
+        return await super().find(query)
+
+
+@pytest.mark.parametrize("include", [(), ("context",), ("last_message",)])
+async def test_a_list_of_several_reads_has_one_deadline(include: tuple[Included, ...]) -> None:
+    async with SessionManager(Slow(), settings=SETTINGS) as manager:
+        for _ in range(70):
+            await manager.create_session("ann")
+        with pytest.raises(StorageUnavailableError, match="SESSION_TIMEOUT"):
+            await manager.list_user_sessions("ann", limit=70, include=include)
+        with pytest.raises(StorageUnavailableError, match="SESSION_TIMEOUT"):
+            await manager.as_operator("support").list_sessions(limit=70, include=include)
+
+
+async def test_the_groups_of_a_list_are_asked_for_within_its_deadline() -> None:
+    async def groups_of(_: str) -> list[str]:
+        await asyncio.sleep(0.12)
+        return []
+
+    async with SessionManager(Slow(), groups_of=groups_of, settings=SETTINGS) as manager:
+        with pytest.raises(StorageUnavailableError, match="SESSION_TIMEOUT"):
+            await manager.list_user_sessions("ann", shared=True)
+
+
+async def test_a_count_ends_before_its_deadline_and_goes_on_by_cursor() -> None:
+    async with SessionManager(Slow(), settings=SETTINGS) as manager:
+        for _ in range(300):
+            await manager.create_session("ann")
+        operator = manager.as_operator("support")
+        first = await operator.count_sessions()
+        assert (first.sessions, first.complete) == (250, False)
+        rest = await operator.count_sessions(cursor=first.next_cursor)
+        assert (rest.sessions, rest.complete) == (50, True)
 
 
 async def test_a_caller_who_gives_up_is_cancelled_not_late() -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from agent_cores.session import SessionManager
 from agent_cores.session.models.message import StoredMessage
+from agent_cores.session.models.snapshot import Snapshot, Window
 from agent_cores.session.storage.memory.provider import MemoryProvider
 from agent_cores.session.testing.samples import change_of
 from agent_cores.session.testing.wrapping import WrappingProvider
+from tests.servers.cutting_proxy import CuttingProxy
+from tests.stores_by_url import STORES
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from agent_cores.session.errors import CorruptRecordError
     from agent_cores.session.models.query import Found, Query
     from agent_cores.session.verbs.listing import Included
 
@@ -95,6 +100,94 @@ async def test_a_page_ends_at_its_bytes_though_it_began_with_short_messages() ->
             if cursor is None:
                 break
         assert sorted(found) == [f"s{number:02}" for number in range(30)]
+
+
+class Counting(WrappingProvider):
+    """Counts the reads of lists; ``read_bytes`` are those of the messages in each read."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryProvider())
+        self.calls = 0
+        self.read_bytes: list[int] = []
+
+    async def find(self, query: Query) -> Found:
+        """Delegate and count."""
+        self.calls += 1
+        return await super().find(query)
+
+    async def read_several(
+        self,
+        names: Sequence[tuple[str, str]],
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> list[Snapshot | CorruptRecordError | None]:
+        """Delegate and count."""
+        self.calls += 1
+        found = await super().read_several(names, context=context, window=window)
+        messages = [each.messages or () for each in found if isinstance(each, Snapshot)]
+        self.read_bytes.append(sum(len(one.body) for some in messages for one in some))
+        return found
+
+
+@pytest.mark.parametrize(("limit", "most"), [(10, 2), (64, 2), (100, 3)])
+async def test_a_page_of_small_last_messages_takes_few_reads(limit: int, most: int) -> None:
+    provider = Counting()
+    async with SessionManager(provider) as manager:
+        for number in range(120):
+            message = {"role": "user", "content": "x" * (20_000 if number % 10 else 30_000)}
+            await manager.create_session("ann", session_id=f"s{number:03}", messages=[message])
+        page = await manager.list_user_sessions("ann", limit=limit, include=["last_message"])
+        assert len(page) == limit
+        assert provider.calls <= most
+
+
+@pytest.mark.parametrize("small_first", [0, 1, 10, 30])
+async def test_a_page_of_large_last_messages_holds_little_more_than_it_shows(
+    small_first: int,
+) -> None:
+    provider = Counting()
+    async with SessionManager(provider) as manager:
+        for number in range(80):  # the last one is listed first
+            content = "short" if number >= 80 - small_first else "x" * 1_000_000
+            message = {"role": "user", "content": content}
+            await manager.create_session("ann", session_id=f"s{number:02}", messages=[message])
+        found: list[str] = []
+        cursor: str | None = None
+        while cursor is not None or not found:
+            provider.read_bytes.clear()
+            page = await manager.list_user_sessions(
+                "ann", limit=100, include=["last_message"], cursor=cursor
+            )
+            found += [session.id for session in page]
+            assert all(session.messages for session in page)
+            assert max(provider.read_bytes) <= manager.runtime.engine.limits.page_bytes
+            assert sum(provider.read_bytes) <= 3 * manager.runtime.engine.limits.page_bytes
+            cursor = page.next_cursor
+        assert found == [f"s{number:02}" for number in reversed(range(80))]
+
+
+@pytest.mark.parametrize("kind", ["valkey", "postgres", "mariadb"])
+async def test_a_store_sends_no_message_that_a_list_has_no_room_for(
+    kind: str, tmp_path: Path
+) -> None:
+    url = STORES[kind](tmp_path)
+    port = urlsplit(url).port
+    assert port is not None
+    async with CuttingProxy(port) as proxy:
+        url = url.replace(f":{port}", f":{proxy.port}")
+        async with SessionManager(url) as manager:
+            messages = [{"role": "user", "content": "x" * 1_000_000}] * 2
+            names = [("default", f"s{number}") for number in range(3)]
+            for _, name in names:
+                await manager.create_session("ann", session_id=name, messages=messages)
+            before = proxy.answered
+            window = Window(limit=1, max_bytes=100_000, capped=True)
+            found = await manager.runtime.storage.read_several(names, window=window)
+            assert [each.messages for each in found if isinstance(each, Snapshot)] == [[], [], []]
+            assert proxy.answered - before < 50_000
+            page = await manager.list_user_sessions("ann", include=["last_message"])
+            assert [len(session.messages or ()) for session in page] == [1, 1, 1]
 
 
 class Between(WrappingProvider):

@@ -61,6 +61,7 @@ READS: dict[Statement, Sequence[tuple[Any, ...]]] = {
     Statement.CONTEXT_ALL: [(7,)],
     Statement.MESSAGES_AFTER: [(7, 1, 51, 4_000_000)],
     Statement.MESSAGES_BEFORE: [(7, LAST, 51, 4_000_000)],
+    Statement.MESSAGES_CAPPED: [(7, LAST, 1, 40_000)],
     Statement.FIND_OWNED: [("ann", "default", n, "=x", LAST, "", 11) for n in (0, 1)],
     Statement.FIND_SHARED: [("default", "bob", 50_000, "s", 11)],
     Statement.FIND_CREATED: [("default", n, LAST, "", 11) for n in (0, 1)],
@@ -77,6 +78,7 @@ READS: dict[Statement, Sequence[tuple[Any, ...]]] = {
 PAGES = {
     Statement.MESSAGES_AFTER: (900, 10, 4_000_000),
     Statement.MESSAGES_BEFORE: (100, 10, 4_000_000),
+    Statement.MESSAGES_CAPPED: (100, 10, 4_000_000),
 }
 """Pages far from the end of a session at which their order begins."""
 _LOOKUPS = {"const", "eq_ref", "ref", "range", "system"}

@@ -134,8 +134,8 @@ STATEMENTS: dict[str, tuple[str, Sequence[Any]]] = {
         (["default", "default"], LAST, 2, 4_000_000, ["s500", "s7"]),
     ),
     "a hundred sessions": (
-        read_queries.read_session(context=True, forward=False, several=True),
-        (["default"] * 100, LAST, 2, 4_000_000, [f"s{n}" for n in range(100)]),
+        read_queries.read_session(context=True, forward=False, several=True, capped=True),
+        (["default"] * 100, LAST, 1, 40_000, [f"s{n}" for n in range(100)]),
     ),
     "one header": (QUERIES.texts[Statement.HEADER], ("default", "s500")),
     "all context": (QUERIES.texts[Statement.CONTEXT_ALL], (7,)),

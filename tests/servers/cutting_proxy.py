@@ -21,6 +21,7 @@ class CuttingProxy:
     ``lose_request(marker)`` cuts before the server receives it. ``round_trips`` counts complete
     responses of PostgreSQL. ``exchanges`` counts, for any server, the round trips that follow one
     another: requests that are sent before a response to one of them arrived count once.
+    ``answered`` counts the bytes of responses.
     ``farewell`` is the packet with which a client says goodbye. For a server that does not mark the
     end of a round trip, the proxy sends it after a request whose response is lost; the request is
     done when the server then closes the connection. ``fall_silent()`` keeps connections open,
@@ -32,6 +33,7 @@ class CuttingProxy:
         self.farewell = farewell
         self.round_trips = 0
         self.exchanges = 0
+        self.answered = 0
         self.cuts = 0
         self._server_port = port
         self._marker: bytes | None = None
@@ -133,6 +135,7 @@ class _Connection:
             while data := await reader.read(1 << 16):
                 await self._proxy.speaks()
                 self._proxy.exchanges = max(self._proxy.exchanges, self._exchange)
+                self._proxy.answered += len(data)
                 self._proxy.round_trips += data.count(_READY)
                 if not self._cut:
                     self._client.write(data)

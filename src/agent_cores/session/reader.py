@@ -65,9 +65,9 @@ class Reader:
         """Leave no timer behind in the event loop."""
         self._deadlines.close()
 
-    async def find(self, query: Query) -> Found:
-        """Return a page of a listing."""
-        with self.in_time(self.begin()):
+    async def find(self, query: Query, deadline: float | None = None) -> Found:
+        """Return a page of a listing, as part of the operation with that ``deadline`` if given."""
+        with self.in_time(self.begin() if deadline is None else deadline):
             return await self.storage.find(query)
 
     async def count(self, namespace: str) -> Counts:
@@ -116,9 +116,10 @@ class Reader:
     async def read_listed(
         self,
         scope: Scope,
-        headers: Sequence[SessionMetadata],
         caller: Caller,
+        headers: Sequence[SessionMetadata],
         *,
+        deadline: float,
         context: bool = False,
         window: Window | None = None,
     ) -> list[ReadResult]:
@@ -127,7 +128,7 @@ class Reader:
         The context is read where the listed header lets the caller read it. Sessions that are gone
         or that the caller may no longer read are left out, and so are records that cannot be read.
         """
-        deadline, at = self.begin(), self.clock()
+        at = self.clock()
         with_context: list[SessionMetadata] = []
         without: list[SessionMetadata] = []
         for header in headers:

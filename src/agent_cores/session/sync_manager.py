@@ -206,7 +206,6 @@ class SyncSessionManager:
         ``include`` adds the context, where the user may read it, the last message, or both, for one
         more read of the store for many sessions. Such a page holds at most 100 sessions, and ends
         once they hold 4 MiB. It renews none of them, and leaves out a session that cannot be read.
-        With last messages, a page may read about 1,000 headers for each 10 sessions.
         """
         return self._portal.call(
             self._manager.list_user_sessions,
@@ -862,7 +861,7 @@ class SyncSessionOperator(SyncSessionManager):
         those of ``list_user_sessions``. With ``created_after`` or ``active_after``, sessions whose
         time is later. ``include`` is that of ``list_user_sessions``. A page may be short, even
         empty, with ``next_cursor`` set: it examines about 1,000 sessions at most for each 64 that
-        it returns (10 with last messages).
+        it returns.
         """
         return self._portal.call(
             self._manager.list_sessions,
@@ -891,8 +890,8 @@ class SyncSessionOperator(SyncSessionManager):
     ) -> SessionCount:
         """Count the sessions that ``list_sessions`` returns: 10,000 a call at most.
 
-        It reads every header that it counts. ``get_statistics`` counts a whole namespace at no
-        cost.
+        It reads every header that it counts, for half of ``SESSION_TIMEOUT`` at most.
+        ``get_statistics`` counts a whole namespace at no cost.
         """
         return self._portal.call(
             self._manager.count_sessions,

@@ -22,6 +22,9 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     At most one of ``before_seq``, ``after_seq`` and ``named`` is given; ``limit`` is the number of
     messages that are named. The page ends at ``limit`` messages or ``max_bytes`` of bodies,
     whichever comes first, and holds at least one message if there is one.
+
+    A ``capped`` page, for lists, holds none that passes ``max_bytes``, though it be the first, and
+    need not tell whether more follow.
     """
 
     limit: int = 50
@@ -29,6 +32,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     after_seq: int | None = None
     max_bytes: int = DEFAULT_LIMITS.page_bytes
     named: NamedMessages | None = None
+    capped: bool = False
 
     @classmethod
     def of(cls, named: NamedMessages, *, max_bytes: int = DEFAULT_LIMITS.page_bytes) -> Window:
@@ -51,7 +55,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         has_more = False
         for message in candidates:
             room -= len(message.body)
-            if len(page) == self.limit or (page and room < 0):
+            if len(page) == self.limit or (room < 0 and (page or self.capped)):
                 has_more = True
                 break
             page.append(message)

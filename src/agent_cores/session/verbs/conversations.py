@@ -115,9 +115,9 @@ class ConversationVerbs(CreatingVerbs, ListingVerbs):
         ``include`` adds the context, where the user may read it, the last message, or both, for one
         more read of the store for many sessions. Such a page holds at most 100 sessions, and ends
         once they hold 4 MiB. It renews none of them, and leaves out a session that cannot be read.
-        With last messages, a page may read about 1,000 headers for each 10 sessions.
         """
         await self._runtime.ready()
+        deadline = self._engine.begin()
         caller = self._scope.caller(self._inputs.user_id(user_id))
         after = None if cursor is None else Cursor.decode(cursor)
         if after is not None and offset:
@@ -125,7 +125,7 @@ class ConversationVerbs(CreatingVerbs, ListingVerbs):
         if after is not None and (after.shared is not flag(shared, "shared") or after.created):
             raise InvalidInputError("cursor", "belongs to another listing")
         if flag(shared, "shared"):
-            caller = await self._scope.with_groups(caller)
+            caller = await self._scope.with_groups(caller, until=deadline)
         query = Query(
             namespace=self._scope.namespace,
             at=self._engine.clock(),
@@ -138,7 +138,7 @@ class ConversationVerbs(CreatingVerbs, ListingVerbs):
             offset=whole_number(offset, "offset", 0),
             after=after,
         )
-        return await self._list(query, caller, include)
+        return await self._list(query, caller, include, deadline)
 
     async def delete_session(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -60,9 +61,10 @@ class OperatorVerbs(SessionVerbs):
         those of ``list_user_sessions``. With ``created_after`` or ``active_after``, sessions whose
         time is later. ``include`` is that of ``list_user_sessions``. A page may be short, even
         empty, with ``next_cursor`` set: it examines about 1,000 sessions at most for each 64 that
-        it returns (10 with last messages).
+        it returns.
         """
         await self._runtime.ready()
+        deadline = self._engine.begin()
         query = self._query(
             owner_id=owner_id,
             tags=tags,
@@ -74,7 +76,7 @@ class OperatorVerbs(SessionVerbs):
             limit=limit,
             cursor=cursor,
         )
-        return await self._list(query, self._scope.caller(self.operator), include)
+        return await self._list(query, self._scope.caller(self.operator), include, deadline)
 
     async def count_sessions(
         self,
@@ -89,10 +91,12 @@ class OperatorVerbs(SessionVerbs):
     ) -> SessionCount:
         """Count the sessions that ``list_sessions`` returns: 10,000 a call at most.
 
-        It reads every header that it counts. ``get_statistics`` counts a whole namespace at no
-        cost.
+        It reads every header that it counts, for half of ``SESSION_TIMEOUT`` at most.
+        ``get_statistics`` counts a whole namespace at no cost.
         """
         await self._runtime.ready()
+        deadline = self._engine.begin()
+        last_start = deadline - self._runtime.settings.timeout / 2
         query = self._query(
             owner_id=owner_id,
             tags=tags,
@@ -105,11 +109,11 @@ class OperatorVerbs(SessionVerbs):
         )
         count = reads = 0
         while True:
-            found = await self._engine.find(query)
+            found = await self._engine.find(query, deadline)
             count, reads = count + len(found.headers), reads + 1
             if found.next is None:
                 return SessionCount(count, complete=True)
-            if count >= COUNTED or reads >= _MOST_READS:
+            if count >= COUNTED or reads >= _MOST_READS or time.monotonic() >= last_start:
                 return SessionCount(count, complete=False, next_cursor=found.next.encode())
             query = msgspec.structs.replace(query, after=found.next)
 

@@ -23,21 +23,24 @@ _GRANT = 256
 
 
 async def find_page(
-    engine: Engine, query: Query, *, most: int | None = None, context: bool = False
+    engine: Engine,
+    query: Query,
+    deadline: float,
+    *,
+    context: bool = False,
 ) -> Found:
-    """Return a page that ends at ``most`` bytes but holds at least one session if there is one.
+    """Return a page that ends at ``page_bytes`` but holds at least one session if there is one.
 
-    That is ``page_bytes`` by default; ``context`` says that the contexts count. The store is read
-    some headers at a time; a page of few or small ones takes one read.
+    ``context`` says that the contexts count. The store is read some headers at a time; a page of
+    few or small ones takes one read.
     """
-    if most is None:
-        most = engine.limits.page_bytes
+    most = engine.limits.page_bytes
     headers: list[SessionMetadata] = []
     unreadable: tuple[str, ...] = ()
     size, step, rest = 0, _FIRST, query
     while True:
         wanted = min(step, query.limit - len(headers))
-        found = await engine.find(msgspec.structs.replace(rest, limit=wanted))
+        found = await engine.find(msgspec.structs.replace(rest, limit=wanted), deadline)
         sizes = [size_of(header, context=context) for header in found.headers]
         fitting = how_many_fit(sizes, most - size)
         if not headers:
@@ -45,7 +48,7 @@ async def find_page(
         if fitting < len(found.headers):
             if not fitting:
                 return Found(headers, rest.after, unreadable)
-            found = await engine.find(msgspec.structs.replace(rest, limit=fitting))
+            found = await engine.find(msgspec.structs.replace(rest, limit=fitting), deadline)
             return Found(headers + found.headers, found.next, unreadable + found.unreadable)
         headers += found.headers
         unreadable += found.unreadable

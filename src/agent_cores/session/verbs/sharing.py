@@ -135,7 +135,7 @@ class SharingVerbs(Verbs):
         after = msgspec.structs.replace(header, owner_id=effect.owner_id, grants=grants)
         caller = decision.caller
         if self._engine.access.needs_groups(after, caller, Action.READ, decision.at):
-            return await self._scope.with_groups(caller)
+            return await self._scope.with_groups(caller, until=decision.deadline)
         return caller
 
     def _transfer(

@@ -216,7 +216,11 @@ class Database(PooledDatabase[Transaction]):
             bounds = (named.ids, *bounds[1:])
         several = len(names) > 1
         text = read_queries.read_session(
-            context=context, forward=forward, named=named is not None, several=several
+            context=context,
+            forward=forward,
+            named=named is not None,
+            several=several,
+            capped=window is not None and window.capped,
         )
         namespaces, session_ids = columns(names) if several else names[0]
         async with self.connected(deadline) as connection:

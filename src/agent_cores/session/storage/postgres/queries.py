@@ -89,6 +89,7 @@ ON CONFLICT (namespace, shard) DO UPDATE SET sessions = held.sessions + excluded
 """,
         S.MESSAGES_AFTER: read_queries.messages(forward=True),
         S.MESSAGES_BEFORE: read_queries.messages(forward=False),
+        S.MESSAGES_CAPPED: read_queries.messages(forward=False, capped=True),
         S.PURGE_MESSAGES: _purge("messages", "seq"),
         S.PURGE_CONTEXT: _purge("context", "key"),
         # It writes each time, so it waits for the disk and for synchronous replicas, as appends do.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent_cores.session.storage.sql.forms import Listing
 
 
-def _messages(key: str, *, forward: bool) -> str:
+def _messages(key: str, *, forward: bool, capped: bool = False) -> str:
     """Return the query for messages past bound $2, at most $3, ended by the bytes in $4."""
     beyond, direction = (">", "ASC") if forward else ("<", "DESC")
     return _page(
@@ -27,6 +27,7 @@ def _messages(key: str, *, forward: bool) -> str:
         ORDER BY m.seq {direction} LIMIT $3
 """,
         direction,
+        capped=capped,
     )
 
 
@@ -45,11 +46,15 @@ def _named(key: str) -> str:
     )
 
 
-def _page(found: str, direction: str) -> str:
+def _page(found: str, direction: str, *, capped: bool = False) -> str:
     """Return the query for what a query finds, ended by the bytes in $4.
 
-    It reads one message more than the bytes allow, and two at least, to tell whether more follow.
+    It reads one message more than the bytes allow, and two at least, to tell whether more follow;
+    if ``capped``, none more.
     """
+    within = "bytes_before <= $4 OR number <= 2"
+    if capped:
+        within = "bytes_before + octet_length(body) <= $4"
     return f"""
 SELECT seq, id, created_at, body
 FROM (
@@ -58,13 +63,14 @@ FROM (
                - octet_length(body) AS bytes_before
     FROM ({found}) nearest
 ) page
-WHERE bytes_before <= $4 OR number <= 2
+WHERE {within}
 """
 
 
-def messages(*, forward: bool) -> str:
+def messages(*, forward: bool, capped: bool = False) -> str:
     """Return the statement for messages: $1 is the session's key, the others as above."""
-    return f"{_messages('$1', forward=forward)}ORDER BY seq {'ASC' if forward else 'DESC'}"
+    found = _messages("$1", forward=forward, capped=capped)
+    return f"{found}ORDER BY seq {'ASC' if forward else 'DESC'}"
 
 
 _CONTEXT_OF = """
@@ -76,7 +82,12 @@ LEFT JOIN LATERAL (
 
 
 def read_session(
-    *, context: bool, forward: bool | None, named: bool = False, several: bool = False
+    *,
+    context: bool,
+    forward: bool | None,
+    named: bool = False,
+    several: bool = False,
+    capped: bool = False,
 ) -> str:
     """Return the statement that reads one session at once; ``forward=None`` reads no messages.
 
@@ -86,7 +97,9 @@ def read_session(
     columns, parts, name = [header_of("s")], "", "$2"
     if forward is not None:
         key = "s.session_key"
-        messages = _named(key) if named else _messages(key, forward=forward)
+        messages = _messages(key, forward=forward, capped=capped)
+        if named:
+            messages = _named(key)
         columns.append("seqs, ids, times, bodies")
         parts += f"""
 LEFT JOIN LATERAL (

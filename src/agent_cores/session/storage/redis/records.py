@@ -59,6 +59,7 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     forward: bool = False
     limit: int = 0
     max_bytes: int = 0
+    capped: bool = False
     by_id: tuple[str, ...] = ()
     by_seq: tuple[str, ...] = ()
     bodies: bool = False
@@ -89,8 +90,9 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             whole_context=context,
             from_=from_,
             forward=window.forward,
-            limit=min(window.limit + 1, _LARGEST),
+            limit=min(window.limit + (not window.capped), _LARGEST),
             max_bytes=min(window.max_bytes, _LARGEST),
+            capped=window.capped,
         )
 
     @classmethod

@@ -122,6 +122,9 @@ class Statement(Enum):
     ``bytes``, but not before the second message."""
     MESSAGES_BEFORE = "messages before"
     """The same below that seq, the highest first."""
+    MESSAGES_CAPPED = "messages capped"
+    """As MESSAGES_BEFORE, but it may stop before the message by which the bodies exceed ``bytes``,
+    though it be the first."""
 
     # Listing. ``place`` is (millis, session_id); index entries below it come next.
     FIND_OWNED = "find owned"

@@ -103,12 +103,15 @@ LISTINGS = {
 }
 
 
-def _messages(beyond: str, direction: str) -> str:
+_ENOUGH = "page.before_it <= {3} OR page.number <= 2"
+
+
+def _messages(beyond: str, direction: str, within: str = _ENOUGH) -> str:
     """Return the messages of a window; sizes are added up before any body is copied."""
     return f"""
         SELECT m.seq, m.id, m.created_at, m.body
         FROM (
-            SELECT seq, ROW_NUMBER() OVER (ORDER BY seq {direction}) AS number,
+            SELECT seq, bytes, ROW_NUMBER() OVER (ORDER BY seq {direction}) AS number,
                 SUM(bytes) OVER (ORDER BY seq {direction} ROWS UNBOUNDED PRECEDING) - bytes
                     AS before_it
             FROM (
@@ -118,7 +121,7 @@ def _messages(beyond: str, direction: str) -> str:
             ) nearest
         ) page
         {{join}} {{messages}} m ON m.session_key = {{0}} AND m.seq = page.seq
-        WHERE page.before_it <= {{3}} OR page.number <= 2
+        WHERE {within}
         ORDER BY m.seq {direction}
     """
 
@@ -138,6 +141,7 @@ ONE_ROW = {
     S.CONTEXT_ALL: "SELECT c.key, c.value FROM {context} c WHERE c.session_key = {0}",
     S.MESSAGES_AFTER: _messages(">", "ASC"),
     S.MESSAGES_BEFORE: _messages("<", "DESC"),
+    S.MESSAGES_CAPPED: _messages("<", "DESC", "page.before_it + page.bytes <= {3}"),
     # For direct use of a provider, across namespaces or owners: this sorts what it finds.
     S.FIND_ANY: """
         SELECT o.listed_at, {header} FROM {owned} o

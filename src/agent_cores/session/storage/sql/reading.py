@@ -97,7 +97,7 @@ def _read_messages(session_key: int, window: Window) -> Plan[tuple[list[StoredMe
         rows = yield Step(statement, [(session_key, *bounds)])
         more, has_more = part.fill(map(message_of, rows))
         messages = messages + more if window.forward else more + messages
-        if part.max_bytes == room:  # the page ends where this part ended
+        if part.max_bytes == room or not more:  # the page ends where this part ended
             break
         room -= sum([len(message.body) for message in more])
     return messages, has_more
@@ -116,13 +116,15 @@ def _part(window: Window, messages: list[StoredMessage], max_bytes: int) -> Wind
 def message_bounds(window: Window) -> tuple[Statement, tuple[int, int, int]]:
     """Return the statement for a window, and its seq, its number of messages and its bytes.
 
-    It asks for one message more than the limit, to find out whether more follow.
+    It asks for one message more than the limit, to find out whether more follow; a capped one not.
     """
     statement = Statement.MESSAGES_AFTER if window.forward else Statement.MESSAGES_BEFORE
+    if window.capped and not window.forward:
+        statement = Statement.MESSAGES_CAPPED
     bound = window.after_seq if window.forward else window.before_seq
     if bound is None:
         bound = LARGEST
-    limit = min(window.limit, LARGEST - 1) + 1
+    limit = min(window.limit, LARGEST - 1) + (not window.capped)
     return statement, (min(bound, LARGEST), limit, min(window.max_bytes, LARGEST))
 
 

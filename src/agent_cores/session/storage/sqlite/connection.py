@@ -45,7 +45,7 @@ def fetch(connection: apsw.Connection, statement: str, bindings: Sequence[Any] =
 
 
 _OF_TAGS = frozenset({Statement.ADD_OWNED, Statement.REMOVE_OWNED})
-_LAZY = frozenset({Statement.MESSAGES_AFTER, Statement.MESSAGES_BEFORE})
+_LAZY = frozenset({Statement.MESSAGES_AFTER, Statement.MESSAGES_BEFORE, Statement.MESSAGES_CAPPED})
 
 
 class Steps:

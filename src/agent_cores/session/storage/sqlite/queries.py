@@ -116,6 +116,10 @@ _TEXTS = {
         SELECT seq, id, created_at, body FROM "{prefix}messages"
         WHERE session_key = ?1 AND seq < ?2 AND ?4 IS NOT NULL ORDER BY seq DESC LIMIT ?3
     """,
+    Statement.MESSAGES_CAPPED: """
+        SELECT seq, id, created_at, body FROM "{prefix}messages"
+        WHERE session_key = ?1 AND seq < ?2 AND ?4 IS NOT NULL ORDER BY seq DESC LIMIT ?3
+    """,
     # For entries without a tag (?4 is the mark); _FIND_TAGGED is for the others.
     Statement.FIND_OWNED: """
         SELECT listed_at, {header} FROM "{prefix}sessions" AS s

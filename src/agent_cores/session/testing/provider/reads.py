@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent_cores.session.models import SeqRange, Window
+from agent_cores.session.models import SeqRange, Snapshot, Window
 from agent_cores.session.testing.provider.appends import append, created
 from agent_cores.session.testing.provider.cases import ProviderCases
 from agent_cores.session.testing.provider.changes import change
@@ -89,6 +89,31 @@ class ReadCases(ProviderCases):
             for bounds in windows:
                 window = Window(limit=4, max_bytes=max_bytes, **bounds)
                 await beside.compare_window("default", "talk", window)
+
+    async def test_a_capped_window_holds_no_message_past_its_bytes(
+        self, beside: Beside, clock: ManualClock
+    ) -> None:
+        header = await created(beside, clock)
+        for number, size in enumerate((10, 10, 400, 10, 10)):
+            await append(beside, clock, False, f"n{number}", text="x" * size)
+
+        async def found(limit: int, max_bytes: int) -> list[str]:
+            names = [("default", "talk"), ("default", "none")]
+            window = Window(limit=limit, max_bytes=max_bytes, capped=True)
+            several, missing = await beside.provider.read_several(names, window=window)
+            alone = await beside.provider.read("default", "talk", window=window)
+            assert missing is None
+            assert isinstance(several, Snapshot)
+            assert alone is not None
+            assert several.messages == alone.messages
+            return [message.id for message in alone.messages or ()]
+
+        assert await found(1, 200) == ["n4"]
+        assert await found(1, 1) == []
+        assert await found(4, 300) == ["n3", "n4"]
+        await beside.apply(change_of(header, clock(), remove=SeqRange(5, 6)))
+        assert await found(1, 300) == []
+        assert await found(1, 1_000) == ["n2"]
 
     async def test_an_ended_session_is_still_read(self, beside: Beside, clock: ManualClock) -> None:
         await created(beside, clock, ttl_seconds=1)

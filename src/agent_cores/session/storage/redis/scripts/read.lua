@@ -85,9 +85,10 @@ local function window()
     local chunk = entries(from, forward and '+' or '-', wanted, forward)
     for _, entry in ipairs(chunk) do
       local record = entry[2][2]
+      bytes = bytes + body_size(record)
+      if request.capped and bytes > request.max_bytes then return found end
       found[#found + 1] = entry[1]
       found[#found + 1] = record
-      bytes = bytes + body_size(record)
     end
     from = #chunk == wanted and '(' .. chunk[#chunk][1]
     step = math.min(step * 2, 1024)
