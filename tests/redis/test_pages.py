@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from agent_cores.session import SessionManager
+from agent_cores.session.errors import OverloadedError
 from agent_cores.session.models import AccessRole, Cursor, Grant, Query, SessionStatus
 from agent_cores.session.models.times import to_millis, utc_now
 from agent_cores.session.storage.redis.commands import Command
@@ -216,3 +218,31 @@ async def test_a_store_of_many_namespaces_is_swept_and_counted(server: RedisServ
         counts = await provider.count(None, later)
         assert (counts.sessions, counts.due) == (3, 3)
         assert len(await provider.due(later, 10, 30)) == 3
+
+
+async def test_a_list_with_contexts_and_messages_is_one_call_in_the_queue(
+    server: RedisServer,
+) -> None:
+    async with SessionManager(empty_store(server.url), max_queued=50) as manager:
+        for number in range(100):
+            messages = [{"role": "user", "content": "Hello"}]
+            await manager.create_session("ann", session_id=f"s{number}", messages=messages)
+        names = [f"s{number}" for number in range(0, 100, 7)]
+        for name in names:  # of these the updated messages are read as well
+            [message] = await manager.get_session_messages(name, "ann")
+            await manager.update_message(name, "ann", message.seq, content="changed")
+
+        async def listed() -> list[str]:
+            page = await manager.list_user_sessions(
+                "ann", limit=100, include=["context", "last_message"]
+            )
+            changed = [s.id for s in page for one in s.messages or () if one.content == "changed"]
+            assert sorted(changed) == sorted(names)
+            return [session.id for session in page]
+
+        pages = await asyncio.gather(*(listed() for _ in range(40)))
+        assert {len(page) for page in pages} == {100}
+        outcomes = await asyncio.gather(*(listed() for _ in range(150)), return_exceptions=True)
+        refused = [one for one in outcomes if isinstance(one, BaseException)]
+        assert 0 < len(refused) < 150
+        assert all(isinstance(one, OverloadedError) for one in refused)

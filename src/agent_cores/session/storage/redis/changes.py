@@ -38,7 +38,7 @@ from agent_cores.session.storage.redis.writes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
     from datetime import datetime
 
     from agent_cores.session.models.session import SessionMetadata
@@ -96,6 +96,25 @@ class Changes:
         if stored.time is not None:
             self._wire.note_time(keys.header, asked_at, stored.time)
         return stored
+
+    async def read_several(
+        self, names: Sequence[tuple[str, str]], request: ReadRequest
+    ) -> list[StoredSession | CorruptRecordError]:
+        """Read sessions as one group: in two if some turn out to have updated messages."""
+        keys = [self._keys.session(*name) for name in names]
+        packed = encode_msgpack(request)
+        answers = await self._wire.call_each(
+            READ.on(each.every if each in self._with_updates else each.usual, packed)
+            for each in keys
+        )
+        updated = [n for n, answer in enumerate(answers) if answer == _UPDATED]
+        again = await self._wire.call_each(READ.on(keys[n].every, packed) for n in updated)
+        for n, answer in zip(updated, again, strict=True):
+            self._remember_updates(keys[n])
+            answers[n] = answer
+        return [
+            _stored_or_error(*name, answer) for name, answer in zip(names, answers, strict=True)
+        ]
 
     async def append_hot(self, change: Change) -> Applied | None:
         """Append in one round trip; ``None`` if the session must be read first."""
@@ -207,10 +226,13 @@ class Changes:
             answer = await self._wire.call(script.on(keys.usual, argument))
             if answer != _UPDATED:
                 return answer
-            if len(self._with_updates) >= _MOST_REMEMBERED:
-                self._with_updates.clear()
-            self._with_updates.add(keys)
+            self._remember_updates(keys)
         return await self._wire.call(script.on(keys.every, argument))
+
+    def _remember_updates(self, keys: SessionKeys) -> None:
+        if len(self._with_updates) >= _MOST_REMEMBERED:
+            self._with_updates.clear()
+        self._with_updates.add(keys)
 
     async def add_entries(self, change: Change, applied: Applied) -> IndexUpdate:
         """Before a write: add the index entries that the session will have."""
@@ -351,3 +373,17 @@ def _is_decided_on(change: Change, basis: SessionMetadata) -> bool:
         and change.access_revision in {None, basis.access_revision}
         and not any([message.seq for message in change.append])  # noqa: C419 - a list is faster
     )
+
+
+def _stored_or_error(
+    namespace: str,
+    session_id: str,
+    answer: Any,  # noqa: ANN401 - whatever the server replies
+) -> StoredSession | CorruptRecordError:
+    """Return the session in a reply of ``call_each``, or that it cannot be read."""
+    if isinstance(answer, StoreFormatError):
+        return CorruptRecordError(namespace, session_id, str(answer))
+    try:
+        return StoredSession.of(namespace, session_id, answer)
+    except CorruptRecordError as error:
+        return error

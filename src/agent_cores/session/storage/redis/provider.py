@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from agent_cores.session.deadline import start_task
-from agent_cores.session.errors import StorageError
+from agent_cores.session.errors import CorruptRecordError, StorageError
 from agent_cores.session.models.change import Applied
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.abandoned import Abandoned
@@ -35,13 +35,14 @@ from agent_cores.session.storage.redis.inspecting import UNKNOWN, findings_of, i
 from agent_cores.session.storage.redis.keys import Keys
 from agent_cores.session.storage.redis.listings import Listings
 from agent_cores.session.storage.redis.options import RedisOptions
-from agent_cores.session.storage.redis.records import ReadRequest
+from agent_cores.session.storage.redis.records import ReadRequest, StoredSession
 from agent_cores.session.storage.redis.repair import Repairs, repair_lists
 from agent_cores.session.storage.redis.topology import topology_of
 from agent_cores.session.storage.redis.url import split_url, without_login
 from agent_cores.session.storage.redis.wire import Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from agent_cores.session.models.change import Change
@@ -211,6 +212,17 @@ class RedisProvider(NativeProvider):
         stored = await self._changes.read(namespace, session_id, request)
         return stored.snapshot(request, window)
 
+    async def read_several(
+        self,
+        names: Sequence[tuple[str, str]],
+        *,
+        context: bool = False,
+        window: Window | None = None,
+    ) -> list[Snapshot | CorruptRecordError | None]:
+        request = ReadRequest.of_session(context=context, window=window)
+        several = await self._changes.read_several(names, request)
+        return [_snapshot_or_error(stored, request, window) for stored in several]
+
     async def apply(self, change: Change) -> Applied:
         added = None
         if self._abandoned.writes:
@@ -272,3 +284,15 @@ class RedisProvider(NativeProvider):
                 " index entries; set it to noeviction",
                 policy,
             )
+
+
+def _snapshot_or_error(
+    stored: StoredSession | CorruptRecordError, request: ReadRequest, window: Window | None
+) -> Snapshot | CorruptRecordError | None:
+    """Return what ``read`` returns, or the error that it raises."""
+    if isinstance(stored, CorruptRecordError):
+        return stored
+    try:
+        return stored.snapshot(request, window)
+    except CorruptRecordError as error:
+        return error
