@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -14,8 +15,6 @@ from agent_cores.session.verbs.last_messages import bytes_of_messages, read_last
 from agent_cores.session.verbs.paging import find_page, how_many_fit, size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from agent_cores.session.access.access_control import Caller
     from agent_cores.session.decision import ReadResult
     from agent_cores.session.models.query import Found, Query
@@ -95,9 +94,10 @@ def _page(sessions: Iterable[Session | None], found: Found) -> Page[Session]:
 
 
 def _included(names: object) -> frozenset[str]:
-    if isinstance(names, str) or not isinstance(names, tuple | list | set | frozenset):
+    if isinstance(names, str | bytes | Mapping) or not isinstance(names, Iterable):
         raise InvalidInputError("include", f"must be a list of {', '.join(INCLUDED)}")
-    for name in names:
+    included = list(names)
+    for name in included:
         if name not in INCLUDED:
             raise InvalidInputError("include", f"must be some of {', '.join(INCLUDED)}")
-    return frozenset(names)
+    return frozenset(included)

@@ -12,6 +12,8 @@ from agent_cores.session.models import AccessRole
 from agent_cores.session.testing.manager.cases import ManagerCases
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent_cores.session.models import Page, Session
     from agent_cores.session.session_manager import SessionManager
     from agent_cores.session.testing.clock import ManualClock
@@ -265,6 +267,8 @@ class ListingCases(ManagerCases):
             {"metadata": {1: 2}},
             {"include": "context"},
             {"include": ["messages"]},
+            {"include": [["context"]]},
+            {"include": {"context": True}},
             {"include": 1},
             {"cursor": "x"},
             {"cursor": ""},
@@ -341,6 +345,10 @@ class ListingCases(ManagerCases):
             None,
             ["last 118"],
         )
+        names: Iterator[Included] = iter(("context", "last_message"))
+        [one] = await manager.list_user_sessions("ann", limit=1, include=names)
+        assert one.context is not None
+        assert one.messages is not None
         even = await walk(manager, "ann", limit=7, tags=["even"], include=["context"])
         assert even == [f"s{number:03}" for number in range(118, -1, -2)]
 
