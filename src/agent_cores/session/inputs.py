@@ -175,6 +175,13 @@ def moment(value: object, field: str) -> datetime | None:
         raise InvalidInputError(field, "is out of range") from error
 
 
+def plain_text(value: object, field: str) -> str:
+    """Return text of a subclass, such as a member of an enum or a string of numpy, as ``str``."""
+    if not isinstance(value, str):
+        raise InvalidInputError(field, f"must be text, not {type(value).__name__}")
+    return str.__str__(value)
+
+
 class Inputs:
     """The checks that depend on limits."""
 
@@ -185,8 +192,8 @@ class Inputs:
     def name(self, value: object, field: str) -> str:
         """Return text of 1 to 255 bytes in UTF-8, with no control characters or lone surrogates."""
         most = self._name_bytes
-        if not isinstance(value, str):
-            raise InvalidInputError(field, f"must be text, not {type(value).__name__}")
+        if type(value) is not str:
+            value = plain_text(value, field)
         if value.isascii():
             size, clean = len(value), value.isprintable()
             if clean and 0 < size <= most:

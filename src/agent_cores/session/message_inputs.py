@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from agent_cores.session.codec import encode_body, encode_text
 from agent_cores.session.errors import InvalidInputError
-from agent_cores.session.inputs import Inputs, moment, new_id, whole_number
+from agent_cores.session.inputs import Inputs, moment, new_id, plain_text, whole_number
 from agent_cores.session.models.effects import MessageUpdate
 from agent_cores.session.models.message import ImportedMessage, NewMessage, StoredMessage
 from agent_cores.session.models.raw_json import checked_content
@@ -101,6 +101,8 @@ class MessageInputs(Inputs):
 
     def _draft(self, message: NewMessage, author_id: str, at: datetime) -> StoredMessage:
         role, content = self.name(message.role, "role"), message.content
+        if type(author_id) is not str:
+            author_id = plain_text(author_id, "user_id")
         body = None
         if message.metadata is None and isinstance(content, str):
             body = encode_text(role, content, author_id, self._limits.content_bytes)

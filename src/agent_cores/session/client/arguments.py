@@ -21,6 +21,7 @@ from agent_cores.session.inputs import (
     Inputs,
     expected_state,
     new_id,
+    plain_text,
     ttl_seconds,
 )
 from agent_cores.session.inputs import lease as lease_length
@@ -42,7 +43,18 @@ INPUTS = Inputs(msgspec.structs.replace(DEFAULT_LIMITS, name_bytes=4_096))
 
 def raw(value: object, field: str) -> Any:  # noqa: ANN401 - any field of a shape
     """Return a value as ``msgspec.Raw`` JSON; refuse what is not plain JSON."""
+    if isinstance(value, str):
+        value = plain_text(value, field)
     return msgspec.Raw(to_json(value, field, depth=_DEEPEST, at_most=sys.maxsize))
+
+
+def plain(value: object) -> object:
+    """Return a number or a text of a subclass as what it holds, for an encoder."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int | float):
+        return int(value) if isinstance(value, int) else float(value)
+    raise TypeError(type(value).__name__)
 
 
 def content(value: object, field: str) -> Any:  # noqa: ANN401 - see above

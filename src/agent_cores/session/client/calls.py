@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from agent_cores.session.access.access_control import Caller
-from agent_cores.session.client.arguments import INPUTS, segment
+from agent_cores.session.client.arguments import INPUTS, plain, segment
 from agent_cores.session.decision import Scope
 from agent_cores.session.errors import (
     AccessDeniedError,
@@ -195,7 +195,7 @@ class Calls:
         query = {name: value for name, value in request.query.items() if value is not None}
         if query:
             path = f"{path}?{urlencode(query, doseq=True)}"
-        body = None if request.body is None else msgspec.json.encode(request.body)
+        body = None if request.body is None else msgspec.json.encode(request.body, enc_hook=plain)
         try:
             return await self._transport.send(
                 method,

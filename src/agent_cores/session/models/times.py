@@ -21,9 +21,8 @@ def from_millis(millis: int) -> datetime:
 
 
 def whole_millis(at: datetime) -> datetime:
-    """Return an aware datetime cut to the millisecond, in UTC."""
-    at = at.astimezone(UTC)
-    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+    """Return an aware datetime cut to the millisecond, in UTC, and of no subclass."""
+    return from_millis(to_millis(at.astimezone(UTC)))
 
 
 def utc_now() -> datetime:

@@ -185,7 +185,8 @@ class Verbs:
         limits = self._engine.limits
         if before_seq is not None and after_seq is not None:
             raise InvalidInputError("before_seq", "give before_seq or after_seq, not both")
-        if whole_number(limit, field, least, limits.page_items) == 0:
+        limit = whole_number(limit, field, least, limits.page_items)
+        if limit == 0:
             return None
         return Window(
             limit=limit,

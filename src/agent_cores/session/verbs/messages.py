@@ -180,7 +180,7 @@ class MessageVerbs(AppendingVerbs):
         Its seq is never used again. Raises ``MessageNotFoundError``.
         """
         own = Action.DELETE_OWN_MESSAGE
-        await self._valid(lambda: whole_number(seq, "seq", 1), session_id, user_id, own)
+        seq = await self._valid(lambda: whole_number(seq, "seq", 1), session_id, user_id, own)
         window = self._window(1, after_seq=seq - 1)
         read = await self._read_session(session_id, user_id, own, window=window)
         decision = read.decision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,20 @@ MIB = 1024 * 1024
 LONGEST = "x" * 252 + "字"  # 255 bytes
 
 
+class Text(str):
+    """As an enum's members and numpy's strings are."""
+
+    __slots__ = ()
+
+
+class Number(int):
+    """As an enum's members are."""
+
+
+class Time(datetime):
+    """As the times of pandas are."""
+
+
 async def refused(call: Coroutine[Any, Any, object], field: str) -> None:
     """Check that a call is refused, and that the error names the field."""
     with pytest.raises(InvalidInputError) as caught:
@@ -32,6 +47,34 @@ async def refused(call: Coroutine[Any, Any, object], field: str) -> None:
 
 class LimitCases(ManagerCases):
     """The default limits, and smaller ones where the default would be slow to reach."""
+
+    async def test_arguments_of_subclasses_are_what_they_hold(
+        self, manager: SessionManager, clock: ManualClock
+    ) -> None:
+        m, talk, ann, bob = manager, Text("talk"), Text("ann"), Text("bob")
+        first = {"id": "m1", "role": "user", "content": "one"}
+        await m.create_session(ann, {"tags": ["a"]}, session_id=talk, messages=[first])
+        until = Time.fromtimestamp(clock().timestamp() + 60, UTC)
+        grant = await m.share_session(talk, ann, bob, role=Text("editor"), expires_at=until)
+        assert type(grant.expires_at) is datetime
+        token = Text("token")
+        await m.take_turn(talk, bob, token=token)
+        second = await m.add_message(talk, bob, Text("tool"), "two", turn=token)
+        await m.add_messages(talk, ann, [first, {**first, "id": "m3"}])
+        page = await m.get_session_messages(talk, bob, Number(3), before_seq=Number(9))
+        assert [message.author_id for message in page] == ["ann", "bob", "ann"]
+        found = await m.list_user_sessions(ann, tags=[Text("a")], limit=Number(2))
+        assert [session.owner_id for session in found] == ["ann"]
+        assert len(await m.get_messages(talk, bob, ids=[Text("m1")])) == 1
+        await m.delete_message(talk, bob, Number(second.seq), expected_last_seq=Number(3))
+        await m.fork_session(talk, bob, new_session_id=Text("fork"), up_to_seq=Number(1))
+        assert await texts(m, "fork", "bob") == ["one"]
+        await m.delete_messages(talk, ann, seqs=[1])
+        await m.rewind_session(talk, ann, Number(0))
+        await m.transfer_ownership(talk, ann, bob, keep_role=Text("viewer"))
+        session = await m.get_session(talk, bob)
+        kinds = {type(name) for name in (session.owner_id, session.id, *session.metadata.grants)}
+        assert kinds == {str}
 
     async def test_names_are_at_most_255_bytes(self, manager: SessionManager, talk: str) -> None:
         m, longer = manager, LONGEST + "x"
