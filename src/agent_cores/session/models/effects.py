@@ -22,7 +22,8 @@ class MessageUpdate(msgspec.Struct, frozen=True, kw_only=True):
     """Change what one stored message says; both its seq and its id name it.
 
     ``content`` is JSON, ``None`` to leave it. ``metadata`` is a JSON object whose keys are set;
-    those in ``metadata_drop`` are removed.
+    those in ``metadata_drop`` are removed. ``stored_bytes`` is the size of the message as it was
+    read for the decision, which the store reads and writes again.
     """
 
     seq: int
@@ -30,6 +31,7 @@ class MessageUpdate(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes | None = None
     metadata: bytes = b"{}"
     metadata_drop: tuple[str, ...] = ()
+    stored_bytes: int = 0
 
     @property
     def size(self) -> int:

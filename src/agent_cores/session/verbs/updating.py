@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent_cores.session.decision import Decision
     from agent_cores.session.models.change import Applied
-    from agent_cores.session.models.message import Message, NewContent
+    from agent_cores.session.models.message import Message, NewContent, StoredMessage
 
 
 @hides("turn")
@@ -102,10 +102,11 @@ class UpdateVerbs(Verbs):
             )
 
         given = await self._valid(checked, session_id, user_id, Action.UPDATE_OWN_MESSAGE)
-        decision, message_id = await self._decide_on_message(session_id, user_id, seq, roles)
+        decision, stored = await self._decide_on_message(session_id, user_id, seq, roles)
+        update = msgspec.structs.replace(given.update, id=stored.id, stored_bytes=len(stored.body))
         change = decision.change(
             given.expected,
-            update=msgspec.structs.replace(given.update, id=message_id),
+            update=update,
             expected_last_seq=given.expected_last_seq,
             turn=given.turn,
         )
@@ -113,8 +114,8 @@ class UpdateVerbs(Verbs):
 
     async def _decide_on_message(
         self, session_id: str, user_id: str, seq: int, roles: tuple[str, ...] | None
-    ) -> tuple[Decision, str]:
-        """Return the decision to update the message at a seq, and the id of the message."""
+    ) -> tuple[Decision, StoredMessage]:
+        """Return the decision to update the message at a seq, and that message."""
         action, window = Action.UPDATE_OWN_MESSAGE, self._window(1, after_seq=seq - 1)
         read = await self._read_session(session_id, user_id, action, window=window)
         decision = read.decision
@@ -128,4 +129,4 @@ class UpdateVerbs(Verbs):
             self._engine.access.check(header, caller, decision.action, decision.at)
         if roles is not None and origin.role not in roles:
             raise AccessDeniedError("this credential may not update messages of that role")
-        return decision, found[0].id
+        return decision, found[0]

@@ -117,7 +117,8 @@ class Writer:
             return await self._retry(change)
 
     async def _retry(self, change: Change) -> Applied:
-        return await self._retries.submit(change, _size(change), self._database.deadline())
+        size = _size(change) + _rewritten(change)
+        return await self._retries.submit(change, size, self._database.deadline())
 
     async def _apply_generic(self, change: Change, size: int) -> Applied:
         if change.remove is not None or size >= _LARGE:
@@ -126,7 +127,7 @@ class Writer:
             new = PlannedCreate.of(change) if self._fast_path else None
             applied = None if new is None else await self._new_sessions.submit(new, size)
             return applied or await self._creates.submit(change, size)
-        return await self._changes.submit(change, size)
+        return await self._changes.submit(change, size + _rewritten(change))
 
     def reopen(self) -> None:
         """Accept changes again, after ``drain``."""
@@ -341,8 +342,13 @@ class Writer:
 
 
 def _size(change: Change) -> int:
-    """Return how many bytes a change writes."""
+    """Return how many bytes a change brings."""
     size = sum([len(message.body) for message in change.append])
     if change.update is not None:
         size += change.update.size
     return size + sum(map(len, change.context_set.values()))
+
+
+def _rewritten(change: Change) -> int:
+    """Return how many stored bytes a change reads and writes again: a batch holds them too."""
+    return 0 if change.update is None else change.update.stored_bytes

@@ -272,7 +272,7 @@ class SQLiteProvider(NativeProvider):
     async def apply(self, change: Change) -> Applied:
         size = sum([len(message.body) for message in change.append])
         if change.update is not None:
-            size += change.update.size
+            size += change.update.size + change.update.stored_bytes
         waiting = Waiting(change, end_after(self._timeout))
         return await self._use().writes.submit(waiting, size)
 
