@@ -144,6 +144,20 @@ async def test_a_shutdown_too_many_does_nothing(store: Counting, sessions: Sessi
     assert (store.opened, store.closed) == (1, 1)
 
 
+@pytest.mark.parametrize("users", [1, 2, 3])
+async def test_shutdowns_at_once_do_not_wait_for_each_other(
+    users: int, store: Counting, sessions: SessionManager
+) -> None:
+    for _ in range(users):
+        await sessions.initialize()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(sessions.shutdown() for _ in range(3)))
+    assert (store.opened, store.closed) == (1, 1)
+    async with sessions:
+        assert await sessions.create_session("ann")
+    assert (store.opened, store.closed) == (2, 2)
+
+
 async def test_one_user_who_leaves_while_another_arrives_does_not_stop_it(
     store: Counting, sessions: SessionManager
 ) -> None:

@@ -56,6 +56,7 @@ class Runtime:
         self._home = (0, 0)  # thread and process
         self._stopped = False
         self._finishing: set[asyncio.Task[None]] = set()
+        self._stopping: set[asyncio.Task[None]] = set()  # they wait for those, not for each other
         self._switch: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     @property
@@ -99,22 +100,18 @@ class Runtime:
             detail = "a hook of the sweeper cannot shut its manager down: it would wait for itself"
             raise WrongContextError(detail)
         self._users = max(self._users - 1, 0)
-        await self.finish(self._stop())
+        await _run_to_its_end(self._stop(), self._stopping)
 
     async def finish(self, work: Coroutine[Any, Any, None]) -> None:
         """Run work that must not stop half way to its end, even if its caller is cancelled."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
-        await asyncio.shield(task)
+        await _run_to_its_end(work, self._finishing)
 
     async def _stop(self) -> None:
         async with self._switching():
             if self._users or self._loop is None:
                 return  # others use it, or began to while this waited
-            others = self._finishing - {asyncio.current_task()}
-            if others:
-                await asyncio.wait(others)
+            if self._finishing:
+                await asyncio.wait(self._finishing)
             try:
                 await self.lifecycle.stop()
             finally:
@@ -160,3 +157,13 @@ class Runtime:
         if self._loop is not asyncio.get_running_loop():
             detail = "this manager belongs to another event loop; make one for each loop"
             raise WrongContextError(detail)
+
+
+async def _run_to_its_end(
+    work: Coroutine[Any, Any, None], running: set[asyncio.Task[None]]
+) -> None:
+    """Run work in a task, which is in ``running`` while it runs and survives its caller."""
+    task = asyncio.get_running_loop().create_task(work)
+    running.add(task)
+    task.add_done_callback(running.discard)
+    await asyncio.shield(task)
