@@ -83,7 +83,7 @@ def checked_namespace(name: object) -> str:
     if not isinstance(name, str) or _NAMESPACE.fullmatch(name) is None:
         problem = "must be 1 to 63 of a-z, 0-9, _ and -, and begin with a letter or digit"
         raise InvalidInputError("namespace", problem)
-    return name
+    return plain_text(name, "namespace")
 
 
 def ttl_seconds(hours: object, field: str = "ttl_hours") -> float | None:
@@ -266,10 +266,9 @@ class Inputs:
 
     def title(self, value: object, field: str = "title") -> str | None:
         """Return a title: any text."""
-        if value is not None and not isinstance(value, str):
-            raise InvalidInputError(field, f"must be text, not {type(value).__name__}")
-        self._json(value, field, self._limits.metadata_bytes)
-        return value
+        title = None if value is None else plain_text(value, field)
+        self._json(title, field, self._limits.metadata_bytes)
+        return title
 
     def metadata(self, value: object, field: str) -> dict[str, Any]:
         """Return a copy of metadata: title, tags and any other keys."""

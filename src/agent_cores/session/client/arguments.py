@@ -43,18 +43,25 @@ INPUTS = Inputs(msgspec.structs.replace(DEFAULT_LIMITS, name_bytes=4_096))
 
 def raw(value: object, field: str) -> Any:  # noqa: ANN401 - any field of a shape
     """Return a value as ``msgspec.Raw`` JSON; refuse what is not plain JSON."""
-    if isinstance(value, str):
-        value = plain_text(value, field)
-    return msgspec.Raw(to_json(value, field, depth=_DEEPEST, at_most=sys.maxsize))
+    held = _held(value)
+    return msgspec.Raw(to_json(held, field, depth=_DEEPEST, at_most=sys.maxsize))
 
 
 def plain(value: object) -> object:
     """Return a number or a text of a subclass as what it holds, for an encoder."""
+    if isinstance(value, float):
+        return float(value)
+    held = _held(value)
+    if held is value:
+        raise TypeError(type(value).__name__)
+    return held
+
+
+def _held(value: object) -> object:
+    """Return a text or an integer of a subclass as what it holds, and any other value unchanged."""
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, int | float):
-        return int(value) if isinstance(value, int) else float(value)
-    raise TypeError(type(value).__name__)
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def content(value: object, field: str) -> Any:  # noqa: ANN401 - see above
@@ -79,13 +86,16 @@ def mapping(value: object, field: str, *, by_key: bool = False) -> Any:  # noqa:
         given = dict(value)
         tags = given.get("tags")
         if isinstance(tags, Iterable) and not isinstance(tags, str | bytes | Mapping):
-            given["tags"] = list(tags)
+            given["tags"] = [_held(tag) for tag in tags]
             raw(given["tags"], f"{field}/tags")
+        if "title" in given:
+            given["title"] = _held(given["title"])
         return raw(given, field)
     if not all(isinstance(key, str) for key in value):
         raise InvalidInputError(field, "keys are text")
-    raw(list(value), field)
-    return {key: raw(item, f"{field}/{key}") for key, item in value.items()}
+    given = {str.__str__(key): item for key, item in value.items()}
+    raw(list(given), field)
+    return {key: raw(item, f"{field}/{key}") for key, item in given.items()}
 
 
 def plain_mapping(value: object, field: str) -> Any:  # noqa: ANN401 - see above
@@ -99,21 +109,21 @@ def names(value: object, field: str) -> Any:  # noqa: ANN401 - see above
     """Return a list of strings."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidInputError(field, f"a list of text, not {type(value).__name__}")
-    return raw(list(value), field)
+    return raw([_held(item) for item in value], field)
 
 
 def integer(value: object, field: str) -> int:
     """Return an integer; the service checks its bounds."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidInputError(field, f"an integer, not {type(value).__name__}")
-    return value
+    return int(value)
 
 
 def expected(revision: object, version: object) -> dict[str, str]:
     """Return the header with the version that the session is expected to have."""
     wanted = expected_state(revision, version)
     if version is not None:
-        return {"If-Match": f'"{version}"'}
+        return {"If-Match": f'"{plain_text(version, "expected_version")}"'}
     if wanted.revision is None:
         return {}
     if wanted.revision >= 10**18:
@@ -243,7 +253,7 @@ def text(value: object, field: str) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise InvalidInputError(field, "text with a lone surrogate") from error
-    return str(value)
+    return str.__str__(value)
 
 
 def segment(text: str) -> str:

@@ -25,13 +25,19 @@ LONGEST = "x" * 252 + "字"  # 255 bytes
 
 
 class Text(str):
-    """As an enum's members and numpy's strings are."""
+    """As an enum's members and numpy's strings are: shown as something else than what they hold."""
 
     __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"Text.{super().__str__()}"
 
 
 class Number(int):
     """As an enum's members are."""
+
+    def __str__(self) -> str:
+        return f"Number.{int(self)}"
 
 
 class Time(datetime):
@@ -75,6 +81,42 @@ class LimitCases(ManagerCases):
         session = await m.get_session(talk, bob)
         kinds = {type(name) for name in (session.owner_id, session.id, *session.metadata.grants)}
         assert kinds == {str}
+
+    async def test_what_lists_and_conditions_name_may_be_of_subclasses(
+        self, manager: SessionManager
+    ) -> None:
+        m = manager
+        for name in ("one", "two", "three"):
+            text = {"role": "user", "content": name, "id": "m1"}
+            tags = {"tags": [Text("a")]}
+            await m.create_session("ann", tags, session_id=name, messages=[text])
+        titled = {"title": Text("of one")}
+        context: dict[str, Any] = {Text("key"): 1, Text("other"): 2}
+        await m.update_session("one", "ann", context, titled)
+        await m.update_session("one", "ann", context_removals=[Text("key")])
+        assert (await m.get_session("one", "ann")).context == {"other": 2}
+        await m.fork_session("one", "ann", new_session_id="fork", title=Text("of fork"))
+        titles = [(await m.get_session(name, "ann")).metadata.title for name in ("one", "fork")]
+        assert titles == ["of one", "of fork"]
+        assert {type(title) for title in titles} == {str}
+        include: list[Any] = [Text("last_message")]
+        page = await m.list_user_sessions(
+            "ann", Text("active"), Number(2), Number(1), tags=[Text("a")], include=include
+        )
+        assert len(page) == 2
+        assert page.next_cursor is not None
+        rest = await m.list_user_sessions("ann", cursor=Text(page.next_cursor))
+        assert len(rest) == 1
+        assert [each.id for each in await m.get_messages("two", "ann", ids=[Text("m1")])] == ["m1"]
+        version = Text((await m.get_session("two", "ann")).metadata.version)
+        await m.rewind_session("two", "ann", 0, expected_version=version)
+        assert await m.delete_messages("one", "ann", ids=[Text("m1")]) == 1
+        assert await m.delete_messages("three", "ann", seqs=[Number(1)]) == 1
+        team = m.for_namespace(Text("team-a"))
+        await team.create_session("ann", session_id="theirs")
+        found = await m.for_namespace("team-a").list_user_sessions("ann")
+        assert [session.id for session in found] == ["theirs"]
+        assert type(team.namespace) is str
 
     async def test_names_are_at_most_255_bytes(self, manager: SessionManager, talk: str) -> None:
         m, longer = manager, LONGEST + "x"
