@@ -35,6 +35,24 @@ async def test_an_operator_acts_as_the_owner(wire: Wire) -> None:
     assert (await operator("GET", path)).code == "session_not_found"
 
 
+@pytest.mark.parametrize("size", [1, 40_000], ids=["short", "long"])
+async def test_an_operator_imports_messages(wire: Wire, size: int) -> None:
+    operator = await operator_of(wire, "read", "write", "operator")
+    said = {"role": "user", "content": "x" * size, "id": "m", "metadata": {"a": 1}}
+    imported = {**said, "author_id": "bob", "created_at": "2024-01-01T00:00:00.000Z"}
+    body = {"messages": [imported, {**imported, "id": "n", "author_id": None}]}
+    created = await operator("POST", S, {"id": "new", **body})
+    assert created.status == 201, created.json()
+    path = f"{S}/{await operator.new_session()}/messages"
+    assert (await operator("POST", path, body)).status == 201
+    replaced = await operator("POST", path.replace("messages", "replace"), {**body, "after_seq": 0})
+    assert replaced.status == 200, replaced.json()
+    for where in (path, f"{S}/new/messages"):
+        one, two = (await operator("GET", where)).json()["data"]
+        assert {name: one[name] for name in imported} == imported
+        assert (two["author_id"], two["created_at"]) == ("console", imported["created_at"])
+
+
 async def test_only_the_right_makes_an_operator(wire: Wire) -> None:
     ann = await wire.caller("ann")
     path = f"{S}/{await ann.new_session()}"

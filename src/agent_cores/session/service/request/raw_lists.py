@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from agent_cores.session.models.representation import hides
 from agent_cores.session.service.problems import ShapeError
-from agent_cores.session.wire import openai
+from agent_cores.session.wire import openai, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,14 +22,8 @@ _PLACE = re.compile(r"^(.*?)(?: - at `(?:key` in `)?\$(.*)`)?$", re.DOTALL)
 _counted = threading.local()
 
 
-@hides("content", "metadata")
-class RawMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """A message as sent. Decoding stops at the first message beyond the limit."""
-
-    role: msgspec.Raw | UnsetType = UNSET
-    content: msgspec.Raw | UnsetType = UNSET
-    id: msgspec.Raw | UnsetType = UNSET
-    metadata: msgspec.Raw | UnsetType = UNSET
+class _AnyMessage(msgspec.Struct, gc=False):
+    """Any message. Decoding stops at the first one beyond the limit."""
 
     def __post_init__(self) -> None:
         _counted.left -= 1
@@ -38,12 +32,22 @@ class RawMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False, kw_only=T
             raise ValueError(detail)
 
 
-_decode_messages: Callable[[bytes], list[RawMessage]] = msgspec.json.Decoder(
-    list[RawMessage]
+_RawMessage = hides("content", "metadata")(
+    msgspec.defstruct(
+        "RawMessage",
+        [(name, msgspec.Raw | UnsetType, UNSET) for name in shapes.NewMessage.__struct_fields__],
+        bases=(_AnyMessage,),
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+)
+"""The fields of a message as sent."""
+_decode_messages: Callable[[bytes], list[msgspec.Struct]] = msgspec.json.Decoder(
+    list[_RawMessage]  # type: ignore[valid-type]  # its fields are those of the shape
 ).decode
 
 
-def messages_of(text: bytes, limits: Limits) -> list[RawMessage]:
+def messages_of(text: bytes, limits: Limits) -> list[msgspec.Struct]:
     """Return the messages of a list, with their fields as sent; refuse too many."""
     _counted.left = limits.append_messages
     try:
