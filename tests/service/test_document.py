@@ -218,6 +218,30 @@ async def test_a_whole_number_may_be_written_with_a_point_or_an_exponent(
         assert read.json()["last_seq"] == (expected + 1 if status == 201 else expected)
 
 
+@pytest.mark.parametrize("spaces", ["", " " * 40_000], ids=["short", "long"])
+async def test_whole_numbers_in_a_list_or_an_object_may_be_written_so_too(
+    wire: Wire, spaces: str
+) -> None:
+    ann = await wire.caller("ann")
+    messages = json.dumps([{"role": "user", "content": str(n)} for n in range(4)])
+    new = '{"ttl_seconds": 6e1, "metadata": {"score": 5.0, "a\\"b": 1}, "title": "5.0"}'
+    raw = f'{{"messages": {messages}, "create": {new}{spaces}}}'
+    created = await ann("POST", "/v1/sessions/new/messages", raw.encode())
+    assert created.status == 201, created.json()
+    session = (await ann("GET", "/v1/sessions/new")).json()
+    assert (session["ttl_seconds"], session["title"]) == (60, "5.0")
+    assert session["metadata"] == {"score": 5.0, 'a"b': 1}
+    raw = f'{{"seqs": [1.0, 2, 30e-1{spaces}]}}'
+    removed = await ann("POST", "/v1/sessions/new/messages/delete", raw.encode())
+    assert removed.json() == {"deleted": 3}
+    for wrong in ("[1.5]", "[1e400]", "[[1.0]]", '["1.0"]', "[true]"):
+        raw = f'{{"seqs": {wrong}{spaces}}}'
+        refused = await ann("POST", "/v1/sessions/new/messages/delete", raw.encode())
+        assert refused.status == 422
+    raw = f'{{"messages": {messages}, "create": {{"title": "a", "title": "b"}}{spaces}}}'
+    assert (await ann("POST", "/v1/sessions/other/messages", raw.encode())).status == 400
+
+
 async def test_the_document_allows_the_etag_that_the_service_gives(wire: Wire) -> None:
     ann = await wire.caller("ann")
     taken = DOCUMENT["paths"]["/v1/sessions/{id}"]["patch"]["parameters"]

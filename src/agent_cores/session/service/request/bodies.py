@@ -53,6 +53,8 @@ _PRETTY = 4
 _FEW_KEYS = 10_000
 _MOST_NEAR_ZERO = 200
 _FRACTIONAL = re.compile(rb"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
+_EXACT = 2**53
+"""Below this, every whole number has a double of its own."""
 _MOST_NESTED = 5_000
 """Most lists and objects in metadata, which is decoded on every read of a session."""
 _NEAR_ZERO = f"more than {_MOST_NEAR_ZERO} numbers below 1e-99 in size"
@@ -65,6 +67,7 @@ _OF_ITEMS = (openai.CreateItems, openai.CreateConversation)
 _encode = msgspec.json.Encoder().encode
 _skip = msgspec.json.Decoder(msgspec.Raw).decode
 _entries = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_numbers = msgspec.json.Decoder(list[int | float]).decode
 _Fields = dict[str, bytes]
 
 
@@ -135,7 +138,7 @@ def _decoded(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type given
     try:
         return _decoder(kind).decode(raw)
     except msgspec.ValidationError:
-        fields = {name: whole_number(bytes(text)) for name, text in _entries(raw).items()}
+        fields = {name: whole_numbers(name, bytes(text)) for name, text in _entries(raw).items()}
         return _decoder(kind).decode(
             _encode({name: msgspec.Raw(text) for name, text in fields.items()})
         )
@@ -153,6 +156,24 @@ def whole_number(text: bytes) -> bytes:
     if abs(number) > LARGEST_NUMBER or number != number.to_integral_value():
         return text
     return b"%d" % int(number)
+
+
+def whole_numbers(name: str, text: bytes) -> bytes:
+    """Return a field of a body with :func:`whole_number` applied to it, or to what it contains."""
+    if name == "seqs" and text.startswith(b"["):
+        return _listed_whole_numbers(text)
+    if name == "create" and text.startswith(b"{"):
+        fields = {key: whole_number(bytes(each)) for key, each in _entries(text).items()}
+        return _encode({key: msgspec.Raw(each) for key, each in fields.items()})
+    return whole_number(text)
+
+
+def _listed_whole_numbers(text: bytes) -> bytes:
+    try:
+        numbers = _numbers(text)
+    except msgspec.DecodeError:
+        return text
+    return _encode([int(n) if abs(n) < _EXACT and int(n) == n else n for n in numbers])
 
 
 def check_short(raw: bytes) -> None:
@@ -235,7 +256,9 @@ class _LongBody:
             "tags": max(_SMALL, 2 * (limits.name_bytes + 4) * limits.tags),
         }
         for name, text in fields.items():
-            fields[name] = whole_number((yield from _bounded(text, name, bounds.get(name, _SMALL))))
+            fields[name] = whole_numbers(
+                name, (yield from _bounded(text, name, bounds.get(name, _SMALL)))
+            )
             yield
         long: dict[str, Any] = {}
         for name in ("context", "context_updates"):
