@@ -16,7 +16,13 @@ from agent_cores.session.errors import (
 )
 from agent_cores.session.models.expiry import LISTING_LAG, earlier
 from agent_cores.session.models.session import Hold, Turn, without
-from agent_cores.session.models.values import canonical_json, encode_json
+from agent_cores.session.models.values import (
+    MOST_SLOW_NUMBERS,
+    TOO_MANY_SLOW,
+    canonical_json,
+    encode_json,
+    slow_numbers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +98,8 @@ def metadata_fields(header: SessionMetadata, updates: Mapping[str, Any], limits:
     if encoded != held and canonical_json(encoded) != canonical_json(held):
         fields["attributes"] = attributes
         check_metadata_size(len(encoded), limits)
+        if slow_numbers(encoded) > max(MOST_SLOW_NUMBERS, slow_numbers(held)):
+            raise InvalidInputError("metadata", f"would have {TOO_MANY_SLOW}")
     return fields
 
 

@@ -7,6 +7,7 @@ and other objects, lone surrogates, and nesting beyond the bound.
 from __future__ import annotations
 
 import math
+import re
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,15 @@ sorted_json: Callable[[object], bytes] = _sorting_encoder.encode
 UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 """What reading damaged JSON may raise: it is no JSON or of another shape, its text is not UTF-8, a
 number or time is out of range, it is nested without end."""
+
+
+SLOW_NUMBER: re.Pattern[bytes] = re.compile(rb"[eE][+-]?0*[1-9][0-9]{2}")
+"""The exponent of a number below 1e-99 or above 1e99 in size. Near the limits of a double, decoding
+one takes a hundred times longer than decoding any other number.
+"""
+MOST_SLOW_NUMBERS = 200
+TOO_MANY_SLOW: str = f"more than {MOST_SLOW_NUMBERS} numbers below 1e-99 or above 1e99 in size"
+_TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 
 
 class EncodedJson(msgspec.Struct, frozen=True, gc=False):
@@ -112,6 +122,13 @@ def canonical_json(encoded: bytes) -> bytes:
     ``1``, ``1.0`` and ``true`` are different values. Raises ``msgspec.DecodeError``.
     """
     return sorted_json(decode_json(encoded))
+
+
+def slow_numbers(encoded: bytes) -> int:
+    """Return how many numbers in encoded JSON are slow to decode; few count as none."""
+    if encoded.count(b"e") <= MOST_SLOW_NUMBERS:
+        return 0
+    return len(SLOW_NUMBER.findall(_TEXT.sub(b"", encoded)))
 
 
 def same_value(one: bytes, other: bytes) -> bool:

@@ -16,13 +16,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from agent_cores.session.inputs import LARGEST_NUMBER
-from agent_cores.session.models.values import EncodedJson
+from agent_cores.session.models.values import MOST_SLOW_NUMBERS, TOO_MANY_SLOW, EncodedJson
 from agent_cores.session.service.problems import Refusal, ShapeError
 from agent_cores.session.service.request.canonical import SHORT, canonical
 from agent_cores.session.service.request.json_scan import (
     RepeatedKeyError,
     check_keys,
-    has_near_zero,
+    has_many_slow,
     is_deeper,
     is_utf8,
     least_size,
@@ -51,13 +51,11 @@ _QUOTES = 4
 """Bytes of a string in a list besides the string: quotes, a comma and a space."""
 _PRETTY = 4
 _FEW_KEYS = 10_000
-_MOST_NEAR_ZERO = 200
 _FRACTIONAL = re.compile(rb"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
 _EXACT = 2**53
 """Below this, every whole number has a double of its own."""
 _MOST_NESTED = 5_000
 """Most lists and objects in metadata, which is decoded on every read of a session."""
-_NEAR_ZERO = f"more than {_MOST_NEAR_ZERO} numbers below 1e-99 in size"
 _NOT_JSON = "the body is not JSON, or text in it has half of a surrogate pair"
 _LONG_CONTENT = frozenset({b'"', b"[", b"{"})
 """How content begins, except ``null``."""
@@ -118,8 +116,8 @@ def read_short(kind: Any, raw: bytes) -> Any:  # noqa: ANN401 - of the type give
     Raises ``ShapeError`` if it has another shape. The decoder may stop there, before it knows
     whether the rest is valid JSON; see :func:`check_short`.
     """
-    if len(raw) > _MOST_NEAR_ZERO * 6 and has_near_zero(raw, _MOST_NEAR_ZERO):
-        raise ShapeError("", _NEAR_ZERO)
+    if len(raw) > MOST_SLOW_NUMBERS * 5 and has_many_slow(raw):
+        raise ShapeError("", TOO_MANY_SLOW)
     try:
         value = _decoded(kind, raw)
     except msgspec.ValidationError as error:
@@ -363,8 +361,8 @@ class _LongBody:
     def _metadata(self, text: bytes, name: str) -> Generator[None]:
         """Check metadata, which is then decoded like any other field."""
         found = yield from scan(text)
-        if found.near_zero > _MOST_NEAR_ZERO:
-            raise ShapeError(name, _NEAR_ZERO)
+        if found.slow > MOST_SLOW_NUMBERS:
+            raise ShapeError(name, TOO_MANY_SLOW)
         if found.brackets.count(b"[") > _MOST_NESTED:
             raise ShapeError(name, f"more than {_MOST_NESTED} lists and objects")
         yield from self._value(text, name)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
 SHORT = 16_384
-"""Bytes decoded in one go: at worst, with numbers near zero, this takes 20 ms."""
+"""Bytes decoded in one go: at worst, with the largest numbers, this takes 35 ms."""
 
 _decode = msgspec.json.Decoder().decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode

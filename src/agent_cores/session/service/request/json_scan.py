@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import codecs
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from agent_cores.session.models.values import MOST_SLOW_NUMBERS, SLOW_NUMBER
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -21,7 +22,6 @@ _BACKSLASH = 0x5C
 _OPENING, _CLOSING = b"[{", b"]}"
 _TO_LISTS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _OPENING + _CLOSING)
-_NEAR_ZERO = re.compile(rb"[eE]-0*[1-9][0-9]{2}")
 _ESCAPE = 5
 """Bytes by which an escape such as ``\\u0061`` may exceed the character that it encodes."""
 
@@ -33,25 +33,25 @@ class RepeatedKeyError(Exception):
 class Scan(msgspec.Struct, frozen=True):
     """What a text contains outside its strings.
 
-    ``keys`` counts the keys of all objects, ``near_zero`` the numbers so close to zero that they
-    are slow to parse. ``brackets`` contains ``[`` and ``]``, with braces counted as brackets.
+    ``keys`` counts the keys of all objects, ``slow`` the numbers so large or so close to zero that
+    they are slow to parse. ``brackets`` contains ``[`` and ``]``, with braces counted as brackets.
     """
 
     keys: int
     brackets: bytes
-    near_zero: int
+    slow: int
 
 
 def scan(text: bytes) -> Generator[None, None, Scan]:
     """Scan a text."""
-    keys = near_zero = 0
+    keys = slow = 0
     brackets: list[bytes] = []
     for outside in _outside_strings(text):
         keys += outside.count(b":")
         brackets.append(outside.translate(_TO_LISTS, _NO_BRACKETS))
-        near_zero += len(_NEAR_ZERO.findall(outside)) if b"-" in outside else 0
+        slow += len(SLOW_NUMBER.findall(outside))
         yield
-    return Scan(keys, b"".join(brackets), near_zero)
+    return Scan(keys, b"".join(brackets), slow)
 
 
 def _outside_strings(text: bytes) -> Generator[bytes]:
@@ -105,11 +105,12 @@ def least_size(text: bytes) -> Generator[None, None, int]:
     return size
 
 
-def has_near_zero(text: bytes, most: int) -> bool:
-    """Whether a short text has more than the given count of numbers that are slow to parse."""
-    if text.count(b"e-") + text.count(b"E-") <= most:
+def has_many_slow(text: bytes) -> bool:
+    """Whether a short text has too many numbers that are slow to parse."""
+    if text.count(b"e") + text.count(b"E") <= MOST_SLOW_NUMBERS:
         return False
-    return sum(len(_NEAR_ZERO.findall(piece)) for piece in _outside_strings(text)) > most
+    found = sum(len(SLOW_NUMBER.findall(piece)) for piece in _outside_strings(text))
+    return found > MOST_SLOW_NUMBERS
 
 
 def check_keys(text: bytes) -> None:

@@ -118,6 +118,23 @@ class LimitCases(ManagerCases):
         assert [session.id for session in found] == ["theirs"]
         assert type(team.namespace) is str
 
+    @pytest.mark.parametrize("number", [1e308, 5e-324])
+    async def test_metadata_holds_few_numbers_that_are_slow_to_decode(
+        self, manager: SessionManager, talk: str, number: float
+    ) -> None:
+        m, text = manager, {"words": ["1e308"] * 300}
+        for key in ("a", "b"):
+            await m.update_session(talk, "ann", metadata_updates={key: [number] * 100, **text})
+        more = {"c": [number]}
+        await refused(m.update_session(talk, "ann", metadata_updates=more), "metadata")
+        said = {"role": "user", "content": "x"}
+        append = m.add_messages(talk, "ann", [said], metadata_updates=more)
+        await refused(append, "metadata")
+        await refused(m.fork_session(talk, "ann", metadata=more), "metadata")
+        held = await m.get_session(talk, "ann")
+        assert held.metadata.attributes == {"a": [number] * 100, "b": [number] * 100, **text}
+        await m.update_session(talk, "ann", metadata_updates={**more, "b": None})
+
     async def test_names_are_at_most_255_bytes(self, manager: SessionManager, talk: str) -> None:
         m, longer = manager, LONGEST + "x"
         assert len(LONGEST.encode()) == 255
