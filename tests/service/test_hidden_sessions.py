@@ -67,6 +67,23 @@ async def test_status_body_headers_and_calls_are_the_same(wire: Wire, way: str, 
         assert 400 <= seen[0][0] < 500
 
 
+@pytest.mark.parametrize("unreadable", ["%FF", "%ED%A0%80", "%00", "a%2Fb", "%2E%2E", "x" * 256])
+async def test_an_id_that_no_session_can_have_is_missing_and_never_reaches_the_store(
+    wire: Wire, unreadable: str
+) -> None:
+    sam = await wire.caller("sam")
+    await sam("GET", "/v1/me")
+    counting = CountingProvider(wire.manager._runtime.storage)
+    wire.manager._runtime.engine.storage = counting
+    for ready in requests_of("sam"):
+        method = ready.route.method
+        missing = await sam(method, ready.path(MISSING), ready.body)
+        counting.calls.clear()
+        reply = await sam(method, ready.path(unreadable), ready.body)
+        assert shown(reply) == shown(missing), ready.name
+        assert not counting.calls, ready.name
+
+
 async def test_methods_that_are_not_there_say_the_same(wire: Wire) -> None:
     await hidden(wire, "private")
     sam = await wire.caller("sam")

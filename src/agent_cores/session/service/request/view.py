@@ -168,6 +168,7 @@ class RequestView(OperatorVerbs):
     async def header(self, session_id: str, user_id: str) -> Session:
         """Return the session for a create's response: without what requires the right to read."""
         engine = self.runtime.engine
+        session_id = self._inputs.session_id(session_id)
         caller = await self._scope.with_groups(self._scope.caller(user_id))
         read = await engine.read(self._scope, session_id, caller, Action.READ)
         self.read_owner_id = read.snapshot.header.owner_id
