@@ -90,6 +90,19 @@ async def test_a_long_body_carries_what_a_short_one_does(wire: Wire) -> None:
     assert (reply.status, reply.code) == (400, "malformed_request")
 
 
+@pytest.mark.parametrize("size", [1, 30_000], ids=["short", "long"])
+async def test_the_metadata_of_a_new_session_may_be_as_deep_as_any(wire: Wire, size: int) -> None:
+    ann = await wire.caller("ann")
+    most = wire.manager.runtime.limits.json_depth
+    for deep, status in ((most - 1, 201), (most, 422)):
+        tower = b"[" * deep + b"]" * deep
+        said = b'[{"role":"user","content":"%b"}]' % (b"x" * size)
+        body = b'{"messages":%b,"create":{"metadata":{"a":%b}}}' % (said, tower)
+        reply = await ann("POST", f"{S}/talk/messages", body)
+        assert reply.status == status, (deep, reply.json())
+        assert (await ann("DELETE", f"{S}/talk")).status == (204 if status == 201 else 404)
+
+
 async def test_what_is_expected_of_a_session_creates_none(wire: Wire) -> None:
     ann = await wire.caller("ann")
     for body, headers in (

@@ -342,11 +342,13 @@ class _LongBody:
             items.append((yield from self._value(one, place)))
         return items
 
-    def _value(self, text: bytes, place: str) -> Generator[None, None, EncodedJson]:
-        """Return a value as it will be stored."""
+    def _value(
+        self, text: bytes, place: str, *, above: int = 0
+    ) -> Generator[None, None, EncodedJson]:
+        """Return a value as it will be stored. ``above``: how many levels are not."""
         if text.startswith((b"[", b"{")):
             found = yield from scan(text)
-            if (yield from is_deeper(found.brackets, self._limits.json_depth)):
+            if (yield from is_deeper(found.brackets, self._limits.json_depth + above)):
                 raise ShapeError(place, "nested too deeply")
         try:
             value = yield from canonical(text)
@@ -365,7 +367,7 @@ class _LongBody:
             raise ShapeError(name, TOO_MANY_SLOW)
         if found.brackets.count(b"[") > _MOST_NESTED:
             raise ShapeError(name, f"more than {_MOST_NESTED} lists and objects")
-        yield from self._value(text, name)
+        yield from self._value(text, name, above=1 if name == "create" else 0)
 
 
 _Long = tuple[EncodedJson | None, EncodedJson | None]
