@@ -186,7 +186,9 @@ async def test_an_idempotency_key_makes_any_write_repeatable(wire: Wire) -> None
     ann = await wire.caller("ann")
     key = {"Idempotency-Key": "k1"}
     body = {"items": [HELLO, CALL], "metadata": {"a": "b"}}
-    made = [(await ann("POST", C, body, key)).json() for _ in range(2)]
+    replies = [await ann("POST", C, body, key) for _ in range(2)]
+    assert [reply.headers.get("idempotent-replayed") for reply in replies] == [None, "true"]
+    made = [reply.json() for reply in replies]
     assert made[0] == made[1]
     other = await ann("POST", C, {"items": []}, key)
     assert (other.status, error(other)["code"]) == (409, "idempotency_mismatch")

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 C = f"{PATH}/{{id}}"
 _PREFIX = "conv_"
+_REPLAYED = (b"idempotent-replayed", b"true")
 _MOST_LISTED = 100
 _RETRY_SECONDS = 5.0
 """For how many seconds a replacement of metadata is attempted while others change the session."""
@@ -69,9 +70,11 @@ async def create_conversation(call: Call) -> Response:
     except SessionExistsError as exists:
         if digest is None or not await is_replay(call, session_id, digest, exists, derived=True):
             raise
-    else:
-        if created.session is not None:
-            return call.json(_conversation(created.session.metadata))
+        answer = await _read(call)
+        answer.headers.append(_REPLAYED)
+        return answer
+    if created.session is not None:
+        return call.json(_conversation(created.session.metadata))
     return await _read(call)
 
 
@@ -133,7 +136,7 @@ async def create_conversation_items(call: Call) -> Response:
         raise
     answer = call.json(_list_of([item.shown() for item in items], [item.id for item in items]))
     if done.replayed and call.key is not None:
-        answer.headers.append((b"idempotent-replayed", b"true"))
+        answer.headers.append(_REPLAYED)
     return answer
 
 
