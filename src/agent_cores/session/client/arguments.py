@@ -106,8 +106,8 @@ def plain_mapping(value: object, field: str) -> Any:  # noqa: ANN401 - see above
 
 
 def names(value: object, field: str) -> Any:  # noqa: ANN401 - see above
-    """Return a list of strings."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    """Return a list of strings or numbers."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise InvalidInputError(field, f"a list of text, not {type(value).__name__}")
     return raw([_held(item) for item in value], field)
 

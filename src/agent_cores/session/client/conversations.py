@@ -115,7 +115,7 @@ class ConversationCalls(Calls):
             context=arguments.mapping(context, "context", by_key=True),
             messages=arguments.messages(messages),
             if_exists="return_shared" if shared else "return",
-            id=arguments.raw(session_id, "session_id"),
+            id=arguments.text(session_id, "session_id"),
         )
         if shared:
             headers |= await self._groups(user_id)

@@ -82,6 +82,15 @@ class LimitCases(ManagerCases):
         kinds = {type(name) for name in (session.owner_id, session.id, *session.metadata.grants)}
         assert kinds == {str}
 
+    async def test_what_names_nothing_is_refused(self, manager: SessionManager, talk: str) -> None:
+        nothing: Any = None
+        no_numbers: Any = b"\x01"
+        await manager.add_message(talk, "ann", "user", "kept")
+        await refused(manager.open_session(nothing, "ann"), "session_id")
+        await refused(manager.delete_messages(talk, "ann", seqs=no_numbers), "seqs")
+        assert await texts(manager, talk) == ["kept"]
+        assert [each.id for each in await manager.list_user_sessions("ann")] == [talk]
+
     async def test_what_lists_and_conditions_name_may_be_of_subclasses(
         self, manager: SessionManager
     ) -> None:
