@@ -33,6 +33,7 @@ VALUES: dict[str, Callable[[int], bytes]] = {
     "towers": many(b"[" * 98 + b"]" * 98),
     "near zero": many(b"1e-320"),
     "largest": many(b"1e308"),
+    "largest by digits": many(b"1" + b"0" * 60 + b"e240"),
     "too large": many(b"1e999999"),
     "deep": lambda size: b"[" * (size // 2) + b"]" * (size // 2),
     "digits": lambda size: b"[" + b"1" * size + b"]",
@@ -44,7 +45,7 @@ VALUES: dict[str, Callable[[int], bytes]] = {
     "one key": lambda size: b"{" + b",".join([b'"a":0'] * (size // 6)) + b"}",
 }
 """JSON values of about a size, each slow to read in its own way."""
-SLOW = {"near zero", "largest"}
+SLOW = {"near zero", "largest", "largest by digits"}
 
 
 APPEND = next(route for route in ROUTES if route.handler.__name__ == "add_messages")
@@ -146,6 +147,24 @@ async def test_an_append_at_its_bounds_is_stored_as_it_was_sent(
     assert stored == json.loads(reply.body)["data"][-1]
     assert stored["content"] == [[1.5, {}]] * 800
     assert stored["metadata"] == {"a": "\u00e9"}
+    assert stalls.longest < LONGEST_SECONDS
+
+
+@pytest.mark.parametrize("kind", SLOW)
+async def test_no_comparison_with_what_is_stored_holds_up_the_event_loop(
+    wire: Wire, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = await wire.caller("ann")
+    path = f"{S}/{await ann.new_session()}/messages"
+    value = VALUES[kind](MIB - 1_000)
+    message = b'{"messages":[{"id":"m","role":"user","content":[%b,%b]}]}'
+    await ann.say(path.split("/")[3])
+    await ann("POST", path, message % (value, b"1"))
+    with watched(monkeypatch) as stalls:
+        await asyncio.create_task(ann("POST", path, message % (value, b"2")))
+        for seq in (1, 2):
+            update = {"metadata_updates": {"a": 1}}
+            await asyncio.create_task(ann("PATCH", f"{path}/{seq}", update))
     assert stalls.longest < LONGEST_SECONDS
 
 

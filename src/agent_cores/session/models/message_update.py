@@ -12,7 +12,14 @@ import msgspec
 from agent_cores.session.errors import CorruptRecordError, InvalidInputError
 from agent_cores.session.models.message import StoredMessage
 from agent_cores.session.models.times import to_millis
-from agent_cores.session.models.values import UNREADABLE, encode_json, same_value
+from agent_cores.session.models.values import (
+    MOST_SLOW_NUMBERS,
+    TOO_MANY_SLOW,
+    UNREADABLE,
+    encode_json,
+    same_value,
+    slow_numbers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,14 +83,17 @@ def check_updated_size(stored: StoredMessage, updated: StoredMessage, limits: Li
     if size > limits.append_bytes:
         problem = f"would make the message {size} bytes, at most {limits.append_bytes} allowed"
         raise InvalidInputError("content", problem)
-    held, kept = (_metadata_size(message) for message in (stored, updated))
-    if held < kept > limits.metadata_bytes:
-        problem = f"would make the metadata {kept} bytes, at most {limits.metadata_bytes} allowed"
+    held, kept = (_metadata_of(message) for message in (stored, updated))
+    if len(held) < len(kept) > limits.metadata_bytes:
+        most = limits.metadata_bytes
+        problem = f"would make the metadata {len(kept)} bytes, at most {most} allowed"
         raise InvalidInputError("metadata_updates", problem)
+    if slow_numbers(kept) > max(MOST_SLOW_NUMBERS, slow_numbers(held)):
+        raise InvalidInputError("metadata_updates", f"would have {TOO_MANY_SLOW}")
 
 
-def _metadata_size(message: StoredMessage) -> int:
-    return len(bytes(_decode_fields(message.body[1:]).get("metadata", _NO_METADATA)))
+def _metadata_of(message: StoredMessage) -> bytes:
+    return bytes(_decode_fields(message.body[1:]).get("metadata", _NO_METADATA))
 
 
 def same_message(stored: bytes, appended: bytes) -> bool:

@@ -33,12 +33,14 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 number or time is out of range, it is nested without end."""
 
 
-SLOW_NUMBER: re.Pattern[bytes] = re.compile(rb"[eE][+-]?0*[1-9][0-9]{2}")
-"""The exponent of a number below 1e-99 or above 1e99 in size. Near the limits of a double, decoding
-one takes a hundred times longer than decoding any other number.
+SLOW_NUMBER: re.Pattern[bytes] = re.compile(
+    rb"[eE][+-]?0*(?:2[5-9][0-9]|[3-9][0-9]{2}|[1-9][0-9]{3})"
+)
+"""The exponent of a number below 1e-249 or above 1e249 in size. Near the limits of a double,
+decoding one takes a hundred times longer than decoding any other number.
 """
 MOST_SLOW_NUMBERS = 200
-TOO_MANY_SLOW: str = f"more than {MOST_SLOW_NUMBERS} numbers below 1e-99 or above 1e99 in size"
+TOO_MANY_SLOW: str = f"more than {MOST_SLOW_NUMBERS} numbers below 1e-249 or above 1e249 in size"
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 
 

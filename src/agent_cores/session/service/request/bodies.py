@@ -218,8 +218,11 @@ def read_long(kind: Any, raw: bytes, limits: Limits) -> Generator[None, None, An
     yield
     if not (yield from is_utf8(raw)):
         raise Refusal("malformed_request", _NOT_JSON)
+    found = yield from scan(raw)
+    if found.slow > MOST_SLOW_NUMBERS:
+        return ShapeError("", TOO_MANY_SLOW)
     try:
-        return (yield from _LongBody(kind, limits).read(raw))
+        return (yield from _LongBody(kind, limits).read(raw, found.keys))
     except ShapeError as error:
         return ShapeError(error.field, error.problem)  # without a reference to the body
     except msgspec.ValidationError as error:
@@ -232,10 +235,12 @@ class _LongBody:
     def __init__(self, kind: Any, limits: Limits) -> None:  # noqa: ANN401 - a type
         self._kind = kind
         self._limits = limits
+        self._slow = 0
         self._keys = 0
         """The number of keys kept; if the text has more, some were repeated."""
 
-    def read(self, raw: bytes) -> Generator[None, None, Any]:
+    def read(self, raw: bytes, keys: int) -> Generator[None, None, Any]:
+        """Return the body. ``keys``: how many keys its text has."""
         limits = self._limits
         fields = self._fields(_raw_type(self._kind).decode(raw))
         yield
@@ -280,7 +285,7 @@ class _LongBody:
                 yield from self._metadata(fields[name], name)
         value = _decoder(self._kind).decode(_object(fields))
         yield
-        if (yield from scan(raw)).keys != self._keys:
+        if keys != self._keys:
             raise _repeated()
         return _completed(value, long)
 
@@ -357,14 +362,16 @@ class _LongBody:
         except OverflowError as error:
             raise ShapeError(place, "not plain JSON") from error
         if text.startswith((b"[", b"{")):
-            self._keys += (yield from scan(value.json)).keys
+            stored = yield from scan(value.json)
+            self._keys += stored.keys
+            self._slow += stored.slow  # written with fewer digits, a number may have become one
+            if self._slow > MOST_SLOW_NUMBERS:
+                raise ShapeError(place, TOO_MANY_SLOW)
         return value
 
     def _metadata(self, text: bytes, name: str) -> Generator[None]:
         """Check metadata, which is then decoded like any other field."""
         found = yield from scan(text)
-        if found.slow > MOST_SLOW_NUMBERS:
-            raise ShapeError(name, TOO_MANY_SLOW)
         if found.brackets.count(b"[") > _MOST_NESTED:
             raise ShapeError(name, f"more than {_MOST_NESTED} lists and objects")
         yield from self._value(text, name, above=1 if name == "create" else 0)

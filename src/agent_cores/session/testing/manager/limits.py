@@ -140,6 +140,10 @@ class LimitCases(ManagerCases):
         append = m.add_messages(talk, "ann", [said], metadata_updates=more)
         await refused(append, "metadata")
         await refused(m.fork_session(talk, "ann", metadata=more), "metadata")
+        added = await m.add_message(talk, "ann", "user", "x", metadata={"a": [number] * 200})
+        await refused(
+            m.update_message(talk, "ann", added.seq, metadata_updates=more), "metadata_updates"
+        )
         held = await m.get_session(talk, "ann")
         assert held.metadata.attributes == {"a": [number] * 100, "b": [number] * 100, **text}
         await m.update_session(talk, "ann", metadata_updates={**more, "b": None})
