@@ -49,7 +49,7 @@ async def test_a_connection_that_is_about_to_close_is_lent_to_nobody(server: Red
         lent = [await topology.acquire("server") for _ in range(3)]
         for connection in lent:
             await topology.release("server", connection)
-        refreshing = asyncio.create_task(topology.refresh("server"))
+        refreshing = asyncio.create_task(topology.refresh())
         for _ in range(turns):
             await asyncio.sleep(0)
         connection = await topology.acquire("server")

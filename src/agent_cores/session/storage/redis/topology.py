@@ -56,8 +56,8 @@ class Topology(Protocol):
     def primaries(self) -> Sequence[str]:
         """Return the addresses of all primaries."""
 
-    async def refresh(self, address: str | None) -> None:
-        """Find the servers again, because the one at that address failed or was demoted."""
+    async def refresh(self) -> None:
+        """Find the servers again, because one of them failed or was demoted."""
 
     async def acquire(self, address: str) -> AbstractConnection:
         """Return an open connection for one flight."""
@@ -181,7 +181,7 @@ class OneServer:
         """Return the one address."""
         return ["server"]
 
-    async def refresh(self, address: str | None) -> None:  # noqa: ARG002 - as above
+    async def refresh(self) -> None:
         """Close idle connections: the next ones lead to the new primary.
 
         Each is closed in one step, so that the pool never hands out one that is about to close.
@@ -274,7 +274,7 @@ class ClusterServers:
         """Return the addresses of all primaries."""
         return [node.name for node in self._client.get_primaries()]
 
-    async def refresh(self, address: str | None) -> None:  # noqa: ARG002 - all are asked about
+    async def refresh(self) -> None:
         """Read the slots again, once for all concurrent redirects."""
         async with self._refreshing:
             now = asyncio.get_running_loop().time()

@@ -309,14 +309,14 @@ class Wire:
         if silent is not None:
             self._suspects.add(silent)
         if self._search is None or self._search.done():
-            self._search = asyncio.create_task(self._refresh(silent))
+            self._search = asyncio.create_task(self._refresh())
         return self._search
 
-    async def _refresh(self, silent: str | None) -> None:
+    async def _refresh(self) -> None:
         try:
             if not self._closed:
                 async with asyncio.timeout(self._timeout):
-                    await self._topology.refresh(silent)
+                    await self._topology.refresh()
         except (*BROKEN, RedisClusterException) as error:
             _log.debug("the search for the nodes failed: %s: %s", type(error).__name__, error)
         finally:
