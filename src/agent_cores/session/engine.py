@@ -22,7 +22,6 @@ from agent_cores.session.errors import (
     StaleHeaderError,
     StorageUnavailableError,
 )
-from agent_cores.session.header_cache import CACHED_BYTES
 from agent_cores.session.lifecycle.events import session_event_name
 from agent_cores.session.models.change import Applied, Change
 from agent_cores.session.models.selection import SeqRange
@@ -53,7 +52,7 @@ class Engine(Reader):
         *,
         timeout: float,
         cached_headers: int,
-        cached_header_bytes: int = CACHED_BYTES,
+        cached_header_bytes: int,
     ) -> None:
         super().__init__(
             storage,

@@ -100,12 +100,12 @@ def ttl_seconds(hours: object, field: str = "ttl_hours") -> float | None:
     return seconds
 
 
-def lease(seconds: object, field: str = "lease_seconds") -> float:
+def lease(seconds: object) -> float:
     """Return the length of a turn's lease: more than 0, at most 300 seconds."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise InvalidInputError(field, "must be a number of seconds")
+        raise InvalidInputError("lease_seconds", "must be a number of seconds")
     if not 0 < seconds <= LONGEST_LEASE_SECONDS:
-        raise InvalidInputError(field, "must be more than 0 and at most 300 seconds")
+        raise InvalidInputError("lease_seconds", "must be more than 0 and at most 300 seconds")
     return float(seconds)
 
 
@@ -288,12 +288,12 @@ class Inputs:
         copied = decode_json(self._json(given, field, self._limits.metadata_bytes))
         return {**copied, **known}
 
-    def wanted_metadata(self, value: object, field: str = "metadata") -> dict[str, bytes]:
+    def wanted_metadata(self, value: object) -> dict[str, bytes]:
         """Return the metadata that listed sessions must have, see ``Query.attributes``."""
-        wanted = self.metadata(value, field)
+        wanted = self.metadata(value, "metadata")
         for key in ("title", "tags"):
             if key in wanted:
-                raise InvalidInputError(f"{field}/{key}", "is not a metadata key of your own")
+                raise InvalidInputError(f"metadata/{key}", "is not a metadata key of your own")
         return {key: sorted_json(value) for key, value in wanted.items()}
 
     def context(self, updates: object, field: str = "context_updates") -> dict[str, bytes]:

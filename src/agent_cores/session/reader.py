@@ -19,7 +19,7 @@ from agent_cores.session.errors import (
     SessionNotFoundError,
     StorageUnavailableError,
 )
-from agent_cores.session.header_cache import CACHED_BYTES, HeaderCache
+from agent_cores.session.header_cache import HeaderCache
 from agent_cores.session.models.expiry import earlier
 from agent_cores.session.storage.headers import UnreadableRecords
 
@@ -46,7 +46,7 @@ class Reader:
         *,
         timeout: float,
         cached_headers: int,
-        cached_header_bytes: int = CACHED_BYTES,
+        cached_header_bytes: int,
     ) -> None:
         self.storage = storage
         self.limits = limits

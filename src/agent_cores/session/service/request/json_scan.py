@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _PIECE = 262_144
-_BACKSLASH = 0x5C
 _OPENING, _CLOSING = b"[{", b"]}"
 _TO_LISTS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _OPENING + _CLOSING)

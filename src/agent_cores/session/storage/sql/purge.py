@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("agent_cores.session")
 
-SESSIONS = 100
-ROWS = 5_000
+_SESSIONS = 100
+_ROWS = 5_000
 """The most sessions, and the most rows of them all, that one transaction removes."""
 
 
-def purge_plan(sessions: int = SESSIONS, rows: int = ROWS) -> Plan[bool]:
-    """Remove data of some deleted sessions in a transaction; return whether there was any."""
-    keys = [tuple(row) for row in (yield Step(Statement.NEXT_DELETED, [(sessions,)]))]
+def purge_plan(rows: int = _ROWS) -> Plan[bool]:
+    """Remove at most so many rows of deleted sessions; return whether there were any sessions."""
+    keys = [tuple(row) for row in (yield Step(Statement.NEXT_DELETED, [(_SESSIONS,)]))]
     if not keys:
         return False
     left = rows
