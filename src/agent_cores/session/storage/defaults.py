@@ -19,7 +19,7 @@ import msgspec
 from agent_cores.session.deadline import start_task
 from agent_cores.session.models.change import apply_change
 from agent_cores.session.models.query import Ended, matches, order_key
-from agent_cores.session.storage.every_session import EverySession
+from agent_cores.session.storage.every_session import EverySession, Lister
 from agent_cores.session.storage.listing import ListingPage
 from agent_cores.session.storage.storage_ids import split_storage_id, storage_id
 from agent_cores.session.storage.whole_sessions import session_after, snapshot_of, state_of
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
     from agent_cores.session.models.change import Applied, Change
     from agent_cores.session.models.query import Found, Query
-    from agent_cores.session.models.session import Session, SessionMetadata, SessionStatus
+    from agent_cores.session.models.session import Session, SessionMetadata
     from agent_cores.session.models.snapshot import Snapshot, Window
 
 _LONGEST_STOP = 10.0
 """Seconds that a shutdown waits for changes and saves in flight."""
 
 
-class WholeSessionStore(Protocol):
+class WholeSessionStore(Lister, Protocol):
     """The four of the seven methods that the defaults use."""
 
     async def save_session(self, session: Session) -> None:
@@ -48,16 +48,6 @@ class WholeSessionStore(Protocol):
 
     async def delete_session(self, session_id: str) -> bool:
         """Remove a session."""
-
-    async def list_sessions(
-        self,
-        owner_id: str | None = None,
-        status: SessionStatus | str | None = None,
-        tags: list[str] | None = None,
-        limit: int = 10,
-        offset: int = 0,
-    ) -> list[Session]:
-        """Return sessions, newest activity first."""
 
 
 class Defaults:
