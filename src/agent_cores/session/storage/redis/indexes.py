@@ -22,6 +22,7 @@ import msgspec
 from agent_cores.session.models.times import to_millis
 from agent_cores.session.storage.redis.commands import INDEX, REMOVE, REPAIR, Command
 from agent_cores.session.storage.redis.keys import claim_of, member_of
+from agent_cores.session.storage.redis.records import end_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -121,7 +122,7 @@ class Indexes:
         active_at = to_millis(header.listed_at or header.last_active_at)
         owned, created = tuple(self._owned(header, header.tags)), tuple(self._created(header))
         entries = [
-            NewEntries(owned, member, active_at, _end(header.expires_at)),
+            NewEntries(owned, member, active_at, end_text(header.expires_at)),
             NewEntries(created, member, to_millis(header.created_at), _KEPT),
         ]
         for subject, grant in header.grants.items():
@@ -185,11 +186,11 @@ class Indexes:
         await asyncio.gather(self._remove_stale(update), self._repair_added(update))
 
     async def _remove_stale(self, update: IndexUpdate) -> None:
-        stale = self._stale(update.before, update.after)
         before = update.before
         if before is not None and before.incarnation != update.after.incarnation:
             await self.remove(before)
         elif update.token is not None and update.may_remove:
+            stale = self._stale(before, update.after)
             await self._wire.call_all(removal(entry, update.token) for entry in stale)
 
     async def _repair_added(self, update: IndexUpdate) -> None:
@@ -264,7 +265,7 @@ class Indexes:
         """Return the commands that move a session up in the lists of its owner and its tags."""
         member = member_of(header.session_id, header.incarnation)
         keys = tuple(self._owned(header, tags))
-        return INDEX.on(keys, "move", _end(ends), _NO_CLAIM, to_millis(at), member)
+        return INDEX.on(keys, "move", end_text(ends), _NO_CLAIM, to_millis(at), member)
 
     async def undo_move(self, header: SessionMetadata, moved_to: datetime) -> None:
         """Undo ``move`` for an append that was not written: ``header`` is what is stored.
@@ -296,7 +297,7 @@ class Indexes:
         if (is_new or token != "") and (
             not lasts or any(held.get((key, member)) != score for key in owned)
         ):
-            end = _end(after.expires_at)
+            end = end_text(after.expires_at)
             yield _added(owned, member, score, end, token if is_new else None), is_new
         created = tuple(key for key in self._created(after) if (key, member) not in held)
         if created:
@@ -355,7 +356,3 @@ def _ends_earlier(before: SessionMetadata | None, after: SessionMetadata) -> boo
 
 def _due_score(header: SessionMetadata) -> str:
     return NEVER if header.due_at is None else str(to_millis(header.due_at))
-
-
-def _end(ends: datetime | None) -> str:
-    return "" if ends is None else str(to_millis(ends))

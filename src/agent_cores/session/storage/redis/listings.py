@@ -69,12 +69,12 @@ class Listings:
 
     async def find(self, query: Query) -> Found:
         """Return one page."""
-        if query.namespace is not None and query.by_creation:
-            await self._repairs.add_created(query.namespace)
-            return await self._find_listed(query, query.namespace)
-        if query.namespace is None or not (query.owner_id or query.subjects):
+        namespace = query.namespace
+        if namespace is None or not (query.by_creation or query.owner_id or query.subjects):
             return await self._find_anywhere(query)
-        return await self._find_listed(query, query.namespace)
+        if query.by_creation:
+            await self._repairs.add_created(namespace)
+        return await self._find_listed(query, namespace)
 
     async def _find_listed(self, query: Query, namespace: str) -> Found:
         page = ListingPage(query, exact=False, walk_limit=None)

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent_cores.session.codec import (
-    HEADER_FIELDS,
-    decode_header,
-)
+from agent_cores.session.codec import HEADER_FIELDS, decode_header
 from agent_cores.session.errors import CorruptRecordError
 from agent_cores.session.models.change import Change, State
 from agent_cores.session.models.message import StoredMessage
@@ -23,7 +20,7 @@ from agent_cores.session.models.representation import hides
 from agent_cores.session.models.selection import NamedMessages, OldestMessages
 from agent_cores.session.models.session import SessionMetadata
 from agent_cores.session.models.snapshot import Snapshot, Window
-from agent_cores.session.models.times import from_millis
+from agent_cores.session.models.times import from_millis, to_millis
 from agent_cores.session.storage.redis.keys import CONTEXT_PREFIX
 
 if TYPE_CHECKING:
@@ -42,6 +39,11 @@ encode_msgpack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 def instant(millis: bytes) -> datetime:
     """Decode an instant. The items of a batch or a page share many of them."""
     return from_millis(int(millis))
+
+
+def end_text(end: datetime | None) -> str:
+    """Encode the end of a session; ``""`` means never."""
+    return "" if end is None else str(to_millis(end))
 
 
 class ReadRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,12 +150,12 @@ class StoredSession(msgspec.Struct, frozen=True):
     def snapshot(self, request: ReadRequest, window: Window | None) -> Snapshot | None:
         """Return what a provider's ``read`` returns."""
         if self.header is None:
-            self.refuse_if_damaged()
+            self._refuse_if_damaged()
             return None
         context = _context_entries(self.context) if request.whole_context else None
         if window is None:
             return Snapshot(header=self.header, context=context)
-        self.refuse_if_damaged()
+        self._refuse_if_damaged()
         messages, has_more = window.fill(_messages(self.window))
         return Snapshot(header=self.header, context=context, messages=messages, has_more=has_more)
 
@@ -162,10 +164,10 @@ class StoredSession(msgspec.Struct, frozen=True):
         held = zip(change.context_keys, self.context, strict=True)
         if self.header is None:
             if not change.must_be_expired:  # a sweeper removes what is left
-                self.refuse_if_damaged()
+                self._refuse_if_damaged()
             return State()
         if change.create is None and (change.message_ids or change.remove is not None):
-            self.refuse_if_damaged()
+            self._refuse_if_damaged()
         return State(
             header=self.header,
             context={key: value for key, value in held if value is not None},
@@ -173,7 +175,7 @@ class StoredSession(msgspec.Struct, frozen=True):
             removable=tuple((_seq(entry), name.decode()) for entry, name in self.removable),
         )
 
-    def refuse_if_damaged(self) -> None:
+    def _refuse_if_damaged(self) -> None:
         """Raise ``CorruptRecordError`` if the session has lost one of its keys."""
         if not self.is_whole:
             problem = "it has lost one of its keys: the header and the messages do not match"

@@ -21,7 +21,7 @@ from agent_cores.session.models.selection import END, SeqRange
 from agent_cores.session.models.session import Hold, SessionMetadata
 from agent_cores.session.models.times import EPOCH, to_millis
 from agent_cores.session.storage.redis.keys import CONTEXT_PREFIX
-from agent_cores.session.storage.redis.records import instant
+from agent_cores.session.storage.redis.records import end_text, instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -123,7 +123,7 @@ def hot_write(
         guard_values=values,
         append=_entries(change.append),
         active_at=str(at),
-        ends=_end(hot.expires_at),
+        ends=end_text(hot.expires_at),
     )
 
 
@@ -139,7 +139,7 @@ def create_write(applied: Applied) -> Write:
         guard_values=tuple(guards.values()),
         append=_entries(applied.added),
         set=(*_texts(fields), *_context_texts(applied)),
-        ends=_end(applied.header.expires_at),
+        ends=end_text(applied.header.expires_at),
         exactly=True,
     )
 
@@ -187,7 +187,7 @@ def change_write(
         ),
         active_at=str(at) if revised or (added and not builds) else None,
         revised=revised,
-        ends=None if after.expires_at == before.expires_at else _end(after.expires_at),
+        ends=None if after.expires_at == before.expires_at else end_text(after.expires_at),
         exactly=builds or _sets_ttl(change),
         last_seq=0 if change.settle is None else after.last_seq,
     )
@@ -260,10 +260,6 @@ def _sets_ttl(change: Change) -> bool:
 
 def _until(change: Change) -> int | None:
     return None if change.valid_until is None else to_millis(change.valid_until)
-
-
-def _end(end: datetime | None) -> str:
-    return "" if end is None else str(to_millis(end))
 
 
 def _text(value: Field) -> str:
