@@ -82,8 +82,8 @@ def claim(file: BinaryIO) -> bool:
 def publish(unfinished: Path, path: Path) -> None:
     """Give a finished file its name; ``FileExistsError`` if another has it.
 
-    A hard link does so in one step. File systems without them, such as FAT and some network shares,
-    get a look and a rename.
+    A hard link does so in one step. On file systems without them, such as FAT and some network
+    shares, it takes two: a check and a rename.
     """
     try:
         os.link(unfinished, path)

@@ -41,7 +41,7 @@ class Opening(msgspec.Struct, tag_field="kind", tag="opening"):
 
 @hides("body")
 class MessageShape(msgspec.Struct):
-    """A message. ``created_at`` is in milliseconds since 1970; see ``body_shape``."""
+    """A message. ``created_at`` is in milliseconds since 1970; see ``_message_shape``."""
 
     seq: int
     id: str
@@ -53,7 +53,7 @@ class MessageShape(msgspec.Struct):
 class SessionRecord(msgspec.Struct, tag_field="kind", tag="session", omit_defaults=True):
     """A session, with the first of its messages; ``more`` follow in records of their own.
 
-    ``context_text`` has the entries whose JSON cannot stand in a line as it is.
+    ``context_text`` has the entries whose JSON does not fit a line as it is.
     """
 
     header: dict[str, msgspec.Raw]
@@ -155,7 +155,7 @@ def _header_shape(header: SessionMetadata) -> dict[str, msgspec.Raw]:
 
 
 def _message_shape(message: StoredMessage, header: SessionMetadata) -> MessageShape:
-    """A body is its JSON object, or as text, if that cannot stand in a line as it is."""
+    """Return a message whose body is its JSON object, or text where that does not fit a line."""
     body = _unversioned(message.body, header)
     shape = body if _fits(body) else encode_json(body.decode())
     return MessageShape(message.seq, message.id, to_millis(message.created_at), msgspec.Raw(shape))

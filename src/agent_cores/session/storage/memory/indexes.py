@@ -2,8 +2,8 @@
 
 One list for each owner and shelf (active or archived), one for each tag within it, the same for
 each namespace by creation, one for each subject that sessions are shared with, and one of all due
-times. Each entry is derived from the
-session's header alone, so a new header adds and removes exactly the entries that differ.
+times. Each entry is derived from the session's header alone, so a new header adds and removes
+exactly the entries that differ.
 """
 
 from __future__ import annotations

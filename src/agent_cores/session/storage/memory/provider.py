@@ -123,7 +123,7 @@ class MemoryProvider(NativeProvider):
         yield from (entry for entry in everything if bound is None or entry[0] < bound)
 
     async def due(self, at: datetime, limit: int, lease_seconds: float) -> list[Ended]:
-        """Take up to ``limit`` ended sessions; put off those that live on."""
+        """Lease up to ``limit`` expired sessions; postpone those that live on."""
         taken: list[Ended] = []
         while len(taken) < limit and (key := self._indexes.first_due(at)) is not None:
             record = self._records[key]

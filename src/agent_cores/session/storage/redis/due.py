@@ -152,7 +152,7 @@ class DueQueue:
             await self._wire.call(Command.write("ZREM", key, member, key=key))
 
     def recheck(self, namespace: str, member: bytes, at: datetime) -> Command:
-        """Return the command that makes an entry due that otherwise never would be."""
+        """Return the command that gives an entry at infinity a due time, for a sweep."""
         session_id, _ = split_member(member)
         shard = self._keys.due(namespace, session_id)
         again_at = to_millis(at + PROBATION)

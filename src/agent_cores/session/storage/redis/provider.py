@@ -1,10 +1,11 @@
 """``RedisProvider``: sessions in Redis or Valkey, standalone, under Sentinel or in a Cluster.
 
-``changes.py`` applies a change; ``keys.py`` names the keys, ``records.py`` and ``writes.py``
-describe what they hold; ``indexes.py``, ``listings.py``, ``repair.py`` and ``due.py`` keep the
-indexes; ``commands.py``, ``wire.py`` and ``connection.py`` send scripts in batches; ``url.py`` and
-``topology.py`` find the servers; ``errors.py`` translates errors; ``inspecting.py`` says what an
-operator should know.
+``changes.py`` applies a change, ``creates.py`` the creates of many callers; ``keys.py`` names the
+keys, ``records.py`` and ``writes.py`` describe what they hold, ``headers.py`` reads many headers;
+``indexes.py``, ``listings.py``, ``repair.py`` and ``due.py`` keep the indexes, ``background.py``
+runs what no caller waits for; ``commands.py``, ``wire.py`` and ``connection.py`` send scripts in
+batches; ``url.py`` and ``topology.py`` find the servers; ``driver.py`` imports redis-py;
+``errors.py`` translates its errors; ``inspecting.py`` says what an operator should know.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from agent_cores.session.models.change import Applied
 from agent_cores.session.models.times import from_millis
 from agent_cores.session.storage.abandoned import Abandoned
 from agent_cores.session.storage.base import Capabilities, Counts
+from agent_cores.session.storage.batching import MAX_QUEUED
 from agent_cores.session.storage.identity import StoreIdentity, new_identity
 from agent_cores.session.storage.native import NativeProvider
 from agent_cores.session.storage.redis.background import Background
@@ -80,7 +82,7 @@ class RedisProvider(NativeProvider):
         prefix: str = "session:",
         pool_size: int = 10,
         timeout: float = 10,
-        max_queued: int = 10_000,
+        max_queued: int = MAX_QUEUED,
         fast_path: bool = True,
     ) -> None:
         RedisOptions.check(

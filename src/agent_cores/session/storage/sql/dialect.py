@@ -16,6 +16,8 @@ A dialect for a database server consists of
   :class:`~agent_cores.session.storage.sql.text_connection.TextDatabase`;
 - ``errors.py``: a :class:`~agent_cores.session.storage.sql.failures.CodedErrors`: what the codes of
   its server's errors mean; a ``DriverErrors`` if the driver has a class for each instead;
+- ``options.py``: a :class:`~agent_cores.session.storage.sql.options.ServerOptions`, and how a URL
+  gives them;
 - ``provider.py``: a :class:`~agent_cores.session.storage.sql.server_provider.SqlProvider` with its
   options and its URL.
 

@@ -2,7 +2,7 @@
 
 Each plan is one read transaction, so everything that it reads is of the same instant. Brief reads
 of many callers share a thread: threads that read one by one contend for the GIL, and 100 callers
-then read a sixth less (`read`).
+then read a sixth less (benchmark ``read``).
 """
 
 from __future__ import annotations
