@@ -231,6 +231,10 @@ class Inputs:
             raise InvalidInputError(field, f"must not begin with {GROUP_PREFIX}")
         return name
 
+    def turn(self, token: object) -> str | None:
+        """Return the token of a turn, or ``None``."""
+        return None if token is None else self.name(token, "turn")
+
     def subject(self, value: object, field: str) -> str:
         """Return a user id or ``group:<name>``."""
         name = self.name(value, field)

@@ -135,7 +135,7 @@ def guards(last_seq: object, turn: object) -> dict[str, Any]:
     """Return the query for the conditions of a write that has no body."""
     return {
         "expected_last_seq": None if last_seq is None else integer(last_seq, "expected_last_seq"),
-        "turn": None if turn is None else INPUTS.name(turn, "turn"),
+        "turn": INPUTS.turn(turn),
     }
 
 

@@ -91,17 +91,15 @@ class AppendOptions(msgspec.Struct, frozen=True, gc=False):
             context_set=context_set,
             context_drop=inputs.context_removals(self.context_removals, context_set),
             expected_last_seq=optional_number(self.expected_last_seq, "expected_last_seq", 0),
-            turn=None if self.turn is None else inputs.name(self.turn, "turn"),
+            turn=inputs.turn(self.turn),
         )
 
     def may_create(self, inputs: Inputs) -> bool:
         """Whether a missing session is what the caller expects. Raises ``InvalidInputError``."""
         expected = self._expected()
         last_seq = optional_number(self.expected_last_seq, "expected_last_seq", 0)
-        if self.turn is not None:
-            inputs.name(self.turn, "turn")
         return (
-            self.turn is None
+            inputs.turn(self.turn) is None
             and last_seq in {None, 0}
             and (expected is NOTHING or expected.incarnation == _NO_SESSION)
         )

@@ -16,7 +16,12 @@ from agent_cores.session.codec import (
     raw_messages,
 )
 from agent_cores.session.errors import InvalidInputError, SessionError, SessionNotFoundError
-from agent_cores.session.inputs import optional_number, whole_number
+from agent_cores.session.inputs import (
+    DEFAULT_TTL_HOURS,
+    optional_number,
+    ttl_seconds,
+    whole_number,
+)
 from agent_cores.session.models.effects import RenewEffect
 from agent_cores.session.models.expiry import read_renews
 from agent_cores.session.models.session import AccessRole, Session, SessionMetadata
@@ -167,6 +172,21 @@ class Verbs:
             access_role=read.role,
             visibility=header.visibility_at(decision.at),
         )
+
+    def _metadata(self, metadata: object, title: object) -> dict[str, Any]:
+        """Return metadata, checked, with a title that was given beside it."""
+        known = self._inputs.metadata(metadata, "metadata")
+        if title is not None:
+            if "title" in known:
+                raise InvalidInputError("title", "given twice; metadata has a title too")
+            known["title"] = self._inputs.title(title)
+        return known
+
+    def _idle_seconds(self, ttl_hours: float | None) -> float | None:
+        """Return the idle time of a session; ``None`` never expires."""
+        if ttl_hours is DEFAULT_TTL_HOURS:
+            return self._runtime.settings.default_expiry or None
+        return ttl_seconds(ttl_hours)
 
     def _drafts(self, messages: object, user_id: str, at: datetime) -> tuple[StoredMessage, ...]:
         """Return messages to append, checked and encoded. Operators also import some."""

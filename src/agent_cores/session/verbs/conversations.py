@@ -161,7 +161,7 @@ class ConversationVerbs(CreatingVerbs, ListingVerbs):
             lambda: decision.change(
                 expected_state(expected_revision, expected_version),
                 expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
-                turn=None if turn is None else self._inputs.name(turn, "turn"),
+                turn=self._inputs.turn(turn),
                 delete=True,
             ),
         )

@@ -212,12 +212,7 @@ class CreatingVerbs(Verbs):
         self, session_id: str, caller: Caller, new: NewSession, request_digest: str | None = None
     ) -> SessionMetadata:
         """Return the header of a new session, with every argument checked."""
-        known = self._inputs.metadata(new.get("metadata"), "metadata")
-        title = new.get("title")
-        if title is not None:
-            if "title" in known:
-                raise InvalidInputError("title", "given twice; metadata has a title too")
-            known["title"] = self._inputs.title(title)
+        known = self._metadata(new.get("metadata"), new.get("title"))
         at = self._engine.clock()
         own = {k: v for k, v in known.items() if k not in {"title", "tags"} and v is not None}
         return SessionMetadata(
@@ -268,8 +263,3 @@ class CreatingVerbs(Verbs):
             context_set=context,
             append=messages,
         )
-
-    def _idle_seconds(self, ttl_hours: float | None) -> float | None:
-        if ttl_hours is DEFAULT_TTL_HOURS:
-            return self._runtime.settings.default_expiry or None
-        return ttl_seconds(ttl_hours)

@@ -96,7 +96,7 @@ class DeletionVerbs(Verbs):
                 _Guards(
                     expected_state(expected_revision, expected_version),
                     optional_number(expected_last_seq, "expected_last_seq", 0),
-                    None if turn is None else self._inputs.name(turn, "turn"),
+                    self._inputs.turn(turn),
                 ),
             )
 

@@ -9,7 +9,6 @@ import msgspec
 from agent_cores.session.access.access_control import Action
 from agent_cores.session.errors import (
     ConflictError,
-    InvalidInputError,
     SessionError,
     SessionMovedError,
     SessionNotFoundError,
@@ -19,7 +18,6 @@ from agent_cores.session.inputs import (
     new_id,
     new_incarnation,
     optional_number,
-    ttl_seconds,
 )
 from agent_cores.session.models.change import Change, State, apply_change
 from agent_cores.session.models.effects import HoldEffect
@@ -89,11 +87,7 @@ class ForkVerbs(Verbs):
             if new_session_id is None
             else self._inputs.new_identifier(new_session_id, "new_session_id")
         )
-        updates = self._inputs.metadata(metadata, "metadata")
-        if title is not None:
-            if "title" in updates:
-                raise InvalidInputError("title", "given twice; metadata has a title too")
-            updates["title"] = self._inputs.title(title)
+        updates = self._metadata(metadata, title)
         for _ in range(TRIES):
             header = self._copied_header(read, target_id, updates, ttl_hours)
             header = msgspec.structs.replace(header, request_digest=request_digest)
@@ -132,7 +126,6 @@ class ForkVerbs(Verbs):
         self, read: ReadResult, target_id: str, updates: Mapping[str, Any], ttl_hours: float | None
     ) -> SessionMetadata:
         copied, at = read.snapshot.header, self._engine.clock()
-        default = self._runtime.settings.default_expiry or None
         header = SessionMetadata(
             namespace=self._scope.namespace,
             session_id=target_id,
@@ -145,7 +138,7 @@ class ForkVerbs(Verbs):
             tags=copied.tags,
             attributes=copied.attributes,
             hold=Hold.OPENING,
-            ttl_seconds=default if ttl_hours is DEFAULT_TTL_HOURS else ttl_seconds(ttl_hours),
+            ttl_seconds=self._idle_seconds(ttl_hours),
             max_lifetime_seconds=copied.max_lifetime_seconds,
             renew_on=copied.renew_on,
         )

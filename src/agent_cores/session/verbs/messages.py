@@ -193,7 +193,7 @@ class MessageVerbs(AppendingVerbs):
         change = decision.change(
             remove=SeqRange(seq, seq),
             expected_last_seq=optional_number(expected_last_seq, "expected_last_seq", 0),
-            turn=None if turn is None else self._inputs.name(turn, "turn"),
+            turn=self._inputs.turn(turn),
         )
         applied = await self._engine.apply(decision, change)
         if not applied.removed:

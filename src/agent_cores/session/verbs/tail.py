@@ -59,7 +59,7 @@ class TailVerbs(AppendingVerbs):
         first = whole_number(to_seq, "to_seq", 0) + 1
         expected = expected_state(expected_revision, expected_version)
         expected_last_seq = optional_number(expected_last_seq, "expected_last_seq", 0)
-        turn = None if turn is None else self._inputs.name(turn, "turn")
+        turn = self._inputs.turn(turn)
         done: Applied | None = None
         while True:
             change = decision.change(
@@ -189,7 +189,7 @@ class TailVerbs(AppendingVerbs):
             return (
                 self._window(count, field="count"),
                 optional_number(expected_last_seq, "expected_last_seq", 0),
-                None if turn is None else self._inputs.name(turn, "turn"),
+                self._inputs.turn(turn),
             )
 
         window, last_seq, token = await self._valid(checked, session_id, user_id, action)

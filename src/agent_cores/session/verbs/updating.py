@@ -98,7 +98,7 @@ class UpdateVerbs(Verbs):
                 ),
                 expected_state(expected_revision, expected_version),
                 optional_number(expected_last_seq, "expected_last_seq", 0),
-                None if turn is None else self._inputs.name(turn, "turn"),
+                self._inputs.turn(turn),
             )
 
         given = await self._valid(checked, session_id, user_id, Action.UPDATE_OWN_MESSAGE)
