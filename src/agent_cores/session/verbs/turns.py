@@ -18,8 +18,7 @@ from agent_cores.session.verbs.base import Verbs
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agent_cores.session.decision import Decision
-    from agent_cores.session.models.change import Applied
+    from agent_cores.session.models.change import Change
     from agent_cores.session.models.session import Turn
 
 
@@ -99,28 +98,31 @@ class TurnVerbs(Verbs):
 
         Raises ``TurnHeldError`` while another holds it.
         """
-        decision = await self._decide(session_id, user_id, Action.TAKE_TURN)
         chosen = new_id() if token is None else token
-        effect = await self._checked(
-            decision, lambda: self._effect(decision, chosen, lease_seconds, take=True)
-        )
-        applied = await self._engine.apply(
-            decision, decision.change(turn_effect=effect), done_if=()
-        )
-        return _held(applied, chosen)
+        return await self._lease_turn(session_id, user_id, chosen, lease_seconds, take=True)
 
     async def renew_turn(
         self, session_id: str, user_id: str, token: str, *, lease_seconds: float = 30
     ) -> Turn:
         """Restart the lease. Raises ``TurnLostError`` if the turn is no longer held."""
+        return await self._lease_turn(session_id, user_id, token, lease_seconds, take=False)
+
+    async def _lease_turn(
+        self, session_id: str, user_id: str, token: str, lease_seconds: float, *, take: bool
+    ) -> Turn:
         decision = await self._decide(session_id, user_id, Action.TAKE_TURN)
-        effect = await self._checked(
-            decision, lambda: self._effect(decision, token, lease_seconds, take=False)
-        )
-        applied = await self._engine.apply(
-            decision, decision.change(turn_effect=effect), done_if=()
-        )
-        return _held(applied, token)
+
+        def change() -> Change:
+            end = decision.at + timedelta(milliseconds=round(lease(lease_seconds) * 1000))
+            held = self._inputs.name(token, "token")
+            return decision.change(turn_effect=TurnEffect(token=held, lease_end=end, take=take))
+
+        checked = await self._checked(decision, change)
+        applied = await self._engine.apply(decision, checked, done_if=())
+        turn = applied.header.turn
+        if turn is None or turn.token != token:
+            raise TurnLostError
+        return turn
 
     async def release_turn(self, session_id: str, user_id: str, token: str) -> bool:
         """Release the turn. Raises ``TurnLostError`` if it is not held with this token."""
@@ -130,16 +132,3 @@ class TurnVerbs(Verbs):
         change = decision.change(turn_effect=effect)
         await self._engine.apply(decision, change, done_if=(TurnLostError,))
         return True
-
-    def _effect(
-        self, decision: Decision, token: str, lease_seconds: float, *, take: bool
-    ) -> TurnEffect:
-        end = decision.at + timedelta(milliseconds=round(lease(lease_seconds) * 1000))
-        return TurnEffect(token=self._inputs.name(token, "token"), lease_end=end, take=take)
-
-
-def _held(applied: Applied, token: str) -> Turn:
-    turn = applied.header.turn
-    if turn is None or turn.token != token:
-        raise TurnLostError
-    return turn
