@@ -277,19 +277,8 @@ def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status, kind in sorted(route.responses.items()):
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-        if kind is str:
-            response["content"] = {"text/html": {"schema": {"type": "string"}}}
-        elif kind is bytes:
-            response["content"] = {
-                name: {"schema": {"type": "string"}} for name in ("text/css", "text/javascript")
-            }
-        elif kind is dict:
-            response["content"] = {
-                _JSON: {"schema": {"type": "object", "additionalProperties": True}}
-            }
-        elif kind is not None:
-            schema = {"$ref": _REF.format(name=kind.__name__)}
-            response["content"] = {_JSON: {"schema": schema}}
+        if kind is not None:
+            response["content"] = _content(kind)
         responses[str(status)] = response
     if is_conversation_path(route.path):
         return responses | _openai_errors(route)
@@ -297,6 +286,17 @@ def _responses(route: Route) -> dict[str, Any]:
         reference = {"$ref": f"#/components/responses/{problem_name(status)}"}
         responses.setdefault(str(status), reference)
     return responses
+
+
+def _content(kind: type) -> dict[str, Any]:
+    """Return what a response holds, by its media types."""
+    if kind is str:
+        return {"text/html": {"schema": {"type": "string"}}}
+    if kind is bytes:
+        return {name: {"schema": {"type": "string"}} for name in ("text/css", "text/javascript")}
+    if kind is dict:
+        return {_JSON: {"schema": {"type": "object", "additionalProperties": True}}}
+    return {_JSON: {"schema": {"$ref": _REF.format(name=kind.__name__)}}}
 
 
 def _openai_errors(route: Route) -> dict[str, Any]:

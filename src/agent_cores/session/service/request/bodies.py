@@ -241,23 +241,9 @@ class _LongBody:
 
     def read(self, raw: bytes, keys: int) -> Generator[None, None, Any]:
         """Return the body. ``keys``: how many keys its text has."""
-        limits = self._limits
         fields = self._fields(_raw_type(self._kind).decode(raw))
         yield
-        bounds = {
-            "messages": len(raw),
-            "items": len(raw),
-            "context": self._context_bound(raw),
-            "context_updates": self._context_bound(raw),
-            "metadata": limits.metadata_bytes,
-            "metadata_updates": limits.metadata_bytes,
-            "metadata_removals": limits.metadata_bytes,
-            "content": limits.content_bytes,
-            "create": 2 * limits.metadata_bytes + _SMALL,
-            "title": limits.metadata_bytes,
-            "context_removals": (limits.name_bytes + 4) * limits.context_keys,
-            "tags": max(_SMALL, 2 * (limits.name_bytes + 4) * limits.tags),
-        }
+        bounds = self._bounds(raw)
         for name, text in fields.items():
             fields[name] = whole_numbers(
                 name, (yield from _bounded(text, name, bounds.get(name, _SMALL)))
@@ -273,7 +259,7 @@ class _LongBody:
             fields["content"] = b"[]"
         messages: list[_Fields] = []
         if fields.get("messages", b"")[:1] == b"[":
-            messages = list(map(self._fields, messages_of(fields["messages"], limits)))
+            messages = list(map(self._fields, messages_of(fields["messages"], self._limits)))
             yield
             long["messages"] = yield from self._messages(messages)
             fields["messages"] = b"[" + b",".join(map(_object, messages)) + b"]"
@@ -288,6 +274,24 @@ class _LongBody:
         if keys != self._keys:
             raise _repeated()
         return _completed(value, long)
+
+    def _bounds(self, raw: bytes) -> dict[str, int]:
+        """Return how many bytes each field may have; those that are not named are small."""
+        limits = self._limits
+        return {
+            "messages": len(raw),
+            "items": len(raw),
+            "context": self._context_bound(raw),
+            "context_updates": self._context_bound(raw),
+            "metadata": limits.metadata_bytes,
+            "metadata_updates": limits.metadata_bytes,
+            "metadata_removals": limits.metadata_bytes,
+            "content": limits.content_bytes,
+            "create": 2 * limits.metadata_bytes + _SMALL,
+            "title": limits.metadata_bytes,
+            "context_removals": (limits.name_bytes + 4) * limits.context_keys,
+            "tags": max(_SMALL, 2 * (limits.name_bytes + 4) * limits.tags),
+        }
 
     def _fields(self, given: msgspec.Struct) -> _Fields:
         """Return the fields that an object contains."""
