@@ -59,8 +59,8 @@ async def sessions_tagged(
     """Yield each of the user's sessions with a tag once, latest activity first.
 
     They are headers, with what ``include`` names. Copies of a session have its tags, and its other
-    metadata too. A session that becomes active meanwhile moves to the top: those that moved before
-    their page was read come last.
+    metadata too. A session that becomes active during the walk moves to the top: those that moved
+    before their page was read come last.
     """
     seen: dict[str, datetime] = {}
     pages = 0

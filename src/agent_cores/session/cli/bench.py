@@ -58,7 +58,7 @@ def bench(
     message_bytes: int = 200,
     as_json: Json = False,
 ) -> None:
-    """Measure appends, reads and listings on a store or a service. It loads them fully meanwhile.
+    """Measure appends, reads and listings on a store or a service, under full load.
 
     It works in sessions of a user and a namespace of its own, and removes them at its end.
 

@@ -243,7 +243,7 @@ def _watch(futures: list[Future[Done | _Failure]], counts: Any, show: ShowProgre
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back: processes that begin meanwhile never get it, and leave it to this one."""
+    """Hold Ctrl-C back: the processes that begin in the block never get it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

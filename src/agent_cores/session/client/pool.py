@@ -102,7 +102,7 @@ class Pool:
     ) -> Reply | Failure:
         """Send a request once; return the outcome."""
         if self._session.closed:
-            return Failure(StorageUnavailableError("the client was shut down meanwhile"))
+            return Failure(StorageUnavailableError("the client is shut down"))
         try:
             async with self._session.request(
                 method, url, data=_payload(body), headers=headers, allow_redirects=False

@@ -41,7 +41,7 @@ _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
         SessionCount,
     )
 }
-"""Made when this is imported: msgspec crashes if threads are the first to decode a type at once."""
+"""Made when this is imported: msgspec crashes if several threads decode a type first."""
 
 
 def read(reply: Reply, shape: type[T]) -> T:

@@ -171,7 +171,7 @@ def _is_left_over(stored: SessionMetadata, header: SessionMetadata) -> bool:
 async def _build(store: StorageProvider, first: Part, later: AsyncIterator[Part]) -> None:
     """Append the other parts and settle the session.
 
-    Whoever moves the same session meanwhile takes this build for one that was abandoned, and begins
+    A concurrent move of the same session takes this build for one that was abandoned, and begins
     anew. So each part is appended to the one before it and to nothing else.
     """
     header = first.header

@@ -47,7 +47,7 @@ from agent_cores.session.service.request.reservation import Reservation
 from agent_cores.session.service.request.time_slices import TimeSlices
 from agent_cores.session.service.responses import Response, offered, problem_response, send_response
 from agent_cores.session.service.routes import ROUTES
-from agent_cores.session.service.routing import Route, Router, relative_path
+from agent_cores.session.service.routing import Router, relative_path
 from agent_cores.session.service.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ _LOG = RequestLog(logger)
 _ROUTER = Router(ROUTES)
 _READS = ("GET", "HEAD")
 _FEWEST_READS = 4
-"""How many reads run at once, even if the budget has no room for as many full pages."""
+"""How many reads run concurrently, even if the budget has no room for as many full pages."""
 
 
 class Service:
@@ -156,7 +156,6 @@ class Service:
         started = time.perf_counter()
         headers = Headers(scope["headers"])
         request_id = _request_id(headers)
-        route: Route | None = None
         call: Call | None = None
         code: str | None = None
         traffic = self.traffic
@@ -165,24 +164,9 @@ class Service:
             if offered(scope) is None:
                 receive = counted(receive, reservation.count_body(self.budget))
             try:
-                preflight = self._cors.preflight(scope["method"], headers)
-                if preflight is not None:
-                    response = preflight
-                else:
-                    route, path = _ROUTER.find(scope)
-                    call = Call(
-                        scope,
-                        receive,
-                        route,
-                        path,
-                        headers,
-                        manager=self.manager,
-                        settings=self.settings,
-                        why_not_ready=self.why_not_ready,
-                        slices=self._slices,
-                        most_bytes=self._most_bytes[id(route)],
-                        request_id=request_id.decode("latin-1"),
-                    )
+                response = self._cors.preflight(scope["method"], headers)
+                if response is None:
+                    call = self._call(scope, receive, headers, request_id)
                     response = reservation.count_response(
                         self.budget, await self._handle(call, reservation), scope["method"]
                     )
@@ -199,6 +183,7 @@ class Service:
         finally:
             reservation.release()
         seconds = time.perf_counter() - started
+        route = None if call is None else call.route
         if traffic is not None:
             scheme = scope.get("scheme", "http")
             outcome = route, response.status, code, scope["method"], scheme
@@ -213,6 +198,23 @@ class Service:
             credential=None if call is None else call.credential,
             user=None if call is None else self._users.shown(call.admitted),
             seconds=seconds,
+        )
+
+    def _call(self, scope: Scope, receive: Receive, headers: Headers, request_id: bytes) -> Call:
+        """Return what handlers get of a request; raise if it has no route."""
+        route, path = _ROUTER.find(scope)
+        return Call(
+            scope,
+            receive,
+            route,
+            path,
+            headers,
+            manager=self.manager,
+            settings=self.settings,
+            why_not_ready=self.why_not_ready,
+            slices=self._slices,
+            most_bytes=self._most_bytes[id(route)],
+            request_id=request_id.decode("latin-1"),
         )
 
     async def _handle(self, call: Call, reservation: Reservation) -> Response:
@@ -355,7 +357,7 @@ def create_app(
 
 
 def _reads_at_once(manager: SessionManager, settings: ServiceSettings) -> int:
-    """Return how many reads may run at once.
+    """Return how many reads may run concurrently.
 
     What a read holds counts only once it is a response. Until then it may be a page as it was
     stored, and again as it is sent.

@@ -45,7 +45,7 @@ class Coalescer(Generic[Item, Result]):
     With two lanes the callers of one batch continue while the server works on the other. Each batch
     takes half of all items that are queued or in flight, but never fewer than a few. While fewer
     are queued than that, the callers of a batch have a turn before its lane sends the next one:
-    what they send at once goes with it, and the lanes do not fall into step.
+    what they send in it goes along, and the lanes do not fall into step.
 
     ``send`` gets the items of a batch and returns one result or error for each, in order; if it
     raises, every caller of the batch gets that error. A batch ends at ``max_items`` or

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _KEPT_CHANGING = "others changed the session at each attempt within SESSION_TIMEOUT"
 _LONGEST_PAUSE = 0.05
-"""In seconds. An attempt succeeds only if nobody else changes the session meanwhile."""
+"""In seconds. An attempt succeeds only if no other change comes between its read and its write."""
 
 
 class TailVerbs(AppendingVerbs):

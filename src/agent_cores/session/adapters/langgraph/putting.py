@@ -4,7 +4,7 @@ Values that are neither new nor its parent's are added, too: the copy of a check
 ``update_state`` makes for ``as_node="__copy__"``, has the parent of that one, and nothing new. The
 other values that the checkpoint names are its parent's, so they are there as long as the parent is.
 The log says whether it is: whoever removes checkpoints first adds a message to it, and a put
-expects the last seq that it knew. A put that finds its parent removed, a removal under way, or
+expects the last seq that it knew. A put that finds its parent removed, a removal in progress, or
 others who are faster, first announces its checkpoint, as pending: no reader sees it, and a removal
 never removes what it names (see ``removal``). Then it restores the values that the parent has not
 kept, and shows the checkpoint.
@@ -191,7 +191,7 @@ class Announcement:
         """Announce the checkpoint, see to its order and its values, and show it.
 
         The values are restored if the parent is missing, and with ``restores`` in any case.
-        ``ConflictError`` if the checkpoint cannot be whole, or is removed meanwhile.
+        ``ConflictError`` if the checkpoint cannot be whole, or is removed concurrently.
         """
         try:
             [stored] = await self._log.add([pending(self._head)])

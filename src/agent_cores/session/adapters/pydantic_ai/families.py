@@ -142,8 +142,8 @@ class Families:
     async def collect(self, session_id: str, pauses: Backoff) -> list[str]:
         """Delete the entries that no record reaches, and return their ids.
 
-        A record that is written meanwhile changes the version, and they are looked for again. What
-        cannot be collected in time is collected with the next deletion in the family.
+        A concurrent write of a record changes the version, and the search begins again. What cannot
+        be collected in time is collected with the next deletion in the family.
         """
         verbs, user_id = self._acting
         gone: list[str] = []

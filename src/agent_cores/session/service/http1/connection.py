@@ -383,7 +383,7 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
 
     def close_if_idle(self) -> bool:
-        """Close an idle connection; return false if a request has arrived on it meanwhile."""
+        """Close an idle connection; return false if a request has arrived on it."""
         if self._has_something_to_read():
             return False
         self._hang_up(lingers=False)

@@ -1,4 +1,4 @@
-"""``Exchange``: one request and its response, through ASGI messages or complete at once."""
+"""``Exchange``: one request and its response, in ASGI messages or in one piece."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Exporter:
         """Add what was recorded to the values that Prometheus reads."""
         for (name, labels), values in taken.values.items():
             _add(self._labelled(name, labels), values)
-            await asyncio.sleep(0)  # requests go on meanwhile
+            await asyncio.sleep(0)  # let requests run in between
         for (name, labels), count in taken.counts.items():
             self._labelled(name, labels).inc(count)
         gauges: defaultdict[Series, float] = defaultdict(float)

@@ -56,7 +56,7 @@ class Meters:
             for start in range(0, len(values), _TOGETHER):
                 for value in values[start : start + _TOGETHER]:
                     record(value, attributes)
-                await asyncio.sleep(0)  # requests go on meanwhile
+                await asyncio.sleep(0)  # let requests run in between
 
     def close(self) -> None:
         """Show no gauge any more: the service stops."""
