@@ -122,6 +122,16 @@ def quoted(*names: str) -> str:
     return ", ".join(f'"{name}"' for name in doubled)
 
 
+async def count_distinct(database: Database, tables: Sequence[str], column: str) -> int:
+    """Return how many values a column has, counted in each table and added up."""
+    count = 0
+    for table in tables:
+        sql = f"SELECT COUNT(DISTINCT {quoted(column)}) FROM {quoted(table)}"  # noqa: S608 - names
+        [(found,)] = await database.rows(sql)
+        count += found
+    return count
+
+
 def _marked(sql: str, marks: Iterator[str]) -> str:
     """Return SQL with a driver's marks for ``?``, except in names."""
     return re.sub(r'"[^"]*"|\?', lambda found: next(marks) if found[0] == "?" else found[0], sql)

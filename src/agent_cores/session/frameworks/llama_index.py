@@ -16,9 +16,9 @@ from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.frameworks.databases import (
     Database,
     Needed,
+    count_distinct,
     is_sqlite,
     open_database,
-    quoted,
     sqlite_path,
     walk,
 )
@@ -75,12 +75,7 @@ class TableReader:
 
     async def total(self) -> int:
         """Return how many chats there are."""
-        count = 0
-        for table in self._tables:
-            sql = f'SELECT COUNT(DISTINCT "key") FROM {quoted(table)}'  # noqa: S608 - of the schema
-            [(found,)] = await self._database.rows(sql)
-            count += found
-        return count
+        return await count_distinct(self._database, self._tables, "key")
 
     async def sessions(self) -> AsyncIterator[FoundSession | LeftOut]:
         """Yield a session for each chat."""

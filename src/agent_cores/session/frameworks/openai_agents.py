@@ -17,9 +17,9 @@ from agent_cores.session.errors import StoreFormatError
 from agent_cores.session.frameworks.databases import (
     Database,
     Needed,
+    count_distinct,
     is_sqlite,
     open_database,
-    quoted,
     walk,
 )
 from agent_cores.session.frameworks.found import FoundMessage, FoundSession, Given, LeftOut
@@ -57,12 +57,7 @@ class OpenAIAgentsReader:
 
     async def total(self) -> int:
         """Return how many sessions have items."""
-        count = 0
-        for table in self._tables:
-            sql = f"SELECT COUNT(DISTINCT session_id) FROM {quoted(table)}"  # noqa: S608 - of the schema
-            [(found,)] = await self._database.rows(sql)
-            count += found
-        return count
+        return await count_distinct(self._database, self._tables, "session_id")
 
     async def sessions(self) -> AsyncIterator[FoundSession | LeftOut]:
         """Yield the sessions that have items."""
