@@ -79,8 +79,8 @@ class Pool:
         *,
         timeout: float,
         size: int,
-        ssl_context: ssl.SSLContext | None = None,
-        proxy: URL | None = None,
+        ssl_context: ssl.SSLContext | None,
+        proxy: URL | None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.pid: int = process_id()

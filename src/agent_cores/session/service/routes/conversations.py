@@ -26,7 +26,7 @@ from agent_cores.session.service.openai.items import new_items, shown_item
 from agent_cores.session.service.openai.metadata import replacing, shown, stored
 from agent_cores.session.service.problems import ShapeError
 from agent_cores.session.service.request.idempotency import mismatch
-from agent_cores.session.service.routes.sessions import is_replay
+from agent_cores.session.service.routes.sessions import check_roles, is_replay
 from agent_cores.session.service.routing import Route
 from agent_cores.session.verbs.appending import AppendOptions
 from agent_cores.session.wire import openai
@@ -52,7 +52,7 @@ async def create_conversation(call: Call) -> Response:
     """Create a conversation: a session with an id of the service's."""
     body: openai.CreateConversation = call.body()
     items = _items(call, body.items or ())
-    _check_roles(call, items)
+    check_roles(call, items, "items")
     key = call.key
     session_id = _PREFIX + (new_id() if key is None else key.derived_id())
     call.session_id, digest = session_id, await call.digest()
@@ -116,7 +116,7 @@ async def create_conversation_items(call: Call) -> Response:
     body: openai.CreateItems = call.body()
     items = _items(call, body.items)
     try:
-        _check_roles(call, items)
+        check_roles(call, items, "items")
     except AccessDeniedError:
         await call.view.check(call.session_id, call.user_id, Action.APPEND)
         raise
@@ -184,13 +184,6 @@ def _items(call: Call, given: Sequence[Any]) -> list[NewItem]:
     key = call.key
     # The first id that is derived from the key is the conversation's.
     return new_items(given, None if key is None else lambda index: key.derived_id(index + 1))
-
-
-def _check_roles(call: Call, items: Sequence[NewItem]) -> None:
-    """Refuse items of roles that the credential may not append."""
-    allowed = call.principal.roles
-    if allowed is not None and not all(item.role in allowed for item in items):
-        raise AccessDeniedError("this credential may not append items of that role")
 
 
 async def _read(call: Call) -> Response:

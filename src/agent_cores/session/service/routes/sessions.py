@@ -25,6 +25,7 @@ from agent_cores.session.wire.conversion import session_shape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent_cores.session.service.openai.items import NewItem
     from agent_cores.session.service.request.call import Call
     from agent_cores.session.service.request.idempotency import IdempotencyKey
     from agent_cores.session.service.request.view import CreatedSession
@@ -129,11 +130,13 @@ def _new_message(
     )
 
 
-def check_roles(call: Call, messages: Sequence[shapes.NewMessage]) -> None:
-    """Refuse messages of roles that the credential may not append."""
+def check_roles(
+    call: Call, given: Sequence[shapes.NewMessage] | Sequence[NewItem], what: str = "messages"
+) -> None:
+    """Refuse messages, or OpenAI's items, of roles that the credential may not append."""
     allowed = call.principal.roles
-    if allowed is not None and not all(message.role in allowed for message in messages):
-        raise AccessDeniedError("this credential may not append messages of that role")
+    if allowed is not None and not all(each.role in allowed for each in given):
+        raise AccessDeniedError(f"this credential may not append {what} of that role")
 
 
 def may_choose_id(call: Call, session_id: str | None) -> bool:
