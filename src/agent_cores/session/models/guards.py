@@ -21,14 +21,14 @@ from agent_cores.session.models.session import Hold, SessionMetadata
 
 @hides("turn")
 class Guards(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The conditions of a change. Each is compared only if it is given.
+    """The conditions of a change, compared if they are given; the last two always are.
 
     ``at`` is the instant as of which the change is judged, and the decision behind it holds before
     ``valid_until``, the end of the caller's grant (``None``: no end). ``incarnation`` and
     ``access_revision`` are those of the header on which the change was decided; ``expected_…`` are
-    what the caller asked for. ``expected_hold`` is the hold that the session must have, normally
-    none. ``turn`` is the token of a turn. ``must_be_expired`` is set by the sweeper alone.
-    ``whole_append``: all messages of the append are new, or all of them are known.
+    what the caller asked for. ``turn`` is the token of a turn. ``whole_append``: all messages of
+    the append are new, or all of them are known. ``expected_hold`` is the hold that the session
+    must have, normally none. With ``must_be_expired`` it must have expired, without it must not.
     """
 
     at: datetime

@@ -11,7 +11,7 @@ MIB = 1024 * KIB
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Each bound itself is allowed; anything more raises ``InvalidInputError``.
 
-    Each has a setting, ``SESSION_MAX_…``.
+    Each but ``rewind_messages`` has a setting, ``SESSION_MAX_…``.
     """
 
     name_bytes: int = 255

@@ -76,8 +76,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     use of a provider. ``by_creation``: all sessions of the namespace, or those with the tags, by
     ``created_at``; the query then names no owner and no subjects. ``attributes`` are values that
     the header's attributes must equal, as ``sorted_json`` writes them; ``null`` stands for a key
-    that is not there.
-    ``created_after`` and ``active_after`` are bounds that a session's times exceed.
+    that is not there. ``created_after`` and ``active_after`` are bounds that a session's times
+    exceed.
     """
 
     namespace: str | None
