@@ -6,11 +6,9 @@ from collections import OrderedDict
 
 import msgspec
 
-from agent_cores.session.models.version import read_version
+from agent_cores.session.models.version import NO_SESSION, read_version
 
 MOST_KNOWN = 10_000
-NO_SESSION = "0.1.0"
-"""The version of no session. An append that expects it succeeds only if it was already applied."""
 
 
 class RetryState(msgspec.Struct):
@@ -42,7 +40,7 @@ class KnownVersions:
 
     def retry_state(self, session_id: object) -> RetryState:
         """Return the retry state of an append: retry only while the session is as last known."""
-        version = NO_SESSION
+        version = NO_SESSION  # an append that expects it succeeds only if it was already applied
         if isinstance(session_id, str):
             version = self._known.get(session_id, NO_SESSION)
         return RetryState({"If-Match": f'"{version}"'})

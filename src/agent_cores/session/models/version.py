@@ -27,7 +27,8 @@ def version_text(incarnation: int, revision: int, last_seq: int) -> str:
     return f"{incarnation}.{revision}.{last_seq}"
 
 
-NO_SESSION = version_text(0, 1, 0)
+NO_INCARNATION = 0
+NO_SESSION = version_text(NO_INCARNATION, 1, 0)
 """The version that no stored session has: a write that expects it only creates."""
 
 

@@ -18,7 +18,7 @@ from agent_cores.session.inputs import expected_state, optional_number
 from agent_cores.session.models.header_changes import metadata_fields
 from agent_cores.session.models.new_session import read_create
 from agent_cores.session.models.representation import hides
-from agent_cores.session.models.version import NOTHING, Expected
+from agent_cores.session.models.version import NO_INCARNATION, NOTHING, Expected
 from agent_cores.session.verbs.creating import CreatingVerbs
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 _NO_METADATA: Mapping[str, Any] = {}
 _NO_REMOVALS: Iterable[str] = ()
-_NO_SESSION = 0
-"""The incarnation in the version of no session: no stored one has it."""
 
 
 @hides("context_updates", "metadata_updates", "turn")
@@ -101,7 +99,7 @@ class AppendOptions(msgspec.Struct, frozen=True, gc=False):
         return (
             inputs.turn(self.turn) is None
             and last_seq in {None, 0}
-            and (expected is NOTHING or expected.incarnation == _NO_SESSION)
+            and (expected is NOTHING or expected.incarnation == NO_INCARNATION)
         )
 
     def first_context(self, inputs: Inputs) -> dict[str, bytes]:
