@@ -256,7 +256,7 @@ def test_what_is_missing_is_said_in_one_line(
 def test_a_store_that_forgets_is_refused(run: Run) -> None:
     command = [sys.executable, "-m", "agent_cores.session.cli", "stats", "--storage", "memory"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert "this store forgets with its process" in refused(done)
+    assert "this store keeps nothing after its process ends" in refused(done)
 
 
 def test_the_commands_work_through_a_service(run: Run, url: str) -> None:

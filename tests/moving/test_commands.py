@@ -272,7 +272,7 @@ async def test_what_is_missing_is_said_in_one_line(run: Run, url: str, tmp_path:
         (("import", "none.jsonl", "--storage", url, *OPERATOR), "none.jsonl: No such file"),
         (("copy", "--from", url, "--to", url), "are the same store"),
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--namespace", ""), "namespace"),
-        (("copy", "--from", url, "--to", "memory://"), "forgets with its process"),
+        (("copy", "--from", url, "--to", "memory://"), "keeps nothing after its process ends"),
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--processes", "0"), "processes"),
         (("copy", "--from", url, "--to", "sqlite:///o.db", "--part", "3/2"), "is like 1/2 or 2/2"),
     ):

@@ -349,7 +349,7 @@ def _stores(job: _Job, share: Share) -> list[StorageProvider]:
     ]
     for store in stores:
         if not store.capabilities.durable:
-            raise ConfigurationError(f"{store.describe()} forgets with its process")
+            raise ConfigurationError(f"{store.describe()} keeps nothing after its process ends")
     return stores
 
 

@@ -178,7 +178,7 @@ async def _with_keys(storage: str | None, use: Callable[[Keys], Awaitable[T]], n
     provider = manager.runtime.storage
     if not provider.capabilities.durable:
         raise ConfigurationError(
-            "this store forgets with its process; name another one with --storage or"
+            "this store keeps nothing after its process ends; name another one with --storage or"
             " SESSION_STORAGE_URL, or keep keys in a file with SESSION_SERVICE_KEYS_FILE"
         )
     await provider.initialize()

@@ -236,7 +236,7 @@ def manager_for(where: Where, *, only_reads: bool = False) -> SessionManager:
     manager = SessionManager(where.storage, settings=settings, namespace=namespace)
     if not manager.runtime.storage.capabilities.durable:
         raise ConfigurationError(
-            "this store forgets with its process; name another one with --storage or"
+            "this store keeps nothing after its process ends; name another one with --storage or"
             " SESSION_STORAGE_URL, or a service with --server"
         )
     return manager

@@ -174,7 +174,7 @@ def instant(value: object, field: str) -> Any:  # noqa: ANN401 - see above
     try:
         return whole_millis(value).isoformat()
     except OverflowError as error:
-        raise InvalidInputError(field, "outside the years that there are") from error
+        raise InvalidInputError(field, "must be in the years 1 to 9999") from error
 
 
 def message(item: object, path: str) -> dict[str, Any]:

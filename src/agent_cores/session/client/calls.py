@@ -74,7 +74,7 @@ class Calls:
         INPUTS.user_id(user_id, field)
         if ACT_AS not in me.rights:
             if user_id != me.user_id:
-                raise AccessDeniedError("this key speaks for one user, who is another one")
+                raise AccessDeniedError("this key may act only for another user")
             return {}
         return {"X-User-Id": quote(user_id, safe=PLAIN)}
 

@@ -105,7 +105,7 @@ class OperatorCalls(Calls):
         me = await self._known()
         INPUTS.user_id(user_id, field)
         if OPERATOR not in me.rights:
-            raise AccessDeniedError("this key does not have the right operator")
+            raise AccessDeniedError("this key lacks the `operator` right")
         return {"X-User-Id": quote(user_id, safe=PLAIN), **self._named()}
 
     async def _groups(self, user_id: str) -> dict[str, str]:

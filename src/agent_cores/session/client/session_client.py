@@ -189,7 +189,7 @@ class SessionClient(NamedMessageCalls, SharingCalls, SessionManager):
 
     async def clean_expired_sessions(self) -> int:
         """Raise ``UnsupportedError``: the service does the sweeping."""
-        raise UnsupportedError("the service removes what has ended by itself")
+        raise UnsupportedError("the service removes expired sessions by itself")
 
     async def get_statistics(self) -> dict[str, Any]:
         """Return the counts of ``sessions`` and ``due`` sessions; requires the right ``admin``."""

@@ -60,7 +60,8 @@ def check_origins(origins: tuple[str, ...]) -> None:
         if _ORIGIN.fullmatch(origin) is None:
             raise ConfigurationError(
                 "SESSION_SERVICE_CORS_ORIGINS holds origins as browsers send them, such as"
-                " https://app.example.com or http://localhost:3000, by commas; * is not taken"
+                " https://app.example.com or http://localhost:3000, separated by commas;"
+                " * is not allowed"
             )
 
 

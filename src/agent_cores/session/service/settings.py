@@ -203,7 +203,7 @@ def _check_networks(proxies: tuple[str, ...]) -> None:
         except ValueError as error:
             raise ConfigurationError(
                 "SESSION_SERVICE_TRUSTED_PROXIES holds addresses and networks,"
-                " such as 10.0.0.1 or 10.0.0.0/8, by commas"
+                " such as 10.0.0.1 or 10.0.0.0/8, separated by commas"
             ) from error
 
 

@@ -184,9 +184,9 @@ class Authentication:
     def _operating(self, key: ApiKey, headers: Headers) -> Principal:
         """Return an operator, who acts in the name of a user, or in its own."""
         if "operator" not in key.rights:
-            raise AccessDeniedError("X-Operator requires the right operator")
+            raise AccessDeniedError("X-Operator requires the `operator` right")
         if headers.values(b"x-user-groups"):
-            raise Refusal("malformed_request", "X-User-Groups is not taken with X-Operator")
+            raise Refusal("malformed_request", "X-User-Groups cannot be sent with X-Operator")
         given, user = _single(headers, b"x-operator"), _single(headers, b"x-user-id")
         name = key.id if given is None else _decoded(given, "X-Operator")
         try:
@@ -292,4 +292,4 @@ def _refuse_acting(headers: Headers) -> None:
     if headers.values(b"x-user-id") or headers.values(b"x-user-groups"):
         raise AccessDeniedError("this credential may not send X-User-Id or X-User-Groups")
     if headers.values(b"x-operator"):
-        raise AccessDeniedError("X-Operator requires a key with the right operator")
+        raise AccessDeniedError("X-Operator requires a key with the `operator` right")

@@ -70,7 +70,7 @@ class IssuerKeys:
             logger.warning("the keys of %s could not be read: %r", issuer.issuer, error)
         else:
             if unusable:
-                logger.warning("keys of %s were passed over: %s", issuer.issuer, unusable)
+                logger.warning("keys of %s are ignored: %s", issuer.issuer, unusable)
         finally:
             # Counted from the end: callers who waited for a slow failure must not each retry it.
             self._read_at = time.monotonic()

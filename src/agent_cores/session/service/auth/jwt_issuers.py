@@ -77,7 +77,7 @@ class Issuers:
             )
             registry.validate(checked.claims)
             if checked.claims["exp"] <= now:  # without the leeway that nbf and iat get
-                raise UnauthenticatedError("the token has run out")
+                raise UnauthenticatedError("the token has expired")
         except (JoseError, ValueError, TypeError) as error:
             raise UnauthenticatedError("the token is not valid") from error
         found = _claims(issuer, checked.claims)
@@ -122,7 +122,7 @@ def _namespace(issuer: Issuer, claims: dict[str, Any]) -> str:
     only = issuer.namespaces[0] if len(issuer.namespaces) == 1 else None
     named = _claim(claims, issuer.namespace_claim, only)
     if not isinstance(named, str) or named not in issuer.namespaces:
-        raise UnauthenticatedError("the token names no namespace that its issuer may")
+        raise UnauthenticatedError("the token names no namespace that its issuer may use")
     return named
 
 

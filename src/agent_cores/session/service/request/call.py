@@ -139,7 +139,7 @@ class Call:
         self.expected: dict[str, Any] = expected(given) if self.route.if_match else {}
         self.must_exist: bool = [value.strip() for value in given] == [b"*"]
         if given and not self.route.if_match and self.route.right == "write":
-            raise Refusal("malformed_request", "If-Match is not taken here")
+            raise Refusal("malformed_request", "If-Match is not accepted here")
         text = None
         if self.route.idempotent:
             text = key_text(self.headers.values(b"idempotency-key"))

@@ -33,7 +33,7 @@ async def share_session(call: Call) -> Response:
             expires_at = whole_millis(expires_at)
         except OverflowError as error:
             await call.view.check(call.session_id, call.user_id, Action.SHARE)
-            raise InvalidInputError("expires_at", "outside the years that there are") from error
+            raise InvalidInputError("expires_at", "must be in the years 1 to 9999") from error
     grant = await call.view.share_session(
         call.session_id, call.user_id, body.subject, role=body.role, expires_at=expires_at
     )
