@@ -80,7 +80,7 @@ class Steps:
         return self._many(text, rows).fetchall()
 
     def _look_up(self, text: str, rows: Sequence[Row]) -> Rows:
-        """Look up many rows by one statement, as each statement gives up the GIL."""
+        """Look up many rows by one statement, as each statement releases the GIL."""
         return fetch(self._connection, text, [encode_json(rows).decode()])
 
     def _purge(self, text: str, rows: Sequence[Row]) -> Rows:

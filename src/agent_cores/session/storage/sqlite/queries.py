@@ -42,11 +42,16 @@ RUN_COLUMNS = 16
 RUN_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """The numbers of rows for which there is a run statement."""
 
-
+_HEADER = """
+    SELECT {header} FROM "{prefix}sessions" AS s WHERE namespace = ? AND session_id = ?
+"""
+# Rows are read lazily, so nothing has to add up their bytes (?4).
+_MESSAGES_BEFORE = """
+    SELECT seq, id, created_at, body FROM "{prefix}messages"
+    WHERE session_key = ?1 AND seq < ?2 AND ?4 IS NOT NULL ORDER BY seq DESC LIMIT ?3
+"""
 _TEXTS = {
-    Statement.LOCK: """
-        SELECT {header} FROM "{prefix}sessions" AS s WHERE namespace = ? AND session_id = ?
-    """,
+    Statement.LOCK: _HEADER,
     Statement.PRESENT: """
         SELECT namespace, session_id FROM "{prefix}sessions"
         WHERE namespace = ? AND session_id = ?
@@ -103,23 +108,14 @@ _TEXTS = {
         VALUES (?, ?, ?, ?, ?)
     """,
     Statement.REMOVE_SHARED: 'DELETE FROM "{prefix}shares" WHERE session_key = ? AND subject = ?',
-    Statement.HEADER: """
-        SELECT {header} FROM "{prefix}sessions" AS s WHERE namespace = ? AND session_id = ?
-    """,
+    Statement.HEADER: _HEADER,
     Statement.CONTEXT_ALL: 'SELECT key, value FROM "{prefix}context" WHERE session_key = ?',
-    # Rows are read lazily, so nothing has to add up their bytes (?4).
     Statement.MESSAGES_AFTER: """
         SELECT seq, id, created_at, body FROM "{prefix}messages"
         WHERE session_key = ?1 AND seq > ?2 AND ?4 IS NOT NULL ORDER BY seq LIMIT ?3
     """,
-    Statement.MESSAGES_BEFORE: """
-        SELECT seq, id, created_at, body FROM "{prefix}messages"
-        WHERE session_key = ?1 AND seq < ?2 AND ?4 IS NOT NULL ORDER BY seq DESC LIMIT ?3
-    """,
-    Statement.MESSAGES_CAPPED: """
-        SELECT seq, id, created_at, body FROM "{prefix}messages"
-        WHERE session_key = ?1 AND seq < ?2 AND ?4 IS NOT NULL ORDER BY seq DESC LIMIT ?3
-    """,
+    Statement.MESSAGES_BEFORE: _MESSAGES_BEFORE,
+    Statement.MESSAGES_CAPPED: _MESSAGES_BEFORE,
     # For entries without a tag (?4 is the mark); _FIND_TAGGED is for the others.
     Statement.FIND_OWNED: """
         SELECT listed_at, {header} FROM "{prefix}sessions" AS s
