@@ -75,7 +75,7 @@ async def sessions_tagged(
         for session in page:
             if session.id not in seen:
                 yield session
-        # A single one tells nothing: it may have moved after it was listed, before it was read.
+        # A single one proves nothing: it may have moved after it was listed, before it was read.
         known = [seen.get(session.id) == session.metadata.last_active_at for session in page]
         if known and all(known):
             return

@@ -93,7 +93,7 @@ def is_checkpoint(message: Message, *, pending: bool = False) -> bool:
     """Return whether a message of the log is a checkpoint that readers may see.
 
     With ``pending`` also one that is still being put, whose values may be incomplete, or that a
-    message of another id announces. What the user wrote otherwise is none.
+    message of another id announces. Other messages of the user are no checkpoints.
     """
     if message.role != "checkpoint":
         return False
