@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable
 from typing import Any
@@ -99,6 +100,13 @@ async def longest(route: Route, body: bytes, patch: pytest.MonkeyPatch) -> float
         took.append(stalls.longest)
         await wire.service.aclose()
     return min(took)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_objects() -> None:
+    """Keep what earlier tests left from the garbage collector: a service has not so much."""
+    gc.collect()
+    gc.freeze()
 
 
 WRITES = [route for route in ROUTES if route.request is not None]
