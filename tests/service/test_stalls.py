@@ -46,7 +46,7 @@ VALUES: dict[str, Callable[[int], bytes]] = {
     "one key": lambda size: b"{" + b",".join([b'"a":0'] * (size // 6)) + b"}",
 }
 """JSON values of about a size, each slow to read in its own way."""
-SLOW = {"near zero", "largest", "largest by digits"}
+SLOW = ("near zero", "largest", "largest by digits")
 
 
 APPEND = next(route for route in ROUTES if route.handler.__name__ == "add_messages")
