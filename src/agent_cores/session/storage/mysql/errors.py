@@ -20,6 +20,7 @@ _DENIED = (
     ER.COLUMNACCESS_DENIED_ERROR,
     ER.SPECIFIC_ACCESS_DENIED_ERROR,
 )
+_TOO_MANY = (ER.CON_COUNT_ERROR, ER.TOO_MANY_USER_CONNECTIONS)
 _ENDED_BY_SERVER = (0, ER.SERVER_SHUTDOWN, ER.NEW_ABORTING_CONNECTION, 1317, 1927, 3169, 4031)
 _OF_A_COMMIT = ER.ERROR_DURING_COMMIT
 """A storage engine failed at its part of a COMMIT that was decided already."""
@@ -40,8 +41,7 @@ class MysqlErrors(CodedErrors):
         **dict.fromkeys((ER.LOCK_WAIT_TIMEOUT, 3572), Failure.LOCKED),
         **dict.fromkeys((ER.OPTION_PREVENTS_STATEMENT, 1792, 1836), Failure.READ_ONLY),
         **dict.fromkeys((ER.DISK_FULL, ER.RECORD_FILE_FULL), Failure.FULL),
-        ER.DATA_TOO_LONG: Failure.BAD_VALUE,
-        ER.WARN_DATA_OUT_OF_RANGE: Failure.BAD_VALUE,
+        **dict.fromkeys((ER.DATA_TOO_LONG, ER.WARN_DATA_OUT_OF_RANGE), Failure.BAD_VALUE),
         ER.NET_PACKET_TOO_LARGE: Failure.BAD_VALUE,
         ER.NO_SUCH_TABLE: Failure.NO_TABLE,
         **dict.fromkeys((ER.BAD_FIELD_ERROR, ER.TABLE_EXISTS_ERROR), Failure.NOT_OURS),
@@ -52,8 +52,7 @@ class MysqlErrors(CodedErrors):
         **dict.fromkeys(
             (*_DENIED, ER.BAD_DB_ERROR), "check user, password and database of the storage URL"
         ),
-        ER.CON_COUNT_ERROR: "lower SESSION_POOL_SIZE",
-        ER.TOO_MANY_USER_CONNECTIONS: "lower SESSION_POOL_SIZE",
+        **dict.fromkeys(_TOO_MANY, "lower SESSION_POOL_SIZE"),
     }
 
     def code(self, error: Exception) -> int:

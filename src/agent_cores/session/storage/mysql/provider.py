@@ -1,7 +1,4 @@
-"""``MysqlProvider``: sessions in MySQL and MariaDB, through asyncmy.
-
-The SQL core does the work; this module has the options and the URL.
-"""
+"""``MysqlProvider``: sessions in MySQL and MariaDB, by the SQL core through asyncmy."""
 
 from __future__ import annotations
 
