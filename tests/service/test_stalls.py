@@ -104,7 +104,7 @@ async def longest(route: Route, body: bytes, patch: pytest.MonkeyPatch) -> float
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_objects() -> None:
-    """Keep what earlier tests left from the garbage collector: a service has not so much."""
+    """Keep what earlier tests left from the garbage collector, which a service does not have."""
     gc.collect()
     gc.freeze()
 

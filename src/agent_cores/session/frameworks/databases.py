@@ -37,7 +37,7 @@ _FIRST, _PAGE_BYTES = 10, 1 << 20
 _NO_URL = "the URL of the source is not valid; signs in its password may need percent-encoding"
 EVERYWHERE: Mapping[str, object] = {}
 NEVER = "1 = 0"
-"""The condition of a column that holds nothing which can be read."""
+"""The condition of a column whose values cannot be read."""
 _BINARY = {"bytea", "binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bit"}
 _COLUMNS = """
     SELECT table_name, column_name, data_type FROM information_schema.columns
@@ -67,7 +67,7 @@ class Database(Protocol):
     def conditions(self, table: str, needed: Needed) -> list[str]:
         """Return the conditions in SQL under which a row has what is needed; none is NULL.
 
-        ``NEVER`` is one of them if a column of the table is of a type that has it not.
+        ``NEVER`` is one of them if no value of a column's type can be what is needed.
         """
 
 

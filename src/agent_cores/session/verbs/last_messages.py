@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from agent_cores.session.models.session import SessionMetadata
 
 _FEW = 2
-"""How many large messages are read together at first: nothing says how large they are before."""
+"""How many large messages are read together at first: their sizes are not known before."""
 
 
 class _Read(Protocol):
